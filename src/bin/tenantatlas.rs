@@ -1,0 +1,2 @@
+//! The operator's one binary.
+fn main() {}
