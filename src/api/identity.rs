@@ -67,12 +67,12 @@ impl Identity {
 mod tests {
     use super::*;
 
-    fn inputs(value: Value) -> Map<String, Value> {
+    fn inputs(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().expect("an object")
     }
 
     fn identity(value: Value, counted: Option<&IdentityInputs>) -> Identity {
-        Identity::new("uid", "backup.capture", None, "tenantatlas-worker", &inputs(value), counted)
+        Identity::new("uid", "backup.capture", None, "tenantatlas-worker", &inputs(&value), counted)
     }
 
     #[test]

@@ -8,21 +8,25 @@ use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// Any JSON object; its fields are kept.
+#[must_use]
 pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "default": {}, "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// Any JSON object, or nothing.
+#[must_use]
 pub fn optional_any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// A time in RFC 3339.
+#[must_use]
 pub fn date_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time" })
 }
 
 /// A time in RFC 3339, or nothing.
+#[must_use]
 pub fn optional_date_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "nullable": true })
 }
