@@ -16,10 +16,8 @@ const RELEASE: &str = "tenantatlas";
 
 /// Installs or upgrades the operator and waits until its replicas serve. Doing it again with the same image changes nothing.
 pub(crate) fn install(mut helm: Command, image: &Archive, values: &[&str]) -> Result<()> {
-    let (repository, tag) = image
-        .reference
-        .rsplit_once(':')
-        .with_context(|| format!("the image {} has no tag", image.reference))?;
+    let (repository, tag) =
+        image.reference.rsplit_once(':').with_context(|| format!("the image {} has no tag", image.reference))?;
     helm.args(["upgrade", "--install", RELEASE])
         .arg(checkout()?.join("charts/tenantatlas"))
         .args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "3m"])

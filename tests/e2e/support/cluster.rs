@@ -5,8 +5,9 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A story that ends the operator's processes runs alone, so that it disturbs no other's clock.
@@ -86,16 +87,35 @@ impl Cluster {
 
     /// kubectl as the administrator: what a user would type.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(environment("ATLAS_KUBECTL"));
-        command.env("KUBECONFIG", environment("ATLAS_KUBECONFIG")).args(arguments);
-        command.output().unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"))
+        let output = Self::kubectl_command(arguments).output();
+        output.unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"))
     }
 
     /// What kubectl prints; it must succeed.
     pub(crate) fn kubectl_prints(&self, arguments: &[&str]) -> String {
-        let output = self.kubectl(arguments);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl {} failed: {said}", arguments.join(" "));
-        String::from_utf8(output.stdout).expect("kubectl prints text")
+        printed(arguments, self.kubectl(arguments))
     }
+
+    /// The same for one that reads its input.
+    pub(crate) fn kubectl_reads(&self, arguments: &[&str], input: &str) -> String {
+        let mut command = Self::kubectl_command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"));
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).expect("kubectl reads its input");
+        drop(stdin);
+        printed(arguments, child.wait_with_output().expect("kubectl ends"))
+    }
+
+    fn kubectl_command(arguments: &[&str]) -> Command {
+        let mut command = Command::new(environment("ATLAS_KUBECTL"));
+        command.env("KUBECONFIG", environment("ATLAS_KUBECONFIG")).args(arguments);
+        command
+    }
+}
+
+fn printed(arguments: &[&str], output: Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {} failed: {said}", arguments.join(" "));
+    String::from_utf8(output.stdout).expect("kubectl prints text")
 }

@@ -11,6 +11,5 @@ pub(crate) mod tenant;
 pub(crate) mod types;
 pub(crate) mod wait;
 
-pub(crate) use cluster::Cluster;
 pub(crate) use tenant::Tenant;
 pub(crate) use wait::{SOON, wait_for};

@@ -30,20 +30,20 @@ pub(crate) struct Tenant {
 impl Tenant {
     /// A new tenant, onboarded: the accounts of its Jobs are there. Pod Security `restricted` is enforced in it.
     pub(crate) async fn new(story: &str) -> Self {
-        Self::create(story, Cluster::shared().await).await
+        Self::onboard(story, Cluster::shared().await).await
     }
 
     /// A new tenant in a story that ends the operator's processes.
     pub(crate) async fn alone(story: &str) -> Self {
-        Self::create(story, Cluster::alone().await).await
+        Self::onboard(story, Cluster::alone().await).await
     }
 
     /// A second tenant in the same story.
     pub(crate) async fn beside(&self, story: &str) -> Self {
-        Self::create(story, Hold::None).await
+        Self::onboard(story, Hold::None).await
     }
 
-    async fn create(story: &str, hold: Hold) -> Self {
+    async fn onboard(story: &str, hold: Hold) -> Self {
         let tenant = Self::unprepared(story, hold).await;
         let accounts: Api<ServiceAccount> = tenant.api();
         wait_for(&format!("the accounts of tenant {}", tenant.name), SOON, async || {
@@ -103,11 +103,8 @@ impl Tenant {
 
     /// Applies manifests, any kinds, as YAML documents or JSON.
     pub(crate) fn apply(&self, manifests: &str) {
-        let file = std::env::temp_dir().join(format!("{}-{}.yaml", self.name, COUNTER.fetch_add(1, Ordering::Relaxed)));
-        std::fs::write(&file, manifests).expect("a temporary file can be written");
-        let path = file.to_string_lossy();
-        self.cluster.kubectl_prints(&["apply", "--server-side", "--namespace", &self.name, "--filename", &path]);
-        std::fs::remove_file(&file).expect("a temporary file can be removed");
+        self.cluster
+            .kubectl_reads(&["apply", "--server-side", "--namespace", &self.name, "--filename", "-"], manifests);
     }
 
     /// Merges fields into an object, or fails.
@@ -125,7 +122,8 @@ impl Tenant {
         let listed = events.list(&ListParams::default().fields(&format!("involvedObject.name={name}"))).await;
         let mut events = listed.expect("events can be listed").items;
         events.sort_by_key(|event| event.metadata.creation_timestamp.clone());
-        let text = |event: Event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+        let text =
+            |event: Event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
         events.into_iter().map(text).collect()
     }
 

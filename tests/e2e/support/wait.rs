@@ -10,7 +10,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(90);
 const PERIOD: Duration = Duration::from_millis(150);
 
 /// Looks until there is a value. Past the deadline: panics with what was awaited and what was seen last.
-pub(crate) async fn wait_for<T, S: Display>(what: &str, deadline: Duration, mut look: impl AsyncFnMut() -> Result<T, S>) -> T {
+pub(crate) async fn wait_for<T, S: Display>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl AsyncFnMut() -> Result<T, S>,
+) -> T {
     let started = Instant::now();
     loop {
         match look().await {

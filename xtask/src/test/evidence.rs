@@ -18,32 +18,32 @@ pub(super) fn collect(bed: &Bed, folder: &Path) {
         say(format!("   nothing collected: cannot make {}: {error}", folder.display()));
         return;
     }
+    let kubectl = |arguments: &[&str]| match cluster.kubectl() {
+        Ok(mut kubectl) => said(kubectl.args(arguments)),
+        Err(error) => format!("{error:#}\n").into_bytes(),
+    };
     let keep = |file: &str, arguments: &[&str]| {
-        let bytes = said(cluster.kubectl().args(arguments));
         // A full disk must not hide why the test failed.
-        let _ = std::fs::write(folder.join(file), bytes);
+        let _ = std::fs::write(folder.join(file), kubectl(arguments));
     };
     keep("runs.txt", &["get", KINDS, "--all-namespaces", "--output", "wide"]);
     keep("objects.yaml", &["get", KINDS, "--all-namespaces", "--output", "yaml"]);
     keep("jobs-and-pods.txt", &["get", "jobs,pods", "--all-namespaces", "--output", "wide"]);
     keep("jobs-and-pods.yaml", &["get", "jobs,pods", "--all-namespaces", "--output", "yaml"]);
     keep("events.txt", &["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]);
-    for (namespace, pod) in pods(&mut cluster.kubectl()) {
+    for (namespace, pod) in pods(&kubectl(&["get", "pods", "--all-namespaces", "--output", "json"])) {
         let logs = ["logs", &pod, "--namespace", &namespace, "--all-containers", "--prefix", "--tail=-1"];
         keep(&format!("{namespace}.{pod}.log"), &logs);
         keep(&format!("{namespace}.{pod}.previous.log"), &[&logs[..], &["--previous"]].concat());
     }
-    if let Some(logs) = cluster.logs() {
-        copy(&logs, &folder.join("cluster"));
-    }
+    copy(&cluster.logs(), &folder.join("cluster"));
     say(format!("   What there is to look at: {}", folder.display()));
     say("     runs.txt, objects.yaml, events.txt, jobs-and-pods.*, a log for each pod of ours, cluster/");
 }
 
 /// The operator's pods, and operations' pods that failed or have not ended.
-fn pods(kubectl: &mut Command) -> Vec<(String, String)> {
-    let listed = said(kubectl.args(["get", "pods", "--all-namespaces", "--output", "json"]));
-    let listed: Value = serde_json::from_slice(&listed).unwrap_or_default();
+fn pods(listed: &[u8]) -> Vec<(String, String)> {
+    let listed: Value = serde_json::from_slice(listed).unwrap_or_default();
     let pods = listed["items"].as_array().into_iter().flatten().filter_map(|pod| {
         let name = pod["metadata"]["name"].as_str()?;
         let namespace = pod["metadata"]["namespace"].as_str()?;
