@@ -159,7 +159,6 @@ impl Component {
             Self::Kubelet => {
                 set("config", &config("kubelet.json"));
                 set("kubeconfig", &kubeconfig(self.program()));
-                set("root-dir", &config("kubelet"));
                 set("cert-dir", &config("pki"));
                 set("hostname-override", NODE);
                 set("node-ip", &address.to_string());

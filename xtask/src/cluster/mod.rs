@@ -32,9 +32,6 @@ use crate::{shell, tools};
 /// The name used when none is given.
 pub(crate) const DEFAULT_NAME: &str = "dev";
 
-/// Unix socket paths end at 107 bytes; the kubelet's longest is the cluster folder plus 47.
-const LONGEST_FOLDER: usize = 60;
-
 /// A real Kubernetes on this machine, built from source
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
@@ -93,7 +90,8 @@ pub(crate) struct Cluster {
     id: String,
     /// Everything it keeps: certificates, etcd, images, volumes, logs.
     folder: PathBuf,
-    /// What must not outlive a reboot and needs short paths: sockets and the state of running containers.
+    /// What must not outlive a reboot: containerd's socket (whose path must be short, below 108 bytes) and the state of
+    /// running containers.
     runtime: PathBuf,
 }
 
@@ -186,7 +184,7 @@ impl Cluster {
     /// start did not finish, or which a reboot ended, starts anew and empty.
     pub(crate) fn up(&self) -> Result<()> {
         let begun = Instant::now();
-        self.check_machine()?;
+        check_machine()?;
         let kube = tools::kube()?;
         tools::containerd()?;
         tools::pause()?;
@@ -239,28 +237,6 @@ impl Cluster {
             self.kubeconfig().display()
         ));
         Ok(())
-    }
-
-    /// What `up` needs of the machine, all said at once where it can be.
-    fn check_machine(&self) -> Result<()> {
-        ensure!(
-            shell::is_root(),
-            "root is needed to start a cluster on this machine (namespaces, a virtual network interface, containers): run the \
-             command as root, or name a cluster you already have with --context"
-        );
-        ensure!(
-            self.folder.as_os_str().len() <= LONGEST_FOLDER,
-            "the path {} is too long for the sockets below it: set XDG_CACHE_HOME to a shorter folder",
-            self.folder.display()
-        );
-        shell::ensure_packages(&[
-            ("runc", "runc"),
-            ("/usr/lib/cni/ptp", "containernetworking-plugins"),
-            ("nft", "nftables"),
-            ("ip", "iproute2"),
-            ("nsenter", "util-linux"),
-            ("mount", "mount"),
-        ])
     }
 
     fn start(&self) -> Result<()> {
@@ -490,6 +466,23 @@ impl Cluster {
     }
 }
 
+/// What `up` needs of the machine, all said at once where it can be.
+fn check_machine() -> Result<()> {
+    ensure!(
+        shell::is_root(),
+        "root is needed to start a cluster on this machine (namespaces, a virtual network interface, containers): run the \
+             command as root, or name a cluster you already have with --context"
+    );
+    shell::ensure_packages(&[
+        ("runc", "runc"),
+        ("/usr/lib/cni/ptp", "containernetworking-plugins"),
+        ("nft", "nftables"),
+        ("ip", "iproute2"),
+        ("nsenter", "util-linux"),
+        ("mount", "mount"),
+    ])
+}
+
 /// Prints a command's result, the only thing on standard output.
 fn result(text: impl std::fmt::Display) -> Result<()> {
     writeln!(anstream::stdout(), "{text}")?;
@@ -567,12 +560,5 @@ mod tests {
         }
         assert!(Cluster::new("dev").is_ok());
         assert!(Cluster::new("pull-request-12").is_ok());
-    }
-
-    #[test]
-    fn the_longest_name_leaves_room_for_sockets_in_an_ordinary_home() {
-        let cluster = at("a-name-of-20-letters", "/src/a");
-        assert!(cluster.folder.as_os_str().len() <= LONGEST_FOLDER);
-        assert!(cluster.socket().as_os_str().len() < 108);
     }
 }

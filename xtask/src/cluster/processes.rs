@@ -48,8 +48,9 @@ impl Processes {
 
 /// Makes the namespaces and returns the process that holds them, as soon as everything private is mounted.
 pub(super) fn start_holder(cluster: &Cluster) -> Result<u32> {
-    // Mounts made inside stay inside (private), but containers see those of the kubelet (shared among themselves). Two paths
-    // are wired into the kubelet; a folder of the cluster is put over each, so that it disturbs no other kubelet.
+    // Mounts made inside stay inside (private), but containers see those of the kubelet (shared among themselves). A folder
+    // of the cluster is put over each of the two paths that the kubelet uses whatever it is told, so that it disturbs no
+    // other kubelet; and its sockets there have short paths, however deep the folder lies.
     let script = r#"
         set -e
         mount --make-rprivate / && mount --make-rshared /
