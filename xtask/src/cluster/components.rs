@@ -5,7 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::network::{PODS, SERVICES};
@@ -199,6 +199,8 @@ pub(super) fn write_configuration(cluster: &Cluster, address: Ipv4Addr) -> Resul
 fn containerd(cluster: &Cluster) -> String {
     let folder = cluster.folder.display();
     let runtime = cluster.runtime.display();
+    let runc = processes::runc_folder(cluster);
+    let runc = runc.display();
     let socket = cluster.socket();
     let pause = image::PAUSE;
     // Negative OOM scores are refused on machines that run in a container or sandbox themselves.
@@ -226,7 +228,7 @@ conf_dir = "{folder}/cni"
 runtime_type = "io.containerd.runc.v2"
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-Root = "{runtime}/runc"
+Root = "{runc}"
 "#,
         socket.display()
     )
@@ -275,7 +277,6 @@ fn kubelet(cluster: &Cluster, address: Ipv4Addr) -> Value {
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": false,
         "cgroupsPerQOS": false,
-        "cgroupRoot": format!("/{}", cluster.cgroup()),
         "enforceNodeAllocatable": [],
         "failSwapOn": false,
         "oomScoreAdj": 0,
@@ -306,45 +307,6 @@ fn audit_policy() -> Value {
 /// Objects that any cluster has and the components do not make themselves.
 pub(super) fn base_objects() -> Value {
     volumes::storage_class()
-}
-
-/// Removes the (empty) control groups of containers that the kernel ended with the cluster.
-pub(super) fn remove_cgroups(cluster: &Cluster) -> Result<()> {
-    let root = Path::new("/sys/fs/cgroup");
-    // Version 2 has one tree; version 1 has one for each controller.
-    let trees = fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    for branch in trees
-        .chain([root.to_path_buf()])
-        .map(|tree| tree.join(cluster.cgroup()))
-    {
-        if branch.is_dir() {
-            remove_cgroup(&branch)?;
-        }
-    }
-    Ok(())
-}
-
-/// Control groups are removed from the leaves up, each by `rmdir`; their files cannot and need not be.
-fn remove_cgroup(group: &Path) -> Result<()> {
-    for entry in fs::read_dir(group)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    match fs::remove_dir(group) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            bail!(
-                "cannot remove the control group {}: {error}",
-                group.display()
-            )
-        }
-        _ => Ok(()),
-    }
 }
 
 fn text(path: &Path) -> String {

@@ -6,7 +6,7 @@
 //! its process namespace, and the mounts and the network go with the last process.
 //!
 //! Outside of the namespaces there are only: a folder below the user's cache folder, a folder below `/run`, one end of a
-//! virtual Ethernet pair, and one branch of control groups. All carry the cluster's id.
+//! virtual Ethernet pair (all named by the cluster's id), and the containers' control groups.
 
 mod components;
 mod network;
@@ -152,11 +152,6 @@ impl Cluster {
         self.folder.join("started")
     }
 
-    /// The branch of control groups that its containers live in.
-    fn cgroup(&self) -> String {
-        format!("tenantatlas-{}", self.id)
-    }
-
     /// Serializes `up` and `down` of one cluster. The file lies beside the folder, which `down` removes.
     fn lock(&self) -> Result<fs::File> {
         tools::lock(
@@ -288,7 +283,7 @@ impl Cluster {
     fn remove(&self) -> Result<bool> {
         let stopped = processes::stop(self)?;
         network::remove(self)?;
-        components::remove_cgroups(self)?;
+        processes::remove_cgroups(self)?;
         let mut existed = stopped;
         for folder in [&self.runtime, &self.folder] {
             existed |= folder.exists();
@@ -386,7 +381,7 @@ impl Cluster {
         command
             .arg("--address")
             .arg(self.socket())
-            .args(["--namespace", "k8s.io"]);
+            .args(["--namespace", processes::CONTAINERD_NAMESPACE]);
         Ok(command)
     }
 
@@ -542,7 +537,6 @@ mod tests {
             for other in &clusters[i + 1..] {
                 assert_ne!(one.folder, other.folder);
                 assert_ne!(one.runtime, other.runtime);
-                assert_ne!(one.cgroup(), other.cgroup());
                 assert_ne!(network::host_link(one), network::host_link(other));
             }
         }
