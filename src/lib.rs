@@ -1,1 +1,23 @@
 //! TenantAtlas: every long-running operation on a tenant's namespace is one record, one Job, one outcome.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`api`] | custom resources and the pure rules that belong to them; no I/O |
+//! | [`controller`] | reconcilers: observe reads, decide decides, act writes |
+//! | [`worker`] | what runs inside a Job |
+//! | [`repository`] | snapshots in an object store; knows nothing of Kubernetes |
+//! | [`cluster`] | the one way to the API server; dynamic objects: discovery, lists, canonical form, redaction |
+//! | [`telemetry`] | logs and metrics |
+//! | [`clock`] | the one clock |
+//!
+//! Invariants that hold everywhere: one live execution for an identity; terminal is terminal; no write when nothing
+//! changed; the controller reads no Secret and lists no tenant's objects; no field names another namespace.
+
+pub mod api;
+pub mod clock;
+pub mod cluster;
+pub mod command;
+pub mod controller;
+pub mod repository;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,232 @@
+//! `BackupRepository`: where a tenant's backups are, and with which Secrets they open.
+
+use crate::api::{LocalReference, reference::SecretKeyReference};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A tenant's encrypted, deduplicated store.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "tenantatlas.io",
+    version = "v1alpha1",
+    kind = "BackupRepository",
+    plural = "backuprepositories",
+    shortname = "brepo",
+    category = "atlas",
+    namespaced,
+    status = "BackupRepositoryStatus",
+    derive = "PartialEq",
+    doc = "A tenant's encrypted, deduplicated store of backups, in the format of restic: whoever has the location and the password can read it with stock tools.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Snapshots", type_ = "integer", json_path = ".status.snapshots"),
+    printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
+    printcolumn(name = "Last-Check", type_ = "date", json_path = ".status.lastCheck"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Dedup", type_ = "string", json_path = ".status.dedupRatio", priority = "1"),
+    printcolumn(name = "Last-Prune", type_ = "date", json_path = ".status.lastPrune", priority = "1"),
+    validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a repository is at most 180 characters").reason(Reason::FieldValueInvalid).field_path(".metadata.name"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRepositorySpec {
+    /// Where the data is: exactly one of `s3`, `gcs`, `azure`, `persistentVolumeClaim`.
+    pub storage: Storage,
+    /// Secret with the store's credentials, in the same namespace. Left out: the worker's own identity in the cloud.
+    /// Keys: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (and `AWS_SESSION_TOKEN`); `service-account.json`;
+    /// `AZURE_STORAGE_ACCOUNT_KEY` or `AZURE_STORAGE_SAS_TOKEN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret: Option<LocalReference>,
+    /// Secret with the repository's password, in the same namespace. Lost password, lost backups: keep a copy outside the cluster.
+    pub password_secret: SecretKeyReference,
+    /// When the repository is cleaned and checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// Takes over a store written by other namespaces (of a lost cluster, say). Needs the verb `adopt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adoption>,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure), has(self.persistentVolumeClaim)].filter(given, given).size() == 1").message("storage takes exactly one of s3, gcs, azure and persistentVolumeClaim"))]
+pub struct Storage {
+    /// Amazon S3 or a compatible store with conditional writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Storage>,
+    /// Google Cloud Storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<GcsStorage>,
+    /// Azure Blob Storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureStorage>,
+    /// A volume in the tenant's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<VolumeStorage>,
+}
+
+/// A bucket of S3 or of a compatible store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Storage {
+    /// Bucket.
+    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][-a-z0-9.]*[a-z0-9]$"))]
+    pub bucket: String,
+    /// Path in the bucket; give each tenant its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^([A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*)?$")
+    )]
+    pub prefix: String,
+    /// URL of a compatible store; left out: Amazon's for the region. `http://` is taken at its word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.\[\]:_-]+/?$"))]
+    pub endpoint: Option<String>,
+    /// Region.
+    #[serde(default = "default_region")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-z0-9-]+$"))]
+    pub region: String,
+    /// Whether the bucket stands in the URL's path and not in its host name; true where an endpoint is given and this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// PEM certificates to trust for the endpoint, beside the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65536))]
+    pub ca_bundle: Option<String>,
+    /// Role the worker takes on by its ServiceAccount token (IRSA), where no `credentialsSecret` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^arn:[a-z-]+:iam::[0-9]+:role/.+$"))]
+    pub role_arn: Option<String>,
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+
+/// A bucket of Google Cloud Storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GcsStorage {
+    /// Bucket.
+    #[schemars(length(min = 3, max = 222), regex(pattern = r"^[a-z0-9][-a-z0-9._]*[a-z0-9]$"))]
+    pub bucket: String,
+    /// Path in the bucket; give each tenant its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^([A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*)?$")
+    )]
+    pub prefix: String,
+}
+
+/// A container of Azure Blob Storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AzureStorage {
+    /// Storage account.
+    #[schemars(length(min = 3, max = 24), regex(pattern = r"^[a-z0-9]+$"))]
+    pub account: String,
+    /// Container.
+    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub container: String,
+    /// Path in the container; give each tenant its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^([A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*)?$")
+    )]
+    pub prefix: String,
+    /// Client id of a workload identity, where no `credentialsSecret` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-fA-F-]+$"))]
+    pub client_id: Option<String>,
+    /// Directory (tenant) id of that workload identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-fA-F-]+$"))]
+    pub directory_id: Option<String>,
+}
+
+/// A volume in the tenant's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStorage {
+    /// PersistentVolumeClaim in the same namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub claim_name: String,
+}
+
+/// When a repository is cleaned and checked. Read by maintenance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Maintenance {
+    /// When unneeded data are removed, cron with 5 fields, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub schedule: Option<String>,
+    /// When the repository is checked, cron with 5 fields, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub check: Option<String>,
+    /// Percentage of the data a check reads back; 0 checks the structure alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub read_data_percent: Option<i32>,
+}
+
+/// Consent to take over a store written by others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adoption {
+    /// Uids of the namespaces whose backups are taken over.
+    #[schemars(length(min = 1, max = 32), inner(length(max = 64)))]
+    pub namespace_uids: Vec<String>,
+}
+
+/// What is known of the store. Written by the controller from the last `repository.check`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupRepositoryStatus {
+    /// Generation of the spec this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Snapshots in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<i64>,
+    /// Bytes in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// Captured bytes for each stored byte, such as `12.4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub dedup_ratio: Option<String>,
+    /// When the last check ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub last_check: Option<Timestamp>,
+    /// The run that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_check_run: Option<crate::api::ObjectReference>,
+    /// When unneeded data were last removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub last_prune: Option<Timestamp>,
+    /// `Ready`, and kstatus' `Reconciling` and `Stalled`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+impl BackupRepository {
+    /// Whether the store passed its last check with the spec as it is now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| {
+            status.observed_generation == self.metadata.generation
+                && status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        })
+    }
+}

@@ -1,0 +1,127 @@
+//! `BackupSet`: one snapshot of a tenant in its repository. Only the operator creates them.
+
+use crate::api::{LocalReference, ObjectReference, selection::Selection};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One snapshot. Immutable but for `hold`.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "tenantatlas.io",
+    version = "v1alpha1",
+    kind = "BackupSet",
+    plural = "backupsets",
+    shortname = "bset",
+    category = "atlas",
+    namespaced,
+    status = "BackupSetStatus",
+    derive = "PartialEq",
+    doc = "One snapshot of a tenant in its repository. Deleting it gives the snapshot up; maintenance removes its data later.",
+    selectable = ".spec.repository.name",
+    printcolumn(name = "Repository", type_ = "string", json_path = ".spec.repository.name"),
+    printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.shortSnapshot"),
+    printcolumn(name = "Coverage", type_ = "string", json_path = ".spec.coverage"),
+    printcolumn(name = "Items", type_ = "integer", json_path = ".status.items"),
+    printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
+    printcolumn(name = "Added", type_ = "integer", json_path = ".status.addedBytes"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        priority = "1"
+    ),
+    printcolumn(name = "Hold", type_ = "boolean", json_path = ".spec.hold", priority = "1"),
+    printcolumn(name = "Verified", type_ = "date", json_path = ".status.verified.at", priority = "1"),
+    printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name", priority = "1")
+)]
+#[x_kube(
+    validation = Rule::new("self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.run == oldSelf.run && self.namespaceUid == oldSelf.namespaceUid && self.coverage == oldSelf.coverage && self.selection == oldSelf.selection").message("a backup set is immutable but for hold"),
+    validation = Rule::new("has(self.absent) == has(oldSelf.absent) && (!has(self.absent) || self.absent == oldSelf.absent)").message("absent is immutable"),
+    validation = Rule::new("has(self.expiresAt) == has(oldSelf.expiresAt) && (!has(self.expiresAt) || self.expiresAt == oldSelf.expiresAt)").message("expiresAt is immutable: use hold to keep a set"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSetSpec {
+    /// The repository that holds it.
+    pub repository: LocalReference,
+    /// Id of the snapshot, 64 hex digits; `restic` takes it as it is.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub snapshot: String,
+    /// The run that captured it.
+    pub run: ObjectReference,
+    /// What was selected.
+    #[serde(default)]
+    pub selection: Selection,
+    /// Uid of the namespace it was taken of.
+    #[schemars(length(min = 1, max = 64))]
+    pub namespace_uid: String,
+    /// Whether it holds the whole tenant.
+    #[serde(default)]
+    pub coverage: Coverage,
+    /// Items that did not exist when it was taken, `group/kind/name`: undoing removes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 600)))]
+    pub absent: Vec<String>,
+    /// When retention may delete it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub expires_at: Option<Timestamp>,
+    /// Whether it is kept, whatever retention says.
+    #[serde(default)]
+    pub hold: bool,
+}
+
+/// How much of a tenant a set holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Coverage {
+    /// Everything that can be captured, without a failed item.
+    Full,
+    /// A selection, or some items failed.
+    #[default]
+    Partial,
+}
+
+/// What the set holds. Written by the controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupSetStatus {
+    /// Items in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<i64>,
+    /// Items by kind, `Kind` or `Kind.group`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub items_by_kind: BTreeMap<String, i64>,
+    /// Bytes of its items as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// Bytes it added to the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub added_bytes: Option<i64>,
+    /// The first digits of the snapshot's id, as `restic` prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub short_snapshot: Option<String>,
+    /// The last rehearsal of a restore from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
+    /// `Ready`: the snapshot was read back after it was written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A rehearsal of a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verified {
+    /// When it ended.
+    #[schemars(schema_with = "crate::api::schema::date_time")]
+    pub at: Timestamp,
+    /// How it ended.
+    pub outcome: crate::api::Outcome,
+}

@@ -1,0 +1,79 @@
+//! Canonical JSON: one value, one byte sequence.
+//!
+//! Keys sorted by bytes at every level, no white space, numbers as `serde_json` prints them. Identity
+//! hashes and captured objects both depend on it, so it does not rely on `serde_json`'s map order,
+//! which a feature of an unrelated dependency can change.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The canonical bytes of a value.
+#[must_use]
+pub fn to_vec(value: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write(value, &mut out);
+    out
+}
+
+/// Lower-case hex of the SHA-256 over the canonical bytes: 64 characters.
+#[must_use]
+pub fn digest(value: &Value) -> String {
+    hex::encode(Sha256::digest(to_vec(value)))
+}
+
+fn write(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+            out.push(b'{');
+            for (position, (key, value)) in entries.into_iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                write_scalar(&Value::String(key.clone()), out);
+                out.push(b':');
+                write(value, out);
+            }
+            out.push(b'}');
+        }
+        Value::Array(values) => {
+            out.push(b'[');
+            for (position, value) in values.iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                write(value, out);
+            }
+            out.push(b']');
+        }
+        scalar => write_scalar(scalar, out),
+    }
+}
+
+fn write_scalar(value: &Value, out: &mut Vec<u8>) {
+    // `Display` of a JSON value is its compact JSON text and cannot fail.
+    out.extend_from_slice(value.to_string().as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn keys_are_sorted_at_every_level_and_arrays_keep_their_order() {
+        let value = json!({"b": [2, 1, {"z": 1, "a": null}], "a": "x\n"});
+        assert_eq!(to_vec(&value), br#"{"a":"x\n","b":[2,1,{"a":null,"z":1}]}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_bytes_parse_back_to_the_same_value(text in ".{0,40}", number in any::<i64>()) {
+            let value = json!({ text.clone(): { "n": number, "t": [text] } });
+            let parsed: Value = serde_json::from_slice(&to_vec(&value)).expect("canonical JSON is JSON");
+            prop_assert_eq!(parsed, value);
+        }
+    }
+}

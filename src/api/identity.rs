@@ -1,0 +1,113 @@
+//! Identity: what makes two runs the same work (design §3.1).
+//!
+//! SHA-256 over canonical JSON of the tenant's uid, the type, the target, the executing account and the inputs that
+//! count. Not the trigger, the initiator or the name: a nightly and a manual capture are the same work.
+
+use crate::api::{canonical, operation_run::Target, operation_type::IdentityInputs};
+use serde_json::{Map, Value, json};
+
+/// How many hex digits of the identity the Job's name carries.
+const JOB_NAME_DIGITS: usize = 20;
+
+/// The identity of a run: 64 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(String);
+
+impl Identity {
+    /// Computes an identity.
+    #[must_use]
+    pub fn new(
+        tenant_uid: &str,
+        operation_type: &str,
+        target: Option<&Target>,
+        account: &str,
+        inputs: &Map<String, Value>,
+        counted: Option<&IdentityInputs>,
+    ) -> Self {
+        let inputs = match counted {
+            None => Value::Object(inputs.clone()),
+            Some(counted) => {
+                let whole = Value::Object(inputs.clone());
+                let picked = counted
+                    .inputs
+                    .iter()
+                    .filter_map(|pointer| Some((pointer.clone(), whole.pointer(pointer)?.clone())));
+                Value::Object(picked.collect())
+            }
+        };
+        Self(canonical::digest(&json!({
+            "tenantUid": tenant_uid,
+            "type": operation_type,
+            "target": target,
+            "account": account,
+            "inputs": inputs,
+        })))
+    }
+
+    /// All 64 hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the one Job that may do this work: the API server refuses a second of the same name.
+    #[must_use]
+    pub fn job_name(&self) -> String {
+        format!("op-{}", &self.0[..JOB_NAME_DIGITS])
+    }
+
+    /// The value of the identity label: 40 hex digits.
+    #[must_use]
+    pub fn label_value(&self) -> &str {
+        &self.0[..40]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(value: &Value) -> Map<String, Value> {
+        value.as_object().cloned().expect("an object")
+    }
+
+    fn identity(value: Value, counted: Option<&IdentityInputs>) -> Identity {
+        Identity::new("uid", "backup.capture", None, "tenantatlas-worker", &inputs(&value), counted)
+    }
+
+    #[test]
+    fn the_order_of_inputs_does_not_matter_and_their_values_do() {
+        let one = identity(json!({"repository": "main", "selection": {"a": 1, "b": 2}}), None);
+        assert_eq!(one, identity(json!({"selection": {"b": 2, "a": 1}, "repository": "main"}), None));
+        assert_ne!(one, identity(json!({"repository": "other", "selection": {"a": 1, "b": 2}}), None));
+    }
+
+    #[test]
+    fn only_counted_inputs_matter() {
+        let counted = IdentityInputs { inputs: vec!["/repository".into()] };
+        assert_eq!(
+            identity(json!({"repository": "main", "note": "a"}), Some(&counted)),
+            identity(json!({"repository": "main", "note": "b"}), Some(&counted))
+        );
+        assert_ne!(
+            identity(json!({"repository": "main"}), Some(&counted)),
+            identity(json!({"repository": "x"}), Some(&counted))
+        );
+    }
+
+    #[test]
+    fn tenant_type_target_and_account_matter() {
+        let base = Identity::new("uid", "t", None, "a", &Map::new(), None);
+        let target = Target { api_version: "v1".into(), kind: "ConfigMap".into(), name: "x".into() };
+        for other in [
+            Identity::new("other", "t", None, "a", &Map::new(), None),
+            Identity::new("uid", "other", None, "a", &Map::new(), None),
+            Identity::new("uid", "t", Some(&target), "a", &Map::new(), None),
+            Identity::new("uid", "t", None, "other", &Map::new(), None),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert_eq!(base.job_name().len(), 23);
+        assert!(base.as_str().starts_with(&base.job_name()[3..]));
+    }
+}

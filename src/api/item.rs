@@ -1,0 +1,97 @@
+//! An item: one Kubernetes object of a tenant, named without its namespace.
+
+use std::{fmt, str::FromStr};
+
+/// A kind without its version, written `Kind` for the core group and `Kind.group` otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKind {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// Kind, as in manifests.
+    pub kind: String,
+}
+
+impl GroupKind {
+    /// A kind of a group; the core group is empty.
+    pub fn new(group: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self { group: group.into(), kind: kind.into() }
+    }
+}
+
+impl fmt::Display for GroupKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.group.is_empty() {
+            formatter.write_str(&self.kind)
+        } else {
+            write!(formatter, "{}.{}", self.kind, self.group)
+        }
+    }
+}
+
+/// Why a kind or an item could not be read from its text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a kind: write `Kind` for the core group or `Kind.group`, such as `ConfigMap` or `Deployment.apps`"
+)]
+pub struct InvalidKind {
+    text: String,
+}
+
+impl FromStr for GroupKind {
+    type Err = InvalidKind;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, group) = text.split_once('.').unwrap_or((text, ""));
+        let kind_reads =
+            kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.chars().all(|c| c.is_ascii_alphanumeric());
+        let group_reads = group.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-');
+        if kind_reads && group_reads && !text.ends_with('.') {
+            Ok(Self::new(group, kind))
+        } else {
+            Err(InvalidKind { text: text.chars().take(100).collect() })
+        }
+    }
+}
+
+/// One object: `group/kind/name` as text, with `core` for the core group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemId {
+    /// The object's kind.
+    pub kind: GroupKind,
+    /// The object's name; empty when the whole kind is meant.
+    pub name: String,
+}
+
+impl ItemId {
+    /// The item of this kind and name.
+    pub fn new(kind: GroupKind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let group = if self.kind.group.is_empty() { "core" } else { &self.kind.group };
+        write!(formatter, "{group}/{}/{}", self.kind.kind, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_read_with_and_without_a_group() {
+        assert_eq!("ConfigMap".parse(), Ok(GroupKind::new("", "ConfigMap")));
+        assert_eq!("Ingress.networking.k8s.io".parse(), Ok(GroupKind::new("networking.k8s.io", "Ingress")));
+        for text in ["", "configmap", "Config Map", "Deployment.", "../x", "Deployment.Apps"] {
+            assert!(text.parse::<GroupKind>().is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn an_item_names_the_core_group() {
+        assert_eq!(ItemId::new(GroupKind::new("", "Secret"), "a").to_string(), "core/Secret/a");
+        assert_eq!(ItemId::new(GroupKind::new("apps", "Deployment"), "a").to_string(), "apps/Deployment/a");
+    }
+}

@@ -1,0 +1,35 @@
+//! The API `tenantatlas.io/v1alpha1`: types, and the pure rules that belong to them.
+//!
+//! Lives here: the custom resources, conditions, reasons, identity, labels, selections, the result
+//! contract of Jobs. Must not: any I/O, any Kubernetes client, any clock (a test looks).
+
+pub mod backup_repository;
+pub mod backup_set;
+pub mod canonical;
+pub mod conditions;
+pub mod execution;
+pub mod identity;
+pub mod item;
+pub mod labels;
+pub mod operation_report;
+pub mod operation_run;
+pub mod operation_type;
+pub mod reason;
+pub mod reference;
+pub mod result;
+pub mod schema;
+pub mod selection;
+
+pub use backup_repository::{BackupRepository, BackupRepositorySpec, BackupRepositoryStatus};
+pub use backup_set::{BackupSet, BackupSetSpec, BackupSetStatus};
+pub use operation_report::{OperationReport, OperationReportSpec};
+pub use operation_run::{OperationRun, OperationRunSpec, OperationRunStatus, Outcome, Phase};
+pub use operation_type::{OperationType, OperationTypeSpec};
+pub use reason::Reason;
+pub use reference::{LocalReference, ObjectReference};
+
+/// The API group of every kind here.
+pub const GROUP: &str = "tenantatlas.io";
+
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";

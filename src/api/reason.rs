@@ -1,0 +1,207 @@
+//! Reason codes: the frozen vocabulary of `status.reason`, `waiting.reason` and conditions.
+//!
+//! Scripts and alerts match on them, so a code is never renamed (a test holds the list).
+
+/// Why a run is where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    // -- completed, done
+    /// Everything was done.
+    Succeeded,
+    /// Some items failed.
+    PartiallySucceeded,
+    /// Done by the exit code, but the termination message is not a result.
+    ResultUnreadable,
+    // -- completed, failed
+    /// The Job failed after all its retries.
+    JobFailed,
+    /// The pod ended with a permanent exit code (40-49).
+    PermanentFailure,
+    /// The run took longer than its timeout.
+    TimedOut,
+    /// Asked for by `spec.cancel`.
+    Cancelled,
+    /// The Job was deleted by somebody else.
+    JobDeleted,
+    /// The Job ended, but its pod was gone before the result was read.
+    ResultLost,
+    /// The result's counts do not add up.
+    ResultInconsistent,
+    // -- completed, blocked
+    /// The namespace is not a tenant.
+    NotATenant,
+    /// No such operation type.
+    UnknownType,
+    /// The operation type is suspended.
+    TypeSuspended,
+    /// The type is for workspaces, not tenants.
+    WrongScope,
+    /// The inputs do not fit the type's schema, are no object, or are too large.
+    InvalidInputs,
+    /// Inputs over 64 KiB.
+    InputsTooLarge,
+    /// The type itself cannot be executed as written.
+    InvalidType,
+    /// The repository named in the inputs does not exist.
+    RepositoryNotFound,
+    /// The repository has not passed its check.
+    RepositoryNotReady,
+    /// The account the Job would run as does not exist.
+    AccountNotFound,
+    /// A run of the same identity is active, and `onDuplicate` is `Reject`.
+    DuplicateRun,
+    /// The run named in `rerunOf` does not exist, is not completed, or is of another type.
+    RerunNotPossible,
+    /// An object with the Job's name exists that is not ours.
+    JobNameTaken,
+    /// A quota refuses the Job.
+    QuotaExceeded,
+    /// The API server refuses the Job for another reason.
+    JobRefused,
+    // -- waiting
+    /// A limit of the type or of the operator is reached.
+    ConcurrencyLimit,
+    /// The Job is suspended (by a queue such as Kueue).
+    Suspended,
+    /// No node takes the pod.
+    Unschedulable,
+    /// The image cannot be pulled.
+    ImagePull,
+    /// A Secret, `ConfigMap` or volume of the pod is missing.
+    MissingDependency,
+    /// The Job has made no pod.
+    PodNotCreated,
+    /// The Job of the same identity is still being deleted.
+    PreviousJobTerminating,
+    /// The Job is being deleted because the run was cancelled.
+    Cancelling,
+    /// The pod failed and is tried again.
+    Retrying,
+    // -- going
+    /// The Job runs.
+    Running,
+    /// Another run does the same work.
+    Joined,
+    // -- repositories
+    /// The check passed.
+    CheckPassed,
+    /// The check runs.
+    Checking,
+    /// The check failed; the message says how.
+    CheckFailed,
+}
+
+impl Reason {
+    /// Every code, in the order of the declaration.
+    pub const ALL: &'static [Self] = &[
+        Self::Succeeded,
+        Self::PartiallySucceeded,
+        Self::ResultUnreadable,
+        Self::JobFailed,
+        Self::PermanentFailure,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::JobDeleted,
+        Self::ResultLost,
+        Self::ResultInconsistent,
+        Self::NotATenant,
+        Self::UnknownType,
+        Self::TypeSuspended,
+        Self::WrongScope,
+        Self::InvalidInputs,
+        Self::InputsTooLarge,
+        Self::InvalidType,
+        Self::RepositoryNotFound,
+        Self::RepositoryNotReady,
+        Self::AccountNotFound,
+        Self::DuplicateRun,
+        Self::RerunNotPossible,
+        Self::JobNameTaken,
+        Self::QuotaExceeded,
+        Self::JobRefused,
+        Self::ConcurrencyLimit,
+        Self::Suspended,
+        Self::Unschedulable,
+        Self::ImagePull,
+        Self::MissingDependency,
+        Self::PodNotCreated,
+        Self::PreviousJobTerminating,
+        Self::Cancelling,
+        Self::Retrying,
+        Self::Running,
+        Self::Joined,
+        Self::CheckPassed,
+        Self::Checking,
+        Self::CheckFailed,
+    ];
+
+    /// The code as users see it: the variant's own name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::PartiallySucceeded => "PartiallySucceeded",
+            Self::ResultUnreadable => "ResultUnreadable",
+            Self::JobFailed => "JobFailed",
+            Self::PermanentFailure => "PermanentFailure",
+            Self::TimedOut => "TimedOut",
+            Self::Cancelled => "Cancelled",
+            Self::JobDeleted => "JobDeleted",
+            Self::ResultLost => "ResultLost",
+            Self::ResultInconsistent => "ResultInconsistent",
+            Self::NotATenant => "NotATenant",
+            Self::UnknownType => "UnknownType",
+            Self::TypeSuspended => "TypeSuspended",
+            Self::WrongScope => "WrongScope",
+            Self::InvalidInputs => "InvalidInputs",
+            Self::InputsTooLarge => "InputsTooLarge",
+            Self::InvalidType => "InvalidType",
+            Self::RepositoryNotFound => "RepositoryNotFound",
+            Self::RepositoryNotReady => "RepositoryNotReady",
+            Self::AccountNotFound => "AccountNotFound",
+            Self::DuplicateRun => "DuplicateRun",
+            Self::RerunNotPossible => "RerunNotPossible",
+            Self::JobNameTaken => "JobNameTaken",
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::JobRefused => "JobRefused",
+            Self::ConcurrencyLimit => "ConcurrencyLimit",
+            Self::Suspended => "Suspended",
+            Self::Unschedulable => "Unschedulable",
+            Self::ImagePull => "ImagePull",
+            Self::MissingDependency => "MissingDependency",
+            Self::PodNotCreated => "PodNotCreated",
+            Self::PreviousJobTerminating => "PreviousJobTerminating",
+            Self::Cancelling => "Cancelling",
+            Self::Retrying => "Retrying",
+            Self::Running => "Running",
+            Self::Joined => "Joined",
+            Self::CheckPassed => "CheckPassed",
+            Self::Checking => "Checking",
+            Self::CheckFailed => "CheckFailed",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn reason_codes_are_frozen() {
+        let codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        insta::assert_snapshot!(codes.join("\n"));
+    }
+
+    #[test]
+    fn every_reason_reads_as_its_variant() {
+        for reason in Reason::ALL {
+            assert_eq!(format!("{reason:?}"), reason.as_str());
+        }
+    }
+}

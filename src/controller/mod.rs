@@ -1,0 +1,1 @@
+//! Reconcilers: observe reads, decide decides (no client, no clock), act writes.
