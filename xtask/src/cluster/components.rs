@@ -5,7 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::network::{PODS, SERVICES};
@@ -57,8 +57,14 @@ impl Component {
     /// The component that a process with these arguments is, if any.
     pub(super) fn of(arguments: &[PathBuf]) -> Option<Self> {
         let program = arguments.first()?.file_name()?;
-        let name = if program == "kube" { arguments.get(1)?.as_os_str() } else { program };
-        Self::ALL.into_iter().find(|component| component.program() == name)
+        let name = if program == "kube" {
+            arguments.get(1)?.as_os_str()
+        } else {
+            program
+        };
+        Self::ALL
+            .into_iter()
+            .find(|component| component.program() == name)
     }
 
     pub(super) fn log(self, cluster: &Cluster) -> PathBuf {
@@ -104,7 +110,10 @@ impl Component {
                 set("service-cluster-ip-range", SERVICES);
                 set("service-account-issuer", "https://kubernetes.default.svc");
                 set("service-account-key-file", &pki("service-accounts.key"));
-                set("service-account-signing-key-file", &pki("service-accounts.key"));
+                set(
+                    "service-account-signing-key-file",
+                    &pki("service-accounts.key"),
+                );
                 set("kubelet-certificate-authority", &pki("ca.crt"));
                 set("kubelet-client-certificate", &pki("kubelet-client.crt"));
                 set("kubelet-client-key", &pki("kubelet-client.key"));
@@ -125,7 +134,10 @@ impl Component {
                 set("bind-address", "127.0.0.1");
                 set("leader-elect", "false");
                 set("use-service-account-credentials", "true");
-                set("service-account-private-key-file", &pki("service-accounts.key"));
+                set(
+                    "service-account-private-key-file",
+                    &pki("service-accounts.key"),
+                );
                 set("root-ca-file", &pki("ca.crt"));
                 set("cluster-signing-cert-file", &pki("ca.crt"));
                 set("cluster-signing-key-file", &pki("ca.key"));
@@ -147,7 +159,6 @@ impl Component {
             Self::Kubelet => {
                 set("config", &config("kubelet.json"));
                 set("kubeconfig", &kubeconfig(self.program()));
-                set("root-dir", &config("kubelet"));
                 set("cert-dir", &config("pki"));
                 set("hostname-override", NODE);
                 set("node-ip", &address.to_string());
@@ -188,6 +199,8 @@ pub(super) fn write_configuration(cluster: &Cluster, address: Ipv4Addr) -> Resul
 fn containerd(cluster: &Cluster) -> String {
     let folder = cluster.folder.display();
     let runtime = cluster.runtime.display();
+    let runc = processes::runc_folder(cluster);
+    let runc = runc.display();
     let socket = cluster.socket();
     let pause = image::PAUSE;
     // Negative OOM scores are refused on machines that run in a container or sandbox themselves.
@@ -215,7 +228,7 @@ conf_dir = "{folder}/cni"
 runtime_type = "io.containerd.runc.v2"
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-Root = "{runtime}/runc"
+Root = "{runc}"
 "#,
         socket.display()
     )
@@ -264,7 +277,6 @@ fn kubelet(cluster: &Cluster, address: Ipv4Addr) -> Value {
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": false,
         "cgroupsPerQOS": false,
-        "cgroupRoot": format!("/{}", cluster.cgroup()),
         "enforceNodeAllocatable": [],
         "failSwapOn": false,
         "oomScoreAdj": 0,
@@ -297,35 +309,6 @@ pub(super) fn base_objects() -> Value {
     volumes::storage_class()
 }
 
-/// Removes the (empty) control groups of containers that the kernel ended with the cluster.
-pub(super) fn remove_cgroups(cluster: &Cluster) -> Result<()> {
-    let root = Path::new("/sys/fs/cgroup");
-    // Version 2 has one tree; version 1 has one for each controller.
-    let trees = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for branch in trees.chain([root.to_path_buf()]).map(|tree| tree.join(cluster.cgroup())) {
-        if branch.is_dir() {
-            remove_cgroup(&branch)?;
-        }
-    }
-    Ok(())
-}
-
-/// Control groups are removed from the leaves up, each by `rmdir`; their files cannot and need not be.
-fn remove_cgroup(group: &Path) -> Result<()> {
-    for entry in fs::read_dir(group)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    match fs::remove_dir(group) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            bail!("cannot remove the control group {}: {error}", group.display())
-        }
-        _ => Ok(()),
-    }
-}
-
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -336,12 +319,22 @@ mod tests {
 
     #[test]
     fn a_component_is_known_by_its_arguments() {
-        let of = |line: &str| Component::of(&line.split(' ').map(PathBuf::from).collect::<Vec<_>>());
-        assert_eq!(of("/t/bin/kube kubelet --config=/c/kubelet.json"), Some(Component::Kubelet));
-        assert_eq!(of("/t/bin/containerd --config=/c/containerd.toml"), Some(Component::Containerd));
-        for other in
-            ["/t/bin/containerd-shim-runc-v2 -id x", "/t/bin/kube", "/t/bin/kube pki /c 10.0.0.1", "sqlite3 etcd"]
-        {
+        let of =
+            |line: &str| Component::of(&line.split(' ').map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(
+            of("/t/bin/kube kubelet --config=/c/kubelet.json"),
+            Some(Component::Kubelet)
+        );
+        assert_eq!(
+            of("/t/bin/containerd --config=/c/containerd.toml"),
+            Some(Component::Containerd)
+        );
+        for other in [
+            "/t/bin/containerd-shim-runc-v2 -id x",
+            "/t/bin/kube",
+            "/t/bin/kube pki /c 10.0.0.1",
+            "sqlite3 etcd",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
     }

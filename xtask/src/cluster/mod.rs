@@ -6,7 +6,7 @@
 //! its process namespace, and the mounts and the network go with the last process.
 //!
 //! Outside of the namespaces there are only: a folder below the user's cache folder, a folder below `/run`, one end of a
-//! virtual Ethernet pair, and one branch of control groups. All carry the cluster's id.
+//! virtual Ethernet pair (all named by the cluster's id), and the containers' control groups.
 
 mod components;
 mod network;
@@ -32,9 +32,6 @@ use crate::{shell, tools};
 
 /// The name used when none is given.
 pub(crate) const DEFAULT_NAME: &str = "dev";
-
-/// Unix socket paths end at 107 bytes; the kubelet's longest is the cluster folder plus 47.
-const LONGEST_FOLDER: usize = 60;
 
 /// A real Kubernetes on this machine, built from source
 #[derive(Debug, Parser)]
@@ -94,14 +91,16 @@ pub(crate) struct Cluster {
     id: String,
     /// Everything it keeps: certificates, etcd, images, volumes, logs.
     folder: PathBuf,
-    /// What must not outlive a reboot and needs short paths: sockets and the state of running containers.
+    /// What must not outlive a reboot: containerd's socket (whose path must be short, below 108 bytes) and the state of
+    /// running containers.
     runtime: PathBuf,
 }
 
 impl Cluster {
     pub(crate) fn new(name: &str) -> Result<Self> {
         let is_valid = |name: &str| {
-            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && !name.starts_with('-')
                 && !name.ends_with('-')
         };
@@ -132,7 +131,12 @@ impl Cluster {
 
     fn subnet(&self) -> Result<network::Subnet> {
         fs::read_to_string(self.folder.join("network"))
-            .with_context(|| format!("the cluster {:?} is not up; `cargo xtask cluster up` starts it", self.name))?
+            .with_context(|| {
+                format!(
+                    "the cluster {:?} is not up; `cargo xtask cluster up` starts it",
+                    self.name
+                )
+            })?
             .parse()
     }
 
@@ -164,14 +168,12 @@ impl Cluster {
         self.folder.join("started")
     }
 
-    /// The branch of control groups that its containers live in.
-    fn cgroup(&self) -> String {
-        format!("tenantatlas-{}", self.id)
-    }
-
     /// Serializes `up` and `down` of one cluster. The file lies beside the folder, which `down` removes.
     fn lock(&self) -> Result<fs::File> {
-        tools::lock(&self.folder.with_extension("lock"), &format!("another command on the cluster {:?}", self.name))
+        tools::lock(
+            &self.folder.with_extension("lock"),
+            &format!("another command on the cluster {:?}", self.name),
+        )
     }
 
     /// kubectl as the cluster's administrator.
@@ -193,7 +195,7 @@ impl Cluster {
     /// start did not finish, or which a reboot ended, starts anew and empty.
     pub(crate) fn up(&self) -> Result<()> {
         let begun = Instant::now();
-        self.check_machine()?;
+        check_machine()?;
         let kube = tools::kube()?;
         tools::containerd()?;
         tools::pause()?;
@@ -204,10 +206,16 @@ impl Cluster {
         let started_with = fs::read_to_string(self.started_marker()).ok();
         let is_current = started_with.as_deref() == tools.to_str();
         if processes.holder.is_some() && is_current {
-            let missing: Vec<Component> =
-                Component::ALL.into_iter().filter(|component| !processes.components.contains_key(component)).collect();
+            let missing: Vec<Component> = Component::ALL
+                .into_iter()
+                .filter(|component| !processes.components.contains_key(component))
+                .collect();
             if missing.is_empty() && self.api_is_ready()? {
-                shell::say(format!("The cluster {:?} is running ({}).", self.name, shell::elapsed(begun)));
+                shell::say(format!(
+                    "The cluster {:?} is running ({}).",
+                    self.name,
+                    shell::elapsed(begun)
+                ));
                 return Ok(());
             }
             for component in missing {
@@ -242,31 +250,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// What `up` needs of the machine, all said at once where it can be.
-    fn check_machine(&self) -> Result<()> {
-        ensure!(
-            shell::is_root(),
-            "root is needed to start a cluster on this machine (namespaces, a virtual network interface, containers): run the \
-             command as root, or name a cluster you already have with --context"
-        );
-        ensure!(
-            self.folder.as_os_str().len() <= LONGEST_FOLDER,
-            "the path {} is too long for the sockets below it: set XDG_CACHE_HOME to a shorter folder",
-            self.folder.display()
-        );
-        shell::ensure_packages(&[
-            ("runc", "runc"),
-            ("/usr/lib/cni/ptp", "containernetworking-plugins"),
-            ("nft", "nftables"),
-            ("ip", "iproute2"),
-            ("nsenter", "util-linux"),
-            ("mount", "mount"),
-        ])
-    }
-
     fn start(&self) -> Result<()> {
         for folder in [&self.logs(), &self.runtime, &self.volumes()] {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let holder = processes::start_holder(self)?;
         let subnet = network::create(self, holder)?;
@@ -290,11 +277,18 @@ impl Cluster {
     /// Removes everything of the cluster, from whatever state: running, half-started, crashed, rebooted.
     pub(crate) fn down(&self) -> Result<()> {
         let begun = Instant::now();
-        ensure!(shell::is_root(), "root is needed to stop the cluster that root started");
+        ensure!(
+            shell::is_root(),
+            "root is needed to stop the cluster that root started"
+        );
         let _lock = self.lock()?;
         let existed = self.remove()?;
         shell::say(if existed {
-            format!("The cluster {:?} is gone ({}).", self.name, shell::elapsed(begun))
+            format!(
+                "The cluster {:?} is gone ({}).",
+                self.name,
+                shell::elapsed(begun)
+            )
         } else {
             format!("There is no cluster {:?} of this checkout.", self.name)
         });
@@ -305,7 +299,7 @@ impl Cluster {
     fn remove(&self) -> Result<bool> {
         let stopped = processes::stop(self)?;
         network::remove(self)?;
-        components::remove_cgroups(self)?;
+        processes::remove_cgroups(self)?;
         let mut existed = stopped;
         for folder in [&self.runtime, &self.folder] {
             existed |= folder.exists();
@@ -318,12 +312,17 @@ impl Cluster {
         let processes = Processes::of(self)?;
         let mut out = anstream::stdout().lock();
         let mut row = |name: &str, pid: Option<u32>| {
-            let (pid, state) = pid.map_or(("-".to_owned(), "not running"), |pid| (pid.to_string(), "running"));
+            let (pid, state) = pid.map_or(("-".to_owned(), "not running"), |pid| {
+                (pid.to_string(), "running")
+            });
             writeln!(out, "{name:<25} {pid:>8}  {state}")
         };
         row("namespaces", processes.holder)?;
         for component in Component::ALL {
-            row(component.program(), processes.components.get(&component).copied())?;
+            row(
+                component.program(),
+                processes.components.get(&component).copied(),
+            )?;
         }
         let api = if processes.holder.is_none() {
             "down"
@@ -334,7 +333,12 @@ impl Cluster {
         };
         writeln!(out, "\nAPI server    {api}")?;
         if let Ok(subnet) = self.subnet() {
-            writeln!(out, "Addresses     cluster {}, this machine as pods see it {}", subnet.cluster(), subnet.host())?;
+            writeln!(
+                out,
+                "Addresses     cluster {}, this machine as pods see it {}",
+                subnet.cluster(),
+                subnet.host()
+            )?;
         }
         writeln!(out, "Kubeconfig    {}", self.kubeconfig().display())?;
         writeln!(out, "Folder        {}", self.folder.display())?;
@@ -374,7 +378,11 @@ impl Cluster {
         }
         let begun = Instant::now();
         shell::run(self.ctr()?.args(["images", "import"]).arg(archive))?;
-        shell::say(format!("Loaded {} ({})", image.reference, shell::elapsed(begun)));
+        shell::say(format!(
+            "Loaded {} ({})",
+            image.reference,
+            shell::elapsed(begun)
+        ));
         Ok(())
     }
 
@@ -386,7 +394,10 @@ impl Cluster {
 
     fn ctr(&self) -> Result<Command> {
         let mut command = shell::command(tools::ctr()?);
-        command.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io"]);
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", processes::CONTAINERD_NAMESPACE]);
         Ok(command)
     }
 
@@ -399,13 +410,27 @@ impl Cluster {
 
     fn api_is_ready(&self) -> Result<bool> {
         let mut command = self.kubectl()?;
-        Ok(shell::succeeds(command.args(["get", "--raw", "/readyz", "--request-timeout", "2s"])))
+        Ok(shell::succeeds(command.args([
+            "get",
+            "--raw",
+            "/readyz",
+            "--request-timeout",
+            "2s",
+        ])))
     }
 
     fn node_is_ready(&self) -> Result<bool> {
         let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
         let mut command = self.kubectl()?;
-        command.args(["get", "node", components::NODE, "--output", path, "--request-timeout", "2s"]);
+        command.args([
+            "get",
+            "node",
+            components::NODE,
+            "--output",
+            path,
+            "--request-timeout",
+            "2s",
+        ]);
         Ok(shell::output(&mut command).is_ok_and(|status| status == "True"))
     }
 
@@ -423,22 +448,50 @@ impl Cluster {
                 let log = component.log(self);
                 if log.exists() && !processes.components.contains_key(&component) {
                     // A moment passes between a program's start and its appearing under its own name.
-                    if log.metadata()?.modified()?.elapsed().unwrap_or_default() > Duration::from_secs(2) {
-                        bail!("{component} ended; the end of {}:\n{}", log.display(), shell::tail(&log, 12));
+                    if log.metadata()?.modified()?.elapsed().unwrap_or_default()
+                        > Duration::from_secs(2)
+                    {
+                        bail!(
+                            "{component} ended; the end of {}:\n{}",
+                            log.display(),
+                            shell::tail(&log, 12)
+                        );
                     }
                 }
             }
             if Instant::now() > deadline {
                 let logs: Vec<String> = Component::ALL
                     .into_iter()
-                    .map(|component| format!("  {component}:\n{}", shell::tail(&component.log(self), 4)))
+                    .map(|component| {
+                        format!("  {component}:\n{}", shell::tail(&component.log(self), 4))
+                    })
                     .collect();
-                bail!("{what} is not ready after 90 s; the ends of the logs:\n{}", logs.join("\n"));
+                bail!(
+                    "{what} is not ready after 90 s; the ends of the logs:\n{}",
+                    logs.join("\n")
+                );
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
     }
+}
+
+/// What `up` needs of the machine, all said at once where it can be.
+fn check_machine() -> Result<()> {
+    ensure!(
+        shell::is_root(),
+        "root is needed to start a cluster on this machine (namespaces, a virtual network interface, containers): run the \
+             command as root, or name a cluster you already have with --context"
+    );
+    shell::ensure_packages(&[
+        ("runc", "runc"),
+        ("/usr/lib/cni/ptp", "containernetworking-plugins"),
+        ("nft", "nftables"),
+        ("ip", "iproute2"),
+        ("nsenter", "util-linux"),
+        ("mount", "mount"),
+    ])
 }
 
 /// Prints a command's result, the only thing on standard output.
@@ -449,14 +502,18 @@ fn result(text: impl std::fmt::Display) -> Result<()> {
 
 /// The folder of this checkout of the repository.
 pub(crate) fn checkout() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the xtask package lies in a folder of the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the xtask package lies in a folder of the repository")
 }
 
 /// Removes a folder, but never through a mount: what is mounted there belongs to someone else.
 fn remove_folder(folder: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let below =
-        mounts.lines().filter_map(|line| line.split(' ').nth(1)).find(|mount| Path::new(mount).starts_with(folder));
+    let below = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .find(|mount| Path::new(mount).starts_with(folder));
     if let Some(mount) = below {
         bail!(
             "{mount} is a mount point inside {}: unmount it first, so that nothing of it is deleted",
@@ -478,21 +535,32 @@ mod tests {
     use super::*;
 
     fn at(name: &str, checkout: &str) -> Cluster {
-        Cluster::at(name, Path::new(checkout), Path::new("/home/ada/.cache/tenantatlas"))
+        Cluster::at(
+            name,
+            Path::new(checkout),
+            Path::new("/home/ada/.cache/tenantatlas"),
+        )
     }
 
     #[test]
     fn clusters_of_two_checkouts_or_names_share_nothing() {
-        let clusters = [at("dev", "/src/a"), at("dev", "/src/b"), at("e2e", "/src/a")];
+        let clusters = [
+            at("dev", "/src/a"),
+            at("dev", "/src/b"),
+            at("e2e", "/src/a"),
+        ];
         for (i, one) in clusters.iter().enumerate() {
             for other in &clusters[i + 1..] {
                 assert_ne!(one.folder, other.folder);
                 assert_ne!(one.runtime, other.runtime);
-                assert_ne!(one.cgroup(), other.cgroup());
                 assert_ne!(network::host_link(one), network::host_link(other));
             }
         }
-        assert_eq!(at("dev", "/src/a").folder, clusters[0].folder, "the same one is found again");
+        assert_eq!(
+            at("dev", "/src/a").folder,
+            clusters[0].folder,
+            "the same one is found again"
+        );
     }
 
     #[test]
@@ -502,12 +570,5 @@ mod tests {
         }
         assert!(Cluster::new("dev").is_ok());
         assert!(Cluster::new("pull-request-12").is_ok());
-    }
-
-    #[test]
-    fn the_longest_name_leaves_room_for_sockets_in_an_ordinary_home() {
-        let cluster = at("a-name-of-20-letters", "/src/a");
-        assert!(cluster.folder.as_os_str().len() <= LONGEST_FOLDER);
-        assert!(cluster.socket().as_os_str().len() < 108);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +16,9 @@ use anyhow::{Context as _, Result, bail};
 use super::Cluster;
 use super::components::Component;
 use crate::{shell, tools};
+
+/// The namespace of containerd, and the name of the branch of control groups, that a kubelet's containers are in.
+pub(super) const CONTAINERD_NAMESPACE: &str = "k8s.io";
 
 /// What runs of a cluster, by the machine's process ids.
 #[derive(Debug, Default)]
@@ -42,14 +46,15 @@ impl Processes {
 
 /// Makes the namespaces and returns the process that holds them, as soon as everything private is mounted.
 pub(super) fn start_holder(cluster: &Cluster) -> Result<u32> {
-    // Mounts made inside stay inside (private), but containers see those of the kubelet (shared among themselves). Two paths
-    // are wired into the kubelet; a folder of the cluster is put over each, so that it disturbs no other kubelet.
+    // Mounts made inside stay inside (private), but containers see those of the kubelet (shared among themselves). Three paths
+    // are wired into the kubelet and containerd's shims; folders of the cluster are put over them, so that no other kubelet or
+    // containerd is disturbed. (And sockets below them have short paths, however deep the cluster's folder lies.)
     let script = r#"
         set -e
         mount --make-rprivate / && mount --make-rshared /
-        for pair in kubelet:/var/lib/kubelet containers:/var/log/containers; do
-            mkdir -p "$1/private/${pair%%:*}" "${pair#*:}"
-            mount --bind "$1/private/${pair%%:*}" "${pair#*:}"
+        for path in /var/lib/kubelet /var/log/containers /run/containerd; do
+            mkdir -p "$1/private$path" "$path"
+            mount --bind "$1/private$path" "$path"
         done
         exec "$2" "$1"
     "#;
@@ -127,6 +132,61 @@ pub(super) fn stop(cluster: &Cluster) -> Result<bool> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(true)
+}
+
+/// Where runc keeps the state of running containers, a folder for each, named by its id.
+pub(super) fn runc_folder(cluster: &Cluster) -> PathBuf {
+    cluster.runtime.join("runc")
+}
+
+/// Removes the control groups of containers that the kernel ended with the cluster: runc was not asked. They lie beside
+/// those of any other containerd, so they are told by the ids of this cluster's containers.
+pub(super) fn remove_cgroups(cluster: &Cluster) -> Result<()> {
+    let root = Path::new("/sys/fs/cgroup");
+    // Version 2 has one tree; version 1 has one for each controller.
+    let mut trees = vec![root.to_path_buf()];
+    trees.extend(
+        fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
+    let containers = fs::read_dir(runc_folder(cluster).join(CONTAINERD_NAMESPACE));
+    for container in containers.into_iter().flatten().flatten() {
+        for tree in &trees {
+            let group = tree.join(CONTAINERD_NAMESPACE).join(container.file_name());
+            if group.is_dir() {
+                remove_cgroup(&group)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Control groups are removed from the leaves up, each by `rmdir`; their files cannot and need not be.
+fn remove_cgroup(group: &Path) -> Result<()> {
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match fs::remove_dir(group) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            // The last process may be dead and still be counted, for a moment.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => bail!(
+                "cannot remove the control group {}: {error}",
+                group.display()
+            ),
+        }
+    }
 }
 
 /// Whether these arguments are those of the process that holds the namespaces of the cluster in `folder`.
