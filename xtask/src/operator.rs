@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cluster::checkout;
 use crate::image::oci::Archive;
+use crate::image::{Build, Example};
 use crate::shell;
 
 /// Where the operator runs.
@@ -13,6 +14,15 @@ pub(crate) const NAMESPACE: &str = "tenantatlas-system";
 
 /// Helm's name of the installation.
 const RELEASE: &str = "tenantatlas";
+
+/// The image that `examples/database-dump` names.
+pub(crate) fn example_image() -> Build {
+    Build {
+        reference: Some("localhost/tenantatlas-example-sqlite:1".to_owned()),
+        example: Some(Example::Sqlite),
+        ..Build::default()
+    }
+}
 
 /// Installs or upgrades the operator and waits until its replicas serve. Doing it again with the same image changes nothing.
 pub(crate) fn install(mut helm: Command, image: &Archive, values: &[&str]) -> Result<()> {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cluster::Cluster;
 use crate::image::oci::Archive;
-use crate::image::{self, Build, Example};
+use crate::image::{self, Build};
 use crate::shell::{self, say};
 use crate::{operator, tools};
 
@@ -52,7 +52,7 @@ impl Bed {
             return Ok(());
         }
         let operator = image::build(&Build::default())?;
-        let example = image::build(&Build { example: Some(Example::Sqlite), ..Build::default() })?;
+        let example = image::build(&operator::example_image())?;
         let cluster = self.server()?;
         cluster.load(&operator.file)?;
         cluster.load(&example.file)?;
