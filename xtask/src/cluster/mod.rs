@@ -405,7 +405,7 @@ impl Cluster {
     fn apply(&self, objects: &serde_json::Value) -> Result<()> {
         let mut command = self.kubectl()?;
         command.args(["apply", "--server-side", "--filename", "-"]);
-        shell::feed(&mut command, &serde_json::to_vec(objects)?)
+        shell::feed(&mut command, &serde_json::to_vec(objects)?).map(drop)
     }
 
     fn api_is_ready(&self) -> Result<bool> {

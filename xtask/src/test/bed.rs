@@ -70,7 +70,7 @@ impl Bed {
         let mut helm = shell::command(tools::helm()?);
         helm.env("KUBECONFIG", cluster.kubeconfig());
         cluster.bypass_proxy(&mut helm);
-        operator::install(helm, &images.operator, &[])?;
+        operator::install(helm, &images.operator.reference, "Never")?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
