@@ -3,4 +3,5 @@
 //! Must not: know of runs, repositories or reconcilers.
 
 pub mod client;
+pub mod redact;
 pub mod retry;

@@ -92,7 +92,7 @@ where
             .filter(|(_, written)| written.elapsed() < OWN_WRITE_TTL)
             .map(|(object, _)| object);
         match (watched, own) {
-            (Some(watched), Some(own)) if version(own) > version(&watched) => Some(own.clone()),
+            (Some(watched), Some(own)) if version(&**own) > version(&*watched) => Some(own.clone()),
             (None, Some(own)) => Some(own.clone()),
             (watched, _) => watched,
         }
@@ -134,7 +134,7 @@ where
         }
         let key = (namespace, name);
         let caught_up = state.own.get(&key).is_some_and(|(own, _)| {
-            if present { version(object) >= version(own) } else { own.uid() == object.uid() }
+            if present { version(object) >= version(&**own) } else { own.uid() == object.uid() }
         });
         if caught_up {
             state.own.remove(&key);
@@ -188,7 +188,12 @@ where
                 watcher::Event::InitDone => {
                     self.cache.rebuild();
                     for object in before {
-                        if self.cache.store.get(&ObjectRef::from_obj(&*object)).is_none_or(|now| now.uid() != object.uid()) {
+                        if self
+                            .cache
+                            .store
+                            .get(&ObjectRef::from_obj(&*object))
+                            .is_none_or(|now| now.uid() != object.uid())
+                        {
                             changed(Change::Deleted(object));
                         }
                     }

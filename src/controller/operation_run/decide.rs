@@ -41,7 +41,12 @@ pub enum Action {
     /// Delete a Job with its pods first, if it still has this uid.
     DeleteJob(ObjectReference),
     /// Record the snapshot as a `BackupSet`, and its name in the status that follows.
-    RecordBackupSet(Box<CapturedSnapshot>),
+    RecordBackupSet {
+        /// What was captured.
+        snapshot: Box<CapturedSnapshot>,
+        /// Whether no item failed.
+        complete: bool,
+    },
     /// Record a repository's check.
     RecordCheck(Box<RepositoryCheck>),
     /// Write the status.
@@ -91,7 +96,9 @@ impl Decision {
 /// Decides about a run.
 #[must_use]
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
-    if observed.run.metadata.deletion_timestamp.is_some() || observed.tenant.as_ref().is_some_and(|tenant| tenant.terminating) {
+    if observed.run.metadata.deletion_timestamp.is_some()
+        || observed.tenant.as_ref().is_some_and(|tenant| tenant.terminating)
+    {
         // The garbage collector takes the Job; in a terminating namespace nothing can be made.
         return Decision::none();
     }
@@ -115,7 +122,12 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
         }
     }
     if observed.run.spec.cancel {
-        return complete(observed, status, Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled before it started"), now);
+        return complete(
+            observed,
+            status,
+            Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled before it started"),
+            now,
+        );
     }
     let prepared = match &observed.prepared {
         Ok(prepared) => prepared,
@@ -123,19 +135,29 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
     };
     let reject = observed.run.spec.on_duplicate == OnDuplicate::Reject;
     match &observed.job {
-        JobView::Others { owner, .. } if owner.leaving => wait(observed, status, Reason::PreviousJobTerminating, leaving_message(&owner.name), now),
+        JobView::Others { owner, .. } if owner.leaving => {
+            wait(observed, status, Reason::PreviousJobTerminating, leaving_message(&owner.name), now)
+        }
         JobView::Others { owner, .. } if reject => blocked(observed, status, &duplicate(&owner.name), now),
         JobView::Others { owner, .. } => {
             let mut next = running(observed, status, None, now);
             next.joined = Some(ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() });
-            settle(&mut next, observed, Reason::Joined, format!("run {} does the same work: this run ends as that one ends", owner.name), now);
+            settle(
+                &mut next,
+                observed,
+                Reason::Joined,
+                format!("run {} does the same work: this run ends as that one ends", owner.name),
+                now,
+            );
             Decision::act(Action::WriteStatus(Box::new(next)))
         }
         JobView::Foreign(job) => {
             let name = job.metadata.name.as_deref().unwrap_or_default();
             let refusal = Refusal::new(
                 Reason::JobNameTaken,
-                format!("a Job {name} that is not the operator's stands where this run's Job must be: find out who made it, delete it with `kubectl delete job {name}`, then create a new run"),
+                format!(
+                    "a Job {name} that is not the operator's stands where this run's Job must be: find out who made it, delete it with `kubectl delete job {name}`, then create a new run"
+                ),
             );
             blocked(observed, status, &refusal, now)
         }
@@ -188,7 +210,10 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
                 Finish::plain(
                     Outcome::Failed,
                     Reason::JobDeleted,
-                    format!("Job {} was deleted while the run was going, not by the operator: create a new run with spec.rerunOf", recorded.name),
+                    format!(
+                        "Job {} was deleted while the run was going, not by the operator: create a new run with spec.rerunOf",
+                        recorded.name
+                    ),
                 )
             };
             return complete(observed, status, finish, now);
@@ -197,7 +222,9 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
     if let Some(end) = job_end(job) {
         let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor);
         let trusted = is_ours(job);
-        if !is_told(job, &observed.pods) && observed.waiting_since.is_none_or(|since| now.duration_since(since) < SignedDuration::from_secs(5)) {
+        if !is_told(job, &observed.pods)
+            && observed.waiting_since.is_none_or(|since| now.duration_since(since) < SignedDuration::from_secs(5))
+        {
             // The pod's last word may still be on its way.
             return Decision::look_again(1);
         }
@@ -221,7 +248,11 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
             if !stuck.is_due(since, now) {
                 return Decision::look_again(super::waiting::PATIENCE.as_secs() + 1);
             }
-            let since = status.waiting.as_ref().filter(|waiting| waiting.reason == stuck.reason.as_str()).map_or(now, |waiting| waiting.since);
+            let since = status
+                .waiting
+                .as_ref()
+                .filter(|waiting| waiting.reason == stuck.reason.as_str())
+                .map_or(now, |waiting| waiting.since);
             next.waiting = Some(Waiting { reason: stuck.reason.as_str().to_owned(), since });
             settle(&mut next, observed, stuck.reason, stuck.message, now);
         }
@@ -242,7 +273,12 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
 /// A run that joined another: copy its end, or go on alone when there will be none.
 fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
     if observed.run.spec.cancel {
-        return complete(observed, status, Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled; the run it had joined goes on"), now);
+        return complete(
+            observed,
+            status,
+            Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled; the run it had joined goes on"),
+            now,
+        );
     }
     match &observed.joined {
         JoinedView::Active | JoinedView::None => Decision::none(),
@@ -255,7 +291,11 @@ fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> D
             next.failures = theirs.failures;
             next.failures_truncated = theirs.failures_truncated;
             next.attempts = theirs.attempts;
-            next.context = RunContext { workspace: next.context.workspace, target_scope: next.context.target_scope, ..theirs.context };
+            next.context = RunContext {
+                workspace: next.context.workspace,
+                target_scope: next.context.target_scope,
+                ..theirs.context
+            };
             let message = format!("as run {name}, which it had joined: {}", theirs.message.unwrap_or_default());
             end(&mut next, observed, theirs.outcome, &theirs.reason.unwrap_or_default(), truncate(&message, 2000), now);
             Decision::act(Action::WriteStatus(Box::new(next)))
@@ -263,7 +303,13 @@ fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> D
         JoinedView::Completed(_) | JoinedView::Gone => {
             let mut next = status.clone();
             next.joined = None;
-            settle(&mut next, observed, Reason::Running, "the run it had joined was cancelled or deleted: it goes on by itself".to_owned(), now);
+            settle(
+                &mut next,
+                observed,
+                Reason::Running,
+                "the run it had joined was cancelled or deleted: it goes on by itself".to_owned(),
+                now,
+            );
             Decision::act(Action::WriteStatus(Box::new(next)))
         }
     }
@@ -273,13 +319,17 @@ fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> D
 fn is_real_end(winner: &crate::api::OperationRun) -> bool {
     let status = winner.status_or_default();
     status.outcome != Outcome::Blocked
-        && ![Reason::Cancelled, Reason::JobDeleted].iter().any(|reason| status.reason.as_deref() == Some(reason.as_str()))
+        && ![Reason::Cancelled, Reason::JobDeleted]
+            .iter()
+            .any(|reason| status.reason.as_deref() == Some(reason.as_str()))
 }
 
 /// A completed run: labels, then its time to go.
 fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
     let operation_type = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec);
-    let ttl = operation_type.and_then(|spec| spec.ttl_seconds_after_finished).map(|seconds| SignedDuration::from_secs(seconds.into()));
+    let ttl = operation_type
+        .and_then(|spec| spec.ttl_seconds_after_finished)
+        .map(|seconds| SignedDuration::from_secs(seconds.into()));
     let left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
     if observed.beyond_history || left.is_some_and(|left| left <= SignedDuration::ZERO) {
         return Decision::act(Action::DeleteRun);
@@ -295,9 +345,17 @@ fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestam
 /// The labels to change. None while the run goes: one patch at its end carries them all.
 fn label_patch(observed: &Observed, status: &OperationRunStatus) -> BTreeMap<String, Option<String>> {
     let spec = &observed.run.spec;
-    let workspace = observed.tenant.as_ref().map(|tenant| tenant.workspace.as_str()).or(status.context.workspace.as_deref());
+    let workspace =
+        observed.tenant.as_ref().map(|tenant| tenant.workspace.as_str()).or(status.context.workspace.as_deref());
     let initiator = spec.initiator.as_ref().map(|initiator| initiator.username.as_str());
-    let wanted = labels::of_run(status.identity_hash.as_deref(), &spec.operation_type, spec.trigger, workspace, initiator, status.outcome);
+    let wanted = labels::of_run(
+        status.identity_hash.as_deref(),
+        &spec.operation_type,
+        spec.trigger,
+        workspace,
+        initiator,
+        status.outcome,
+    );
     let present = observed.run.metadata.labels.clone().unwrap_or_default();
     labels::OF_RUN
         .iter()
@@ -322,14 +380,20 @@ fn complete(observed: &Observed, status: &OperationRunStatus, finish: Finish, no
 }
 
 /// The last writes of a run: first what it made, then its end. A crash between repeats the first, which is idempotent.
-fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, job: Option<&Job>, check: bool, now: Timestamp) -> Decision {
+fn ended(
+    observed: &Observed,
+    status: &OperationRunStatus,
+    finish: Finish,
+    job: Option<&Job>,
+    check: bool,
+    now: Timestamp,
+) -> Decision {
     let mut actions = Vec::new();
     let Finish { outcome, reason, message, counts, failures, failures_truncated, made } = finish;
     let repository = repository_of(observed);
     if let Some(repository) = repository.clone().filter(|_| check && reason != Reason::Cancelled.as_str()) {
-        let generation = job.and_then(|job| {
-            job.metadata.annotations.as_ref()?.get(super::job::REPOSITORY_GENERATION)?.parse().ok()
-        });
+        let generation =
+            job.and_then(|job| job.metadata.annotations.as_ref()?.get(super::job::REPOSITORY_GENERATION)?.parse().ok());
         actions.push(Action::RecordCheck(Box::new(RepositoryCheck {
             repository,
             generation,
@@ -342,7 +406,8 @@ fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, job: 
     let mut next = status.clone();
     next.context.repository = repository.or(next.context.repository);
     if let Some(snapshot) = made.snapshot {
-        actions.push(Action::RecordBackupSet(Box::new(snapshot)));
+        let complete = outcome == Outcome::Succeeded;
+        actions.push(Action::RecordBackupSet { snapshot: Box::new(snapshot), complete });
     }
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
@@ -376,7 +441,9 @@ fn running(observed: &Observed, status: &OperationRunStatus, job: Option<&Job>, 
     next.job = job.map(reference);
     next.started_at = next.started_at.or(Some(now));
     transition(&mut next, Phase::Running, Outcome::Pending, now);
-    let name = job.and_then(|job| job.metadata.name.clone()).or_else(|| observed.prepared.as_ref().ok().map(|prepared| prepared.identity.job_name()));
+    let name = job
+        .and_then(|job| job.metadata.name.clone())
+        .or_else(|| observed.prepared.as_ref().ok().map(|prepared| prepared.identity.job_name()));
     settle(&mut next, observed, Reason::Running, running_message(&name.unwrap_or_default()), now);
     next
 }
@@ -385,14 +452,23 @@ fn running(observed: &Observed, status: &OperationRunStatus, job: Option<&Job>, 
 fn describe(next: &mut OperationRunStatus, observed: &Observed) {
     if let Ok(prepared) = &observed.prepared {
         next.identity_hash = Some(prepared.identity.as_str().to_owned());
-        next.context.selection = prepared.inputs.get("selection").map(|selection| truncate(&selection.to_string(), 1000));
+        next.context.selection =
+            prepared.inputs.get("selection").map(|selection| truncate(&selection.to_string(), 1000));
     }
-    next.context.workspace = observed.tenant.as_ref().map(|tenant| tenant.workspace.clone()).or_else(|| next.context.workspace.take());
+    next.context.workspace =
+        observed.tenant.as_ref().map(|tenant| tenant.workspace.clone()).or_else(|| next.context.workspace.take());
     next.context.target_scope = Some(format!("{:?}", Scope::Tenant));
     next.context.repository = repository_of(observed).or_else(|| next.context.repository.take());
 }
 
-fn end(next: &mut OperationRunStatus, observed: &Observed, outcome: Outcome, reason: &str, message: String, now: Timestamp) {
+fn end(
+    next: &mut OperationRunStatus,
+    observed: &Observed,
+    outcome: Outcome,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
     describe(next, observed);
     next.waiting = None;
     next.completed_at = Some(now);
@@ -441,13 +517,18 @@ fn is_of(pod: &k8s_openapi::api::core::v1::Pod, job_uid: &str) -> bool {
 }
 
 fn reference(job: &Job) -> ObjectReference {
-    ObjectReference { name: job.metadata.name.clone().unwrap_or_default(), uid: job.metadata.uid.clone().unwrap_or_default() }
+    ObjectReference {
+        name: job.metadata.name.clone().unwrap_or_default(),
+        uid: job.metadata.uid.clone().unwrap_or_default(),
+    }
 }
 
 fn duplicate(name: &str) -> Refusal {
     Refusal::new(
         Reason::DuplicateRun,
-        format!("run {name} does the same work, and onDuplicate is Reject: wait for it, or create this run with onDuplicate: Join"),
+        format!(
+            "run {name} does the same work, and onDuplicate is Reject: wait for it, or create this run with onDuplicate: Join"
+        ),
     )
 }
 

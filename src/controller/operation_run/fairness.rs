@@ -49,8 +49,7 @@ pub struct Held {
 
 /// Whether a run may start beside those that are active, given all that wait for the same limits (itself included).
 pub fn may_start(candidate: &Waiter, waiting: &[Waiter], active: &Active, limits: &Limits) -> Result<(), Held> {
-    let rank_in_tenant =
-        waiting.iter().filter(|other| other.tenant == candidate.tenant && *other < candidate).count();
+    let rank_in_tenant = waiting.iter().filter(|other| other.tenant == candidate.tenant && *other < candidate).count();
     let count = |map: &HashMap<String, usize>| map.get(&candidate.tenant).copied().unwrap_or(0);
     for (limit, now, words) in [
         (limits.type_per_tenant, count(&active.of_type), "of this type in this tenant"),
@@ -77,7 +76,12 @@ pub fn may_start(candidate: &Waiter, waiting: &[Waiter], active: &Active, limits
 }
 
 /// How many waiting runs go before the candidate when slots are given to the tenant with the fewest active runs.
-fn ahead_of(candidate: &Waiter, waiting: &[Waiter], active: &HashMap<String, usize>, per_tenant: Option<usize>) -> usize {
+fn ahead_of(
+    candidate: &Waiter,
+    waiting: &[Waiter],
+    active: &HashMap<String, usize>,
+    per_tenant: Option<usize>,
+) -> usize {
     let mut sorted: Vec<&Waiter> = waiting.iter().collect();
     sorted.sort_unstable();
     let mut given: HashMap<&str, usize> = HashMap::new();
@@ -112,7 +116,8 @@ mod tests {
         let mut active = Active::default();
         let mut order = Vec::new();
         loop {
-            let Some(next) = waiting.iter().find(|one| may_start(one, &waiting, &active, &limits).is_ok()).cloned() else {
+            let Some(next) = waiting.iter().find(|one| may_start(one, &waiting, &active, &limits).is_ok()).cloned()
+            else {
                 return order;
             };
             waiting.retain(|one| one != &next);

@@ -71,22 +71,24 @@ pub enum JobEnd {
 #[must_use]
 pub fn job_end(job: &Job) -> Option<JobEnd> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| match condition.type_.as_str() {
-        "Complete" => Some(JobEnd::Complete),
-        "Failed" => Some(JobEnd::Failed {
-            reason: condition.reason.clone().unwrap_or_default(),
-            message: condition.message.clone().unwrap_or_default(),
-        }),
-        _ => None,
+    conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
+        match condition.type_.as_str() {
+            "Complete" => Some(JobEnd::Complete),
+            "Failed" => Some(JobEnd::Failed {
+                reason: condition.reason.clone().unwrap_or_default(),
+                message: condition.message.clone().unwrap_or_default(),
+            }),
+            _ => None,
+        }
     })
 }
 
 /// Pods that a Job tried.
 #[must_use]
 pub fn attempts(job: &Job) -> i32 {
-    job.status.as_ref().map_or(0, |status| {
-        status.failed.unwrap_or(0) + status.succeeded.unwrap_or(0) + status.active.unwrap_or(0)
-    })
+    job.status
+        .as_ref()
+        .map_or(0, |status| status.failed.unwrap_or(0) + status.succeeded.unwrap_or(0) + status.active.unwrap_or(0))
 }
 
 /// How a run ended, by its finished Job. `trusted`: the container is our own worker.
@@ -157,7 +159,11 @@ fn complete(ended: Option<(bool, &ContainerStateTerminated)>, trusted: bool) -> 
                 "the Job completed, but its pod was deleted before its result was read: run it again; what it stored is found again and not stored twice",
             );
         }
-        return Finish::plain(Outcome::Succeeded, Reason::Succeeded, "done; the pod was gone before its result could be read");
+        return Finish::plain(
+            Outcome::Succeeded,
+            Reason::Succeeded,
+            "done; the pod was gone before its result could be read",
+        );
     };
     let text = ended.message.as_deref().unwrap_or_default().trim();
     if text.is_empty() {
@@ -167,7 +173,10 @@ fn complete(ended: Option<(bool, &ContainerStateTerminated)>, trusted: bool) -> 
         return Finish::plain(
             Outcome::Succeeded,
             Reason::ResultUnreadable,
-            format!("exit code 0, but the termination message is not a result: write JSON such as {{\"summaryCounts\": …}} to /dev/termination-log, or nothing; it reads {:?}", truncate(text, 200)),
+            format!(
+                "exit code 0, but the termination message is not a result: write JSON such as {{\"summaryCounts\": …}} to /dev/termination-log, or nothing; it reads {:?}",
+                truncate(text, 200)
+            ),
         );
     };
     if let Some(why) = inconsistency(&result) {
@@ -186,9 +195,18 @@ fn complete(ended: Option<(bool, &ContainerStateTerminated)>, trusted: bool) -> 
     told(result, outcome, default, trusted)
 }
 
-fn failed(ended: Option<(bool, &ContainerStateTerminated)>, job_reason: &str, job_message: &str, trusted: bool) -> Finish {
+fn failed(
+    ended: Option<(bool, &ContainerStateTerminated)>,
+    job_reason: &str,
+    job_message: &str,
+    trusted: bool,
+) -> Finish {
     let Some((fenced, ended)) = ended else {
-        return Finish::plain(Outcome::Failed, Reason::JobFailed, format!("the Job failed ({job_reason}: {job_message}) and no pod is left to tell why"));
+        return Finish::plain(
+            Outcome::Failed,
+            Reason::JobFailed,
+            format!("the Job failed ({job_reason}: {job_message}) and no pod is left to tell why"),
+        );
     };
     let permanent = PERMANENT_EXIT_CODES.contains(&ended.exit_code);
     let default = if permanent { Reason::PermanentFailure } else { Reason::JobFailed };
@@ -217,7 +235,10 @@ fn told(result: TerminationResult, outcome: Outcome, default: Reason, trusted: b
     failures.truncate(MAX_FAILURES);
     let counts = result.summary_counts;
     let message = result.message.unwrap_or_else(|| match (&counts, outcome) {
-        (Some(counts), _) => format!("{} of {} items done, {} failed, {} skipped", counts.succeeded, counts.total, counts.failed, counts.skipped),
+        (Some(counts), _) => format!(
+            "{} of {} items done, {} failed, {} skipped",
+            counts.succeeded, counts.total, counts.failed, counts.skipped
+        ),
         (None, Outcome::Succeeded) => "done".to_owned(),
         (None, _) => "see the pod's log".to_owned(),
     });
@@ -306,20 +327,26 @@ mod tests {
         assert_eq!(finished("Complete", "", 0, "", false).outcome, Outcome::Succeeded);
         let failed = finished("Failed", "BackoffLimitExceeded", 3, "disk on fire", false);
         assert_eq!((failed.outcome, failed.reason.as_str()), (Outcome::Failed, "JobFailed"));
-        assert!(failed.message.contains("exit code 3") && failed.message.contains("disk on fire"), "{}", failed.message);
+        assert!(
+            failed.message.contains("exit code 3") && failed.message.contains("disk on fire"),
+            "{}",
+            failed.message
+        );
         assert_eq!(finished("Failed", "PodFailurePolicy", 42, "", false).reason, "PermanentFailure");
         assert_eq!(finished("Failed", "DeadlineExceeded", 137, "", false).reason, "TimedOut");
     }
 
     #[test]
     fn one_failed_item_is_never_called_success() {
-        let message = r#"{"outcome":"succeeded","summaryCounts":{"total":2,"processed":2,"succeeded":1,"failed":1,"skipped":0}}"#;
+        let message =
+            r#"{"outcome":"succeeded","summaryCounts":{"total":2,"processed":2,"succeeded":1,"failed":1,"skipped":0}}"#;
         assert_eq!(finished("Complete", "", 0, message, false).outcome, Outcome::PartiallySucceeded);
     }
 
     #[test]
     fn a_result_that_lies_fails_the_run() {
-        let message = r#"{"outcome":"succeeded","summaryCounts":{"total":2,"processed":2,"succeeded":5,"failed":0,"skipped":0}}"#;
+        let message =
+            r#"{"outcome":"succeeded","summaryCounts":{"total":2,"processed":2,"succeeded":5,"failed":0,"skipped":0}}"#;
         let end = finished("Complete", "", 0, message, false);
         assert_eq!((end.outcome, end.reason.as_str()), (Outcome::Failed, "ResultInconsistent"));
     }

@@ -94,7 +94,10 @@ fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepar
         block_owner_deletion: Some(false),
     }]);
     if let Some(generation) = prepared.repository.as_ref().and_then(|repository| repository.metadata.generation) {
-        job.metadata.annotations.get_or_insert_default().insert(REPOSITORY_GENERATION.to_owned(), generation.to_string());
+        job.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(REPOSITORY_GENERATION.to_owned(), generation.to_string());
     }
     let spec = job.spec.get_or_insert_default();
     spec.template.metadata.get_or_insert_default().labels.get_or_insert_default().extend(ours);
@@ -119,7 +122,13 @@ fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepar
     }
 }
 
-fn worker_job(run: &OperationRun, command: &[String], prepared: &Prepared, tenant_uid: &str, settings: &JobSettings) -> Result<Job, serde_json::Error> {
+fn worker_job(
+    run: &OperationRun,
+    command: &[String],
+    prepared: &Prepared,
+    tenant_uid: &str,
+    settings: &JobSettings,
+) -> Result<Job, serde_json::Error> {
     let mut environment = environment(run, prepared, tenant_uid)?;
     environment.extend(identity_environment());
     environment.push(variable(CLUSTER_UID, &settings.cluster_uid));
@@ -152,9 +161,16 @@ fn worker_job(run: &OperationRun, command: &[String], prepared: &Prepared, tenan
     }}}}))
 }
 
-fn mount_repository(repository: &BackupRepository, environment: &mut Vec<EnvVar>, volumes: &mut Vec<Value>, mounts: &mut Vec<Value>) {
+fn mount_repository(
+    repository: &BackupRepository,
+    environment: &mut Vec<EnvVar>,
+    volumes: &mut Vec<Value>,
+    mounts: &mut Vec<Value>,
+) {
     let spec = &repository.spec;
-    volumes.push(json!({ "name": "password", "secret": { "secretName": spec.password_secret.name, "defaultMode": 0o440 } }));
+    volumes.push(
+        json!({ "name": "password", "secret": { "secretName": spec.password_secret.name, "defaultMode": 0o440 } }),
+    );
     mounts.push(json!({ "name": "password", "mountPath": PASSWORD_DIRECTORY, "readOnly": true }));
     if let Some(secret) = &spec.credentials_secret {
         volumes.push(json!({ "name": "credentials", "secret": { "secretName": secret.name, "defaultMode": 0o440 } }));
@@ -185,7 +201,13 @@ fn mount_repository(repository: &BackupRepository, environment: &mut Vec<EnvVar>
     }
 }
 
-fn template_job(run: &OperationRun, template: &JobTemplateSpec, prepared: &Prepared, tenant_uid: &str, settings: &JobSettings) -> Result<Job, serde_json::Error> {
+fn template_job(
+    run: &OperationRun,
+    template: &JobTemplateSpec,
+    prepared: &Prepared,
+    tenant_uid: &str,
+    settings: &JobSettings,
+) -> Result<Job, serde_json::Error> {
     let mut spec: JobSpec = template.spec.clone().unwrap_or_default();
     let pod = spec.template.spec.get_or_insert_default();
     let environment = environment(run, prepared, tenant_uid)?;
@@ -227,15 +249,19 @@ fn fence(pod: &mut PodSpec, environment: &[EnvVar], settings: &JobSettings) -> R
         "securityContext": fence_security(),
         "volumeMounts": [{ "name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true }],
     }))?;
-    let volume: Volume = serde_json::from_value(json!({ "name": TOKEN_VOLUME, "projected": { "defaultMode": 0o444, "sources": [
-        { "serviceAccountToken": { "path": "token", "expirationSeconds": 3600 } },
-        { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
-        { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } },
-    ]}}))?;
+    let volume: Volume = serde_json::from_value(
+        json!({ "name": TOKEN_VOLUME, "projected": { "defaultMode": 0o444, "sources": [
+            { "serviceAccountToken": { "path": "token", "expirationSeconds": 3600 } },
+            { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+            { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } },
+        ]}}),
+    )?;
     pod.init_containers.get_or_insert_default().insert(0, container);
     pod.volumes.get_or_insert_default().push(volume);
     for name in &settings.image_pull_secrets {
-        pod.image_pull_secrets.get_or_insert_default().push(k8s_openapi::api::core::v1::LocalObjectReference { name: name.clone() });
+        pod.image_pull_secrets
+            .get_or_insert_default()
+            .push(k8s_openapi::api::core::v1::LocalObjectReference { name: name.clone() });
     }
     Ok(())
 }
@@ -291,7 +317,10 @@ fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Res
 /// Who the pod is, by the downward API.
 fn identity_environment() -> Vec<EnvVar> {
     let field = |name: &str, path: &str| {
-        serde_json::from_value(json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } })).ok()
+        serde_json::from_value(
+            json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } }),
+        )
+        .ok()
     };
     [field(POD_NAME, "metadata.name"), field(JOB_UID, "metadata.labels['batch.kubernetes.io/controller-uid']")]
         .into_iter()

@@ -81,13 +81,17 @@ pub fn prepare(
     let Some(tenant) = tenant else {
         return Err(Refusal::new(
             Reason::NotATenant,
-            format!("namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"),
+            format!(
+                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
+            ),
         ));
     };
     let Some(operation_type) = operation_type else {
         return Err(Refusal::new(
             Reason::UnknownType,
-            format!("there is no operation type {type_name:?}: `kubectl get operationtypes` lists those there are; create it, then create a new run"),
+            format!(
+                "there is no operation type {type_name:?}: `kubectl get operationtypes` lists those there are; create it, then create a new run"
+            ),
         ));
     };
     let spec = &operation_type.spec;
@@ -100,7 +104,9 @@ pub fn prepare(
     if spec.suspended {
         return Err(Refusal::new(
             Reason::TypeSuspended,
-            format!("operation type {type_name} is suspended: try again when an administrator has set its spec.suspended to false"),
+            format!(
+                "operation type {type_name} is suspended: try again when an administrator has set its spec.suspended to false"
+            ),
         ));
     }
     check_rerun(run, rerun)?;
@@ -110,7 +116,9 @@ pub fn prepare(
     if !account_exists(&account) {
         return Err(Refusal::new(
             Reason::AccountNotFound,
-            format!("ServiceAccount {account} does not exist in namespace {namespace}: operation type {type_name} runs as it; create it, then create a new run"),
+            format!(
+                "ServiceAccount {account} does not exist in namespace {namespace}: operation type {type_name} runs as it; create it, then create a new run"
+            ),
         ));
     }
     let repository = match repository {
@@ -118,13 +126,16 @@ pub fn prepare(
         RepositoryView::Missing(name) => {
             return Err(Refusal::new(
                 Reason::RepositoryNotFound,
-                format!("inputs.repository: there is no BackupRepository {name:?} in namespace {namespace}: `kubectl get backuprepositories -n {namespace}` lists those there are"),
+                format!(
+                    "inputs.repository: there is no BackupRepository {name:?} in namespace {namespace}: `kubectl get backuprepositories -n {namespace}` lists those there are"
+                ),
             ));
         }
         RepositoryView::NotReady(repository) if !is_check(&spec.executor) => return Err(not_ready(repository)),
         RepositoryView::NotReady(repository) | RepositoryView::Ready(repository) => Some(repository.clone()),
     };
-    let identity = Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &inputs, spec.identity.as_ref());
+    let identity =
+        Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &inputs, spec.identity.as_ref());
     Ok(Prepared { identity, inputs, account, repository })
 }
 
@@ -132,7 +143,9 @@ fn check_rerun(run: &OperationRun, rerun: &RerunView) -> Result<(), Refusal> {
     let refuse = |message: String| Err(Refusal::new(Reason::RerunNotPossible, message));
     match rerun {
         RerunView::NotAsked => Ok(()),
-        RerunView::Missing(name) => refuse(format!("rerunOf: there is no run {name:?} in this namespace (it may have been deleted by the history limit): create a run with inputs of its own")),
+        RerunView::Missing(name) => refuse(format!(
+            "rerunOf: there is no run {name:?} in this namespace (it may have been deleted by the history limit): create a run with inputs of its own"
+        )),
         RerunView::Found(earlier) => {
             let name = earlier.metadata.name.as_deref().unwrap_or_default();
             if earlier.spec.operation_type != run.spec.operation_type {
@@ -155,7 +168,9 @@ fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> 
     if size > MAX_INPUTS_BYTES {
         return Err(Refusal::new(
             Reason::InputsTooLarge,
-            format!("inputs take {size} bytes as JSON, and {MAX_INPUTS_BYTES} are the most: put the rest into a ConfigMap and name it"),
+            format!(
+                "inputs take {size} bytes as JSON, and {MAX_INPUTS_BYTES} are the most: put the rest into a ConfigMap and name it"
+            ),
         ));
     }
     let Some(schema) = &operation_type.spec.inputs_schema else { return Ok(()) };
@@ -163,7 +178,10 @@ fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> 
     let validator = jsonschema::validator_for(&Value::Object(schema.clone())).map_err(|error| {
         Refusal::new(
             Reason::InvalidType,
-            format!("inputsSchema of operation type {type_name} is not a JSON schema ({}): an administrator must mend it", truncate(&error.to_string(), 300)),
+            format!(
+                "inputsSchema of operation type {type_name} is not a JSON schema ({}): an administrator must mend it",
+                truncate(&error.to_string(), 300)
+            ),
         )
     })?;
     match validator.iter_errors(&value).next() {
@@ -192,13 +210,17 @@ fn account(executor: &Executor, read_only: bool, type_name: &str) -> Result<Stri
                 }
                 _ => Err(Refusal::new(
                     Reason::InvalidType,
-                    format!("operation type {type_name} has a jobTemplate without containers: an administrator must mend it"),
+                    format!(
+                        "operation type {type_name} has a jobTemplate without containers: an administrator must mend it"
+                    ),
                 )),
             }
         }
         _ => Err(Refusal::new(
             Reason::InvalidType,
-            format!("operation type {type_name} must have exactly one of executor.worker and executor.jobTemplate: an administrator must mend it"),
+            format!(
+                "operation type {type_name} must have exactly one of executor.worker and executor.jobTemplate: an administrator must mend it"
+            ),
         )),
     }
 }
@@ -215,6 +237,8 @@ fn not_ready(repository: &BackupRepository) -> Refusal {
         );
     Refusal::new(
         Reason::RepositoryNotReady,
-        format!("repository {name} is not Ready ({why}): wait with `kubectl wait --for=condition=Ready backuprepository/{name}`, or run repository.check again once it is mended"),
+        format!(
+            "repository {name} is not Ready ({why}): wait with `kubectl wait --for=condition=Ready backuprepository/{name}`, or run repository.check again once it is mended"
+        ),
     )
 }

@@ -96,7 +96,8 @@ impl Registry {
         if let Some(now) = state.open.get_mut(&entry.uid) {
             now.identity = now.identity.take().or(identity);
         }
-        let changed = before.as_ref().is_some_and(|before| before.status != entry.status || before.leaving != entry.leaving);
+        let changed =
+            before.as_ref().is_some_and(|before| before.status != entry.status || before.leaving != entry.leaving);
         if changed { state.siblings_of(&entry.uid) } else { Vec::new() }
     }
 
@@ -128,14 +129,20 @@ impl Registry {
         let Some(digits) = job_name.strip_prefix("op-") else { return Vec::new() };
         let state = self.state();
         let of_name = |entry: &&Entry| {
-            entry.namespace == namespace && entry.identity.as_deref().is_some_and(|identity| identity.starts_with(digits))
+            entry.namespace == namespace
+                && entry.identity.as_deref().is_some_and(|identity| identity.starts_with(digits))
         };
         state.open.values().filter(of_name).map(Entry::reference).collect()
     }
 
     /// Runs of a type that are not completed.
     pub fn by_type(&self, operation_type: &str) -> Vec<ObjectRef<OperationRun>> {
-        self.state().open.values().filter(|entry| entry.operation_type == operation_type).map(Entry::reference).collect()
+        self.state()
+            .open
+            .values()
+            .filter(|entry| entry.operation_type == operation_type)
+            .map(Entry::reference)
+            .collect()
     }
 
     /// Runs of a tenant that are not completed.
@@ -158,7 +165,10 @@ impl Registry {
             })
             .collect();
         older.sort_unstable_by(|one, other| one.age().cmp(&other.age()));
-        older.into_iter().map(|entry| Sibling { name: entry.name.clone(), uid: entry.uid.clone(), leaving: entry.leaving }).collect()
+        older
+            .into_iter()
+            .map(|entry| Sibling { name: entry.name.clone(), uid: entry.uid.clone(), leaving: entry.leaving })
+            .collect()
     }
 
     /// Whether the limits let a run start now.
@@ -246,7 +256,9 @@ impl State {
             .filter(|entry| {
                 entry.uid != own.uid
                     && (entry.status.joined.as_deref() == Some(uid)
-                        || (entry.namespace == own.namespace && own.identity.is_some() && entry.identity == own.identity))
+                        || (entry.namespace == own.namespace
+                            && own.identity.is_some()
+                            && entry.identity == own.identity))
             })
             .map(Entry::reference)
             .collect()
@@ -270,18 +282,22 @@ impl State {
             return Slot::Free;
         }
         let mut active = Active::default();
-        for entry in self.open.values().filter(|entry| entry.status.job.is_some() || self.claimed.contains(&entry.uid)) {
+        for entry in self.open.values().filter(|entry| entry.status.job.is_some() || self.claimed.contains(&entry.uid))
+        {
             *active.of_any.entry(entry.namespace.clone()).or_default() += 1;
             if entry.operation_type == own.operation_type {
                 *active.of_type.entry(entry.namespace.clone()).or_default() += 1;
             }
         }
-        let waiter = |entry: &Entry| Waiter { created: entry.created, uid: entry.uid.clone(), tenant: entry.namespace.clone() };
+        let waiter =
+            |entry: &Entry| Waiter { created: entry.created, uid: entry.uid.clone(), tenant: entry.namespace.clone() };
         let mut waiting: Vec<_> = self
             .in_line
             .iter()
             .filter_map(|uid| self.open.get(uid))
-            .filter(|entry| entry.operation_type == own.operation_type && !self.claimed.contains(&entry.uid) && !entry.leaving)
+            .filter(|entry| {
+                entry.operation_type == own.operation_type && !self.claimed.contains(&entry.uid) && !entry.leaving
+            })
             .map(waiter)
             .collect();
         let candidate = waiter(own);

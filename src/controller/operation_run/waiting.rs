@@ -52,11 +52,16 @@ pub fn stuck(job: &Job, pods: &[Arc<Pod>]) -> Option<Stuck> {
     let status = job.status.as_ref();
     let failed = status.and_then(|status| status.failed).unwrap_or(0);
     if failed > 0 {
-        return Some(Stuck::now(Reason::Retrying, format!("{failed} pod(s) failed; the next is started with a growing delay")));
+        return Some(Stuck::now(
+            Reason::Retrying,
+            format!("{failed} pod(s) failed; the next is started with a growing delay"),
+        ));
     }
     Some(Stuck::later(
         Reason::PodNotCreated,
-        format!("Job {name} has no pod yet: `kubectl describe job {name}` says why (a quota, Pod Security, a missing ServiceAccount)"),
+        format!(
+            "Job {name} has no pod yet: `kubectl describe job {name}` says why (a quota, Pod Security, a missing ServiceAccount)"
+        ),
     ))
 }
 
@@ -65,13 +70,21 @@ pub fn stuck(job: &Job, pods: &[Arc<Pod>]) -> Option<Stuck> {
 pub fn is_pod_of(pod: &Pod, job: &Job) -> bool {
     let uid = job.metadata.uid.as_deref();
     uid.is_some()
-        && pod.metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
+        && pod
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
 }
 
 /// Whether nothing of the pod runs any more.
 #[must_use]
 pub fn is_ended(pod: &Pod) -> bool {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase == "Succeeded" || phase == "Failed")
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| phase == "Succeeded" || phase == "Failed")
 }
 
 fn pod_stuck(pod: &Pod) -> Option<Stuck> {
@@ -97,8 +110,13 @@ fn pod_stuck(pod: &Pod) -> Option<Stuck> {
         };
         let why = truncate(waiting.message.as_deref().unwrap_or_default(), 500);
         match waiting.reason.as_deref().unwrap_or_default() {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError"
-            | "RegistryUnavailable" | "SignatureValidationFailed" => {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "SignatureValidationFailed" => {
                 return Some(Stuck::now(
                     Reason::ImagePull,
                     format!("image {} cannot be pulled: {why}; check its name and imagePullSecrets", container.image),
@@ -107,7 +125,10 @@ fn pod_stuck(pod: &Pod) -> Option<Stuck> {
             "CreateContainerConfigError" | "CreateContainerError" => {
                 return Some(Stuck::now(
                     Reason::MissingDependency,
-                    format!("container {} of pod {name} cannot be made: {why}; create what is missing and it goes on", container.name),
+                    format!(
+                        "container {} of pod {name} cannot be made: {why}; create what is missing and it goes on",
+                        container.name
+                    ),
                 ));
             }
             "ContainerCreating" | "PodInitializing" => starting = Some(container.name.clone()),
@@ -135,7 +156,10 @@ fn dependencies(pod: &Pod) -> String {
             } else if let Some(config_map) = &volume.config_map {
                 Some(format!("ConfigMap {}", config_map.name))
             } else {
-                volume.persistent_volume_claim.as_ref().map(|claim| format!("PersistentVolumeClaim {}", claim.claim_name))
+                volume
+                    .persistent_volume_claim
+                    .as_ref()
+                    .map(|claim| format!("PersistentVolumeClaim {}", claim.claim_name))
             }
         })
         .collect();
