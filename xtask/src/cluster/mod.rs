@@ -147,9 +147,9 @@ impl Cluster {
         self.folder.join("started")
     }
 
-    /// Serializes `up` and `down` of one cluster. The file lies beside the folder, which `down` removes.
+    /// Serializes `up` and `down` of one cluster. The file lies beside the folders, which `down` removes.
     fn lock(&self) -> Result<fs::File> {
-        tools::lock(&self.folder.with_extension("lock"), &format!("another command on the cluster {:?}", self.name))
+        tools::lock(&self.runtime.with_extension("lock"), &format!("another command on the cluster {:?}", self.name))
     }
 
     /// kubectl as the cluster's administrator.
