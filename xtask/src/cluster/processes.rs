@@ -42,6 +42,11 @@ impl Processes {
             .collect();
         Ok(Self { holder: Some(holder.0), components })
     }
+
+    /// The components that do not run, in the order in which they start.
+    pub(super) fn missing(&self) -> impl Iterator<Item = Component> {
+        Component::ALL.into_iter().filter(|component| !self.components.contains_key(component))
+    }
 }
 
 /// Makes the namespaces and returns the process that holds them, as soon as everything private is mounted.
@@ -96,10 +101,12 @@ pub(super) fn enter(holder: u32) -> Command {
     command
 }
 
-/// Starts a program inside the cluster's namespaces that outlives this one, writing to `log`.
-pub(super) fn start_daemon(cluster: &Cluster, arguments: &[String], log: &Path) -> Result<()> {
+/// Starts a component inside the cluster's namespaces, so that it outlives this process, and returns when it is to be seen
+/// among the cluster's processes.
+pub(super) fn start_component(cluster: &Cluster, component: Component, arguments: &[String]) -> Result<()> {
     let holder = Processes::of(cluster)?.holder.context("the cluster's namespaces are gone")?;
-    let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
+    let log = component.log(cluster);
+    let output = fs::OpenOptions::new().create(true).append(true).open(&log)?;
     let folder = tools::folder()?;
     let path = format!("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
     // Nothing of the developer's environment (proxies, Go's and Rust's switches) reaches the cluster.
@@ -111,8 +118,12 @@ pub(super) fn start_daemon(cluster: &Cluster, arguments: &[String], log: &Path) 
         .stderr(output)
         .status()
         .context("cannot start nsenter")?;
-    if !status.success() {
-        bail!("{} does not start ({status}):\n{}", arguments[0], shell::tail(log, 5));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !Processes::of(cluster)?.components.contains_key(&component) {
+        if !status.success() || Instant::now() > deadline {
+            bail!("{component} does not start; the end of {}:\n{}", log.display(), shell::tail(&log, 12));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
@@ -145,13 +156,7 @@ pub(super) fn remove_cgroups(cluster: &Cluster) -> Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     // Version 2 has one tree; version 1 has one for each controller.
     let mut trees = vec![root.to_path_buf()];
-    trees.extend(
-        fs::read_dir(root)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path()),
-    );
+    trees.extend(fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()));
     let containers = fs::read_dir(runc_folder(cluster).join(CONTAINERD_NAMESPACE));
     for container in containers.into_iter().flatten().flatten() {
         for tree in &trees {
@@ -181,10 +186,7 @@ fn remove_cgroup(group: &Path) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => bail!(
-                "cannot remove the control group {}: {error}",
-                group.display()
-            ),
+            Err(error) => bail!("cannot remove the control group {}: {error}", group.display()),
         }
     }
 }

@@ -103,9 +103,7 @@ fn product(release: bool) -> Result<(Content, Config)> {
     // The TLS library reads the trusted authorities from here, and refuses to start without any. Mozilla's list comes with
     // a pinned package, so that the image does not depend on the machine that packs it.
     content.file("/etc/ssl/certs/ca-certificates.crt", 0o644, authorities());
-    let mut config = config("/tenantatlas", "tenantatlas");
-    config.env = vec!["SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt".to_owned()];
-    Ok((content, config))
+    Ok((content, config("/tenantatlas", "tenantatlas")))
 }
 
 /// What an image has before anything is put into it: a temporary folder, and names for its users and for name resolution.
