@@ -5,6 +5,7 @@
 mod cluster;
 mod demo;
 mod image;
+mod operator;
 mod shell;
 mod target;
 mod test;
@@ -15,11 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(
-    bin_name = "cargo xtask",
-    about = "Developer commands of TenantAtlas",
-    disable_help_subcommand = true
-)]
+#[command(bin_name = "cargo xtask", about = "Developer commands of TenantAtlas", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
