@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let target = Target::resolve(arguments.context.as_deref())?;
     target.ensure()?;
-    let archive = image::build(&image::Build::default())?;
+    let archive = image::build(&image::Arguments::default())?;
     target.load_image(&archive)?;
     shell::run(target.helm()?.arg("list"))?;
     bail!("the demo is not written yet")
