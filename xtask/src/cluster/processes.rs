@@ -111,7 +111,7 @@ pub(super) fn start_component(cluster: &Cluster, component: Component, arguments
     let path = format!("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
     // Nothing of the developer's environment (proxies, Go's and Rust's switches) reaches the cluster.
     let status = enter(holder)
-        .args(["setsid", "--fork", "env", "-i", &path, "HOME=/root"])
+        .args(["setsid", "--fork", "env", "-i", &path, "HOME=/"])
         .args(arguments)
         .current_dir("/")
         .stdout(output.try_clone()?)
