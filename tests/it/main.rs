@@ -1,0 +1,3 @@
+//! Tests of whole modules that need no cluster.
+
+mod repository;

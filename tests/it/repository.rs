@@ -1,0 +1,5 @@
+//! The repository, against real stores: directories, an S3 server in this process, and Debian's `restic`.
+
+mod support;
+
+mod capture;
