@@ -29,7 +29,7 @@ use tower::{BoxError, Layer, Service};
 ///
 /// Above what an API server itself allows a request (60 s) nothing is gained; well below it, lists of large Secrets
 /// over slow links fail for no reason.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How to reach the API server.
 #[derive(Clone)]
@@ -550,7 +550,7 @@ mod tests {
         assert!(error.to_string().contains("list configmaps in a was not answered within 5 s"), "{error}");
         assert_eq!(counts.snapshot().into_keys().next().map(|key| key.answer), Some(Answer::TimedOut));
         let watch = Request::get("/api/v1/pods?watch=true").body(Vec::new()).expect("a request");
-        assert!(tokio::time::timeout(Duration::from_secs(3600), client.send(watch.map(Body::from))).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_hours(1), client.send(watch.map(Body::from))).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -561,7 +561,7 @@ mod tests {
         });
         let options = ClientOptions { timeout: Duration::from_secs(5), ..ClientOptions::default() };
         let configs: Api<ConfigMap> = Api::namespaced(Client::new(CallLayer::new(options).layer(server), "a"), "a");
-        let listed = tokio::time::timeout(Duration::from_secs(60), configs.list(&ListParams::default())).await;
+        let listed = tokio::time::timeout(Duration::from_mins(1), configs.list(&ListParams::default())).await;
         assert!(listed.expect("ends by itself").is_err());
     }
 }

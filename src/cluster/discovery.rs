@@ -159,10 +159,12 @@ mod tests {
                "subresources": [{"subresource": "status", "responseKind": {"kind": kind}, "verbs": ["list"]}]})
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
     fn group(name: &str, versions: Value) -> Value {
         json!({"metadata": {"name": name}, "versions": versions})
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
     fn discovered(groups: Vec<Value>) -> Discovered {
         let list = serde_json::from_value(json!({"items": groups})).expect("a discovery document");
         read(&APIGroupDiscoveryList::default(), &list)

@@ -11,8 +11,8 @@ use std::time::Duration;
 const WAITS: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
-    Duration::from_millis(1000),
-    Duration::from_millis(2000),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
     Duration::from_millis(2500),
 ];
 

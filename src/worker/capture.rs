@@ -56,10 +56,7 @@ pub async fn capture(
     let options = CaptureOptions {
         run_uid: identity.run_uid.clone(),
         host: identity.namespace.clone(),
-        tags: vec![
-            format!("cluster={}", environment.cluster_uid),
-            format!("namespace={}", environment.namespace_uid),
-        ],
+        tags: vec![format!("cluster={}", environment.cluster_uid), format!("namespace={}", environment.namespace_uid)],
         time: clock.now(),
         // Nothing prunes a repository in this version; maintenance will bring its Lease with it.
         permit: WriterPermit::without_maintenance(),
@@ -103,15 +100,14 @@ async fn take(
     options: &CaptureOptions,
 ) -> Result<Captured, Failure> {
     let rules = ItemRules { repository_secrets: repository_secrets(client, &identity.namespace).await? };
-    let discovered =
-        discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
+    let discovered = discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
     let steps = scope.plan(&discovered);
     tracing::info!(kinds = steps.len(), "capturing");
     let progress = Progress::of(client.clone(), identity);
     let (sender, receiver) = entries();
     let collector = Collector::new(client, identity, scope, &rules, &progress, sender);
     let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
-    let captured = match (collected, summary) {
+    match (collected, summary) {
         // The reason why the capture was broken off, and not that it was.
         (Err(Stopped::Failed(failure)), _) => Err(failure),
         (_, Err(error)) => Err(error.into()),
@@ -123,15 +119,13 @@ async fn take(
             reason::INTERRUPTED,
             "another pod of this run captured at the same time: its snapshot is found when this is tried again",
         )),
-    };
-    captured
+    }
 }
 
 fn of_this_attempt(collected: Collected, summary: CaptureSummary) -> Captured {
     let mut remarks = Vec::new();
     if !collected.skipped.is_empty() {
-        let reasons: Vec<_> =
-            collected.skipped.iter().map(|(why, count)| format!("{count} {}", why.code())).collect();
+        let reasons: Vec<_> = collected.skipped.iter().map(|(why, count)| format!("{count} {}", why.code())).collect();
         remarks.push(format!("skipped: {}", reasons.join(", ")));
     }
     if summary.unchanged {

@@ -47,8 +47,10 @@ pub async fn check(
     inputs: &Inputs,
     clock: &dyn Clock,
 ) -> Result<TerminationResult, Failure> {
-    let of_spec = environment.repository_spec.maintenance.as_ref().and_then(|maintenance| maintenance.read_data_percent);
-    let percent = inputs.read_data_percent.or_else(|| of_spec.and_then(|percent| u8::try_from(percent).ok())).unwrap_or(0);
+    let of_spec =
+        environment.repository_spec.maintenance.as_ref().and_then(|maintenance| maintenance.read_data_percent);
+    let percent =
+        inputs.read_data_percent.or_else(|| of_spec.and_then(|percent| u8::try_from(percent).ok())).unwrap_or(0);
     let day = u32::try_from(clock.now().as_second() / DAY).unwrap_or(0);
     let report = repository.check(ReadData::percent(percent, day)).await?;
     let named = report.findings.iter().take(NAMED_FINDINGS).cloned().collect::<Vec<_>>().join("; ");

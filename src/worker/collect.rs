@@ -125,7 +125,10 @@ impl<'a> Collector<'a> {
             return Err(match self.collected.note.items.first() {
                 None => Failure::permanent(
                     reason::TARGET_NOT_FOUND,
-                    format!("the target {target} does not exist in {}, or is of what is never captured", self.run.namespace),
+                    format!(
+                        "the target {target} does not exist in {}, or is of what is never captured",
+                        self.run.namespace
+                    ),
                 ),
                 Some(item) => Failure::permanent(
                     reason::TARGET_NOT_CAPTURED,
@@ -252,7 +255,10 @@ impl<'a> Collector<'a> {
             ),
             kube::Error::SerdeError(_) => (
                 item_reason::UNREADABLE,
-                format!("the list of {kind_name} is not JSON as it should be: look at the server of {}", kind.api_version()),
+                format!(
+                    "the list of {kind_name} is not JSON as it should be: look at the server of {}",
+                    kind.api_version()
+                ),
             ),
             error => {
                 if may_pass(error) || !matches!(error, kube::Error::Api(_)) {

@@ -158,7 +158,8 @@ pub(super) mod tests {
             (execution::REPOSITORY, "main".to_owned()),
             (
                 execution::REPOSITORY_SPEC,
-                r#"{"storage":{"persistentVolumeClaim":{"claimName":"backups"}},"passwordSecret":{"name":"p"}}"#.to_owned(),
+                r#"{"storage":{"persistentVolumeClaim":{"claimName":"backups"}},"passwordSecret":{"name":"p"}}"#
+                    .to_owned(),
             ),
         ])
     }

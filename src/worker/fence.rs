@@ -99,7 +99,10 @@ mod tests {
             (None, "does not exist"),
             (Some(run(|run, _| run.metadata.uid = Some("other".into()))), "another one of the same name"),
             (Some(run(|run, _| run.metadata.uid = None)), "another one of the same name"),
-            (Some(run(|run, _| run.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH)))), "being deleted"),
+            (
+                Some(run(|run, _| run.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH)))),
+                "being deleted",
+            ),
             (Some(run(|run, _| run.spec.cancel = true)), "cancelled"),
             (Some(run(|_, status| status.phase = Phase::Completed)), "completed"),
             (Some(run(|_, status| status.job = Some(job("other")))), "another Job"),

@@ -86,9 +86,8 @@ async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<Terminatio
     let lookup = |name: &str| std::env::var(name).ok();
     let identity = RunIdentity::read(&lookup)?;
     let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
-    let client = connect(options)
-        .await
-        .map_err(|error| Failure::permanent(reason::INVALID_ENVIRONMENT, error.to_string()))?;
+    let client =
+        connect(options).await.map_err(|error| Failure::permanent(reason::INVALID_ENVIRONMENT, error.to_string()))?;
     let run = fence::pass(&client, &identity).await?;
     let clock = SystemClock;
     match command {
@@ -110,7 +109,8 @@ async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<Terminatio
 
 /// Ends when the kubelet (or a person) wants the process to end.
 async fn told_to_stop() -> Failure {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         // Without handlers the signals end the process by themselves.
         return std::future::pending().await;
     };
@@ -118,7 +118,10 @@ async fn told_to_stop() -> Failure {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Failure::transient(reason::INTERRUPTED, "the pod was told to stop before the work was done; an unfinished snapshot is not recorded")
+    Failure::transient(
+        reason::INTERRUPTED,
+        "the pod was told to stop before the work was done; an unfinished snapshot is not recorded",
+    )
 }
 
 /// Leaves the result for the controller, and the exit code for Kubernetes.

@@ -44,6 +44,7 @@ fn location(spec: &BackupRepositorySpec, mounts: &Mounts) -> Result<Location, Fa
             region: Some(s3.region.clone()),
             path_style: s3.path_style.unwrap_or(s3.endpoint.is_some()),
             ca_bundle_pem: s3.ca_bundle.clone(),
+            role_arn: s3.role_arn.clone(),
             credentials: credentials(),
         }),
         Storage { s3: None, gcs: Some(gcs), azure: None, persistent_volume_claim: None } => Ok(Location::Gcs {
@@ -59,6 +60,8 @@ fn location(spec: &BackupRepositorySpec, mounts: &Mounts) -> Result<Location, Fa
             prefix: azure.prefix.clone(),
             endpoint: None,
             ca_bundle_pem: None,
+            client_id: azure.client_id.clone(),
+            directory_id: azure.directory_id.clone(),
             credentials: credentials(),
         }),
         Storage { s3: None, gcs: None, azure: None, persistent_volume_claim: Some(_) } => {
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_field_of_an_s3_storage_counts() {
-        let storage = json!({"s3": {"bucket": "b-1", "prefix": "p", "endpoint": "https://h", "region": "r", "pathStyle": false, "caBundle": "pem"}});
+        let storage = json!({"s3": {"bucket": "b-1", "prefix": "p", "endpoint": "https://h", "region": "r", "pathStyle": false, "caBundle": "pem", "roleArn": "arn"}});
         assert_eq!(
             located(&storage, true).expect("a location"),
             Location::S3 {
@@ -109,6 +112,7 @@ mod tests {
                 region: Some("r".into()),
                 path_style: false,
                 ca_bundle_pem: Some("pem".into()),
+                role_arn: Some("arn".into()),
                 credentials: Credentials::Directory("/etc/tenantatlas/credentials".into()),
             }
         );
@@ -131,9 +135,13 @@ mod tests {
             Location::FileSystem { path: "/var/lib/tenantatlas/repository".into() }
         );
         let gcs = located(&json!({"gcs": {"bucket": "b-1", "prefix": "p"}}), true).expect("a location");
-        assert!(matches!(gcs, Location::Gcs { bucket, prefix, credentials: Credentials::Directory(_), .. } if bucket == "b-1" && prefix == "p"));
-        let azure = located(&json!({"azure": {"account": "a1", "container": "c-1", "prefix": "p"}}), false).expect("a location");
-        assert!(matches!(azure, Location::Azure { account, container, prefix, credentials: Credentials::Ambient, .. } if account == "a1" && container == "c-1" && prefix == "p"));
+        assert!(
+            matches!(gcs, Location::Gcs { bucket, prefix, credentials: Credentials::Directory(_), .. } if bucket == "b-1" && prefix == "p")
+        );
+        let azure = located(&json!({"azure": {"account": "a1", "container": "c-1", "prefix": "p", "clientId": "1", "directoryId": "2"}}), false).expect("a location");
+        assert!(
+            matches!(azure, Location::Azure { account, container, prefix, client_id: Some(client), directory_id: Some(directory), credentials: Credentials::Ambient, .. } if [account.as_str(), &container, &prefix, &client, &directory] == ["a1", "c-1", "p", "1", "2"])
+        );
         assert!(located(&json!({}), false).is_err());
     }
 
@@ -144,7 +152,9 @@ mod tests {
         assert_eq!(missing.exit_code(), 40);
         assert!(missing.message.contains("backup-password has no key password"), "{}", missing.message);
         std::fs::write(directory.path().join("password"), "a password\n").expect("written");
-        assert!(matches!(key(directory.path(), "password", "s"), Ok(RepositoryKey::Password(password)) if password == "a password"));
+        assert!(
+            matches!(key(directory.path(), "password", "s"), Ok(RepositoryKey::Password(password)) if password == "a password")
+        );
         let master_key = RepositoryKey::generate_master_key().expect("a key");
         std::fs::write(directory.path().join(MASTER_KEY), master_key).expect("written");
         assert!(matches!(key(directory.path(), "password", "s"), Ok(RepositoryKey::MasterKey(_))));

@@ -111,7 +111,10 @@ mod tests {
                 let seen = Arc::clone(&seen);
                 async move {
                     let uri = request.uri().to_string();
-                    assert!(uri.starts_with("/apis/tenantatlas.io/v1alpha1/namespaces/acme/operationruns/nightly/status?"), "{uri}");
+                    assert!(
+                        uri.starts_with("/apis/tenantatlas.io/v1alpha1/namespaces/acme/operationruns/nightly/status?"),
+                        "{uri}"
+                    );
                     let body = request.into_body().collect_bytes().await.expect("a body");
                     let body = serde_json::from_slice(&body).expect("JSON");
                     seen.lock().expect("no panic").push((tokio::time::Instant::now(), body));
@@ -158,9 +161,9 @@ mod tests {
     async fn nothing_is_written_when_nothing_changed() {
         let (progress, seen) = recorded();
         progress.update(counts(5, 5));
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         progress.update(counts(5, 5));
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         progress.finish(counts(5, 5)).await;
         assert_eq!(seen.lock().expect("no panic").len(), 1);
     }

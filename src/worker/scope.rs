@@ -122,7 +122,7 @@ impl Scope {
                 steps.push(Step::note(UNKNOWN, failed(&id, item_reason::KIND_NOT_SERVED, &message)));
             }
         }
-        steps.sort_by(|one, other| one.path().cmp(&other.path()));
+        steps.sort_by(|one, other| one.place.cmp(&other.place));
         steps.dedup();
         steps
     }
@@ -152,21 +152,14 @@ impl Step {
     }
 
     fn note(version: &str, (kind, item): (GroupKind, ItemFailure)) -> Self {
-        let place = ServedKind {
-            group: kind.group,
-            version: version.to_owned(),
-            kind: kind.kind,
-            plural: String::new(),
-        };
+        let place =
+            ServedKind { group: kind.group, version: version.to_owned(), kind: kind.kind, plural: String::new() };
         Self { place, work: Work::Note(item) }
-    }
-
-    fn path(&self) -> &ServedKind {
-        &self.place
     }
 }
 
 /// An item that failed; the message passes the redactor.
+#[must_use]
 pub fn failed(id: &ItemId, code: &str, message: &str) -> (GroupKind, ItemFailure) {
     let item = ItemFailure {
         item_id: id.to_string(),
@@ -222,7 +215,8 @@ mod tests {
     /// The steps as text: `group/version/Kind`, with the code of a note.
     fn planned(include: &[&str], exclude: &[&str]) -> Vec<String> {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        let selection = Selection { include_kinds: texts(include), exclude_kinds: texts(exclude), ..Selection::default() };
+        let selection =
+            Selection { include_kinds: texts(include), exclude_kinds: texts(exclude), ..Selection::default() };
         let steps = Scope::new(selection, None).expect("kinds").plan(&cluster());
         let text = |step: &Step| match &step.work {
             Work::List => format!("{}/{}", step.place.api_version(), step.place.kind),

@@ -124,8 +124,7 @@ impl ItemRules {
         if is("", "Secret") && self.repository_secrets.contains(name) {
             return Some(SkipReason::RepositorySecret);
         }
-        if is("", "Secret")
-            && object.get("type").and_then(Value::as_str) == Some("kubernetes.io/service-account-token")
+        if is("", "Secret") && object.get("type").and_then(Value::as_str) == Some("kubernetes.io/service-account-token")
         {
             return Some(SkipReason::ServiceAccountToken);
         }
@@ -218,7 +217,9 @@ mod tests {
 
     #[test]
     fn an_object_of_any_shape_is_decided_about() {
-        for metadata in [json!(null), json!([]), json!({"labels": 1, "ownerReferences": {}}), json!({"labels": {EXCLUDE: true}})] {
+        for metadata in
+            [json!(null), json!([]), json!({"labels": 1, "ownerReferences": {}}), json!({"labels": {EXCLUDE: true}})]
+        {
             assert_eq!(skips("", "Pod", &json!({ "metadata": metadata })), None);
         }
     }
