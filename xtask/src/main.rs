@@ -5,6 +5,7 @@
 mod cluster;
 mod demo;
 mod image;
+mod operator;
 mod shell;
 mod target;
 mod test;

@@ -117,7 +117,7 @@ impl Component {
                 // Without DNS for nodes, `kubectl logs` must not look up the node's name.
                 set("kubelet-preferred-address-types", "InternalIP");
                 set("audit-policy-file", &config("audit-policy.json"));
-                set("audit-log-path", &text(&cluster.logs().join("audit.log")));
+                set("audit-log-path", &text(&cluster.audit_log()));
                 set("audit-log-maxsize", "100");
                 set("audit-log-maxbackup", "2");
                 let extra = std::env::var(EXTRA_API_SERVER_FLAGS).unwrap_or_default();
