@@ -7,5 +7,8 @@
 
 mod support;
 
+mod cancel;
 mod capture;
+mod duplicates;
+mod results;
 mod runs;

@@ -215,7 +215,7 @@ impl Cluster {
     }
 
     fn start(&self) -> Result<()> {
-        for folder in [&self.logs(), &self.runtime, &self.folder.join("volumes")] {
+        for folder in [&self.logs(), &self.runtime, &self.volumes()] {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let holder = processes::start_holder(self)?;
@@ -361,7 +361,7 @@ impl Cluster {
     fn apply(&self, objects: &serde_json::Value) -> Result<()> {
         let mut command = self.kubectl()?;
         command.args(["apply", "--server-side", "--filename", "-"]);
-        shell::feed(&mut command, &serde_json::to_vec(objects)?)
+        shell::feed(&mut command, &serde_json::to_vec(objects)?).map(drop)
     }
 
     fn api_is_ready(&self) -> Result<bool> {

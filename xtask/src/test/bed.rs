@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cluster::Cluster;
 use crate::image::oci::Archive;
-use crate::image::{self, Build, Example};
+use crate::image::{self, Build};
 use crate::shell::{self, say};
 use crate::{operator, tools};
 
@@ -52,7 +52,7 @@ impl Bed {
             return Ok(());
         }
         let operator = image::build(&Build::default())?;
-        let example = image::build(&Build { example: Some(Example::Sqlite), ..Build::default() })?;
+        let example = image::build(&operator::example_image())?;
         let cluster = self.server()?;
         cluster.load(&operator.file)?;
         cluster.load(&example.file)?;
@@ -70,7 +70,7 @@ impl Bed {
         let mut helm = shell::command(tools::helm()?);
         helm.env("KUBECONFIG", cluster.kubeconfig());
         cluster.bypass_proxy(&mut helm);
-        operator::install(helm, &images.operator, &[])?;
+        operator::install(helm, &images.operator.reference, "Never")?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
