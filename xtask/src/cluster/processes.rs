@@ -145,13 +145,7 @@ pub(super) fn remove_cgroups(cluster: &Cluster) -> Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     // Version 2 has one tree; version 1 has one for each controller.
     let mut trees = vec![root.to_path_buf()];
-    trees.extend(
-        fs::read_dir(root)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path()),
-    );
+    trees.extend(fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()));
     let containers = fs::read_dir(runc_folder(cluster).join(CONTAINERD_NAMESPACE));
     for container in containers.into_iter().flatten().flatten() {
         for tree in &trees {
@@ -181,10 +175,7 @@ fn remove_cgroup(group: &Path) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => bail!(
-                "cannot remove the control group {}: {error}",
-                group.display()
-            ),
+            Err(error) => bail!("cannot remove the control group {}: {error}", group.display()),
         }
     }
 }
