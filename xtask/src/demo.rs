@@ -49,7 +49,7 @@ fn prepare(target: &Target, image: Option<&str>) -> Result<bool> {
         operator::install(target.helm()?, reference, "IfNotPresent")?;
         return Ok(false);
     }
-    let ours = image::build(&image::Build::default())?;
+    let ours = image::build(&image::Arguments::default())?;
     target.load_image(&ours)?;
     let example = image::build(&operator::example_image())?;
     target.load_image(&example)?;

@@ -13,6 +13,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Args;
+
+use crate::cluster::checkout;
+use crate::shell::say;
+
 /// What to run when a file is stale.
 const COMMAND: &str = "cargo xtask generate";
 
@@ -20,12 +25,20 @@ const COMMAND: &str = "cargo xtask generate";
 const FOLDERS: [(&str, &str); 4] =
     [("crds", "yaml"), ("charts/tenantatlas/templates/crds", "yaml"), ("docs/api", "md"), ("docs/api/schemas", "json")];
 
-/// Writes every generated file; with `check`, writes nothing and fails when one is not as it would be written.
-pub(crate) fn run(check: bool) -> Result<()> {
-    let root = repository_root();
-    let files = files(&definitions(&root)?)?;
-    let stale = stale(&root, &files)?;
-    if check {
+/// Write what is made from the API's types: CRDs, the chart's templates of them, field reference, editor schemas.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Write nothing; fail when a file is not as it would be written
+    #[arg(long)]
+    check: bool,
+}
+
+/// Writes the files, or with `--check` names those that are stale.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let root = checkout()?;
+    let files = files(&definitions(root)?)?;
+    let stale = stale(root, &files)?;
+    if arguments.check {
         if stale.is_empty() {
             return Ok(());
         }
@@ -39,18 +52,13 @@ pub(crate) fn run(check: bool) -> Result<()> {
                 std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
             }
             std::fs::write(&target, content).with_context(|| format!("cannot write {}", path.display()))?;
-            eprintln!("wrote {}", path.display());
+            say(format!("wrote {}", path.display()));
         } else {
             std::fs::remove_file(&target).with_context(|| format!("cannot remove {}", path.display()))?;
-            eprintln!("removed {}", path.display());
+            say(format!("removed {}", path.display()));
         }
     }
     Ok(())
-}
-
-/// The repository this program was built in.
-fn repository_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// The definitions as the operator's binary prints them.

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::cluster::checkout;
-use crate::image::{Build, Example};
+use crate::image::{Arguments, Example};
 use crate::shell;
 
 /// Where the operator runs.
@@ -15,11 +15,11 @@ pub(crate) const NAMESPACE: &str = "tenantatlas-system";
 const RELEASE: &str = "tenantatlas";
 
 /// The image that `examples/database-dump` names.
-pub(crate) fn example_image() -> Build {
-    Build {
+pub(crate) fn example_image() -> Arguments {
+    Arguments {
         reference: Some("localhost/tenantatlas-example-sqlite:1".to_owned()),
         example: Some(Example::Sqlite),
-        ..Build::default()
+        ..Arguments::default()
     }
 }
 

@@ -17,6 +17,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -134,7 +135,22 @@ impl Cluster {
             .parse()
     }
 
-    fn logs(&self) -> PathBuf {
+    /// The address of the API server and of the node, reached without any proxy.
+    pub(crate) fn address(&self) -> Result<Ipv4Addr> {
+        Ok(self.subnet()?.cluster())
+    }
+
+    /// The folder whose sub-folders are volumes, seen by this machine and the node under the same path.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.folder.join("volumes")
+    }
+
+    /// Who asked the API server for what, one JSON object a line.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.logs().join("audit.log")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
         self.folder.join("logs")
     }
 

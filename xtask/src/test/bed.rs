@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cluster::Cluster;
 use crate::image::oci::Archive;
-use crate::image::{self, Build};
+use crate::image;
 use crate::shell::{self, say};
 use crate::{operator, tools};
 
@@ -51,7 +51,7 @@ impl Bed {
         if self.images.is_some() {
             return Ok(());
         }
-        let operator = image::build(&Build::default())?;
+        let operator = image::build(&image::Arguments::default())?;
         let example = image::build(&operator::example_image())?;
         let cluster = self.server()?;
         cluster.load(&operator.file)?;
