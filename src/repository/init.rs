@@ -33,6 +33,10 @@ pub(super) fn open_or_init(store: &BlockingStore, key: &RepositoryKey, ownership
     }
     // The key is proven before a marker is left in a repository that another program made.
     let master = engine::unlock(store, key)?;
+    // Whoever created it may have died right before; the plan holds a key file, which must not outlive its removal.
+    if store.size(PLAN)?.is_some() {
+        store.delete(PLAN)?;
+    }
     owner::claim(store, ownership)?;
     Ok(master)
 }
