@@ -1,6 +1,8 @@
 //! The command line of the operator's binary.
 
+use crate::{controller, telemetry};
 use clap::{Parser, Subcommand};
+use std::{future::Future, process::ExitCode};
 
 /// TenantAtlas: every long-running operation on a tenant's namespace is one record, one Job, one outcome.
 #[derive(Debug, Parser)]
@@ -12,18 +14,39 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the operator.
+    Controller(Box<controller::Options>),
     /// Print the custom resource definitions as JSON, one array.
     Crds,
 }
 
 /// Runs what was asked for; the exit code is the process's.
 #[must_use]
-pub fn run(arguments: &Arguments) -> std::process::ExitCode {
+pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
+        Command::Controller(options) => {
+            telemetry::init_logs();
+            block_on(controller::run(*options))
+        }
         Command::Crds => {
             let definitions = crate::api::schema::custom_resource_definitions();
             println!("{}", serde_json::to_string_pretty(&definitions).unwrap_or_default());
-            std::process::ExitCode::SUCCESS
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(future);
+            // Blocking work that goes on must not hold the process.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("tenantatlas: no runtime: {error}");
+            ExitCode::FAILURE
         }
     }
 }

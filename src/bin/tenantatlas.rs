@@ -4,5 +4,5 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tenantatlas::command::run(&tenantatlas::command::Arguments::parse())
+    tenantatlas::command::run(tenantatlas::command::Arguments::parse())
 }

@@ -1,3 +1,7 @@
 //! The one way to the API server, and objects as dynamic JSON: discovery, lists, canonical form, redaction.
 //!
 //! Must not: know of runs, repositories or reconcilers.
+
+pub mod client;
+pub mod redact;
+pub mod retry;

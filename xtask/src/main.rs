@@ -1,2 +1,50 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: a real cluster, the image, the demo, every test. Run as `cargo xtask COMMAND`.
+//!
+//! This package is independent of the library, so that it compiles in seconds on a machine that has built nothing yet.
+
+mod cluster;
+mod demo;
+mod image;
+mod shell;
+mod target;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    about = "Developer commands of TenantAtlas",
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Cluster(cluster::Arguments),
+    Image(image::Arguments),
+    Demo(demo::Arguments),
+    Test(test::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

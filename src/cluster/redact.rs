@@ -1,0 +1,4 @@
+//! stub until the worker's branch brings it
+pub fn redact(text: &str) -> String {
+    text.to_owned()
+}

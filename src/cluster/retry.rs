@@ -1,0 +1,82 @@
+//! Bounded repetition of calls that may be repeated.
+//!
+//! For reads, and for writes that mean the same the second time. Everything else fails at once and is decided
+//! anew by whoever asked.
+
+use kube::Error;
+use std::time::Duration;
+
+/// Waits between attempts: 6 attempts within about 6 s, which outlasts the restart of an API server behind a load balancer.
+const WAITS: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+    Duration::from_millis(2500),
+];
+
+/// Whether a failed call may succeed when repeated with nothing changed.
+#[must_use]
+pub fn may_pass(error: &Error) -> bool {
+    match error {
+        // 410 is not here: an expired list goes on in another way.
+        Error::Api(status) => matches!(status.code, 408 | 429 | 500 | 502 | 503 | 504),
+        Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
+/// Repeats a call until it succeeds, fails for good, or has failed six times.
+pub async fn retry<T, F, R>(mut call: F) -> Result<T, Error>
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<T, Error>>,
+{
+    for wait in WAITS {
+        match call().await {
+            Err(error) if may_pass(&error) => {
+                tracing::debug!(error = %error, "repeating a call to the API server");
+                tokio::time::sleep(wait).await;
+            }
+            result => return result,
+        }
+    }
+    call().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+    use std::cell::Cell;
+
+    fn failed(code: u16) -> Error {
+        Error::Api(Status::failure("made up", "MadeUp").with_code(code).boxed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_that_passes_is_outlasted() {
+        let calls = Cell::new(0);
+        let result = retry(|| {
+            calls.set(calls.get() + 1);
+            let result = if calls.get() < 4 { Err(failed(503)) } else { Ok(7) };
+            async { result }
+        })
+        .await;
+        assert_eq!((result.expect("the fourth call"), calls.get()), (7, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_that_stays_ends_after_six_calls_and_a_refusal_at_once() {
+        for (code, expected) in [(500, 6), (403, 1), (404, 1), (409, 1), (410, 1), (422, 1)] {
+            let calls = Cell::new(0);
+            let result: Result<(), _> = retry(|| {
+                calls.set(calls.get() + 1);
+                async { Err(failed(code)) }
+            })
+            .await;
+            assert!(result.is_err());
+            assert_eq!(calls.get(), expected, "status {code}");
+        }
+    }
+}

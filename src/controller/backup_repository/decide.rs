@@ -1,0 +1,76 @@
+//! The decision about a repository. Pure.
+
+use crate::api::{BackupRepository, OperationRun, OperationRunSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+use serde_json::json;
+
+/// The type of the run that checks a repository.
+pub const CHECK_TYPE: &str = "repository.check";
+
+/// The name of the run that checks this generation of this very repository.
+#[must_use]
+pub fn check_name(repository: &BackupRepository) -> String {
+    let uid = repository.uid().unwrap_or_default();
+    let generation = repository.metadata.generation.unwrap_or(1);
+    format!("{}-check-{}-{generation}", repository.name_any(), uid.get(..5).unwrap_or_default())
+}
+
+/// The check to start, where this generation has not been checked and none is under way.
+#[must_use]
+pub fn decide(repository: &BackupRepository, in_tenant: bool, check: Option<&OperationRun>) -> Option<OperationRun> {
+    let checked = repository.status.as_ref().and_then(|status| status.observed_generation);
+    let leaving = repository.metadata.deletion_timestamp.is_some();
+    if checked == repository.metadata.generation || leaving || !in_tenant || check.is_some() {
+        return None;
+    }
+    let mut run = OperationRun::new(
+        &check_name(repository),
+        OperationRunSpec {
+            operation_type: CHECK_TYPE.to_owned(),
+            inputs: json!({ "repository": repository.name_any() }).as_object().cloned().unwrap_or_default(),
+            ..OperationRunSpec::default()
+        },
+    );
+    run.metadata.namespace = repository.namespace();
+    run.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
+        kind: "BackupRepository".to_owned(),
+        name: repository.name_any(),
+        uid: repository.uid().unwrap_or_default(),
+        ..OwnerReference::default()
+    }]);
+    Some(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(generation: i64, checked: Option<i64>) -> BackupRepository {
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
+            "metadata": {"name": "main", "namespace": "acme", "uid": "01234567-89ab", "generation": generation},
+            "spec": {"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p", "key": "password"}},
+            "status": {"observedGeneration": checked}
+        }))
+        .expect("a repository")
+    }
+
+    #[test]
+    fn each_generation_is_checked_once() {
+        let run = decide(&repository(1, None), true, None).expect("a check");
+        assert_eq!(run.name_any(), "main-check-01234-1");
+        assert_eq!(decide(&repository(1, None), true, Some(&run)), None);
+        assert_eq!(decide(&repository(1, Some(1)), true, None), None);
+        assert_eq!(
+            decide(&repository(2, Some(1)), true, None).map(|run| run.name_any()).as_deref(),
+            Some("main-check-01234-2")
+        );
+    }
+
+    #[test]
+    fn a_repository_outside_a_tenant_waits() {
+        assert_eq!(decide(&repository(1, None), false, None), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Leader election on a Lease, with client-go's timings.
+//!
+//! Times are measured on the local clock alone: a candidate waits until the record it saw has not changed for a whole
+//! lease; what the record says about times is never compared with a clock of ours. A Lease is not mutual exclusion
+//! (design §8): every write is guarded by a name, a uid or a resource version besides.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ObjectMeta, PostParams},
+};
+use std::time::{Duration, Instant};
+
+/// How long a lease lasts without renewal.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// How long the leader tries to renew before it gives up.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Time between two tries.
+pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// A candidate for one Lease.
+pub struct Elector {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    /// The record as it was last seen, and when (local clock).
+    observed: Option<(LeaseSpec, Instant)>,
+}
+
+impl Elector {
+    /// A candidate of this identity (the pod's name) for a Lease in a namespace.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            observed: None,
+        }
+    }
+
+    /// Waits until the Lease is ours.
+    pub async fn acquire(&mut self) {
+        loop {
+            match self.try_acquire_or_renew().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, lease = self.name, "lease not reached; it is tried again"),
+            }
+            tokio::time::sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    /// Renews the Lease until that fails for [`RENEW_DEADLINE`]. When it returns, nothing may be written any more.
+    pub async fn hold(&mut self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(RETRY_PERIOD).await;
+            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.try_acquire_or_renew()).await {
+                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(false)) => {
+                    tracing::error!(lease = self.name, "another replica leads");
+                    return;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "lease not renewed; it is tried again"),
+                Err(_) => {}
+            }
+            if renewed.elapsed() >= RENEW_DEADLINE {
+                tracing::error!(lease = self.name, "lease lost: not renewed in {RENEW_DEADLINE:?}");
+                return;
+            }
+        }
+    }
+
+    /// Gives the Lease back, so that the next replica need not wait.
+    pub async fn release(&mut self) {
+        let Ok(Some(mut lease)) = self.api.get_opt(&self.name).await else { return };
+        if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity)) {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            if let Err(error) = self.api.replace(&self.name, &PostParams::default(), &lease).await {
+                tracing::debug!(%error, "lease not released; it runs out by itself");
+            }
+        }
+    }
+
+    async fn try_acquire_or_renew(&mut self) -> Result<bool, kube::Error> {
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.record(None)),
+            };
+            return match self.api.create(&PostParams::default(), &lease).await {
+                Ok(lease) => Ok(self.note(lease)),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+                Err(error) => Err(error),
+            };
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if self.observed.as_ref().is_none_or(|(seen, _)| *seen != spec) {
+            self.observed = Some((spec.clone(), Instant::now()));
+        }
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let expired = self.observed.as_ref().is_some_and(|(spec, seen)| {
+            let lasts = spec
+                .lease_duration_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map_or(LEASE_DURATION, Duration::from_secs);
+            seen.elapsed() >= lasts
+        });
+        if !holder.is_empty() && holder != self.identity && !expired {
+            return Ok(false);
+        }
+        // The resource version makes this a compare-and-swap.
+        let next = Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                resource_version: lease.resource_version(),
+                ..ObjectMeta::default()
+            },
+            spec: Some(self.record(Some(&spec))),
+        };
+        match self.api.replace(&self.name, &PostParams::default(), &next).await {
+            Ok(lease) => Ok(self.note(lease)),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn note(&mut self, lease: Lease) -> bool {
+        self.observed = lease.spec.map(|spec| (spec, Instant::now()));
+        true
+    }
+
+    fn record(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let ours = before.filter(|before| before.holder_identity.as_deref() == Some(&self.identity));
+        let transitions = before.and_then(|before| before.lease_transitions).unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            acquire_time: ours.and_then(|ours| ours.acquire_time.clone()).or_else(|| Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(if ours.is_some() || before.is_none() { transitions } else { transitions + 1 }),
+            ..LeaseSpec::default()
+        }
+    }
+}

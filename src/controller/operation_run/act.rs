@@ -1,0 +1,324 @@
+//! All writes of a run's reconcile, in the order of the decision.
+//!
+//! Every one is guarded: by name (a Job, a `BackupSet`), by uid, or both. What the API server answers goes into the
+//! caches at once, so that the next decision sees it.
+
+use super::{
+    decide::{Action, Decision, RepositoryCheck, refused},
+    job::{self, JobSettings},
+    observe::limits,
+    observed::Observed,
+    prepare::Refusal,
+};
+use crate::{
+    api::{
+        BackupRepository, BackupSet, BackupSetSpec, LocalReference, ObjectReference, OperationRun, Outcome, Phase,
+        Reason,
+        backup_set::Coverage,
+        conditions,
+        operation_run::OperationRunStatus,
+        result::{CapturedSnapshot, truncate},
+        selection::Selection,
+    },
+    cluster::redact::redact,
+    controller::{Context, Error, events::Severity, patch},
+};
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+};
+use serde_json::{Value, json};
+
+/// Carries a decision out.
+pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
+    let Decision { actions, requeue: _, in_line } = decision;
+    context.registry.stand_in_line(observed.uid(), in_line);
+    let mut set_name = None;
+    for action in actions {
+        match action {
+            Action::Start(status) => start(context, observed, *status).await?,
+            Action::DeleteJob(job) => delete_job(context, observed, &job).await?,
+            Action::RecordBackupSet { snapshot, complete } => {
+                set_name = Some(record_backup_set(context, observed, &snapshot, complete).await?);
+            }
+            Action::RecordCheck(check) => record_check(context, observed, &check).await?,
+            Action::WriteStatus(mut status) => {
+                status.context.backup_set = set_name.take().or(status.context.backup_set);
+                write_status(context, observed, &status).await?;
+            }
+            Action::WriteLabels(labels) => {
+                let body = json!({ "metadata": { "uid": observed.uid(), "labels": labels } });
+                let run = runs(context, observed)
+                    .patch(&observed.run.name_any(), &PatchParams::default(), &Patch::Merge(body))
+                    .await?;
+                context.wrote(run);
+            }
+            Action::DeleteRun => delete_run(context, observed).await?,
+        }
+    }
+    Ok(())
+}
+
+fn runs(context: &Context, observed: &Observed) -> Api<OperationRun> {
+    Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default())
+}
+
+fn jobs(context: &Context, observed: &Observed) -> Api<Job> {
+    Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default())
+}
+
+/// Creates the Job, then records it. The name makes a second one impossible; a crash in between is found by the owner.
+async fn start(context: &Context, observed: &Observed, mut status: OperationRunStatus) -> Result<(), Error> {
+    let (Ok(prepared), Some(operation_type), Some(tenant)) =
+        (&observed.prepared, &observed.operation_type, &observed.tenant)
+    else {
+        return Ok(());
+    };
+    if !context.registry.claim(observed.uid(), &limits(context, Some(operation_type))) {
+        // Another run took the last slot since; its end wakes this one.
+        return Err(Error::Again("slot taken"));
+    }
+    let settings: &JobSettings = &context.settings.job;
+    let job = job::build(&observed.run, operation_type, prepared, &tenant.uid, settings)?;
+    match jobs(context, observed).create(&PostParams::default(), &job).await {
+        Ok(job) => {
+            status.job = Some(ObjectReference { name: job.name_any(), uid: job.uid().unwrap_or_default() });
+            context.jobs.wrote(job);
+            write_status(context, observed, &status).await
+        }
+        Err(error) => {
+            context.registry.release(observed.uid());
+            match refusal(&error, &job) {
+                CreateFailure::Taken => {
+                    context.taken.insert(&observed.run.namespace().unwrap_or_default(), &job.name_any());
+                    Err(Error::Again("a Job of this name exists"))
+                }
+                CreateFailure::NamespaceTerminating => Ok(()),
+                CreateFailure::Refused(refusal) => {
+                    let decision = refused(observed, &refusal, context.clock.now());
+                    Box::pin(act(context, observed, decision)).await
+                }
+                CreateFailure::Fault => Err(error.into()),
+            }
+        }
+    }
+}
+
+enum CreateFailure {
+    Taken,
+    NamespaceTerminating,
+    Refused(Refusal),
+    Fault,
+}
+
+/// What an error on creating a Job means.
+fn refusal(error: &kube::Error, job: &Job) -> CreateFailure {
+    let kube::Error::Api(status) = error else { return CreateFailure::Fault };
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") || status.is_not_found() {
+        return CreateFailure::NamespaceTerminating;
+    }
+    if status.is_already_exists() {
+        return CreateFailure::Taken;
+    }
+    let says = truncate(&redact(&status.message), 1000);
+    let namespace = job.namespace().unwrap_or_default();
+    match status.code {
+        403 if status.message.contains("exceeded quota") => CreateFailure::Refused(Refusal::new(
+            Reason::QuotaExceeded,
+            format!(
+                "a quota refuses the Job: {says}; free some with `kubectl get jobs -n {namespace}`, or ask for more, then create a new run"
+            ),
+        )),
+        400 | 403 | 422 => CreateFailure::Refused(Refusal::new(
+            Reason::JobRefused,
+            format!(
+                "the API server refuses the Job: {says}; mend the operation type or what refuses it, then create a new run"
+            ),
+        )),
+        _ => CreateFailure::Fault,
+    }
+}
+
+async fn delete_job(context: &Context, observed: &Observed, job: &ObjectReference) -> Result<(), Error> {
+    let parameters = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        preconditions: Some(Preconditions { uid: Some(job.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match jobs(context, observed).delete(&job.name, &parameters).await {
+        Ok(answer) => {
+            answer.map_left(|job| context.jobs.wrote(job));
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete_run(context: &Context, observed: &Observed) -> Result<(), Error> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(observed.uid().to_owned()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match runs(context, observed).delete(&observed.run.name_any(), &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes what differs from the status as it was observed; nothing where nothing does.
+async fn write_status(context: &Context, observed: &Observed, status: &OperationRunStatus) -> Result<(), Error> {
+    let before = observed.status();
+    let Some(difference) = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(status)?) else {
+        return Ok(());
+    };
+    let body = json!({ "metadata": { "uid": observed.uid() }, "status": difference });
+    let name = observed.run.name_any();
+    match runs(context, observed).patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await {
+        Ok(run) => {
+            context.wrote(run);
+            tell(context, observed, &before, status);
+            Ok(())
+        }
+        // Deleted since, and perhaps made anew: this status is nobody's.
+        Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An event for each transition, and for each new reason to wait. Never waits, never fails.
+fn tell(context: &Context, observed: &Observed, before: &OperationRunStatus, now: &OperationRunStatus) {
+    let waiting = |status: &OperationRunStatus| status.waiting.as_ref().map(|waiting| waiting.reason.clone());
+    let changed = (before.phase, before.outcome) != (now.phase, now.outcome);
+    if !changed && (waiting(before) == waiting(now) || now.waiting.is_none()) {
+        return;
+    }
+    let bad = matches!(now.outcome, Outcome::Failed | Outcome::Blocked | Outcome::PartiallySucceeded)
+        || (!changed && now.waiting.is_some());
+    let severity = if bad { Severity::Warning } else { Severity::Normal };
+    let action = if now.phase == Phase::Completed { "Complete" } else { "Run" };
+    let reason = now.reason.clone().unwrap_or_default();
+    context.events.publish(&*observed.run, severity, &reason, action, now.message.clone().unwrap_or_default());
+    if now.phase == Phase::Completed && changed {
+        context.metrics.completed(&observed.run.spec.operation_type, now.outcome);
+    }
+}
+
+/// Records a snapshot. The name is the run's, so that a second pass finds the first one's set.
+async fn record_backup_set(
+    context: &Context,
+    observed: &Observed,
+    snapshot: &CapturedSnapshot,
+    complete: bool,
+) -> Result<String, Error> {
+    let namespace = observed.run.namespace().unwrap_or_default();
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
+    let spec = backup_set_spec(observed, snapshot, complete)?;
+    let names = [
+        observed.run.name_any(),
+        format!("{}-{}", observed.run.name_any(), observed.uid().get(..8).unwrap_or_default()),
+    ];
+    for name in names {
+        let set = match sets.create(&PostParams::default(), &BackupSet::new(&name, spec.clone())).await {
+            Ok(set) => set,
+            Err(kube::Error::Api(status)) if status.is_already_exists() => match sets.get_opt(&name).await? {
+                Some(set) if set.spec.run.uid == observed.uid() => set,
+                // An earlier run of this name left a set; it is not ours to touch.
+                _ => continue,
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let status = backup_set_status(&set, snapshot, context.clock.now())?;
+        let before = serde_json::to_value(set.status.clone().unwrap_or_default())?;
+        if let Some(difference) = patch::merge(&before, &status) {
+            let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });
+            sets.patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await?;
+        }
+        return Ok(name);
+    }
+    Err(Error::Again("both names for the backup set are taken"))
+}
+
+fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: bool) -> Result<BackupSetSpec, Error> {
+    let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
+    let selection: Selection = match inputs.get("selection") {
+        Some(selection) => serde_json::from_value(selection.clone())?,
+        None => Selection::default(),
+    };
+    let repository = inputs.get("repository").and_then(Value::as_str).unwrap_or_default();
+    let whole = selection.is_everything() && observed.run.spec.target.is_none() && complete;
+    Ok(BackupSetSpec {
+        repository: LocalReference::new(repository),
+        snapshot: snapshot.id.clone(),
+        run: ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() },
+        selection,
+        namespace_uid: observed.tenant.as_ref().map(|tenant| tenant.uid.clone()).unwrap_or_default(),
+        coverage: if whole { Coverage::Full } else { Coverage::Partial },
+        absent: Vec::new(),
+        expires_at: None,
+        hold: false,
+    })
+}
+
+fn backup_set_status(set: &BackupSet, snapshot: &CapturedSnapshot, now: jiff::Timestamp) -> Result<Value, Error> {
+    let before = set.status.clone().unwrap_or_default();
+    let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
+    let mut status = before.clone();
+    status.items = Some(snapshot.items);
+    status.items_by_kind.clone_from(&snapshot.items_by_kind);
+    status.bytes = Some(snapshot.bytes);
+    status.added_bytes = Some(snapshot.added_bytes);
+    status.short_snapshot = snapshot.id.get(..8).map(str::to_owned);
+    status.conditions = conditions::merge(
+        &before.conditions,
+        &ready,
+        "ReadBack",
+        "the snapshot was read back after it was written",
+        set.metadata.generation,
+        now,
+    );
+    Ok(serde_json::to_value(status)?)
+}
+
+/// Records a check on its repository. The repository may be gone; that is no fault.
+async fn record_check(context: &Context, observed: &Observed, check: &RepositoryCheck) -> Result<(), Error> {
+    let namespace = observed.run.namespace().unwrap_or_default();
+    let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(repository) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
+    let before = repository.status.clone().unwrap_or_default();
+    let mut status = before.clone();
+    let now = context.clock.now();
+    let wanted: &[conditions::Wanted] = if check.passed {
+        &[conditions::Wanted { type_: conditions::READY, status: "True" }]
+    } else {
+        &[
+            conditions::Wanted { type_: conditions::READY, status: "False" },
+            conditions::Wanted { type_: conditions::STALLED, status: "True" },
+        ]
+    };
+    let generation = check.generation.or(repository.metadata.generation);
+    let reason = if check.passed { Reason::CheckPassed.as_str() } else { &check.reason };
+    status.conditions =
+        conditions::merge(&before.conditions, wanted, reason, &truncate(&check.message, 1000), generation, now);
+    status.observed_generation = generation;
+    let run = ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() };
+    if before.last_check_run.as_ref() != Some(&run) {
+        status.last_check = Some(now);
+    }
+    status.last_check_run = Some(run);
+    if let Some(figures) = &check.figures {
+        status.snapshots = Some(figures.snapshots);
+        status.bytes = Some(figures.bytes);
+        status.dedup_ratio.clone_from(&figures.dedup_ratio);
+    }
+    if let Some(difference) = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(&status)?) {
+        let body = json!({ "metadata": { "uid": repository.uid() }, "status": difference });
+        let written =
+            repositories.patch_status(&check.repository, &PatchParams::default(), &Patch::Merge(body)).await?;
+        context.repositories.wrote(written);
+    }
+    Ok(())
+}

@@ -1,0 +1,385 @@
+//! From a finished Job and its pods to how the run ended. Pure.
+//!
+//! The result on the termination message comes from any image: it is checked, never believed. The exit code (the Job's
+//! own verdict) decides success; a result can only make it less.
+
+use super::waiting::is_pod_of;
+use crate::{
+    api::{
+        Outcome, Reason,
+        execution::{FENCE_CONTAINER, WORKER_CONTAINER},
+        operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        result::{PERMANENT_EXIT_CODES, ResultContext, TerminationResult, truncate},
+    },
+    cluster::redact::redact,
+};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ContainerStateTerminated, Pod},
+};
+use std::sync::Arc;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish {
+    /// Never pending.
+    pub outcome: Outcome,
+    /// A code of ours, or one that the worker gave.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Items counted, where told.
+    pub counts: Option<SummaryCounts>,
+    /// Items that failed or were skipped.
+    pub failures: Vec<ItemFailure>,
+    /// Whether there were more.
+    pub failures_truncated: bool,
+    /// What our worker made. Empty for any other image.
+    pub made: ResultContext,
+}
+
+impl Finish {
+    /// An end without a result.
+    pub fn plain(outcome: Outcome, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            reason: reason.as_str().to_owned(),
+            message: message.into(),
+            counts: None,
+            failures: Vec::new(),
+            failures_truncated: false,
+            made: ResultContext::default(),
+        }
+    }
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEnd {
+    /// Its pod exited with 0.
+    Complete,
+    /// It failed, with the Job controller's reason.
+    Failed {
+        /// Such as `BackoffLimitExceeded`, `DeadlineExceeded`, `PodFailurePolicy`.
+        reason: String,
+        /// The same for people.
+        message: String,
+    },
+}
+
+/// The end of a Job; none while it goes on.
+#[must_use]
+pub fn job_end(job: &Job) -> Option<JobEnd> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().filter(|condition| condition.status == "True").find_map(|condition| {
+        match condition.type_.as_str() {
+            "Complete" => Some(JobEnd::Complete),
+            "Failed" => Some(JobEnd::Failed {
+                reason: condition.reason.clone().unwrap_or_default(),
+                message: condition.message.clone().unwrap_or_default(),
+            }),
+            _ => None,
+        }
+    })
+}
+
+/// Pods that a Job tried.
+#[must_use]
+pub fn attempts(job: &Job) -> i32 {
+    job.status
+        .as_ref()
+        .map_or(0, |status| status.failed.unwrap_or(0) + status.succeeded.unwrap_or(0) + status.active.unwrap_or(0))
+}
+
+/// How a run ended, by its finished Job. `trusted`: the container is our own worker.
+#[must_use]
+pub fn finish(job: &Job, end: &JobEnd, pods: &[Arc<Pod>], trusted: bool, timeout_seconds: Option<i64>) -> Finish {
+    let ended = last_ended(job, pods);
+    let mut finish = match end {
+        JobEnd::Complete => complete(ended, trusted),
+        JobEnd::Failed { reason, .. } if reason == "DeadlineExceeded" => Finish::plain(
+            Outcome::Failed,
+            Reason::TimedOut,
+            format!(
+                "took longer than its timeout{}: raise spec.timeoutSeconds or the type's timeout, or find out what holds it",
+                timeout_seconds.map_or_else(String::new, |seconds| format!(" of {seconds} s"))
+            ),
+        ),
+        JobEnd::Failed { reason, message } => failed(ended, reason, message, trusted),
+    };
+    finish.message = truncate(&redact(&finish.message), 2000);
+    for failure in &mut finish.failures {
+        failure.message = truncate(&redact(&failure.message), 500);
+        failure.item_id = truncate(&failure.item_id, 500);
+        failure.reason_code = code(Some(&failure.reason_code)).unwrap_or_else(|| "Unknown".to_owned());
+    }
+    finish
+}
+
+/// The container whose exit tells: the worker's, else the first; the fence's where that never started.
+fn ended_container(pod: &Pod) -> Option<(bool, &ContainerStateTerminated)> {
+    let status = pod.status.as_ref()?;
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let first = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| container.name.as_str());
+    let main = containers
+        .iter()
+        .find(|container| container.name == WORKER_CONTAINER)
+        .or_else(|| containers.iter().find(|container| Some(container.name.as_str()) == first));
+    let terminated = |container: &k8s_openapi::api::core::v1::ContainerStatus| {
+        container.state.as_ref().and_then(|state| state.terminated.as_ref()).is_some()
+    };
+    if let Some(main) = main.filter(|container| terminated(container)) {
+        return main.state.as_ref().and_then(|state| state.terminated.as_ref()).map(|ended| (false, ended));
+    }
+    let fence = status.init_container_statuses.iter().flatten().find(|container| container.name == FENCE_CONTAINER)?;
+    let ended = fence.state.as_ref()?.terminated.as_ref()?;
+    (ended.exit_code != 0).then_some((true, ended))
+}
+
+fn last_ended<'a>(job: &Job, pods: &'a [Arc<Pod>]) -> Option<(bool, &'a ContainerStateTerminated)> {
+    let succeeded = |ended: &ContainerStateTerminated| ended.exit_code == 0;
+    pods.iter()
+        .filter(|pod| is_pod_of(pod, job))
+        .filter_map(|pod| ended_container(pod))
+        .max_by_key(|(_, ended)| (succeeded(ended), ended.finished_at.as_ref().map(|time| time.0)))
+}
+
+/// Whether the pods that tell how a finished Job ended are known.
+#[must_use]
+pub fn is_told(job: &Job, pods: &[Arc<Pod>]) -> bool {
+    last_ended(job, pods).is_some()
+}
+
+fn complete(ended: Option<(bool, &ContainerStateTerminated)>, trusted: bool) -> Finish {
+    let Some((_, ended)) = ended else {
+        if trusted {
+            return Finish::plain(
+                Outcome::Failed,
+                Reason::ResultLost,
+                "the Job completed, but its pod was deleted before its result was read: run it again; what it stored is found again and not stored twice",
+            );
+        }
+        return Finish::plain(
+            Outcome::Succeeded,
+            Reason::Succeeded,
+            "done; the pod was gone before its result could be read",
+        );
+    };
+    let text = ended.message.as_deref().unwrap_or_default().trim();
+    if text.is_empty() {
+        return Finish::plain(Outcome::Succeeded, Reason::Succeeded, "done");
+    }
+    let Ok(result) = serde_json::from_str::<TerminationResult>(text) else {
+        return Finish::plain(
+            Outcome::Succeeded,
+            Reason::ResultUnreadable,
+            format!(
+                "exit code 0, but the termination message is not a result: write JSON such as {{\"summaryCounts\": …}} to /dev/termination-log, or nothing; it reads {:?}",
+                truncate(text, 200)
+            ),
+        );
+    };
+    if let Some(why) = inconsistency(&result) {
+        return inconsistent(&why);
+    }
+    let outcome = match (result.outcome, failures_in(&result)) {
+        (Some(Outcome::Failed | Outcome::Blocked), _) => Outcome::Failed,
+        (Some(Outcome::PartiallySucceeded), _) | (_, true) => Outcome::PartiallySucceeded,
+        _ => Outcome::Succeeded,
+    };
+    let default = match outcome {
+        Outcome::Succeeded => Reason::Succeeded,
+        Outcome::PartiallySucceeded => Reason::PartiallySucceeded,
+        _ => Reason::JobFailed,
+    };
+    told(result, outcome, default, trusted)
+}
+
+fn failed(
+    ended: Option<(bool, &ContainerStateTerminated)>,
+    job_reason: &str,
+    job_message: &str,
+    trusted: bool,
+) -> Finish {
+    let Some((fenced, ended)) = ended else {
+        return Finish::plain(
+            Outcome::Failed,
+            Reason::JobFailed,
+            format!("the Job failed ({job_reason}: {job_message}) and no pod is left to tell why"),
+        );
+    };
+    let permanent = PERMANENT_EXIT_CODES.contains(&ended.exit_code);
+    let default = if permanent { Reason::PermanentFailure } else { Reason::JobFailed };
+    let text = ended.message.as_deref().unwrap_or_default().trim();
+    match serde_json::from_str::<TerminationResult>(text) {
+        Ok(result) if inconsistency(&result).is_none() => told(result, Outcome::Failed, default, trusted || fenced),
+        _ => {
+            let why = if text.is_empty() { ended.reason.clone().unwrap_or_default() } else { truncate(text, 1000) };
+            Finish::plain(
+                Outcome::Failed,
+                default,
+                format!(
+                    "exit code {}{}: {why}",
+                    ended.exit_code,
+                    if permanent { " (permanent, not tried again)" } else { "" }
+                ),
+            )
+        }
+    }
+}
+
+/// A result that fits, as an end.
+fn told(result: TerminationResult, outcome: Outcome, default: Reason, trusted: bool) -> Finish {
+    let mut failures = result.failures;
+    let failures_truncated = result.failures_truncated || failures.len() > MAX_FAILURES;
+    failures.truncate(MAX_FAILURES);
+    let counts = result.summary_counts;
+    let message = result.message.unwrap_or_else(|| match (&counts, outcome) {
+        (Some(counts), _) => format!(
+            "{} of {} items done, {} failed, {} skipped",
+            counts.succeeded, counts.total, counts.failed, counts.skipped
+        ),
+        (None, Outcome::Succeeded) => "done".to_owned(),
+        (None, _) => "see the pod's log".to_owned(),
+    });
+    Finish {
+        outcome,
+        reason: code(result.reason.as_deref()).unwrap_or_else(|| default.as_str().to_owned()),
+        message,
+        counts,
+        failures,
+        failures_truncated,
+        made: if trusted { result.context } else { ResultContext::default() },
+    }
+}
+
+fn failures_in(result: &TerminationResult) -> bool {
+    result.summary_counts.is_some_and(|counts| counts.failed > 0)
+        || result.failures.iter().any(|failure| failure.failure_type == FailureType::Failure)
+}
+
+fn inconsistency(result: &TerminationResult) -> Option<String> {
+    let counts = result.summary_counts?;
+    if !counts.add_up() {
+        return Some(format!(
+            "summaryCounts do not add up: processed {} must be succeeded {} + failed {} + skipped {}, and at most total {}",
+            counts.processed, counts.succeeded, counts.failed, counts.skipped, counts.total
+        ));
+    }
+    let failures = result.failures.iter().filter(|failure| failure.failure_type == FailureType::Failure).count();
+    if i64::try_from(failures).unwrap_or(i64::MAX) > counts.failed {
+        return Some(format!("{failures} failures are listed, but summaryCounts.failed is {}", counts.failed));
+    }
+    None
+}
+
+fn inconsistent(why: &str) -> Finish {
+    Finish::plain(
+        Outcome::Failed,
+        Reason::ResultInconsistent,
+        format!("the result on the termination message cannot be true: {why}; mend the image, and check what it did"),
+    )
+}
+
+/// A CamelCase code of at most 128 characters, or nothing.
+fn code(text: Option<&str>) -> Option<String> {
+    text.filter(|text| {
+        text.len() <= 128
+            && text.starts_with(|first: char| first.is_ascii_uppercase())
+            && text.chars().all(|character| character.is_ascii_alphanumeric())
+    })
+    .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn job(condition: &str, reason: &str) -> Job {
+        serde_json::from_value(json!({
+            "metadata": {"name": "op-x", "uid": "job-uid"},
+            "status": {"conditions": [{"type": condition, "status": "True", "reason": reason, "message": "m"}], "failed": 1}
+        }))
+        .expect("a Job")
+    }
+
+    fn pod(exit: i32, message: &str) -> Arc<Pod> {
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": "op-x-1", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "op-x", "uid": "job-uid", "controller": true}]},
+                "spec": {"containers": [{"name": "main"}]},
+                "status": {"phase": "Succeeded", "containerStatuses": [{"name": "main", "image": "i", "imageID": "i", "ready": false, "restartCount": 0,
+                    "state": {"terminated": {"exitCode": exit, "message": message, "finishedAt": "2026-01-01T00:00:00Z"}}}]}
+            }))
+            .expect("a pod"),
+        )
+    }
+
+    fn finished(condition: &str, reason: &str, exit: i32, message: &str, trusted: bool) -> Finish {
+        let job = job(condition, reason);
+        finish(&job, &job_end(&job).expect("an end"), &[pod(exit, message)], trusted, Some(5))
+    }
+
+    #[test]
+    fn without_a_result_the_exit_code_decides() {
+        assert_eq!(finished("Complete", "", 0, "", false).outcome, Outcome::Succeeded);
+        let failed = finished("Failed", "BackoffLimitExceeded", 3, "disk on fire", false);
+        assert_eq!((failed.outcome, failed.reason.as_str()), (Outcome::Failed, "JobFailed"));
+        assert!(
+            failed.message.contains("exit code 3") && failed.message.contains("disk on fire"),
+            "{}",
+            failed.message
+        );
+        assert_eq!(finished("Failed", "PodFailurePolicy", 42, "", false).reason, "PermanentFailure");
+        assert_eq!(finished("Failed", "DeadlineExceeded", 137, "", false).reason, "TimedOut");
+    }
+
+    #[test]
+    fn one_failed_item_is_never_called_success() {
+        let message =
+            r#"{"outcome":"succeeded","summaryCounts":{"total":2,"processed":2,"succeeded":1,"failed":1,"skipped":0}}"#;
+        assert_eq!(finished("Complete", "", 0, message, false).outcome, Outcome::PartiallySucceeded);
+    }
+
+    #[test]
+    fn a_result_that_lies_fails_the_run() {
+        let message =
+            r#"{"outcome":"succeeded","summaryCounts":{"total":2,"processed":2,"succeeded":5,"failed":0,"skipped":0}}"#;
+        let end = finished("Complete", "", 0, message, false);
+        assert_eq!((end.outcome, end.reason.as_str()), (Outcome::Failed, "ResultInconsistent"));
+    }
+
+    #[test]
+    fn a_message_that_is_no_result_is_said_so() {
+        let end = finished("Complete", "", 0, "all good", false);
+        assert_eq!((end.outcome, end.reason.as_str()), (Outcome::Succeeded, "ResultUnreadable"));
+    }
+
+    #[test]
+    fn only_our_worker_may_say_what_it_made() {
+        let message = r#"{"context":{"snapshot":{"id":"abc","items":1,"bytes":1,"addedBytes":1}}}"#;
+        assert!(finished("Complete", "", 0, message, false).made.is_empty());
+        assert!(!finished("Complete", "", 0, message, true).made.is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_forges_its_owner_by_name_does_not_count() {
+        let job = job("Complete", "");
+        let mut forged = (*pod(0, r#"{"outcome":"failed"}"#)).clone();
+        forged.metadata.owner_references.as_mut().expect("owners")[0].uid = "other".into();
+        assert_eq!(finish(&job, &JobEnd::Complete, &[Arc::new(forged)], true, None).reason, "ResultLost");
+    }
+
+    proptest! {
+        #[test]
+        fn any_termination_message_gives_an_end_without_panic(text in ".{0,300}", exit in 0_i32..256) {
+            let condition = if exit == 0 { "Complete" } else { "Failed" };
+            let end = finished(condition, "BackoffLimitExceeded", exit, &text, true);
+            prop_assert_ne!(end.outcome, Outcome::Pending);
+            prop_assert!(end.message.len() <= 2000);
+            if exit != 0 { prop_assert_eq!(end.outcome, Outcome::Failed); }
+        }
+    }
+}

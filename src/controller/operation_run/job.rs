@@ -1,0 +1,337 @@
+//! The one Job of a run. Pure.
+//!
+//! Our own worker runs as it is; any other image is fenced by an init container of ours, which alone holds a token.
+
+use super::prepare::Prepared;
+use crate::api::{
+    BackupRepository, OperationRun, OperationType, canonical,
+    execution::{
+        CLUSTER_UID, CREDENTIALS_DIRECTORY, FENCE_CONTAINER, IDENTITY_TOKEN_DIRECTORY, INPUTS, JOB_UID, NAMESPACE,
+        NAMESPACE_UID, PASSWORD_DIRECTORY, POD_NAME, REPOSITORY, REPOSITORY_SPEC, RUN, RUN_UID, TARGET, TYPE,
+        VOLUME_DIRECTORY, WORKER_CONTAINER,
+    },
+    labels,
+    operation_type::{DEFAULT_TIMEOUT_SECONDS, Executor},
+    result::PERMANENT_EXIT_CODES,
+};
+use k8s_openapi::{
+    api::batch::v1::{Job, JobSpec, JobTemplateSpec},
+    api::core::v1::{Container, EnvVar, PodSpec, Volume},
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Annotation of a Job: the generation of the repository's spec that it was given.
+pub const REPOSITORY_GENERATION: &str = "tenantatlas.io/repository-generation";
+
+/// Seconds a finished Job is kept where its type does not say: a week, far longer than any outage in which its result
+/// could not be read.
+const JOB_TTL_SECONDS: i32 = 7 * 24 * 3600;
+
+/// What the operator knows beside the run.
+#[derive(Clone, Debug)]
+pub struct JobSettings {
+    /// Image of our worker.
+    pub image: String,
+    /// `imagePullPolicy` of our worker.
+    pub image_pull_policy: String,
+    /// Names of `imagePullSecrets` in the tenant's namespace.
+    pub image_pull_secrets: Vec<String>,
+    /// Resources of our worker, as in a container.
+    pub worker_resources: Value,
+    /// Id of this cluster, the uid of `kube-system`.
+    pub cluster_uid: String,
+}
+
+/// Builds the Job of a run.
+pub fn build(
+    run: &OperationRun,
+    operation_type: &OperationType,
+    prepared: &Prepared,
+    tenant_uid: &str,
+    settings: &JobSettings,
+) -> Result<Job, serde_json::Error> {
+    let Executor { worker, job_template } = &operation_type.spec.executor;
+    let mut job = match (worker, job_template) {
+        (Some(worker), _) => worker_job(run, &worker.command, prepared, tenant_uid, settings)?,
+        (None, Some(template)) => template_job(run, template, prepared, tenant_uid, settings)?,
+        (None, None) => Job::default(),
+    };
+    own(&mut job, run, operation_type, prepared);
+    Ok(job)
+}
+
+/// Seconds a run may take.
+#[must_use]
+pub fn timeout_seconds(run: &OperationRun, operation_type: Option<&OperationType>) -> i64 {
+    run.spec
+        .timeout_seconds
+        .or_else(|| operation_type.and_then(|operation_type| operation_type.spec.timeout))
+        .unwrap_or(DEFAULT_TIMEOUT_SECONDS)
+}
+
+/// What is ours in every Job, whoever wrote the template: name, owner, labels, retries, deadline.
+fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepared: &Prepared) {
+    let uid = run.metadata.uid.clone().unwrap_or_default();
+    let ours = BTreeMap::from([
+        (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
+        (labels::IDENTITY.to_owned(), prepared.identity.label_value().to_owned()),
+        (labels::TYPE.to_owned(), run.spec.operation_type.clone()),
+        (labels::RUN_UID.to_owned(), uid.clone()),
+    ]);
+    job.metadata.name = Some(prepared.identity.job_name());
+    job.metadata.namespace.clone_from(&run.metadata.namespace);
+    job.metadata.labels.get_or_insert_default().extend(ours.clone());
+    // With it the garbage collector deletes the Job only after its pods: a Job of the same name can never run beside a
+    // pod that is still ending.
+    job.metadata.finalizers = Some(vec!["foregroundDeletion".to_owned()]);
+    job.metadata.owner_references = Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+        api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
+        kind: "OperationRun".to_owned(),
+        name: run.metadata.name.clone().unwrap_or_default(),
+        uid,
+        controller: Some(true),
+        block_owner_deletion: Some(false),
+    }]);
+    if let Some(generation) = prepared.repository.as_ref().and_then(|repository| repository.metadata.generation) {
+        job.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(REPOSITORY_GENERATION.to_owned(), generation.to_string());
+    }
+    let spec = job.spec.get_or_insert_default();
+    spec.template.metadata.get_or_insert_default().labels.get_or_insert_default().extend(ours);
+    spec.parallelism = Some(1);
+    spec.completions = Some(1);
+    spec.completion_mode = None;
+    spec.backoff_limit = Some(operation_type.spec.retries);
+    spec.active_deadline_seconds = Some(timeout_seconds(run, Some(operation_type)));
+    spec.ttl_seconds_after_finished =
+        Some(operation_type.spec.ttl_seconds_after_finished.unwrap_or(JOB_TTL_SECONDS).max(JOB_TTL_SECONDS));
+    // Never two pods at once: the next starts when the last has ended.
+    spec.pod_replacement_policy = Some("Failed".to_owned());
+    let permanent: Vec<i32> = PERMANENT_EXIT_CODES.collect();
+    spec.pod_failure_policy = serde_json::from_value(json!({ "rules": [
+        { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
+        { "action": "FailJob", "onExitCodes": { "operator": "In", "values": permanent } },
+    ]}))
+    .ok();
+    if let Some(pod) = &mut spec.template.spec {
+        pod.restart_policy = Some("Never".to_owned());
+        pod.service_account_name = Some(prepared.account.clone());
+    }
+}
+
+fn worker_job(
+    run: &OperationRun,
+    command: &[String],
+    prepared: &Prepared,
+    tenant_uid: &str,
+    settings: &JobSettings,
+) -> Result<Job, serde_json::Error> {
+    let mut environment = environment(run, prepared, tenant_uid)?;
+    environment.extend(identity_environment());
+    environment.push(variable(CLUSTER_UID, &settings.cluster_uid));
+    let mut volumes = vec![json!({ "name": "tmp", "emptyDir": { "sizeLimit": "1Gi" } })];
+    let mut mounts = vec![json!({ "name": "tmp", "mountPath": "/tmp" })];
+    if let Some(repository) = &prepared.repository {
+        environment.push(variable(REPOSITORY, repository.metadata.name.as_deref().unwrap_or_default()));
+        environment.push(variable(REPOSITORY_SPEC, &canonical_text(&serde_json::to_value(&repository.spec)?)));
+        mount_repository(repository, &mut environment, &mut volumes, &mut mounts);
+    }
+    let arguments: Vec<_> = std::iter::once("worker").chain(command.iter().map(String::as_str)).collect();
+    serde_json::from_value(json!({ "spec": { "template": { "spec": {
+        "automountServiceAccountToken": true,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": 10,
+        "imagePullSecrets": settings.image_pull_secrets.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
+        "securityContext": restricted_pod(),
+        "containers": [{
+            "name": WORKER_CONTAINER,
+            "image": settings.image,
+            "imagePullPolicy": settings.image_pull_policy,
+            "args": arguments,
+            "env": environment,
+            "resources": settings.worker_resources,
+            "terminationMessagePolicy": "File",
+            "securityContext": restricted_container(),
+            "volumeMounts": mounts,
+        }],
+        "volumes": volumes,
+    }}}}))
+}
+
+fn mount_repository(
+    repository: &BackupRepository,
+    environment: &mut Vec<EnvVar>,
+    volumes: &mut Vec<Value>,
+    mounts: &mut Vec<Value>,
+) {
+    let spec = &repository.spec;
+    volumes.push(
+        json!({ "name": "password", "secret": { "secretName": spec.password_secret.name, "defaultMode": 0o440 } }),
+    );
+    mounts.push(json!({ "name": "password", "mountPath": PASSWORD_DIRECTORY, "readOnly": true }));
+    if let Some(secret) = &spec.credentials_secret {
+        volumes.push(json!({ "name": "credentials", "secret": { "secretName": secret.name, "defaultMode": 0o440 } }));
+        mounts.push(json!({ "name": "credentials", "mountPath": CREDENTIALS_DIRECTORY, "readOnly": true }));
+    }
+    if let Some(volume) = &spec.storage.persistent_volume_claim {
+        volumes.push(json!({ "name": "repository", "persistentVolumeClaim": { "claimName": volume.claim_name } }));
+        mounts.push(json!({ "name": "repository", "mountPath": VOLUME_DIRECTORY }));
+    }
+    let token_file = format!("{IDENTITY_TOKEN_DIRECTORY}/token");
+    let mut token_for = |audience: &str| {
+        volumes.push(json!({ "name": "identity", "projected": { "sources": [{ "serviceAccountToken": { "audience": audience, "expirationSeconds": 3600, "path": "token" } }] } }));
+        mounts.push(json!({ "name": "identity", "mountPath": IDENTITY_TOKEN_DIRECTORY, "readOnly": true }));
+    };
+    if spec.credentials_secret.is_some() {
+        return;
+    }
+    if let Some(role) = spec.storage.s3.as_ref().and_then(|s3| s3.role_arn.as_ref()) {
+        token_for("sts.amazonaws.com");
+        environment.push(variable("AWS_ROLE_ARN", role));
+        environment.push(variable("AWS_WEB_IDENTITY_TOKEN_FILE", &token_file));
+        environment.push(variable("AWS_ROLE_SESSION_NAME", "tenantatlas"));
+    } else if let Some(azure) = spec.storage.azure.as_ref().filter(|azure| azure.client_id.is_some()) {
+        token_for("api://AzureADTokenExchange");
+        environment.push(variable("AZURE_CLIENT_ID", azure.client_id.as_deref().unwrap_or_default()));
+        environment.push(variable("AZURE_TENANT_ID", azure.directory_id.as_deref().unwrap_or_default()));
+        environment.push(variable("AZURE_FEDERATED_TOKEN_FILE", &token_file));
+    }
+}
+
+fn template_job(
+    run: &OperationRun,
+    template: &JobTemplateSpec,
+    prepared: &Prepared,
+    tenant_uid: &str,
+    settings: &JobSettings,
+) -> Result<Job, serde_json::Error> {
+    let mut spec: JobSpec = template.spec.clone().unwrap_or_default();
+    let pod = spec.template.spec.get_or_insert_default();
+    let environment = environment(run, prepared, tenant_uid)?;
+    for container in &mut pod.containers {
+        give(container, &environment);
+        container.termination_message_policy.get_or_insert_with(|| "FallbackToLogsOnError".to_owned());
+        restrict(container)?;
+    }
+    for container in pod.init_containers.iter_mut().flatten() {
+        restrict(container)?;
+    }
+    if pod.security_context.is_none() {
+        pod.security_context = serde_json::from_value(restricted_pod())?;
+    }
+    fence(pod, &environment, settings)?;
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let mut job = Job { spec: Some(spec), ..Job::default() };
+    job.metadata.labels = metadata.labels;
+    job.metadata.annotations = metadata.annotations;
+    Ok(job)
+}
+
+/// Puts our fence first. It alone gets a token: the others run another's code.
+fn fence(pod: &mut PodSpec, environment: &[EnvVar], settings: &JobSettings) -> Result<(), serde_json::Error> {
+    const TOKEN_VOLUME: &str = "atlas-fence-token";
+    // An account that the template names itself is its author's choice; its token goes where the template says.
+    if pod.service_account_name.is_none() {
+        pod.automount_service_account_token = Some(false);
+    }
+    let mut variables = environment.to_vec();
+    variables.extend(identity_environment());
+    let container: Container = serde_json::from_value(json!({
+        "name": FENCE_CONTAINER,
+        "image": settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": ["worker", "fence"],
+        "env": variables,
+        "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+        "securityContext": fence_security(),
+        "volumeMounts": [{ "name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true }],
+    }))?;
+    let volume: Volume = serde_json::from_value(
+        json!({ "name": TOKEN_VOLUME, "projected": { "defaultMode": 0o444, "sources": [
+            { "serviceAccountToken": { "path": "token", "expirationSeconds": 3600 } },
+            { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+            { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } },
+        ]}}),
+    )?;
+    pod.init_containers.get_or_insert_default().insert(0, container);
+    pod.volumes.get_or_insert_default().push(volume);
+    for name in &settings.image_pull_secrets {
+        pod.image_pull_secrets
+            .get_or_insert_default()
+            .push(k8s_openapi::api::core::v1::LocalObjectReference { name: name.clone() });
+    }
+    Ok(())
+}
+
+/// Our variables come last, so that a template cannot set another value for them.
+fn give(container: &mut Container, environment: &[EnvVar]) {
+    let variables = container.env.get_or_insert_default();
+    variables.retain(|variable| !environment.iter().any(|ours| ours.name == variable.name));
+    variables.extend(environment.iter().cloned());
+}
+
+/// What Pod Security `restricted` asks for, where the template says nothing.
+fn restrict(container: &mut Container) -> Result<(), serde_json::Error> {
+    let context = container.security_context.get_or_insert_default();
+    context.allow_privilege_escalation.get_or_insert(false);
+    if context.capabilities.is_none() {
+        context.capabilities = serde_json::from_value(json!({ "drop": ["ALL"] }))?;
+    }
+    Ok(())
+}
+
+fn restricted_pod() -> Value {
+    json!({ "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": { "type": "RuntimeDefault" } })
+}
+
+fn restricted_container() -> Value {
+    json!({ "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } })
+}
+
+/// The fence runs as our image's user, whatever the template's pod says.
+fn fence_security() -> Value {
+    json!({ "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+        "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" } })
+}
+
+/// The execution contract's environment (design §5).
+fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Result<Vec<EnvVar>, serde_json::Error> {
+    let target = match &run.spec.target {
+        Some(target) => canonical_text(&serde_json::to_value(target)?),
+        None => String::new(),
+    };
+    Ok(vec![
+        variable(RUN, run.metadata.name.as_deref().unwrap_or_default()),
+        variable(RUN_UID, run.metadata.uid.as_deref().unwrap_or_default()),
+        variable(NAMESPACE, run.metadata.namespace.as_deref().unwrap_or_default()),
+        variable(NAMESPACE_UID, tenant_uid),
+        variable(TYPE, &run.spec.operation_type),
+        variable(INPUTS, &canonical_text(&Value::Object(prepared.inputs.clone()))),
+        variable(TARGET, &target),
+    ])
+}
+
+/// Who the pod is, by the downward API.
+fn identity_environment() -> Vec<EnvVar> {
+    let field = |name: &str, path: &str| {
+        serde_json::from_value(
+            json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } }),
+        )
+        .ok()
+    };
+    [field(POD_NAME, "metadata.name"), field(JOB_UID, "metadata.labels['batch.kubernetes.io/controller-uid']")]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.replace("$(", "$$(")), value_from: None }
+}
+
+fn canonical_text(value: &Value) -> String {
+    String::from_utf8_lossy(&canonical::to_vec(value)).into_owned()
+}

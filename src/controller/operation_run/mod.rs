@@ -1,0 +1,35 @@
+//! `OperationRun`: one record, one Job, one outcome.
+//!
+//! [`observe`] reads, [`decide`] decides, [`act`] writes. A crash at any await leaves a state from which the next pass
+//! goes on, and the pass after that writes nothing. What is pure (all but `observe` and `act`) names no client and no
+//! clock; a test looks.
+
+pub mod act;
+pub mod decide;
+pub mod fairness;
+pub mod finish;
+pub mod job;
+pub mod observe;
+pub mod observed;
+pub mod prepare;
+pub mod registry;
+pub mod waiting;
+
+use crate::{
+    api::OperationRun,
+    controller::{Context, Error},
+};
+use kube::runtime::controller::Action;
+use std::{sync::Arc, time::Duration};
+
+/// One pass over one run.
+pub async fn reconcile(run: Arc<OperationRun>, context: Arc<Context>) -> Result<Action, Error> {
+    let observed = observe::observe(&context, run).await?;
+    let decision = decide::decide(&observed, context.clock.now());
+    let requeue = decision.requeue;
+    act::act(&context, &observed, decision).await?;
+    Ok(match requeue.and_then(|after| Duration::try_from(after).ok()) {
+        Some(after) => Action::requeue(after.max(Duration::from_millis(100))),
+        None => Action::await_change(),
+    })
+}

@@ -1,0 +1,285 @@
+//! All reads of a run's reconcile. From caches; the API server is asked only where a cache says "not there" and the
+//! answer would be final, or where a finished Job's last pod is not known yet.
+
+use super::{
+    fairness::Limits,
+    finish::{is_told, job_end},
+    observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
+    prepare::{effective_inputs, prepare, repository_name},
+    waiting::stuck,
+};
+use crate::{
+    api::{
+        BackupRepository, OperationRun, OperationType, Phase, execution, labels, operation_type::DEFAULT_HISTORY_LIMIT,
+    },
+    controller::{Context, Error},
+};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Pod, ServiceAccount},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+use std::sync::Arc;
+
+/// Reads all that a decision about the run depends on.
+pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observed, Error> {
+    let namespace = run.namespace().unwrap_or_default();
+    // The queue may hand over an object older than our own last write of it.
+    let run = context.runs.get(&namespace, &run.name_any()).filter(|newer| newer.uid() == run.uid()).unwrap_or(run);
+    let status = run.status_or_default();
+    let uid = run.uid().unwrap_or_default();
+    let tenant = tenant(context, &namespace);
+    let operation_type = operation_type(context, &run, status.phase).await?;
+    let open = status.phase != Phase::Completed;
+    let started = status.job.is_some() || status.joined.is_some();
+
+    let rerun = if open { rerun(context, &run).await? } else { RerunView::NotAsked };
+    let repository = match &operation_type {
+        Some(operation_type) if open => repository(context, &run, operation_type, &rerun, started).await?,
+        _ => RepositoryView::NotNeeded,
+    };
+    let account = match &operation_type {
+        Some(operation_type) if open && !started => missing_account(context, operation_type, &namespace).await?,
+        _ => None,
+    };
+    let prepared = prepare(&run, tenant.as_ref(), operation_type.as_deref(), &repository, &rerun, |name| {
+        account.as_deref() != Some(name)
+    });
+
+    let identity = status
+        .identity_hash
+        .clone()
+        .or_else(|| prepared.as_ref().ok().map(|prepared| prepared.identity.as_str().to_owned()));
+    if let Some(identity) = identity.as_deref().filter(|_| open) {
+        context.registry.identify(&uid, identity);
+    }
+    let job_name = match &status.job {
+        Some(job) => Some(job.name.clone()),
+        None => prepared.as_ref().ok().map(|prepared| prepared.identity.job_name()),
+    };
+    let (job, mut pods) = match job_name.filter(|_| open) {
+        Some(name) => {
+            (job(context, &run, &namespace, &name, status.job.is_some()).await?, context.pods.group(&namespace, &name))
+        }
+        None => (JobView::Absent, Vec::new()),
+    };
+    let what = waits_for(&job, &pods);
+    if let JobView::Own(job) = &job {
+        if job_end(job).is_some() && !is_told(job, &pods) {
+            pods = list_pods(context, &namespace, job).await?;
+        }
+    }
+    let joined = match &status.joined {
+        Some(joined) if open => joined_view(context, &namespace, &joined.name, &joined.uid).await?,
+        _ => JoinedView::None,
+    };
+    let older = match &identity {
+        Some(identity) if open && !started => context.registry.older(&uid, identity),
+        _ => Vec::new(),
+    };
+    let slot = if open && !started {
+        context.registry.slot(&uid, &limits(context, operation_type.as_deref()))
+    } else {
+        Slot::Free
+    };
+    let limit = operation_type
+        .as_ref()
+        .and_then(|operation_type| operation_type.spec.history_limit)
+        .unwrap_or(DEFAULT_HISTORY_LIMIT);
+    let beyond_history = !open
+        && context.registry.beyond_history(
+            &namespace,
+            &run.spec.operation_type,
+            &uid,
+            usize::try_from(limit).unwrap_or(1),
+        );
+    let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
+    Ok(Observed {
+        run,
+        tenant,
+        operation_type,
+        prepared,
+        job,
+        pods,
+        joined,
+        older,
+        slot,
+        waiting_since,
+        beyond_history,
+    })
+}
+
+/// The limits that hold a run of a type.
+pub fn limits(context: &Context, operation_type: Option<&OperationType>) -> Limits {
+    let limit = |value: Option<i32>| value.and_then(|value| usize::try_from(value).ok());
+    let concurrency = operation_type.map(|operation_type| operation_type.spec.concurrency).unwrap_or_default();
+    Limits {
+        type_per_tenant: limit(concurrency.per_tenant),
+        type_total: limit(concurrency.total),
+        per_tenant: context.settings.max_active_runs_per_tenant,
+        total: context.settings.max_active_runs,
+    }
+}
+
+fn tenant(context: &Context, namespace: &str) -> Option<Tenant> {
+    let namespace = context.namespaces.get("", namespace)?;
+    Some(Tenant {
+        uid: namespace.uid()?,
+        workspace: namespace.labels().get(labels::WORKSPACE)?.clone(),
+        terminating: namespace.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+async fn operation_type(
+    context: &Context,
+    run: &OperationRun,
+    phase: Phase,
+) -> Result<Option<Arc<OperationType>>, Error> {
+    let name = &run.spec.operation_type;
+    match context.types.get("", name) {
+        Some(found) => Ok(Some(found)),
+        // "Unknown" is final: make sure. A manifest often brings a type and its first run together.
+        None if phase == Phase::Queued => {
+            Ok(Api::<OperationType>::all(context.client.clone()).get_opt(name).await?.map(Arc::new))
+        }
+        None => Ok(None),
+    }
+}
+
+async fn rerun(context: &Context, run: &OperationRun) -> Result<RerunView, Error> {
+    let Some(earlier) = &run.spec.rerun_of else { return Ok(RerunView::NotAsked) };
+    let namespace = run.namespace().unwrap_or_default();
+    let found = match context.runs.get(&namespace, &earlier.name) {
+        Some(found) => Some(found),
+        None => Api::<OperationRun>::namespaced(context.client.clone(), &namespace)
+            .get_opt(&earlier.name)
+            .await?
+            .map(Arc::new),
+    };
+    Ok(found.map_or_else(|| RerunView::Missing(earlier.name.clone()), RerunView::Found))
+}
+
+async fn repository(
+    context: &Context,
+    run: &OperationRun,
+    operation_type: &OperationType,
+    rerun: &RerunView,
+    started: bool,
+) -> Result<RepositoryView, Error> {
+    let inputs = effective_inputs(run, rerun);
+    let Some(name) = repository_name(&operation_type.spec.executor, &inputs) else {
+        return Ok(RepositoryView::NotNeeded);
+    };
+    let namespace = run.namespace().unwrap_or_default();
+    let view = |found: Option<Arc<BackupRepository>>| match found {
+        None => RepositoryView::Missing(name.to_owned()),
+        Some(repository) if repository.is_ready() => RepositoryView::Ready(repository),
+        Some(repository) => RepositoryView::NotReady(repository),
+    };
+    match view(context.repositories.get(&namespace, name)) {
+        ready @ RepositoryView::Ready(_) => Ok(ready),
+        other if started => Ok(other),
+        // A name that cannot be one would be refused by the API server with a less helpful word.
+        _ if !is_object_name(name) => Ok(RepositoryView::Missing(name.chars().take(100).collect())),
+        // Both other answers are final: make sure.
+        _ => Ok(view(
+            Api::<BackupRepository>::namespaced(context.client.clone(), &namespace).get_opt(name).await?.map(Arc::new),
+        )),
+    }
+}
+
+fn is_object_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+}
+
+/// The account of a `jobTemplate` that names its own and that does not exist. Ours are made on onboarding, and a Job
+/// waits for them.
+async fn missing_account(
+    context: &Context,
+    operation_type: &OperationType,
+    namespace: &str,
+) -> Result<Option<String>, Error> {
+    let template = operation_type.spec.executor.job_template.as_ref();
+    let pod = template.and_then(|template| template.spec.as_ref()).and_then(|job| job.template.spec.as_ref());
+    let Some(name) = pod.and_then(|pod| pod.service_account_name.clone()) else { return Ok(None) };
+    if execution::ACCOUNTS.contains(&name.as_str()) {
+        return Ok(None);
+    }
+    let found = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace).get_opt(&name).await?;
+    Ok(if found.is_none() { Some(name) } else { None })
+}
+
+async fn job(
+    context: &Context,
+    run: &OperationRun,
+    namespace: &str,
+    name: &str,
+    recorded: bool,
+) -> Result<JobView, Error> {
+    let found = match context.jobs.get(namespace, name) {
+        Some(found) => Some(found),
+        // The end of a run whose Job is gone is final: make sure. The same for a name that another's Job may hold.
+        None if recorded || context.taken.contains(namespace, name) => {
+            Api::<Job>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new)
+        }
+        None => None,
+    };
+    let Some(job) = found else { return Ok(JobView::Absent) };
+    let ours = job.labels().get(labels::MANAGED_BY).is_some_and(|value| value == labels::MANAGER);
+    let owner =
+        job.owner_references().iter().find(|owner| owner.controller == Some(true) && owner.kind == "OperationRun");
+    let Some(owner) = owner.filter(|_| ours) else { return Ok(JobView::Foreign(job)) };
+    if Some(&owner.uid) == run.uid().as_ref() {
+        return Ok(JobView::Own(job));
+    }
+    let owner_run = match context.runs.get(namespace, &owner.name) {
+        Some(found) => Some(found),
+        None => {
+            Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(&owner.name).await?.map(Arc::new)
+        }
+    };
+    Ok(match owner_run.filter(|found| found.uid().as_ref() == Some(&owner.uid)) {
+        Some(found) if !found.is_completed() => JobView::Others {
+            owner: Sibling {
+                name: found.name_any(),
+                uid: owner.uid.clone(),
+                leaving: found.spec.cancel
+                    || found.metadata.deletion_timestamp.is_some()
+                    || job.metadata.deletion_timestamp.is_some(),
+            },
+            job,
+        },
+        _ => JobView::Orphan(job),
+    })
+}
+
+/// What an own Job waits for, as a key: a change of it starts the clock anew.
+fn waits_for(job: &JobView, pods: &[Arc<Pod>]) -> Option<String> {
+    let JobView::Own(job) = job else { return None };
+    if job_end(job).is_some() {
+        return Some("end".to_owned());
+    }
+    stuck(job, pods).map(|stuck| stuck.reason.as_str().to_owned())
+}
+
+async fn list_pods(context: &Context, namespace: &str, job: &Job) -> Result<Vec<Arc<Pod>>, Error> {
+    let selector = format!("batch.kubernetes.io/controller-uid={}", job.uid().unwrap_or_default());
+    let list = Api::<Pod>::namespaced(context.client.clone(), namespace)
+        .list(&ListParams::default().labels(&selector))
+        .await?;
+    Ok(list.items.into_iter().map(Arc::new).collect())
+}
+
+async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<JoinedView, Error> {
+    let found = match context.runs.get(namespace, name) {
+        Some(found) => Some(found),
+        None => Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
+    };
+    Ok(match found.filter(|found| found.uid().as_deref() == Some(uid) && found.metadata.deletion_timestamp.is_none()) {
+        None => JoinedView::Gone,
+        Some(found) if found.is_completed() => JoinedView::Completed(found),
+        Some(_) => JoinedView::Active,
+    })
+}

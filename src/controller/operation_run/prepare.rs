@@ -1,0 +1,244 @@
+//! From a run and its type to what would be executed: identity, inputs, account. Or why it is refused.
+//!
+//! Pure. Everything that can be known before a Job exists is known here (design §3.5).
+
+use super::observed::{RepositoryView, RerunView, Tenant};
+use crate::api::{
+    BackupRepository, OperationRun, OperationType, Reason,
+    execution::{RESTORE_ACCOUNT, WORKER_ACCOUNT},
+    identity::Identity,
+    operation_run::MAX_INPUTS_BYTES,
+    operation_type::{Executor, Scope},
+    result::truncate,
+};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The worker command that opens a repository for the first time, and so needs none that is Ready.
+pub const CHECK_COMMAND: &str = "check";
+
+/// What a run executes.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What makes it the same work as another.
+    pub identity: Identity,
+    /// The inputs, those of `rerunOf` where it has none of its own.
+    pub inputs: Map<String, Value>,
+    /// The account of its pods.
+    pub account: String,
+    /// The repository it uses.
+    pub repository: Option<Arc<BackupRepository>>,
+}
+
+/// Why a run is not started. Final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code.
+    pub reason: Reason,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Name of the repository that the inputs of a worker's run name.
+#[must_use]
+pub fn repository_name<'a>(executor: &Executor, inputs: &'a Map<String, Value>) -> Option<&'a str> {
+    executor.worker.as_ref().and_then(|_| inputs.get("repository")).and_then(Value::as_str)
+}
+
+/// The inputs that count: the run's own, or those of the run it repeats.
+#[must_use]
+pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Map<String, Value> {
+    match rerun {
+        RerunView::Found(earlier) if run.spec.inputs.is_empty() => earlier.spec.inputs.clone(),
+        _ => run.spec.inputs.clone(),
+    }
+}
+
+/// Whether the type is our worker's repository check.
+#[must_use]
+pub fn is_check(executor: &Executor) -> bool {
+    executor.worker.as_ref().and_then(|worker| worker.command.first()).is_some_and(|command| command == CHECK_COMMAND)
+}
+
+/// Checks a run and computes what it would execute.
+pub fn prepare(
+    run: &OperationRun,
+    tenant: Option<&Tenant>,
+    operation_type: Option<&OperationType>,
+    repository: &RepositoryView,
+    rerun: &RerunView,
+    account_exists: impl Fn(&str) -> bool,
+) -> Result<Prepared, Refusal> {
+    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+    let type_name = &run.spec.operation_type;
+    let Some(tenant) = tenant else {
+        return Err(Refusal::new(
+            Reason::NotATenant,
+            format!(
+                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
+            ),
+        ));
+    };
+    let Some(operation_type) = operation_type else {
+        return Err(Refusal::new(
+            Reason::UnknownType,
+            format!(
+                "there is no operation type {type_name:?}: `kubectl get operationtypes` lists those there are; create it, then create a new run"
+            ),
+        ));
+    };
+    let spec = &operation_type.spec;
+    if spec.scope != Scope::Tenant {
+        return Err(Refusal::new(
+            Reason::WrongScope,
+            format!("operation type {type_name} is for workspaces: an OperationRun takes a type of scope Tenant"),
+        ));
+    }
+    if spec.suspended {
+        return Err(Refusal::new(
+            Reason::TypeSuspended,
+            format!(
+                "operation type {type_name} is suspended: try again when an administrator has set its spec.suspended to false"
+            ),
+        ));
+    }
+    check_rerun(run, rerun)?;
+    let inputs = effective_inputs(run, rerun);
+    check_inputs(&inputs, operation_type)?;
+    let account = account(&spec.executor, spec.read_only, type_name)?;
+    if !account_exists(&account) {
+        return Err(Refusal::new(
+            Reason::AccountNotFound,
+            format!(
+                "ServiceAccount {account} does not exist in namespace {namespace}: operation type {type_name} runs as it; create it, then create a new run"
+            ),
+        ));
+    }
+    let repository = match repository {
+        RepositoryView::NotNeeded => None,
+        RepositoryView::Missing(name) => {
+            return Err(Refusal::new(
+                Reason::RepositoryNotFound,
+                format!(
+                    "inputs.repository: there is no BackupRepository {name:?} in namespace {namespace}: `kubectl get backuprepositories -n {namespace}` lists those there are"
+                ),
+            ));
+        }
+        RepositoryView::NotReady(repository) if !is_check(&spec.executor) => return Err(not_ready(repository)),
+        RepositoryView::NotReady(repository) | RepositoryView::Ready(repository) => Some(repository.clone()),
+    };
+    let identity =
+        Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &inputs, spec.identity.as_ref());
+    Ok(Prepared { identity, inputs, account, repository })
+}
+
+fn check_rerun(run: &OperationRun, rerun: &RerunView) -> Result<(), Refusal> {
+    let refuse = |message: String| Err(Refusal::new(Reason::RerunNotPossible, message));
+    match rerun {
+        RerunView::NotAsked => Ok(()),
+        RerunView::Missing(name) => refuse(format!(
+            "rerunOf: there is no run {name:?} in this namespace (it may have been deleted by the history limit): create a run with inputs of its own"
+        )),
+        RerunView::Found(earlier) => {
+            let name = earlier.metadata.name.as_deref().unwrap_or_default();
+            if earlier.spec.operation_type != run.spec.operation_type {
+                refuse(format!(
+                    "rerunOf: run {name} is of type {}, this one of {}: name a run of the same type",
+                    earlier.spec.operation_type, run.spec.operation_type
+                ))
+            } else if !earlier.is_completed() {
+                refuse(format!("rerunOf: run {name} is not completed: wait for it, or cancel it first"))
+            } else {
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> Result<(), Refusal> {
+    let value = Value::Object(inputs.clone());
+    let size = value.to_string().len();
+    if size > MAX_INPUTS_BYTES {
+        return Err(Refusal::new(
+            Reason::InputsTooLarge,
+            format!(
+                "inputs take {size} bytes as JSON, and {MAX_INPUTS_BYTES} are the most: put the rest into a ConfigMap and name it"
+            ),
+        ));
+    }
+    let Some(schema) = &operation_type.spec.inputs_schema else { return Ok(()) };
+    let type_name = operation_type.metadata.name.as_deref().unwrap_or_default();
+    let validator = jsonschema::validator_for(&Value::Object(schema.clone())).map_err(|error| {
+        Refusal::new(
+            Reason::InvalidType,
+            format!(
+                "inputsSchema of operation type {type_name} is not a JSON schema ({}): an administrator must mend it",
+                truncate(&error.to_string(), 300)
+            ),
+        )
+    })?;
+    match validator.iter_errors(&value).next() {
+        None => Ok(()),
+        Some(error) => {
+            let at = error.instance_path().to_string();
+            Err(Refusal::new(
+                Reason::InvalidInputs,
+                format!(
+                    "inputs{at}: {}; `kubectl get operationtype {type_name} -o yaml` shows the schema",
+                    truncate(&error.to_string(), 600)
+                ),
+            ))
+        }
+    }
+}
+
+fn account(executor: &Executor, read_only: bool, type_name: &str) -> Result<String, Refusal> {
+    match (&executor.worker, &executor.job_template) {
+        (Some(_), None) => Ok(if read_only { WORKER_ACCOUNT } else { RESTORE_ACCOUNT }.to_owned()),
+        (None, Some(template)) => {
+            let pod = template.spec.as_ref().and_then(|job| job.template.spec.as_ref());
+            match pod {
+                Some(pod) if !pod.containers.is_empty() => {
+                    Ok(pod.service_account_name.clone().unwrap_or_else(|| WORKER_ACCOUNT.to_owned()))
+                }
+                _ => Err(Refusal::new(
+                    Reason::InvalidType,
+                    format!(
+                        "operation type {type_name} has a jobTemplate without containers: an administrator must mend it"
+                    ),
+                )),
+            }
+        }
+        _ => Err(Refusal::new(
+            Reason::InvalidType,
+            format!(
+                "operation type {type_name} must have exactly one of executor.worker and executor.jobTemplate: an administrator must mend it"
+            ),
+        )),
+    }
+}
+
+fn not_ready(repository: &BackupRepository) -> Refusal {
+    let name = repository.metadata.name.as_deref().unwrap_or_default();
+    let why = repository
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == "Ready"))
+        .map_or_else(
+            || "its first check has not ended".to_owned(),
+            |condition| format!("{}: {}", condition.reason, truncate(&condition.message, 400)),
+        );
+    Refusal::new(
+        Reason::RepositoryNotReady,
+        format!(
+            "repository {name} is not Ready ({why}): wait with `kubectl wait --for=condition=Ready backuprepository/{name}`, or run repository.check again once it is mended"
+        ),
+    )
+}

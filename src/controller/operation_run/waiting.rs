@@ -1,0 +1,167 @@
+//! Why a run with a Job is not moving. Pure.
+
+use crate::api::{Reason, result::truncate};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use std::sync::Arc;
+
+/// How long a pod may be without a started container, or a Job without a pod, before it is worth a word.
+pub const PATIENCE: SignedDuration = SignedDuration::from_secs(6);
+
+/// A reason for not moving, with what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// The code.
+    pub reason: Reason,
+    /// What holds it, and what to do.
+    pub message: String,
+    /// Whether it counts only after [`PATIENCE`]: most pods go through it.
+    pub patient: bool,
+}
+
+impl Stuck {
+    fn now(reason: Reason, message: String) -> Self {
+        Self { reason, message, patient: false }
+    }
+
+    fn later(reason: Reason, message: String) -> Self {
+        Self { reason, message, patient: true }
+    }
+
+    /// Whether it is to be shown, when it was first seen at a time.
+    #[must_use]
+    pub fn is_due(&self, first_seen: Timestamp, now: Timestamp) -> bool {
+        !self.patient || now.duration_since(first_seen) >= PATIENCE
+    }
+}
+
+/// What holds a Job that is not finished.
+#[must_use]
+pub fn stuck(job: &Job, pods: &[Arc<Pod>]) -> Option<Stuck> {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    if job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false) {
+        return Some(Stuck::now(
+            Reason::Suspended,
+            format!("Job {name} is suspended: a queue has not admitted it yet, or somebody set spec.suspend"),
+        ));
+    }
+    let live: Vec<_> = pods.iter().filter(|pod| is_pod_of(pod, job) && !is_ended(pod)).collect();
+    if let Some(pod) = live.first() {
+        return pod_stuck(pod);
+    }
+    let status = job.status.as_ref();
+    let failed = status.and_then(|status| status.failed).unwrap_or(0);
+    if failed > 0 {
+        return Some(Stuck::now(
+            Reason::Retrying,
+            format!("{failed} pod(s) failed; the next is started with a growing delay"),
+        ));
+    }
+    Some(Stuck::later(
+        Reason::PodNotCreated,
+        format!(
+            "Job {name} has no pod yet: `kubectl describe job {name}` says why (a quota, Pod Security, a missing ServiceAccount)"
+        ),
+    ))
+}
+
+/// Whether a pod is of this very Job, by the uid of its controller.
+#[must_use]
+pub fn is_pod_of(pod: &Pod, job: &Job) -> bool {
+    let uid = job.metadata.uid.as_deref();
+    uid.is_some()
+        && pod
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
+}
+
+/// Whether nothing of the pod runs any more.
+#[must_use]
+pub fn is_ended(pod: &Pod) -> bool {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| phase == "Succeeded" || phase == "Failed")
+}
+
+fn pod_stuck(pod: &Pod) -> Option<Stuck> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let status = pod.status.as_ref()?;
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unschedulable {
+        let why = condition.message.as_deref().unwrap_or("no node fits");
+        return Some(Stuck::now(Reason::Unschedulable, format!("no node takes pod {name}: {}", truncate(why, 500))));
+    }
+    let states = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let mut starting = None;
+    for container in states {
+        let Some(waiting) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else {
+            if container.state.as_ref().is_some_and(|state| state.running.is_some()) {
+                return None;
+            }
+            continue;
+        };
+        let why = truncate(waiting.message.as_deref().unwrap_or_default(), 500);
+        match waiting.reason.as_deref().unwrap_or_default() {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "SignatureValidationFailed" => {
+                return Some(Stuck::now(
+                    Reason::ImagePull,
+                    format!("image {} cannot be pulled: {why}; check its name and imagePullSecrets", container.image),
+                ));
+            }
+            "CreateContainerConfigError" | "CreateContainerError" => {
+                return Some(Stuck::now(
+                    Reason::MissingDependency,
+                    format!(
+                        "container {} of pod {name} cannot be made: {why}; create what is missing and it goes on",
+                        container.name
+                    ),
+                ));
+            }
+            "ContainerCreating" | "PodInitializing" => starting = Some(container.name.clone()),
+            _ => {}
+        }
+    }
+    starting.map(|_| {
+        Stuck::later(
+            Reason::MissingDependency,
+            format!(
+                "pod {name} waits for its volumes or its image: check that {} exist; `kubectl describe pod {name}` says which; create what is missing and it goes on",
+                dependencies(pod)
+            ),
+        )
+    })
+}
+
+/// The Secrets, ConfigMaps and claims a pod mounts, as text.
+fn dependencies(pod: &Pod) -> String {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten();
+    let names: Vec<String> = volumes
+        .filter_map(|volume| {
+            if let Some(secret) = &volume.secret {
+                secret.secret_name.as_ref().map(|name| format!("Secret {name}"))
+            } else if let Some(config_map) = &volume.config_map {
+                Some(format!("ConfigMap {}", config_map.name))
+            } else {
+                volume
+                    .persistent_volume_claim
+                    .as_ref()
+                    .map(|claim| format!("PersistentVolumeClaim {}", claim.claim_name))
+            }
+        })
+        .collect();
+    if names.is_empty() { "its image".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,558 @@
+//! A real single-node Kubernetes on a bare machine, from source, without Docker.
+//!
+//! Everything of a cluster runs inside its own Linux namespaces (network, mounts, processes, IPC), which one process, the
+//! *holder*, keeps open. So ports, firewall rules, mounts and process ids are private to a cluster, any number of
+//! clusters run side by side, and ending the holder ends all of it at once: the kernel kills what is left in
+//! its process namespace, and the mounts and the network go with the last process.
+//!
+//! Outside of the namespaces there are only: a folder below the user's cache folder, a folder below `/run`, one end of a
+//! virtual Ethernet pair (all named by the cluster's id), and the containers' control groups.
+
+mod components;
+mod network;
+mod pki;
+mod processes;
+mod volumes;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Parser, Subcommand};
+use sha2::{Digest as _, Sha256};
+
+use self::components::Component;
+use self::processes::Processes;
+use crate::image::{self, oci};
+use crate::{shell, tools};
+
+/// The name used when none is given.
+pub(crate) const DEFAULT_NAME: &str = "dev";
+
+/// A real Kubernetes on this machine, built from source
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+    /// Name of the cluster; each checkout of the repository has its own
+    #[arg(long, global = true, default_value = DEFAULT_NAME)]
+    name: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Start the cluster (building it first where needed) and wait until it is ready
+    Up,
+    /// Stop the cluster and delete everything it stored
+    Down,
+    /// Show what runs
+    Status,
+    /// Print the path of the kubeconfig
+    Kubeconfig,
+    /// Print shell commands that point kubectl and helm at the cluster: eval "$(cargo xtask cluster env)"
+    Env,
+    /// Load an image archive into the cluster
+    Load {
+        /// An OCI image archive, such as `cargo xtask image` writes
+        archive: PathBuf,
+    },
+    /// Make a volume that a `PersistentVolumeClaim` can bind to
+    Volume {
+        /// Name of the `PersistentVolume`
+        volume: String,
+        /// Its capacity, which is not enforced
+        #[arg(long, default_value = "1Gi")]
+        size: String,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let cluster = Cluster::new(&arguments.name)?;
+    match &arguments.action {
+        Action::Up => cluster.up(),
+        Action::Down => cluster.down(),
+        Action::Status => cluster.status(),
+        Action::Kubeconfig => result(cluster.kubeconfig().display()),
+        Action::Env => cluster.env(),
+        Action::Load { archive } => cluster.load(archive),
+        Action::Volume { volume, size } => cluster.create_volume(volume, size),
+    }
+}
+
+/// One cluster of this checkout, running or not.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    name: String,
+    /// Eight hexadecimal digits, different for each name and checkout.
+    id: String,
+    /// Everything it keeps: certificates, etcd, images, volumes, logs.
+    folder: PathBuf,
+    /// What must not outlive a reboot: containerd's socket (whose path must be short, below 108 bytes) and the state of
+    /// running containers.
+    runtime: PathBuf,
+}
+
+impl Cluster {
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let is_valid = |name: &str| {
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !name.starts_with('-')
+                && !name.ends_with('-')
+        };
+        ensure!(
+            (1..=20).contains(&name.len()) && is_valid(name),
+            "{name:?} cannot name a cluster: use 1 to 20 lower-case letters, digits and dashes, no dash at either end"
+        );
+        Ok(Self::at(name, checkout()?, &tools::cache()?))
+    }
+
+    fn at(name: &str, checkout: &Path, cache: &Path) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(checkout.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(name);
+        let id = hex::encode(&hash.finalize()[..4]);
+        Self {
+            name: name.to_owned(),
+            folder: cache.join("clusters").join(format!("{name}-{id}")),
+            runtime: Path::new("/run/tenantatlas").join(&id),
+            id,
+        }
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("admin.kubeconfig")
+    }
+
+    fn subnet(&self) -> Result<network::Subnet> {
+        fs::read_to_string(self.folder.join("network"))
+            .with_context(|| {
+                format!(
+                    "the cluster {:?} is not up; `cargo xtask cluster up` starts it",
+                    self.name
+                )
+            })?
+            .parse()
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.runtime.join("containerd.sock")
+    }
+
+    /// Written last by a successful start; names the tools it was started with.
+    fn started_marker(&self) -> PathBuf {
+        self.folder.join("started")
+    }
+
+    /// Serializes `up` and `down` of one cluster. The file lies beside the folder, which `down` removes.
+    fn lock(&self) -> Result<fs::File> {
+        tools::lock(
+            &self.folder.with_extension("lock"),
+            &format!("another command on the cluster {:?}", self.name),
+        )
+    }
+
+    /// kubectl as the cluster's administrator.
+    pub(crate) fn kubectl(&self) -> Result<Command> {
+        let mut command = shell::command(tools::kubectl()?);
+        command.env("KUBECONFIG", self.kubeconfig());
+        self.bypass_proxy(&mut command);
+        Ok(command)
+    }
+
+    /// The cluster is reached directly, whatever proxy the downloads go through.
+    pub(crate) fn bypass_proxy(&self, command: &mut Command) {
+        if let Ok(subnet) = self.subnet() {
+            command.env("NO_PROXY", subnet.cluster().to_string());
+        }
+    }
+
+    /// Starts the cluster. A running one is left alone; one that misses a component gets it back, with its data; one whose
+    /// start did not finish, or which a reboot ended, starts anew and empty.
+    pub(crate) fn up(&self) -> Result<()> {
+        let begun = Instant::now();
+        check_machine()?;
+        let kube = tools::kube()?;
+        tools::containerd()?;
+        tools::pause()?;
+        let _lock = self.lock()?;
+
+        let processes = Processes::of(self)?;
+        let tools = kube.parent().map(Path::to_path_buf).unwrap_or_default();
+        let started_with = fs::read_to_string(self.started_marker()).ok();
+        let is_current = started_with.as_deref() == tools.to_str();
+        if processes.holder.is_some() && is_current {
+            let missing: Vec<Component> = Component::ALL
+                .into_iter()
+                .filter(|component| !processes.components.contains_key(component))
+                .collect();
+            if missing.is_empty() && self.api_is_ready()? {
+                shell::say(format!(
+                    "The cluster {:?} is running ({}).",
+                    self.name,
+                    shell::elapsed(begun)
+                ));
+                return Ok(());
+            }
+            for component in missing {
+                shell::say(format!("{component} does not run: starting it"));
+                component.start(self)?;
+            }
+            self.wait_until_ready()?;
+        } else {
+            if processes.holder.is_some() || self.folder.exists() {
+                shell::say(format!(
+                    "The cluster {:?} was not whole, or of other versions: starting it anew, empty",
+                    self.name
+                ));
+            }
+            self.remove()?;
+            if let Err(error) = self.start() {
+                shell::say(format!(
+                    "The start failed; logs are in {}, `cargo xtask cluster down --name {}` removes what is left.",
+                    self.logs().display(),
+                    self.name
+                ));
+                return Err(error);
+            }
+            fs::write(self.started_marker(), tools.as_os_str().as_encoded_bytes())?;
+        }
+        shell::say(format!(
+            "The cluster {:?} is ready ({}). export KUBECONFIG={}",
+            self.name,
+            shell::elapsed(begun),
+            self.kubeconfig().display()
+        ));
+        Ok(())
+    }
+
+    fn start(&self) -> Result<()> {
+        for folder in [&self.logs(), &self.runtime, &self.folder.join("volumes")] {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let holder = processes::start_holder(self)?;
+        let subnet = network::create(self, holder)?;
+        fs::write(self.folder.join("network"), subnet.to_string())?;
+        pki::write(self, subnet.cluster())?;
+        components::write_configuration(self, subnet.cluster())?;
+
+        for component in [Component::Containerd, Component::Etcd, Component::ApiServer] {
+            component.start(self)?;
+        }
+        self.wait_for("containerd", |cluster| Ok(cluster.socket().exists()))?;
+        self.load_pause_image()?;
+        self.wait_for("the API server", Self::api_is_ready)?;
+        for component in Component::ALL.into_iter().skip(3) {
+            component.start(self)?;
+        }
+        self.apply(&components::base_objects())?;
+        self.wait_until_ready()
+    }
+
+    /// Removes everything of the cluster, from whatever state: running, half-started, crashed, rebooted.
+    pub(crate) fn down(&self) -> Result<()> {
+        let begun = Instant::now();
+        ensure!(
+            shell::is_root(),
+            "root is needed to stop the cluster that root started"
+        );
+        let _lock = self.lock()?;
+        let existed = self.remove()?;
+        shell::say(if existed {
+            format!(
+                "The cluster {:?} is gone ({}).",
+                self.name,
+                shell::elapsed(begun)
+            )
+        } else {
+            format!("There is no cluster {:?} of this checkout.", self.name)
+        });
+        Ok(())
+    }
+
+    /// Returns whether there was anything to remove.
+    fn remove(&self) -> Result<bool> {
+        let stopped = processes::stop(self)?;
+        network::remove(self)?;
+        processes::remove_cgroups(self)?;
+        let mut existed = stopped;
+        for folder in [&self.runtime, &self.folder] {
+            existed |= folder.exists();
+            remove_folder(folder)?;
+        }
+        Ok(existed)
+    }
+
+    fn status(&self) -> Result<()> {
+        let processes = Processes::of(self)?;
+        let mut out = anstream::stdout().lock();
+        let mut row = |name: &str, pid: Option<u32>| {
+            let (pid, state) = pid.map_or(("-".to_owned(), "not running"), |pid| {
+                (pid.to_string(), "running")
+            });
+            writeln!(out, "{name:<25} {pid:>8}  {state}")
+        };
+        row("namespaces", processes.holder)?;
+        for component in Component::ALL {
+            row(
+                component.program(),
+                processes.components.get(&component).copied(),
+            )?;
+        }
+        let api = if processes.holder.is_none() {
+            "down"
+        } else if self.api_is_ready()? {
+            "ready"
+        } else {
+            "not ready"
+        };
+        writeln!(out, "\nAPI server    {api}")?;
+        if let Ok(subnet) = self.subnet() {
+            writeln!(
+                out,
+                "Addresses     cluster {}, this machine as pods see it {}",
+                subnet.cluster(),
+                subnet.host()
+            )?;
+        }
+        writeln!(out, "Kubeconfig    {}", self.kubeconfig().display())?;
+        writeln!(out, "Folder        {}", self.folder.display())?;
+        writeln!(
+            out,
+            "Versions      Kubernetes {}, containerd {}, Helm {}",
+            tools::KUBERNETES,
+            tools::CONTAINERD,
+            tools::HELM
+        )?;
+        Ok(())
+    }
+
+    fn env(&self) -> Result<()> {
+        let subnet = self.subnet()?;
+        tools::helm()?;
+        result(format_args!(
+            "export KUBECONFIG={}\nexport PATH={}:\"$PATH\"\nexport NO_PROXY={}\nexport ATLAS_HOST_ADDRESS={}",
+            self.kubeconfig().display(),
+            tools::folder()?.display(),
+            subnet.cluster(),
+            subnet.host()
+        ))
+    }
+
+    /// Loads an image archive, unless the cluster already holds these bytes under this name.
+    pub(crate) fn load(&self, archive: &Path) -> Result<()> {
+        let image = oci::inspect(archive)?;
+        let listed = shell::output(self.ctr()?.args(["images", "list"]))?;
+        let is_there = listed.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(&image.reference) && words.any(|word| word == image.digest)
+        });
+        if is_there {
+            shell::say(format!("{} is in the cluster already", image.reference));
+            return Ok(());
+        }
+        let begun = Instant::now();
+        shell::run(self.ctr()?.args(["images", "import"]).arg(archive))?;
+        shell::say(format!(
+            "Loaded {} ({})",
+            image.reference,
+            shell::elapsed(begun)
+        ));
+        Ok(())
+    }
+
+    fn load_pause_image(&self) -> Result<()> {
+        let archive = self.folder.join("pause.tar");
+        image::pack_pause(&archive)?;
+        shell::run(self.ctr()?.args(["images", "import"]).arg(&archive))
+    }
+
+    fn ctr(&self) -> Result<Command> {
+        let mut command = shell::command(tools::ctr()?);
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", processes::CONTAINERD_NAMESPACE]);
+        Ok(command)
+    }
+
+    /// Applies objects, given as JSON, as the administrator.
+    fn apply(&self, objects: &serde_json::Value) -> Result<()> {
+        let mut command = self.kubectl()?;
+        command.args(["apply", "--server-side", "--filename", "-"]);
+        shell::feed(&mut command, &serde_json::to_vec(objects)?)
+    }
+
+    fn api_is_ready(&self) -> Result<bool> {
+        let mut command = self.kubectl()?;
+        Ok(shell::succeeds(command.args([
+            "get",
+            "--raw",
+            "/readyz",
+            "--request-timeout",
+            "2s",
+        ])))
+    }
+
+    fn node_is_ready(&self) -> Result<bool> {
+        let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+        let mut command = self.kubectl()?;
+        command.args([
+            "get",
+            "node",
+            components::NODE,
+            "--output",
+            path,
+            "--request-timeout",
+            "2s",
+        ]);
+        Ok(shell::output(&mut command).is_ok_and(|status| status == "True"))
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        self.wait_for("the API server", Self::api_is_ready)?;
+        self.wait_for("the node", Self::node_is_ready)
+    }
+
+    /// Polls until the condition holds. Fails at once when a component has ended, and quotes its log.
+    fn wait_for(&self, what: &str, condition: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while !condition(self)? {
+            let processes = Processes::of(self)?;
+            for component in Component::ALL {
+                let log = component.log(self);
+                if log.exists() && !processes.components.contains_key(&component) {
+                    // A moment passes between a program's start and its appearing under its own name.
+                    if log.metadata()?.modified()?.elapsed().unwrap_or_default()
+                        > Duration::from_secs(2)
+                    {
+                        bail!(
+                            "{component} ended; the end of {}:\n{}",
+                            log.display(),
+                            shell::tail(&log, 12)
+                        );
+                    }
+                }
+            }
+            if Instant::now() > deadline {
+                let logs: Vec<String> = Component::ALL
+                    .into_iter()
+                    .map(|component| {
+                        format!("  {component}:\n{}", shell::tail(&component.log(self), 4))
+                    })
+                    .collect();
+                bail!(
+                    "{what} is not ready after 90 s; the ends of the logs:\n{}",
+                    logs.join("\n")
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+/// What `up` needs of the machine, all said at once where it can be.
+fn check_machine() -> Result<()> {
+    ensure!(
+        shell::is_root(),
+        "root is needed to start a cluster on this machine (namespaces, a virtual network interface, containers): run the \
+             command as root, or name a cluster you already have with --context"
+    );
+    shell::ensure_packages(&[
+        ("runc", "runc"),
+        ("/usr/lib/cni/ptp", "containernetworking-plugins"),
+        ("nft", "nftables"),
+        ("ip", "iproute2"),
+        ("nsenter", "util-linux"),
+        ("mount", "mount"),
+    ])
+}
+
+/// Prints a command's result, the only thing on standard output.
+fn result(text: impl std::fmt::Display) -> Result<()> {
+    writeln!(anstream::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// The folder of this checkout of the repository.
+pub(crate) fn checkout() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the xtask package lies in a folder of the repository")
+}
+
+/// Removes a folder, but never through a mount: what is mounted there belongs to someone else.
+fn remove_folder(folder: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let below = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .find(|mount| Path::new(mount).starts_with(folder));
+    if let Some(mount) = below {
+        bail!(
+            "{mount} is a mount point inside {}: unmount it first, so that nothing of it is deleted",
+            folder.display()
+        );
+    }
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn at(name: &str, checkout: &str) -> Cluster {
+        Cluster::at(
+            name,
+            Path::new(checkout),
+            Path::new("/home/ada/.cache/tenantatlas"),
+        )
+    }
+
+    #[test]
+    fn clusters_of_two_checkouts_or_names_share_nothing() {
+        let clusters = [
+            at("dev", "/src/a"),
+            at("dev", "/src/b"),
+            at("e2e", "/src/a"),
+        ];
+        for (i, one) in clusters.iter().enumerate() {
+            for other in &clusters[i + 1..] {
+                assert_ne!(one.folder, other.folder);
+                assert_ne!(one.runtime, other.runtime);
+                assert_ne!(network::host_link(one), network::host_link(other));
+            }
+        }
+        assert_eq!(
+            at("dev", "/src/a").folder,
+            clusters[0].folder,
+            "the same one is found again"
+        );
+    }
+
+    #[test]
+    fn a_name_must_fit_into_paths_and_host_names() {
+        for name in ["", "Dev", "a/b", "-a", "a-", "a_b", "twenty-one-characters"] {
+            assert!(Cluster::new(name).is_err(), "{name:?}");
+        }
+        assert!(Cluster::new("dev").is_ok());
+        assert!(Cluster::new("pull-request-12").is_ok());
+    }
+}
