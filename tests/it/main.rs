@@ -1,3 +1,4 @@
 //! Tests of whole modules that need no cluster.
 
 mod repository;
+mod worker;
