@@ -15,11 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(
-    bin_name = "cargo xtask",
-    about = "Developer commands of TenantAtlas",
-    disable_help_subcommand = true
-)]
+#[command(bin_name = "cargo xtask", about = "Developer commands of TenantAtlas", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -48,17 +48,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a short command and returns its standard output without surrounding white space.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let result = command
-        .output()
-        .with_context(|| format!("cannot start {}", line(command)))?;
+    let result = command.output().with_context(|| format!("cannot start {}", line(command)))?;
     if !result.status.success() {
         let said = String::from_utf8_lossy(&result.stderr);
-        bail!(
-            "{} failed ({}): {}",
-            line(command),
-            result.status,
-            said.trim()
-        );
+        bail!("{} failed ({}): {}", line(command), result.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&result.stdout).trim().to_owned())
 }
@@ -78,23 +71,14 @@ pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<()> {
     let result = child.wait_with_output()?;
     if !result.status.success() {
         let said = String::from_utf8_lossy(&result.stderr);
-        bail!(
-            "{} failed ({}): {}",
-            line(command),
-            result.status,
-            said.trim()
-        );
+        bail!("{} failed ({}): {}", line(command), result.status, said.trim());
     }
     Ok(())
 }
 
 /// Whether a short command can be started and succeeds; its output is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Runs a command that takes long. Its output goes to `log`; a spinner (or, without a terminal, a line now and then)
@@ -111,9 +95,8 @@ pub(crate) fn step(title: &str, command: &mut Command, log: &Path) -> Result<()>
         bail!("{} has no standard error", line(command));
     };
 
-    let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
-        "{spinner} {prefix} ({elapsed}) {wide_msg:.dim}",
-    )?);
+    let spinner = ProgressBar::new_spinner()
+        .with_style(ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")?);
     let terminal = std::io::stderr().is_terminal();
     if terminal {
         spinner.set_prefix(title.to_owned());
@@ -145,20 +128,13 @@ pub(crate) fn step(title: &str, command: &mut Command, log: &Path) -> Result<()>
         }
         if !terminal && reminded.elapsed() >= REMINDER {
             reminded = Instant::now();
-            say(format!(
-                "  {title}: {}, {count} lines, last: {last}",
-                elapsed(started)
-            ));
+            say(format!("  {title}: {}, {count} lines, last: {last}", elapsed(started)));
         }
     }
     let status = child.wait()?;
     spinner.finish_and_clear();
     if !status.success() {
-        bail!(
-            "{title} failed ({status}); the end of {}:\n{}",
-            log.display(),
-            tail(log, 15)
-        );
+        bail!("{title} failed ({status}); the end of {}:\n{}", log.display(), tail(log, 15));
     }
     say(format!("  {title}: done in {}", elapsed(started)));
     Ok(())
@@ -174,10 +150,7 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
             if end.is_empty() {
                 "    (it wrote nothing)".to_owned()
             } else {
-                end.iter()
-                    .map(|line| format!("    {line}"))
-                    .collect::<Vec<_>>()
-                    .join("\n")
+                end.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
             }
         }
         Err(error) => format!("    ({}: {error})", log.display()),
@@ -202,17 +175,10 @@ pub(crate) fn is_root() -> bool {
 /// installed where `apt-get` and root are there; otherwise the error names them all.
 pub(crate) fn ensure_packages(needs: &[(&str, &str)]) -> Result<()> {
     let is_missing = |need: &str| {
-        if need.starts_with('/') {
-            !Path::new(need).exists()
-        } else {
-            find(need).is_none()
-        }
+        if need.starts_with('/') { !Path::new(need).exists() } else { find(need).is_none() }
     };
-    let mut missing: Vec<&str> = needs
-        .iter()
-        .filter(|(need, _)| is_missing(need))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut missing: Vec<&str> =
+        needs.iter().filter(|(need, _)| is_missing(need)).map(|(_, package)| *package).collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
@@ -258,8 +224,7 @@ mod tests {
 
     #[test]
     fn a_failing_command_is_quoted_with_its_own_words() {
-        let error =
-            output(command("sh").args(["-c", "echo no such tenant >&2; exit 3"])).unwrap_err();
+        let error = output(command("sh").args(["-c", "echo no such tenant >&2; exit 3"])).unwrap_err();
         assert!(error.to_string().contains("no such tenant"), "{error}");
         assert!(error.to_string().contains("exit status: 3"), "{error}");
     }

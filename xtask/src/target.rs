@@ -51,13 +51,10 @@ impl Target {
                 && shell::succeeds(shell::command("docker").args(["info", "--format", "{{.ID}}"]))
         };
         Ok(match choose(context, kind_works) {
-            Choice::Existing(context) => Self::Existing {
-                context: context.to_owned(),
-            },
-            Choice::Kind => Self::Kind(Kind {
-                name: "tenantatlas".to_owned(),
-                kubeconfig: tools::cache()?.join("kind.kubeconfig"),
-            }),
+            Choice::Existing(context) => Self::Existing { context: context.to_owned() },
+            Choice::Kind => {
+                Self::Kind(Kind { name: "tenantatlas".to_owned(), kubeconfig: tools::cache()?.join("kind.kubeconfig") })
+            }
             Choice::Local => Self::Local(Cluster::new(cluster::DEFAULT_NAME)?),
         })
     }
@@ -66,13 +63,7 @@ impl Target {
     pub(crate) fn ensure(&self) -> Result<()> {
         match self {
             Self::Existing { context } => {
-                if !shell::succeeds(self.kubectl()?.args([
-                    "get",
-                    "--raw",
-                    "/readyz",
-                    "--request-timeout",
-                    "10s",
-                ])) {
+                if !shell::succeeds(self.kubectl()?.args(["get", "--raw", "/readyz", "--request-timeout", "10s"])) {
                     bail!(
                         "the cluster of the context {context:?} does not answer; `kubectl --context {context} get --raw /readyz` says why"
                     );
@@ -133,8 +124,7 @@ impl Target {
             ),
             Self::Kind(kind) => {
                 let mut load = shell::command("kind");
-                load.args(["load", "image-archive", "--name", &kind.name])
-                    .arg(&archive.file);
+                load.args(["load", "image-archive", "--name", &kind.name]).arg(&archive.file);
                 shell::run(&mut load)
             }
             Self::Local(cluster) => cluster.load(&archive.file),
@@ -151,25 +141,12 @@ impl Kind {
             return shell::run(export.arg(&self.kubeconfig));
         }
         let folder = tools::cache()?;
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut create = shell::command("kind");
         create
-            .args([
-                "create",
-                "cluster",
-                "--name",
-                &self.name,
-                "--wait",
-                "120s",
-                "--kubeconfig",
-            ])
+            .args(["create", "cluster", "--name", &self.name, "--wait", "120s", "--kubeconfig"])
             .arg(&self.kubeconfig);
-        shell::step(
-            "a cluster in Docker, by kind",
-            &mut create,
-            &folder.join("kind.log"),
-        )
+        shell::step("a cluster in Docker, by kind", &mut create, &folder.join("kind.log"))
     }
 }
 
@@ -184,10 +161,7 @@ mod tests {
 
     #[test]
     fn a_named_context_wins_then_kind_then_the_local_cluster() {
-        assert_eq!(
-            choose(Some("prod-eu"), || true),
-            Choice::Existing("prod-eu")
-        );
+        assert_eq!(choose(Some("prod-eu"), || true), Choice::Existing("prod-eu"));
         assert_eq!(choose(None, || true), Choice::Kind);
         assert_eq!(choose(None, || false), Choice::Local);
     }

@@ -61,9 +61,7 @@ pub(crate) fn containerd() -> Result<PathBuf> {
         install
             .env("GOBIN", building)
             .args(["install", "-v", "-ldflags", "-s -w"])
-            .args(packages.map(|name| {
-                format!("github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD}")
-            }));
+            .args(packages.map(|name| format!("github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD}")));
         shell::step(
             &format!("containerd {CONTAINERD} from source (about 80 seconds the first time)"),
             &mut install,
@@ -85,9 +83,7 @@ pub(crate) fn helm() -> Result<PathBuf> {
         install
             .env("GOBIN", building)
             .args(["install", "-v", "-ldflags"])
-            .arg(format!(
-                "-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM}"
-            ))
+            .arg(format!("-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM}"))
             .arg(format!("helm.sh/helm/v4/cmd/helm@v{HELM}"));
         shell::step(
             &format!("Helm {HELM} from source (about 2 minutes the first time)"),
@@ -103,10 +99,7 @@ pub(crate) fn pause() -> Result<PathBuf> {
     ensure("pause", |building| {
         shell::ensure_packages(&[("cc", "gcc"), ("/usr/include/stdlib.h", "libc6-dev")])?;
         let mut compile = shell::command("cc");
-        compile
-            .args(["-O2", "-static", "-s", "-o"])
-            .arg(building.join("pause"))
-            .arg(sources().join("pause.c"));
+        compile.args(["-O2", "-static", "-s", "-o"]).arg(building.join("pause")).arg(sources().join("pause.c"));
         shell::run(&mut compile)?;
         Ok(vec!["pause"])
     })
@@ -119,11 +112,7 @@ pub(crate) fn folder() -> Result<PathBuf> {
 
 /// Our folder in the user's cache folder: `$XDG_CACHE_HOME/tenantatlas` or `~/.cache/tenantatlas`.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| Some(absolute("HOME")?.join(".cache")))
         .map(|folder| folder.join("tenantatlas"))
@@ -133,8 +122,7 @@ pub(crate) fn cache() -> Result<PathBuf> {
 /// An exclusive lock on a file, held until the value is dropped (or the process dies, however it dies).
 pub(crate) fn lock(file: &Path, waiting_for: &str) -> Result<File> {
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let lock = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
     if lock.try_lock().is_err() {
@@ -146,19 +134,14 @@ pub(crate) fn lock(file: &Path, waiting_for: &str) -> Result<File> {
 
 /// Returns the program, building it first where it is missing. `build` gets an empty folder and returns the names of
 /// what it made there, the asked-for program last: that one's presence means that the others are there too.
-fn ensure(
-    program: &str,
-    build: impl FnOnce(&Path) -> Result<Vec<&'static str>>,
-) -> Result<PathBuf> {
+fn ensure(program: &str, build: impl FnOnce(&Path) -> Result<Vec<&'static str>>) -> Result<PathBuf> {
     let folder = folder()?;
     let file = folder.join(program);
     if file.is_file() {
         return Ok(file);
     }
-    let _lock = lock(
-        &folder.with_file_name(format!("{program}.lock")),
-        &format!("another command that builds {program}"),
-    )?;
+    let _lock =
+        lock(&folder.with_file_name(format!("{program}.lock")), &format!("another command that builds {program}"))?;
     if file.is_file() {
         return Ok(file);
     }
@@ -178,17 +161,13 @@ fn ensure(
 
 /// The Go command with everything set that a developer's own environment could change in the result.
 fn go() -> Result<std::process::Command> {
-    let needed = SOURCES[0]
-        .1
-        .lines()
-        .find_map(|line| line.strip_prefix("go "))
-        .context("go.mod names no Go version")?;
+    let needed =
+        SOURCES[0].1.lines().find_map(|line| line.strip_prefix("go ")).context("go.mod names no Go version")?;
     let help = format!(
         "Go {needed} or newer is needed once, to build Kubernetes from source. Install it from your distribution or the Go project's \
          download page and put `go` on the PATH; or name a cluster you already have with --context."
     );
-    let mut command =
-        shell::command(shell::find("go").with_context(|| format!("Go is missing. {help}"))?);
+    let mut command = shell::command(shell::find("go").with_context(|| format!("Go is missing. {help}"))?);
     command
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-trimpath")
@@ -198,11 +177,7 @@ fn go() -> Result<std::process::Command> {
         .env_remove("GOOS")
         .env_remove("GOARCH");
     let mut version = shell::command(command.get_program());
-    let found = shell::output(
-        version
-            .env("GOTOOLCHAIN", "local")
-            .args(["env", "GOVERSION"]),
-    )?;
+    let found = shell::output(version.env("GOTOOLCHAIN", "local").args(["env", "GOVERSION"]))?;
     if major_minor(found.trim_start_matches("go"))? < major_minor(needed)? {
         bail!("Go is too old: {found}. {help}");
     }
@@ -215,9 +190,7 @@ fn sources() -> PathBuf {
 
 fn versions_hash() -> String {
     let mut hash = Sha256::new();
-    for part in [KUBERNETES, CONTAINERD, HELM, std::env::consts::ARCH]
-        .into_iter()
-        .chain(SOURCES.map(|(_, text)| text))
+    for part in [KUBERNETES, CONTAINERD, HELM, std::env::consts::ARCH].into_iter().chain(SOURCES.map(|(_, text)| text))
     {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
@@ -228,9 +201,7 @@ fn versions_hash() -> String {
 /// `1.26.8`, `1.26` and `1.26rc1` are all (1, 26).
 fn major_minor(version: &str) -> Result<(u32, u32)> {
     let digits = |part: &str| {
-        let end = part
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(part.len());
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
         part[..end].parse::<u32>().ok()
     };
     let mut parts = version.split('.');
@@ -256,10 +227,7 @@ mod tests {
     #[test]
     fn the_pinned_kubernetes_is_the_one_go_mod_requires() {
         let required = format!("k8s.io/kubernetes v{KUBERNETES}");
-        assert!(
-            SOURCES[0].1.contains(&required),
-            "go.mod does not require {required}"
-        );
+        assert!(SOURCES[0].1.contains(&required), "go.mod does not require {required}");
     }
 
     #[test]

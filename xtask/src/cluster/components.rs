@@ -57,14 +57,8 @@ impl Component {
     /// The component that a process with these arguments is, if any.
     pub(super) fn of(arguments: &[PathBuf]) -> Option<Self> {
         let program = arguments.first()?.file_name()?;
-        let name = if program == "kube" {
-            arguments.get(1)?.as_os_str()
-        } else {
-            program
-        };
-        Self::ALL
-            .into_iter()
-            .find(|component| component.program() == name)
+        let name = if program == "kube" { arguments.get(1)?.as_os_str() } else { program };
+        Self::ALL.into_iter().find(|component| component.program() == name)
     }
 
     pub(super) fn log(self, cluster: &Cluster) -> PathBuf {
@@ -110,10 +104,7 @@ impl Component {
                 set("service-cluster-ip-range", SERVICES);
                 set("service-account-issuer", "https://kubernetes.default.svc");
                 set("service-account-key-file", &pki("service-accounts.key"));
-                set(
-                    "service-account-signing-key-file",
-                    &pki("service-accounts.key"),
-                );
+                set("service-account-signing-key-file", &pki("service-accounts.key"));
                 set("kubelet-certificate-authority", &pki("ca.crt"));
                 set("kubelet-client-certificate", &pki("kubelet-client.crt"));
                 set("kubelet-client-key", &pki("kubelet-client.key"));
@@ -134,10 +125,7 @@ impl Component {
                 set("bind-address", "127.0.0.1");
                 set("leader-elect", "false");
                 set("use-service-account-credentials", "true");
-                set(
-                    "service-account-private-key-file",
-                    &pki("service-accounts.key"),
-                );
+                set("service-account-private-key-file", &pki("service-accounts.key"));
                 set("root-ca-file", &pki("ca.crt"));
                 set("cluster-signing-cert-file", &pki("ca.crt"));
                 set("cluster-signing-key-file", &pki("ca.key"));
@@ -319,22 +307,12 @@ mod tests {
 
     #[test]
     fn a_component_is_known_by_its_arguments() {
-        let of =
-            |line: &str| Component::of(&line.split(' ').map(PathBuf::from).collect::<Vec<_>>());
-        assert_eq!(
-            of("/t/bin/kube kubelet --config=/c/kubelet.json"),
-            Some(Component::Kubelet)
-        );
-        assert_eq!(
-            of("/t/bin/containerd --config=/c/containerd.toml"),
-            Some(Component::Containerd)
-        );
-        for other in [
-            "/t/bin/containerd-shim-runc-v2 -id x",
-            "/t/bin/kube",
-            "/t/bin/kube pki /c 10.0.0.1",
-            "sqlite3 etcd",
-        ] {
+        let of = |line: &str| Component::of(&line.split(' ').map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(of("/t/bin/kube kubelet --config=/c/kubelet.json"), Some(Component::Kubelet));
+        assert_eq!(of("/t/bin/containerd --config=/c/containerd.toml"), Some(Component::Containerd));
+        for other in
+            ["/t/bin/containerd-shim-runc-v2 -id x", "/t/bin/kube", "/t/bin/kube pki /c 10.0.0.1", "sqlite3 etcd"]
+        {
             assert_eq!(of(other), None, "{other}");
         }
     }

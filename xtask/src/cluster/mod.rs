@@ -98,8 +98,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(name: &str) -> Result<Self> {
         let is_valid = |name: &str| {
-            name.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && !name.starts_with('-')
                 && !name.ends_with('-')
         };
@@ -130,12 +129,7 @@ impl Cluster {
 
     fn subnet(&self) -> Result<network::Subnet> {
         fs::read_to_string(self.folder.join("network"))
-            .with_context(|| {
-                format!(
-                    "the cluster {:?} is not up; `cargo xtask cluster up` starts it",
-                    self.name
-                )
-            })?
+            .with_context(|| format!("the cluster {:?} is not up; `cargo xtask cluster up` starts it", self.name))?
             .parse()
     }
 
@@ -154,10 +148,7 @@ impl Cluster {
 
     /// Serializes `up` and `down` of one cluster. The file lies beside the folder, which `down` removes.
     fn lock(&self) -> Result<fs::File> {
-        tools::lock(
-            &self.folder.with_extension("lock"),
-            &format!("another command on the cluster {:?}", self.name),
-        )
+        tools::lock(&self.folder.with_extension("lock"), &format!("another command on the cluster {:?}", self.name))
     }
 
     /// kubectl as the cluster's administrator.
@@ -190,16 +181,10 @@ impl Cluster {
         let started_with = fs::read_to_string(self.started_marker()).ok();
         let is_current = started_with.as_deref() == tools.to_str();
         if processes.holder.is_some() && is_current {
-            let missing: Vec<Component> = Component::ALL
-                .into_iter()
-                .filter(|component| !processes.components.contains_key(component))
-                .collect();
+            let missing: Vec<Component> =
+                Component::ALL.into_iter().filter(|component| !processes.components.contains_key(component)).collect();
             if missing.is_empty() && self.api_is_ready()? {
-                shell::say(format!(
-                    "The cluster {:?} is running ({}).",
-                    self.name,
-                    shell::elapsed(begun)
-                ));
+                shell::say(format!("The cluster {:?} is running ({}).", self.name, shell::elapsed(begun)));
                 return Ok(());
             }
             for component in missing {
@@ -236,8 +221,7 @@ impl Cluster {
 
     fn start(&self) -> Result<()> {
         for folder in [&self.logs(), &self.runtime, &self.folder.join("volumes")] {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let holder = processes::start_holder(self)?;
         let subnet = network::create(self, holder)?;
@@ -261,18 +245,11 @@ impl Cluster {
     /// Removes everything of the cluster, from whatever state: running, half-started, crashed, rebooted.
     pub(crate) fn down(&self) -> Result<()> {
         let begun = Instant::now();
-        ensure!(
-            shell::is_root(),
-            "root is needed to stop the cluster that root started"
-        );
+        ensure!(shell::is_root(), "root is needed to stop the cluster that root started");
         let _lock = self.lock()?;
         let existed = self.remove()?;
         shell::say(if existed {
-            format!(
-                "The cluster {:?} is gone ({}).",
-                self.name,
-                shell::elapsed(begun)
-            )
+            format!("The cluster {:?} is gone ({}).", self.name, shell::elapsed(begun))
         } else {
             format!("There is no cluster {:?} of this checkout.", self.name)
         });
@@ -296,17 +273,12 @@ impl Cluster {
         let processes = Processes::of(self)?;
         let mut out = anstream::stdout().lock();
         let mut row = |name: &str, pid: Option<u32>| {
-            let (pid, state) = pid.map_or(("-".to_owned(), "not running"), |pid| {
-                (pid.to_string(), "running")
-            });
+            let (pid, state) = pid.map_or(("-".to_owned(), "not running"), |pid| (pid.to_string(), "running"));
             writeln!(out, "{name:<25} {pid:>8}  {state}")
         };
         row("namespaces", processes.holder)?;
         for component in Component::ALL {
-            row(
-                component.program(),
-                processes.components.get(&component).copied(),
-            )?;
+            row(component.program(), processes.components.get(&component).copied())?;
         }
         let api = if processes.holder.is_none() {
             "down"
@@ -317,12 +289,7 @@ impl Cluster {
         };
         writeln!(out, "\nAPI server    {api}")?;
         if let Ok(subnet) = self.subnet() {
-            writeln!(
-                out,
-                "Addresses     cluster {}, this machine as pods see it {}",
-                subnet.cluster(),
-                subnet.host()
-            )?;
+            writeln!(out, "Addresses     cluster {}, this machine as pods see it {}", subnet.cluster(), subnet.host())?;
         }
         writeln!(out, "Kubeconfig    {}", self.kubeconfig().display())?;
         writeln!(out, "Folder        {}", self.folder.display())?;
@@ -362,11 +329,7 @@ impl Cluster {
         }
         let begun = Instant::now();
         shell::run(self.ctr()?.args(["images", "import"]).arg(archive))?;
-        shell::say(format!(
-            "Loaded {} ({})",
-            image.reference,
-            shell::elapsed(begun)
-        ));
+        shell::say(format!("Loaded {} ({})", image.reference, shell::elapsed(begun)));
         Ok(())
     }
 
@@ -378,10 +341,7 @@ impl Cluster {
 
     fn ctr(&self) -> Result<Command> {
         let mut command = shell::command(tools::ctr()?);
-        command
-            .arg("--address")
-            .arg(self.socket())
-            .args(["--namespace", processes::CONTAINERD_NAMESPACE]);
+        command.arg("--address").arg(self.socket()).args(["--namespace", processes::CONTAINERD_NAMESPACE]);
         Ok(command)
     }
 
@@ -394,27 +354,13 @@ impl Cluster {
 
     fn api_is_ready(&self) -> Result<bool> {
         let mut command = self.kubectl()?;
-        Ok(shell::succeeds(command.args([
-            "get",
-            "--raw",
-            "/readyz",
-            "--request-timeout",
-            "2s",
-        ])))
+        Ok(shell::succeeds(command.args(["get", "--raw", "/readyz", "--request-timeout", "2s"])))
     }
 
     fn node_is_ready(&self) -> Result<bool> {
         let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
         let mut command = self.kubectl()?;
-        command.args([
-            "get",
-            "node",
-            components::NODE,
-            "--output",
-            path,
-            "--request-timeout",
-            "2s",
-        ]);
+        command.args(["get", "node", components::NODE, "--output", path, "--request-timeout", "2s"]);
         Ok(shell::output(&mut command).is_ok_and(|status| status == "True"))
     }
 
@@ -432,28 +378,17 @@ impl Cluster {
                 let log = component.log(self);
                 if log.exists() && !processes.components.contains_key(&component) {
                     // A moment passes between a program's start and its appearing under its own name.
-                    if log.metadata()?.modified()?.elapsed().unwrap_or_default()
-                        > Duration::from_secs(2)
-                    {
-                        bail!(
-                            "{component} ended; the end of {}:\n{}",
-                            log.display(),
-                            shell::tail(&log, 12)
-                        );
+                    if log.metadata()?.modified()?.elapsed().unwrap_or_default() > Duration::from_secs(2) {
+                        bail!("{component} ended; the end of {}:\n{}", log.display(), shell::tail(&log, 12));
                     }
                 }
             }
             if Instant::now() > deadline {
                 let logs: Vec<String> = Component::ALL
                     .into_iter()
-                    .map(|component| {
-                        format!("  {component}:\n{}", shell::tail(&component.log(self), 4))
-                    })
+                    .map(|component| format!("  {component}:\n{}", shell::tail(&component.log(self), 4)))
                     .collect();
-                bail!(
-                    "{what} is not ready after 90 s; the ends of the logs:\n{}",
-                    logs.join("\n")
-                );
+                bail!("{what} is not ready after 90 s; the ends of the logs:\n{}", logs.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -486,18 +421,14 @@ fn result(text: impl std::fmt::Display) -> Result<()> {
 
 /// The folder of this checkout of the repository.
 pub(crate) fn checkout() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the xtask package lies in a folder of the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the xtask package lies in a folder of the repository")
 }
 
 /// Removes a folder, but never through a mount: what is mounted there belongs to someone else.
 fn remove_folder(folder: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let below = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1))
-        .find(|mount| Path::new(mount).starts_with(folder));
+    let below =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).find(|mount| Path::new(mount).starts_with(folder));
     if let Some(mount) = below {
         bail!(
             "{mount} is a mount point inside {}: unmount it first, so that nothing of it is deleted",
@@ -519,20 +450,12 @@ mod tests {
     use super::*;
 
     fn at(name: &str, checkout: &str) -> Cluster {
-        Cluster::at(
-            name,
-            Path::new(checkout),
-            Path::new("/home/ada/.cache/tenantatlas"),
-        )
+        Cluster::at(name, Path::new(checkout), Path::new("/home/ada/.cache/tenantatlas"))
     }
 
     #[test]
     fn clusters_of_two_checkouts_or_names_share_nothing() {
-        let clusters = [
-            at("dev", "/src/a"),
-            at("dev", "/src/b"),
-            at("e2e", "/src/a"),
-        ];
+        let clusters = [at("dev", "/src/a"), at("dev", "/src/b"), at("e2e", "/src/a")];
         for (i, one) in clusters.iter().enumerate() {
             for other in &clusters[i + 1..] {
                 assert_ne!(one.folder, other.folder);
@@ -540,11 +463,7 @@ mod tests {
                 assert_ne!(network::host_link(one), network::host_link(other));
             }
         }
-        assert_eq!(
-            at("dev", "/src/a").folder,
-            clusters[0].folder,
-            "the same one is found again"
-        );
+        assert_eq!(at("dev", "/src/a").folder, clusters[0].folder, "the same one is found again");
     }
 
     #[test]

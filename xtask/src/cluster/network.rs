@@ -20,11 +20,8 @@ const CLUSTER_LINK: &str = "eth0";
 
 /// Where to look for a free /30: private ranges apart from the pods' and services', the next one only when a wide route
 /// (a VPN's, say) covers all of the one before.
-const RANGES: [Network; 3] = [
-    Network::new([10, 213, 0, 0], 16),
-    Network::new([172, 29, 0, 0], 16),
-    Network::new([192, 168, 213, 0], 24),
-];
+const RANGES: [Network; 3] =
+    [Network::new([10, 213, 0, 0], 16), Network::new([172, 29, 0, 0], 16), Network::new([192, 168, 213, 0], 24)];
 
 /// An IPv4 network: its first address and its prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +32,7 @@ pub(super) struct Network {
 
 impl Network {
     const fn new(first: [u8; 4], prefix: u32) -> Self {
-        Self {
-            first: u32::from_be_bytes(first),
-            prefix,
-        }
+        Self { first: u32::from_be_bytes(first), prefix }
     }
 
     const fn size(self) -> u64 {
@@ -63,10 +57,7 @@ impl FromStr for Network {
             bail!("{text}: no such prefix length");
         }
         let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-        Ok(Self {
-            first: address & mask,
-            prefix,
-        })
+        Ok(Self { first: address & mask, prefix })
     }
 }
 
@@ -110,10 +101,7 @@ fn choose(seed: u32, taken: &[Network]) -> Option<Subnet> {
     RANGES.into_iter().find_map(|range| {
         let slots = 1_u32 << (30 - range.prefix);
         (0..slots)
-            .map(|step| Network {
-                first: range.first + (seed.wrapping_add(step) % slots) * 4,
-                prefix: 30,
-            })
+            .map(|step| Network { first: range.first + (seed.wrapping_add(step) % slots) * 4, prefix: 30 })
             .find(|candidate| !taken.iter().any(|network| network.overlaps(*candidate)))
             .map(Subnet)
     })
@@ -129,23 +117,9 @@ pub(super) fn create(cluster: &Cluster, holder: u32) -> Result<Subnet> {
     let subnet = connect(cluster, holder)?;
     let inside = |arguments: &[&str]| shell::run(processes::enter(holder).args(arguments));
     inside(&["ip", "link", "set", "lo", "up"])?;
-    inside(&[
-        "ip",
-        "address",
-        "add",
-        &format!("{}/30", subnet.cluster()),
-        "dev",
-        CLUSTER_LINK,
-    ])?;
+    inside(&["ip", "address", "add", &format!("{}/30", subnet.cluster()), "dev", CLUSTER_LINK])?;
     inside(&["ip", "link", "set", CLUSTER_LINK, "up"])?;
-    inside(&[
-        "ip",
-        "route",
-        "add",
-        "default",
-        "via",
-        &subnet.host().to_string(),
-    ])?;
+    inside(&["ip", "route", "add", "default", "via", &subnet.host().to_string()])?;
     inside(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
     // The machine knows no way to the pods' range, so what leaves the cluster carries the node's address.
     let rules = format!(
@@ -157,10 +131,7 @@ pub(super) fn create(cluster: &Cluster, holder: u32) -> Result<Subnet> {
         }}
         "
     );
-    shell::feed(
-        processes::enter(holder).args(["nft", "--file", "-"]),
-        rules.as_bytes(),
-    )?;
+    shell::feed(processes::enter(holder).args(["nft", "--file", "-"]), rules.as_bytes())?;
     Ok(subnet)
 }
 
@@ -170,34 +141,14 @@ fn connect(cluster: &Cluster, holder: u32) -> Result<Subnet> {
     let seed = u32::from_str_radix(&cluster.id, 16)?;
     // Two clusters that start at once must not choose the same range; the lock covers choosing and taking it. It lies where
     // every user's root finds it.
-    let _lock = tools::lock(
-        "/run/tenantatlas/network.lock".as_ref(),
-        "another cluster's network",
-    )?;
+    let _lock = tools::lock("/run/tenantatlas/network.lock".as_ref(), "another cluster's network")?;
     let subnet = choose(seed, &taken()?).with_context(|| {
         format!("no free /30 for the cluster's network in any of {RANGES:?}: `ip route` shows what takes them")
     })?;
     let ip = |arguments: &[&str]| shell::run(shell::command("ip").args(arguments));
     let holder = holder.to_string();
-    ip(&[
-        "link",
-        "add",
-        &link,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        CLUSTER_LINK,
-        "netns",
-        &holder,
-    ])?;
-    ip(&[
-        "address",
-        "add",
-        &format!("{}/30", subnet.host()),
-        "dev",
-        &link,
-    ])?;
+    ip(&["link", "add", &link, "type", "veth", "peer", "name", CLUSTER_LINK, "netns", &holder])?;
+    ip(&["address", "add", &format!("{}/30", subnet.host()), "dev", &link])?;
     ip(&["link", "set", &link, "up"])?;
     Ok(subnet)
 }
@@ -207,10 +158,7 @@ pub(super) fn remove(cluster: &Cluster) -> Result<()> {
     let link = host_link(cluster);
     let is_there = || std::path::Path::new("/sys/class/net").join(&link).exists();
     // The namespace's own clean-up may win in between.
-    if is_there()
-        && !shell::succeeds(shell::command("ip").args(["link", "delete", &link]))
-        && is_there()
-    {
+    if is_there() && !shell::succeeds(shell::command("ip").args(["link", "delete", &link])) && is_there() {
         bail!("cannot remove the network interface {link}");
     }
     Ok(())
@@ -219,21 +167,17 @@ pub(super) fn remove(cluster: &Cluster) -> Result<()> {
 /// Every network that this machine has an address in or a route to, the default route aside.
 fn taken() -> Result<Vec<Network>> {
     let addresses = shell::output(shell::command("ip").args(["-4", "-json", "address"]))?;
-    let routes =
-        shell::output(shell::command("ip").args(["-4", "-json", "route", "show", "table", "all"]))?;
+    let routes = shell::output(shell::command("ip").args(["-4", "-json", "route", "show", "table", "all"]))?;
     parse_taken(&addresses, &routes)
 }
 
 fn parse_taken(addresses: &str, routes: &str) -> Result<Vec<Network>> {
     let mut taken = Vec::new();
-    let addresses: serde_json::Value =
-        serde_json::from_str(addresses).context("`ip -json address`")?;
+    let addresses: serde_json::Value = serde_json::from_str(addresses).context("`ip -json address`")?;
     let routes: serde_json::Value = serde_json::from_str(routes).context("`ip -json route`")?;
     for address in addresses.as_array().into_iter().flatten() {
         for info in address["addr_info"].as_array().into_iter().flatten() {
-            if let (Some(local), Some(prefix)) =
-                (info["local"].as_str(), info["prefixlen"].as_u64())
-            {
+            if let (Some(local), Some(prefix)) = (info["local"].as_str(), info["prefixlen"].as_u64()) {
                 taken.push(format!("{local}/{prefix}").parse()?);
             }
         }
@@ -295,14 +239,7 @@ mod tests {
             r#"[{"dst":"default"},{"dst":"172.29.0.0/16"},{"type":"local","dst":"127.0.0.1"}]"#,
         )
         .unwrap();
-        assert_eq!(
-            taken,
-            [
-                network("10.213.0.0/30"),
-                network("172.29.0.0/16"),
-                network("127.0.0.1/32")
-            ]
-        );
+        assert_eq!(taken, [network("10.213.0.0/30"), network("172.29.0.0/16"), network("127.0.0.1/32")]);
     }
 
     #[test]

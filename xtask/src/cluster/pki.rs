@@ -18,13 +18,7 @@ use crate::{shell, tools};
 pub(super) const API_PORT: u16 = 6443;
 
 /// Who gets a kubeconfig; the certificate has the same name.
-const USERS: [&str; 5] = [
-    "admin",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kube-proxy",
-    "kubelet",
-];
+const USERS: [&str; 5] = ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"];
 
 pub(super) fn folder(cluster: &Cluster) -> PathBuf {
     cluster.folder.join("pki")

@@ -31,10 +31,7 @@ pub(super) struct Processes {
 impl Processes {
     pub(super) fn of(cluster: &Cluster) -> Result<Self> {
         let all = running()?;
-        let Some(holder) = all
-            .iter()
-            .find(|(_, arguments)| is_holder(arguments, &cluster.folder))
-        else {
+        let Some(holder) = all.iter().find(|(_, arguments)| is_holder(arguments, &cluster.folder)) else {
             return Ok(Self::default());
         };
         let namespace = pid_namespace(holder.0);
@@ -43,10 +40,7 @@ impl Processes {
             .filter(|(pid, _)| pid_namespace(*pid) == namespace)
             .filter_map(|(pid, arguments)| Some((Component::of(arguments)?, *pid)))
             .collect();
-        Ok(Self {
-            holder: Some(holder.0),
-            components,
-        })
+        Ok(Self { holder: Some(holder.0), components })
     }
 }
 
@@ -68,15 +62,7 @@ pub(super) fn start_holder(cluster: &Cluster) -> Result<u32> {
     let output = fs::File::create(&log)?;
     // setsid: the developer's Ctrl+C and closed terminal are not meant for the cluster.
     let mut child = shell::command("setsid")
-        .args([
-            "unshare",
-            "--net",
-            "--mount",
-            "--pid",
-            "--ipc",
-            "--fork",
-            "--mount-proc",
-        ])
+        .args(["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--mount-proc"])
         .args(["sh", "-c", script, "sh"])
         .arg(&cluster.folder)
         .arg(tools::pause()?)
@@ -97,10 +83,7 @@ pub(super) fn start_holder(cluster: &Cluster) -> Result<u32> {
             );
         }
         if Instant::now() > deadline {
-            bail!(
-                "the cluster's namespaces are not there after 10 s:\n{}",
-                shell::tail(&log, 5)
-            );
+            bail!("the cluster's namespaces are not there after 10 s:\n{}", shell::tail(&log, 5));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -109,29 +92,16 @@ pub(super) fn start_holder(cluster: &Cluster) -> Result<u32> {
 /// A command that runs inside the cluster's namespaces.
 pub(super) fn enter(holder: u32) -> Command {
     let mut command = shell::command("nsenter");
-    command.args([
-        "--target",
-        &holder.to_string(),
-        "--net",
-        "--mount",
-        "--pid",
-        "--ipc",
-        "--",
-    ]);
+    command.args(["--target", &holder.to_string(), "--net", "--mount", "--pid", "--ipc", "--"]);
     command
 }
 
 /// Starts a program inside the cluster's namespaces that outlives this one, writing to `log`.
 pub(super) fn start_daemon(cluster: &Cluster, arguments: &[String], log: &Path) -> Result<()> {
-    let holder = Processes::of(cluster)?
-        .holder
-        .context("the cluster's namespaces are gone")?;
+    let holder = Processes::of(cluster)?.holder.context("the cluster's namespaces are gone")?;
     let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
     let folder = tools::folder()?;
-    let path = format!(
-        "PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        folder.display()
-    );
+    let path = format!("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
     // Nothing of the developer's environment (proxies, Go's and Rust's switches) reaches the cluster.
     let status = enter(holder)
         .args(["setsid", "--fork", "env", "-i", &path, "HOME=/root"])
@@ -142,11 +112,7 @@ pub(super) fn start_daemon(cluster: &Cluster, arguments: &[String], log: &Path) 
         .status()
         .context("cannot start nsenter")?;
     if !status.success() {
-        bail!(
-            "{} does not start ({status}):\n{}",
-            arguments[0],
-            shell::tail(log, 5)
-        );
+        bail!("{} does not start ({status}):\n{}", arguments[0], shell::tail(log, 5));
     }
     Ok(())
 }
@@ -157,15 +123,9 @@ pub(super) fn stop(cluster: &Cluster) -> Result<bool> {
     let Some(holder) = Processes::of(cluster)?.holder else {
         return Ok(false);
     };
-    shell::run(
-        shell::command("kill")
-            .args(["-KILL", &holder.to_string()])
-            .stdout(Stdio::null()),
-    )?;
+    shell::run(shell::command("kill").args(["-KILL", &holder.to_string()]).stdout(Stdio::null()))?;
     let deadline = Instant::now() + Duration::from_secs(30);
-    while Processes::of(cluster)?.holder.is_some()
-        || Path::new(&format!("/proc/{holder}/ns/pid")).exists()
-    {
+    while Processes::of(cluster)?.holder.is_some() || Path::new(&format!("/proc/{holder}/ns/pid")).exists() {
         if Instant::now() > deadline {
             bail!("the process {holder} and what runs in its namespaces do not end");
         }
@@ -185,13 +145,7 @@ pub(super) fn remove_cgroups(cluster: &Cluster) -> Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     // Version 2 has one tree; version 1 has one for each controller.
     let mut trees = vec![root.to_path_buf()];
-    trees.extend(
-        fs::read_dir(root)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path()),
-    );
+    trees.extend(fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()));
     let containers = fs::read_dir(runc_folder(cluster).join(CONTAINERD_NAMESPACE));
     for container in containers.into_iter().flatten().flatten() {
         for tree in &trees {
@@ -221,10 +175,7 @@ fn remove_cgroup(group: &Path) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => bail!(
-                "cannot remove the control group {}: {error}",
-                group.display()
-            ),
+            Err(error) => bail!("cannot remove the control group {}: {error}", group.display()),
         }
     }
 }
@@ -277,10 +228,7 @@ mod tests {
     #[test]
     fn only_the_process_that_holds_this_very_folder_is_the_holder() {
         let folder = Path::new("/c/dev-0011");
-        assert!(is_holder(
-            &arguments("/tools/bin/pause /c/dev-0011"),
-            folder
-        ));
+        assert!(is_holder(&arguments("/tools/bin/pause /c/dev-0011"), folder));
         for other in [
             "/tools/bin/pause /c/dev-0022",
             "/tools/bin/pause /c/dev-0011-b",

@@ -21,8 +21,7 @@ pub(super) fn sqlite() -> Result<(Content, Config)> {
 
 /// Adds a program of this machine and everything that the loader needs to start it, each where the loader looks for it.
 fn add_program(content: &mut Content, program: &str, path: &str) -> Result<()> {
-    let source =
-        shell::find(program).with_context(|| format!("{program} is not on this machine"))?;
+    let source = shell::find(program).with_context(|| format!("{program} is not on this machine"))?;
     content.copy(path, 0o755, &source)?;
     let listed = shell::output(shell::command("ldd").arg(&source))?;
     for library in libraries(&listed)? {
@@ -52,10 +51,7 @@ mod tests {
     #[test]
     fn every_library_and_the_loader_are_found() {
         let listed = "\tlinux-vdso.so.1 (0x7ff)\n\tlibm.so.6 => /lib/x/libm.so.6 (0x7f1)\n\t/lib64/ld-linux-x86-64.so.2 (0x7f2)\n";
-        assert_eq!(
-            libraries(listed).unwrap(),
-            ["/lib/x/libm.so.6", "/lib64/ld-linux-x86-64.so.2"]
-        );
+        assert_eq!(libraries(listed).unwrap(), ["/lib/x/libm.so.6", "/lib64/ld-linux-x86-64.so.2"]);
         assert!(libraries("\tlibz.so.1 => not found").is_err());
     }
 }

@@ -63,13 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         release: arguments.release,
         example: arguments.example,
     })?;
-    writeln!(
-        anstream::stdout(),
-        "{}\n{}\n{}",
-        archive.file.display(),
-        archive.reference,
-        archive.digest
-    )?;
+    writeln!(anstream::stdout(), "{}\n{}\n{}", archive.file.display(), archive.reference, archive.digest)?;
     Ok(())
 }
 
@@ -82,25 +76,15 @@ pub(crate) fn build(build: &Build) -> Result<Archive> {
     };
     let output = match &build.output {
         Some(output) => std::path::absolute(output)?,
-        None => checkout()?
-            .join("target/image")
-            .join(name)
-            .with_extension("tar"),
+        None => checkout()?.join("target/image").join(name).with_extension("tar"),
     };
-    let reference = build
-        .reference
-        .clone()
-        .unwrap_or_else(|| format!("localhost/{name}"));
+    let reference = build.reference.clone().unwrap_or_else(|| format!("localhost/{name}"));
     let (content, config) = match build.example {
         None => product(build.release)?,
         Some(Example::Sqlite) => example::sqlite()?,
     };
     let archive = oci::pack(&output, &reference, &content, &config)?;
-    shell::say(format!(
-        "Packed {} ({})",
-        archive.reference,
-        shell::elapsed(begun)
-    ));
+    shell::say(format!("Packed {} ({})", archive.reference, shell::elapsed(begun)));
     Ok(archive)
 }
 
@@ -141,8 +125,7 @@ fn base() -> Content {
 }
 
 fn config(entrypoint: &str, title: &str) -> Config {
-    let label =
-        |name: &str, value: &str| (format!("org.opencontainers.image.{name}"), value.to_owned());
+    let label = |name: &str, value: &str| (format!("org.opencontainers.image.{name}"), value.to_owned());
     Config {
         entrypoint: vec![entrypoint.to_owned()],
         user: format!("{USER}:{USER}"),
@@ -162,30 +145,14 @@ fn build_binary(release: bool) -> Result<PathBuf> {
     let mut cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(checkout()?)
-        .args([
-            "rustc",
-            "--package",
-            "tenantatlas",
-            "--bin",
-            "tenantatlas",
-            "--locked",
-        ])
+        .args(["rustc", "--package", "tenantatlas", "--bin", "tenantatlas", "--locked"])
         .arg("--message-format=json-render-diagnostics");
     if release {
         cargo.arg("--release");
     }
-    cargo.args([
-        "--",
-        "-C",
-        "target-feature=+crt-static",
-        "-C",
-        "strip=symbols",
-    ]);
+    cargo.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"]);
     // The compiler's own progress and errors are the best to show.
-    let output = cargo
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo: is it on the PATH?")?;
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo: is it on the PATH?")?;
     if !output.status.success() {
         bail!("the build of the binary failed");
     }
@@ -198,10 +165,7 @@ fn build_binary(release: bool) -> Result<PathBuf> {
         .context("cargo does not say where the binary is")?;
     let bytes = std::fs::read(&binary)?;
     if needs_loader(&bytes)? {
-        bail!(
-            "{} is not statically linked: is libc6-dev (the static C library) installed?",
-            binary.display()
-        );
+        bail!("{} is not statically linked: is libc6-dev (the static C library) installed?", binary.display());
     }
     Ok(binary)
 }
@@ -211,12 +175,7 @@ fn needs_loader(elf: &[u8]) -> Result<bool> {
     const INTERPRETER: u32 = 3;
     let number = |at: usize, size: usize| {
         let bytes = elf.get(at..at + size).context("the binary is cut short")?;
-        anyhow::Ok(
-            bytes
-                .iter()
-                .rev()
-                .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)),
-        )
+        anyhow::Ok(bytes.iter().rev().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)))
     };
     if !elf.starts_with(b"\x7fELF\x02\x01") {
         bail!("the binary is not a 64-bit ELF file");

@@ -46,18 +46,14 @@ impl Content {
 
     /// Adds a copy of a file of this machine (following links).
     pub(crate) fn copy(&mut self, path: &str, mode: u32, source: &Path) -> Result<&mut Self> {
-        let bytes =
-            fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+        let bytes = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
         Ok(self.file(path, mode, bytes))
     }
 
     fn entry(&mut self, path: &str, entry: Entry) -> &mut Self {
         let path = path.trim_matches('/');
         for (slash, _) in path.match_indices('/') {
-            let folder = Entry {
-                mode: 0o755,
-                file: None,
-            };
+            let folder = Entry { mode: 0o755, file: None };
             self.0.entry(path[..slash].to_owned()).or_insert(folder);
         }
         self.0.insert(path.to_owned(), entry);
@@ -69,11 +65,7 @@ impl Content {
         let mut layer = tar::Builder::new(Vec::new());
         for (path, entry) in &self.0 {
             let bytes = entry.file.as_deref().unwrap_or_default();
-            let kind = if entry.file.is_some() {
-                tar::EntryType::Regular
-            } else {
-                tar::EntryType::Directory
-            };
+            let kind = if entry.file.is_some() { tar::EntryType::Regular } else { tar::EntryType::Directory };
             append(&mut layer, path, kind, entry.mode, bytes)?;
         }
         Ok(layer.into_inner()?)
@@ -103,12 +95,7 @@ pub(crate) struct Archive {
 
 /// Packs an image and writes its archive. A reference without a tag gets the first 12 hexadecimal digits of the digest as
 /// one: changed content then has a changed name, which is what makes a Deployment roll.
-pub(crate) fn pack(
-    output: &Path,
-    reference: &str,
-    content: &Content,
-    config: &Config,
-) -> Result<Archive> {
+pub(crate) fn pack(output: &Path, reference: &str, content: &Content, config: &Config) -> Result<Archive> {
     let layer = content.layer()?;
     let image = serde_json::to_vec(&json!({
         "architecture": architecture(),
@@ -143,27 +130,17 @@ pub(crate) fn pack(
     }
     // Under another name first: whoever reads the archive never sees half of it.
     let unfinished = output.with_extension(format!("tar.{}", std::process::id()));
-    let file = File::create(&unfinished)
-        .with_context(|| format!("cannot write {}", unfinished.display()))?;
+    let file = File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
     let mut archive = tar::Builder::new(file);
-    let mut add = |path: &str, bytes: &[u8]| {
-        append(&mut archive, path, tar::EntryType::Regular, 0o644, bytes)
-    };
+    let mut add = |path: &str, bytes: &[u8]| append(&mut archive, path, tar::EntryType::Regular, 0o644, bytes);
     add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     add("index.json", &index)?;
     for blob in [&manifest, &image, &layer] {
-        add(
-            &format!("blobs/{}", self::digest(blob).replace(':', "/")),
-            blob,
-        )?;
+        add(&format!("blobs/{}", self::digest(blob).replace(':', "/")), blob)?;
     }
     archive.into_inner()?.sync_all()?;
     fs::rename(&unfinished, output)?;
-    Ok(Archive {
-        file: output.to_owned(),
-        reference,
-        digest,
-    })
+    Ok(Archive { file: output.to_owned(), reference, digest })
 }
 
 /// Reads the name and the digest of a packed image.
@@ -178,21 +155,11 @@ pub(crate) fn inspect(file: &Path) -> Result<Archive> {
         entry.read_to_string(&mut text)?;
         let index: Value = serde_json::from_str(&text)?;
         let manifest = &index["manifests"][0];
-        if let (Some(reference), Some(digest)) = (
-            manifest["annotations"][NAME].as_str(),
-            manifest["digest"].as_str(),
-        ) {
-            return Ok(Archive {
-                file: file.to_owned(),
-                reference: reference.to_owned(),
-                digest: digest.to_owned(),
-            });
+        if let (Some(reference), Some(digest)) = (manifest["annotations"][NAME].as_str(), manifest["digest"].as_str()) {
+            return Ok(Archive { file: file.to_owned(), reference: reference.to_owned(), digest: digest.to_owned() });
         }
     }
-    bail!(
-        "{} is not an OCI image archive with a name in it; `cargo xtask image` writes one",
-        file.display()
-    )
+    bail!("{} is not an OCI image archive with a name in it; `cargo xtask image` writes one", file.display())
 }
 
 /// Appends an entry that carries nothing of this machine: no times, no owners.
@@ -241,62 +208,38 @@ mod tests {
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
-        let folder =
-            std::env::temp_dir().join(format!("tenantatlas-oci-{name}-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("tenantatlas-oci-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         folder
     }
 
     fn content() -> Content {
         let mut content = Content::default();
-        content
-            .file("/etc/passwd", 0o644, "root:x:0:0::/:\n")
-            .folder("/tmp", 0o1777);
+        content.file("/etc/passwd", 0o644, "root:x:0:0::/:\n").folder("/tmp", 0o1777);
         content
     }
 
     #[test]
     fn the_same_content_gives_the_same_bytes() {
         let folder = folder("same");
-        let config = Config {
-            entrypoint: vec!["/a".into()],
-            user: "65532:65532".into(),
-            ..Config::default()
-        };
+        let config = Config { entrypoint: vec!["/a".into()], user: "65532:65532".into(), ..Config::default() };
         let first = pack(&folder.join("1.tar"), "localhost/a", &content(), &config).unwrap();
         // Later, elsewhere, and built up in another order.
         let mut other = Content::default();
-        other
-            .folder("/tmp/", 0o1777)
-            .file("etc/passwd", 0o644, "root:x:0:0::/:\n");
+        other.folder("/tmp/", 0o1777).file("etc/passwd", 0o644, "root:x:0:0::/:\n");
         let second = pack(&folder.join("deep/2.tar"), "localhost/a", &other, &config).unwrap();
         assert_eq!(first.digest, second.digest);
-        assert_eq!(
-            fs::read(&first.file).unwrap(),
-            fs::read(&second.file).unwrap()
-        );
+        assert_eq!(fs::read(&first.file).unwrap(), fs::read(&second.file).unwrap());
         fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn changed_content_has_another_digest_and_another_tag() {
         let folder = folder("changed");
-        let before = pack(
-            &folder.join("1.tar"),
-            "localhost/a",
-            &content(),
-            &Config::default(),
-        )
-        .unwrap();
+        let before = pack(&folder.join("1.tar"), "localhost/a", &content(), &Config::default()).unwrap();
         let mut changed = content();
         changed.folder("/tmp", 0o755);
-        let after = pack(
-            &folder.join("2.tar"),
-            "localhost/a",
-            &changed,
-            &Config::default(),
-        )
-        .unwrap();
+        let after = pack(&folder.join("2.tar"), "localhost/a", &changed, &Config::default()).unwrap();
         assert_ne!(before.digest, after.digest);
         assert_ne!(before.reference, after.reference);
         fs::remove_dir_all(folder).unwrap();
@@ -305,13 +248,7 @@ mod tests {
     #[test]
     fn an_archive_tells_its_name_and_digest() {
         let folder = folder("inspect");
-        let packed = pack(
-            &folder.join("1.tar"),
-            "localhost:5000/a:v1",
-            &content(),
-            &Config::default(),
-        )
-        .unwrap();
+        let packed = pack(&folder.join("1.tar"), "localhost:5000/a:v1", &content(), &Config::default()).unwrap();
         assert_eq!(packed.reference, "localhost:5000/a:v1");
         assert_eq!(inspect(&packed.file).unwrap(), packed);
         let text = folder.join("text");
