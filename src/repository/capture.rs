@@ -87,10 +87,11 @@ pub(super) fn capture<R: Read + Send + 'static>(
 ) -> Result<CaptureSummary> {
     let intake = Arc::new(Intake::default());
     let opened = engine::open(store, key, Some(gate(store, &intake, &options.permit)))?;
-    let earlier = snapshots(&opened)?;
+    let mut earlier = snapshots(&opened)?;
     if let Some(summary) = earlier_attempt(store, key, &opened.repository, &earlier, options)? {
         return Ok(summary);
     }
+    earlier.retain(|file| Snapshot::from_file(file).run_uid.as_ref() != Some(&options.run_uid));
     let template = template(options)?;
     let (opened, lost_packs) = opened.for_writing()?;
 

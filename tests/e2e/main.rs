@@ -12,3 +12,4 @@ mod capture;
 mod duplicates;
 mod results;
 mod runs;
+mod tenancy;

@@ -7,7 +7,7 @@ use kube::api::Api;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use std::time::Duration;
-use tenantatlas::api::{OperationRun, OperationRunStatus, Outcome, Phase, Reason};
+use tenantatlas::api::{OperationRun, OperationRunStatus, Outcome, Phase, Reason, labels};
 
 impl Tenant {
     /// Starts a run, as the administrator.
@@ -52,7 +52,14 @@ impl Tenant {
 
     /// Waits until the run is completed.
     pub(crate) async fn completed(&self, name: &str, deadline: Duration) -> OperationRunStatus {
-        let run = self.run_when(name, "completed", deadline, OperationRun::is_completed).await;
+        self.run_when(name, "completed", deadline, OperationRun::is_completed).await;
+        // The outcome's label follows in a write of its own.
+        let run = wait_for(&format!("the outcome label of {}/{name}", self.name), deadline, async || {
+            let run = self.run(name).await;
+            let labelled = run.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(labels::OUTCOME));
+            if labelled { Ok(run) } else { Err(format!("{:?}", run.metadata.labels)) }
+        })
+        .await;
         assert_well_ended(&run);
         run.status_or_default()
     }
