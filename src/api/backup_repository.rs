@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Dedup", type_ = "string", json_path = ".status.dedupRatio", priority = "1"),
     printcolumn(name = "Last-Prune", type_ = "date", json_path = ".status.lastPrune", priority = "1"),
-    validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a repository is at most 180 characters").reason(Reason::FieldValueInvalid).field_path(".metadata.name"),
+    validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a repository is at most 180 characters").reason(Reason::FieldValueInvalid),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupRepositorySpec {

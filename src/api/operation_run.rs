@@ -48,7 +48,7 @@ pub const MAX_FAILURES: usize = 20;
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration", priority = "1"),
     printcolumn(name = "Job", type_ = "string", json_path = ".status.job.name", priority = "1"),
-    validation = Rule::new("self.metadata.name.size() <= 200").message("the name of a run is at most 200 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid).field_path(".metadata.name"),
+    validation = Rule::new("self.metadata.name.size() <= 200").message("the name of a run is at most 200 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || (has(self.status) && has(self.status.phase) && has(self.status.outcome) && self.status.phase == oldSelf.status.phase && self.status.outcome == oldSelf.status.outcome)").message("a completed run never changes its phase or outcome: create a new run, with spec.rerunOf if it is to be the same work again"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || self.spec.cancel == oldSelf.spec.cancel").message("the run is completed: there is nothing left to cancel"),
 )]

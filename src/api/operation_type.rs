@@ -30,7 +30,7 @@ pub const DEFAULT_HISTORY_LIMIT: i32 = 100;
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Description", type_ = "string", json_path = ".spec.description", priority = "1"),
-    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of an operation type is at most 63 characters").reason(Reason::FieldValueInvalid).field_path(".metadata.name"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of an operation type is at most 63 characters").reason(Reason::FieldValueInvalid),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OperationTypeSpec {

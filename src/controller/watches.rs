@@ -113,7 +113,7 @@ pub(super) async fn work(
     });
     let it = context.clone();
     feed(type_feed, &client, everything.clone(), move |change| {
-        it.wake(it.registry.by_type(&object(change).name_any()))
+        it.wake(it.registry.by_type(&object(change).name_any()));
     });
     feed(repository_feed, &client, everything, {
         let queue = repository_queue.clone();

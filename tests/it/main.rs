@@ -3,3 +3,4 @@
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "nothing here is used elsewhere")]
 
 mod repository;
+mod worker;

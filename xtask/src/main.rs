@@ -2,9 +2,12 @@
 //!
 //! This package is independent of the library, so that it compiles in seconds on a machine that has built nothing yet.
 
+mod chart;
 mod cluster;
 mod demo;
+mod generate;
 mod image;
+mod operator;
 mod shell;
 mod target;
 mod test;
@@ -27,6 +30,8 @@ enum Command {
     Image(image::Arguments),
     Demo(demo::Arguments),
     Test(test::Arguments),
+    Generate(generate::Arguments),
+    Chart(chart::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +40,8 @@ fn main() -> ExitCode {
         Command::Image(arguments) => image::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Chart(arguments) => chart::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

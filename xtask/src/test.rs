@@ -1,12 +1,242 @@
-//! `cargo xtask test`: every check there is, in the order in which they fail fastest.
+//! `cargo xtask test`: every check there is, in the order in which a failure is found soonest.
+//!
+//! Each step is what a developer could type; nothing here knows how a cluster is made or what a test looks at.
 
-use anyhow::{Result, bail};
-use clap::Parser;
+mod bed;
+mod deny;
+mod evidence;
+mod examples;
 
-/// Runs every check there is
-#[derive(Debug, Parser)]
-pub(crate) struct Arguments {}
+use crate::cluster::checkout;
+use crate::shell::{self, say};
+use anyhow::{Context as _, Result, bail};
+use bed::Bed;
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
 
-pub(crate) fn run(_arguments: &Arguments) -> Result<()> {
-    bail!("the test command is not written yet")
+/// Where failures leave what there is to look at; not in git.
+const OUTPUT: &str = "test-output";
+
+/// The target of `tests/` that needs a cluster.
+const CLUSTER_TESTS: &str = "e2e";
+
+/// Run every check: format, lints, dependencies, generated files, tests, chart, image, the real cluster, examples.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Run these steps only (comma-separated or repeated); the cluster and the image are made as they are needed
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
+    only: Vec<Step>,
+    /// Leave the test cluster running: the next run starts faster, and you can look around in it
+    #[arg(long)]
+    keep: bool,
+    /// Go on with the next step after a failure
+    #[arg(long)]
+    keep_going: bool,
+    /// How many tests run at once on the cluster
+    #[arg(long, default_value_t = 4, value_name = "NUMBER")]
+    threads: usize,
+    /// Passed to the test programs: a part of a test's name, or their own options
+    #[arg(last = true, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+/// The steps, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// rustfmt
+    Format,
+    /// clippy, warnings denied
+    Lints,
+    /// cargo-deny: bans, licenses, sources, and advisories where their database can be had
+    Deny,
+    /// CRDs, schemas and references are as the code says
+    Generated,
+    /// Unit, property and model tests, and tests/it
+    Unit,
+    /// The chart: lint, render, schema, dry run on a real API server
+    Chart,
+    /// The image builds and the cluster takes it
+    Image,
+    /// tests/e2e on a real cluster
+    E2e,
+    /// Every manifest under examples/ is accepted, and the main ones do what they say
+    Examples,
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn help(self) -> String {
+        self.to_possible_value().and_then(|value| Some(value.get_help()?.to_string())).unwrap_or_default()
+    }
+
+    fn leaves_objects(self) -> bool {
+        matches!(self, Self::Chart | Self::Image | Self::E2e | Self::Examples)
+    }
+}
+
+/// One step's end.
+struct Report {
+    step: Step,
+    passed: bool,
+    took: String,
+}
+
+/// Runs the steps. An error is returned after the summary, and names the steps that failed.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let started = Instant::now();
+    let output = checkout()?.join(OUTPUT);
+    if output.exists() {
+        std::fs::remove_dir_all(&output).with_context(|| format!("cannot empty {}", output.display()))?;
+    }
+    let steps: Vec<Step> = Step::value_variants()
+        .iter()
+        .copied()
+        .filter(|step| arguments.only.is_empty() || arguments.only.contains(step))
+        .collect();
+    let mut bed = Bed::new(arguments.keep);
+    let mut reports = Vec::new();
+    for (number, step) in steps.iter().copied().enumerate() {
+        let begun = Instant::now();
+        say(format!("\n── {}/{} {}: {}", number + 1, steps.len(), step.name(), step.help()));
+        let result = perform(step, arguments, &mut bed);
+        let took = shell::elapsed(begun);
+        let passed = result.is_ok();
+        if let Err(error) = result {
+            say(format!("\n   {} failed after {took}: {error:#}", step.name()));
+            if step.leaves_objects() {
+                evidence::collect(&bed, &output.join(step.name()));
+            }
+            say(format!("   Again, this step alone: cargo xtask test --only {}", step.name()));
+        }
+        reports.push(Report { step, passed, took });
+        if !passed && !arguments.keep_going {
+            break;
+        }
+    }
+    let failed: Vec<String> = reports.iter().filter(|report| !report.passed).map(|report| report.step.name()).collect();
+    let ended = bed.finish();
+    summary(&steps, &reports, &shell::elapsed(started));
+    ended?;
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
+    match step {
+        Step::Format => loud(cargo()?.args(["fmt", "--all", "--check"])),
+        Step::Lints => loud(cargo()?.args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--test",
+            CLUSTER_TESTS,
+            "--quiet",
+            "--",
+            "--deny",
+            "warnings",
+        ])),
+        Step::Deny => deny::check(),
+        Step::Generated => xtask(&["generate", "--check"]),
+        Step::Unit => unit(&arguments.filter),
+        Step::Chart => {
+            let kubeconfig = bed.server()?.kubeconfig();
+            xtask(&["chart", "--kubeconfig", &kubeconfig.to_string_lossy()])
+        }
+        Step::Image => bed.load_images(),
+        Step::E2e => end_to_end(arguments, bed),
+        Step::Examples => examples::check(bed),
+    }
+}
+
+/// All tests that need no cluster: the library's and the binaries' own, and every target of `tests/` but one. Targets
+/// are asked for, not listed, so that a new one is never forgotten.
+fn unit(filter: &[String]) -> Result<()> {
+    let mut test = cargo()?;
+    test.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
+    for target in test_targets()? {
+        test.args(["--test", &target]);
+    }
+    loud(test.arg("--").args(filter))
+}
+
+fn test_targets() -> Result<Vec<String>> {
+    let metadata = shell::output(cargo()?.args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata did not print JSON")?;
+    let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|package| {
+        package["targets"].as_array().into_iter().flatten().filter_map(|target| {
+            let is_test = target["kind"].as_array()?.iter().any(|kind| kind == "test");
+            target["name"].as_str().filter(|name| is_test && *name != CLUSTER_TESTS).map(str::to_owned)
+        })
+    });
+    Ok(targets.collect())
+}
+
+fn end_to_end(arguments: &Arguments, bed: &mut Bed) -> Result<()> {
+    // Built before the cluster is there: a mistake in a test is found without it.
+    loud(cargo()?.args(["test", "--no-run", "--quiet", "--test", CLUSTER_TESTS]))?;
+    let environment = bed.operator()?;
+    let mut test = cargo()?;
+    test.args(["test", "--test", CLUSTER_TESTS, "--", "--test-threads", &arguments.threads.to_string()])
+        .args(&arguments.filter)
+        .envs(environment);
+    if arguments.keep {
+        test.env("ATLAS_KEEP", "1");
+    }
+    loud(&mut test)
+}
+
+/// A table of what was done and what was left.
+fn summary(steps: &[Step], reports: &[Report], took: &str) {
+    say("\n── summary");
+    for step in steps {
+        match reports.iter().find(|report| report.step == *step) {
+            Some(report) => {
+                let word = if report.passed { "passed" } else { "FAILED" };
+                say(format!("   {:<10} {word}  {:>12}", step.name(), report.took));
+            }
+            None => say(format!("   {:<10} not run", step.name())),
+        }
+    }
+    let passed = reports.iter().filter(|report| report.passed).count();
+    say(format!("   {passed} of {} steps passed in {took}", steps.len()));
+}
+
+/// cargo in the repository's root, wherever the command was typed.
+fn cargo() -> Result<Command> {
+    let mut command = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(checkout()?);
+    Ok(command)
+}
+
+/// Another of these commands.
+fn xtask(arguments: &[&str]) -> Result<()> {
+    let mut command = shell::command(std::env::current_exe().context("where is this program?")?);
+    loud(command.current_dir(checkout()?).args(arguments))
+}
+
+/// Runs a command whose own output is for the developer.
+fn loud(command: &mut Command) -> Result<()> {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let mut line = words.join(" ");
+    if let Some(rest) = words.first().and_then(|program| line.strip_prefix(program.as_str())) {
+        let program = Path::new(&words[0]).file_name().map(|name| name.to_string_lossy().into_owned());
+        line = format!("{}{rest}", program.unwrap_or_default());
+    }
+    say(format!("   $ {line}"));
+    let status = command.status().with_context(|| format!("cannot start {line}"))?;
+    if !status.success() {
+        bail!("{line} ended with {status}: see above");
+    }
+    Ok(())
 }

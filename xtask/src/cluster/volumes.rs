@@ -21,7 +21,7 @@ impl Cluster {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
             "{name:?} cannot name a volume: use lower-case letters, digits and dashes"
         );
-        let folder = self.folder.join("volumes").join(name);
+        let folder = self.volumes().join(name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         self.apply(&volume(name, size, &folder.to_string_lossy()))?;
         shell::say(format!("The volume {name} ({size}) is there; claims of the class `{STORAGE_CLASS}` bind to it"));

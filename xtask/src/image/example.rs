@@ -8,12 +8,13 @@ use super::oci::{Config, Content};
 use super::{base, config};
 use crate::shell;
 
-/// A shell and sqlite3.
+/// A shell, sleep and sqlite3.
 pub(super) fn sqlite() -> Result<(Content, Config)> {
     shell::ensure_packages(&[("sqlite3", "sqlite3"), ("ldd", "libc-bin")])?;
     let mut content = base();
     add_program(&mut content, "sqlite3", "/usr/bin/sqlite3")?;
     add_program(&mut content, "sh", "/bin/sh")?;
+    add_program(&mut content, "sleep", "/usr/bin/sleep")?;
     let mut config = config("/bin/sh", "sqlite3");
     config.env = vec!["PATH=/usr/bin:/bin".to_owned()];
     Ok((content, config))

@@ -1,0 +1,21 @@
+//! Tests on a real cluster, one file a user story. `cargo xtask test --only e2e` makes the cluster, installs the
+//! operator and runs them; each works in namespaces of its own, so they run side by side and in any order.
+//!
+//! They use what a user has: manifests, kubectl, restic. Nothing of the operator is replaced or switched.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod blocked;
+mod cancel;
+mod capture;
+mod crash;
+mod database;
+mod duplicates;
+mod leader;
+mod repository;
+mod results;
+mod runs;
+mod tenancy;
+mod waiting;

@@ -1,0 +1,160 @@
+//! The cluster under test, and whom one is in it.
+
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A story that ends the operator's processes runs alone, so that it disturbs no other's clock.
+static OPERATOR: RwLock<()> = RwLock::const_new(());
+
+/// What `cargo xtask test` says about the cluster.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    /// As the administrator.
+    pub(crate) client: Client,
+    config: Config,
+}
+
+/// Whether this story leaves the operator alone.
+#[expect(dead_code, reason = "held, never read")]
+pub(crate) enum Hold {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+    /// A second tenant: the story's first one holds it.
+    None,
+}
+
+/// A value that `cargo xtask test` gives. Missing: the tests were started some other way, and fail rather than skip.
+pub(crate) fn environment(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: these tests need a cluster with the operator. `cargo xtask test --only e2e -- NAME` makes one and \
+             runs the tests whose names contain NAME; --keep keeps it for the next time"
+        )
+    })
+}
+
+impl Cluster {
+    /// The cluster, as its administrator.
+    pub(crate) async fn connect() -> Self {
+        let path = PathBuf::from(environment("ATLAS_KUBECONFIG"));
+        let file = Kubeconfig::read_from(&path)
+            .unwrap_or_else(|error| panic!("ATLAS_KUBECONFIG {} cannot be read: {error}", path.display()));
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+            .await
+            .unwrap_or_else(|error| panic!("ATLAS_KUBECONFIG {} is not complete: {error}", path.display()));
+        Self { client: Client::try_from(config.clone()).expect("a client for the kubeconfig"), config }
+    }
+
+    /// Beside others that leave the operator alone.
+    pub(crate) async fn shared() -> Hold {
+        Hold::Shared(OPERATOR.read().await)
+    }
+
+    /// For stories that end the operator's processes.
+    pub(crate) async fn alone() -> Hold {
+        Hold::Alone(OPERATOR.write().await)
+    }
+
+    /// As another user, by impersonation: the API server's own authorization and admission apply.
+    pub(crate) fn as_user(&self, user: &str, groups: &[&str]) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user.to_owned());
+        let groups = groups.iter().map(|group| (*group).to_owned()).chain(["system:authenticated".to_owned()]);
+        config.auth_info.impersonate_groups = Some(groups.collect());
+        Client::try_from(config).expect("a client that impersonates")
+    }
+
+    /// As a ServiceAccount, with a real token of its own.
+    pub(crate) async fn as_account(&self, namespace: &str, account: &str) -> Client {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+        let token = answer.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
+        self.with_token(token)
+    }
+
+    /// As the account of a pod, with the token that the kubelet of its node gets for it.
+    pub(crate) async fn as_pod(&self, pod: &Pod) -> Client {
+        let metadata = &pod.metadata;
+        let spec = pod.spec.as_ref().expect("a pod has a spec");
+        let node = spec.node_name.as_deref().expect("the pod is on a node");
+        let kubelet = self.as_user(&format!("system:node:{node}"), &["system:nodes"]);
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(kubelet, metadata.namespace.as_deref().expect("a namespace"));
+        let bound = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+        };
+        let request = TokenRequest {
+            spec: TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let account = spec.service_account_name.as_deref().unwrap_or("default");
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+        let token = answer.unwrap_or_else(|error| panic!("no token of {account} for a kubelet: {error}"));
+        self.with_token(token)
+    }
+
+    /// As a user who claims, by impersonation, that a pod's token stands behind it.
+    pub(crate) fn as_user_in_pod(&self, user: &str, pod: &str) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user.to_owned());
+        config.auth_info.impersonate_groups = Some(vec!["system:authenticated".to_owned()]);
+        let claim = ("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.to_owned()]);
+        config.auth_info.impersonate_user_extra = Some(HashMap::from([claim]));
+        Client::try_from(config).expect("a client that impersonates")
+    }
+
+    fn with_token(&self, token: TokenRequest) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info = kube::config::AuthInfo {
+            token: token.status.map(|status| status.token.into()),
+            ..kube::config::AuthInfo::default()
+        };
+        Client::try_from(config).expect("a client with a token")
+    }
+
+    /// kubectl as the administrator: what a user would type.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Output {
+        let output = Self::kubectl_command(arguments).output();
+        output.unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"))
+    }
+
+    /// What kubectl prints; it must succeed.
+    pub(crate) fn kubectl_prints(&self, arguments: &[&str]) -> String {
+        printed(arguments, self.kubectl(arguments))
+    }
+
+    /// The same for one that reads its input.
+    pub(crate) fn kubectl_reads(&self, arguments: &[&str], input: &str) -> String {
+        let mut command = Self::kubectl_command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"));
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(input.as_bytes()).expect("kubectl reads its input");
+        drop(stdin);
+        printed(arguments, child.wait_with_output().expect("kubectl ends"))
+    }
+
+    fn kubectl_command(arguments: &[&str]) -> Command {
+        let mut command = Command::new(environment("ATLAS_KUBECTL"));
+        command.env("KUBECONFIG", environment("ATLAS_KUBECONFIG")).args(arguments);
+        command
+    }
+}
+
+fn printed(arguments: &[&str], output: Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {} failed: {said}", arguments.join(" "));
+    String::from_utf8(output.stdout).expect("kubectl prints text")
+}

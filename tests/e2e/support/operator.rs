@@ -1,0 +1,73 @@
+//! The operator's and the workers' processes, and how they are ended: by the kernel, without a word.
+
+use super::cluster::{Cluster, environment};
+use super::wait::{SOON, wait_for};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams};
+use std::process::Command;
+
+impl Cluster {
+    /// The operator's pods that are not going away.
+    pub(crate) async fn operator_pods(&self) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &environment("ATLAS_OPERATOR_NAMESPACE"));
+        let selector = ListParams::default().labels("app.kubernetes.io/name=tenantatlas");
+        let listed = pods.list(&selector).await.expect("the operator's pods can be listed").items;
+        listed.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    /// The pod that holds the operator's Lease.
+    pub(crate) async fn leader(&self) -> Pod {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &environment("ATLAS_OPERATOR_NAMESPACE"));
+        wait_for("a leader among the operator's pods", SOON, async || {
+            let leases = leases.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let holders: Vec<String> =
+                leases.items.into_iter().filter_map(|lease| lease.spec?.holder_identity).collect();
+            let pods = self.operator_pods().await;
+            let leads = |pod: &Pod| {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                holders.iter().any(|holder| holder.starts_with(name))
+            };
+            pods.into_iter().find(leads).ok_or(format!("holders: {holders:?}"))
+        })
+        .await
+    }
+
+    /// SIGKILL to the leader's process. Its pod is deleted too, or the kubelet's growing delay between restarts would
+    /// make each story slower than the one before.
+    pub(crate) async fn kill_leader(&self) {
+        let leader = self.leader().await;
+        kill(&leader);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &environment("ATLAS_OPERATOR_NAMESPACE"));
+        let name = leader.metadata.name.expect("a name");
+        let deleted = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
+        deleted.unwrap_or_else(|error| panic!("pod {name} cannot be deleted: {error}"));
+    }
+}
+
+/// SIGKILL to every process in a pod's containers. Returns how many there were.
+pub(crate) fn kill(pod: &Pod) -> usize {
+    let status = pod.status.clone().unwrap_or_default();
+    let containers: Vec<String> = status
+        .container_statuses
+        .into_iter()
+        .flatten()
+        .filter_map(|container| Some(container.container_id?.rsplit('/').next()?.to_owned()))
+        .collect();
+    let processes: Vec<String> = std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|pid| {
+            // The path of a process' control group names its container.
+            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            containers.iter().any(|container| groups.contains(container.as_str()))
+        })
+        .collect();
+    if !processes.is_empty() {
+        let killed = Command::new("kill").arg("-KILL").args(&processes).status();
+        killed.expect("kill can be started");
+    }
+    processes.len()
+}

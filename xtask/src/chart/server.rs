@@ -1,0 +1,176 @@
+//! What a real API server says: it takes what is rendered, and finds nothing to warn of in the policies' expressions.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::{Chart, NAMESPACE, NEWER, OLDER, RELEASE, ensure, name, rendered, with};
+use crate::shell::{self, say};
+use crate::tools;
+
+/// How long the API server may take for what it does in the background.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Asks the API server of a kubeconfig.
+pub(super) fn check(chart: &Chart, kubeconfig: &Path, sets: &[Option<PathBuf>]) -> Result<()> {
+    let server = Server { kubectl: tools::kubectl()?, helm: chart.helm.clone(), kubeconfig: kubeconfig.to_owned() };
+    let releases: Value =
+        serde_json::from_str(&shell::output(&mut server.helm(&["list", "--all-namespaces", "--output", "json"]))?)
+            .context("helm list did not print JSON")?;
+    let installed = releases.as_array().into_iter().flatten().any(|release| release["name"] == RELEASE);
+    if installed {
+        say("the chart is installed there: it is asked about, not changed");
+        return ask(&server, chart, sets);
+    }
+    let outcome = install(&server, chart).and_then(|()| ask(&server, chart, sets));
+    // In any case: what was put there goes.
+    let removed = remove(&server);
+    outcome.and(removed)
+}
+
+struct Server {
+    kubectl: PathBuf,
+    helm: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Server {
+    fn kubectl(&self, arguments: &[&str]) -> Command {
+        self.command(&self.kubectl, arguments)
+    }
+
+    fn helm(&self, arguments: &[&str]) -> Command {
+        self.command(&self.helm, arguments)
+    }
+
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = shell::command(program);
+        // A cluster on this machine is not behind the proxy that downloads go through.
+        command.env("KUBECONFIG", &self.kubeconfig).env("NO_PROXY", "*").args(arguments);
+        command
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let printed = shell::output(self.kubectl(arguments).args(["--output", "json"]))?;
+        serde_json::from_str(&printed).context("kubectl did not print JSON")
+    }
+}
+
+/// A first installation, in one go, and the upgrade that takes over what a hook made.
+fn install(server: &Server, chart: &Chart) -> Result<()> {
+    for what in ["install", "upgrade"] {
+        let mut helm = server.helm(&["upgrade", "--install", RELEASE, "--namespace", NAMESPACE, "--create-namespace"]);
+        // The image is not there: this is about the API server alone.
+        helm.arg(&chart.folder).args(["--set", "replicas=0"]);
+        shell::run(&mut helm).with_context(|| format!("helm {what}"))?;
+    }
+    let types = server.json(&["get", "operationtypes"])?;
+    let names: Vec<_> =
+        types["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str()).collect();
+    ensure(names == ["backup.capture", "repository.check"], || format!("the catalog is {names:?}"))
+}
+
+/// Takes away what [`install`] made, the CRDs too, which Helm keeps.
+fn remove(server: &Server) -> Result<()> {
+    shell::run(&mut server.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"]))?;
+    let left = server.json(&["get", "crds"])?;
+    let ours: Vec<_> = left["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|crd| crd["metadata"]["name"].as_str())
+        .filter(|name| name.ends_with(".tenantatlas.io"))
+        .collect();
+    let kept = ours.len();
+    if kept > 0 {
+        shell::run(server.kubectl(&["delete", "crds"]).args(ours))?;
+    }
+    shell::run(&mut server.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"]))?;
+    ensure(kept == 5, || format!("{kept} CRDs were left by helm uninstall, not 5: crds.keep keeps all records"))
+}
+
+/// Everything that changes nothing.
+fn ask(server: &Server, chart: &Chart, sets: &[Option<PathBuf>]) -> Result<()> {
+    for version in [OLDER, NEWER] {
+        for set in sets {
+            let set = set.as_deref();
+            dry_run(server, chart, set, version).with_context(|| format!("{} for Kubernetes {version}", name(set)))?;
+        }
+    }
+    no_warnings(server)?;
+    worker_reads_all_builtin_kinds(server)?;
+    say("the API server takes every rendering, and has no warning about any expression");
+    Ok(())
+}
+
+/// Every object of a rendering that the server knows the kind of, as if it were applied.
+fn dry_run(server: &Server, chart: &Chart, set: Option<&Path>, version: &str) -> Result<()> {
+    let mut helm = chart.helm(&["template", RELEASE, "--namespace", NAMESPACE, "--kube-version", version]);
+    let manifests = shell::output(with(helm.arg(&chart.folder), set))?;
+    let known = rendered::objects(&manifests)?;
+    let known: Vec<_> = known.into_iter().filter(|object| object["apiVersion"] != "monitoring.coreos.com/v1").collect();
+    let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": known });
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename", "-"];
+    shell::feed(&mut server.kubectl(&arguments), list.to_string().as_bytes()).map(drop)
+}
+
+/// The API server compiles each expression against the schemas of the kinds it is about, and notes what does not fit.
+fn no_warnings(server: &Server) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let policies = server.json(&["get", "validatingadmissionpolicies"])?;
+        let ours: Vec<_> = policies["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|policy| policy["metadata"]["labels"]["app.kubernetes.io/name"] == RELEASE)
+            .collect();
+        ensure(!ours.is_empty(), || "no policy is installed".to_owned())?;
+        let unchecked = ours.iter().find(|policy| {
+            policy["status"]["typeChecking"].is_null()
+                || policy["status"]["observedGeneration"] != policy["metadata"]["generation"]
+        });
+        if let Some(policy) = unchecked {
+            if started.elapsed() > DEADLINE {
+                bail!("{} is not type-checked after {DEADLINE:?}", rendered::label(policy));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            continue;
+        }
+        for policy in ours {
+            let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+            ensure(warnings.is_null(), || format!("{}: {warnings:#}", rendered::label(policy)))?;
+        }
+        return Ok(());
+    }
+}
+
+/// A built-in kind that the worker cannot list would be a failed item of every backup.
+fn worker_reads_all_builtin_kinds(server: &Server) -> Result<()> {
+    let kinds =
+        shell::output(&mut server.kubectl(&["api-resources", "--namespaced", "--verbs=list", "--output=name"]))?;
+    let custom = server.json(&["get", "crds"])?;
+    let custom: Vec<_> =
+        custom["items"].as_array().into_iter().flatten().filter_map(|crd| crd["metadata"]["name"].as_str()).collect();
+    let role = server.json(&["get", "clusterrole", "tenantatlas-worker-builtin"])?;
+    for kind in kinds.lines().filter(|kind| !custom.contains(kind)) {
+        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+        let has = |rule: &Value, key: &str, word: &str| {
+            rule[key].as_array().into_iter().flatten().any(|candidate| candidate == word)
+        };
+        let reads = role["rules"].as_array().into_iter().flatten().any(|rule| {
+            has(rule, "apiGroups", group)
+                && has(rule, "resources", resource)
+                && has(rule, "verbs", "list")
+                && has(rule, "verbs", "get")
+        });
+        // Served by add-ons and never captured.
+        ensure(reads || group == "metrics.k8s.io", || {
+            format!("workers may not list {kind}: add it to tenantatlas-worker-builtin")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What the steps on a real cluster stand on: one cluster for the tests, the images in it, the operator installed.
+//! Each is made when the first step asks for it, and once.
+
+use anyhow::{Context as _, Result};
+
+use crate::cluster::Cluster;
+use crate::image;
+use crate::image::oci::Archive;
+use crate::shell::{self, say};
+use crate::{operator, tools};
+
+/// The cluster's name: another one than the developer's own.
+const NAME: &str = "test";
+
+/// See the module's text.
+pub(super) struct Bed {
+    keep: bool,
+    cluster: Option<Cluster>,
+    images: Option<Images>,
+}
+
+/// Images in the cluster.
+struct Images {
+    operator: Archive,
+    example: Archive,
+}
+
+impl Bed {
+    pub(super) fn new(keep: bool) -> Self {
+        Self { keep, cluster: None, images: None }
+    }
+
+    /// The cluster, where a step has asked for it.
+    pub(super) fn running(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// The cluster, running.
+    pub(super) fn server(&mut self) -> Result<&Cluster> {
+        if self.cluster.is_none() {
+            let cluster = Cluster::new(NAME)?;
+            // Kept even if the start fails, so that its logs are collected and it is taken down.
+            let cluster = self.cluster.insert(cluster);
+            cluster.up()?;
+        }
+        self.cluster.as_ref().context("the cluster was just put there")
+    }
+
+    /// Builds the images and puts them into the cluster.
+    pub(super) fn load_images(&mut self) -> Result<()> {
+        if self.images.is_some() {
+            return Ok(());
+        }
+        let operator = image::build(&image::Arguments::default())?;
+        let example = image::build(&operator::example_image())?;
+        let cluster = self.server()?;
+        cluster.load(&operator.file)?;
+        cluster.load(&example.file)?;
+        self.images = Some(Images { operator, example });
+        Ok(())
+    }
+
+    /// Installs the operator and returns what `tests/e2e` reads from its environment.
+    pub(super) fn operator(&mut self) -> Result<Vec<(&'static str, String)>> {
+        self.load_images()?;
+        // The stock client of the repository's format: that it can read ours is one of the tests.
+        shell::ensure_packages(&[("restic", "restic")])?;
+        let cluster = self.cluster.as_ref().context("there is no cluster")?;
+        let images = self.images.as_ref().context("there are no images")?;
+        let mut helm = shell::command(tools::helm()?);
+        helm.env("KUBECONFIG", cluster.kubeconfig());
+        cluster.bypass_proxy(&mut helm);
+        operator::install(helm, &images.operator.reference, "Never")?;
+        let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+        let mut environment = vec![
+            ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
+            ("ATLAS_KUBECTL", path(tools::kubectl()?)),
+            ("ATLAS_VOLUME_ROOT", path(cluster.volumes())),
+            ("ATLAS_AUDIT_LOG", path(cluster.audit_log())),
+            ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
+            ("ATLAS_IMAGE", images.operator.reference.clone()),
+            ("ATLAS_SHELL_IMAGE", images.example.reference.clone()),
+        ];
+        environment.extend(cluster.address().map(|address| ("NO_PROXY", address.to_string())));
+        Ok(environment)
+    }
+
+    /// Takes the cluster down, or says how to go on with it.
+    pub(super) fn finish(self) -> Result<()> {
+        match self.cluster {
+            Some(cluster) if self.keep => {
+                say(format!(
+                    "\n   The test cluster stays: export KUBECONFIG={}; cargo xtask cluster down --name {NAME} removes it",
+                    cluster.kubeconfig().display()
+                ));
+                Ok(())
+            }
+            Some(cluster) => cluster.down(),
+            None => Ok(()),
+        }
+    }
+}
