@@ -107,7 +107,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            request: Duration::from_secs(60),
+            request: Duration::from_mins(1),
             retries: 5,
             total: Duration::from_secs(150),
         }

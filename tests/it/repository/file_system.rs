@@ -2,6 +2,7 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use object_store::local::LocalFileSystem;
@@ -34,6 +35,28 @@ async fn a_full_disk_is_told_and_leaves_no_snapshot() {
         assert!(error.to_string().contains("enlarge"), "{error}");
         assert_eq!(volume.files("snapshots").len(), 1, "only the one from before");
     }
+}
+
+#[tokio::test]
+async fn reading_a_snapshot_costs_a_request_a_pack_and_not_one_an_item() {
+    let (volume, key) = (Volume::new(), master_key());
+    let repository = open(&volume.location(), &key).await.unwrap();
+    let offered: Vec<_> = (0..500).map(|number| entry("ConfigMap", &format!("c-{number:03}"), "{}")).collect();
+    let snapshot = capture(&repository, "run-1", offered.clone()).await.unwrap().snapshot;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let inner = Arc::new(LocalFileSystem::new_with_prefix(volume.path()).unwrap());
+    let counted = requests.clone();
+    let counting = FaultyStore::new(inner, move |request, path| {
+        if request == Request::Get && path.starts_with("data/") {
+            counted.fetch_add(1, SeqCst);
+        }
+        None
+    });
+    let store = Store::new(counting, "", "the volume", Duration::from_secs(10));
+    let repository = RusticRepository::open_or_init_in(store, &key, &owner()).await.unwrap();
+    let paths = offered.iter().map(|entry| entry.path.clone()).collect();
+    assert_eq!(repository.read(&snapshot.id, paths).await.unwrap().len(), 500);
+    assert_eq!(requests.load(SeqCst), volume.files("data").len());
 }
 
 /// A real one, where the test may mount one.

@@ -1,5 +1,6 @@
 //! Memory: what a capture needs does not grow with the content it captures.
 
+use std::fmt::Write as _;
 use std::process::Command;
 
 use tenantatlas::repository::{Entry, Repository as _, entries};
@@ -15,7 +16,8 @@ fn item(number: usize, size: usize) -> Entry {
     let mut state = number as u64 + 1;
     while content.len() < size {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        content.push_str(&format!("\"key-{}\":\"{:016x}\",", content.len(), state));
+        let at = content.len();
+        write!(content, "\"key-{at}\":\"{state:016x}\",").unwrap();
     }
     entry("ConfigMap", &format!("item-{number:06}"), &content)
 }
