@@ -74,7 +74,7 @@ pub struct Collector<'a> {
     run: &'a RunIdentity,
     scope: &'a Scope,
     rules: &'a ItemRules,
-    progress: &'a Progress,
+    progress: Progress,
     sender: EntrySender,
     collected: Collected,
     /// Groups whose server is in trouble: each of their kinds gets one chance only.
@@ -89,7 +89,7 @@ impl<'a> Collector<'a> {
         run: &'a RunIdentity,
         scope: &'a Scope,
         rules: &'a ItemRules,
-        progress: &'a Progress,
+        progress: Progress,
         sender: EntrySender,
     ) -> Self {
         let (collected, troubled) = (Collected::default(), BTreeSet::new());
@@ -114,6 +114,8 @@ impl<'a> Collector<'a> {
             }
         }
         self.expect_something()?;
+        // Before the snapshot: an attempt that finds the snapshot of one that died reads there how much was skipped.
+        self.progress.finish(self.collected.counts).await;
         self.sender.finish().await?;
         Ok(self.collected)
     }
@@ -249,7 +251,7 @@ impl<'a> Collector<'a> {
             kube::Error::Api(status) if status.code == 403 => (
                 item_reason::FORBIDDEN,
                 format!(
-                    "the worker's account may not list {kind_name}: have {} added to the ClusterRole tenantatlas-worker, or leave the kind out with excludeKinds",
+                    "the worker's account may not list {kind_name}: let a ClusterRole with the label tenantatlas.io/aggregate-to-worker allow `list` on {}, or leave the kind out with excludeKinds",
                     kind.plural
                 ),
             ),

@@ -80,7 +80,11 @@ async fn a_kind_that_may_not_be_listed_is_a_failed_item_and_the_rest_is_captured
     assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
     assert_eq!(counts(&result), SummaryCounts { total: 5, processed: 5, succeeded: 3, failed: 2, skipped: 0 });
     assert_eq!(failures(&result), ["core/Secret/: Forbidden", "dead.example.com/-/: Undiscovered"]);
-    assert!(result.failures[0].message.contains("ClusterRole tenantatlas-worker"), "{}", result.failures[0].message);
+    assert!(
+        result.failures[0].message.contains("tenantatlas.io/aggregate-to-worker"),
+        "{}",
+        result.failures[0].message
+    );
     // The snapshot itself says what it does not hold.
     let paths = pod.paths().await;
     assert!(paths.contains(&"core/v1/Secret.not-captured/items.json".to_owned()), "{paths:?}");
