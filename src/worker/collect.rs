@@ -245,6 +245,18 @@ impl<'a> Collector<'a> {
                 tracing::info!(kind = %kind_name, "no longer served");
                 return Ok(());
             }
+            // Only the API server knows the syntax of selectors; what the first kind's list refuses, all will.
+            kube::Error::Api(status)
+                if status.code == 400
+                    && self.scope.list.label_selector.is_some()
+                    && self.collected.counts.processed == 0 =>
+            {
+                let message = format!(
+                    "inputs.selection.labelSelector: {}: write it as for `kubectl get -l`, in a new run",
+                    status.message
+                );
+                return Err(Failure::permanent(reason::INVALID_INPUTS, message).into());
+            }
             kube::Error::Api(status) if status.code == 401 => {
                 return Err(api_failure(&format!("list {kind_name}"), error).into());
             }

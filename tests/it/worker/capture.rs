@@ -287,6 +287,17 @@ async fn a_label_selector_is_evaluated_by_the_api_server() {
 }
 
 #[tokio::test]
+async fn a_label_selector_that_the_api_server_does_not_understand_is_an_invalid_input() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.fail(|uri, _| parameter(uri, "labelSelector").map(|_| refusal(400, "BadRequest")));
+    let inputs = json!({"repository": "main", "selection": {"labelSelector": "a in in"}});
+    let failure = pod.capture(&api, inputs, None).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidInputs", 40));
+    assert!(failure.message.contains("labelSelector"), "{}", failure.message);
+}
+
+#[tokio::test]
 async fn a_target_is_captured_alone_and_one_that_is_not_there_fails_the_run() {
     let target = |name: &str| Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name}));
     let (api, pod) = (Api::new(), Pod::new());
