@@ -76,6 +76,7 @@ impl Bed {
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
             ("ATLAS_KUBECTL", path(tools::kubectl()?)),
             ("ATLAS_VOLUME_ROOT", path(cluster.volumes())),
+            ("ATLAS_SMALL_VOLUME", path(cluster.small_volume()?)),
             ("ATLAS_AUDIT_LOG", path(cluster.audit_log())),
             ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
             ("ATLAS_IMAGE", images.operator.reference.clone()),
