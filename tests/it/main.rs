@@ -1,4 +1,5 @@
 //! Tests of whole modules that need no cluster.
 
+mod purity;
 mod repository;
 mod worker;
