@@ -15,11 +15,18 @@ pub(crate) struct Blockade {
 impl Tenant {
     /// Refuses these operations (`CREATE`, `UPDATE`) on a resource (`operationruns/status`) in the tenant. `probe` is a
     /// dry-run request that must be refused once the blockade stands.
-    pub(crate) async fn blockade(&self, group: &str, resource: &str, operation: &str, probe: impl Fn() -> bool) -> Blockade {
+    pub(crate) async fn blockade(
+        &self,
+        group: &str,
+        resource: &str,
+        operation: &str,
+        probe: impl Fn() -> bool,
+    ) -> Blockade {
         let name = format!("{}-{}", self.name, resource.replace('/', "-"));
         let api = "admissionregistration.k8s.io/v1";
         let this_tenant = json!({ "matchLabels": { "kubernetes.io/metadata.name": self.name } });
-        let rule = json!({ "apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": [resource] });
+        let rule =
+            json!({ "apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": [resource] });
         let policy = json!({ "apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": { "name": name }, "spec": {
             "matchConstraints": { "resourceRules": [rule] },
             "validations": [{ "expression": "false", "message": "a blockade of the tests", "reason": "Forbidden" }],
@@ -37,9 +44,21 @@ impl Tenant {
     /// No status of a run in the tenant can be written.
     pub(crate) async fn blockade_statuses(&self, run: &str) -> Blockade {
         let patch = r#"{"status":{"progress":"1/1"}}"#;
-        let probe = ["patch", "operationrun", run, "--namespace", &self.name, "--subresource=status", "--type=merge", "--patch"];
+        let probe = [
+            "patch",
+            "operationrun",
+            run,
+            "--namespace",
+            &self.name,
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+        ];
         let probe = [&probe[..], &[patch, "--dry-run=server"]].concat();
-        self.blockade("tenantatlas.io", "operationruns/status", "UPDATE", || !self.cluster.kubectl(&probe).status.success()).await
+        self.blockade("tenantatlas.io", "operationruns/status", "UPDATE", || {
+            !self.cluster.kubectl(&probe).status.success()
+        })
+        .await
     }
 
     /// No backup set can be made in the tenant.
