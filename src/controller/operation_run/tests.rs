@@ -1,5 +1,8 @@
 //! The pure parts of a run's reconcile together: what is refused, what the Job is, what is decided.
 
+// `run(json!({…}))` reads better than a borrow of it.
+#![allow(clippy::needless_pass_by_value)]
+
 use super::{
     decide::{Action, decide},
     job::{JobSettings, build},
