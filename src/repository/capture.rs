@@ -87,10 +87,11 @@ pub(super) fn capture<R: Read + Send + 'static>(
 ) -> Result<CaptureSummary> {
     let intake = Arc::new(Intake::default());
     let opened = engine::open(store, key, Some(gate(store, &intake, &options.permit)))?;
-    let earlier = snapshots(&opened)?;
+    let mut earlier = snapshots(&opened)?;
     if let Some(summary) = earlier_attempt(store, key, &opened.repository, &earlier, options)? {
         return Ok(summary);
     }
+    earlier.retain(|file| Snapshot::from_file(file).run_uid.as_ref() != Some(&options.run_uid));
     let template = template(options)?;
     let (opened, lost_packs) = opened.for_writing()?;
 
@@ -212,6 +213,80 @@ fn template(options: &CaptureOptions) -> Result<SnapshotFile> {
     }
     let mut file =
         snapshot.to_snapshot().map_err(|error| engine::internal("preparing a snapshot", error.display_log()))?;
-    file.program_version = concat!("tenantatlas ", env!("CARGO_PKG_VERSION")).to_owned();
+    concat!("tenantatlas ", env!("CARGO_PKG_VERSION")).clone_into(&mut file.program_version);
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+    use rustic_core::repofile::MasterKey;
+
+    use super::super::entry::Offer;
+    use super::super::key::RepositoryKey;
+    use super::super::path::ItemPath;
+    use super::super::store::Store;
+    use super::*;
+
+    /// Content that breaks off, for the names that say so.
+    struct Content {
+        breaks: bool,
+        rest: &'static [u8],
+    }
+
+    impl Read for Content {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            if self.breaks && self.rest.is_empty() {
+                return Err(std::io::Error::other("broken off"));
+            }
+            self.rest.read(buffer)
+        }
+    }
+
+    fn offers(names: &[&str]) -> Vec<Offered<Content>> {
+        let mut offers: Vec<_> = names
+            .iter()
+            .map(|name| {
+                Offered::Item(Offer {
+                    path: ItemPath::new("", "v1", "ConfigMap", name).unwrap(),
+                    size: 2,
+                    mtime: Timestamp::UNIX_EPOCH,
+                    reader: Content { breaks: name.starts_with("broken"), rest: b"{}" },
+                })
+            })
+            .collect();
+        offers.push(Offered::End);
+        offers
+    }
+
+    fn attempt(store: &BlockingStore, key: &MasterKey, names: &[&str]) -> Result<CaptureSummary> {
+        let options = CaptureOptions {
+            run_uid: "run-1".to_owned(),
+            host: "host".to_owned(),
+            tags: Vec::new(),
+            time: Timestamp::UNIX_EPOCH,
+            permit: WriterPermit::without_maintenance(),
+        };
+        capture(store, key, offers(names).into_iter(), &options)
+    }
+
+    /// The engine would leave out what it cannot read, and report success.
+    #[test]
+    fn an_item_that_cannot_be_read_is_named_and_leaves_no_snapshot() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(10));
+        let store = store.blocking(runtime.handle().clone());
+        let key = RepositoryKey::from_secret(RepositoryKey::generate_master_key().unwrap().as_bytes()).unwrap();
+        let key = engine::create(&store, &key).unwrap();
+
+        let error = attempt(&store, &key, &["a", "broken-1", "broken-2", "c"]).unwrap_err();
+        let items = "core/v1/ConfigMap/broken-1.json, core/v1/ConfigMap/broken-2.json".to_owned();
+        assert_eq!(error, Error::ItemUnreadable { missing: 2, offered: 4, items });
+        assert!(store.list("snapshots").unwrap().is_empty());
+
+        let whole = attempt(&store, &key, &["a", "c"]).unwrap();
+        assert_eq!((whole.snapshot.items, whole.earlier_attempt), (2, false));
+    }
 }

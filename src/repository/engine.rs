@@ -126,3 +126,28 @@ pub(super) fn damaged(store: &BlockingStore, what: String) -> Error {
 pub(super) fn internal(doing: &'static str, cause: String) -> Error {
     Error::Internal { doing, cause }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+
+    use super::super::store::Store;
+    use super::*;
+
+    #[test]
+    fn a_new_repository_has_the_chunker_and_the_sizes_that_captures_need() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(10));
+        let store = store.blocking(runtime.handle().clone());
+        let key = create(&store, &RepositoryKey::MasterKey(MasterKey::new())).unwrap();
+        let opened = open(&store, &key, None).unwrap();
+        let config = opened.repository.config();
+        assert_eq!(config.version, 2);
+        assert_eq!(config.chunker(), Chunker::FixedSize);
+        assert_eq!(config.chunk_size() as u64, CHUNK_SIZE);
+        assert_eq!(config.datapack_size.map(u64::from), Some(PACK_SIZE));
+        assert_eq!(config.datapack_size_limit.map(u64::from), Some(PACK_SIZE));
+    }
+}

@@ -10,8 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::order::{HasPath, Reorder};
 use super::path::ItemPath;
 
-/// Content in flight between the offering side and the engine, in KiB. One larger entry passes alone.
+/// Content in flight between the offering side and the engine, in KiB.
 const BUDGET_KIB: u32 = 8 * 1024;
+/// What one entry counts at most. The engine looks one entry ahead before it reads the one it has, so two of any size
+/// must fit, or both sides wait for each other.
+const LARGEST_KIB: u32 = BUDGET_KIB / 2;
 /// Entries in flight, whatever their size.
 const QUEUE: usize = 1024;
 
@@ -87,7 +90,7 @@ impl EntrySender {
 }
 
 async fn send(queue: &mpsc::Sender<Message>, budget: &Arc<Semaphore>, entry: Entry) -> Result<(), CaptureEnded> {
-    let kib = u32::try_from(entry.content.len() / 1024 + 1).map_or(BUDGET_KIB, |kib| kib.min(BUDGET_KIB));
+    let kib = u32::try_from(entry.content.len() / 1024 + 1).map_or(LARGEST_KIB, |kib| kib.min(LARGEST_KIB));
     let permit = tokio::select! {
         permit = budget.clone().acquire_many_owned(kib) => permit.map_err(|_| CaptureEnded)?,
         () = queue.closed() => return Err(CaptureEnded),

@@ -296,13 +296,6 @@ impl Error {
         {
             return Self::StoreFull { location, cause };
         }
-        match error {
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                return Self::AccessDenied { location, cause };
-            }
-            object_store::Error::NotFound { .. } => return Self::BucketNotFound { location },
-            _ => {}
-        }
         // The cloud's metadata service is asked for credentials only when nothing else is configured.
         if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
             return Self::CredentialsMissing {
@@ -312,12 +305,14 @@ impl Error {
             };
         }
         if let Some(kind) = http_fault(error) {
-            if text.contains("certificate") || text.contains("UnknownIssuer") {
+            if sources(error).any(|source| source.to_string().contains("certificate")) {
                 return Self::UntrustedCertificate { location, cause: "the TLS handshake failed".to_owned() };
             }
             return Self::StoreUnreachable { location, cause: format!("{doing}: {}", describe_http(kind)) };
         }
         match answer.status {
+            Some(401 | 403) => Self::AccessDenied { location, cause },
+            Some(404) => Self::BucketNotFound { location },
             Some(429 | 500..=599) => Self::StoreUnreachable { location, cause },
             Some(301 | 302 | 307 | 400) => Self::InvalidLocation {
                 location,

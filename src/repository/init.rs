@@ -72,19 +72,18 @@ struct Plan {
 
 /// Creates the repository, or helps whoever is creating it.
 fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<()> {
-    let plan = match store.find(PLAN)? {
-        Some(found) => read(store, &found)?,
-        None => {
-            let plan = draft(store, key)?;
-            let text = serde_json::to_vec(&plan).map_err(|error| engine::internal("planning", error.to_string()))?;
-            match store.create(PLAN, text.into())? {
-                Created::Written => plan,
-                Created::Existed => match store.find(PLAN)? {
-                    Some(found) => read(store, &found)?,
-                    // Carried out and cleared away meanwhile.
-                    None => return Ok(()),
-                },
-            }
+    let plan = if let Some(found) = store.find(PLAN)? {
+        read(store, &found)?
+    } else {
+        let plan = draft(store, key)?;
+        let text = serde_json::to_vec(&plan).map_err(|error| engine::internal("planning", error.to_string()))?;
+        match store.create(PLAN, text.into())? {
+            Created::Written => plan,
+            Created::Existed => match store.find(PLAN)? {
+                Some(found) => read(store, &found)?,
+                // Carried out and cleared away meanwhile.
+                None => return Ok(()),
+            },
         }
     };
     // A plan is cleared away only after `config` is there. So a plan made after that is found out here, and
@@ -103,7 +102,7 @@ fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<()> {
 
 /// Makes an empty repository in memory, and takes its objects.
 fn draft(store: &BlockingStore, key: &RepositoryKey) -> Result<Plan> {
-    let memory = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(60));
+    let memory = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_mins(1));
     let memory = store.beside(memory);
     engine::create(&memory, key)?;
     let mut keys = BTreeMap::new();

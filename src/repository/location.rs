@@ -107,15 +107,15 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            request: Duration::from_secs(60),
+            request: Duration::from_mins(1),
             retries: 5,
             total: Duration::from_secs(150),
         }
     }
 }
 
-/// The environment, as a function so that a test can give its own.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// The value of an environment variable, by its name.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const AWS_IDENTITY: [&str; 7] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -135,7 +135,8 @@ impl Location {
         self.connect_in(timeouts, &|name| std::env::var(name).ok())
     }
 
-    fn connect_in(&self, timeouts: &Timeouts, environment: Environment<'_>) -> Result<Store> {
+    /// The same with another environment than the process's.
+    pub fn connect_in(&self, timeouts: &Timeouts, environment: Environment<'_>) -> Result<Store> {
         let (inner, prefix): (Arc<dyn ObjectStore>, &str) = match self {
             Self::FileSystem { path } => (Arc::new(self.file_system(path)?), ""),
             Self::S3 { prefix, .. } => (Arc::new(self.s3(timeouts, environment)?), prefix),
@@ -363,5 +364,19 @@ fn retry(timeouts: &Timeouts) -> RetryConfig {
         },
         max_retries: timeouts.retries,
         retry_timeout: timeouts.total,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bucket_goes_into_the_path_or_into_the_host() {
+        let location = Location::FileSystem { path: PathBuf::new() };
+        let endpoint = |endpoint: &str, path_style| location.s3_endpoint(endpoint, "backups", path_style).unwrap();
+        assert_eq!(endpoint("https://s3.example.com:9000/", true), "https://s3.example.com:9000");
+        assert_eq!(endpoint("https://s3.example.com:9000/", false), "https://backups.s3.example.com:9000");
+        assert_eq!(endpoint("http://10.0.0.1", true), "http://10.0.0.1");
     }
 }

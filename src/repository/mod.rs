@@ -64,7 +64,7 @@ pub use self::check::{CheckReport, ReadData, Stats};
 pub use self::entry::{CaptureEnded, Entries, Entry, EntrySender, entries};
 pub use self::error::{Error, Result, RetryClass};
 pub use self::key::RepositoryKey;
-pub use self::location::{Credentials, Location, Timeouts};
+pub use self::location::{Credentials, Environment, Location, Timeouts};
 pub use self::owner::{OwnerMarker, Ownership};
 pub use self::path::ItemPath;
 pub use self::read::Item;

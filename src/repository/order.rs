@@ -48,6 +48,7 @@ impl<T: HasPath> Reorder<T> {
     }
 
     /// Returns what is still held, in tree order.
+    #[must_use]
     pub fn finish(mut self) -> Vec<T> {
         let mut rest = Vec::with_capacity(self.held.len());
         while let Some(Reverse(ByPath(entry))) = self.held.pop() {

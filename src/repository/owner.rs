@@ -14,7 +14,7 @@ const MARKER: &str = "tenantatlas/owner.json";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnerMarker {
-    /// The uid of the cluster (of its namespace `kube-system`).
+    /// The uid of the cluster (of its system namespace).
     pub cluster_uid: String,
     /// The uid of the tenant's namespace.
     pub namespace_uid: String,

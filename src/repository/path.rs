@@ -117,6 +117,10 @@ fn unsafe_segment(segment: &str, problem: &'static str) -> Error {
     Error::UnsafePath { segment: segment.escape_debug().take(100).collect(), problem }
 }
 
+fn hex_digit(value: u32) -> char {
+    char::from_digit(value, 16).map_or('0', |digit| digit.to_ascii_uppercase())
+}
+
 /// The file name of a name, without its suffix.
 fn stem(name: &str) -> Result<String> {
     if name.is_empty() || name.contains('/') {
@@ -128,7 +132,8 @@ fn stem(name: &str) -> Result<String> {
         // Everything up to and including `%` is escaped: as the escapes begin with `%` and end in digits that sort
         // like the characters, the order of escaped names is that of the names.
         if character <= '%' {
-            stem.push_str(&format!("%{:02X}", u32::from(character)));
+            let code = u32::from(character);
+            stem.extend(['%', hex_digit(code >> 4), hex_digit(code & 0xF)]);
         } else {
             stem.push(character);
         }

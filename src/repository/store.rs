@@ -5,6 +5,7 @@
 //! included.
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,7 +186,9 @@ impl BlockingStore {
     fn request<T>(&self, request: impl Future<Output = T>) -> Option<T> {
         // The timer needs the runtime's context, so it is made inside.
         let bounded = async { tokio::time::timeout(self.store.deadline, request).await };
-        self.runtime.block_on(bounded).ok()
+        // Requests may outlive the operation that made them, and a runtime that shuts down panics; on one of the
+        // engine's threads that would abort the process.
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(bounded).ok())).ok().flatten()
     }
 
     fn absent<T>(&self, doing: &str, error: &object_store::Error) -> Result<Option<T>> {

@@ -62,7 +62,10 @@ pub async fn capture(
         permit: WriterPermit::without_maintenance(),
     };
     let captured = match find_earlier(repository, &options, run).await? {
-        Some(earlier) => earlier,
+        Some(earlier) => {
+            Progress::of(client.clone(), identity).finish(earlier.counts).await;
+            earlier
+        }
         None => take(client, identity, &scope, repository, &options).await?,
     };
     let result = captured.to_result();
@@ -105,16 +108,13 @@ async fn take(
     tracing::info!(kinds = steps.len(), "capturing");
     let progress = Progress::of(client.clone(), identity);
     let (sender, receiver) = entries();
-    let collector = Collector::new(client, identity, scope, &rules, &progress, sender);
+    let collector = Collector::new(client, identity, scope, &rules, progress, sender);
     let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
     match (collected, summary) {
         // The reason why the capture was broken off, and not that it was.
         (Err(Stopped::Failed(failure)), _) => Err(failure),
         (_, Err(error)) => Err(error.into()),
-        (Ok(collected), Ok(summary)) => {
-            progress.finish(collected.counts).await;
-            Ok(of_this_attempt(collected, summary))
-        }
+        (Ok(collected), Ok(summary)) => Ok(of_this_attempt(collected, summary)),
         (Err(Stopped::CaptureEnded), Ok(_)) => Err(Failure::transient(
             reason::INTERRUPTED,
             "another pod of this run captured at the same time: its snapshot is found when this is tried again",

@@ -74,7 +74,7 @@ pub struct Collector<'a> {
     run: &'a RunIdentity,
     scope: &'a Scope,
     rules: &'a ItemRules,
-    progress: &'a Progress,
+    progress: Progress,
     sender: EntrySender,
     collected: Collected,
     /// Groups whose server is in trouble: each of their kinds gets one chance only.
@@ -89,7 +89,7 @@ impl<'a> Collector<'a> {
         run: &'a RunIdentity,
         scope: &'a Scope,
         rules: &'a ItemRules,
-        progress: &'a Progress,
+        progress: Progress,
         sender: EntrySender,
     ) -> Self {
         let (collected, troubled) = (Collected::default(), BTreeSet::new());
@@ -114,6 +114,8 @@ impl<'a> Collector<'a> {
             }
         }
         self.expect_something()?;
+        // Before the snapshot: an attempt that finds the snapshot of one that died reads there how much was skipped.
+        self.progress.finish(self.collected.counts).await;
         self.sender.finish().await?;
         Ok(self.collected)
     }
@@ -243,13 +245,25 @@ impl<'a> Collector<'a> {
                 tracing::info!(kind = %kind_name, "no longer served");
                 return Ok(());
             }
+            // Only the API server knows the syntax of selectors; what the first kind's list refuses, all will.
+            kube::Error::Api(status)
+                if status.code == 400
+                    && self.scope.list.label_selector.is_some()
+                    && self.collected.counts.processed == 0 =>
+            {
+                let message = format!(
+                    "inputs.selection.labelSelector: {}: write it as for `kubectl get -l`, in a new run",
+                    status.message
+                );
+                return Err(Failure::permanent(reason::INVALID_INPUTS, message).into());
+            }
             kube::Error::Api(status) if status.code == 401 => {
                 return Err(api_failure(&format!("list {kind_name}"), error).into());
             }
             kube::Error::Api(status) if status.code == 403 => (
                 item_reason::FORBIDDEN,
                 format!(
-                    "the worker's account may not list {kind_name}: have {} added to the ClusterRole tenantatlas-worker, or leave the kind out with excludeKinds",
+                    "the worker's account may not list {kind_name}: let a ClusterRole with the label tenantatlas.io/aggregate-to-worker allow `list` on {}, or leave the kind out with excludeKinds",
                     kind.plural
                 ),
             ),

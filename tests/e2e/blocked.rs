@@ -195,7 +195,8 @@ async fn a_quota_that_refuses_the_job() {
         "spec": { "hard": { "count/jobs.batch": "0" } } });
     tenant.apply(&quota.to_string());
     wait_for("the quota is in force", SOON, async || {
-        let status = ["get", "resourcequota", "no-jobs", "--namespace", &tenant.name, "--output=jsonpath={.status.hard}"];
+        let status =
+            ["get", "resourcequota", "no-jobs", "--namespace", &tenant.name, "--output=jsonpath={.status.hard}"];
         if tenant.cluster.kubectl_prints(&status).is_empty() { Err("no status yet") } else { Ok(()) }
     })
     .await;
@@ -328,5 +329,9 @@ async fn a_spec_out_of_bounds_is_refused_with_the_field_named() {
     refuse(json!({ "type": "a", "timeoutSeconds": 0 }), "spec.timeoutSeconds").await;
     refuse(json!({ "type": "a", "onDuplicate": "Merge" }), "spec.onDuplicate").await;
     refuse(json!({ "type": "a", "inputs": "text" }), "spec.inputs").await;
-    refuse(json!({ "type": "a", "target": { "apiVersion": "v1", "kind": "ConfigMap", "name": "../x" } }), "spec.target.name").await;
+    refuse(
+        json!({ "type": "a", "target": { "apiVersion": "v1", "kind": "ConfigMap", "name": "../x" } }),
+        "spec.target.name",
+    )
+    .await;
 }

@@ -25,7 +25,8 @@ async fn a_running_run_is_cancelled_and_its_pod_goes() {
     tenant.start("run", json!({ "type": operation })).await;
     wait_for("its pod runs", SOON, async || {
         let pods = tenant.operation_pods().await;
-        let running = pods.iter().any(|pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running")));
+        let running =
+            pods.iter().any(|pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running")));
         if running { Ok(()) } else { Err(tenant.look()) }
     })
     .await;

@@ -37,7 +37,8 @@ async fn a_namespace_is_captured_and_stock_restic_reads_every_object_of_it() {
     let restic = tenant.repository("main").await;
     // Nothing may write between the capture and the comparison: this controller looks every 15 seconds.
     let autoscaler = "horizontalpodautoscaler/shop-later";
-    let looked = ["wait", "--for=condition=AbleToScale=False", autoscaler, "--namespace", &tenant.name, "--timeout=60s"];
+    let looked =
+        ["wait", "--for=condition=AbleToScale=False", autoscaler, "--namespace", &tenant.name, "--timeout=60s"];
     tenant.cluster.kubectl_prints(&looked);
 
     let born = tenant.start("first", json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;

@@ -27,8 +27,11 @@ async fn a_database_is_dumped_and_the_run_counts_its_tables() {
     tenant.volume("database").await;
     let dumps = tenant.volume("database-dumps").await;
     // The claims exist already, bound to this story's volumes.
-    let database = DATABASE.replace(IMAGE, &environment("ATLAS_SHELL_IMAGE")).replace("namespace: acme", &format!("namespace: {}", tenant.name));
-    let stateful_set = database.split("---\n").find(|document| document.contains("kind: StatefulSet")).expect("a database");
+    let database = DATABASE
+        .replace(IMAGE, &environment("ATLAS_SHELL_IMAGE"))
+        .replace("namespace: acme", &format!("namespace: {}", tenant.name));
+    let stateful_set =
+        database.split("---\n").find(|document| document.contains("kind: StatefulSet")).expect("a database");
     tenant.apply(stateful_set);
     wait_for("the database is ready", SOON, async || {
         let database = tenant.api::<StatefulSet>().get("database").await.map_err(|error| error.to_string())?;

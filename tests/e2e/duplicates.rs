@@ -52,8 +52,10 @@ async fn a_second_identical_run_joins_the_first_and_ends_as_it_ends() {
     assert_eq!(second_end.outcome, Outcome::Succeeded);
     assert_eq!(second_end.identity_hash, first.identity_hash);
     assert_eq!(tenant.jobs_created(), 1);
-    let writes: Vec<_> = tenant.audit().into_iter().filter(|request| request.by_operator() && request.wrote()).collect();
-    let of_second: Vec<_> = writes.iter().filter(|request| request.name == "second" && request.subresource == "status").collect();
+    let writes: Vec<_> =
+        tenant.audit().into_iter().filter(|request| request.by_operator() && request.wrote()).collect();
+    let of_second: Vec<_> =
+        writes.iter().filter(|request| request.name == "second" && request.subresource == "status").collect();
     assert_eq!(of_second.len(), 2, "one write joins, one copies the end:\n{}", lines(&of_second));
 }
 
@@ -116,7 +118,8 @@ async fn when_the_winner_is_cancelled_the_oldest_joiner_starts_a_job_of_its_own(
     let job = second.job.expect("a Job");
     assert_eq!(job.name, old_job.name, "the identity's one name");
     assert_ne!(job.uid, old_job.uid);
-    let joins_second = |run: &OperationRun| run.status_or_default().joined.is_some_and(|joined| joined.name == "second");
+    let joins_second =
+        |run: &OperationRun| run.status_or_default().joined.is_some_and(|joined| joined.name == "second");
     tenant.run_when("third", "joined to the second", SOON, joins_second).await;
     std::fs::write(&go, "").expect("the gate opens");
     for name in ["second", "third"] {
@@ -158,9 +161,9 @@ async fn a_later_identical_run_replaces_the_finished_job_and_only_once_its_pods_
     assert_eq!(log.trim(), "second");
     wait_for("no pod of the first Job is left", SOON, async || {
         let pods = tenant.operation_pods().await;
-        let old = pods.iter().filter(|pod| {
-            pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == first.uid)
-        });
+        let old = pods
+            .iter()
+            .filter(|pod| pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == first.uid));
         if old.count() == 0 { Ok(()) } else { Err("a pod of the deleted Job") }
     })
     .await;

@@ -17,4 +17,5 @@ mod leader;
 mod repository;
 mod results;
 mod runs;
+mod tenancy;
 mod waiting;

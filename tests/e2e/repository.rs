@@ -55,7 +55,8 @@ impl Tenant {
             char::from(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-"[(state >> 58) as usize])
         };
         let text: String = (0..bytes).map(|_| digit()).collect();
-        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "noise": text } });
+        let map =
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "noise": text } });
         self.apply(&map.to_string());
     }
 }
@@ -136,7 +137,8 @@ async fn a_volume_with_other_things_on_it_is_not_touched() {
         .await;
     repository.expect("a repository");
     tenant.not_ready("main", "NotARepository", &["holiday.jpg"]).await;
-    let left: Vec<PathBuf> = std::fs::read_dir(&folder).expect("the volume").flatten().map(|entry| entry.path()).collect();
+    let left: Vec<PathBuf> =
+        std::fs::read_dir(&folder).expect("the volume").flatten().map(|entry| entry.path()).collect();
     assert_eq!(left, [folder.join("holiday.jpg")], "nothing was written beside it");
 }
 
@@ -231,7 +233,8 @@ async fn a_store_that_nobody_answers_at_is_unreachable_and_says_what_to_check() 
         "spec": { "ports": [{ "port": 9000 }] } });
     tenant.apply(&service.to_string());
     let path = "jsonpath={.spec.clusterIP}";
-    let address = tenant.cluster.kubectl_prints(&["get", "service", "store", "--namespace", &tenant.name, "--output", path]);
+    let address =
+        tenant.cluster.kubectl_prints(&["get", "service", "store", "--namespace", &tenant.name, "--output", path]);
     let keys = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "keys" },
         "stringData": { "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b" } });
     tenant.apply(&keys.to_string());

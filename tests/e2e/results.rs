@@ -98,9 +98,11 @@ async fn a_message_longer_than_the_kubelet_keeps_is_no_result_and_no_harm() {
 #[tokio::test]
 async fn exit_codes_40_to_49_are_permanent_and_others_are_tried_again() {
     let tenant = Tenant::new("retries").await;
-    for (name, code, attempts, reason) in
-        [("permanent", 40, 1, Reason::PermanentFailure), ("last-permanent", 49, 1, Reason::PermanentFailure), ("passing", 50, 2, Reason::JobFailed)]
-    {
+    for (name, code, attempts, reason) in [
+        ("permanent", 40, 1, Reason::PermanentFailure),
+        ("last-permanent", 49, 1, Reason::PermanentFailure),
+        ("passing", 50, 2, Reason::JobFailed),
+    ] {
         let operation = tenant.script_type(name, &format!("exit {code}"), |spec| spec["retries"] = json!(1)).await;
         tenant.start(name, json!({ "type": operation })).await;
         let status = tenant.completed(name, SOON * 2).await;

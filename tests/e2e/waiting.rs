@@ -203,7 +203,9 @@ async fn a_run_in_a_namespace_that_was_onboarded_this_very_moment_is_carried_out
     assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
     wait_for("nothing else is left to do", SOON, async || {
         let pods = tenant.operation_pods().await;
-        let active = pods.iter().filter(|pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running")));
+        let active = pods
+            .iter()
+            .filter(|pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running")));
         if active.count() == 0 { Ok(()) } else { Err("a pod still runs") }
     })
     .await;

@@ -3,5 +3,10 @@
 mod support;
 
 mod capture;
+mod cloud;
+mod damage;
+mod file_system;
+mod memory;
 mod opening;
 mod order;
+mod restic;

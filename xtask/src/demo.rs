@@ -239,7 +239,7 @@ impl Demo {
         self.screen.heading("Look at it yourself");
         match &self.target {
             Target::Local(cluster) => {
-                self.screen.line(&format!("  export KUBECONFIG={}", cluster.kubeconfig().display()))
+                self.screen.line(&format!("  export KUBECONFIG={}", cluster.kubeconfig().display()));
             }
             Target::Existing { context } => self.screen.line(&format!("  kubectl config use-context {context}")),
             Target::Kind(_) => self.screen.line("  kind export kubeconfig --name tenantatlas"),

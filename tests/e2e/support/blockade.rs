@@ -4,8 +4,8 @@
 use super::cluster::Cluster;
 use super::tenant::Tenant;
 use super::wait::{SOON, wait_for};
-use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::Client;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tenantatlas::api::{BackupSet, OperationRun};
 

@@ -1,10 +1,11 @@
 //! The cluster under test, and whom one is in it.
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -77,6 +78,44 @@ impl Cluster {
         let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
         let token = answer.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
+        self.with_token(token)
+    }
+
+    /// As the account of a pod, with the token that the kubelet of its node gets for it.
+    pub(crate) async fn as_pod(&self, pod: &Pod) -> Client {
+        let metadata = &pod.metadata;
+        let spec = pod.spec.as_ref().expect("a pod has a spec");
+        let node = spec.node_name.as_deref().expect("the pod is on a node");
+        let kubelet = self.as_user(&format!("system:node:{node}"), &["system:nodes"]);
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(kubelet, metadata.namespace.as_deref().expect("a namespace"));
+        let bound = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+        };
+        let request = TokenRequest {
+            spec: TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let account = spec.service_account_name.as_deref().unwrap_or("default");
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+        let token = answer.unwrap_or_else(|error| panic!("no token of {account} for a kubelet: {error}"));
+        self.with_token(token)
+    }
+
+    /// As a user who claims, by impersonation, that a pod's token stands behind it.
+    pub(crate) fn as_user_in_pod(&self, user: &str, pod: &str) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user.to_owned());
+        config.auth_info.impersonate_groups = Some(vec!["system:authenticated".to_owned()]);
+        let claim = ("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.to_owned()]);
+        config.auth_info.impersonate_user_extra = Some(HashMap::from([claim]));
+        Client::try_from(config).expect("a client that impersonates")
+    }
+
+    fn with_token(&self, token: TokenRequest) -> Client {
         let mut config = self.config.clone();
         config.auth_info = kube::config::AuthInfo {
             token: token.status.map(|status| status.token.into()),

@@ -141,7 +141,11 @@ fn assert_well_ended(run: &OperationRun) {
         assert!(counts.add_up(), "{name}: {counts:?}");
     }
     // Readers select by it.
-    assert_eq!(run.labels().get(labels::OUTCOME).map(String::as_str), Some(status.outcome.as_str()), "{name}: outcome label");
+    assert_eq!(
+        run.labels().get(labels::OUTCOME).map(String::as_str),
+        Some(status.outcome.as_str()),
+        "{name}: outcome label"
+    );
 }
 
 fn yaml(value: &impl serde::Serialize) -> String {

@@ -115,10 +115,7 @@ async fn an_attempt_that_was_overtaken_leaves_no_key() {
     let inner = memory.clone();
     let overtaken = AtomicBool::new(false);
     let slow = FaultyStore::new(memory.clone(), move |request, path| {
-        if request == Request::Put
-            && path == "tenantatlas/init.json"
-            && !overtaken.swap(true, SeqCst)
-        {
+        if request == Request::Put && path == "tenantatlas/init.json" && !overtaken.swap(true, SeqCst) {
             // Another worker does it all, clears away its plan, and only then this one's plan is created.
             let other = store(inner.clone());
             std::thread::spawn(move || {

@@ -188,9 +188,9 @@ impl State {
             ("GET", "/apis") => Answer::Json(200, self.discovery(false)),
             ("GET", path) if path == own => Answer::Json(200, self.run.clone()),
             ("PATCH", path) if *path == format!("{own}/status") => {
-                let patch: Value = serde_json::from_slice(body).unwrap();
-                self.run["status"]["summaryCounts"] = patch["status"]["summaryCounts"].clone();
-                self.patches.push(patch);
+                let written: Value = serde_json::from_slice(body).unwrap();
+                self.run["status"]["summaryCounts"] = written["status"]["summaryCounts"].clone();
+                self.patches.push(written);
                 Answer::Json(200, self.run.clone())
             }
             ("POST", path) if path == reports => {

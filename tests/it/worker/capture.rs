@@ -80,7 +80,11 @@ async fn a_kind_that_may_not_be_listed_is_a_failed_item_and_the_rest_is_captured
     assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
     assert_eq!(counts(&result), SummaryCounts { total: 5, processed: 5, succeeded: 3, failed: 2, skipped: 0 });
     assert_eq!(failures(&result), ["core/Secret/: Forbidden", "dead.example.com/-/: Undiscovered"]);
-    assert!(result.failures[0].message.contains("ClusterRole tenantatlas-worker"), "{}", result.failures[0].message);
+    assert!(
+        result.failures[0].message.contains("tenantatlas.io/aggregate-to-worker"),
+        "{}",
+        result.failures[0].message
+    );
     // The snapshot itself says what it does not hold.
     let paths = pod.paths().await;
     assert!(paths.contains(&"core/v1/Secret.not-captured/items.json".to_owned()), "{paths:?}");
@@ -280,6 +284,17 @@ async fn a_label_selector_is_evaluated_by_the_api_server() {
     });
     let inputs = json!({"repository": "main", "selection": {"labelSelector": "tier!=scratch"}});
     assert_eq!(counts(&pod.capture(&api, inputs, None).await.unwrap()).succeeded, 3);
+}
+
+#[tokio::test]
+async fn a_label_selector_that_the_api_server_does_not_understand_is_an_invalid_input() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.fail(|uri, _| parameter(uri, "labelSelector").map(|_| refusal(400, "BadRequest")));
+    let inputs = json!({"repository": "main", "selection": {"labelSelector": "a in in"}});
+    let failure = pod.capture(&api, inputs, None).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidInputs", 40));
+    assert!(failure.message.contains("labelSelector"), "{}", failure.message);
 }
 
 #[tokio::test]

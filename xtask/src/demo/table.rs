@@ -31,9 +31,9 @@ impl<'a> Follow<'a> {
         let rows: Vec<Row> = runs.iter().map(|run| row(run)).collect();
         if rows != self.rows {
             if self.screen.is_terminal {
-                self.redraw(&rows)
+                self.redraw(&rows);
             } else {
-                self.append(&rows)
+                self.append(&rows);
             }
             self.rows = rows;
         }

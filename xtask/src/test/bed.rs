@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result};
 
 use crate::cluster::Cluster;
-use crate::image::oci::Archive;
 use crate::image;
+use crate::image::oci::Archive;
 use crate::shell::{self, say};
 use crate::{operator, tools};
 

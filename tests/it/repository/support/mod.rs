@@ -147,3 +147,16 @@ pub fn items() -> Vec<Entry> {
         entry("Deployment", "web", "{\"spec\":{\"replicas\":3}}"),
     ]
 }
+
+/// Content that does not compress.
+pub fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    (0..size)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}

@@ -1,0 +1,124 @@
+//! The accounts of a tenant: for the pods of operations, and for nobody else, though stock `edit` can mint tokens.
+
+use super::{assert_refused, call};
+use crate::support::{SOON, Tenant, wait_for};
+use serde_json::{Value, json};
+use tenantatlas::api::execution::ACCOUNTS;
+
+fn token() -> Value {
+    json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} })
+}
+
+#[tokio::test]
+async fn nobody_but_a_kubelet_gets_a_token_of_a_tenants_account() {
+    let tenant = Tenant::new("tokens").await;
+    let eve = tenant.person("eve", &["edit"]).await;
+    for account in ACCOUNTS {
+        let path = tenant.path("v1", &format!("serviceaccounts/{account}/token"));
+        for client in [&eve, &tenant.cluster.client] {
+            assert_refused(call(client, "POST", &path, &token()).await, 403, &["tenantatlas-tokens", account]);
+        }
+    }
+    // Other accounts of the tenant are its own.
+    let path = tenant.path("v1", "serviceaccounts/default/token");
+    call(&eve, "POST", &path, &token()).await.expect("stock edit mints tokens of other accounts");
+}
+
+#[tokio::test]
+async fn no_secret_is_filled_with_a_token_of_a_tenants_account() {
+    let tenant = Tenant::new("token-secrets").await;
+    let eve = tenant.person("eve", &["edit"]).await;
+    let secret = |name: &str, account: &str| {
+        json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": { "name": name, "annotations": { "kubernetes.io/service-account.name": account } } })
+    };
+    let path = tenant.path("v1", "secrets");
+    for account in ACCOUNTS {
+        let answer = call(&eve, "POST", &path, &secret("stolen", account)).await;
+        assert_refused(answer, 403, &["tenantatlas-token-secrets", account]);
+    }
+    call(&eve, "POST", &path, &secret("own", "default")).await.expect("other accounts are the tenant's own");
+    // Nor may one be turned to it, before or after the token controller has filled it.
+    let turn = json!({ "metadata": { "annotations": { "kubernetes.io/service-account.name": ACCOUNTS[0] } } });
+    let path = tenant.path("v1", "secrets/own");
+    assert_refused(call(&eve, "PATCH", &path, &turn).await, 403, &["tenantatlas-token-secrets"]);
+    wait_for("the token controller fills the other one", SOON, async || {
+        let secret = call(&eve, "GET", &path, &Value::Null).await.expect("a Secret");
+        if secret["data"]["token"].is_string() { Ok(()) } else { Err(secret.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_account_writes_nothing_but_from_the_pod_of_an_operation() {
+    let tenant = Tenant::new("no-pod").await;
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" } });
+    let path = tenant.path("coordination.k8s.io/v1", "leases");
+    for account in ACCOUNTS {
+        let user = format!("system:serviceaccount:{}:{account}", tenant.name);
+        // Stock `edit` impersonates accounts: it can claim to be one, and not that a pod stands behind it.
+        let bare = tenant.cluster.as_user(&user, &[]);
+        assert_refused(call(&bare, "POST", &path, &lease).await, 403, &["tenantatlas-accounts", account]);
+        let elsewhere = tenant.cluster.as_user_in_pod(&user, "web-0");
+        assert_refused(call(&elsewhere, "POST", &path, &lease).await, 403, &["tenantatlas-accounts"]);
+    }
+    let eve = tenant.person("eve", &["edit"]).await;
+    assert_refused(
+        call(&eve, "GET", &tenant.path("tenantatlas.io/v1alpha1", "operationtypes"), &Value::Null).await,
+        404,
+        &[],
+    );
+}
+
+#[tokio::test]
+async fn a_worker_in_its_pod_reads_its_tenant_takes_leases_and_goes_no_further() {
+    let tenant = Tenant::new("worker").await;
+    let other = tenant.beside("worker").await;
+    let operation =
+        tenant.script_type("reads", crate::support::types::FOREVER, |spec| spec["readOnly"] = true.into()).await;
+    tenant.start("reads", json!({ "type": operation })).await;
+    let pod = wait_for("a pod on a node", SOON, async || {
+        let pods = tenant.operation_pods().await;
+        pods.into_iter().find(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())).ok_or("none")
+    })
+    .await;
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+    assert_eq!(
+        account.as_deref(),
+        Some("tenantatlas-worker"),
+        "a type that only reads runs as the account that only reads"
+    );
+    let worker = tenant.cluster.as_pod(&pod).await;
+    for (group, kind) in [
+        ("v1", "secrets"),
+        ("v1", "configmaps"),
+        ("apps/v1", "deployments"),
+        ("rbac.authorization.k8s.io/v1", "roles"),
+        ("tenantatlas.io/v1alpha1", "operationruns"),
+    ] {
+        call(&worker, "GET", &tenant.path(group, kind), &Value::Null).await.expect("it reads its tenant");
+        assert_refused(
+            call(&worker, "GET", &other.path(group, kind), &Value::Null).await,
+            403,
+            &["cannot list resource"],
+        );
+    }
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" } });
+    let leases = tenant.path("coordination.k8s.io/v1", "leases");
+    call(&worker, "POST", &leases, &lease).await.expect("a Lease on a repository");
+    call(&worker, "DELETE", &format!("{leases}/mine"), &Value::Null).await.expect("given back");
+    for (group, kind, object) in [
+        ("v1", "configmaps", json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } })),
+        (
+            "v1",
+            "pods",
+            json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "a" }, "spec": { "containers": [] } }),
+        ),
+    ] {
+        assert_refused(
+            call(&worker, "POST", &tenant.path(group, kind), &object).await,
+            403,
+            &["cannot create resource"],
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! Who may do what: each admission policy and role, as the right user, the wrong user, a tenant with the stock `edit`,
+//! another tenant and a worker. Every refusal is the API server's own, and nothing may have happened.
+
+mod accounts;
+mod initiator;
+mod jobs;
+mod kinds;
+mod offboarding;
+mod onboarding;
+mod pods;
+mod records;
+mod roles;
+mod start;
+mod status;
+
+use crate::support::cluster::{Cluster, environment};
+use crate::support::types::FOREVER;
+use crate::support::{SOON, Tenant, wait_for};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use kube::Client;
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
+
+impl Cluster {
+    /// As the operator's own account.
+    fn as_operator(&self) -> Client {
+        let namespace = environment("ATLAS_OPERATOR_NAMESPACE");
+        self.as_user(&format!("system:serviceaccount:{namespace}:tenantatlas-controller"), &["system:serviceaccounts"])
+    }
+}
+
+impl Tenant {
+    /// A person with these ClusterRoles in the tenant, once the API server knows of them.
+    async fn person(&self, user: &str, roles: &[&str]) -> Client {
+        let bindings: Api<RoleBinding> = self.api();
+        for role in roles {
+            let binding = json!({
+                "metadata": { "name": format!("{user}-{role}") },
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+                "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
+            });
+            let binding = serde_json::from_value(binding).expect("a RoleBinding");
+            bindings.create(&PostParams::default(), &binding).await.expect("a RoleBinding can be created");
+        }
+        let client = self.cluster.as_user(user, &[]);
+        if let Some(role) = roles.last() {
+            let rules =
+                Api::<ClusterRole>::all(self.cluster.client.clone()).get(role).await.expect("the role is there").rules;
+            let rule = rules.into_iter().flatten().next().expect("the role has a rule");
+            let first = |words: Option<Vec<String>>| words.into_iter().flatten().next();
+            self.until_allowed(
+                &client,
+                ResourceAttributes {
+                    group: first(rule.api_groups),
+                    name: first(rule.resource_names),
+                    namespace: Some(self.name.clone()),
+                    resource: first(rule.resources),
+                    verb: first(Some(rule.verbs)),
+                    ..ResourceAttributes::default()
+                },
+            )
+            .await;
+        }
+        client
+    }
+
+    /// A person with these rules in the tenant, whatever a role of the chart would not give.
+    async fn person_with(&self, user: &str, rules: Value) -> Client {
+        let name = format!("{}.{user}", self.name);
+        self.apply(
+            &json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": name }, "rules": rules })
+                .to_string(),
+        );
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
+        });
+        self.apply(&binding.to_string());
+        let client = self.cluster.as_user(user, &[]);
+        let text = |key: &str| rules[0][key][0].as_str().map(str::to_owned);
+        let (resource, subresource) = match text("resources").as_deref().and_then(|resource| resource.split_once('/')) {
+            Some((resource, subresource)) => (Some(resource.to_owned()), Some(subresource.to_owned())),
+            None => (text("resources"), None),
+        };
+        self.until_allowed(
+            &client,
+            ResourceAttributes {
+                group: text("apiGroups"),
+                name: text("resourceNames"),
+                namespace: Some(self.name.clone()),
+                resource,
+                subresource,
+                verb: text("verbs"),
+                ..ResourceAttributes::default()
+            },
+        )
+        .await;
+        client
+    }
+
+    /// Waits until the API server's authorizer knows of a right just given.
+    async fn until_allowed(&self, client: &Client, attributes: ResourceAttributes) {
+        wait_for(&format!("{attributes:?}"), SOON, async || {
+            if may(client, attributes.clone()).await { Ok(()) } else { Err("not allowed") }
+        })
+        .await;
+    }
+
+    /// A run whose Job has a pod on a node; its work does not end.
+    async fn operation_with_pod(&self, name: &str) -> (String, Pod) {
+        let operation = self.script_type(name, FOREVER, |_| {}).await;
+        self.start(name, json!({ "type": operation })).await;
+        let job = self.running(name, SOON).await.job.expect("a Job");
+        let pod = wait_for("a pod on a node", SOON, async || {
+            let pods = self.operation_pods().await;
+            let mine = pods.into_iter().find(|pod| {
+                let named = pod.metadata.name.as_deref().is_some_and(|pod| pod.starts_with(&job.name));
+                named && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+            });
+            mine.ok_or("none")
+        })
+        .await;
+        (job.name, pod)
+    }
+
+    /// A path in the tenant.
+    fn path(&self, group_version: &str, rest: &str) -> String {
+        let root = if group_version == "v1" { "api" } else { "apis" };
+        format!("/{root}/{group_version}/namespaces/{}/{rest}", self.name)
+    }
+}
+
+/// Whether a user has a right.
+async fn may(client: &Client, attributes: ResourceAttributes) -> bool {
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = Api::<SelfSubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await;
+    answer.expect("anybody may ask").status.is_some_and(|status| status.allowed)
+}
+
+/// One request as it goes over the wire, for what typed clients would not send.
+async fn call(client: &Client, method: &str, path: &str, body: &Value) -> Result<Value, kube::Error> {
+    let content = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let request = http::Request::builder().method(method).uri(path).header("content-type", content).body(body);
+    client.request(request.expect("a request")).await
+}
+
+/// The request was refused with this code, in words that hold each of these.
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(answer: Result<T, kube::Error>, code: u16, words: &[&str]) {
+    match answer {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!(status.code, code, "{}", status.message);
+            for word in words {
+                assert!(status.message.contains(word), "the refusal does not say {word:?}: {}", status.message);
+            }
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}

@@ -1,0 +1,112 @@
+//! What the chart's roles give and, above all, what they do not.
+
+use super::{assert_refused, call, may};
+use crate::support::Tenant;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
+use serde_json::Value;
+
+fn attributes(tenant: &Tenant, right: &str) -> ResourceAttributes {
+    // `verb group/resource[/subresource][:name]`, the core group being `core`.
+    let (verb, rest) = right.split_once(' ').expect("a verb");
+    let (rest, name) = rest.split_once(':').map_or((rest, None), |(rest, name)| (rest, Some(name)));
+    let mut parts = rest.split('/');
+    let group = parts.next().filter(|group| *group != "core");
+    ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: group.map(str::to_owned),
+        resource: parts.next().map(str::to_owned),
+        subresource: parts.next().map(str::to_owned),
+        name: name.map(str::to_owned),
+        namespace: Some(tenant.name.clone()),
+        ..ResourceAttributes::default()
+    }
+}
+
+/// Rights that no role of the chart gives to people.
+const NEVER: [&str; 10] = [
+    "impersonate core/serviceaccounts",
+    "create core/serviceaccounts/token",
+    "patch tenantatlas.io/operationruns/status",
+    "update tenantatlas.io/operationruns/status",
+    "patch tenantatlas.io/backuprepositories/status",
+    "patch tenantatlas.io/backupsets/status",
+    "create tenantatlas.io/backupsets",
+    "create tenantatlas.io/operationreports",
+    "adopt tenantatlas.io/backuprepositories",
+    "run tenantatlas.io/operationtypes:some.other",
+];
+
+#[tokio::test]
+async fn the_tenants_roles_give_what_their_names_say() {
+    let tenant = Tenant::new("roles").await;
+    let looks = ["list tenantatlas.io/operationruns", "get tenantatlas.io/backupsets", "get core/pods/log"];
+    let starts = ["create tenantatlas.io/operationruns", "patch tenantatlas.io/backupsets"];
+    let runs =
+        ["run tenantatlas.io/operationtypes:backup.capture", "run tenantatlas.io/operationtypes:repository.check"];
+    let administers = [
+        "create tenantatlas.io/backuprepositories",
+        "delete tenantatlas.io/operationruns",
+        "delete tenantatlas.io/backupsets",
+        "create core/secrets",
+        "patch apps/deployments",
+    ];
+    // Each role, and to which of the four it goes.
+    let roles: [(&str, usize); 3] =
+        [("tenantatlas-tenant-viewer", 1), ("tenantatlas-tenant-operator", 3), ("tenantatlas-tenant-admin", 4)];
+    for (role, reach) in roles {
+        let client = tenant.person(role, &[role]).await;
+        for (level, rights) in [&looks[..], &starts[..], &runs[..], &administers[..]].into_iter().enumerate() {
+            for right in rights {
+                let wanted = level < reach;
+                assert_eq!(may(&client, attributes(&tenant, right)).await, wanted, "{role}: {right}");
+            }
+        }
+        for right in NEVER {
+            assert!(!may(&client, attributes(&tenant, right)).await, "{role}: {right}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
+    let tenant = Tenant::new("stock").await;
+    let rights = [
+        ("list tenantatlas.io/operationruns", ["view", "edit", "admin"].as_slice()),
+        ("create tenantatlas.io/operationruns", &["edit", "admin"]),
+        ("create tenantatlas.io/backuprepositories", &["edit", "admin"]),
+        ("patch tenantatlas.io/backupsets", &["admin"]),
+        ("delete tenantatlas.io/backupsets", &["admin"]),
+        ("delete tenantatlas.io/operationruns", &["admin"]),
+        ("run tenantatlas.io/operationtypes:backup.capture", &[]),
+        ("create tenantatlas.io/backupsets", &[]),
+        ("patch tenantatlas.io/operationruns/status", &[]),
+        ("adopt tenantatlas.io/backuprepositories", &[]),
+    ];
+    for role in ["view", "edit", "admin"] {
+        let client = tenant.person(&format!("stock-{role}"), &[role]).await;
+        for (right, roles) in rights {
+            assert_eq!(may(&client, attributes(&tenant, right)).await, roles.contains(&role), "{role}: {right}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn anybody_reads_the_catalog_and_nobody_in_a_tenant_changes_it() {
+    let tenant = Tenant::new("catalog").await;
+    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    let types = "/apis/tenantatlas.io/v1alpha1/operationtypes";
+    let catalog = call(&ada, "GET", types, &Value::Null).await.expect("the catalog");
+    let names: Vec<_> = catalog["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .collect();
+    assert!(names.contains(&"backup.capture") && names.contains(&"repository.check"), "{names:?}");
+    let change = serde_json::json!({ "spec": { "suspended": true } });
+    assert_refused(
+        call(&ada, "PATCH", &format!("{types}/backup.capture"), &change).await,
+        403,
+        &["cannot patch resource"],
+    );
+}

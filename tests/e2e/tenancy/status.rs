@@ -1,0 +1,90 @@
+//! Who may say how things stand.
+
+use super::{assert_refused, call};
+use crate::support::{SOON, Tenant};
+use serde_json::{Value, json};
+
+const GROUP: &str = "tenantatlas.io/v1alpha1";
+
+fn progress(text: &str) -> Value {
+    let counts = json!({ "total": 9, "processed": 4, "succeeded": 4, "failed": 0, "skipped": 0 });
+    json!({ "status": { "progress": text, "summaryCounts": counts } })
+}
+
+#[tokio::test]
+async fn nobody_in_a_tenant_writes_a_status_not_even_with_the_right_to() {
+    let tenant = Tenant::new("forged-status").await;
+    tenant.start("one", json!({ "type": "backup.capture", "inputs": { "repository": "none" } })).await;
+    tenant.completed("one", SOON).await;
+    let kinds = ["operationruns", "backuprepositories", "backupsets"];
+    let resources: Vec<_> = kinds.iter().map(|kind| format!("{kind}/status")).collect();
+    let rules = json!([{ "apiGroups": ["tenantatlas.io"], "resources": resources, "verbs": ["patch", "update"] }]);
+    let eve = tenant.person_with("eve", rules).await;
+    let path = tenant.path(GROUP, "operationruns/one/status");
+    for client in [&eve, &tenant.cluster.client] {
+        let answer = call(client, "PATCH", &path, &json!({ "status": { "message": "all is well" } })).await;
+        assert_refused(answer, 403, &["tenantatlas-run-status"]);
+        assert_refused(call(client, "PATCH", &path, &progress("9/9")).await, 403, &["tenantatlas-run-status"]);
+    }
+    let status = tenant.status("one").await;
+    assert_eq!((status.progress, status.summary_counts), (None, None));
+
+    tenant.apply(
+        &json!({ "apiVersion": GROUP, "kind": "BackupRepository", "metadata": { "name": "main" }, "spec": {
+        "storage": { "persistentVolumeClaim": { "claimName": "none" } }, "passwordSecret": { "name": "none" } } })
+        .to_string(),
+    );
+    let path = tenant.path(GROUP, "backuprepositories/main/status");
+    let ready = json!({ "status": { "snapshots": 1 } });
+    for client in [&eve, &tenant.cluster.client] {
+        assert_refused(call(client, "PATCH", &path, &ready).await, 403, &["tenantatlas-status", "operator alone"]);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_says_how_far_its_own_run_is_and_nothing_else() {
+    let tenant = Tenant::new("progress").await;
+    let (_, pod) = tenant.operation_with_pod("mine").await;
+    let (_, foreign) = tenant.operation_with_pod("other").await;
+    let worker = tenant.cluster.as_pod(&pod).await;
+    let mine = tenant.path(GROUP, "operationruns/mine/status");
+    let other = tenant.path(GROUP, "operationruns/other/status");
+
+    call(&worker, "PATCH", &mine, &progress("4/9")).await.expect("its own progress");
+    assert_eq!(tenant.status("mine").await.progress.as_deref(), Some("4/9"));
+    let stranger = tenant.cluster.as_pod(&foreign).await;
+    for (client, path) in [(&worker, &other), (&stranger, &mine)] {
+        assert_refused(
+            call(client, "PATCH", path, &progress("9/9")).await,
+            403,
+            &["tenantatlas-run-status", "status.job"],
+        );
+    }
+    for field in [
+        json!({ "outcome": "succeeded" }),
+        json!({ "phase": "completed" }),
+        json!({ "message": "all is well" }),
+        json!({ "job": { "name": "op-00000000000000000000", "uid": "0" } }),
+        json!({ "waiting": { "reason": "Ever", "since": "2026-01-01T00:00:00Z" } }),
+        json!({ "transitions": null }),
+    ] {
+        let answer = call(&worker, "PATCH", &mine, &json!({ "status": field })).await;
+        assert_refused(answer, 403, &["tenantatlas-run-status", "status.progress"]);
+    }
+    // The status is all that it may write of a run.
+    let run = tenant.path(GROUP, "operationruns/mine");
+    assert_refused(
+        call(&worker, "PATCH", &run, &json!({ "spec": { "cancel": true } })).await,
+        403,
+        &["cannot patch resource"],
+    );
+
+    tenant.merge::<tenantatlas::api::OperationRun>("mine", json!({ "spec": { "cancel": true } })).await;
+    tenant.completed("mine", SOON).await;
+    // Its pod is gone and with it its token; one that lingers is stopped all the same.
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).expect("an account");
+    let user = format!("system:serviceaccount:{}:{account}", tenant.name);
+    let late = tenant.cluster.as_user_in_pod(&user, pod.metadata.name.as_deref().expect("a name"));
+    assert_refused(call(&late, "PATCH", &mine, &progress("9/9")).await, 403, &["tenantatlas-run-status", "completed"]);
+    assert_eq!(tenant.status("mine").await.progress.as_deref(), Some("4/9"));
+}
