@@ -141,14 +141,14 @@ async fn the_worker_dies_after_its_snapshot_is_stored_and_before_it_reports() {
     tenant.start_capture().await;
     let worker = tenant.worker().await;
     // As fast as can be: after the file is there, the worker reads it back, and then it is too late.
-    let killer = std::thread::spawn(move || {
+    let watch = std::thread::spawn(move || {
         let started = std::time::Instant::now();
         while stored() == before && started.elapsed() < SOON {
             std::thread::sleep(Duration::from_millis(1));
         }
         kill(&worker)
     });
-    let killed = tokio::task::spawn_blocking(move || killer.join()).await.expect("a thread").expect("a count");
+    let killed = tokio::task::spawn_blocking(move || watch.join()).await.expect("a thread").expect("a count");
     let status = tenant.done_once(&restic).await;
     if killed > 0 && status.attempts >= Some(2) {
         assert!(status.message.unwrap_or_default().contains("earlier attempt"), "it says what it found");

@@ -1,6 +1,6 @@
 //! The same work asked for twice is done once, visibly.
 
-use crate::support::run::{assert_ended, lines};
+use crate::support::run::assert_ended;
 use crate::support::types::FOREVER;
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::batch::v1::Job;
@@ -56,7 +56,7 @@ async fn a_second_identical_run_joins_the_first_and_ends_as_it_ends() {
         tenant.audit().into_iter().filter(|request| request.by_operator() && request.wrote()).collect();
     let of_second: Vec<_> =
         writes.iter().filter(|request| request.name == "second" && request.subresource == "status").collect();
-    assert_eq!(of_second.len(), 2, "one write joins, one copies the end:\n{}", lines(&of_second));
+    assert_eq!(of_second.len(), 2, "one write joins, one copies the end: {of_second:#?}");
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ fn largest(folder: &std::path::Path) -> PathBuf {
             if entry.path().is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
         }
     }
-    files.into_iter().max_by_key(|file| file.metadata().map(|metadata| metadata.len()).unwrap_or(0)).expect("a pack")
+    files.into_iter().max_by_key(|file| file.metadata().map_or(0, |metadata| metadata.len())).expect("a pack")
 }
 
 #[tokio::test]

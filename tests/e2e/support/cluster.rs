@@ -20,6 +20,7 @@ pub(crate) struct Cluster {
     /// As the administrator.
     pub(crate) client: Client,
     config: Config,
+    kubeconfig: PathBuf,
 }
 
 /// Whether this story leaves the operator alone.
@@ -50,7 +51,11 @@ impl Cluster {
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
             .await
             .unwrap_or_else(|error| panic!("ATLAS_KUBECONFIG {} is not complete: {error}", path.display()));
-        Self { client: Client::try_from(config.clone()).expect("a client for the kubeconfig"), config }
+        Self {
+            client: Client::try_from(config.clone()).expect("a client for the kubeconfig"),
+            config,
+            kubeconfig: path,
+        }
     }
 
     /// Beside others that leave the operator alone.
@@ -70,15 +75,6 @@ impl Cluster {
         let groups = groups.iter().map(|group| (*group).to_owned()).chain(["system:authenticated".to_owned()]);
         config.auth_info.impersonate_groups = Some(groups.collect());
         Client::try_from(config).expect("a client that impersonates")
-    }
-
-    /// As a ServiceAccount, with a real token of its own.
-    pub(crate) async fn as_account(&self, namespace: &str, account: &str) -> Client {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-        let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
-        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-        let token = answer.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
-        self.with_token(token)
     }
 
     /// As the account of a pod, with the token that the kubelet of its node gets for it.
@@ -126,7 +122,7 @@ impl Cluster {
 
     /// kubectl as the administrator: what a user would type.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Output {
-        let output = Self::kubectl_command(arguments).output();
+        let output = self.kubectl_command(arguments).output();
         output.unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"))
     }
 
@@ -142,7 +138,7 @@ impl Cluster {
 
     /// kubectl with this input.
     pub(crate) fn kubectl_with(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = Self::kubectl_command(arguments);
+        let mut command = self.kubectl_command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"));
         let mut stdin = child.stdin.take().expect("a pipe");
@@ -152,9 +148,9 @@ impl Cluster {
         child.wait_with_output().expect("kubectl ends")
     }
 
-    fn kubectl_command(arguments: &[&str]) -> Command {
+    fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(environment("ATLAS_KUBECTL"));
-        command.env("KUBECONFIG", environment("ATLAS_KUBECONFIG")).args(arguments);
+        command.env("KUBECONFIG", &self.kubeconfig).args(arguments);
         command
     }
 }

@@ -6,7 +6,6 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Value, json};
-use std::fmt::Debug;
 use std::time::Duration;
 use tenantatlas::api::{OperationRun, OperationRunStatus, Outcome, Phase, Reason, labels};
 
@@ -150,9 +149,4 @@ fn assert_well_ended(run: &OperationRun) {
 
 fn yaml(value: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
-}
-
-/// A list as text, one a line, for messages.
-pub(crate) fn lines(items: &[impl Debug]) -> String {
-    items.iter().map(|item| format!("{item:?}\n")).collect()
 }
