@@ -35,6 +35,11 @@ async fn a_namespace_is_captured_and_stock_restic_reads_every_object_of_it() {
     let tenant = Tenant::new("capture").await;
     tenant.apply(SHOP);
     let restic = tenant.repository("main").await;
+    // Nothing may write between the capture and the comparison: this controller looks every 15 seconds.
+    let autoscaler = "horizontalpodautoscaler/shop-later";
+    let looked =
+        ["wait", "--for=condition=AbleToScale=False", autoscaler, "--namespace", &tenant.name, "--timeout=60s"];
+    tenant.cluster.kubectl_prints(&looked);
 
     let born = tenant.start("first", json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;
     assert_eq!(born.status_or_default().phase, Phase::Queued);
@@ -55,7 +60,7 @@ async fn a_namespace_is_captured_and_stock_restic_reads_every_object_of_it() {
 
     // What is in the store, as restic says.
     restic.prints(&["check", "--read-data"]);
-    let snapshots = restic.snapshots(run.metadata.uid.as_deref());
+    let snapshots = restic.snapshots_of(&run);
     assert_eq!(snapshots.len(), 1, "one snapshot with the run's uid as a tag: {snapshots:#?}");
     assert_eq!(snapshots[0]["id"], set.spec.snapshot.as_str());
     let files = restic.files(&set.spec.snapshot);
@@ -299,7 +304,7 @@ async fn two_runs_of_the_same_capture_store_one_snapshot_and_both_name_its_backu
     assert_ended(&nightly, Outcome::Succeeded, Reason::Succeeded);
     assert_eq!(manual.outcome, Outcome::Succeeded);
     assert_eq!(nightly.context.backup_set, manual.context.backup_set, "the same work, the same set");
-    assert_eq!(restic.snapshots(None).len(), 1);
+    assert_eq!(restic.snapshots().len(), 1);
     let sets = tenant.api::<BackupSet>().list(&ListParams::default()).await.expect("sets can be listed");
     assert_eq!(sets.items.len(), 1);
     let run: OperationRun = tenant.run("manual").await;

@@ -70,7 +70,7 @@ async fn a_new_repository_is_made_and_becomes_ready_by_itself() {
     assert_eq!(status.snapshots, Some(0));
     assert!(status.last_check.is_some() && status.last_check_run.is_some());
     assert!(restic.folder().join("config").is_file());
-    assert_eq!(restic.snapshots(None).len(), 0, "stock restic opens it");
+    assert_eq!(restic.snapshots().len(), 0, "stock restic opens it");
 }
 
 #[tokio::test]

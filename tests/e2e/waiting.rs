@@ -1,9 +1,11 @@
 //! A run that is queued or does not move says why, within seconds and with what to do.
 
+use crate::support::cluster::environment;
 use crate::support::run::assert_ended;
 use crate::support::types::{FOREVER, container};
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::batch::v1::Job;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -124,7 +126,10 @@ async fn a_job_that_a_queue_suspends_waits_and_goes_on_when_the_queue_admits_it(
     let label = job.metadata.labels.as_ref().and_then(|labels| labels.get("kueue.x-k8s.io/queue-name"));
     assert_eq!(label.map(String::as_str), Some("batch"), "the queue's label passes through");
     assert_eq!(job.spec.and_then(|spec| spec.suspend), Some(true), "nobody forces it");
-    tenant.merge::<Job>(&name, json!({ "spec": { "suspend": false } })).await;
+    let queue = tenant.cluster.as_user(&environment("ATLAS_QUEUE_CONTROLLER"), &["system:masters"]);
+    let jobs: Api<Job> = Api::namespaced(queue, &tenant.name);
+    let admit = Patch::Merge(json!({ "spec": { "suspend": false } }));
+    jobs.patch(&name, &PatchParams::default(), &admit).await.expect("the queue may");
     assert_ended(&tenant.completed("held", SOON).await, Outcome::Succeeded, Reason::Succeeded);
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Puts the images into the cluster and installs the operator. Returns whether the example's image is there.
 fn prepare(target: &Target, image: Option<&str>) -> Result<bool> {
     if let Some(reference) = image {
-        operator::install(target.helm()?, reference, "IfNotPresent")?;
+        operator::install(target.helm()?, reference, "IfNotPresent", &[])?;
         return Ok(false);
     }
     let ours = image::build(&image::Arguments::default())?;
@@ -54,7 +54,7 @@ fn prepare(target: &Target, image: Option<&str>) -> Result<bool> {
     let example = image::build(&operator::example_image())?;
     target.load_image(&example)?;
     let begun = Instant::now();
-    operator::install(target.helm()?, &ours.reference, "Never")?;
+    operator::install(target.helm()?, &ours.reference, "Never", &[])?;
     shell::say(format!("Installed the operator ({})", shell::elapsed(begun)));
     Ok(true)
 }

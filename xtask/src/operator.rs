@@ -24,7 +24,7 @@ pub(crate) fn example_image() -> Arguments {
 }
 
 /// Installs or upgrades the operator and waits until its replicas serve. Doing it again with the same image changes nothing.
-pub(crate) fn install(mut helm: Command, reference: &str, pull_policy: &str) -> Result<()> {
+pub(crate) fn install(mut helm: Command, reference: &str, pull_policy: &str, values: &[&str]) -> Result<()> {
     let (repository, tag) = reference.rsplit_once(':').with_context(|| format!("the image {reference} has no tag"))?;
     helm.args(["upgrade", "--install", RELEASE])
         .arg(checkout()?.join("charts/tenantatlas"))
@@ -32,5 +32,8 @@ pub(crate) fn install(mut helm: Command, reference: &str, pull_policy: &str) -> 
         .args(["--set-string", &format!("image.repository={repository}")])
         .args(["--set-string", &format!("image.tag={tag}")])
         .args(["--set-string", &format!("image.pullPolicy={pull_policy}")]);
+    for value in values {
+        helm.args(["--set-string", value]);
+    }
     shell::run(&mut helm).context("the chart does not install")
 }

@@ -189,9 +189,6 @@ fn end_to_end(arguments: &Arguments, bed: &mut Bed) -> Result<()> {
         // A failure says in words what it saw; forty lines of runtime would hide it.
         .env("RUST_BACKTRACE", "0")
         .envs(environment);
-    if arguments.keep {
-        test.env("ATLAS_KEEP", "1");
-    }
     loud(&mut test)
 }
 

@@ -4,7 +4,13 @@
 use super::cluster::Cluster;
 use super::tenant::Tenant;
 use super::wait::{SOON, wait_for};
-use serde_json::{Value, json};
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tenantatlas::api::{BackupSet, OperationRun};
+
+/// What the API server says while one stands.
+const MESSAGE: &str = "a blockade of the tests";
 
 /// See the module's text. Lifted at the latest when it is dropped.
 pub(crate) struct Blockade {
@@ -13,23 +19,21 @@ pub(crate) struct Blockade {
 }
 
 impl Tenant {
-    /// Refuses these operations (`CREATE`, `UPDATE`) on a resource (`operationruns/status`) in the tenant. `probe` is a
-    /// dry-run request that must be refused once the blockade stands.
-    pub(crate) async fn blockade(
+    /// Refuses an operation (`CREATE`, `UPDATE`) on a resource of ours in the tenant. `probe` is such a request, a dry run
+    /// as the operator: it is refused once the blockade stands.
+    async fn blockade(
         &self,
-        group: &str,
         resource: &str,
         operation: &str,
-        probe: impl Fn() -> bool,
+        probe: impl AsyncFn(&Client) -> Result<(), kube::Error>,
     ) -> Blockade {
         let name = format!("{}-{}", self.name, resource.replace('/', "-"));
         let api = "admissionregistration.k8s.io/v1";
         let this_tenant = json!({ "matchLabels": { "kubernetes.io/metadata.name": self.name } });
-        let rule =
-            json!({ "apiGroups": [group], "apiVersions": ["*"], "operations": [operation], "resources": [resource] });
+        let rule = json!({ "apiGroups": ["tenantatlas.io"], "apiVersions": ["*"], "operations": [operation], "resources": [resource] });
         let policy = json!({ "apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": { "name": name }, "spec": {
             "matchConstraints": { "resourceRules": [rule] },
-            "validations": [{ "expression": "false", "message": "a blockade of the tests", "reason": "Forbidden" }],
+            "validations": [{ "expression": "false", "message": MESSAGE, "reason": "Forbidden" }],
         }});
         let binding = json!({ "apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": { "name": name }, "spec": {
             "policyName": name, "validationActions": ["Deny"], "matchResources": { "namespaceSelector": this_tenant },
@@ -37,47 +41,38 @@ impl Tenant {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": [policy, binding] });
         self.cluster.kubectl_reads(&["create", "--filename", "-"], &list.to_string());
         let blockade = Blockade { cluster: self.cluster.clone(), name };
-        wait_for("the blockade stands", SOON, async || if probe() { Ok(()) } else { Err("it lets through") }).await;
+        let operator = self.cluster.as_user(&self.cluster.operator_account().await, &["system:serviceaccounts"]);
+        let operator = &operator;
+        wait_for("the blockade stands", SOON, async || match probe(operator).await {
+            Ok(()) => Err("it lets through".to_owned()),
+            Err(error) if error.to_string().contains(MESSAGE) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await;
         blockade
     }
 
     /// No status of a run in the tenant can be written.
     pub(crate) async fn blockade_statuses(&self, run: &str) -> Blockade {
-        let patch = r#"{"status":{"progress":"1/1"}}"#;
-        let probe = [
-            "patch",
-            "operationrun",
-            run,
-            "--namespace",
-            &self.name,
-            "--subresource=status",
-            "--type=merge",
-            "--patch",
-        ];
-        let probe = [&probe[..], &[patch, "--dry-run=server"]].concat();
-        self.blockade("tenantatlas.io", "operationruns/status", "UPDATE", || {
-            !self.cluster.kubectl(&probe).status.success()
+        let patch = Patch::Merge(json!({ "status": { "progress": "1/1" } }));
+        self.blockade("operationruns/status", "UPDATE", async |operator| {
+            let runs: Api<OperationRun> = Api::namespaced(operator.clone(), &self.name);
+            runs.patch_status(run, &PatchParams { dry_run: true, ..PatchParams::default() }, &patch).await.map(drop)
         })
         .await
     }
 
     /// No backup set can be made in the tenant.
     pub(crate) async fn blockade_backup_sets(&self) -> Blockade {
-        let set: Value = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
-            "metadata": { "name": "probe", "namespace": self.name },
+        let set = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": { "name": "probe" },
             "spec": { "repository": { "name": "main" }, "snapshot": "0".repeat(64), "run": { "name": "probe", "uid": "probe" },
                 "namespaceUid": "probe" } });
-        let file = std::env::temp_dir().join(format!("{}-probe.json", self.name));
-        std::fs::write(&file, set.to_string()).expect("a temporary file");
-        let path = file.to_string_lossy().into_owned();
-        // Refused for the blockade: others may refuse it too.
-        let refused = || {
-            let output = self.cluster.kubectl(&["create", "--dry-run=server", "--filename", &path]);
-            String::from_utf8_lossy(&output.stderr).contains("a blockade of the tests")
-        };
-        let blockade = self.blockade("tenantatlas.io", "backupsets", "CREATE", refused).await;
-        std::fs::remove_file(&file).expect("a temporary file");
-        blockade
+        let set: BackupSet = serde_json::from_value(set).expect("a backup set");
+        self.blockade("backupsets", "CREATE", async |operator| {
+            let sets: Api<BackupSet> = Api::namespaced(operator.clone(), &self.name);
+            sets.create(&PostParams { dry_run: true, ..PostParams::default() }, &set).await.map(drop)
+        })
+        .await
     }
 }
 

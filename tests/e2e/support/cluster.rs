@@ -135,15 +135,21 @@ impl Cluster {
         printed(arguments, self.kubectl(arguments))
     }
 
-    /// The same for one that reads its input.
+    /// What kubectl prints with this input; it must succeed.
     pub(crate) fn kubectl_reads(&self, arguments: &[&str], input: &str) -> String {
+        printed(arguments, self.kubectl_with(arguments, input))
+    }
+
+    /// kubectl with this input.
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = Self::kubectl_command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl cannot be started: {error}"));
         let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(input.as_bytes()).expect("kubectl reads its input");
+        // One that ends before it has read everything says why itself.
+        let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
-        printed(arguments, child.wait_with_output().expect("kubectl ends"))
+        child.wait_with_output().expect("kubectl ends")
     }
 
     fn kubectl_command(arguments: &[&str]) -> Command {

@@ -16,6 +16,14 @@ impl Cluster {
         listed.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
     }
 
+    /// The operator's user name.
+    pub(crate) async fn operator_account(&self) -> String {
+        let pods = self.operator_pods().await;
+        let account = pods.first().and_then(|pod| pod.spec.as_ref()?.service_account_name.clone());
+        let namespace = environment("ATLAS_OPERATOR_NAMESPACE");
+        format!("system:serviceaccount:{namespace}:{}", account.expect("a pod of the operator with an account"))
+    }
+
     /// The pod that holds the operator's Lease.
     pub(crate) async fn leader(&self) -> Pod {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &environment("ATLAS_OPERATOR_NAMESPACE"));

@@ -7,7 +7,7 @@ use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tenantatlas::api::BackupRepository;
+use tenantatlas::api::{BackupRepository, OperationRun};
 
 /// The password of every repository of the tests.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
@@ -149,13 +149,16 @@ impl Restic {
         output.stdout
     }
 
-    /// The snapshots, as restic tells them; those with a tag only, where one is given.
-    pub(crate) fn snapshots(&self, tag: Option<&str>) -> Vec<Value> {
-        let mut arguments = vec!["snapshots", "--json"];
-        if let Some(tag) = tag {
-            arguments.extend(["--tag", tag]);
-        }
-        serde_json::from_slice(&self.prints(&arguments)).expect("restic prints a JSON array")
+    /// The snapshots, as restic tells them.
+    pub(crate) fn snapshots(&self) -> Vec<Value> {
+        serde_json::from_slice(&self.prints(&["snapshots", "--json"])).expect("restic prints a JSON array")
+    }
+
+    /// Those of one run, by the tag that the guide tells users to look for.
+    pub(crate) fn snapshots_of(&self, run: &OperationRun) -> Vec<Value> {
+        let tag = format!("run={}", run.metadata.uid.as_deref().unwrap_or_default());
+        let printed = self.prints(&["snapshots", "--json", "--tag", &tag]);
+        serde_json::from_slice(&printed).expect("restic prints a JSON array")
     }
 
     /// The paths of the items in a snapshot.

@@ -12,6 +12,9 @@ use crate::{operator, tools};
 /// The cluster's name: another one than the developer's own.
 const NAME: &str = "test";
 
+/// The user that plays a queue such as Kueue, which may suspend and admit Jobs.
+const QUEUE_CONTROLLER: &str = "system:serviceaccount:queue:controller";
+
 /// See the module's text.
 pub(super) struct Bed {
     keep: bool,
@@ -70,7 +73,8 @@ impl Bed {
         let mut helm = shell::command(tools::helm()?);
         helm.env("KUBECONFIG", cluster.kubeconfig());
         cluster.bypass_proxy(&mut helm);
-        operator::install(helm, &images.operator.reference, "Never")?;
+        let queue = format!("admission.queueControllers[0]={QUEUE_CONTROLLER}");
+        operator::install(helm, &images.operator.reference, "Never", &[&queue])?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
@@ -79,6 +83,7 @@ impl Bed {
             ("ATLAS_SMALL_VOLUME", path(cluster.small_volume()?)),
             ("ATLAS_AUDIT_LOG", path(cluster.audit_log())),
             ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
+            ("ATLAS_QUEUE_CONTROLLER", QUEUE_CONTROLLER.to_owned()),
             ("ATLAS_IMAGE", images.operator.reference.clone()),
             ("ATLAS_SHELL_IMAGE", images.example.reference.clone()),
         ];
