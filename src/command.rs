@@ -18,6 +18,9 @@ enum Command {
     Controller(Box<controller::Options>),
     /// Print the custom resource definitions as JSON, one array.
     Crds,
+    /// Execute a run; started by the Jobs that the controller makes.
+    #[command(subcommand)]
+    Worker(crate::worker::Command),
 }
 
 /// Runs what was asked for; the exit code is the process's.
@@ -28,6 +31,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             telemetry::init_logs();
             block_on(controller::run(*options))
         }
+        Command::Worker(command) => crate::worker::run(&command),
         Command::Crds => {
             let definitions = crate::api::schema::custom_resource_definitions();
             println!("{}", serde_json::to_string_pretty(&definitions).unwrap_or_default());

@@ -71,27 +71,27 @@ mod tests {
         value.as_object().cloned().expect("an object")
     }
 
-    fn identity(value: Value, counted: Option<&IdentityInputs>) -> Identity {
-        Identity::new("uid", "backup.capture", None, "tenantatlas-worker", &inputs(&value), counted)
+    fn identity(value: &Value, counted: Option<&IdentityInputs>) -> Identity {
+        Identity::new("uid", "backup.capture", None, "tenantatlas-worker", &inputs(value), counted)
     }
 
     #[test]
     fn the_order_of_inputs_does_not_matter_and_their_values_do() {
-        let one = identity(json!({"repository": "main", "selection": {"a": 1, "b": 2}}), None);
-        assert_eq!(one, identity(json!({"selection": {"b": 2, "a": 1}, "repository": "main"}), None));
-        assert_ne!(one, identity(json!({"repository": "other", "selection": {"a": 1, "b": 2}}), None));
+        let one = identity(&json!({"repository": "main", "selection": {"a": 1, "b": 2}}), None);
+        assert_eq!(one, identity(&json!({"selection": {"b": 2, "a": 1}, "repository": "main"}), None));
+        assert_ne!(one, identity(&json!({"repository": "other", "selection": {"a": 1, "b": 2}}), None));
     }
 
     #[test]
     fn only_counted_inputs_matter() {
         let counted = IdentityInputs { inputs: vec!["/repository".into()] };
         assert_eq!(
-            identity(json!({"repository": "main", "note": "a"}), Some(&counted)),
-            identity(json!({"repository": "main", "note": "b"}), Some(&counted))
+            identity(&json!({"repository": "main", "note": "a"}), Some(&counted)),
+            identity(&json!({"repository": "main", "note": "b"}), Some(&counted))
         );
         assert_ne!(
-            identity(json!({"repository": "main"}), Some(&counted)),
-            identity(json!({"repository": "x"}), Some(&counted))
+            identity(&json!({"repository": "main"}), Some(&counted)),
+            identity(&json!({"repository": "x"}), Some(&counted))
         );
     }
 

@@ -85,10 +85,8 @@ pub enum Reason {
     // -- repositories
     /// The check passed.
     CheckPassed,
-    /// The check runs.
+    /// The first check runs.
     Checking,
-    /// The check failed; the message says how.
-    CheckFailed,
 }
 
 impl Reason {
@@ -132,7 +130,6 @@ impl Reason {
         Self::Joined,
         Self::CheckPassed,
         Self::Checking,
-        Self::CheckFailed,
     ];
 
     /// The code as users see it: the variant's own name.
@@ -177,7 +174,6 @@ impl Reason {
             Self::Joined => "Joined",
             Self::CheckPassed => "CheckPassed",
             Self::Checking => "Checking",
-            Self::CheckFailed => "CheckFailed",
         }
     }
 }

@@ -29,7 +29,7 @@ use tower::{BoxError, Layer, Service};
 ///
 /// Above what an API server itself allows a request (60 s) nothing is gained; well below it, lists of large Secrets
 /// over slow links fail for no reason.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How to reach the API server.
 #[derive(Clone)]
@@ -289,6 +289,18 @@ enum CallError {
     AnswerLost { call: Call },
 }
 
+/// Whether a call failed because it took too long: it has had all its time, and repeating it takes as much again.
+#[must_use]
+pub fn timed_out(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Service(cause) => matches!(cause.downcast_ref(), Some(CallError::TimedOut { .. })),
+        kube::Error::ReadEvents(cause) => {
+            cause.get_ref().is_some_and(|cause| cause.to_string() == BodyTimedOut.to_string())
+        }
+        _ => false,
+    }
+}
+
 impl<S, B> Service<Request<Body>> for CallService<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
@@ -534,10 +546,11 @@ mod tests {
         let client = Client::new(CallLayer::new(options).layer(server), "a");
         let configs: Api<ConfigMap> = Api::namespaced(client.clone(), "a");
         let error = configs.list(&ListParams::default()).await.expect_err("no answer");
+        assert!(timed_out(&error));
         assert!(error.to_string().contains("list configmaps in a was not answered within 5 s"), "{error}");
         assert_eq!(counts.snapshot().into_keys().next().map(|key| key.answer), Some(Answer::TimedOut));
         let watch = Request::get("/api/v1/pods?watch=true").body(Vec::new()).expect("a request");
-        assert!(tokio::time::timeout(Duration::from_secs(3600), client.send(watch.map(Body::from))).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_hours(1), client.send(watch.map(Body::from))).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -548,7 +561,7 @@ mod tests {
         });
         let options = ClientOptions { timeout: Duration::from_secs(5), ..ClientOptions::default() };
         let configs: Api<ConfigMap> = Api::namespaced(Client::new(CallLayer::new(options).layer(server), "a"), "a");
-        let listed = tokio::time::timeout(Duration::from_secs(60), configs.list(&ListParams::default())).await;
+        let listed = tokio::time::timeout(Duration::from_mins(1), configs.list(&ListParams::default())).await;
         assert!(listed.expect("ends by itself").is_err());
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Must not: know of runs, repositories or reconcilers.
 
+pub mod canonical;
 pub mod client;
+pub mod discovery;
+pub mod list;
 pub mod redact;
 pub mod retry;

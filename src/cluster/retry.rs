@@ -3,6 +3,7 @@
 //! For reads, and for writes that mean the same the second time. Everything else fails at once and is decided
 //! anew by whoever asked.
 
+use crate::cluster::client::timed_out;
 use kube::Error;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use std::time::Duration;
 const WAITS: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
-    Duration::from_millis(1000),
-    Duration::from_millis(2000),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
     Duration::from_millis(2500),
 ];
 
@@ -21,7 +22,8 @@ pub fn may_pass(error: &Error) -> bool {
     match error {
         // 410 is not here: an expired list goes on in another way.
         Error::Api(status) => matches!(status.code, 408 | 429 | 500 | 502 | 503 | 504),
-        Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) => true,
+        // Nor what took all its time: it would take as much again.
+        Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) => !timed_out(error),
         _ => false,
     }
 }

@@ -27,7 +27,7 @@ impl Error {
                 Duration::from_secs(30)
             }
             Self::Api(_) => Duration::from_secs(2),
-            Self::Serialize(_) => Duration::from_secs(300),
+            Self::Serialize(_) => Duration::from_mins(5),
         }
     }
 }

@@ -52,12 +52,12 @@ impl Events {
         severity: Severity,
         reason: &str,
         action: &str,
-        note: String,
+        note: &str,
     ) {
         let event = Event {
             type_: if severity == Severity::Normal { EventType::Normal } else { EventType::Warning },
             reason: truncate(reason, 128),
-            note: Some(truncate(&note, MAX_NOTE)),
+            note: Some(truncate(note, MAX_NOTE)),
             action: action.to_owned(),
             secondary: None,
         };

@@ -234,8 +234,15 @@ async fn start(options: Options) -> Result<ExitCode, StartError> {
     };
     let (end, ended) = tokio::sync::watch::channel(false);
     let events = events::Events::start(client.clone(), options.identity);
-    let work = watches::work(client, Arc::new(SystemClock), settings, events, metrics, options.concurrency, ended);
-    let mut work = tokio::spawn(work);
+    let surroundings = watches::Surroundings {
+        client,
+        clock: Arc::new(SystemClock),
+        settings,
+        events,
+        metrics,
+        concurrency: options.concurrency,
+    };
+    let mut work = tokio::spawn(watches::work(surroundings, ended));
     let code = tokio::select! {
         () = elector.hold() => return Ok(ExitCode::FAILURE),
         ended = &mut work => {

@@ -8,12 +8,16 @@ use super::{
     tenant,
 };
 use crate::{
-    api::{BackupRepository, labels},
+    api::{BackupRepository, OperationRun, OperationType, labels},
     clock::SharedClock,
     telemetry::metrics::Metrics,
 };
 use futures::{FutureExt, Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Namespace, Pod, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
@@ -31,19 +35,79 @@ use tokio::sync::{mpsc, watch};
 /// Pods' label with the name of their Job, set by the Job controller.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
+/// Runs, tenants and repositories to look at.
+struct Queues {
+    runs: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
+    tenants: mpsc::UnboundedSender<ObjectRef<Namespace>>,
+    repositories: mpsc::UnboundedSender<ObjectRef<BackupRepository>>,
+}
+
+/// The sides of the caches that the watches feed.
+struct Feeds {
+    runs: Feed<OperationRun>,
+    jobs: Feed<Job>,
+    pods: Feed<Pod>,
+    types: Feed<OperationType>,
+    repositories: Feed<BackupRepository>,
+    namespaces: Feed<Namespace>,
+    accounts: Feed<ServiceAccount>,
+    bindings: Feed<RoleBinding>,
+}
+
+/// What the process brings along.
+pub(super) struct Surroundings {
+    /// The one way to the API server.
+    pub(super) client: Client,
+    /// The one clock.
+    pub(super) clock: SharedClock,
+    /// What does not change.
+    pub(super) settings: Settings,
+    /// Where events go.
+    pub(super) events: Events,
+    /// Counters.
+    pub(super) metrics: Metrics,
+    /// Most passes over runs at once.
+    pub(super) concurrency: u16,
+}
+
 /// Watches and reconciles until told to end; then waits for running passes.
-pub(super) async fn work(
-    client: Client,
-    clock: SharedClock,
-    settings: Settings,
-    events: Events,
-    metrics: Metrics,
-    concurrency: u16,
-    ended: watch::Receiver<bool>,
-) {
-    let (run_queue, run_line) = mpsc::unbounded_channel();
-    let (tenant_queue, tenant_line) = mpsc::unbounded_channel::<ObjectRef<Namespace>>();
-    let (repository_queue, repository_line) = mpsc::unbounded_channel::<ObjectRef<BackupRepository>>();
+pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool>) {
+    let concurrency = surroundings.concurrency;
+    let (runs, run_line) = mpsc::unbounded_channel();
+    let (tenants, tenant_line) = mpsc::unbounded_channel();
+    let (repositories, repository_line) = mpsc::unbounded_channel();
+    let queues = Queues { runs, tenants, repositories };
+    let (context, feeds) = caches(surroundings, &queues);
+    watch_runs(&context, feeds.runs, &queues);
+    watch_work(&context, feeds.jobs, feeds.pods, feeds.types);
+    watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
+    let queue = queues.repositories;
+    feed(feeds.repositories, &context.client, watcher::Config::default(), move |change| {
+        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+    });
+
+    // A decision on half a view could be a wrong one: all caches are filled first.
+    tokio::join!(
+        context.runs.ready(),
+        context.jobs.ready(),
+        context.pods.ready(),
+        context.types.ready(),
+        context.repositories.ready(),
+        context.namespaces.ready(),
+        context.accounts.ready(),
+        context.bindings.ready()
+    );
+    let (runs, tenants) = (context.runs.store(), context.namespaces.store());
+    tracing::info!(runs = runs.len(), tenants = tenants.len(), "caches filled");
+    tokio::join!(
+        passes(operation_run::reconcile, runs, run_line, &context, concurrency, &ended),
+        passes(tenant::reconcile, tenants, tenant_line, &context, 4, &ended),
+        passes(backup_repository::reconcile, context.repositories.store(), repository_line, &context, 4, &ended),
+    );
+}
+
+fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) {
+    let Surroundings { client, clock, settings, events, metrics, concurrency: _ } = surroundings;
     let (runs, run_feed) = Cache::new(|_| None);
     let (jobs, job_feed) = Cache::new(|_| None);
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
@@ -52,51 +116,63 @@ pub(super) async fn work(
     let (namespaces, namespace_feed) = Cache::new(|_| None);
     let (accounts, account_feed) = Cache::new(|_| None);
     let (bindings, binding_feed) = Cache::new(|_| None);
-    let context = Arc::new(Context {
-        client: client.clone(),
+    let context = Context {
+        client,
         clock,
         settings,
-        runs: runs.clone(),
-        jobs: jobs.clone(),
-        pods: pods.clone(),
-        types: types.clone(),
-        repositories: repositories.clone(),
-        namespaces: namespaces.clone(),
-        accounts: accounts.clone(),
-        bindings: bindings.clone(),
+        runs,
+        jobs,
+        pods,
+        types,
+        repositories,
+        namespaces,
+        accounts,
+        bindings,
         registry: Registry::default(),
         taken: super::Taken::default(),
         events,
         metrics,
-        queue: run_queue.clone(),
-    });
+        queue: queues.runs.clone(),
+    };
+    let feeds = Feeds {
+        runs: run_feed,
+        jobs: job_feed,
+        pods: pod_feed,
+        types: type_feed,
+        repositories: repository_feed,
+        namespaces: namespace_feed,
+        accounts: account_feed,
+        bindings: binding_feed,
+    };
+    (Arc::new(context), feeds)
+}
 
-    let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
-    let everything = watcher::Config::default();
-    let tenants = watcher::Config::default().labels(labels::WORKSPACE);
-    let job_pods = watcher::Config::default().labels(labels::RUN_UID);
+/// Objects that bear our label.
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
+}
 
+/// A run's change concerns itself, those whom the registry names, and the repository whose check it is.
+fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
     let it = context.clone();
-    let repository_wake = repository_queue.clone();
-    feed(run_feed, &client, everything.clone(), move |change| {
-        let (run, wake) = match change {
-            Change::Applied(run) => {
-                let wake = it.registry.apply(&run);
-                (run, wake)
-            }
-            Change::Deleted(run) => {
-                let wake = it.registry.remove(&run);
-                (run, wake)
-            }
+    let repositories = queues.repositories.clone();
+    feed(runs, &context.client, watcher::Config::default(), move |change| {
+        let wake = match &change {
+            Change::Applied(run) => it.registry.apply(run),
+            Change::Deleted(run) => it.registry.remove(run),
         };
-        // A repository waits for the end of its check.
+        let run = object(change);
         for owner in run.owner_references().iter().filter(|owner| owner.kind == "BackupRepository") {
-            let _ = repository_wake.send(ObjectRef::new(&owner.name).within(&run.namespace().unwrap_or_default()));
+            let _ = repositories.send(ObjectRef::new(&owner.name).within(&run.namespace().unwrap_or_default()));
         }
         it.wake(std::iter::once(ObjectRef::from_obj(&*run)).chain(wake));
     });
+}
+
+/// A Job's or pod's change concerns its run and those of the same identity; a type's, the runs of that type.
+fn watch_work(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>, types: Feed<OperationType>) {
     let it = context.clone();
-    feed(job_feed, &client, ours.clone(), move |change| {
+    feed(jobs, &context.client, ours(), move |change| {
         let job = object(change);
         let namespace = job.namespace().unwrap_or_default();
         let owners = job.owner_references().iter().filter(|owner| owner.kind == "OperationRun");
@@ -104,55 +180,46 @@ pub(super) async fn work(
         it.wake(it.registry.by_job_name(&namespace, &job.name_any()));
     });
     let it = context.clone();
-    feed(pod_feed, &client, job_pods, move |change| {
+    feed(pods, &context.client, watcher::Config::default().labels(labels::RUN_UID), move |change| {
         let pod = object(change);
-        let namespace = pod.namespace().unwrap_or_default();
         if let Some(job) = pod.labels().get(JOB_NAME) {
-            it.wake(it.registry.by_job_name(&namespace, job));
+            it.wake(it.registry.by_job_name(&pod.namespace().unwrap_or_default(), job));
         }
     });
     let it = context.clone();
-    feed(type_feed, &client, everything.clone(), move |change| {
-        it.wake(it.registry.by_type(&object(change).name_any()))
+    feed(types, &context.client, watcher::Config::default(), move |change| {
+        it.wake(it.registry.by_type(&object(change).name_any()));
     });
-    feed(repository_feed, &client, everything, {
-        let queue = repository_queue.clone();
-        move |change| drop(queue.send(ObjectRef::from_obj(&*object(change))))
-    });
+}
+
+/// A tenant's change concerns its accounts, its repositories and its runs.
+fn watch_tenants(
+    context: &Arc<Context>,
+    namespaces: Feed<Namespace>,
+    accounts: Feed<ServiceAccount>,
+    bindings: Feed<RoleBinding>,
+    queues: &Queues,
+) {
     let it = context.clone();
-    let tenant_wake = tenant_queue.clone();
-    feed(namespace_feed, &client, tenants, move |change| {
+    let (tenants, repositories) = (queues.tenants.clone(), queues.repositories.clone());
+    feed(namespaces, &context.client, watcher::Config::default().labels(labels::WORKSPACE), move |change| {
         let namespace = object(change);
         let name = namespace.name_any();
-        let _ = tenant_wake.send(ObjectRef::from_obj(&*namespace));
+        let _ = tenants.send(ObjectRef::from_obj(&*namespace));
         for repository in it.repositories.store().state().iter().filter(|one| one.namespace().as_deref() == Some(&name))
         {
-            let _ = repository_queue.send(ObjectRef::from_obj(&**repository));
+            let _ = repositories.send(ObjectRef::from_obj(&**repository));
         }
         it.wake(it.registry.by_namespace(&name));
     });
-    let queue = tenant_queue.clone();
-    feed(account_feed, &client, ours.clone(), move |change| drop(queue.send(tenant_of(&*object(change)))));
-    feed(binding_feed, &client, ours, move |change| drop(tenant_queue.send(tenant_of(&*object(change)))));
-
-    // A decision on half a view could be a wrong one: all caches are filled first.
-    tokio::join!(
-        runs.ready(),
-        jobs.ready(),
-        pods.ready(),
-        types.ready(),
-        repositories.ready(),
-        namespaces.ready(),
-        accounts.ready(),
-        bindings.ready()
-    );
-    tracing::info!(runs = runs.store().len(), tenants = namespaces.store().len(), "caches filled");
-
-    tokio::join!(
-        passes(operation_run::reconcile, runs.store(), run_line, &context, concurrency, &ended),
-        passes(tenant::reconcile, namespaces.store(), tenant_line, &context, 4, &ended),
-        passes(backup_repository::reconcile, repositories.store(), repository_line, &context, 4, &ended),
-    );
+    let tenants = queues.tenants.clone();
+    feed(accounts, &context.client, ours(), move |change| {
+        let _ = tenants.send(tenant_of(&*object(change)));
+    });
+    let tenants = queues.tenants.clone();
+    feed(bindings, &context.client, ours(), move |change| {
+        let _ = tenants.send(tenant_of(&*object(change)));
+    });
 }
 
 fn object<K>(change: Change<K>) -> Arc<K> {

@@ -1,1 +1,244 @@
-//! Snapshots in an object store. Knows nothing of Kubernetes.
+//! A tenant's repository: snapshots in an encrypted, deduplicated object store.
+//!
+//! The format is restic's (version 2), so a repository opens with the stock `restic` when this program and its cluster are gone.
+//! The engine is `rustic_core`, used only behind the trait [`Repository`]; no type of it shows in this module's interface.
+//! Nothing in here knows of Kubernetes or reads a clock: times come in as arguments, permits as functions.
+//!
+//! # Layout
+//!
+//! ```text
+//! <location>/                         a directory, or a prefix in a bucket
+//!   config  keys/  data/  index/  snapshots/  (locks/)     restic's own files
+//!   tenantatlas/owner.json            whose repository it is; restic does not look here
+//!   tenantatlas/init.json             only while the repository is being created
+//! ```
+//! In a snapshot an item lies at `group/version/kind/name.json` (the core group as `core`), and the snapshot carries the tag `run=<uid>`.
+//!
+//! # What could go wrong without any error, and what prevents it
+//!
+//! 1. *A change of equal size is taken for none*: no parent is ever used, every item is read, times are explicit ([`capture`]).
+//! 2. *An item that cannot be read is left out*: items are counted in and out, and the snapshot file is written
+//!    only if the account balances ([`source`], [`capture`]).
+//! 3. *Pruning beside a writer deletes what the new snapshot needs*: a [`WriterPermit`] must be held when the snapshot is
+//!    recorded; the owner marker keeps other clusters out ([`owner`]); before success is reported the
+//!    repository is opened afresh and the snapshot walked. Nothing here deletes content.
+//! 4. *Content counts as stored though its pack is lost, or was never indexed*: only packs that are both indexed
+//!    and there in full count ([`backend`]).
+//! 5. *The engine's default chunker is many times slower*: chunks have a fixed size ([`engine`]).
+//! 6. *One request an item while reading*: whole packs are read and kept for a while ([`backend`]).
+//! 7. *A repository that only a master key opens is lost to `restic`*: [`Repository::add_key`].
+//! 8. *Two first captures at once leave two keys*: everybody carries out one plan, and `config` is only ever created ([`init`]).
+//! 9. *A tree out of order*: listing order is turned into tree order, and what is still out of order is refused
+//!    ([`order`], [`source`]).
+//!
+//! # Files
+//!
+//! [`location`] and [`store`] reach an object store; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`] and [`key`]
+//! open a repository; [`entry`], [`path`], [`order`], [`source`] and [`capture`] write a snapshot; [`read`], [`check`]
+//! and [`snapshot`] read; [`error`] says what went wrong.
+
+mod backend;
+mod capture;
+mod check;
+mod engine;
+mod entry;
+mod error;
+mod init;
+mod key;
+mod location;
+pub mod order;
+mod owner;
+mod path;
+mod read;
+mod snapshot;
+mod source;
+mod store;
+
+use std::sync::Arc;
+
+use rustic_core::KeyOptions;
+use rustic_core::repofile::{MasterKey, SnapshotFile};
+
+pub use self::capture::{CaptureOptions, CaptureSummary, WriterPermit};
+pub use self::check::{CheckReport, ReadData, Stats};
+pub use self::entry::{CaptureEnded, Entries, Entry, EntrySender, entries};
+pub use self::error::{Error, Result, RetryClass};
+pub use self::key::RepositoryKey;
+pub use self::location::{Credentials, Environment, Location, Timeouts};
+pub use self::owner::{OwnerMarker, Ownership};
+pub use self::path::ItemPath;
+pub use self::read::Item;
+pub use self::snapshot::Snapshot;
+pub use self::store::Store;
+
+/// An opened repository.
+///
+/// Every operation opens the repository afresh, so that it sees what others wrote and nothing of what it remembered.
+pub trait Repository: Send + Sync {
+    /// Captures entries as one snapshot and reads it back before it reports success.
+    ///
+    /// If an earlier attempt of the same run recorded a snapshot, that one is returned and `entries` is closed.
+    fn capture(&self, entries: Entries, options: CaptureOptions)
+    -> impl Future<Output = Result<CaptureSummary>> + Send;
+
+    /// The snapshot of a run, if it was recorded.
+    fn find_snapshot(&self, run_uid: &str) -> impl Future<Output = Result<Option<Snapshot>>> + Send;
+
+    /// All snapshots, oldest first.
+    fn snapshots(&self) -> impl Future<Output = Result<Vec<Snapshot>>> + Send;
+
+    /// All items of a snapshot, in order.
+    fn list(&self, snapshot: &str) -> impl Future<Output = Result<Vec<Item>>> + Send;
+
+    /// The content of items of a snapshot, in the order asked for.
+    fn read(&self, snapshot: &str, paths: Vec<ItemPath>) -> impl Future<Output = Result<Vec<Vec<u8>>>> + Send;
+
+    /// Looks for damage.
+    fn check(&self, read_data: ReadData) -> impl Future<Output = Result<CheckReport>> + Send;
+
+    /// Measures the repository.
+    fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
+
+    /// Adds a password, so that the stock `restic` opens a repository that was made with a master key. Returns the key's id.
+    fn add_key(&self, password: &str) -> impl Future<Output = Result<String>> + Send;
+}
+
+/// A repository in restic's format, by way of `rustic_core`.
+#[derive(Clone)]
+pub struct RusticRepository {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: store::BlockingStore,
+    key: MasterKey,
+}
+
+impl std::fmt::Debug for RusticRepository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RusticRepository").field(&self.inner.store.description()).finish()
+    }
+}
+
+impl RusticRepository {
+    /// Opens the repository at a location, or creates it where nothing is, and claims it for its owner.
+    ///
+    /// Must be called inside a multi-threaded or current-thread tokio runtime with its I/O and time drivers enabled.
+    pub async fn open_or_init(
+        location: &Location,
+        timeouts: &Timeouts,
+        key: &RepositoryKey,
+        ownership: &Ownership,
+    ) -> Result<Self> {
+        Self::open_or_init_in(location.connect(timeouts)?, key, ownership).await
+    }
+
+    /// The same in any object store.
+    pub async fn open_or_init_in(store: Store, key: &RepositoryKey, ownership: &Ownership) -> Result<Self> {
+        let store = store.blocking(tokio::runtime::Handle::current());
+        let (key, ownership) = (key.clone(), ownership.clone());
+        blocking("opening a repository", move || {
+            let key = init::open_or_init(&store, &key, &ownership)?;
+            Ok(Self { inner: Arc::new(Inner { store, key }) })
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = self.inner.clone();
+        blocking(doing, move || work(&inner)).await
+    }
+}
+
+impl Repository for RusticRepository {
+    async fn capture(&self, entries: Entries, options: CaptureOptions) -> Result<CaptureSummary> {
+        self.run("capturing", move |inner| capture::capture(&inner.store, &inner.key, entries.into_offers(), &options))
+            .await
+    }
+
+    async fn find_snapshot(&self, run_uid: &str) -> Result<Option<Snapshot>> {
+        let snapshots = self.snapshots().await?;
+        Ok(snapshots.into_iter().find(|snapshot| snapshot.run_uid.as_deref() == Some(run_uid)))
+    }
+
+    async fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.run("listing snapshots", |inner| {
+            let opened = engine::open(&inner.store, &inner.key, None)?;
+            let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
+            let mut snapshots: Vec<_> = files.iter().map(Snapshot::from_file).collect();
+            snapshots.sort_by(|one, other| (one.time, &one.id).cmp(&(other.time, &other.id)));
+            Ok(snapshots)
+        })
+        .await
+    }
+
+    async fn list(&self, snapshot: &str) -> Result<Vec<Item>> {
+        let snapshot = snapshot.to_owned();
+        self.run("listing a snapshot", move |inner| {
+            let (opened, file) = inner.open_snapshot(&snapshot)?;
+            read::list(&opened, &file)
+        })
+        .await
+    }
+
+    async fn read(&self, snapshot: &str, paths: Vec<ItemPath>) -> Result<Vec<Vec<u8>>> {
+        let snapshot = snapshot.to_owned();
+        self.run("reading a snapshot", move |inner| {
+            let (opened, file) = inner.open_snapshot(&snapshot)?;
+            paths.iter().map(|path| read::item(&opened, &file, path)).collect()
+        })
+        .await
+    }
+
+    async fn check(&self, read_data: ReadData) -> Result<CheckReport> {
+        self.run("checking a repository", move |inner| check::check(&inner.store, &inner.key, read_data)).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.run("measuring a repository", |inner| check::stats(&inner.store, &inner.key)).await
+    }
+
+    async fn add_key(&self, password: &str) -> Result<String> {
+        let password = password.to_owned();
+        self.run("adding a key", move |inner| {
+            let opened = engine::open(&inner.store, &inner.key, None)?;
+            opened
+                .repository
+                .add_key(&password, &KeyOptions::default())
+                .map(|id| id.to_hex().as_str().to_owned())
+                .map_err(|error| opened.backend.explain(&error, |cause| engine::internal("adding a key", cause)))
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn open_snapshot(&self, id: &str) -> Result<(engine::Opened<rustic_core::IndexedFullStatus>, SnapshotFile)> {
+        let opened = engine::open(&self.store, &self.key, None)?;
+        let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
+        let file =
+            files.into_iter().find(|file| file.id.to_hex().as_str() == id).ok_or_else(|| Error::SnapshotNotFound {
+                location: self.store.description().to_owned(),
+                snapshot: id.chars().take(64).collect(),
+            })?;
+        Ok((opened.for_reading()?, file))
+    }
+}
+
+/// Runs on a thread that may block. A panic of the engine (it has some on content it did not write) is a fault like
+/// any other.
+async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(engine::internal(
+            doing,
+            if error.is_panic() { "the engine panicked" } else { "the runtime is shutting down" }.to_owned(),
+        ))
+    })
+}

@@ -1,1 +1,179 @@
-//! What runs inside a Job.
+//! What runs inside a Job: one command, one result, one exit code.
+//!
+//! Every command passes the fence first ([`fence`]), then does its work, then leaves a result in the pod's termination
+//! message ([`crate::api::result`]). Exit codes: 0 done, 1 may pass when tried again, 40 never, 49 not its to do.
+//! Must not: decide what a run becomes (the controller does), or write to a tenant anything but its run's progress
+//! and reports.
+
+pub mod capture;
+pub mod check;
+pub mod collect;
+pub mod environment;
+pub mod failure;
+pub mod fence;
+pub mod omission;
+pub mod open;
+pub mod progress;
+pub mod report;
+pub mod scope;
+pub mod skip;
+
+use crate::{
+    api::result::TerminationResult,
+    clock::SystemClock,
+    cluster::{
+        client::{ClientOptions, connect},
+        redact::redact,
+    },
+    worker::{
+        environment::{Environment, Mounts, RunIdentity},
+        failure::{Failure, reason},
+    },
+};
+use clap::{Args, Subcommand};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a call may take: longer than the API server itself waits for an aggregated one (60 s), so that a kind
+/// whose server hangs shows as just that.
+const CALL_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// What a worker can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Capture the tenant's objects into its repository.
+    Capture(Place),
+    /// Open or create the tenant's repository and look for damage.
+    Check(Place),
+    /// Exit 0 if the run is still to be executed by this Job, 49 if not.
+    Fence(Place),
+}
+
+/// Where the pod's mounts are.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Directory that the mounted paths lie below, to try a worker outside of a pod.
+    #[arg(long, default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+/// Runs a command; the exit code is the process's.
+#[must_use]
+pub fn run(command: &Command) -> ExitCode {
+    crate::telemetry::init_logs();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (Command::Capture(place) | Command::Check(place) | Command::Fence(place)) = command;
+    let mounts = Mounts::below(&place.root);
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = execute(command, &mounts) => ended,
+            stopped = told_to_stop() => Err(stopped),
+        }
+    });
+    // Threads of the engine are not waited for: what they had not recorded is not there.
+    runtime.shutdown_background();
+    conclude(ended, &mounts)
+}
+
+/// What a command did, or why not. The fence alone has no result.
+async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<TerminationResult>, Failure> {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let identity = RunIdentity::read(&lookup)?;
+    let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
+    let client =
+        connect(options).await.map_err(|error| Failure::permanent(reason::INVALID_ENVIRONMENT, error.to_string()))?;
+    let run = fence::pass(&client, &identity).await?;
+    let clock = SystemClock;
+    match command {
+        Command::Fence(_) => Ok(None),
+        Command::Capture(_) => {
+            let environment = Environment::read(&lookup)?;
+            capture::read_scope(&environment)?;
+            let repository = open::open(&environment, mounts).await?;
+            capture::capture(&client, &environment, &repository, &run, &clock).await.map(Some)
+        }
+        Command::Check(_) => {
+            let environment = Environment::read(&lookup)?;
+            let inputs = check::read_inputs(&environment)?;
+            let repository = open::open(&environment, mounts).await?;
+            check::check(&repository, &environment, &inputs, &clock).await.map(Some)
+        }
+    }
+}
+
+/// Ends when the kubelet (or a person) wants the process to end.
+async fn told_to_stop() -> Failure {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals end the process by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Failure::transient(
+        reason::INTERRUPTED,
+        "the pod was told to stop before the work was done; an unfinished snapshot is not recorded",
+    )
+}
+
+/// Leaves the result for the controller, and the exit code for Kubernetes.
+fn conclude(ended: Result<Option<TerminationResult>, Failure>, mounts: &Mounts) -> ExitCode {
+    let (result, code) = match ended {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(result)) => (result, 0),
+        Err(failure) => (failure.to_result(), failure.exit_code()),
+    };
+    let result = redacted(result);
+    let message = result.message.as_deref().unwrap_or_default();
+    let reason = result.reason.as_deref().unwrap_or_default();
+    if code == 0 {
+        tracing::info!(reason, message, "done");
+    } else {
+        tracing::error!(reason, message, code, "not done");
+    }
+    if let Err(error) = std::fs::write(&mounts.termination_message, result.to_message()) {
+        tracing::warn!(%error, "the termination message could not be written");
+    }
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn redacted(mut result: TerminationResult) -> TerminationResult {
+    result.message = result.message.map(|message| redact(&message).into_owned());
+    for failure in &mut result.failures {
+        failure.message = redact(&failure.message).into_owned();
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_leaves_a_redacted_message_and_its_exit_code() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("dev")).expect("created");
+        let mounts = Mounts::below(directory.path());
+        let failure = Failure::permanent("AccessDenied", "https://ada:hunter2@store.example.com said no");
+        assert_eq!(conclude(Err(failure), &mounts), ExitCode::from(40));
+        let message = std::fs::read_to_string(&mounts.termination_message).expect("a message");
+        assert!(message.contains("AccessDenied") && message.contains("store.example.com"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn the_fence_leaves_no_message_when_it_lets_pass() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mounts = Mounts::below(directory.path());
+        assert_eq!(conclude(Ok(None), &mounts), ExitCode::SUCCESS);
+        assert!(!mounts.termination_message.exists());
+    }
+}

@@ -7,6 +7,15 @@
 
 mod support;
 
+mod blocked;
+mod cancel;
 mod capture;
+mod crash;
+mod database;
+mod duplicates;
+mod leader;
+mod repository;
+mod results;
 mod runs;
 mod tenancy;
+mod waiting;

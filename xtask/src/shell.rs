@@ -56,11 +56,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&result.stdout).trim().to_owned())
 }
 
-/// Runs a short command with the given standard input.
-pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<()> {
+/// Runs a short command with the given standard input and returns its standard output.
+pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
     let mut child = command
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {}", line(command)))?;
@@ -73,7 +73,7 @@ pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<()> {
         let said = String::from_utf8_lossy(&result.stderr);
         bail!("{} failed ({}): {}", line(command), result.status, said.trim());
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&result.stdout).into_owned())
 }
 
 /// Whether a short command can be started and succeeds; its output is dropped.

@@ -186,6 +186,8 @@ fn end_to_end(arguments: &Arguments, bed: &mut Bed) -> Result<()> {
     let mut test = cargo()?;
     test.args(["test", "--test", CLUSTER_TESTS, "--", "--test-threads", &arguments.threads.to_string()])
         .args(&arguments.filter)
+        // A failure says in words what it saw; forty lines of runtime would hide it.
+        .env("RUST_BACKTRACE", "0")
         .envs(environment);
     if arguments.keep {
         test.env("ATLAS_KEEP", "1");

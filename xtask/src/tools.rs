@@ -3,6 +3,7 @@
 //! This is the one place with versions. The folder's name is a hash over them and over our own sources, so a changed
 //! pin builds beside the old programs and two checkouts with the same pins share one build.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -27,15 +28,10 @@ const SOURCES: [(&str, &str); 5] = [
 /// All Kubernetes components, etcd and kubectl in one binary; its first argument names the component.
 pub(crate) fn kube() -> Result<PathBuf> {
     ensure("kube", |building| {
-        let (major, minor) = major_minor(KUBERNETES)?;
-        let version = "k8s.io/component-base/version";
-        let flags = format!(
-            "-s -w -X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-        );
         let mut build = go()?;
         build
             .current_dir(sources())
-            .args(["build", "-v", "-ldflags", &flags, "-o"])
+            .args(["build", "-v", "-ldflags", &kubernetes_flags(), "-o"])
             .arg(building.join("kube"))
             .arg(".");
         shell::step(
@@ -159,6 +155,20 @@ fn ensure(program: &str, build: impl FnOnce(&Path) -> Result<Vec<&'static str>>)
     Ok(file)
 }
 
+/// What a release build of Kubernetes tells its programs about themselves. The two packages are read by the servers and by
+/// every client; without the latter a `User-Agent` in the audit log says v0.0.0.
+fn kubernetes_flags() -> String {
+    let mut flags = "-s -w".to_owned();
+    let mut parts = KUBERNETES.split('.');
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (name, value) in [("Version", &*format!("v{KUBERNETES}")), ("Major", major), ("Minor", minor)] {
+            let _ = write!(flags, " -X {package}.git{name}={value}");
+        }
+    }
+    flags
+}
+
 /// The Go command with everything set that a developer's own environment could change in the result.
 fn go() -> Result<std::process::Command> {
     let needed =
@@ -190,7 +200,9 @@ fn sources() -> PathBuf {
 
 fn versions_hash() -> String {
     let mut hash = Sha256::new();
-    for part in [KUBERNETES, CONTAINERD, HELM, std::env::consts::ARCH].into_iter().chain(SOURCES.map(|(_, text)| text))
+    for part in [&*kubernetes_flags(), CONTAINERD, HELM, std::env::consts::ARCH]
+        .into_iter()
+        .chain(SOURCES.map(|(_, text)| text))
     {
         hash.update(part.len().to_le_bytes());
         hash.update(part);

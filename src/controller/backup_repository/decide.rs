@@ -1,9 +1,13 @@
 //! The decision about a repository. Pure.
 
-use crate::api::{BackupRepository, OperationRun, OperationRunSpec};
+use crate::api::{
+    BackupRepository, BackupRepositoryStatus, OperationRun, OperationRunSpec, Reason,
+    conditions::{self, Wanted},
+};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// The type of the run that checks a repository.
 pub const CHECK_TYPE: &str = "repository.check";
@@ -28,7 +32,7 @@ pub fn decide(repository: &BackupRepository, in_tenant: bool, check: Option<&Ope
         &check_name(repository),
         OperationRunSpec {
             operation_type: CHECK_TYPE.to_owned(),
-            inputs: json!({ "repository": repository.name_any() }).as_object().cloned().unwrap_or_default(),
+            inputs: inputs(repository),
             ..OperationRunSpec::default()
         },
     );
@@ -41,6 +45,30 @@ pub fn decide(repository: &BackupRepository, in_tenant: bool, check: Option<&Ope
         ..OwnerReference::default()
     }]);
     Some(run)
+}
+
+fn inputs(repository: &BackupRepository) -> Map<String, Value> {
+    let percent = repository.spec.maintenance.as_ref().and_then(|maintenance| maintenance.read_data_percent);
+    let mut inputs = Map::from_iter([("repository".to_owned(), json!(repository.name_any()))]);
+    inputs.extend(percent.map(|percent| ("readDataPercent".to_owned(), json!(percent))));
+    inputs
+}
+
+/// The status of a repository whose first check is on its way; without it kstatus would call it current.
+#[must_use]
+pub fn checking(repository: &BackupRepository, now: Timestamp) -> Option<BackupRepositoryStatus> {
+    let before = repository.status.clone().unwrap_or_default();
+    if !before.conditions.is_empty() {
+        return None;
+    }
+    let wanted = [
+        Wanted { type_: conditions::READY, status: "Unknown" },
+        Wanted { type_: conditions::RECONCILING, status: "True" },
+    ];
+    let generation = repository.metadata.generation;
+    let conditions =
+        conditions::merge(&[], &wanted, Reason::Checking.as_str(), "its first check runs", generation, now);
+    Some(BackupRepositoryStatus { conditions, ..before })
 }
 
 #[cfg(test)]
@@ -72,5 +100,26 @@ mod tests {
     #[test]
     fn a_repository_outside_a_tenant_waits() {
         assert_eq!(decide(&repository(1, None), false, None), None);
+    }
+
+    #[test]
+    fn the_check_reads_back_as_much_as_maintenance_says() {
+        let mut repository = repository(1, None);
+        repository.spec.maintenance =
+            Some(crate::api::backup_repository::Maintenance { read_data_percent: Some(7), ..Default::default() });
+        let run = decide(&repository, true, None).expect("a check");
+        assert_eq!(run.spec.inputs.get("readDataPercent"), Some(&json!(7)));
+    }
+
+    #[test]
+    fn a_repository_says_that_it_is_being_checked_until_it_has_been() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut new = repository(1, None);
+        let status = checking(&new, now).expect("a status");
+        assert!(
+            status.conditions.iter().any(|condition| condition.type_ == "Reconciling" && condition.status == "True")
+        );
+        new.status = Some(status);
+        assert_eq!(checking(&new, now), None);
     }
 }

@@ -8,7 +8,12 @@ use crate::{
     api::{BackupRepository, OperationRun},
     controller::{Context, Error},
 };
-use kube::{Api, ResourceExt, api::PostParams, runtime::controller::Action};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    runtime::controller::Action,
+};
+use serde_json::json;
 use std::sync::Arc;
 
 /// One pass over one repository.
@@ -23,9 +28,15 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
     match Api::<OperationRun>::namespaced(context.client.clone(), &namespace).create(&PostParams::default(), &run).await
     {
         Ok(run) => context.runs.wrote(run),
-        // The name holds the uid and the generation: whoever made it made this very run.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        // The name holds the uid and the generation: whoever made it made this very run, and it may be at its end already.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(Action::await_change()),
         Err(error) => return Err(error.into()),
+    }
+    if let Some(status) = decide::checking(&repository, context.clock.now()) {
+        let body = json!({ "metadata": { "uid": repository.uid() }, "status": status });
+        let api: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
+        let written = api.patch_status(&repository.name_any(), &PatchParams::default(), &Patch::Merge(body)).await?;
+        context.repositories.wrote(written);
     }
     Ok(Action::await_change())
 }

@@ -201,7 +201,7 @@ fn tell(context: &Context, observed: &Observed, before: &OperationRunStatus, now
     let severity = if bad { Severity::Warning } else { Severity::Normal };
     let action = if now.phase == Phase::Completed { "Complete" } else { "Run" };
     let reason = now.reason.clone().unwrap_or_default();
-    context.events.publish(&*observed.run, severity, &reason, action, now.message.clone().unwrap_or_default());
+    context.events.publish(&*observed.run, severity, &reason, action, now.message.as_deref().unwrap_or_default());
     if now.phase == Phase::Completed && changed {
         context.metrics.completed(&observed.run.spec.operation_type, now.outcome);
     }

@@ -238,10 +238,13 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
     if job.metadata.deletion_timestamp.is_some() {
         return Decision::look_again(2);
     }
-    if observed.run.spec.cancel {
-        return Decision::act(Action::DeleteJob(recorded.clone())).or_look_again(2);
-    }
     let mut next = status.clone();
+    if observed.run.spec.cancel {
+        next.waiting = Some(Waiting { reason: Reason::Cancelling.as_str().to_owned(), since: now });
+        settle(&mut next, observed, Reason::Cancelling, "cancelled; waits until its pod has ended".to_owned(), now);
+        let actions = vec![Action::DeleteJob(recorded.clone()), Action::WriteStatus(Box::new(next))];
+        return Decision { actions, ..Decision::look_again(2) };
+    }
     match stuck(job, &observed.pods) {
         Some(stuck) => {
             let since = observed.waiting_since.unwrap_or(now);

@@ -55,10 +55,8 @@ pub fn may_start(candidate: &Waiter, waiting: &[Waiter], active: &Active, limits
         (limits.type_per_tenant, count(&active.of_type), "of this type in this tenant"),
         (limits.per_tenant, count(&active.of_any), "in this tenant"),
     ] {
-        if let Some(limit) = limit {
-            if now + rank_in_tenant >= limit {
-                return Err(Held { limit: format!("{limit} active {words}"), ahead: rank_in_tenant });
-            }
+        if let Some(limit) = limit.filter(|limit| now + rank_in_tenant >= *limit) {
+            return Err(Held { limit: format!("{limit} active {words}"), ahead: rank_in_tenant });
         }
     }
     for (limit, map, words) in

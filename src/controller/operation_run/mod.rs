@@ -15,6 +15,9 @@ pub mod prepare;
 pub mod registry;
 pub mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     api::OperationRun,
     controller::{Context, Error},

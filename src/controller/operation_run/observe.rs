@@ -64,10 +64,11 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         None => (JobView::Absent, Vec::new()),
     };
     let what = waits_for(&job, &pods);
-    if let JobView::Own(job) = &job {
-        if job_end(job).is_some() && !is_told(job, &pods) {
-            pods = list_pods(context, &namespace, job).await?;
-        }
+    if let JobView::Own(job) = &job
+        && job_end(job).is_some()
+        && !is_told(job, &pods)
+    {
+        pods = list_pods(context, &namespace, job).await?;
     }
     let joined = match &status.joined {
         Some(joined) if open => joined_view(context, &namespace, &joined.name, &joined.uid).await?,

@@ -99,9 +99,9 @@ fn pod_stuck(pod: &Pod) -> Option<Stuck> {
         let why = condition.message.as_deref().unwrap_or("no node fits");
         return Some(Stuck::now(Reason::Unschedulable, format!("no node takes pod {name}: {}", truncate(why, 500))));
     }
-    let states = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     let mut starting = None;
-    for container in states {
+    for container in containers {
         let Some(waiting) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else {
             if container.state.as_ref().is_some_and(|state| state.running.is_some()) {
                 return None;

@@ -3,6 +3,7 @@
 //! A fixture says in its panic what it did not find. Nothing here decides what is right: that stands in the stories.
 
 pub(crate) mod audit;
+pub(crate) mod blockade;
 pub(crate) mod cluster;
 pub(crate) mod operator;
 pub(crate) mod repository;

@@ -1,6 +1,5 @@
 //! A tenant's repository on a volume of the node, and the stock restic on the same files.
 
-use super::cluster::environment;
 use super::tenant::{Tenant, of_story, volume_root};
 use super::wait::{SOON, wait_for};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
@@ -13,9 +12,9 @@ use tenantatlas::api::BackupRepository;
 /// The password of every repository of the tests.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
-/// The folder of a repository as the node sees it, and the password that opens it.
+/// A repository's volume as the node sees it, opened with the stock client.
 pub(crate) struct Restic {
-    folder: PathBuf,
+    volume: PathBuf,
 }
 
 impl Tenant {
@@ -23,7 +22,7 @@ impl Tenant {
     pub(crate) async fn repository(&self, name: &str) -> Restic {
         let folder = self.unchecked_repository(name).await;
         self.ready(name).await;
-        Restic { folder }
+        Restic::on(folder)
     }
 
     /// Waits until a repository is Ready.
@@ -115,6 +114,10 @@ impl Tenant {
 }
 
 impl Restic {
+    pub(crate) fn on(volume: PathBuf) -> Self {
+        Self { volume }
+    }
+
     /// The repository's files: below the volume's own folder, where `config` lies.
     pub(crate) fn folder(&self) -> PathBuf {
         fn find(folder: &Path, depth: usize) -> Option<PathBuf> {
@@ -128,7 +131,7 @@ impl Restic {
                 .filter(|path| path.is_dir())
                 .find_map(|path| find(&path, depth - 1))
         }
-        find(&self.folder, 3).unwrap_or_else(|| panic!("no repository below {}", self.folder.display()))
+        find(&self.volume, 3).unwrap_or_else(|| panic!("no repository below {}", self.volume.display()))
     }
 
     /// What stock restic prints; it must succeed.
@@ -155,8 +158,13 @@ impl Restic {
         serde_json::from_slice(&self.prints(&arguments)).expect("restic prints a JSON array")
     }
 
-    /// The paths of the files in a snapshot.
+    /// The paths of the items in a snapshot.
     pub(crate) fn files(&self, snapshot: &str) -> Vec<String> {
+        self.all_files(snapshot).into_iter().filter(|path| !path.contains(".not-captured/")).collect()
+    }
+
+    /// The paths of the items, and of the notes on what was left out.
+    pub(crate) fn all_files(&self, snapshot: &str) -> Vec<String> {
         let printed = String::from_utf8(self.prints(&["ls", "--json", snapshot])).expect("restic prints text");
         let nodes = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let files = nodes.filter(|node| node["type"] == "file");
@@ -168,9 +176,4 @@ impl Restic {
         let bytes = self.prints(&["dump", snapshot, path]);
         serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{path} of {snapshot} is not JSON: {error}"))
     }
-}
-
-/// Whether the environment for volumes is there; the message comes early, not in the middle of a story.
-pub(crate) fn needs_volumes() {
-    environment("ATLAS_VOLUME_ROOT");
 }

@@ -3,6 +3,7 @@
 use super::tenant::Tenant;
 use super::wait::wait_for;
 use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
 use kube::api::Api;
 use serde_json::{Value, json};
 use std::fmt::Debug;
@@ -50,14 +51,14 @@ impl Tenant {
         .await
     }
 
-    /// Waits until the run is completed.
+    /// Waits until the run is completed, and labelled so: that is the write after it.
     pub(crate) async fn completed(&self, name: &str, deadline: Duration) -> OperationRunStatus {
         self.run_when(name, "completed", deadline, OperationRun::is_completed).await;
-        // The outcome's label follows in a write of its own.
-        let run = wait_for(&format!("the outcome label of {}/{name}", self.name), deadline, async || {
-            let run = self.run(name).await;
-            let labelled = run.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(labels::OUTCOME));
-            if labelled { Ok(run) } else { Err(format!("{:?}", run.metadata.labels)) }
+        let labelled = |run: &OperationRun| run.labels().contains_key(labels::OUTCOME);
+        let runs: Api<OperationRun> = self.api();
+        let run = wait_for(&format!("run {}/{name} bears its outcome as a label", self.name), deadline, async || {
+            let run = runs.get(name).await.map_err(|error| error.to_string())?;
+            if labelled(&run) { Ok(run) } else { Err(yaml(&run.metadata.labels)) }
         })
         .await;
         assert_well_ended(&run);
@@ -140,8 +141,11 @@ fn assert_well_ended(run: &OperationRun) {
         assert!(counts.add_up(), "{name}: {counts:?}");
     }
     // Readers select by it.
-    let label = run.metadata.labels.iter().flatten().find(|(key, _)| *key == tenantatlas::api::labels::OUTCOME);
-    assert_eq!(label.map(|(_, value)| value.as_str()), Some(status.outcome.as_str()), "{name}: outcome label");
+    assert_eq!(
+        run.labels().get(labels::OUTCOME).map(String::as_str),
+        Some(status.outcome.as_str()),
+        "{name}: outcome label"
+    );
 }
 
 fn yaml(value: &impl serde::Serialize) -> String {

@@ -38,6 +38,11 @@ impl Tenant {
         Self::onboard(story, Cluster::alone().await).await
     }
 
+    /// A tenant at the moment its namespace was created: the operator may not have seen it.
+    pub(crate) async fn fresh(story: &str) -> Self {
+        Self::unprepared(story, Cluster::shared().await).await
+    }
+
     /// A second tenant in the same story.
     pub(crate) async fn beside(&self, story: &str) -> Self {
         Self::onboard(story, Hold::None).await

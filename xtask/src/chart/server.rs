@@ -114,7 +114,7 @@ fn dry_run(server: &Server, chart: &Chart, set: Option<&Path>, version: &str) ->
     let known: Vec<_> = known.into_iter().filter(|object| object["apiVersion"] != "monitoring.coreos.com/v1").collect();
     let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": known });
     let arguments = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename", "-"];
-    shell::feed(&mut server.kubectl(&arguments), list.to_string().as_bytes())
+    shell::feed(&mut server.kubectl(&arguments), list.to_string().as_bytes()).map(drop)
 }
 
 /// The API server compiles each expression against the schemas of the kinds it is about, and notes what does not fit.

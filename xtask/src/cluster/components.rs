@@ -5,12 +5,12 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 
 use super::network::{PODS, SERVICES};
 use super::{Cluster, pki, processes, volumes};
-use crate::{image, tools};
+use crate::{image, shell, tools};
 
 /// The one node's name; `pki.go` knows it too.
 pub(super) const NODE: &str = "local";
@@ -71,7 +71,13 @@ impl Component {
             _ => vec![text(&tools::kube()?), self.program().to_owned()],
         };
         arguments.extend(self.flags(cluster)?);
-        processes::start_daemon(cluster, &arguments, &self.log(cluster))
+        processes::start_component(cluster, self, &arguments)
+    }
+
+    /// The error that says so, with the component's last words.
+    pub(super) fn ended(self, cluster: &Cluster) -> anyhow::Error {
+        let log = self.log(cluster);
+        anyhow!("{self} ended; the end of {}:\n{}", log.display(), shell::tail(&log, 12))
     }
 
     fn flags(self, cluster: &Cluster) -> Result<Vec<String>> {

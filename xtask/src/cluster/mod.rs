@@ -14,6 +14,7 @@ mod pki;
 mod processes;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -162,9 +163,9 @@ impl Cluster {
         self.folder.join("started")
     }
 
-    /// Serializes `up` and `down` of one cluster. The file lies beside the folder, which `down` removes.
+    /// Serializes `up` and `down` of one cluster. The file lies beside the folders, which `down` removes.
     fn lock(&self) -> Result<fs::File> {
-        tools::lock(&self.folder.with_extension("lock"), &format!("another command on the cluster {:?}", self.name))
+        tools::lock(&self.runtime.with_extension("lock"), &format!("another command on the cluster {:?}", self.name))
     }
 
     /// kubectl as the cluster's administrator.
@@ -197,17 +198,11 @@ impl Cluster {
         let started_with = fs::read_to_string(self.started_marker()).ok();
         let is_current = started_with.as_deref() == tools.to_str();
         if processes.holder.is_some() && is_current {
-            let missing: Vec<Component> =
-                Component::ALL.into_iter().filter(|component| !processes.components.contains_key(component)).collect();
-            if missing.is_empty() && self.api_is_ready()? {
+            if processes.missing().next().is_none() && self.api_is_ready()? {
                 shell::say(format!("The cluster {:?} is running ({}).", self.name, shell::elapsed(begun)));
                 return Ok(());
             }
-            for component in missing {
-                shell::say(format!("{component} does not run: starting it"));
-                component.start(self)?;
-            }
-            self.wait_until_ready()?;
+            self.revive()?;
         } else {
             if processes.holder.is_some() || self.folder.exists() {
                 shell::say(format!(
@@ -248,14 +243,31 @@ impl Cluster {
         for component in [Component::Containerd, Component::Etcd, Component::ApiServer] {
             component.start(self)?;
         }
-        self.wait_for("containerd", |cluster| Ok(cluster.socket().exists()))?;
+        self.wait_for_start("containerd", |cluster| Ok(cluster.socket().exists()))?;
         self.load_pause_image()?;
-        self.wait_for("the API server", Self::api_is_ready)?;
+        self.wait_for_start("the API server", Self::api_is_ready)?;
         for component in Component::ALL.into_iter().skip(3) {
             component.start(self)?;
         }
         self.apply(&components::base_objects())?;
-        self.wait_until_ready()
+        self.wait_for_start("the node", Self::node_is_ready)
+    }
+
+    /// Starts what is missing until the cluster is ready. More than once: a component that was killed a moment ago may still
+    /// be among the processes, and one that lost another ends by itself.
+    fn revive(&self) -> Result<()> {
+        let mut started = BTreeMap::<Component, u32>::new();
+        self.wait_for("the revived cluster", |cluster| {
+            for component in Processes::of(cluster)?.missing() {
+                let times = *started.entry(component).and_modify(|times| *times += 1).or_insert(1);
+                if times > 3 {
+                    return Err(component.ended(cluster));
+                }
+                shell::say(format!("{component} does not run: starting it"));
+                component.start(cluster)?;
+            }
+            Ok(cluster.api_is_ready()? && cluster.node_is_ready()?)
+        })
     }
 
     /// Removes everything of the cluster, from whatever state: running, half-started, crashed, rebooted.
@@ -365,7 +377,7 @@ impl Cluster {
     fn apply(&self, objects: &serde_json::Value) -> Result<()> {
         let mut command = self.kubectl()?;
         command.args(["apply", "--server-side", "--filename", "-"]);
-        shell::feed(&mut command, &serde_json::to_vec(objects)?)
+        shell::feed(&mut command, &serde_json::to_vec(objects)?).map(drop)
     }
 
     fn api_is_ready(&self) -> Result<bool> {
@@ -380,25 +392,10 @@ impl Cluster {
         Ok(shell::output(&mut command).is_ok_and(|status| status == "True"))
     }
 
-    fn wait_until_ready(&self) -> Result<()> {
-        self.wait_for("the API server", Self::api_is_ready)?;
-        self.wait_for("the node", Self::node_is_ready)
-    }
-
-    /// Polls until the condition holds. Fails at once when a component has ended, and quotes its log.
-    fn wait_for(&self, what: &str, condition: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+    /// Polls until the condition holds; quotes the logs when it does not in time.
+    fn wait_for(&self, what: &str, mut condition: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(90);
         while !condition(self)? {
-            let processes = Processes::of(self)?;
-            for component in Component::ALL {
-                let log = component.log(self);
-                if log.exists() && !processes.components.contains_key(&component) {
-                    // A moment passes between a program's start and its appearing under its own name.
-                    if log.metadata()?.modified()?.elapsed().unwrap_or_default() > Duration::from_secs(2) {
-                        bail!("{component} ended; the end of {}:\n{}", log.display(), shell::tail(&log, 12));
-                    }
-                }
-            }
             if Instant::now() > deadline {
                 let logs: Vec<String> = Component::ALL
                     .into_iter()
@@ -409,6 +406,17 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
+    }
+
+    /// Waits during a start: fails at once when a component that was started has ended.
+    fn wait_for_start(&self, what: &str, condition: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        self.wait_for(what, |cluster| {
+            let ended = Processes::of(cluster)?.missing().find(|component| component.log(cluster).exists());
+            match ended {
+                Some(component) => Err(component.ended(cluster)),
+                None => condition(cluster),
+            }
+        })
     }
 }
 

@@ -42,6 +42,11 @@ impl Processes {
             .collect();
         Ok(Self { holder: Some(holder.0), components })
     }
+
+    /// The components that do not run, in the order in which they start.
+    pub(super) fn missing(&self) -> impl Iterator<Item = Component> {
+        Component::ALL.into_iter().filter(|component| !self.components.contains_key(component))
+    }
 }
 
 /// Makes the namespaces and returns the process that holds them, as soon as everything private is mounted.
@@ -96,23 +101,29 @@ pub(super) fn enter(holder: u32) -> Command {
     command
 }
 
-/// Starts a program inside the cluster's namespaces that outlives this one, writing to `log`.
-pub(super) fn start_daemon(cluster: &Cluster, arguments: &[String], log: &Path) -> Result<()> {
+/// Starts a component inside the cluster's namespaces, so that it outlives this process, and returns when it is to be seen
+/// among the cluster's processes.
+pub(super) fn start_component(cluster: &Cluster, component: Component, arguments: &[String]) -> Result<()> {
     let holder = Processes::of(cluster)?.holder.context("the cluster's namespaces are gone")?;
-    let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
+    let log = component.log(cluster);
+    let output = fs::OpenOptions::new().create(true).append(true).open(&log)?;
     let folder = tools::folder()?;
     let path = format!("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
     // Nothing of the developer's environment (proxies, Go's and Rust's switches) reaches the cluster.
     let status = enter(holder)
-        .args(["setsid", "--fork", "env", "-i", &path, "HOME=/root"])
+        .args(["setsid", "--fork", "env", "-i", &path, "HOME=/"])
         .args(arguments)
         .current_dir("/")
         .stdout(output.try_clone()?)
         .stderr(output)
         .status()
         .context("cannot start nsenter")?;
-    if !status.success() {
-        bail!("{} does not start ({status}):\n{}", arguments[0], shell::tail(log, 5));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !Processes::of(cluster)?.components.contains_key(&component) {
+        if !status.success() || Instant::now() > deadline {
+            bail!("{component} does not start; the end of {}:\n{}", log.display(), shell::tail(&log, 12));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

@@ -3,10 +3,12 @@
 //! A non-root pod with an `fsGroup` can write to these; to hostPath volumes, which ignore it, it cannot.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use super::processes::{self, Processes};
 use super::{Cluster, components};
 use crate::shell;
 
@@ -26,6 +28,18 @@ impl Cluster {
         self.apply(&volume(name, size, &folder.to_string_lossy()))?;
         shell::say(format!("The volume {name} ({size}) is there; claims of the class `{STORAGE_CLASS}` bind to it"));
         Ok(())
+    }
+
+    /// A folder with room for a few megabytes only, empty: what a full disk does can be tried there. It is mounted inside
+    /// the cluster's namespaces, so this machine does not see what is on it. Each process gets one of its own.
+    pub(crate) fn small_volume(&self) -> Result<PathBuf> {
+        let folder = self.volumes().join(format!("small-{}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let holder = Processes::of(self)?.holder.context("the cluster's namespaces are gone")?;
+        let mut mount = processes::enter(holder);
+        mount.args(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0777", "tmpfs"]);
+        shell::run(mount.arg(&folder))?;
+        Ok(folder)
     }
 }
 

@@ -24,20 +24,20 @@ pub(crate) const PAUSE: &str = "localhost/tenantatlas-pause:local";
 const USER: u32 = 65532;
 
 /// Packs an image into an OCI archive, without Docker
-#[derive(Debug, Parser)]
+#[derive(Debug, Default, Parser)]
 pub(crate) struct Arguments {
     /// Where to write the archive [default: target/image/NAME.tar]
     #[arg(long)]
-    output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
     /// Name of the image; without a tag it gets one made from its digest [default: localhost/NAME]
     #[arg(long)]
-    reference: Option<String>,
+    pub(crate) reference: Option<String>,
     /// Build for shipping: optimized as a whole, which takes minutes
     #[arg(long, conflicts_with = "example")]
-    release: bool,
+    pub(crate) release: bool,
     /// Pack the image of an example instead
     #[arg(long)]
-    example: Option<Example>,
+    pub(crate) example: Option<Example>,
 }
 
 /// Images that examples need.
@@ -47,40 +47,26 @@ pub(crate) enum Example {
     Sqlite,
 }
 
-/// What to build, and where to put it.
-#[derive(Debug, Default)]
-pub(crate) struct Build {
-    pub(crate) output: Option<PathBuf>,
-    pub(crate) reference: Option<String>,
-    pub(crate) release: bool,
-    pub(crate) example: Option<Example>,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let archive = build(&Build {
-        output: arguments.output.clone(),
-        reference: arguments.reference.clone(),
-        release: arguments.release,
-        example: arguments.example,
-    })?;
+    let archive = build(arguments)?;
     writeln!(anstream::stdout(), "{}\n{}\n{}", archive.file.display(), archive.reference, archive.digest)?;
     Ok(())
 }
 
 /// Builds and packs an image.
-pub(crate) fn build(build: &Build) -> Result<Archive> {
+pub(crate) fn build(arguments: &Arguments) -> Result<Archive> {
     let begun = Instant::now();
-    let name = match build.example {
+    let name = match arguments.example {
         None => "tenantatlas",
         Some(Example::Sqlite) => "tenantatlas-example-sqlite",
     };
-    let output = match &build.output {
+    let output = match &arguments.output {
         Some(output) => std::path::absolute(output)?,
         None => checkout()?.join("target/image").join(name).with_extension("tar"),
     };
-    let reference = build.reference.clone().unwrap_or_else(|| format!("localhost/{name}"));
-    let (content, config) = match build.example {
-        None => product(build.release)?,
+    let reference = arguments.reference.clone().unwrap_or_else(|| format!("localhost/{name}"));
+    let (content, config) = match arguments.example {
+        None => product(arguments.release)?,
         Some(Example::Sqlite) => example::sqlite()?,
     };
     let archive = oci::pack(&output, &reference, &content, &config)?;
@@ -103,9 +89,7 @@ fn product(release: bool) -> Result<(Content, Config)> {
     // The TLS library reads the trusted authorities from here, and refuses to start without any. Mozilla's list comes with
     // a pinned package, so that the image does not depend on the machine that packs it.
     content.file("/etc/ssl/certs/ca-certificates.crt", 0o644, authorities());
-    let mut config = config("/tenantatlas", "tenantatlas");
-    config.env = vec!["SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt".to_owned()];
-    Ok((content, config))
+    Ok((content, config("/tenantatlas", "tenantatlas")))
 }
 
 /// What an image has before anything is put into it: a temporary folder, and names for its users and for name resolution.

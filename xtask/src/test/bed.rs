@@ -4,8 +4,8 @@
 use anyhow::{Context as _, Result};
 
 use crate::cluster::Cluster;
+use crate::image;
 use crate::image::oci::Archive;
-use crate::image::{self, Build, Example};
 use crate::shell::{self, say};
 use crate::{operator, tools};
 
@@ -51,8 +51,8 @@ impl Bed {
         if self.images.is_some() {
             return Ok(());
         }
-        let operator = image::build(&Build::default())?;
-        let example = image::build(&Build { example: Some(Example::Sqlite), ..Build::default() })?;
+        let operator = image::build(&image::Arguments::default())?;
+        let example = image::build(&operator::example_image())?;
         let cluster = self.server()?;
         cluster.load(&operator.file)?;
         cluster.load(&example.file)?;
@@ -70,12 +70,13 @@ impl Bed {
         let mut helm = shell::command(tools::helm()?);
         helm.env("KUBECONFIG", cluster.kubeconfig());
         cluster.bypass_proxy(&mut helm);
-        operator::install(helm, &images.operator, &[])?;
+        operator::install(helm, &images.operator.reference, "Never")?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
             ("ATLAS_KUBECTL", path(tools::kubectl()?)),
             ("ATLAS_VOLUME_ROOT", path(cluster.volumes())),
+            ("ATLAS_SMALL_VOLUME", path(cluster.small_volume()?)),
             ("ATLAS_AUDIT_LOG", path(cluster.audit_log())),
             ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
             ("ATLAS_IMAGE", images.operator.reference.clone()),

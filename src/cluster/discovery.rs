@@ -1,0 +1,238 @@
+//! Which kinds of a namespace the cluster serves.
+//!
+//! Two requests (aggregated discovery, general since Kubernetes 1.30) tell all. A group that cannot be discovered, such as
+//! that of a dead aggregated API server, is reported beside the others: one team's outage must not stop every
+//! tenant's backup.
+
+use crate::{api::item::GroupKind, cluster::retry::retry};
+use http::{Request, header::ACCEPT};
+use kube::{
+    Client, Error,
+    client::{APIGroupDiscoveryList, APIVersionDiscovery},
+    core::discovery::v2::ACCEPT_AGGREGATED_DISCOVERY_V2,
+};
+use serde::Deserialize;
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
+
+/// A kind whose objects live in namespaces and can be listed, in the one version that the cluster prefers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServedKind {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// Kind, as in manifests.
+    pub kind: String,
+    /// Resource, as in URLs.
+    pub plural: String,
+}
+
+impl ServedKind {
+    /// `group/version`, or the version alone for the core group: as in manifests.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The kind without its version.
+    #[must_use]
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind::new(self.group.clone(), self.kind.clone())
+    }
+
+    /// The path of the list of its objects in a namespace.
+    #[must_use]
+    pub fn list_path(&self, namespace: &str) -> String {
+        let root = if self.group.is_empty() { "api" } else { "apis" };
+        format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version(), self.plural)
+    }
+
+    /// Its place in a tree of `group/version/kind`, the core group as `core`.
+    fn path(&self) -> (&str, &str, &str) {
+        let group = if self.group.is_empty() { "core" } else { &self.group };
+        (group, &self.version, &self.kind)
+    }
+}
+
+impl Ord for ServedKind {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.path().cmp(&other.path()).then_with(|| self.plural.cmp(&other.plural))
+    }
+}
+
+impl PartialOrd for ServedKind {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A version of a group that the cluster names, but knows nothing of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UndiscoveredGroup {
+    /// API group.
+    pub group: String,
+    /// Version.
+    pub version: String,
+}
+
+/// What the cluster serves in a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// The kinds, in the order of their paths.
+    pub kinds: BTreeSet<ServedKind>,
+    /// The groups that could not be discovered.
+    pub undiscovered: BTreeSet<UndiscoveredGroup>,
+}
+
+/// Asks the cluster. Fails only if the API server itself does.
+pub async fn discover(client: &Client) -> Result<Discovered, Error> {
+    let core = retry(|| document(client, "/api")).await?;
+    let groups = retry(|| document(client, "/apis")).await?;
+    Ok(read(&core, &groups))
+}
+
+/// A discovery document that says what it is: a server or proxy that does not know the aggregated form answers with
+/// another kind of document, which must not be taken for an empty cluster.
+#[derive(Deserialize)]
+#[serde(tag = "kind")]
+enum Document {
+    #[serde(rename = "APIGroupDiscoveryList")]
+    Aggregated(APIGroupDiscoveryList),
+}
+
+async fn document(client: &Client, path: &str) -> Result<APIGroupDiscoveryList, Error> {
+    let request =
+        Request::get(path).header(ACCEPT, ACCEPT_AGGREGATED_DISCOVERY_V2).body(Vec::new()).map_err(Error::HttpError)?;
+    let Document::Aggregated(list) = client.request(request).await?;
+    Ok(list)
+}
+
+/// Reads the two documents, that of the core group and that of the others.
+#[must_use]
+pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Discovered {
+    let mut discovered = Discovered::default();
+    for group in core.items.iter().chain(&groups.items) {
+        let name = group.metadata.as_ref().and_then(|metadata| metadata.name.clone()).unwrap_or_default();
+        // Versions come in descending order of preference: the first that serves a kind is the one.
+        let mut kinds = BTreeMap::new();
+        for version in &group.versions {
+            let Some(version_name) = &version.version else { continue };
+            if version.freshness.as_deref() == Some("Stale") && version.resources.is_empty() {
+                discovered
+                    .undiscovered
+                    .insert(UndiscoveredGroup { group: name.clone(), version: version_name.clone() });
+            }
+            for (kind, plural) in listable(version) {
+                kinds.entry(kind.clone()).or_insert_with(|| ServedKind {
+                    group: name.clone(),
+                    version: version_name.clone(),
+                    kind,
+                    plural,
+                });
+            }
+        }
+        discovered.kinds.extend(kinds.into_values());
+    }
+    discovered
+}
+
+/// Kind and resource of what is in namespaces and can be listed. Subresources do not stand in this list.
+fn listable(version: &APIVersionDiscovery) -> impl Iterator<Item = (String, String)> + '_ {
+    version.resources.iter().filter_map(|resource| {
+        let kind = resource.response_kind.as_ref()?.kind.clone().filter(|kind| !kind.is_empty())?;
+        let plural = resource.resource.clone().filter(|plural| !plural.contains('/'))?;
+        let namespaced = resource.scope.as_deref() == Some("Namespaced");
+        (namespaced && resource.verbs.iter().any(|verb| verb == "list")).then_some((kind, plural))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn resource(plural: &str, kind: &str, scope: &str, verbs: &[&str]) -> Value {
+        json!({"resource": plural, "responseKind": {"group": "", "version": "", "kind": kind}, "scope": scope, "verbs": verbs,
+               "subresources": [{"subresource": "status", "responseKind": {"kind": kind}, "verbs": ["list"]}]})
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn group(name: &str, versions: Value) -> Value {
+        json!({"metadata": {"name": name}, "versions": versions})
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn discovered(groups: Vec<Value>) -> Discovered {
+        let list = serde_json::from_value(json!({"items": groups})).expect("a discovery document");
+        read(&APIGroupDiscoveryList::default(), &list)
+    }
+
+    fn names(discovered: &Discovered) -> Vec<String> {
+        discovered.kinds.iter().map(|kind| format!("{}/{}", kind.api_version(), kind.kind)).collect()
+    }
+
+    #[test]
+    fn only_listable_kinds_of_namespaces_are_found_in_the_order_of_their_paths() {
+        let found = discovered(vec![
+            group(
+                "",
+                json!([{"version": "v1", "freshness": "Current", "resources": [
+                    resource("secrets", "Secret", "Namespaced", &["get", "list"]),
+                    resource("configmaps", "ConfigMap", "Namespaced", &["get", "list"]),
+                    resource("namespaces", "Namespace", "Cluster", &["get", "list"]),
+                    resource("bindings", "Binding", "Namespaced", &["create"])]}]),
+            ),
+            group(
+                "apps",
+                json!([{"version": "v1", "resources": [resource("deployments", "Deployment", "Namespaced", &["list"])]}]),
+            ),
+        ]);
+        // `core` sorts after `apps`, though its group's name is empty.
+        assert_eq!(names(&found), ["apps/v1/Deployment", "v1/ConfigMap", "v1/Secret"]);
+        assert_eq!(found.undiscovered, BTreeSet::new());
+    }
+
+    #[test]
+    fn a_kind_served_in_several_versions_is_taken_once_in_the_preferred_one() {
+        let both = [resource("widgets", "Widget", "Namespaced", &["list"])];
+        let old = [
+            resource("widgets", "Widget", "Namespaced", &["list"]),
+            resource("gadgets", "Gadget", "Namespaced", &["list"]),
+        ];
+        let found = discovered(vec![group(
+            "example.com",
+            json!([{"version": "v2", "resources": both}, {"version": "v1", "resources": old}]),
+        )]);
+        assert_eq!(names(&found), ["example.com/v1/Gadget", "example.com/v2/Widget"]);
+    }
+
+    #[test]
+    fn a_dead_group_is_reported_beside_the_others() {
+        let alive = json!([{"version": "v1", "resources": [resource("widgets", "Widget", "Namespaced", &["list"])]}]);
+        let found = discovered(vec![
+            group("dead.example.com", json!([{"version": "v1", "freshness": "Stale"}])),
+            group("example.com", alive),
+        ]);
+        assert_eq!(names(&found), ["example.com/v1/Widget"]);
+        let dead = UndiscoveredGroup { group: "dead.example.com".into(), version: "v1".into() };
+        assert_eq!(found.undiscovered, BTreeSet::from([dead]));
+    }
+
+    #[test]
+    fn a_stale_group_whose_kinds_are_still_known_is_listed_as_any_other() {
+        let stale = json!([{"version": "v1", "freshness": "Stale",
+            "resources": [resource("widgets", "Widget", "Namespaced", &["list"])]}]);
+        let found = discovered(vec![group("example.com", stale)]);
+        assert_eq!(names(&found), ["example.com/v1/Widget"]);
+        assert_eq!(found.undiscovered, BTreeSet::new());
+    }
+
+    #[test]
+    fn a_document_of_another_kind_is_not_an_empty_cluster() {
+        let legacy = r#"{"kind": "APIGroupList", "apiVersion": "v1", "groups": []}"#;
+        assert!(serde_json::from_str::<Document>(legacy).is_err());
+    }
+}

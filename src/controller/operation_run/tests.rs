@@ -1,0 +1,326 @@
+//! The pure parts of a run's reconcile together: what is refused, what the Job is, what is decided.
+
+// `run(json!({…}))` reads better than a borrow of it.
+#![allow(clippy::needless_pass_by_value)]
+
+use super::{
+    decide::{Action, decide},
+    job::{JobSettings, build},
+    observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
+    prepare::{Prepared, Refusal, prepare},
+    registry::Registry,
+};
+use crate::api::{BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn tenant() -> Tenant {
+    Tenant { uid: "tenant-uid".into(), workspace: "team".into(), terminating: false }
+}
+
+fn run(spec: Value) -> OperationRun {
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+        "metadata": {"name": "one", "namespace": "acme", "uid": "run-uid", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec
+    }))
+    .expect("a run")
+}
+
+fn operation_type(spec: &Value) -> OperationType {
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType", "metadata": {"name": "work"}, "spec": spec
+    }))
+    .expect("a type")
+}
+
+fn capture_type() -> OperationType {
+    operation_type(&json!({
+        "executor": {"worker": {"command": ["capture"]}}, "readOnly": true, "retries": 2, "timeout": 600,
+        "inputsSchema": {"type": "object", "required": ["repository"], "additionalProperties": false,
+            "properties": {"repository": {"type": "string"}, "note": {"type": "string"}}}
+    }))
+}
+
+fn template_type() -> OperationType {
+    operation_type(&json!({"executor": {"jobTemplate": {
+        "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "team"}},
+        "spec": {"suspend": true, "backoffLimit": 77, "template": {"spec": {"restartPolicy": "OnFailure", "containers": [
+            {"name": "main", "image": "dump", "env": [{"name": "ATLAS_RUN", "value": "forged"}, {"name": "MINE", "value": "1"}]}]}}}
+    }}}))
+}
+
+fn repository() -> Arc<BackupRepository> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
+            "metadata": {"name": "main", "namespace": "acme", "uid": "repository-uid", "generation": 3},
+            "spec": {"storage": {"s3": {"bucket": "backups", "region": "eu-1"}}, "passwordSecret": {"name": "password", "key": "password"},
+                "credentialsSecret": {"name": "credentials"}}
+        }))
+        .expect("a repository"),
+    )
+}
+
+fn prepared_with(
+    run: &OperationRun,
+    operation_type: &OperationType,
+    repository: &RepositoryView,
+) -> Result<Prepared, Refusal> {
+    prepare(run, Some(&tenant()), Some(operation_type), repository, &RerunView::NotAsked, |_| true)
+}
+
+fn refused(result: Result<Prepared, Refusal>) -> Refusal {
+    let refusal = result.expect_err("a refusal");
+    assert!(refusal.message.len() > 40, "a refusal says what to do: {}", refusal.message);
+    refusal
+}
+
+#[test]
+fn what_can_be_known_beforehand_is_refused_with_a_code_and_a_remedy() {
+    let good = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    let ready = RepositoryView::Ready(repository());
+    let types = capture_type();
+    let ask = |tenant: Option<&Tenant>, types: Option<&OperationType>, repository: &RepositoryView, account: bool| {
+        prepare(&good, tenant, types, repository, &RerunView::NotAsked, |_| account)
+            .map(|_| ())
+            .map_err(|refusal| refusal.reason)
+    };
+    assert_eq!(ask(Some(&tenant()), Some(&types), &ready, true), Ok(()));
+    assert_eq!(ask(None, Some(&types), &ready, true), Err(Reason::NotATenant));
+    assert_eq!(ask(Some(&tenant()), None, &ready, true), Err(Reason::UnknownType));
+    assert_eq!(ask(Some(&tenant()), Some(&types), &ready, false), Err(Reason::AccountNotFound));
+    assert_eq!(
+        ask(Some(&tenant()), Some(&types), &RepositoryView::Missing("main".into()), true),
+        Err(Reason::RepositoryNotFound)
+    );
+    assert_eq!(
+        ask(Some(&tenant()), Some(&types), &RepositoryView::NotReady(repository()), true),
+        Err(Reason::RepositoryNotReady)
+    );
+    let mut suspended = capture_type();
+    suspended.spec.suspended = true;
+    assert_eq!(ask(Some(&tenant()), Some(&suspended), &ready, true), Err(Reason::TypeSuspended));
+    let mut workspace = capture_type();
+    workspace.spec.scope = crate::api::operation_type::Scope::Workspace;
+    assert_eq!(ask(Some(&tenant()), Some(&workspace), &ready, true), Err(Reason::WrongScope));
+    let mut broken = capture_type();
+    broken.spec.inputs_schema = json!({"type": 7}).as_object().cloned();
+    assert_eq!(ask(Some(&tenant()), Some(&broken), &ready, true), Err(Reason::InvalidType));
+    let mut empty = template_type();
+    empty.spec.executor.job_template = Some(k8s_openapi::api::batch::v1::JobTemplateSpec::default());
+    assert_eq!(ask(Some(&tenant()), Some(&empty), &ready, true), Err(Reason::InvalidType));
+}
+
+#[test]
+fn bad_inputs_are_refused_with_the_place_of_the_mistake() {
+    let ready = RepositoryView::Ready(repository());
+    let refusal =
+        refused(prepared_with(&run(json!({"type": "work", "inputs": {"repository": 7}})), &capture_type(), &ready));
+    assert_eq!(refusal.reason, Reason::InvalidInputs);
+    assert!(refusal.message.contains("inputs/repository"), "{}", refusal.message);
+    let large = run(json!({"type": "work", "inputs": {"repository": "main", "note": "x".repeat(70_000)}}));
+    assert_eq!(refused(prepared_with(&large, &capture_type(), &ready)).reason, Reason::InputsTooLarge);
+}
+
+#[test]
+fn a_check_is_let_through_to_a_repository_that_is_not_ready() {
+    let check = operation_type(&json!({"executor": {"worker": {"command": ["check"]}}, "readOnly": true}));
+    let asked = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    assert!(prepared_with(&asked, &check, &RepositoryView::NotReady(repository())).is_ok());
+}
+
+#[test]
+fn a_rerun_takes_the_inputs_of_a_completed_run_of_the_same_type() {
+    let ready = RepositoryView::Ready(repository());
+    let again = run(json!({"type": "work", "rerunOf": {"name": "earlier"}}));
+    let ask = |view: RerunView| prepare(&again, Some(&tenant()), Some(&capture_type()), &ready, &view, |_| true);
+    let mut earlier = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    assert_eq!(refused(ask(RerunView::Missing("earlier".into()))).reason, Reason::RerunNotPossible);
+    assert_eq!(refused(ask(RerunView::Found(Arc::new(earlier.clone())))).reason, Reason::RerunNotPossible);
+    let mut status = earlier.status_or_default();
+    status.phase = Phase::Completed;
+    earlier.status = Some(status);
+    let prepared = ask(RerunView::Found(Arc::new(earlier.clone()))).expect("possible");
+    assert_eq!(prepared.inputs.get("repository"), Some(&json!("main")));
+    earlier.spec.operation_type = "other".into();
+    assert_eq!(refused(ask(RerunView::Found(Arc::new(earlier)))).reason, Reason::RerunNotPossible);
+}
+
+fn settings() -> JobSettings {
+    JobSettings {
+        image: "tenantatlas:1".into(),
+        image_pull_policy: "IfNotPresent".into(),
+        image_pull_secrets: vec!["pull".into()],
+        worker_resources: json!({"limits": {"memory": "512Mi"}}),
+        cluster_uid: "cluster-uid".into(),
+    }
+}
+
+fn job_of(spec: Value, operation_type: &OperationType) -> Job {
+    let run = run(spec);
+    let prepared = prepared_with(&run, operation_type, &RepositoryView::Ready(repository())).expect("prepared");
+    build(&run, operation_type, &prepared, "tenant-uid", &settings()).expect("a Job")
+}
+
+#[test]
+fn the_job_of_our_worker_is_as_written() {
+    let job = job_of(
+        json!({"type": "work", "inputs": {"repository": "main", "note": "$(HOME)"}, "timeoutSeconds": 30}),
+        &capture_type(),
+    );
+    insta::assert_json_snapshot!(job);
+}
+
+#[test]
+fn the_job_of_another_image_is_fenced_and_what_is_ours_cannot_be_set_by_a_template() {
+    let job = job_of(
+        json!({"type": "work", "target": {"apiVersion": "v1", "kind": "ConfigMap", "name": "x"}}),
+        &template_type(),
+    );
+    let spec = job.spec.clone().expect("a spec");
+    assert_eq!(spec.suspend, Some(true), "a queue's suspend passes through");
+    assert_eq!(spec.backoff_limit, Some(0), "retries come from the type");
+    let pod = spec.template.spec.expect("a pod");
+    assert_eq!(pod.automount_service_account_token, Some(false), "another's code gets no token");
+    assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
+    let variables = pod.containers[0].env.clone().expect("variables");
+    let of_run: Vec<_> = variables.iter().filter(|variable| variable.name == "ATLAS_RUN").collect();
+    assert_eq!(of_run.len(), 1);
+    assert_eq!(of_run[0].value.as_deref(), Some("one"));
+    assert_eq!(
+        job.metadata.labels.as_ref().and_then(|labels| labels.get("kueue.x-k8s.io/queue-name")).map(String::as_str),
+        Some("team")
+    );
+    insta::assert_json_snapshot!(job);
+}
+
+fn observed(run: OperationRun, job: JobView) -> Observed {
+    let operation_type = capture_type();
+    let prepared = prepared_with(&run, &operation_type, &RepositoryView::Ready(repository()));
+    Observed {
+        run: Arc::new(run),
+        tenant: Some(tenant()),
+        operation_type: Some(Arc::new(operation_type)),
+        prepared,
+        job,
+        pods: Vec::new(),
+        joined: JoinedView::None,
+        older: Vec::new(),
+        slot: Slot::Free,
+        waiting_since: None,
+        beyond_history: false,
+    }
+}
+
+fn capture(extra: Value) -> OperationRun {
+    let mut spec = json!({"type": "work", "inputs": {"repository": "main"}});
+    spec.as_object_mut().expect("an object").extend(extra.as_object().cloned().unwrap_or_default());
+    run(spec)
+}
+
+fn others_job() -> JobView {
+    JobView::Others {
+        job: Arc::new(Job::default()),
+        owner: Sibling { name: "first".into(), uid: "first-uid".into(), leaving: false },
+    }
+}
+
+fn written(observed: &Observed) -> crate::api::OperationRunStatus {
+    let decision = decide(observed, now());
+    match decision.actions.last() {
+        Some(Action::WriteStatus(status)) => (**status).clone(),
+        other => panic!("no status is written but {other:?}"),
+    }
+}
+
+#[test]
+fn a_duplicate_joins_or_is_rejected_as_it_asks() {
+    let joins = written(&observed(capture(json!({})), others_job()));
+    assert_eq!(joins.joined, Some(ObjectReference { name: "first".into(), uid: "first-uid".into() }));
+    assert_eq!((joins.phase, joins.outcome), (Phase::Running, Outcome::Pending));
+    let rejected = written(&observed(capture(json!({"onDuplicate": "Reject"})), others_job()));
+    assert_eq!((rejected.outcome, rejected.reason.as_deref()), (Outcome::Blocked, Some("DuplicateRun")));
+}
+
+#[test]
+fn a_foreign_job_under_our_name_blocks_the_run() {
+    let blocked = written(&observed(capture(json!({})), JobView::Foreign(Arc::new(Job::default()))));
+    assert_eq!((blocked.outcome, blocked.reason.as_deref()), (Outcome::Blocked, Some("JobNameTaken")));
+}
+
+#[test]
+fn a_run_that_waits_for_a_slot_says_so_once() {
+    let mut waits = observed(capture(json!({})), JobView::Absent);
+    waits.slot = Slot::Waiting { limit: "1 active of this type".into(), ahead: 3 };
+    let status = written(&waits);
+    assert_eq!(status.waiting.as_ref().map(|waiting| waiting.reason.as_str()), Some("ConcurrencyLimit"));
+    let mut again = (*waits.run).clone();
+    again.status = Some(status);
+    waits.run = Arc::new(again);
+    assert!(decide(&waits, now()).actions.is_empty());
+    assert!(decide(&waits, now()).in_line);
+}
+
+#[test]
+fn in_a_namespace_that_is_going_nothing_is_written() {
+    let mut going = observed(capture(json!({})), JobView::Absent);
+    going.tenant = Some(Tenant { terminating: true, ..tenant() });
+    assert!(decide(&going, now()).actions.is_empty());
+}
+
+#[test]
+fn a_clock_that_stepped_back_gives_no_negative_duration() {
+    let mut run = capture(json!({"cancel": true}));
+    let mut status = run.status_or_default();
+    status.started_at = Some(now() + SignedDuration::from_mins(10));
+    run.status = Some(status);
+    assert_eq!(written(&observed(run, JobView::Absent)).duration.as_deref(), Some("0ms"));
+}
+
+#[test]
+fn a_completed_run_goes_when_its_time_to_live_is_over_or_newer_ones_fill_the_history() {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Completed;
+    status.outcome = Outcome::Succeeded;
+    status.completed_at = Some(now());
+    run.status = Some(status);
+    let mut ended = observed(run, JobView::Absent);
+    let mut operation_type = capture_type();
+    operation_type.spec.ttl_seconds_after_finished = Some(60);
+    ended.operation_type = Some(Arc::new(operation_type));
+    assert!(!decide(&ended, now()).actions.contains(&Action::DeleteRun));
+    assert_eq!(decide(&ended, now()).requeue, Some(SignedDuration::from_secs(60)));
+    assert_eq!(decide(&ended, now() + SignedDuration::from_secs(60)).actions, [Action::DeleteRun]);
+    ended.beyond_history = true;
+    assert_eq!(decide(&ended, now()).actions, [Action::DeleteRun]);
+}
+
+#[test]
+fn history_keeps_the_newest_and_the_last_of_each_outcome() {
+    let registry = Registry::default();
+    let ended = |second: i64, outcome: Outcome| {
+        let mut run = run(json!({"type": "work"}));
+        run.metadata.uid = Some(format!("uid-{second}"));
+        let mut status = run.status_or_default();
+        status.phase = Phase::Completed;
+        status.outcome = outcome;
+        status.completed_at = Timestamp::from_second(second).ok();
+        run.status = Some(status);
+        registry.apply(&run);
+    };
+    ended(1, Outcome::Succeeded);
+    ended(2, Outcome::Failed);
+    ended(3, Outcome::Succeeded);
+    ended(4, Outcome::Succeeded);
+    let goes: Vec<i64> =
+        (1..=4).filter(|second| registry.beyond_history("acme", "work", &format!("uid-{second}"), 2)).collect();
+    assert_eq!(goes, [1], "2 is the last failure, 3 and 4 are the newest");
+}

@@ -1,0 +1,134 @@
+//! Checking a repository, and measuring it.
+
+use rustic_core::repofile::{BlobType, MasterKey};
+use rustic_core::{CheckOptions, CheckResults, ReadSubsetOption};
+
+use super::engine;
+use super::error::Result;
+use super::snapshot::Snapshot;
+use super::store::BlockingStore;
+
+/// How many findings a report spells out.
+const NAMED: usize = 50;
+
+/// How much content a check reads; it always reads the index and all trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadData {
+    /// None: content that is there counts as good.
+    No,
+    /// All of it.
+    All,
+    /// One of `of` parts (`part` counts modulo `of`), so that `of` checks in a row read everything.
+    Part {
+        /// Which part.
+        part: u32,
+        /// How many parts there are.
+        of: u32,
+    },
+}
+
+impl ReadData {
+    /// Reads about `percent` of the content; consecutive `round`s read consecutive parts.
+    #[must_use]
+    pub fn percent(percent: u8, round: u32) -> Self {
+        match percent {
+            0 => Self::No,
+            100.. => Self::All,
+            percent => Self::Part { part: round, of: 100_u32.div_ceil(u32::from(percent)) },
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckReport {
+    /// How many findings mean that something cannot be restored.
+    pub errors: usize,
+    /// How many findings cost space only, such as what a killed writer left behind.
+    pub warnings: usize,
+    /// The first findings, errors before warnings, for people.
+    pub findings: Vec<String>,
+}
+
+impl CheckReport {
+    /// Whether all that was looked at can be restored.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.errors == 0
+    }
+}
+
+/// The size of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// How many snapshots there are.
+    pub snapshots: u64,
+    /// What all snapshots would hold if each were restored by itself, in bytes.
+    pub restorable_bytes: u64,
+    /// The distinct content of all items, in bytes before compression.
+    pub unique_bytes: u64,
+    /// What lies in the store, in bytes: packs, indexes, snapshots and keys.
+    pub stored_bytes: u64,
+}
+
+impl Stats {
+    /// How many bytes a byte in the store stands for; none for an empty repository.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn dedup_ratio(&self) -> Option<f64> {
+        (self.stored_bytes > 0 && self.snapshots > 0).then(|| self.restorable_bytes as f64 / self.stored_bytes as f64)
+    }
+}
+
+pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData) -> Result<CheckReport> {
+    let opened = engine::open(store, key, None)?;
+    let mut options = CheckOptions::default();
+    options.read_data = read_data != ReadData::No;
+    if let ReadData::Part { part, of } = read_data {
+        // Not the engine's percentage: it never reads a pack that is larger than the share, so small repositories never
+        // have any of theirs read.
+        options.read_data_subset = ReadSubsetOption::IdSubSet((part % of.max(1), of.max(1)));
+    }
+    let results = opened.repository.check(options).map_err(|error| opened.explain(&error))?;
+    // A store that stopped answering shows as findings, but says nothing of the repository.
+    if let Some(fault) = opened.backend.fault()
+        && !matches!(fault, super::Error::Damaged { .. })
+    {
+        return Err(fault);
+    }
+    let mut report = CheckReport::default();
+    let mut warnings = Vec::new();
+    for (level, finding) in results.0 {
+        let text = finding.to_string().lines().next().unwrap_or_default().to_owned();
+        // The level's type is not exported, but the engine judges a list of findings.
+        if CheckResults(vec![(level, finding)]).is_ok().is_err() {
+            report.errors += 1;
+            report.findings.push(text);
+        } else {
+            report.warnings += 1;
+            warnings.push(text);
+        }
+    }
+    report.findings.append(&mut warnings);
+    report.findings.truncate(NAMED);
+    Ok(report)
+}
+
+pub(super) fn stats(store: &BlockingStore, key: &MasterKey) -> Result<Stats> {
+    let opened = engine::open(store, key, None)?;
+    let explain = |error: Box<rustic_core::RusticError>| opened.explain(&error);
+    let snapshots = opened.repository.get_all_snapshots().map_err(explain)?;
+    let index = opened.repository.infos_index().map_err(explain)?;
+    let files = opened.repository.infos_files().map_err(explain)?;
+    Ok(Stats {
+        snapshots: snapshots.len() as u64,
+        restorable_bytes: snapshots.iter().map(|file| Snapshot::from_file(file).bytes).sum(),
+        unique_bytes: index
+            .blobs
+            .iter()
+            .filter(|blobs| blobs.blob_type == BlobType::Data)
+            .map(|blobs| blobs.data_size)
+            .sum(),
+        stored_bytes: files.repo.iter().map(|kind| kind.size).sum(),
+    })
+}

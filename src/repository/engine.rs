@@ -1,0 +1,153 @@
+//! Opening and creating a repository with the engine.
+
+use std::sync::Arc;
+
+use rustic_core::repofile::{Chunker, MasterKey};
+use rustic_core::{
+    ConfigOptions, Credentials, IndexedFullStatus, IndexedIdsStatus, KeyOptions, OpenStatus, Repository,
+    RepositoryBackends, RepositoryOptions, RusticError,
+};
+
+use super::backend::{Backend, SnapshotGate};
+use super::error::{Error, Result};
+use super::key::RepositoryKey;
+use super::store::BlockingStore;
+
+/// Target size of a pack, in bytes. Several are in memory at once while writing and reading.
+pub(super) const PACK_SIZE: u64 = 8 * 1024 * 1024;
+/// Items are far smaller than a chunk. The engine's default chunker rebuilds its tables for every file, which
+/// makes a capture 3–20 times slower.
+const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
+
+/// An opened repository, with the backend that knows why the store failed.
+pub(super) struct Opened<S> {
+    pub(super) repository: Repository<S>,
+    pub(super) backend: Arc<Backend>,
+    store: BlockingStore,
+}
+
+/// Opens a repository whose master key is known.
+pub(super) fn open(store: &BlockingStore, key: &MasterKey, gate: Option<SnapshotGate>) -> Result<Opened<OpenStatus>> {
+    let backend = Backend::new(store.clone(), gate);
+    let repository = prepare(&backend)?
+        .open(&Credentials::Masterkey(key.clone()))
+        .map_err(|error| backend.explain(&error, |what| damaged(store, what)))?;
+    Ok(Opened { repository, backend, store: store.clone() })
+}
+
+/// The master key of a repository, found with the user's key.
+pub(super) fn unlock(store: &BlockingStore, key: &RepositoryKey) -> Result<MasterKey> {
+    if let RepositoryKey::Password(_) = key
+        && store.list("keys")?.is_empty()
+    {
+        return Err(Error::NotARepository {
+            location: store.description().to_owned(),
+            found: "a `config`, but no keys".to_owned(),
+        });
+    }
+    let backend = Backend::new(store.clone(), None);
+    let wrong = || Error::WrongPassword { location: store.description().to_owned(), credential: key.describe() };
+    match prepare(&backend)?.open(&key.credentials()) {
+        Ok(repository) => Ok(repository.key()),
+        Err(error) if error.is_incorrect_password() => Err(wrong()),
+        Err(error) => Err(backend.explain(&error, |what| match key {
+            // Nothing tells another key from a damaged config; the former is far more likely.
+            RepositoryKey::MasterKey(_) => wrong(),
+            RepositoryKey::Password(_) => damaged(store, what),
+        })),
+    }
+}
+
+/// Creates a repository in an empty store.
+pub(super) fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<MasterKey> {
+    let backend = Backend::new(store.clone(), None);
+    // The engine's type for sizes is not exported, but reads itself from text.
+    let bytes = |size: u64| size.to_string().parse().ok();
+    let mut config = ConfigOptions::default();
+    config.set_version = Some(2);
+    config.set_chunker = Some(Chunker::FixedSize);
+    config.set_chunk_size = bytes(CHUNK_SIZE);
+    config.set_datapack_size = bytes(PACK_SIZE);
+    config.set_datapack_size_limit = bytes(PACK_SIZE);
+    let repository = prepare(&backend)?
+        .init(&key.credentials(), &KeyOptions::default(), &config)
+        .map_err(|error| backend.explain(&error, |cause| internal("creating a repository", cause)))?;
+    Ok(repository.key())
+}
+
+impl<S> Opened<S> {
+    /// What an error of the engine means that comes of reading: the store's fault, or damage.
+    pub(super) fn explain(&self, error: &RusticError) -> Error {
+        self.backend.explain(error, |what| damaged(&self.store, what))
+    }
+
+    /// The repository is damaged.
+    pub(super) fn damaged(&self, what: String) -> Error {
+        damaged(&self.store, what)
+    }
+}
+
+impl Opened<OpenStatus> {
+    /// Loads what is needed to write: which content is already there. Also says how many packs are lost; a capture then
+    /// stores their content again, where the engine's unchecked index would take it for stored.
+    pub(super) fn for_writing(self) -> Result<(Opened<IndexedIdsStatus>, usize)> {
+        let Self { repository, backend, store } = self;
+        let explain = |error: Box<RusticError>| backend.explain(&error, |what| damaged(&store, what));
+        let lost = backend.trust_index(&repository).map_err(explain)?;
+        let repository = repository.to_indexed_ids_checked().map_err(explain)?;
+        backend.opened();
+        let opened = Opened { repository, backend, store };
+        Ok((opened, lost))
+    }
+
+    /// Loads what is needed to read: where all content lies.
+    pub(super) fn for_reading(self) -> Result<Opened<IndexedFullStatus>> {
+        let Self { repository, backend, store } = self;
+        let explain = |error: Box<RusticError>| backend.explain(&error, |what| damaged(&store, what));
+        backend.trust_index(&repository).map_err(explain)?;
+        let repository = repository.to_indexed_checked().map_err(explain)?;
+        backend.opened();
+        Ok(Opened { repository, backend, store })
+    }
+}
+
+fn prepare(backend: &Arc<Backend>) -> Result<Repository<()>> {
+    let mut options = RepositoryOptions::default();
+    // A worker's file system is read-only, and gone a moment later.
+    options.no_cache = true;
+    Repository::new(&options, &RepositoryBackends::new(backend.clone(), None))
+        .map_err(|error| internal("opening a repository", error.display_log()))
+}
+
+pub(super) fn damaged(store: &BlockingStore, what: String) -> Error {
+    Error::Damaged { location: store.description().to_owned(), what }
+}
+
+pub(super) fn internal(doing: &'static str, cause: String) -> Error {
+    Error::Internal { doing, cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+
+    use super::super::store::Store;
+    use super::*;
+
+    #[test]
+    fn a_new_repository_has_the_chunker_and_the_sizes_that_captures_need() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(10));
+        let store = store.blocking(runtime.handle().clone());
+        let key = create(&store, &RepositoryKey::MasterKey(MasterKey::new())).unwrap();
+        let opened = open(&store, &key, None).unwrap();
+        let config = opened.repository.config();
+        assert_eq!(config.version, 2);
+        assert_eq!(config.chunker(), Chunker::FixedSize);
+        assert_eq!(config.chunk_size() as u64, CHUNK_SIZE);
+        assert_eq!(config.datapack_size.map(u64::from), Some(PACK_SIZE));
+        assert_eq!(config.datapack_size_limit.map(u64::from), Some(PACK_SIZE));
+    }
+}

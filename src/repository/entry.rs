@@ -1,0 +1,144 @@
+//! What a capture takes in: a stream of entries with bounded memory and an explicit end.
+
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::order::{HasPath, Reorder};
+use super::path::ItemPath;
+
+/// Content in flight between the offering side and the engine, in KiB.
+const BUDGET_KIB: u32 = 8 * 1024;
+/// What one entry counts at most. The engine looks one entry ahead before it reads the one it has, so two of any size
+/// must fit, or both sides wait for each other.
+const LARGEST_KIB: u32 = BUDGET_KIB / 2;
+/// Entries in flight, whatever their size.
+const QUEUE: usize = 1024;
+
+/// One item to capture.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Where it goes in the snapshot.
+    pub path: ItemPath,
+    /// Its content.
+    pub content: Bytes,
+    /// When it came into being. Part of the snapshot's tree, so it must not differ between captures of the same item.
+    pub mtime: Timestamp,
+}
+
+impl HasPath for Entry {
+    fn path(&self) -> &ItemPath {
+        &self.path
+    }
+}
+
+/// The capture ended before it took everything; its result says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the capture has ended")]
+pub struct CaptureEnded;
+
+/// The offering side of a capture. Dropped without [`EntrySender::finish`], the capture fails as interrupted: a
+/// worker that dies halfway must not leave half a namespace behind as a snapshot.
+#[derive(Debug)]
+pub struct EntrySender {
+    queue: mpsc::Sender<Message>,
+    budget: Arc<Semaphore>,
+    order: Reorder<Entry>,
+}
+
+/// The receiving side of a capture; give it to [`super::Repository::capture`].
+#[derive(Debug)]
+pub struct Entries {
+    queue: mpsc::Receiver<Message>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Entry(Entry, OwnedSemaphorePermit),
+    End,
+}
+
+/// The two sides of a capture.
+#[must_use]
+pub fn entries() -> (EntrySender, Entries) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let sender =
+        EntrySender { queue: sender, budget: Arc::new(Semaphore::new(BUDGET_KIB as usize)), order: Reorder::default() };
+    (sender, Entries { queue: receiver })
+}
+
+impl EntrySender {
+    /// Offers the next entry: kinds sorted by path, each as one run; within a kind by name, as the API server
+    /// lists them. Waits while too much is in flight.
+    pub async fn offer(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
+        for entry in self.order.push(entry) {
+            send(&self.queue, &self.budget, entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that everything was offered.
+    pub async fn finish(self) -> Result<(), CaptureEnded> {
+        for entry in self.order.finish() {
+            send(&self.queue, &self.budget, entry).await?;
+        }
+        self.queue.send(Message::End).await.map_err(|_| CaptureEnded)
+    }
+}
+
+async fn send(queue: &mpsc::Sender<Message>, budget: &Arc<Semaphore>, entry: Entry) -> Result<(), CaptureEnded> {
+    let kib = u32::try_from(entry.content.len() / 1024 + 1).map_or(LARGEST_KIB, |kib| kib.min(LARGEST_KIB));
+    let permit = tokio::select! {
+        permit = budget.clone().acquire_many_owned(kib) => permit.map_err(|_| CaptureEnded)?,
+        () = queue.closed() => return Err(CaptureEnded),
+    };
+    queue.send(Message::Entry(entry, permit)).await.map_err(|_| CaptureEnded)
+}
+
+/// What the engine is given.
+pub(super) enum Offered<R> {
+    /// One more item.
+    Item(Offer<R>),
+    /// There are no more.
+    End,
+}
+
+/// One item, ready to be read once.
+pub(super) struct Offer<R> {
+    pub(super) path: ItemPath,
+    pub(super) size: u64,
+    pub(super) mtime: Timestamp,
+    pub(super) reader: R,
+}
+
+/// The content of an entry; it counts as in flight until it is dropped.
+pub(super) struct EntryReader {
+    content: Cursor<Bytes>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Read for EntryReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.content.read(buffer)
+    }
+}
+
+impl Entries {
+    /// Blocks for each next entry; ends without [`Offered::End`] if the offering side went away.
+    pub(super) fn into_offers(mut self) -> impl Iterator<Item = Offered<EntryReader>> + Send + 'static {
+        std::iter::from_fn(move || {
+            Some(match self.queue.blocking_recv()? {
+                Message::End => Offered::End,
+                Message::Entry(entry, permit) => Offered::Item(Offer {
+                    path: entry.path,
+                    size: entry.content.len() as u64,
+                    mtime: entry.mtime,
+                    reader: EntryReader { content: Cursor::new(entry.content), _permit: permit },
+                }),
+            })
+        })
+    }
+}

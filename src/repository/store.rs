@@ -1,0 +1,217 @@
+//! An object store seen from the engine: blocking, rooted at the repository's prefix, every request bounded.
+//!
+//! The engine runs on blocking threads; requests run on the runtime the store was opened in. All of a repository's requests
+//! pass here, so a deadline and the classification of faults hold for every store alike, a hanging network file system
+//! included.
+
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use tokio::runtime::Handle;
+
+use super::error::{Error, Result};
+
+/// What a directory holds at its top.
+pub(super) struct Listing {
+    /// Objects, by name.
+    pub(super) objects: Vec<String>,
+    /// Directories (for an object store: common prefixes), by name.
+    pub(super) directories: Vec<String>,
+}
+
+/// What became of a create-only write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Created {
+    /// It is ours.
+    Written,
+    /// Something was there before (or our own write arrived twice).
+    Existed,
+}
+
+/// An object store, rooted at a repository's prefix; nothing has been asked of it yet.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    root: Path,
+    description: Arc<str>,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store").field(&self.description).finish()
+    }
+}
+
+impl Store {
+    /// Roots `inner` at `prefix` (slash-separated, may be empty).
+    ///
+    /// `description` names the place in messages and must hold no secret; `deadline` bounds each request, all its
+    /// retries included.
+    pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str, description: &str, deadline: Duration) -> Self {
+        Self { inner, root: Path::from(prefix), description: description.into(), deadline }
+    }
+
+    /// Binds the store to the runtime that drives its requests. Requests are then made from threads that may block.
+    pub(super) fn blocking(self, runtime: Handle) -> BlockingStore {
+        BlockingStore { store: self, runtime }
+    }
+}
+
+/// An object store whose requests block the calling thread.
+#[derive(Clone, Debug)]
+pub(super) struct BlockingStore {
+    store: Store,
+    runtime: Handle,
+}
+
+impl BlockingStore {
+    /// The place, for messages.
+    pub(super) fn description(&self) -> &str {
+        &self.store.description
+    }
+
+    /// Another store on the same runtime.
+    pub(super) fn beside(&self, store: Store) -> Self {
+        store.blocking(self.runtime.clone())
+    }
+
+    /// What lies at the top of the repository: one request, and the first one, so that it tells what is wrong with
+    /// the store as a whole.
+    pub(super) fn top(&self) -> Result<Listing> {
+        let listing = self.run("list", async { self.store.inner.list_with_delimiter(Some(&self.store.root)).await })?;
+        let name = |path: &Path| path.filename().map(str::to_owned);
+        Ok(Listing {
+            objects: listing.objects.iter().filter_map(|meta| name(&meta.location)).collect(),
+            directories: listing.common_prefixes.iter().filter_map(name).collect(),
+        })
+    }
+
+    /// Name and size in bytes of every object below `directory`.
+    pub(super) fn list(&self, directory: &str) -> Result<Vec<(String, u64)>> {
+        let prefix = self.path(directory);
+        let objects: Vec<_> =
+            self.run(&format!("list {directory}"), self.store.inner.list(Some(&prefix)).try_collect())?;
+        Ok(objects.into_iter().filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta.size))).collect())
+    }
+
+    /// The size of an object in bytes, if it exists.
+    pub(super) fn size(&self, name: &str) -> Result<Option<u64>> {
+        let path = self.path(name);
+        let doing = format!("look up {name}");
+        match self.request(self.store.inner.head(&path)) {
+            Some(Ok(meta)) => Ok(Some(meta.size)),
+            Some(Err(error)) => self.absent(&doing, &error),
+            None => Err(self.timed_out(&doing)),
+        }
+    }
+
+    /// An object's content, if it exists.
+    pub(super) fn find(&self, name: &str) -> Result<Option<Bytes>> {
+        let path = self.path(name);
+        let doing = format!("read {name}");
+        match self.request(async { self.store.inner.get(&path).await?.bytes().await }) {
+            Some(Ok(content)) => Ok(Some(content)),
+            Some(Err(error)) => self.absent(&doing, &error),
+            None => Err(self.timed_out(&doing)),
+        }
+    }
+
+    /// An object's content. It is named by something else in the repository, so its absence is damage.
+    pub(super) fn get(&self, name: &str) -> Result<Bytes> {
+        self.find(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// A part of an object's content; its absence is damage.
+    pub(super) fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        let path = self.path(name);
+        let doing = format!("read {name}");
+        match self.request(self.store.inner.get_range(&path, range)) {
+            Some(Ok(content)) => Ok(content),
+            Some(Err(error)) => self.absent(&doing, &error)?.ok_or_else(|| self.missing(name)),
+            None => Err(self.timed_out(&doing)),
+        }
+    }
+
+    /// Writes an object, whether or not it exists.
+    pub(super) fn put(&self, name: &str, content: PutPayload) -> Result<()> {
+        let path = self.path(name);
+        self.run(&format!("write {name}"), self.store.inner.put(&path, content)).map(|_| ())
+    }
+
+    /// Writes an object only if there is none of that name: the store decides between concurrent writers.
+    pub(super) fn create(&self, name: &str, content: PutPayload) -> Result<Created> {
+        let path = self.path(name);
+        let doing = format!("create {name}");
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.request(self.store.inner.put_opts(&path, content, options)) {
+            Some(Ok(_)) => Ok(Created::Written),
+            Some(Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })) => {
+                Ok(Created::Existed)
+            }
+            Some(Err(error)) => Err(self.fault(&doing, &error)),
+            None => Err(self.timed_out(&doing)),
+        }
+    }
+
+    /// Removes an object; it need not exist.
+    pub(super) fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        let doing = format!("delete {name}");
+        match self.request(self.store.inner.delete(&path)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => self.absent::<()>(&doing, &error).map(|_| ()),
+            None => Err(self.timed_out(&doing)),
+        }
+    }
+
+    fn path(&self, name: &str) -> Path {
+        self.store.root.parts().chain(Path::from(name).parts()).collect()
+    }
+
+    fn run<T>(&self, doing: &str, request: impl Future<Output = object_store::Result<T>>) -> Result<T> {
+        match self.request(request) {
+            Some(answer) => answer.map_err(|error| self.fault(doing, &error)),
+            None => Err(self.timed_out(doing)),
+        }
+    }
+
+    /// The answer, or nothing if there was none before the deadline.
+    fn request<T>(&self, request: impl Future<Output = T>) -> Option<T> {
+        // The timer needs the runtime's context, so it is made inside.
+        let bounded = async { tokio::time::timeout(self.store.deadline, request).await };
+        // Requests may outlive the operation that made them, and a runtime that shuts down panics; on one of the
+        // engine's threads that would abort the process.
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(bounded).ok())).ok().flatten()
+    }
+
+    fn absent<T>(&self, doing: &str, error: &object_store::Error) -> Result<Option<T>> {
+        let fault = self.fault(doing, error);
+        match error {
+            // Without its bucket a store says `not found` for every object, but names the bucket.
+            object_store::Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket") => Ok(None),
+            _ => Err(fault),
+        }
+    }
+
+    fn fault(&self, doing: &str, error: &object_store::Error) -> Error {
+        Error::from_store(&self.store.description, doing, error)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::Damaged { location: self.store.description.to_string(), what: format!("`{name}` is missing") }
+    }
+
+    fn timed_out(&self, doing: &str) -> Error {
+        Error::StoreUnreachable {
+            location: self.store.description.to_string(),
+            cause: format!("{doing}: no answer within {} s", self.store.deadline.as_secs_f32()),
+        }
+    }
+}

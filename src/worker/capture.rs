@@ -1,0 +1,289 @@
+//! `tenantatlas worker capture`: a tenant's objects into its repository, as one snapshot a run.
+//!
+//! In this order, and what a crash leaves behind in between:
+//! 1. open the repository: nothing;
+//! 2. look for the run's snapshot: if an earlier attempt recorded it, only its result is reported again;
+//! 3. stream the objects: packs that the next capture uses and maintenance removes, no snapshot;
+//! 4. record the snapshot and read it back: the snapshot, found in step 2 of the next attempt;
+//! 5. write the reports, report the result: reports that the next attempt finds and takes for its own.
+
+use crate::{
+    api::{
+        OperationRun, Outcome, Reason,
+        operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        result::{CapturedSnapshot, ResultContext, TerminationResult},
+        selection::Selection,
+    },
+    clock::Clock,
+    cluster::discovery::discover,
+    repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
+    worker::{
+        collect::{Collected, Collector, Stopped, repository_secrets},
+        environment::{Environment, RunIdentity},
+        failure::{Failure, Retry, api_failure, reason},
+        omission::{Note, is_note},
+        progress::Progress,
+        report,
+        scope::Scope,
+        skip::ItemRules,
+    },
+};
+use kube::Client;
+use serde::Deserialize;
+use std::{collections::BTreeMap, fmt::Write as _};
+
+/// The inputs of `backup.capture`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Inputs {
+    /// Name of the `BackupRepository`.
+    repository: String,
+    /// What to take.
+    #[serde(default)]
+    selection: Selection,
+}
+
+/// Captures what the environment says into a repository. `run` is the run as the fence found it.
+pub async fn capture(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    run: &OperationRun,
+    clock: &dyn Clock,
+) -> Result<TerminationResult, Failure> {
+    let identity = &environment.identity;
+    let scope = read_scope(environment)?;
+    let options = CaptureOptions {
+        run_uid: identity.run_uid.clone(),
+        host: identity.namespace.clone(),
+        tags: vec![format!("cluster={}", environment.cluster_uid), format!("namespace={}", environment.namespace_uid)],
+        time: clock.now(),
+        // Nothing prunes a repository in this version; maintenance will bring its Lease with it.
+        permit: WriterPermit::without_maintenance(),
+    };
+    let captured = match find_earlier(repository, &options, run).await? {
+        Some(earlier) => {
+            Progress::of(client.clone(), identity).finish(earlier.counts).await;
+            earlier
+        }
+        None => take(client, identity, &scope, repository, &options).await?,
+    };
+    let result = captured.to_result();
+    if result.failures_truncated {
+        write_reports(client, identity, captured.note).await?;
+    }
+    Ok(result)
+}
+
+/// Reads what is asked for; to be done before anything is opened, so that bad inputs fail fast.
+pub fn read_scope(environment: &Environment) -> Result<Scope, Failure> {
+    let inputs: Inputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Scope::new(inputs.selection, environment.target.as_ref())
+}
+
+/// What was captured, by this attempt or an earlier one.
+#[derive(Clone, Debug, PartialEq)]
+struct Captured {
+    snapshot: String,
+    counts: SummaryCounts,
+    items_by_kind: BTreeMap<String, i64>,
+    bytes: i64,
+    added_bytes: i64,
+    note: Note,
+    /// More for people.
+    remarks: Vec<String>,
+}
+
+async fn take(
+    client: &Client,
+    identity: &RunIdentity,
+    scope: &Scope,
+    repository: &impl Repository,
+    options: &CaptureOptions,
+) -> Result<Captured, Failure> {
+    let rules = ItemRules { repository_secrets: repository_secrets(client, &identity.namespace).await? };
+    let discovered = discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
+    let steps = scope.plan(&discovered);
+    tracing::info!(kinds = steps.len(), "capturing");
+    let progress = Progress::of(client.clone(), identity);
+    let (sender, receiver) = entries();
+    let collector = Collector::new(client, identity, scope, &rules, progress, sender);
+    let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
+    match (collected, summary) {
+        // The reason why the capture was broken off, and not that it was.
+        (Err(Stopped::Failed(failure)), _) => Err(failure),
+        (_, Err(error)) => Err(error.into()),
+        (Ok(collected), Ok(summary)) => Ok(of_this_attempt(collected, summary)),
+        (Err(Stopped::CaptureEnded), Ok(_)) => Err(Failure::transient(
+            reason::INTERRUPTED,
+            "another pod of this run captured at the same time: its snapshot is found when this is tried again",
+        )),
+    }
+}
+
+fn of_this_attempt(collected: Collected, summary: CaptureSummary) -> Captured {
+    let mut remarks = Vec::new();
+    if !collected.skipped.is_empty() {
+        let reasons: Vec<_> = collected.skipped.iter().map(|(why, count)| format!("{count} {}", why.code())).collect();
+        remarks.push(format!("skipped: {}", reasons.join(", ")));
+    }
+    if summary.unchanged {
+        remarks.push("nothing changed since the snapshot before".to_owned());
+    }
+    if summary.lost_packs > 0 {
+        remarks.push(format!(
+            "the store lost {} packs: older backup sets may be damaged, run repository.check",
+            summary.lost_packs
+        ));
+    }
+    Captured {
+        snapshot: summary.snapshot.id,
+        counts: collected.counts,
+        items_by_kind: collected.items_by_kind,
+        bytes: collected.bytes,
+        added_bytes: signed(summary.snapshot.added_bytes),
+        note: collected.note,
+        remarks,
+    }
+}
+
+/// The snapshot that an earlier attempt of the run recorded, with the outcome as it was then.
+async fn find_earlier(
+    repository: &impl Repository,
+    options: &CaptureOptions,
+    run: &OperationRun,
+) -> Result<Option<Captured>, Failure> {
+    if repository.find_snapshot(&options.run_uid).await?.is_none() {
+        return Ok(None);
+    }
+    // It may have died before it read its snapshot back. A capture of nothing does that, and removes what is damaged.
+    let (sender, receiver) = entries();
+    drop(sender);
+    let snapshot = match repository.capture(receiver, options.clone()).await {
+        Ok(summary) => summary.snapshot,
+        Err(error) if error.reason() == reason::INTERRUPTED => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    tracing::info!(snapshot = snapshot.id, "an earlier attempt recorded the snapshot of this run");
+    let shown = run.status.as_ref().and_then(|status| status.summary_counts);
+    Ok(Some(of_an_earlier_attempt(repository, snapshot, shown).await?))
+}
+
+/// The snapshot tells what it holds and what failed. What was skipped without a word stands in the run's status alone,
+/// which is believed as far as it agrees.
+async fn of_an_earlier_attempt(
+    repository: &impl Repository,
+    snapshot: Snapshot,
+    shown: Option<SummaryCounts>,
+) -> Result<Captured, Failure> {
+    let (notes, items): (Vec<_>, Vec<_>) =
+        repository.list(&snapshot.id).await?.into_iter().partition(|item| is_note(&item.path));
+    let mut note = Note::default();
+    for content in repository.read(&snapshot.id, notes.into_iter().map(|item| item.path).collect()).await? {
+        note.absorb(Note::from_content(&content));
+    }
+    let mut items_by_kind = BTreeMap::new();
+    for item in &items {
+        *items_by_kind.entry(kind_of(&item.path)).or_default() += 1;
+    }
+    let succeeded = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let skipped = shown
+        .filter(|shown| shown.add_up() && (shown.succeeded, shown.failed) == (succeeded, note.failed))
+        .map_or(note.skipped, |shown| shown.skipped.max(note.skipped));
+    let processed = succeeded + note.failed + skipped;
+    Ok(Captured {
+        counts: SummaryCounts { total: processed, processed, succeeded, failed: note.failed, skipped },
+        items_by_kind,
+        bytes: items.iter().map(|item| signed(item.size)).sum(),
+        added_bytes: signed(snapshot.added_bytes),
+        snapshot: snapshot.id,
+        note,
+        remarks: vec!["recorded by an earlier attempt of this run".to_owned()],
+    })
+}
+
+/// `Kind.group` of a path `group/version/Kind/name.json`.
+fn kind_of(path: &ItemPath) -> String {
+    let mut segments = path.as_str().split('/');
+    let group = segments.next().filter(|group| *group != "core").unwrap_or_default();
+    let kind = segments.nth(1).unwrap_or_default();
+    crate::api::item::GroupKind::new(group, kind).to_string()
+}
+
+impl Captured {
+    fn to_result(&self) -> TerminationResult {
+        let counts = self.counts;
+        let (outcome, reason) = if counts.failed == 0 {
+            (Outcome::Succeeded, Reason::Succeeded)
+        } else {
+            (Outcome::PartiallySucceeded, Reason::PartiallySucceeded)
+        };
+        let mut failures: Vec<ItemFailure> = self.note.items.clone();
+        failures.sort_by_key(|item| item.failure_type != FailureType::Failure);
+        let failures_truncated = failures.len() > MAX_FAILURES || self.note.unnamed() > 0;
+        failures.truncate(MAX_FAILURES);
+        TerminationResult {
+            outcome: Some(outcome),
+            reason: Some(reason.to_string()),
+            message: Some(self.message()),
+            summary_counts: Some(counts),
+            failures,
+            failures_truncated,
+            context: ResultContext {
+                snapshot: Some(CapturedSnapshot {
+                    id: self.snapshot.clone(),
+                    items: counts.succeeded,
+                    bytes: self.bytes,
+                    added_bytes: self.added_bytes,
+                    items_by_kind: self.items_by_kind.clone(),
+                }),
+                ..ResultContext::default()
+            },
+        }
+    }
+
+    fn message(&self) -> String {
+        let mut message = format!(
+            "captured {} items of {} kinds, {} ({} new)",
+            self.counts.succeeded,
+            self.items_by_kind.len(),
+            human_bytes(self.bytes),
+            human_bytes(self.added_bytes)
+        );
+        if self.counts.failed > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(message, "; {} failed: see failures", self.counts.failed);
+        }
+        for remark in &self.remarks {
+            let _ = write!(message, "; {remark}");
+        }
+        message
+    }
+}
+
+/// Reports that cannot be written must not lose the capture: that they are refused is logged, that they are not
+/// answered is tried again.
+async fn write_reports(client: &Client, identity: &RunIdentity, note: Note) -> Result<(), Failure> {
+    match report::write(client, identity, note.items).await {
+        Err(failure) if failure.retry == Retry::Permanent => {
+            tracing::warn!(%failure, "the reports were refused");
+            Ok(())
+        }
+        written => written,
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn human_bytes(bytes: i64) -> String {
+    match bytes {
+        ..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}

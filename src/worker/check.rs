@@ -1,0 +1,88 @@
+//! `tenantatlas worker check`: opens a tenant's repository, or creates it, and looks for damage.
+
+use crate::{
+    api::{
+        Outcome, Reason,
+        result::{CheckedRepository, ResultContext, TerminationResult},
+    },
+    clock::Clock,
+    repository::{ReadData, Repository},
+    worker::{environment::Environment, failure::Failure},
+};
+use serde::Deserialize;
+
+/// A day, in seconds: checks of consecutive days read consecutive parts of the data.
+const DAY: i64 = 86_400;
+
+/// How many findings a message names.
+const NAMED_FINDINGS: usize = 3;
+
+/// The inputs of `repository.check`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Inputs {
+    /// Name of the `BackupRepository`.
+    repository: String,
+    /// Percentage of the data to read back, 0 to 100. Left out: what the repository's `maintenance` says, or none.
+    read_data_percent: Option<u8>,
+}
+
+/// Reads the inputs; to be done before anything is opened, so that bad inputs fail fast.
+pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
+    let inputs: Inputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    if inputs.read_data_percent.is_some_and(|percent| percent > 100) {
+        return Err(Failure::permanent(
+            super::failure::reason::INVALID_INPUTS,
+            "inputs.readDataPercent is a percentage, from 0 to 100",
+        ));
+    }
+    Ok(inputs)
+}
+
+/// Checks an opened repository.
+pub async fn check(
+    repository: &impl Repository,
+    environment: &Environment,
+    inputs: &Inputs,
+    clock: &dyn Clock,
+) -> Result<TerminationResult, Failure> {
+    let of_spec =
+        environment.repository_spec.maintenance.as_ref().and_then(|maintenance| maintenance.read_data_percent);
+    let percent =
+        inputs.read_data_percent.or_else(|| of_spec.and_then(|percent| u8::try_from(percent).ok())).unwrap_or(0);
+    let day = u32::try_from(clock.now().as_second() / DAY).unwrap_or(0);
+    let report = repository.check(ReadData::percent(percent, day)).await?;
+    let named = report.findings.iter().take(NAMED_FINDINGS).cloned().collect::<Vec<_>>().join("; ");
+    if !report.is_ok() {
+        return Err(Failure::permanent(
+            "Damaged",
+            format!(
+                "{} findings mean that something cannot be restored ({named}): restore the store's lost objects, or start a new repository and keep this one for what is whole",
+                report.errors
+            ),
+        ));
+    }
+    let stats = repository.stats().await?;
+    let mut message = match percent {
+        0 => "the repository's structure is whole".to_owned(),
+        percent => format!("the repository's structure and {percent} % of its data are whole"),
+    };
+    if report.warnings > 0 {
+        message = format!("{message}; {} findings cost space only ({named})", report.warnings);
+    }
+    Ok(TerminationResult {
+        outcome: Some(Outcome::Succeeded),
+        reason: Some(Reason::CheckPassed.to_string()),
+        message: Some(message),
+        context: ResultContext {
+            repository: Some(CheckedRepository {
+                snapshots: i64::try_from(stats.snapshots).unwrap_or(i64::MAX),
+                bytes: i64::try_from(stats.stored_bytes).unwrap_or(i64::MAX),
+                dedup_ratio: stats.dedup_ratio().map(|ratio| format!("{ratio:.1}")),
+            }),
+            ..ResultContext::default()
+        },
+        ..TerminationResult::default()
+    })
+}

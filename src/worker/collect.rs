@@ -1,0 +1,340 @@
+//! Reads a tenant's objects and offers them to a capture, one by one, counting each.
+//!
+//! What cannot be read is a failed item and the rest goes on, as long as the API server itself answers. Memory stays
+//! flat: one page of a list, the object in hand, and notes of what failed.
+
+use crate::{
+    api::{
+        item::{GroupKind, ItemId},
+        operation_run::{FailureType, ItemFailure, SummaryCounts},
+    },
+    cluster::{
+        canonical::stored_bytes,
+        discovery::ServedKind,
+        list::{BrokenItem, ListSelection, Listing, Object},
+        retry::may_pass,
+    },
+    repository::{CaptureEnded, Entry, EntrySender, ItemPath},
+    worker::{
+        environment::RunIdentity,
+        failure::{Failure, api_failure, describe, reason},
+        fence,
+        omission::Note,
+        progress::Progress,
+        scope::{Scope, Step, Work, failed, item_reason},
+        skip::{ItemRules, SkipReason},
+    },
+};
+use jiff::Timestamp;
+use kube::Client;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was offered, and what was not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Collected {
+    /// Items, as they add up.
+    pub counts: SummaryCounts,
+    /// Items captured, by kind.
+    pub items_by_kind: BTreeMap<String, i64>,
+    /// Bytes of the items captured.
+    pub bytes: i64,
+    /// Items left out, by reason.
+    pub skipped: BTreeMap<SkipReason, i64>,
+    /// What failed, and what was left out and is worth telling.
+    pub note: Note,
+    /// Notes offered beside the items.
+    pub notes: i64,
+}
+
+/// Why collecting stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The capture takes no more; its own result says why.
+    CaptureEnded,
+    /// The work cannot go on.
+    Failed(Failure),
+}
+
+impl From<CaptureEnded> for Stopped {
+    fn from(_: CaptureEnded) -> Self {
+        Self::CaptureEnded
+    }
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What collecting needs to know.
+pub struct Collector<'a> {
+    client: &'a Client,
+    run: &'a RunIdentity,
+    scope: &'a Scope,
+    rules: &'a ItemRules,
+    progress: Progress,
+    sender: EntrySender,
+    collected: Collected,
+    /// Groups whose server is in trouble: each of their kinds gets one chance only.
+    troubled: BTreeSet<String>,
+}
+
+impl<'a> Collector<'a> {
+    /// A collector that offers to `sender`.
+    #[must_use]
+    pub fn new(
+        client: &'a Client,
+        run: &'a RunIdentity,
+        scope: &'a Scope,
+        rules: &'a ItemRules,
+        progress: Progress,
+        sender: EntrySender,
+    ) -> Self {
+        let (collected, troubled) = (Collected::default(), BTreeSet::new());
+        Self { client, run, scope, rules, progress, sender, collected, troubled }
+    }
+
+    /// Goes through all steps and ends the capture. If it returns an error, or never, nothing is captured.
+    pub async fn collect(mut self, steps: Vec<Step>) -> Result<Collected, Stopped> {
+        for step in steps {
+            let mut note = Note::default();
+            match step.work {
+                Work::List => self.list(&step.place, &mut note).await?,
+                Work::Note(item) => self.leave(&mut note, item),
+            }
+            if !note.is_empty() {
+                let entry = note
+                    .to_entry(&step.place.group, &step.place.version, &step.place.kind)
+                    .map_err(|error| Failure::permanent(reason::INTERNAL, error.to_string()))?;
+                self.sender.offer(entry).await?;
+                self.collected.notes += 1;
+                self.collected.note.absorb(note);
+            }
+        }
+        self.expect_something()?;
+        // Before the snapshot: an attempt that finds the snapshot of one that died reads there how much was skipped.
+        self.progress.finish(self.collected.counts).await;
+        self.sender.finish().await?;
+        Ok(self.collected)
+    }
+
+    /// A capture of nothing but failures is a failure: no snapshot is worth more than an empty one.
+    fn expect_something(&self) -> Result<(), Failure> {
+        let counts = &self.collected.counts;
+        if let Some(target) = self.scope.target.as_ref().filter(|_| counts.succeeded == 0) {
+            return Err(match self.collected.note.items.first() {
+                None => Failure::permanent(
+                    reason::TARGET_NOT_FOUND,
+                    format!(
+                        "the target {target} does not exist in {}, or is of what is never captured",
+                        self.run.namespace
+                    ),
+                ),
+                Some(item) => Failure::permanent(
+                    reason::TARGET_NOT_CAPTURED,
+                    format!("the target {target} was not captured: {}: {}", item.reason_code, item.message),
+                ),
+            });
+        }
+        if counts.succeeded > 0 || counts.failed == 0 {
+            return Ok(());
+        }
+        let items = &self.collected.note.items;
+        let first = items.first().map_or(String::new(), |item| format!("; first {}: {}", item.item_id, item.message));
+        let message = format!("none of {} items could be captured{first}", counts.failed);
+        Err(if items.iter().any(|item| item.reason_code == item_reason::UNLISTABLE) {
+            Failure::transient(reason::NOTHING_CAPTURED, message)
+        } else {
+            Failure::permanent(reason::NOTHING_CAPTURED, message)
+        })
+    }
+
+    async fn list(&mut self, kind: &ServedKind, note: &mut Note) -> Result<(), Stopped> {
+        let (client, scope) = (self.client, self.scope);
+        let mut listing = Listing::new(client, kind, &self.run.namespace, &scope.list);
+        if self.troubled.contains(&kind.group) {
+            listing = listing.without_repetition();
+        }
+        let group_kind = kind.group_kind();
+        loop {
+            match listing.next().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(object))) => {
+                    if scope.names.takes_name(&object.name) {
+                        self.take(kind, &group_kind, object, note).await?;
+                    }
+                }
+                Ok(Some(Err(BrokenItem { name, problem }))) => {
+                    let message = format!("{problem}: look at it with `kubectl get {} -o yaml`", kind.plural);
+                    let id = ItemId::new(group_kind.clone(), name);
+                    self.leave(note, failed(&id, item_reason::UNREADABLE, &message).1);
+                }
+                Err(error) => return self.unlistable(kind, &error, note).await,
+            }
+            let remaining = if scope.takes_all_names() { listing.remaining() } else { 0 };
+            self.show(i64::try_from(remaining).unwrap_or(0));
+        }
+    }
+
+    /// Takes one object, or leaves it out.
+    async fn take(
+        &mut self,
+        kind: &ServedKind,
+        group_kind: &GroupKind,
+        object: Object,
+        note: &mut Note,
+    ) -> Result<(), Stopped> {
+        let Object { name, json } = object;
+        if let Some(why) = self.rules.skips(group_kind, &name, &json) {
+            *self.collected.skipped.entry(why).or_default() += 1;
+            // Who names one object wants to know of it, whatever the reason.
+            let told = why.told().or(self.scope.target.as_ref().map(|_| "objects like it are left out by default"));
+            if let Some(message) = told {
+                let item = ItemFailure {
+                    item_id: ItemId::new(group_kind.clone(), name).to_string(),
+                    reason_code: why.code().to_owned(),
+                    message: message.to_owned(),
+                    failure_type: FailureType::Skipped,
+                };
+                self.leave(note, item);
+            } else {
+                self.collected.counts.skipped += 1;
+                self.sum();
+            }
+            return Ok(());
+        }
+        let path = match ItemPath::new(&kind.group, &kind.version, &kind.kind, &name) {
+            Ok(path) => path,
+            Err(error) => {
+                let id = ItemId::new(group_kind.clone(), name);
+                self.leave(note, failed(&id, item_reason::UNSAFE_NAME, &error.to_string()).1);
+                return Ok(());
+            }
+        };
+        let mtime = created_at(&json);
+        let content = stored_bytes(json, &kind.api_version(), &kind.kind);
+        let bytes = i64::try_from(content.len()).unwrap_or(i64::MAX);
+        self.sender.offer(Entry { path, content: content.into(), mtime }).await?;
+        self.collected.bytes += bytes;
+        self.collected.counts.succeeded += 1;
+        *self.collected.items_by_kind.entry(group_kind.to_string()).or_default() += 1;
+        self.sum();
+        Ok(())
+    }
+
+    /// Records that an item is not captured.
+    fn leave(&mut self, note: &mut Note, item: ItemFailure) {
+        match item.failure_type {
+            FailureType::Failure => self.collected.counts.failed += 1,
+            FailureType::Skipped => self.collected.counts.skipped += 1,
+        }
+        tracing::info!(item = item.item_id, reason = item.reason_code, message = item.message, "not captured");
+        note.add(item);
+        self.sum();
+    }
+
+    /// A kind that could not be listed to its end is one failed item, if the API server itself is well.
+    async fn unlistable(&mut self, kind: &ServedKind, error: &kube::Error, note: &mut Note) -> Result<(), Stopped> {
+        let kind_name = kind.group_kind();
+        let id = ItemId::new(kind_name.clone(), "");
+        let (code, message) = match error {
+            // Its definition went away since the discovery, and its objects with it.
+            kube::Error::Api(status) if status.code == 404 => {
+                tracing::info!(kind = %kind_name, "no longer served");
+                return Ok(());
+            }
+            // Only the API server knows the syntax of selectors; what the first kind's list refuses, all will.
+            kube::Error::Api(status)
+                if status.code == 400
+                    && self.scope.list.label_selector.is_some()
+                    && self.collected.counts.processed == 0 =>
+            {
+                let message = format!(
+                    "inputs.selection.labelSelector: {}: write it as for `kubectl get -l`, in a new run",
+                    status.message
+                );
+                return Err(Failure::permanent(reason::INVALID_INPUTS, message).into());
+            }
+            kube::Error::Api(status) if status.code == 401 => {
+                return Err(api_failure(&format!("list {kind_name}"), error).into());
+            }
+            kube::Error::Api(status) if status.code == 403 => (
+                item_reason::FORBIDDEN,
+                format!(
+                    "the worker's account may not list {kind_name}: let a ClusterRole with the label tenantatlas.io/aggregate-to-worker allow `list` on {}, or leave the kind out with excludeKinds",
+                    kind.plural
+                ),
+            ),
+            kube::Error::SerdeError(_) => (
+                item_reason::UNREADABLE,
+                format!(
+                    "the list of {kind_name} is not JSON as it should be: look at the server of {}",
+                    kind.api_version()
+                ),
+            ),
+            error => {
+                if may_pass(error) || !matches!(error, kube::Error::Api(_)) {
+                    self.troubled.insert(kind.group.clone());
+                    // Is it this kind's server, or all of the API? Our own run tells, and whether we are still wanted.
+                    fence::pass(self.client, self.run).await?;
+                }
+                (
+                    item_reason::UNLISTABLE,
+                    format!(
+                        "{kind_name} could not be listed to the end: {}: look at the server of {}, or leave the kind out with excludeKinds",
+                        describe(error),
+                        kind.api_version()
+                    ),
+                )
+            }
+        };
+        self.leave(note, failed(&id, code, &message).1);
+        Ok(())
+    }
+
+    /// Makes the sums true.
+    fn sum(&mut self) {
+        let counts = &mut self.collected.counts;
+        counts.processed = counts.succeeded + counts.failed + counts.skipped;
+        counts.total = counts.processed;
+    }
+
+    fn show(&self, remaining: i64) {
+        let counts = self.collected.counts;
+        self.progress.update(SummaryCounts { total: counts.processed + remaining, ..counts });
+    }
+}
+
+/// When an object came into being: part of the snapshot's tree, so it must be the same in each capture.
+fn created_at(object: &Map<String, Value>) -> Timestamp {
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get("creationTimestamp")?.as_str()?.parse().ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The names of the Secrets that any `BackupRepository` of the namespace refers to.
+///
+/// Without them nothing is captured: that a repository's key never lies in a repository is a promise (design §4).
+pub async fn repository_secrets(client: &Client, namespace: &str) -> Result<BTreeSet<String>, Failure> {
+    let kind = ServedKind {
+        group: crate::api::GROUP.to_owned(),
+        version: crate::api::VERSION.to_owned(),
+        kind: "BackupRepository".to_owned(),
+        plural: "backuprepositories".to_owned(),
+    };
+    let everything = ListSelection::default();
+    let mut listing = Listing::new(client, &kind, namespace, &everything);
+    let mut secrets = BTreeSet::new();
+    let doing = "list the BackupRepositories, whose Secrets must not be captured";
+    while let Some(repository) = listing.next().await.map_err(|error| api_failure(doing, &error))? {
+        let Ok(repository) = repository else { continue };
+        for reference in ["passwordSecret", "credentialsSecret"] {
+            let name = repository.json.get("spec").and_then(|spec| spec.get(reference)?.get("name")?.as_str());
+            secrets.extend(name.map(str::to_owned));
+        }
+    }
+    Ok(secrets)
+}

@@ -1,0 +1,209 @@
+//! What a worker is given: the variables and mounted directories of the execution contract, read and checked once.
+
+use crate::{
+    api::{
+        BackupRepositorySpec,
+        execution::{self, CREDENTIALS_DIRECTORY, PASSWORD_DIRECTORY, TERMINATION_MESSAGE_PATH, VOLUME_DIRECTORY},
+        operation_run::Target,
+    },
+    worker::failure::{Failure, reason},
+};
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// Looks up a variable: the process's environment, or a test's.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Whose work this is. What the fence reads, in pods of any image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunIdentity {
+    /// The run's name.
+    pub run: String,
+    /// The run's uid.
+    pub run_uid: String,
+    /// The tenant's namespace.
+    pub namespace: String,
+    /// The uid of the Job this pod belongs to.
+    pub job_uid: String,
+}
+
+impl RunIdentity {
+    /// Reads it, or says what is missing.
+    pub fn read(lookup: Lookup<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            run: required(lookup, execution::RUN)?,
+            run_uid: required(lookup, execution::RUN_UID)?,
+            namespace: required(lookup, execution::NAMESPACE)?,
+            job_uid: required(lookup, execution::JOB_UID)?,
+        })
+    }
+}
+
+/// What the operation is about, and with which repository.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Environment {
+    /// Whose work this is.
+    pub identity: RunIdentity,
+    /// The uid of the tenant's namespace.
+    pub namespace_uid: String,
+    /// The uid of the cluster.
+    pub cluster_uid: String,
+    /// The inputs as JSON text; each operation reads its own.
+    pub inputs: String,
+    /// The one object it is about, if any.
+    pub target: Option<Target>,
+    /// The `BackupRepository`'s name.
+    pub repository: String,
+    /// The `BackupRepository`'s spec.
+    pub repository_spec: BackupRepositorySpec,
+}
+
+impl Environment {
+    /// Reads it, or says what is missing.
+    pub fn read(lookup: Lookup<'_>) -> Result<Self, Failure> {
+        let target = lookup(execution::TARGET).filter(|text| !text.is_empty());
+        Ok(Self {
+            identity: RunIdentity::read(lookup)?,
+            namespace_uid: required(lookup, execution::NAMESPACE_UID)?,
+            cluster_uid: required(lookup, execution::CLUSTER_UID)?,
+            inputs: required(lookup, execution::INPUTS)?,
+            target: target.map(|text| parse(execution::TARGET, &text)).transpose()?,
+            repository: required(lookup, execution::REPOSITORY)?,
+            repository_spec: parse(execution::REPOSITORY_SPEC, &required(lookup, execution::REPOSITORY_SPEC)?)?,
+        })
+    }
+
+    /// The inputs of an operation: unknown fields are refused, so that a misspelt one is not silently ignored.
+    pub fn inputs<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_str(&self.inputs).map_err(|error| {
+            Failure::permanent(
+                reason::INVALID_INPUTS,
+                format!("the inputs do not fit the operation: {error}: correct spec.inputs in a new run"),
+            )
+        })
+    }
+
+    /// Makes sure that the repository of the inputs is the one this pod has.
+    pub fn expect_repository(&self, of_inputs: &str) -> Result<(), Failure> {
+        if of_inputs == self.repository {
+            return Ok(());
+        }
+        Err(Failure::permanent(
+            reason::INVALID_ENVIRONMENT,
+            format!("the inputs name the repository {of_inputs:?}, but the pod was given {:?}", self.repository),
+        ))
+    }
+}
+
+/// Where things are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounts {
+    /// The password Secret.
+    pub password: PathBuf,
+    /// The credentials Secret.
+    pub credentials: PathBuf,
+    /// The volume of a repository on a volume.
+    pub volume: PathBuf,
+    /// Where the termination message goes.
+    pub termination_message: PathBuf,
+}
+
+impl Mounts {
+    /// The places of the contract, below `root` (`/` in a pod).
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
+        let place = |path: &str| root.join(path.trim_start_matches('/'));
+        Self {
+            password: place(PASSWORD_DIRECTORY),
+            credentials: place(CREDENTIALS_DIRECTORY),
+            volume: place(VOLUME_DIRECTORY),
+            termination_message: place(TERMINATION_MESSAGE_PATH),
+        }
+    }
+}
+
+fn required(lookup: Lookup<'_>, name: &str) -> Result<String, Failure> {
+    lookup(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+        Failure::permanent(
+            reason::INVALID_ENVIRONMENT,
+            format!("the environment variable {name} is missing: a worker runs in a Job that the operator makes"),
+        )
+    })
+}
+
+fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| {
+        Failure::permanent(
+            reason::INVALID_ENVIRONMENT,
+            format!("the environment variable {name} cannot be read: {error}: are the operator and its workers of one version?"),
+        )
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    pub fn variables() -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            (execution::RUN, "nightly-1".to_owned()),
+            (execution::RUN_UID, "run-uid".to_owned()),
+            (execution::NAMESPACE, "acme".to_owned()),
+            (execution::NAMESPACE_UID, "namespace-uid".to_owned()),
+            (execution::CLUSTER_UID, "cluster-uid".to_owned()),
+            (execution::JOB_UID, "job-uid".to_owned()),
+            (execution::INPUTS, r#"{"repository":"main"}"#.to_owned()),
+            (execution::TARGET, String::new()),
+            (execution::REPOSITORY, "main".to_owned()),
+            (
+                execution::REPOSITORY_SPEC,
+                r#"{"storage":{"persistentVolumeClaim":{"claimName":"backups"}},"passwordSecret":{"name":"p"}}"#
+                    .to_owned(),
+            ),
+        ])
+    }
+
+    fn read(variables: &BTreeMap<&'static str, String>) -> Result<Environment, Failure> {
+        Environment::read(&|name| variables.get(name).cloned())
+    }
+
+    #[test]
+    fn a_whole_environment_reads() {
+        let environment = read(&variables()).expect("whole");
+        assert_eq!(environment.identity.run, "nightly-1");
+        assert_eq!(environment.target, None);
+        assert_eq!(environment.repository_spec.password_secret.key, "password");
+    }
+
+    #[test]
+    fn each_missing_variable_is_named_and_never_tried_again() {
+        for name in variables().into_keys().filter(|name| *name != execution::TARGET) {
+            for without in [None, Some(String::new())] {
+                let mut variables = variables();
+                match without {
+                    None => variables.remove(name),
+                    Some(empty) => variables.insert(name, empty),
+                };
+                let failure = read(&variables).expect_err("incomplete");
+                assert_eq!(failure.exit_code(), 40);
+                assert!(failure.message.contains(name), "{}", failure.message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_input_is_refused() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Inputs {
+            #[serde(rename = "repository")]
+            _repository: String,
+        }
+        let mut variables = variables();
+        variables.insert(execution::INPUTS, r#"{"repository":"main","selectoin":{}}"#.to_owned());
+        let failure = read(&variables).and_then(|environment| environment.inputs::<Inputs>()).expect_err("misspelt");
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), (reason::INVALID_INPUTS, 40));
+        assert!(failure.message.contains("selectoin"), "{}", failure.message);
+    }
+}

@@ -1,0 +1,114 @@
+//! The fence: no effect without the right to it (guarantee 2).
+//!
+//! A Job that a slow or restarted controller creates late must do nothing. So a worker first reads its run, and goes on
+//! only if the run is this very one (uid), not completed, not cancelled, and not given to another Job. For other images
+//! an init container does it: `tenantatlas worker fence`.
+//!
+//! It is not asked again before a snapshot is recorded. A run that is cancelled in between loses its Job, whose pod is
+//! told to stop and leaves nothing; and a snapshot that was recorded a moment earlier changes nothing in
+//! the tenant, has no `BackupSet`, and goes with the next maintenance.
+
+use crate::{
+    api::{OperationRun, Phase},
+    cluster::retry::retry,
+    worker::{
+        environment::RunIdentity,
+        failure::{Failure, Retry, api_failure, reason},
+    },
+};
+use kube::{Api, Client};
+
+/// Reads the run. The run itself, if the work is this worker's to do.
+pub async fn pass(client: &Client, own: &RunIdentity) -> Result<OperationRun, Failure> {
+    let runs: Api<OperationRun> = Api::namespaced(client.clone(), &own.namespace);
+    let run = retry(|| runs.get_opt(&own.run))
+        .await
+        .map_err(|error| api_failure(&format!("read the run {}", own.run), &error))?;
+    decide(own, run).map_err(|why| Failure {
+        reason: reason::FENCED.to_owned(),
+        message: format!("nothing was done: {why}"),
+        retry: Retry::Fenced,
+    })
+}
+
+/// Whether the work is this worker's to do; if not, why.
+pub fn decide(own: &RunIdentity, run: Option<OperationRun>) -> Result<OperationRun, String> {
+    let name = &own.run;
+    let Some(run) = run else { return Err(format!("the run {name} does not exist any more")) };
+    if run.metadata.uid.as_deref() != Some(own.run_uid.as_str()) {
+        return Err(format!("the run {name} is another one of the same name"));
+    }
+    if run.metadata.deletion_timestamp.is_some() {
+        return Err(format!("the run {name} is being deleted"));
+    }
+    if run.spec.cancel {
+        return Err(format!("the run {name} is cancelled"));
+    }
+    if let Some(status) = &run.status {
+        if status.phase == Phase::Completed {
+            return Err(format!("the run {name} is completed"));
+        }
+        if let Some(job) = status.job.as_ref().filter(|job| job.uid != own.job_uid) {
+            return Err(format!("the run {name} is executed by another Job, {} ({})", job.name, job.uid));
+        }
+    }
+    Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ObjectReference, OperationRunSpec, operation_run::OperationRunStatus};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    fn own() -> RunIdentity {
+        RunIdentity { run: "a".into(), run_uid: "uid".into(), namespace: "n".into(), job_uid: "job".into() }
+    }
+
+    fn run(change: impl FnOnce(&mut OperationRun, &mut OperationRunStatus)) -> OperationRun {
+        let mut run = OperationRun::new("a", OperationRunSpec::default());
+        run.metadata.uid = Some("uid".into());
+        let mut status = OperationRunStatus::default();
+        change(&mut run, &mut status);
+        run.status = Some(status);
+        run
+    }
+
+    fn job(uid: &str) -> ObjectReference {
+        ObjectReference { name: "op-1".into(), uid: uid.into() }
+    }
+
+    #[test]
+    fn a_run_that_is_its_own_and_not_over_is_worked_on() {
+        for mine in [
+            run(|_, _| {}),
+            run(|_, status| status.job = Some(job("job"))),
+            run(|_, status| status.phase = Phase::Running),
+        ] {
+            assert!(decide(&own(), Some(mine)).is_ok());
+        }
+        // Before the API server's defaults: no status at all.
+        let mut bare = run(|_, _| {});
+        bare.status = None;
+        assert!(decide(&own(), Some(bare)).is_ok());
+    }
+
+    #[test]
+    fn a_run_that_is_over_or_another_worker_s_is_left_alone() {
+        for (theirs, why) in [
+            (None, "does not exist"),
+            (Some(run(|run, _| run.metadata.uid = Some("other".into()))), "another one of the same name"),
+            (Some(run(|run, _| run.metadata.uid = None)), "another one of the same name"),
+            (
+                Some(run(|run, _| run.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH)))),
+                "being deleted",
+            ),
+            (Some(run(|run, _| run.spec.cancel = true)), "cancelled"),
+            (Some(run(|_, status| status.phase = Phase::Completed)), "completed"),
+            (Some(run(|_, status| status.job = Some(job("other")))), "another Job"),
+        ] {
+            let said = decide(&own(), theirs).expect_err("fenced");
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

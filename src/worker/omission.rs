@@ -1,0 +1,138 @@
+//! What a capture left out, recorded in the snapshot itself.
+//!
+//! A kind of which something failed (or was left out in a way worth telling) has a note beside its directory:
+//! `group/version/Kind.not-captured/items.json`. So a snapshot says what it does not hold: to a worker that finds it
+//! after a crash and must report the same outcome, to a restore that must not take what is missing for what was deleted, and to
+//! whoever reads it with `restic` alone. No kind's name holds a dot, so a note is never mistaken for an item, and it
+//! sorts right behind its kind, where a stream of sorted kinds can put it.
+
+use crate::{
+    api::{
+        canonical,
+        operation_run::{FailureType, ItemFailure},
+    },
+    repository::{self, Entry, ItemPath},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Ends the directory of a note.
+const SUFFIX: &str = ".not-captured";
+
+/// The name of a note.
+const NAME: &str = "items";
+
+/// Stands for a version or a kind that is not known.
+pub const UNKNOWN: &str = "-";
+
+/// The most items one note names; the rest is counted.
+const MAX_NAMED: usize = 5000;
+
+/// What one kind's capture left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    /// How many items failed.
+    pub failed: i64,
+    /// How many were left out in a way worth telling.
+    pub skipped: i64,
+    /// Those, but for a bound.
+    pub items: Vec<ItemFailure>,
+}
+
+impl Note {
+    /// Adds an item.
+    pub fn add(&mut self, item: ItemFailure) {
+        match item.failure_type {
+            FailureType::Failure => self.failed += 1,
+            FailureType::Skipped => self.skipped += 1,
+        }
+        if self.items.len() < MAX_NAMED {
+            self.items.push(item);
+        }
+    }
+
+    /// Adds what another note holds.
+    pub fn absorb(&mut self, other: Self) {
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.items.extend(other.items);
+    }
+
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.failed == 0 && self.skipped == 0
+    }
+
+    /// How many items it counts but does not name.
+    #[must_use]
+    pub fn unnamed(&self) -> i64 {
+        self.failed + self.skipped - i64::try_from(self.items.len()).unwrap_or(i64::MAX)
+    }
+
+    /// As an entry of the snapshot, beside the directory of a kind.
+    pub fn to_entry(&self, group: &str, version: &str, kind: &str) -> Result<Entry, repository::Error> {
+        let content = serde_json::to_value(self).map(|value| canonical::to_vec(&value)).unwrap_or_default();
+        Ok(Entry {
+            path: ItemPath::new(group, version, &format!("{kind}{SUFFIX}"), NAME)?,
+            content: content.into(),
+            mtime: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    /// Reads a note. A repository is untrusted input, so what does not read counts as one failure.
+    #[must_use]
+    pub fn from_content(content: &[u8]) -> Self {
+        serde_json::from_slice(content).unwrap_or_else(|_| Self { failed: 1, ..Self::default() })
+    }
+}
+
+/// Whether a path in a snapshot is a note, and not an item.
+#[must_use]
+pub fn is_note(path: &ItemPath) -> bool {
+    path.directory().ends_with(SUFFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(name: &str) -> ItemFailure {
+        ItemFailure {
+            item_id: format!("core/Pod/{name}"),
+            reason_code: "Unreadable".into(),
+            message: String::new(),
+            failure_type: FailureType::Failure,
+        }
+    }
+
+    #[test]
+    fn a_note_sorts_between_its_kind_and_any_other() {
+        let mut note = Note::default();
+        note.add(failed("a"));
+        let note = note.to_entry("", "v1", "Pod").expect("a path").path;
+        let item = |kind: &str, name: &str| ItemPath::new("", "v1", kind, name).expect("a path");
+        assert!(item("Pod", "zzz") < note && note < item("PodTemplate", "a") && note < item("Pods", "a"));
+        assert!(item("PersistentVolumeClaim", "zzz") < note);
+        assert_eq!(note.as_str(), "core/v1/Pod.not-captured/items.json");
+        assert!(is_note(&note));
+        assert!(!is_note(&item("Pod", "a.not-captured")));
+    }
+
+    #[test]
+    fn a_note_is_read_back_whole_and_counts_more_than_it_names() {
+        let mut note = Note::default();
+        for number in 0..=MAX_NAMED {
+            note.add(failed(&number.to_string()));
+        }
+        let entry = note.to_entry("", UNKNOWN, UNKNOWN).expect("a path");
+        assert_eq!(Note::from_content(&entry.content), note);
+        assert_eq!((note.failed, note.unnamed()), (5001, 1));
+    }
+
+    #[test]
+    fn a_note_that_does_not_read_is_not_taken_for_success() {
+        assert_eq!(Note::from_content(b"{]").failed, 1);
+    }
+}

@@ -1,0 +1,162 @@
+//! From a `BackupRepository`'s spec and the mounted Secrets to an open repository.
+
+use crate::{
+    api::backup_repository::{BackupRepositorySpec, Storage},
+    repository::{Credentials, Location, OwnerMarker, Ownership, RepositoryKey, RusticRepository, Timeouts},
+    worker::{
+        environment::{Environment, Mounts},
+        failure::{Failure, reason},
+    },
+};
+use std::path::Path;
+
+/// Name of the file with a master key, beside the password: where a tenant's Secret holds one, it is used.
+const MASTER_KEY: &str = "master-key";
+
+/// Opens the repository, or creates it where nothing is.
+pub async fn open(environment: &Environment, mounts: &Mounts) -> Result<RusticRepository, Failure> {
+    let spec = &environment.repository_spec;
+    let location = location(spec, mounts)?;
+    let key = key(&mounts.password, &spec.password_secret.key, &spec.password_secret.name)?;
+    let ownership = Ownership {
+        owner: OwnerMarker {
+            cluster_uid: environment.cluster_uid.clone(),
+            namespace_uid: environment.namespace_uid.clone(),
+            created_by: concat!("tenantatlas ", env!("CARGO_PKG_VERSION")).to_owned(),
+        },
+        adopt: spec.adopt.as_ref().map(|adopt| adopt.namespace_uids.clone()).unwrap_or_default(),
+    };
+    tracing::info!(%location, "opening the repository");
+    Ok(RusticRepository::open_or_init(&location, &Timeouts::default(), &key, &ownership).await?)
+}
+
+/// Where the repository is.
+fn location(spec: &BackupRepositorySpec, mounts: &Mounts) -> Result<Location, Failure> {
+    let credentials = || match spec.credentials_secret {
+        Some(_) => Credentials::Directory(mounts.credentials.clone()),
+        None => Credentials::Ambient,
+    };
+    match &spec.storage {
+        Storage { s3: Some(s3), gcs: None, azure: None, persistent_volume_claim: None } => Ok(Location::S3 {
+            bucket: s3.bucket.clone(),
+            prefix: s3.prefix.clone(),
+            endpoint: s3.endpoint.clone(),
+            region: Some(s3.region.clone()),
+            path_style: s3.path_style.unwrap_or(s3.endpoint.is_some()),
+            ca_bundle_pem: s3.ca_bundle.clone(),
+            role_arn: s3.role_arn.clone(),
+            credentials: credentials(),
+        }),
+        Storage { s3: None, gcs: Some(gcs), azure: None, persistent_volume_claim: None } => Ok(Location::Gcs {
+            bucket: gcs.bucket.clone(),
+            prefix: gcs.prefix.clone(),
+            endpoint: None,
+            ca_bundle_pem: None,
+            credentials: credentials(),
+        }),
+        Storage { s3: None, gcs: None, azure: Some(azure), persistent_volume_claim: None } => Ok(Location::Azure {
+            account: azure.account.clone(),
+            container: azure.container.clone(),
+            prefix: azure.prefix.clone(),
+            endpoint: None,
+            ca_bundle_pem: None,
+            client_id: azure.client_id.clone(),
+            directory_id: azure.directory_id.clone(),
+            credentials: credentials(),
+        }),
+        Storage { s3: None, gcs: None, azure: None, persistent_volume_claim: Some(_) } => {
+            Ok(Location::FileSystem { path: mounts.volume.clone() })
+        }
+        _ => Err(Failure::permanent(
+            reason::INVALID_ENVIRONMENT,
+            "the repository's storage must be exactly one of s3, gcs, azure and persistentVolumeClaim",
+        )),
+    }
+}
+
+/// What opens it.
+fn key(directory: &Path, key: &str, secret: &str) -> Result<RepositoryKey, Failure> {
+    let master_key = directory.join(MASTER_KEY);
+    let file = if master_key.exists() { master_key } else { directory.join(key) };
+    let value = std::fs::read(&file).map_err(|error| {
+        Failure::permanent(
+            "InvalidKey",
+            format!("the Secret {secret} has no key {key} that can be read ({}): correct spec.passwordSecret of the BackupRepository", error.kind()),
+        )
+    })?;
+    Ok(RepositoryKey::from_secret(&value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn located(storage: &Value, credentials: bool) -> Result<Location, Failure> {
+        let mut spec = json!({"storage": storage, "passwordSecret": {"name": "p"}});
+        if credentials {
+            spec["credentialsSecret"] = json!({"name": "c"});
+        }
+        location(&serde_json::from_value(spec).expect("a spec"), &Mounts::below(Path::new("/")))
+    }
+
+    #[test]
+    fn every_field_of_an_s3_storage_counts() {
+        let storage = json!({"s3": {"bucket": "b-1", "prefix": "p", "endpoint": "https://h", "region": "r", "pathStyle": false, "caBundle": "pem", "roleArn": "arn"}});
+        assert_eq!(
+            located(&storage, true).expect("a location"),
+            Location::S3 {
+                bucket: "b-1".into(),
+                prefix: "p".into(),
+                endpoint: Some("https://h".into()),
+                region: Some("r".into()),
+                path_style: false,
+                ca_bundle_pem: Some("pem".into()),
+                role_arn: Some("arn".into()),
+                credentials: Credentials::Directory("/etc/tenantatlas/credentials".into()),
+            }
+        );
+    }
+
+    #[test]
+    fn a_compatible_store_is_addressed_by_path_unless_told_otherwise_and_amazon_s_is_not() {
+        let path_style = |storage| match located(&storage, false) {
+            Ok(Location::S3 { path_style, credentials: Credentials::Ambient, .. }) => path_style,
+            other => panic!("{other:?}"),
+        };
+        assert!(path_style(json!({"s3": {"bucket": "b-1", "endpoint": "https://h"}})));
+        assert!(!path_style(json!({"s3": {"bucket": "b-1"}})));
+    }
+
+    #[test]
+    fn the_other_storages_are_found_where_they_say() {
+        assert_eq!(
+            located(&json!({"persistentVolumeClaim": {"claimName": "x"}}), false).expect("a location"),
+            Location::FileSystem { path: "/var/lib/tenantatlas/repository".into() }
+        );
+        let gcs = located(&json!({"gcs": {"bucket": "b-1", "prefix": "p"}}), true).expect("a location");
+        assert!(
+            matches!(gcs, Location::Gcs { bucket, prefix, credentials: Credentials::Directory(_), .. } if bucket == "b-1" && prefix == "p")
+        );
+        let azure = located(&json!({"azure": {"account": "a1", "container": "c-1", "prefix": "p", "clientId": "1", "directoryId": "2"}}), false).expect("a location");
+        assert!(
+            matches!(azure, Location::Azure { account, container, prefix, client_id: Some(client), directory_id: Some(directory), credentials: Credentials::Ambient, .. } if [account.as_str(), &container, &prefix, &client, &directory] == ["a1", "c-1", "p", "1", "2"])
+        );
+        assert!(located(&json!({}), false).is_err());
+    }
+
+    #[test]
+    fn a_master_key_is_preferred_and_a_missing_key_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let missing = key(directory.path(), "password", "backup-password").expect_err("nothing there");
+        assert_eq!(missing.exit_code(), 40);
+        assert!(missing.message.contains("backup-password has no key password"), "{}", missing.message);
+        std::fs::write(directory.path().join("password"), "a password\n").expect("written");
+        assert!(
+            matches!(key(directory.path(), "password", "s"), Ok(RepositoryKey::Password(password)) if password == "a password")
+        );
+        let master_key = RepositoryKey::generate_master_key().expect("a key");
+        std::fs::write(directory.path().join(MASTER_KEY), master_key).expect("written");
+        assert!(matches!(key(directory.path(), "password", "s"), Ok(RepositoryKey::MasterKey(_))));
+    }
+}

@@ -1,0 +1,275 @@
+//! Which kinds a capture goes through, in which order: a plan made of what the cluster serves and what was asked for.
+
+use crate::{
+    api::{
+        item::{GroupKind, ItemId},
+        operation_run::{FailureType, ItemFailure, Target},
+        selection::{KindFilter, Selection, target_item},
+    },
+    cluster::{
+        discovery::{Discovered, ServedKind},
+        list::ListSelection,
+        redact::redact,
+    },
+    worker::{
+        failure::{Failure, reason},
+        omission::UNKNOWN,
+        skip,
+    },
+};
+
+/// Stable codes of items that failed. Never renamed.
+pub mod item_reason {
+    /// A group of the API could not be discovered.
+    pub const UNDISCOVERED: &str = "Undiscovered";
+    /// A kind asked for by name is not served in namespaces.
+    pub const KIND_NOT_SERVED: &str = "KindNotServed";
+    /// The worker's account may not list a kind.
+    pub const FORBIDDEN: &str = "Forbidden";
+    /// A kind could not be listed, or not to its end.
+    pub const UNLISTABLE: &str = "Unlistable";
+    /// What was listed is not an object that can be stored.
+    pub const UNREADABLE: &str = "Unreadable";
+    /// The name cannot be part of a path.
+    pub const UNSAFE_NAME: &str = "UnsafeName";
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scope {
+    /// Kinds.
+    pub kinds: KindFilter,
+    /// Names.
+    pub names: Selection,
+    /// Labels, and the name where there is only one.
+    pub list: ListSelection,
+    /// The one object, where the run has a target.
+    pub target: Option<ItemId>,
+}
+
+impl Scope {
+    /// From the selection of the inputs and the run's target: one or the other.
+    pub fn new(selection: Selection, target: Option<&Target>) -> Result<Self, Failure> {
+        let invalid = |message: String| Failure::permanent(reason::INVALID_INPUTS, message);
+        let target = target.map(|target| target_item(&target.api_version, &target.kind, &target.name));
+        let names = match &target {
+            None => selection,
+            Some(_) if !selection.is_everything() => {
+                return Err(invalid(
+                    "a run with a target takes that object alone: leave out spec.target or inputs.selection".to_owned(),
+                ));
+            }
+            Some(item) => Selection {
+                include_kinds: vec![item.kind.to_string()],
+                include_names: vec![item.name.clone()],
+                ..Selection::default()
+            },
+        };
+        let kinds = names.parse().map_err(|error| invalid(format!("inputs.selection: {error}")))?;
+        let name = match names.include_names.as_slice() {
+            [name] => Some(name.clone()),
+            _ => None,
+        };
+        let list = ListSelection { label_selector: names.label_selector.clone(), name };
+        Ok(Self { kinds, names, list, target })
+    }
+
+    /// Whether the API server's count of what remains is a count of what will be taken.
+    #[must_use]
+    pub fn takes_all_names(&self) -> bool {
+        self.names.include_names.is_empty() && self.names.exclude_names.is_empty()
+    }
+
+    /// The steps of a capture, in the order of the tree.
+    #[must_use]
+    pub fn plan(&self, discovered: &Discovered) -> Vec<Step> {
+        let asked_for = |kind: &GroupKind| self.kinds.included().contains(kind);
+        let mut steps = Vec::new();
+        for kind in &discovered.kinds {
+            let group_kind = kind.group_kind();
+            if !self.kinds.takes(&group_kind) {
+                continue;
+            }
+            if skip::is_ours(&group_kind) {
+                if asked_for(&group_kind) {
+                    let why = "the operator's own records are never captured";
+                    steps.push(Step::note(&kind.version, left_out(&group_kind, why)));
+                }
+            } else if skip::skipped_kind(&group_kind).is_none() || asked_for(&group_kind) {
+                steps.push(Step::list(kind.clone()));
+            }
+        }
+        for undiscovered in &discovered.undiscovered {
+            let group = &undiscovered.group;
+            let asked_for = self.kinds.included().iter().any(|kind| kind.group == *group);
+            if asked_for || (self.kinds.included().is_empty() && !skip::skipped_group(group)) {
+                let message = format!(
+                    "the API server does not know what {group}/{} serves, so none of it was captured: `kubectl get apiservices` says why",
+                    undiscovered.version
+                );
+                let id = ItemId::new(GroupKind::new(group, UNKNOWN), "");
+                steps.push(Step::note(&undiscovered.version, failed(&id, item_reason::UNDISCOVERED, &message)));
+            }
+        }
+        for kind in self.kinds.included() {
+            let served = discovered.kinds.iter().any(|served| served.group_kind() == *kind);
+            let undiscovered = discovered.undiscovered.iter().any(|undiscovered| undiscovered.group == kind.group);
+            if !served && !undiscovered && self.kinds.takes(kind) {
+                let message = format!(
+                    "the cluster serves no {kind} in namespaces: correct the name (`Kind` or `Kind.group`), or install its definition"
+                );
+                let id = ItemId::new(kind.clone(), "");
+                steps.push(Step::note(UNKNOWN, failed(&id, item_reason::KIND_NOT_SERVED, &message)));
+            }
+        }
+        steps.sort_by(|one, other| one.place.cmp(&other.place));
+        steps.dedup();
+        steps
+    }
+}
+
+/// One step of a capture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The kind's group, version and kind; `-` where one is not known.
+    pub place: ServedKind,
+    /// What to do there.
+    pub work: Work,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Lists the kind.
+    List,
+    /// Records what is known beforehand.
+    Note(ItemFailure),
+}
+
+impl Step {
+    fn list(place: ServedKind) -> Self {
+        Self { place, work: Work::List }
+    }
+
+    fn note(version: &str, (kind, item): (GroupKind, ItemFailure)) -> Self {
+        let place =
+            ServedKind { group: kind.group, version: version.to_owned(), kind: kind.kind, plural: String::new() };
+        Self { place, work: Work::Note(item) }
+    }
+}
+
+/// An item that failed; the message passes the redactor.
+#[must_use]
+pub fn failed(id: &ItemId, code: &str, message: &str) -> (GroupKind, ItemFailure) {
+    let item = ItemFailure {
+        item_id: id.to_string(),
+        reason_code: code.to_owned(),
+        message: redact(message).into_owned(),
+        failure_type: FailureType::Failure,
+    };
+    (id.kind.clone(), item)
+}
+
+fn left_out(kind: &GroupKind, why: &str) -> (GroupKind, ItemFailure) {
+    let item = ItemFailure {
+        item_id: ItemId::new(kind.clone(), "").to_string(),
+        reason_code: skip::SkipReason::OperatorManaged.code().to_owned(),
+        message: why.to_owned(),
+        failure_type: FailureType::Skipped,
+    };
+    (kind.clone(), item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::discovery::UndiscoveredGroup;
+    use std::collections::BTreeSet;
+
+    fn served(group: &str, version: &str, kind: &str) -> ServedKind {
+        ServedKind {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            plural: format!("{}s", kind.to_lowercase()),
+        }
+    }
+
+    fn cluster() -> Discovered {
+        Discovered {
+            kinds: BTreeSet::from([
+                served("", "v1", "ConfigMap"),
+                served("", "v1", "Event"),
+                served("", "v1", "Secret"),
+                served("apps", "v1", "Deployment"),
+                served("coordination.k8s.io", "v1", "Lease"),
+                served("tenantatlas.io", "v1alpha1", "OperationRun"),
+            ]),
+            undiscovered: BTreeSet::from([
+                UndiscoveredGroup { group: "dead.example.com".into(), version: "v1".into() },
+                UndiscoveredGroup { group: "metrics.k8s.io".into(), version: "v1beta1".into() },
+            ]),
+        }
+    }
+
+    /// The steps as text: `group/version/Kind`, with the code of a note.
+    fn planned(include: &[&str], exclude: &[&str]) -> Vec<String> {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let selection =
+            Selection { include_kinds: texts(include), exclude_kinds: texts(exclude), ..Selection::default() };
+        let steps = Scope::new(selection, None).expect("kinds").plan(&cluster());
+        let text = |step: &Step| match &step.work {
+            Work::List => format!("{}/{}", step.place.api_version(), step.place.kind),
+            Work::Note(item) => format!("{}: {}", item.item_id, item.reason_code),
+        };
+        steps.iter().map(text).collect()
+    }
+
+    #[test]
+    fn everything_but_what_is_left_out_by_default_is_listed_in_the_order_of_the_tree() {
+        assert_eq!(
+            planned(&[], &[]),
+            ["apps/v1/Deployment", "v1/ConfigMap", "v1/Secret", "dead.example.com/-/: Undiscovered"]
+        );
+    }
+
+    #[test]
+    fn excluded_kinds_are_not_listed() {
+        assert_eq!(planned(&["Secret", "ConfigMap"], &["Secret"]), ["v1/ConfigMap"]);
+    }
+
+    #[test]
+    fn a_kind_left_out_by_default_is_listed_when_asked_for_but_never_one_of_ours() {
+        assert_eq!(
+            planned(&["Lease.coordination.k8s.io", "OperationRun.tenantatlas.io"], &[]),
+            ["coordination.k8s.io/v1/Lease", "tenantatlas.io/OperationRun/: OperatorManaged"]
+        );
+    }
+
+    #[test]
+    fn a_kind_asked_for_that_is_not_served_is_a_failed_item() {
+        assert_eq!(planned(&["Widget.example.com"], &[]), ["example.com/Widget/: KindNotServed"]);
+        assert_eq!(planned(&["Deployment", "ConfigMap"], &["Deployment"]), ["v1/ConfigMap"]);
+        // What cannot be discovered may well be served.
+        assert_eq!(planned(&["Widget.dead.example.com"], &[]), ["dead.example.com/-/: Undiscovered"]);
+    }
+
+    #[test]
+    fn a_target_is_the_only_object_and_excludes_a_selection() {
+        let target = Target { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "web".into() };
+        let scope = Scope::new(Selection::default(), Some(&target)).expect("a target");
+        assert_eq!(scope.list.name.as_deref(), Some("web"));
+        assert_eq!(scope.plan(&cluster()).len(), 1);
+        let selection = Selection { label_selector: Some("a=b".into()), ..Selection::default() };
+        let failure = Scope::new(selection, Some(&target)).expect_err("both");
+        assert_eq!(failure.reason, reason::INVALID_INPUTS);
+    }
+
+    #[test]
+    fn what_is_not_a_kind_is_refused() {
+        let selection = Selection { include_kinds: vec!["deployments".into()], ..Selection::default() };
+        let failure = Scope::new(selection, None).expect_err("no kind");
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), (reason::INVALID_INPUTS, 40));
+        assert!(failure.message.contains("deployments"), "{}", failure.message);
+    }
+}

@@ -1,0 +1,239 @@
+//! What is never captured, or not unless asked for, and why. The guide `docs/guides/what-is-captured.md` says the same
+//! (a test compares).
+
+use crate::api::{
+    GROUP,
+    item::GroupKind,
+    labels::{EXCLUDE, MANAGED_BY, MANAGER, VELERO_EXCLUDE},
+};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Kinds left out as a whole unless `includeKinds` names them: group, kind (`*`: all of the group), why. Their objects
+/// are not items: they are not even listed.
+pub const SKIPPED_KINDS: [(&str, &str, &str); 10] = [
+    ("", "Event", "a log of what happened; it expires within hours"),
+    ("events.k8s.io", "Event", "the same events under their newer name"),
+    ("", "Endpoints", "made from Services and Pods"),
+    ("discovery.k8s.io", "EndpointSlice", "made from Services and Pods"),
+    ("coordination.k8s.io", "Lease", "says who holds a lock at this moment"),
+    ("apps", "ControllerRevision", "the history that a StatefulSet or DaemonSet keeps of itself"),
+    ("storage.k8s.io", "CSIStorageCapacity", "reported by storage drivers"),
+    ("metrics.k8s.io", "*", "measurements of this moment"),
+    ("custom.metrics.k8s.io", "*", "measurements of this moment"),
+    ("external.metrics.k8s.io", "*", "measurements of this moment"),
+];
+
+/// Why a kind is left out as a whole, if it is by default.
+#[must_use]
+pub fn skipped_kind(kind: &GroupKind) -> Option<&'static str> {
+    SKIPPED_KINDS
+        .iter()
+        .find(|(group, name, _)| *group == kind.group && (*name == "*" || *name == kind.kind))
+        .map(|(_, _, why)| *why)
+}
+
+/// Whether a whole group is left out by default, so that it does not matter whether it can be discovered.
+#[must_use]
+pub fn skipped_group(group: &str) -> bool {
+    group == GROUP || SKIPPED_KINDS.iter().any(|(skipped, kind, _)| *skipped == group && *kind == "*")
+}
+
+/// Whether a kind is ours. These are never captured, asked for or not: a run or a backup set restored would claim what
+/// never happened.
+#[must_use]
+pub fn is_ours(kind: &GroupKind) -> bool {
+    kind.group == GROUP
+}
+
+/// Why one object of a captured kind is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SkipReason {
+    /// A Pod, ReplicaSet or Job that a controller made and makes again from what is captured.
+    ControllerOwned,
+    /// A token of a ServiceAccount: made by the cluster, worth nothing in another.
+    ServiceAccountToken,
+    /// Put into every namespace by the cluster itself.
+    ClusterManaged,
+    /// Made by the operator in every tenant.
+    OperatorManaged,
+    /// A Secret that a BackupRepository of the tenant names: the key must not lie in the safe.
+    RepositorySecret,
+    /// Labelled as not to be captured.
+    ExcludedByLabel,
+    /// Being deleted.
+    BeingDeleted,
+}
+
+impl SkipReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::ControllerOwned,
+        Self::ServiceAccountToken,
+        Self::ClusterManaged,
+        Self::OperatorManaged,
+        Self::RepositorySecret,
+        Self::ExcludedByLabel,
+        Self::BeingDeleted,
+    ];
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ControllerOwned => "ControllerOwned",
+            Self::ServiceAccountToken => "ServiceAccountToken",
+            Self::ClusterManaged => "ClusterManaged",
+            Self::OperatorManaged => "OperatorManaged",
+            Self::RepositorySecret => "RepositorySecret",
+            Self::ExcludedByLabel => "ExcludedByLabel",
+            Self::BeingDeleted => "BeingDeleted",
+        }
+    }
+
+    /// Why it is left out, for people, where each object is worth a word: where somebody might miss it. The other
+    /// reasons hold for objects that come back by themselves; those are only counted.
+    #[must_use]
+    pub fn told(self) -> Option<&'static str> {
+        match self {
+            Self::RepositorySecret => Some(
+                "a BackupRepository of this namespace names it, and a key is not kept in what it opens: keep a copy elsewhere",
+            ),
+            Self::ExcludedByLabel => Some("it is labelled exclude-from-backup: remove the label to capture it"),
+            Self::BeingDeleted => Some("it is being deleted"),
+            Self::ControllerOwned | Self::ServiceAccountToken | Self::ClusterManaged | Self::OperatorManaged => None,
+        }
+    }
+}
+
+/// Decides about single objects.
+#[derive(Clone, Debug, Default)]
+pub struct ItemRules {
+    /// Names of the Secrets that the tenant's repositories name.
+    pub repository_secrets: BTreeSet<String>,
+}
+
+impl ItemRules {
+    /// Why this object is left out, if it is.
+    #[must_use]
+    pub fn skips(&self, kind: &GroupKind, name: &str, object: &Map<String, Value>) -> Option<SkipReason> {
+        let metadata = object.get("metadata");
+        let label = |key: &str| metadata?.get("labels")?.get(key)?.as_str();
+        let is = |group: &str, expected: &str| kind.group == group && kind.kind == expected;
+        // First what must not be told apart by anything its author can set.
+        if is("", "Secret") && self.repository_secrets.contains(name) {
+            return Some(SkipReason::RepositorySecret);
+        }
+        if is("", "Secret") && object.get("type").and_then(Value::as_str) == Some("kubernetes.io/service-account-token")
+        {
+            return Some(SkipReason::ServiceAccountToken);
+        }
+        if [EXCLUDE, VELERO_EXCLUDE].iter().any(|key| label(key) == Some("true")) {
+            return Some(SkipReason::ExcludedByLabel);
+        }
+        if label(MANAGED_BY) == Some(MANAGER) {
+            return Some(SkipReason::OperatorManaged);
+        }
+        if is("", "ConfigMap") && name == "kube-root-ca.crt" {
+            return Some(SkipReason::ClusterManaged);
+        }
+        if (is("", "Pod") || is("apps", "ReplicaSet") || is("batch", "Job")) && has_controller(metadata) {
+            return Some(SkipReason::ControllerOwned);
+        }
+        let deleted = metadata.and_then(|metadata| metadata.get("deletionTimestamp")).is_some_and(|at| !at.is_null());
+        deleted.then_some(SkipReason::BeingDeleted)
+    }
+}
+
+fn has_controller(metadata: Option<&Value>) -> bool {
+    let owners = metadata.and_then(|metadata| metadata.get("ownerReferences")).and_then(Value::as_array);
+    owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn skips(group: &str, kind: &str, object: &Value) -> Option<SkipReason> {
+        let rules = ItemRules { repository_secrets: BTreeSet::from(["backup-password".to_owned()]) };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        rules.skips(&GroupKind::new(group, kind), name, object.as_object().expect("an object"))
+    }
+
+    fn owned(controller: bool) -> Value {
+        json!({"metadata": {"name": "a", "ownerReferences": [{"kind": "X", "controller": controller}]}})
+    }
+
+    #[test]
+    fn what_a_controller_makes_again_is_left_out_and_what_a_person_made_is_not() {
+        for (group, kind) in [("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job")] {
+            assert_eq!(skips(group, kind, &owned(true)), Some(SkipReason::ControllerOwned));
+            assert_eq!(skips(group, kind, &owned(false)), None);
+            assert_eq!(skips(group, kind, &json!({"metadata": {"name": "a"}})), None);
+        }
+        assert_eq!(skips("", "ConfigMap", &owned(true)), None);
+        assert_eq!(skips("example.com", "Job", &owned(true)), None);
+    }
+
+    #[test]
+    fn the_repository_s_secrets_are_left_out_whatever_their_labels_say() {
+        let secret = json!({"metadata": {"name": "backup-password", "labels": {EXCLUDE: "true"}}});
+        assert_eq!(skips("", "Secret", &secret), Some(SkipReason::RepositorySecret));
+        assert_eq!(skips("", "ConfigMap", &json!({"metadata": {"name": "backup-password"}})), None);
+        assert_eq!(skips("", "Secret", &json!({"metadata": {"name": "other"}})), None);
+    }
+
+    #[test]
+    fn what_the_cluster_or_the_operator_makes_is_left_out() {
+        let token = json!({"metadata": {"name": "a"}, "type": "kubernetes.io/service-account-token"});
+        assert_eq!(skips("", "Secret", &token), Some(SkipReason::ServiceAccountToken));
+        assert_eq!(
+            skips("", "ConfigMap", &json!({"metadata": {"name": "kube-root-ca.crt"}})),
+            Some(SkipReason::ClusterManaged)
+        );
+        let ours = json!({"metadata": {"name": "tenantatlas-worker", "labels": {MANAGED_BY: "tenantatlas"}}});
+        assert_eq!(skips("", "ServiceAccount", &ours), Some(SkipReason::OperatorManaged));
+        let helm = json!({"metadata": {"name": "a", "labels": {MANAGED_BY: "Helm"}}});
+        assert_eq!(skips("", "ServiceAccount", &helm), None);
+        assert_eq!(skips("", "ServiceAccount", &json!({"metadata": {"name": "default"}})), None);
+    }
+
+    #[test]
+    fn an_opt_out_label_counts_only_with_the_value_true() {
+        for key in [EXCLUDE, VELERO_EXCLUDE] {
+            let object = |value: &str| json!({"metadata": {"name": "a", "labels": {key: value}}});
+            assert_eq!(skips("", "ConfigMap", &object("true")), Some(SkipReason::ExcludedByLabel));
+            assert_eq!(skips("", "ConfigMap", &object("false")), None);
+        }
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_left_out() {
+        let object = json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        assert_eq!(skips("", "ConfigMap", &object), Some(SkipReason::BeingDeleted));
+        assert_eq!(skips("", "ConfigMap", &json!({"metadata": {"name": "a", "deletionTimestamp": null}})), None);
+    }
+
+    #[test]
+    fn an_object_of_any_shape_is_decided_about() {
+        for metadata in
+            [json!(null), json!([]), json!({"labels": 1, "ownerReferences": {}}), json!({"labels": {EXCLUDE: true}})]
+        {
+            assert_eq!(skips("", "Pod", &json!({ "metadata": metadata })), None);
+        }
+    }
+
+    #[test]
+    fn the_guide_names_every_kind_and_every_reason() {
+        let guide = include_str!("../../docs/guides/what-is-captured.md");
+        for (group, kind, why) in SKIPPED_KINDS {
+            let name = if kind == "*" { group.to_owned() } else { GroupKind::new(group, kind).to_string() };
+            assert!(guide.contains(&format!("`{name}`")), "the guide does not name {name}");
+            assert!(guide.contains(why), "the guide does not say why {name} is left out: {why}");
+        }
+        for reason in SkipReason::ALL {
+            assert!(guide.contains(&format!("`{}`", reason.code())), "the guide does not name {}", reason.code());
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A run that is queued or does not move says why, within seconds and with what to do.
+
+use crate::support::run::assert_ended;
+use crate::support::types::{FOREVER, container};
+use crate::support::{SOON, Tenant, wait_for};
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tenantatlas::api::{OperationRun, Outcome, Phase, Reason};
+
+/// The promise: what holds a pod is shown within ten seconds of the Job's start. Tests share two cores, so the wait is
+/// longer; what is held to the promise is the time that the status itself records.
+const PROMISE: Duration = Duration::from_secs(10);
+
+/// The pod's part of a script type's spec.
+fn pod(spec: &mut Value) -> &mut Value {
+    &mut spec["executor"]["jobTemplate"]["spec"]["template"]["spec"]
+}
+
+/// Starts a run of a type and waits until it says this; returns the message. The promise is held.
+async fn shows(tenant: &Tenant, operation: &str, reason: Reason, words: &[&str]) -> String {
+    tenant.start("held", json!({ "type": operation })).await;
+    let status = tenant.waiting("held", reason, SOON).await;
+    assert_eq!(status.phase, Phase::Running, "it has its Job");
+    assert_eq!(status.outcome, Outcome::Pending);
+    let waiting = status.waiting.expect("waiting");
+    let started = status.started_at.expect("startedAt");
+    let shown_after = waiting.since.duration_since(started);
+    assert!(shown_after.unsigned_abs() <= PROMISE, "seen after {shown_after}");
+    let message = status.message.unwrap_or_default();
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+    message
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled() {
+    let tenant = Tenant::new("image").await;
+    let operation = tenant
+        .script_type("unpullable", "true", |spec| {
+            container(spec)["image"] = json!("localhost/no-such-image:1");
+            container(spec)["imagePullPolicy"] = json!("IfNotPresent");
+        })
+        .await;
+    shows(&tenant, &operation, Reason::ImagePull, &["localhost/no-such-image:1"]).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_no_node_takes() {
+    let tenant = Tenant::new("unschedulable").await;
+    let operation = tenant
+        .script_type("huge", "true", |spec| {
+            container(spec)["resources"] = json!({ "requests": { "cpu": "900" } });
+        })
+        .await;
+    shows(&tenant, &operation, Reason::Unschedulable, &["cpu"]).await;
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_named_and_once_it_is_there_the_run_goes_on() {
+    let tenant = Tenant::new("secret").await;
+    let operation = tenant
+        .script_type("needy", "true", |spec| {
+            container(spec)["env"] =
+                json!([{ "name": "TOKEN", "valueFrom": { "secretKeyRef": { "name": "api-token", "key": "token" } } }]);
+        })
+        .await;
+    shows(&tenant, &operation, Reason::MissingDependency, &["api-token"]).await;
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "api-token" },
+        "stringData": { "token": "t" } });
+    tenant.apply(&secret.to_string());
+    let status = tenant.completed("held", SOON).await;
+    assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+    assert_eq!(status.waiting, None);
+}
+
+#[tokio::test]
+async fn a_missing_secret_that_is_mounted_is_named_too() {
+    let tenant = Tenant::new("mount").await;
+    let operation = tenant
+        .script_type("needy", "true", |spec| {
+            container(spec)["volumeMounts"] = json!([{ "name": "token", "mountPath": "/token" }]);
+            pod(spec)["volumes"] = json!([{ "name": "token", "secret": { "secretName": "mounted-token" } }]);
+        })
+        .await;
+    shows(&tenant, &operation, Reason::MissingDependency, &["mounted-token"]).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_pod_is_refused_by_pod_security_says_where_to_look() {
+    let tenant = Tenant::new("security").await;
+    let operation = tenant
+        .script_type("privileged", "true", |spec| {
+            container(spec)["securityContext"] = json!({ "privileged": true, "allowPrivilegeEscalation": true });
+        })
+        .await;
+    shows(&tenant, &operation, Reason::PodNotCreated, &["kubectl describe job"]).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_tried_again() {
+    let tenant = Tenant::new("retrying").await;
+    let operation = tenant.script_type("flaky", "exit 1", |spec| spec["retries"] = json!(5)).await;
+    tenant.start("held", json!({ "type": operation })).await;
+    tenant.waiting("held", Reason::Retrying, SOON).await;
+}
+
+#[tokio::test]
+async fn a_job_that_a_queue_suspends_waits_and_goes_on_when_the_queue_admits_it() {
+    let tenant = Tenant::new("queue").await;
+    let operation = tenant
+        .script_type("queued", "true", |spec| {
+            // What a queue's webhook does at creation.
+            spec["executor"]["jobTemplate"]["metadata"] = json!({ "labels": { "kueue.x-k8s.io/queue-name": "batch" } });
+            spec["executor"]["jobTemplate"]["spec"]["suspend"] = json!(true);
+        })
+        .await;
+    let message = shows(&tenant, &operation, Reason::Suspended, &[]).await;
+    assert!(message.contains("queue"), "{message}");
+    let name = tenant.status("held").await.job.expect("a Job").name;
+    let job = tenant.api::<Job>().get(&name).await.expect("the Job");
+    let label = job.metadata.labels.as_ref().and_then(|labels| labels.get("kueue.x-k8s.io/queue-name"));
+    assert_eq!(label.map(String::as_str), Some("batch"), "the queue's label passes through");
+    assert_eq!(job.spec.and_then(|spec| spec.suspend), Some(true), "nobody forces it");
+    tenant.merge::<Job>(&name, json!({ "spec": { "suspend": false } })).await;
+    assert_ended(&tenant.completed("held", SOON).await, Outcome::Succeeded, Reason::Succeeded);
+}
+
+#[tokio::test]
+async fn runs_beyond_a_types_limit_for_each_tenant_wait_their_turn_oldest_first() {
+    let tenant = Tenant::new("limit").await;
+    let operation = tenant.script_type("one", "true", |spec| spec["concurrency"] = json!({ "perTenant": 1 })).await;
+    let names: Vec<String> = (1..=4).map(|number| format!("run-{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        tenant.start(name, json!({ "type": operation, "inputs": { "number": number } })).await;
+    }
+    let mut ends = Vec::new();
+    for name in &names {
+        let status = tenant.completed(name, SOON * 2).await;
+        assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+        ends.push((status.started_at.expect("startedAt"), status.completed_at.expect("completedAt"), name.clone()));
+    }
+    let order: Vec<_> = ends.iter().map(|(started, ..)| *started).collect();
+    assert!(order.is_sorted(), "the oldest goes first: {ends:#?}");
+    for pair in ends.windows(2) {
+        assert!(pair[1].0 >= pair[0].1, "one at a time: {pair:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_queued_run_says_which_limit_holds_it() {
+    let tenant = Tenant::new("queued").await;
+    let operation = tenant.script_type("one", FOREVER, |spec| spec["concurrency"] = json!({ "perTenant": 1 })).await;
+    tenant.start("first", json!({ "type": operation, "inputs": { "number": 1 } })).await;
+    tenant.running("first", SOON).await;
+    tenant.start("second", json!({ "type": operation, "inputs": { "number": 2 } })).await;
+    let status = tenant.waiting("second", Reason::ConcurrencyLimit, SOON).await;
+    assert_eq!((status.phase, status.outcome), (Phase::Queued, Outcome::Pending));
+    let message = status.message.unwrap_or_default();
+    assert!(message.contains('1') && message.contains("tenant"), "{message}");
+    // The slot comes free, and it goes on.
+    tenant.merge::<OperationRun>("first", json!({ "spec": { "cancel": true } })).await;
+    tenant.running("second", SOON).await;
+}
+
+#[tokio::test]
+async fn a_tenant_with_many_queued_runs_does_not_delay_anothers_first() {
+    let tenant = Tenant::new("many").await;
+    let other = tenant.beside("few").await;
+    let operation = tenant.script_type("two", "sleep 1", |spec| spec["concurrency"] = json!({ "total": 2 })).await;
+    for number in 0..10 {
+        tenant.start(&format!("run-{number}"), json!({ "type": operation, "inputs": { "number": number } })).await;
+    }
+    tenant.running("run-0", SOON).await;
+    other.start("only", json!({ "type": operation })).await;
+    let only = other.completed("only", SOON).await.started_at.expect("startedAt");
+    let mut before = BTreeMap::new();
+    for number in 0..10 {
+        let name = format!("run-{number}");
+        let status = tenant.status(&name).await;
+        if status.started_at.is_some_and(|started| started < only) {
+            before.insert(name, status.started_at);
+        }
+    }
+    // Those that had started when it came, and the one that may take a slot in the same moment.
+    assert!(before.len() <= 4, "its turn came after {before:#?}");
+}
+
+#[tokio::test]
+async fn a_run_in_a_namespace_that_was_onboarded_this_very_moment_is_carried_out() {
+    let tenant = Tenant::fresh("fresh").await;
+    let operation = tenant.script_type("greet", "true", |_| {}).await;
+    tenant.start("early", json!({ "type": operation })).await;
+    let completed = |run: &OperationRun| run.is_completed();
+    let status = tenant.run_when("early", "completed", SOON, completed).await.status_or_default();
+    assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+    wait_for("nothing else is left to do", SOON, async || {
+        let pods = tenant.operation_pods().await;
+        let active = pods
+            .iter()
+            .filter(|pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running")));
+        if active.count() == 0 { Ok(()) } else { Err("a pod still runs") }
+    })
+    .await;
+}

@@ -1,0 +1,64 @@
+//! What is pure stays pure: no client, no clock.
+
+use std::{fs, path::Path};
+
+/// What would bring a client or a clock in.
+const CLIENTS: [&str; 5] = ["kube::Client", "kube::Api", "Api<", "Api::", "kube::client"];
+const CLOCKS: [&str; 5] = ["Timestamp::now", "Zoned::now", "Instant::now", "SystemTime", "crate::clock"];
+
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+fn under(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
+    assert!(!found.is_empty(), "{folder} holds no source");
+    found
+}
+
+fn assert_without(files: &[(String, String)], words: &[&str]) {
+    for (path, text) in files {
+        for word in words {
+            assert!(!text.contains(word), "{path} names {word}");
+        }
+    }
+}
+
+#[test]
+fn the_api_names_no_client_and_no_clock() {
+    let files = under("src/api");
+    assert_without(&files, &CLIENTS);
+    assert_without(&files, &CLOCKS);
+}
+
+#[test]
+fn the_repository_knows_nothing_of_kubernetes_and_no_clock() {
+    let files = under("src/repository");
+    assert_without(&files, &["kube::", "k8s_openapi", "crate::controller", "crate::worker", "crate::cluster"]);
+    assert_without(&files, &CLOCKS);
+}
+
+#[test]
+fn decisions_name_no_client_and_no_clock() {
+    const PURE: [&str; 9] =
+        ["decide", "prepare", "finish", "fairness", "waiting", "job", "observed", "patch", "duration"];
+    let files: Vec<_> = under("src/controller")
+        .into_iter()
+        .filter(|(path, _)| Path::new(path).file_stem().is_some_and(|stem| PURE.iter().any(|pure| stem == *pure)))
+        .collect();
+    assert!(
+        files.len() >= PURE.len() + 2,
+        "a decide.rs has moved: {:?}",
+        files.iter().map(|file| &file.0).collect::<Vec<_>>()
+    );
+    assert_without(&files, &CLIENTS);
+    assert_without(&files, &CLOCKS);
+}

@@ -1,0 +1,12 @@
+//! The repository, against real stores: directories, an S3 server in this process, and Debian's `restic`.
+
+mod support;
+
+mod capture;
+mod cloud;
+mod damage;
+mod file_system;
+mod memory;
+mod opening;
+mod order;
+mod restic;

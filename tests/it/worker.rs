@@ -1,0 +1,11 @@
+//! The worker, with a real repository in a directory, against an API server that can be made to fail.
+//!
+//! What a real API server does is tried on a real cluster (tests/e2e); here are the faults it cannot be asked for.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod api;
+mod capture;
+mod check;
+mod process;
+mod support;

@@ -1,0 +1,332 @@
+use super::{
+    api::{Answer, Api, RUN_UID, expired, object, objects, parameter, refusal},
+    support::Pod,
+};
+use serde_json::{Value, json};
+use tenantatlas::api::{Outcome, operation_run::FailureType, operation_run::SummaryCounts, result::TerminationResult};
+
+fn counts(result: &TerminationResult) -> SummaryCounts {
+    let counts = result.summary_counts.unwrap();
+    assert!(counts.add_up(), "{counts:?}");
+    counts
+}
+
+/// `itemId: reasonCode` of each failure.
+fn failures(result: &TerminationResult) -> Vec<String> {
+    result.failures.iter().map(|failure| format!("{}: {}", failure.item_id, failure.reason_code)).collect()
+}
+
+#[tokio::test]
+async fn every_object_is_stored_in_its_canonical_form_and_the_counts_add_up() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(vec![object("a"), object("a-b"), object("a.b")]);
+    api.serve("apps", "v1", "Deployment", "deployments", vec![object("web")]);
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+    let expected = SummaryCounts { total: 4, processed: 4, succeeded: 4, failed: 0, skipped: 0 };
+    assert_eq!(counts(&result), expected);
+    assert_eq!(
+        pod.paths().await,
+        [
+            "apps/v1/Deployment/web.json",
+            "core/v1/ConfigMap/a-b.json",
+            "core/v1/ConfigMap/a.b.json",
+            "core/v1/ConfigMap/a.json"
+        ]
+    );
+    let stored = pod.content("core/v1/ConfigMap/a.json").await;
+    assert_eq!(
+        stored,
+        r#"{"apiVersion":"v1","data":{"of":"a"},"kind":"ConfigMap","metadata":{"creationTimestamp":"2026-01-02T03:04:05Z","name":"a","namespace":"acme","uid":"uid-of-a"}}"#
+    );
+    let snapshot = result.context.snapshot.unwrap();
+    assert_eq!((snapshot.items, snapshot.id.len()), (4, 64));
+    assert_eq!(
+        snapshot.items_by_kind.into_iter().collect::<Vec<_>>(),
+        [("ConfigMap".into(), 3), ("Deployment.apps".into(), 1)]
+    );
+    let last = api.patches().pop().unwrap();
+    assert_eq!(last["metadata"], json!({ "uid": RUN_UID }));
+    assert_eq!(last["status"], json!({"progress": "4/4", "summaryCounts": expected}));
+}
+
+#[tokio::test]
+async fn a_second_attempt_reports_the_same_and_records_no_second_snapshot() {
+    let (api, pod) = (Api::new(), Pod::new());
+    let mut pod_of_a_set = object("web-x");
+    pod_of_a_set["metadata"]["ownerReferences"] = json!([{"kind": "ReplicaSet", "controller": true}]);
+    api.serve("", "v1", "Pod", "pods", vec![pod_of_a_set, object("single")]);
+    api.serve_config_maps(vec![object("a"), json!({"metadata": {}}), object("b")]);
+    let first = pod.capture_all(&api).await.unwrap();
+    assert_eq!(counts(&first), SummaryCounts { total: 5, processed: 5, succeeded: 3, failed: 1, skipped: 1 });
+    // Meanwhile the namespace moved on: what an attempt reports is what its snapshot holds.
+    api.serve_config_maps(objects(50));
+    let second = pod.capture_all(&api).await.unwrap();
+    let unworded = |result: &TerminationResult| TerminationResult { message: None, ..result.clone() };
+    assert_eq!(unworded(&second), unworded(&first));
+    assert_eq!(second.outcome, Some(Outcome::PartiallySucceeded), "a failure is not forgotten by a retry");
+    assert_eq!(pod.snapshots().await, 1);
+}
+
+#[tokio::test]
+async fn a_kind_that_may_not_be_listed_is_a_failed_item_and_the_rest_is_captured() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.serve("", "v1", "Secret", "secrets", objects(3));
+    api.undiscovered("dead.example.com", "v1");
+    api.undiscovered("metrics.k8s.io", "v1beta1");
+    api.fail(|uri, _| uri.path().ends_with("/secrets").then(|| refusal(403, "Forbidden")));
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(counts(&result), SummaryCounts { total: 5, processed: 5, succeeded: 3, failed: 2, skipped: 0 });
+    assert_eq!(failures(&result), ["core/Secret/: Forbidden", "dead.example.com/-/: Undiscovered"]);
+    assert!(
+        result.failures[0].message.contains("tenantatlas.io/aggregate-to-worker"),
+        "{}",
+        result.failures[0].message
+    );
+    // The snapshot itself says what it does not hold.
+    let paths = pod.paths().await;
+    assert!(paths.contains(&"core/v1/Secret.not-captured/items.json".to_owned()), "{paths:?}");
+    assert!(paths.contains(&"dead.example.com/v1/-.not-captured/items.json".to_owned()), "{paths:?}");
+    let note: Value = serde_json::from_str(&pod.content("core/v1/Secret.not-captured/items.json").await).unwrap();
+    assert_eq!(note["items"][0]["reasonCode"], "Forbidden");
+}
+
+#[tokio::test]
+async fn a_list_that_expires_half_way_goes_on_without_losing_or_doubling() {
+    for token in [Some("10"), None] {
+        let (api, pod) = (Api::new(), Pod::new());
+        api.serve_config_maps(objects(35));
+        api.pages_of(10);
+        api.fail(move |uri, asked| (uri.path().ends_with("/configmaps") && asked == 1).then(|| expired(token)));
+        let result = pod.capture_all(&api).await.unwrap();
+        assert_eq!(counts(&result), SummaryCounts { total: 35, processed: 35, succeeded: 35, failed: 0, skipped: 0 });
+        assert_eq!(pod.paths().await.len(), 35, "with the token {token:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_always_expires_is_a_failed_item() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(35));
+    api.serve("", "v1", "Secret", "secrets", objects(1));
+    api.pages_of(10);
+    api.fail(|uri, _| parameter(uri, "continue").map(|_| expired(None)));
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(counts(&result), SummaryCounts { total: 12, processed: 12, succeeded: 11, failed: 1, skipped: 0 });
+    assert_eq!(failures(&result), ["core/ConfigMap/: Unlistable"]);
+}
+
+#[tokio::test]
+async fn a_fault_that_passes_is_outlasted_and_one_that_stays_is_a_failed_item() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.serve("example.com", "v1", "Gadget", "gadgets", objects(3));
+    api.serve("example.com", "v1", "Widget", "widgets", objects(3));
+    api.fail(|uri, asked| match uri.path() {
+        path if path.ends_with("/configmaps") && asked < 2 => Some(refusal(500, "InternalError")),
+        path if path.contains("example.com") => Some(refusal(503, "ServiceUnavailable")),
+        _ => None,
+    });
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(failures(&result), ["example.com/Gadget/: Unlistable", "example.com/Widget/: Unlistable"]);
+    assert_eq!(counts(&result).succeeded, 3);
+    // The second kind of a server in trouble gets one chance, not six.
+    let asked = |plural: &str| api.requests().iter().filter(|request| request.ends_with(plural)).count();
+    assert_eq!((asked("/gadgets"), asked("/widgets")), (6, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_an_object_is_a_failed_item() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(vec![json!(7), json!({"metadata": {"name": ""}}), object("good"), object("sl/ash")]);
+    api.serve("", "v1", "Secret", "secrets", objects(1));
+    api.fail(|uri, _| uri.path().ends_with("/secrets").then(|| Answer::Text(200, "<html>a proxy</html>".into())));
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(counts(&result), SummaryCounts { total: 5, processed: 5, succeeded: 1, failed: 4, skipped: 0 });
+    assert_eq!(
+        failures(&result),
+        [
+            "core/ConfigMap/: Unreadable",
+            "core/ConfigMap/: Unreadable",
+            "core/ConfigMap/sl/ash: UnsafeName",
+            "core/Secret/: Unreadable"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_list_out_of_order_is_put_in_order() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(vec![object("c"), object("a"), object("b")]);
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(counts(&result).succeeded, 3);
+    assert_eq!(pod.paths().await.len(), 3);
+}
+
+#[tokio::test]
+async fn when_the_api_server_goes_away_nothing_is_recorded_and_it_is_tried_again() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(30));
+    api.pages_of(10);
+    api.fail(|uri, asked| (uri.path().ends_with("/configmaps") && asked == 2).then(|| refusal(401, "Unauthorized")));
+    let failure = pod.capture_all(&api).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("ApiUnreachable", 1));
+    assert_eq!(pod.snapshots().await, 0);
+    api.heal();
+    assert_eq!(counts(&pod.capture_all(&api).await.unwrap()).succeeded, 30);
+    assert_eq!(pod.snapshots().await, 1);
+}
+
+#[tokio::test]
+async fn when_every_connection_breaks_nothing_is_recorded_and_it_is_tried_again() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(30));
+    api.pages_of(10);
+    api.fail(|uri, asked| {
+        let listing = uri.path().ends_with("/configmaps") && asked >= 1;
+        (listing || uri.path().ends_with("/operationruns/nightly")).then_some(Answer::Broken)
+    });
+    let failure = pod.capture_all(&api).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("ApiUnreachable", 1));
+    assert_eq!(pod.snapshots().await, 0);
+}
+
+#[tokio::test]
+async fn a_capture_of_nothing_but_failures_is_a_failure() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.fail(|uri, _| uri.path().ends_with("/configmaps").then(|| refusal(403, "Forbidden")));
+    let failure = pod.capture_all(&api).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("NothingCaptured", 40));
+    assert_eq!(pod.snapshots().await, 0);
+}
+
+#[tokio::test]
+async fn the_secrets_of_repositories_and_the_operator_s_records_are_never_captured() {
+    let (api, pod) = (Api::new(), Pod::new());
+    let mut repository = object("main");
+    repository["spec"] = json!({"passwordSecret": {"name": "key"}, "credentialsSecret": {"name": "cloud"}});
+    api.serve("tenantatlas.io", "v1alpha1", "BackupRepository", "backuprepositories", vec![repository]);
+    api.serve("", "v1", "Secret", "secrets", vec![object("cloud"), object("key"), object("mine")]);
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+    assert_eq!(counts(&result), SummaryCounts { total: 3, processed: 3, succeeded: 1, failed: 0, skipped: 2 });
+    assert_eq!(failures(&result), ["core/Secret/cloud: RepositorySecret", "core/Secret/key: RepositorySecret"]);
+    assert!(result.failures.iter().all(|failure| failure.failure_type == FailureType::Skipped));
+    assert!(!pod.paths().await.iter().any(|path| path.contains("tenantatlas.io")));
+    assert!(!api.requests().iter().any(|request| request.ends_with("/operationruns")), "not even listed");
+}
+
+#[tokio::test]
+async fn without_knowing_the_secrets_of_repositories_nothing_is_captured() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.fail(|uri, _| uri.path().ends_with("/backuprepositories").then(|| refusal(403, "Forbidden")));
+    let failure = pod.capture_all(&api).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("ApiRefused", 40));
+    assert_eq!(pod.snapshots().await, 0);
+}
+
+#[tokio::test]
+async fn failures_beyond_what_a_status_holds_are_in_reports_written_once() {
+    let (api, pod) = (Api::new(), Pod::new());
+    let unsafe_names = (0..1200).map(|number| object(&format!("sl/ash-{number:04}")));
+    api.serve_config_maps(unsafe_names.chain([object("z")]).collect());
+    let first = pod.capture_all(&api).await.unwrap();
+    assert_eq!((first.failures.len(), first.failures_truncated), (20, true));
+    assert_eq!(counts(&first).failed, 1200);
+    assert!(first.to_message().len() <= 4096);
+    let reports = api.reports();
+    assert_eq!(reports.keys().collect::<Vec<_>>(), ["nightly-11111111-0", "nightly-11111111-1", "nightly-11111111-2"]);
+    let reported: usize = reports.values().map(|report| report["spec"]["items"].as_array().unwrap().len()).sum();
+    assert_eq!(reported, 1200);
+    let owner = &reports["nightly-11111111-0"]["metadata"]["ownerReferences"][0];
+    assert_eq!((owner["kind"].as_str(), owner["uid"].as_str()), (Some("OperationRun"), Some(RUN_UID)));
+    // Another attempt finds the reports, or writes those that are missing.
+    assert!(pod.capture_all(&api).await.unwrap().failures_truncated);
+    assert_eq!(api.reports(), reports);
+}
+
+#[tokio::test]
+async fn every_field_of_a_selection_counts() {
+    let captured = async |selection: Value| {
+        let (api, pod) = (Api::new(), Pod::new());
+        api.serve_config_maps(vec![object("a"), object("b"), object("c")]);
+        api.serve("apps", "v1", "Deployment", "deployments", vec![object("a")]);
+        let result = pod.capture(&api, json!({"repository": "main", "selection": selection}), None).await.unwrap();
+        assert_eq!(
+            counts(&result).total,
+            i64::try_from(pod.paths().await.len()).unwrap(),
+            "what is not selected is not counted"
+        );
+        pod.paths().await
+    };
+    assert_eq!(captured(json!({"includeKinds": ["Deployment.apps"]})).await, ["apps/v1/Deployment/a.json"]);
+    assert_eq!(captured(json!({"excludeKinds": ["ConfigMap"]})).await, ["apps/v1/Deployment/a.json"]);
+    assert_eq!(captured(json!({"includeNames": ["b"]})).await, ["core/v1/ConfigMap/b.json"]);
+    assert_eq!(
+        captured(json!({"includeNames": ["b", "c"]})).await,
+        ["core/v1/ConfigMap/b.json", "core/v1/ConfigMap/c.json"]
+    );
+    assert_eq!(captured(json!({"excludeNames": ["a", "b"]})).await, ["core/v1/ConfigMap/c.json"]);
+}
+
+#[tokio::test]
+async fn a_label_selector_is_evaluated_by_the_api_server() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.fail(|uri, _| {
+        let asked_for = parameter(uri, "labelSelector");
+        (uri.path().ends_with("/configmaps") && asked_for.as_deref() != Some("tier%21=scratch"))
+            .then(|| refusal(400, "BadRequest"))
+    });
+    let inputs = json!({"repository": "main", "selection": {"labelSelector": "tier!=scratch"}});
+    assert_eq!(counts(&pod.capture(&api, inputs, None).await.unwrap()).succeeded, 3);
+}
+
+#[tokio::test]
+async fn a_label_selector_that_the_api_server_does_not_understand_is_an_invalid_input() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.fail(|uri, _| parameter(uri, "labelSelector").map(|_| refusal(400, "BadRequest")));
+    let inputs = json!({"repository": "main", "selection": {"labelSelector": "a in in"}});
+    let failure = pod.capture(&api, inputs, None).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidInputs", 40));
+    assert!(failure.message.contains("labelSelector"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_target_is_captured_alone_and_one_that_is_not_there_fails_the_run() {
+    let target = |name: &str| Some(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name}));
+    let (api, pod) = (Api::new(), Pod::new());
+    let mut excluded = object("excluded");
+    excluded["metadata"]["labels"] = json!({"velero.io/exclude-from-backup": "true"});
+    api.serve_config_maps(vec![object("a"), object("b"), excluded]);
+    for (name, reason) in [("gone", "TargetNotFound"), ("excluded", "TargetNotCaptured")] {
+        let failure = pod.capture(&api, json!({"repository": "main"}), target(name)).await.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), (reason, 40));
+        assert_eq!(pod.snapshots().await, 0);
+    }
+    let result = pod.capture(&api, json!({"repository": "main"}), target("b")).await.unwrap();
+    assert_eq!(counts(&result).total, 1);
+    assert_eq!(pod.paths().await, ["core/v1/ConfigMap/b.json"]);
+}
+
+#[tokio::test]
+async fn inputs_that_are_not_understood_are_refused_for_good() {
+    let (api, pod) = (Api::new(), Pod::new());
+    for inputs in [
+        json!({}),
+        json!({"repository": "main", "selectoin": {}}),
+        json!({"repository": "main", "selection": {"includeKind": []}}),
+        json!({"repository": "main", "selection": {"includeKinds": ["deployments"]}}),
+    ] {
+        let failure = pod.capture(&api, inputs.clone(), None).await.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidInputs", 40), "{inputs}");
+    }
+    let failure = pod.capture(&api, json!({"repository": "other"}), None).await.unwrap_err();
+    assert_eq!(failure.exit_code(), 40);
+    assert_eq!(api.requests(), Vec::<String>::new());
+}

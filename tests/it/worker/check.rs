@@ -1,0 +1,90 @@
+use super::{
+    api::{Api, objects},
+    support::{Pod, environment},
+};
+use serde_json::{Value, json};
+use tenantatlas::{
+    api::{Outcome, result::TerminationResult},
+    clock::SystemClock,
+    worker::{check, failure::Failure, open},
+};
+
+async fn checked(pod: &Pod, inputs: Value) -> Result<TerminationResult, Failure> {
+    let environment = environment(inputs, None);
+    let inputs = check::read_inputs(&environment)?;
+    let repository = open::open(&environment, &pod.mounts()).await?;
+    check::check(&repository, &environment, &inputs, &SystemClock).await
+}
+
+fn all_data() -> Value {
+    json!({"repository": "main", "readDataPercent": 100})
+}
+
+#[tokio::test]
+async fn a_check_creates_the_repository_and_tells_its_figures() {
+    let pod = Pod::new();
+    let result = checked(&pod, all_data()).await.unwrap();
+    assert_eq!((result.outcome, result.reason.as_deref()), (Some(Outcome::Succeeded), Some("CheckPassed")));
+    assert_eq!(result.context.repository.unwrap().snapshots, 0);
+    let api = Api::new();
+    api.serve_config_maps(objects(20));
+    pod.capture_all(&api).await.unwrap();
+    let figures = checked(&pod, all_data()).await.unwrap().context.repository.unwrap();
+    assert_eq!(figures.snapshots, 1);
+    assert!(figures.bytes > 0 && figures.dedup_ratio.is_some(), "{figures:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_a_foreign_directory_and_another_s_repository_are_told_apart() {
+    let pod = Pod::with_password();
+    checked(&pod, all_data()).await.unwrap();
+    pod.set_password("another one");
+    let wrong = checked(&pod, all_data()).await.unwrap_err();
+    assert_eq!((wrong.reason.as_str(), wrong.exit_code()), ("WrongPassword", 40));
+
+    let pod = Pod::new();
+    std::fs::write(pod.mounts().volume.join("holiday.jpg"), "not ours").unwrap();
+    let foreign = checked(&pod, all_data()).await.unwrap_err();
+    assert_eq!((foreign.reason.as_str(), foreign.exit_code()), ("NotARepository", 40));
+
+    let pod = Pod::new();
+    checked(&pod, all_data()).await.unwrap();
+    let mut other = environment(all_data(), None);
+    other.namespace_uid = "another-namespace".to_owned();
+    let owned = open::open(&other, &pod.mounts()).await.unwrap_err();
+    assert_eq!((owned.reason.as_str(), owned.exit_code()), ("OwnedByAnother", 40));
+    other.repository_spec.adopt = serde_json::from_value(json!({"namespaceUids": ["namespace-uid"]})).unwrap();
+    assert!(open::open(&other, &pod.mounts()).await.is_ok(), "with consent it is taken over");
+}
+
+#[tokio::test]
+async fn a_lost_pack_is_damage_and_never_tried_again() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(20));
+    pod.capture_all(&api).await.unwrap();
+    let data = pod.mounts().volume.join("data");
+    let pack = walk(&data).into_iter().next().unwrap();
+    std::fs::remove_file(pack).unwrap();
+    let damaged = checked(&pod, json!({"repository": "main"})).await.unwrap_err();
+    assert_eq!((damaged.reason.as_str(), damaged.exit_code()), ("Damaged", 40));
+}
+
+#[tokio::test]
+async fn the_share_of_data_to_read_is_a_percentage_and_comes_from_the_inputs_or_the_repository() {
+    let pod = Pod::new();
+    let failure = checked(&pod, json!({"repository": "main", "readDataPercent": 101})).await.unwrap_err();
+    assert_eq!(failure.reason, "InvalidInputs");
+    let structure = checked(&pod, json!({"repository": "main"})).await.unwrap();
+    assert_eq!(structure.message.as_deref(), Some("the repository's structure is whole"));
+    let mut environment = environment(json!({"repository": "main"}), None);
+    environment.repository_spec.maintenance = serde_json::from_value(json!({"readDataPercent": 30})).unwrap();
+    let inputs = check::read_inputs(&environment).unwrap();
+    let repository = pod.repository().await.unwrap();
+    let result = check::check(&repository, &environment, &inputs, &SystemClock).await.unwrap();
+    assert_eq!(result.message.as_deref(), Some("the repository's structure and 30 % of its data are whole"));
+}
+
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}

@@ -1,0 +1,116 @@
+//! What the tests of the worker share: an environment as the controller gives it, and a repository in a directory.
+
+use super::api::{Api, JOB_UID, NAMESPACE, RUN, RUN_UID};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, path::Path};
+use tempfile::TempDir;
+use tenantatlas::{
+    api::{OperationRun, execution, result::TerminationResult},
+    clock::SystemClock,
+    repository::{Repository as _, RepositoryKey, RusticRepository},
+    worker::{
+        capture,
+        environment::{Environment, Mounts},
+        failure::Failure,
+        open,
+    },
+};
+
+/// The files of a worker's pod.
+pub struct Pod {
+    root: TempDir,
+}
+
+impl Pod {
+    /// With an empty volume and a master key, which opens in a millisecond.
+    pub fn new() -> Self {
+        let pod = Self::with_password();
+        let key = RepositoryKey::generate_master_key().unwrap();
+        std::fs::write(pod.mounts().password.join("master-key"), key).unwrap();
+        pod
+    }
+
+    /// With an empty volume and a password.
+    pub fn with_password() -> Self {
+        let pod = Self { root: TempDir::new().unwrap() };
+        let mounts = pod.mounts();
+        for directory in [&mounts.password, &mounts.volume, &pod.root().join("dev")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        pod.set_password("correct horse battery staple");
+        pod
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn mounts(&self) -> Mounts {
+        Mounts::below(self.root())
+    }
+
+    pub fn set_password(&self, password: &str) {
+        std::fs::write(self.mounts().password.join("password"), password).unwrap();
+    }
+
+    /// The repository as a capture opens it.
+    pub async fn repository(&self) -> Result<RusticRepository, Failure> {
+        open::open(&environment(json!({"repository": "main"}), None), &self.mounts()).await
+    }
+
+    /// One capture from beginning to end.
+    pub async fn capture(&self, api: &Api, inputs: Value, target: Option<Value>) -> Result<TerminationResult, Failure> {
+        let environment = environment(inputs, target);
+        let repository = open::open(&environment, &self.mounts()).await?;
+        let run: OperationRun = serde_json::from_value(api.run()).unwrap();
+        capture::capture(&api.client(), &environment, &repository, &run, &SystemClock).await
+    }
+
+    pub async fn capture_all(&self, api: &Api) -> Result<TerminationResult, Failure> {
+        self.capture(api, json!({"repository": "main"}), None).await
+    }
+
+    /// The paths in the only snapshot.
+    pub async fn paths(&self) -> Vec<String> {
+        let repository = self.repository().await.unwrap();
+        let snapshots = repository.snapshots().await.unwrap();
+        assert_eq!(snapshots.len(), 1, "one snapshot");
+        let items = repository.list(&snapshots[0].id).await.unwrap();
+        items.iter().map(|item| item.path.to_string()).collect()
+    }
+
+    /// The content of one path in the only snapshot.
+    pub async fn content(&self, path: &str) -> String {
+        let repository = self.repository().await.unwrap();
+        let snapshot = repository.snapshots().await.unwrap().remove(0);
+        let items = repository.list(&snapshot.id).await.unwrap();
+        let item = items.into_iter().find(|item| item.path.as_str() == path).unwrap();
+        String::from_utf8(repository.read(&snapshot.id, vec![item.path]).await.unwrap().remove(0)).unwrap()
+    }
+
+    pub async fn snapshots(&self) -> usize {
+        self.repository().await.unwrap().snapshots().await.unwrap().len()
+    }
+}
+
+pub fn variables(inputs: &Value, target: Option<&Value>) -> BTreeMap<&'static str, String> {
+    let spec = json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "backup-password"}});
+    BTreeMap::from([
+        (execution::RUN, RUN.to_owned()),
+        (execution::RUN_UID, RUN_UID.to_owned()),
+        (execution::NAMESPACE, NAMESPACE.to_owned()),
+        (execution::NAMESPACE_UID, "namespace-uid".to_owned()),
+        (execution::CLUSTER_UID, "cluster-uid".to_owned()),
+        (execution::JOB_UID, JOB_UID.to_owned()),
+        (execution::INPUTS, inputs.to_string()),
+        (execution::TARGET, target.map(Value::to_string).unwrap_or_default()),
+        (execution::REPOSITORY, "main".to_owned()),
+        (execution::REPOSITORY_SPEC, spec.to_string()),
+    ])
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+pub fn environment(inputs: Value, target: Option<Value>) -> Environment {
+    let variables = variables(&inputs, target.as_ref());
+    Environment::read(&|name| variables.get(name).cloned()).unwrap()
+}

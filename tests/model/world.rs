@@ -1,0 +1,536 @@
+//! The world of the model: two runs of one identity, one Job name, controllers with views of their own.
+
+use jiff::Timestamp;
+use k8s_openapi::api::{batch::v1, core::v1 as core};
+use serde_json::json;
+use std::{collections::BTreeSet, sync::Arc};
+use tenantatlas::{
+    api::{
+        ObjectReference, OperationRun, OperationRunSpec, OperationType, Outcome, Phase, Reason,
+        identity::Identity,
+        labels,
+        operation_run::{OperationRunStatus, Waiting},
+    },
+    controller::operation_run::{
+        decide::{Action, decide},
+        observed::{JobView, JoinedView, Observed, Sibling, Slot, Tenant},
+        prepare::Prepared,
+    },
+};
+
+const RUNS: usize = 2;
+
+/// What is explored: how many controllers, and how often things go wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Explored {
+    pub controllers: usize,
+    pub crashes: u8,
+    pub cancels: u8,
+    pub deletes: u8,
+}
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    SeeRuns(usize),
+    SeeJob(usize),
+    Decide(usize, usize),
+    Write(usize),
+    Crash(usize),
+    PodStarts,
+    JobEnds,
+    JobGoes,
+    GarbageCollected,
+    Cancel(usize),
+    Delete(usize),
+}
+
+/// What has happened at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Event {
+    Joined,
+    NameTaken,
+    Fenced,
+    Succeeded,
+    EndRefused,
+}
+
+/// The part of a run that decisions depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Run {
+    exists: bool,
+    cancel: bool,
+    phase: Phase,
+    outcome: Outcome,
+    reason: Option<String>,
+    job: Option<u8>,
+    joined: Option<usize>,
+    waiting: Option<String>,
+    labelled: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Job {
+    uid: u8,
+    owner: usize,
+    pod: Pod,
+    terminating: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Pod {
+    Starting,
+    Running,
+    Done,
+    Fenced,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Write {
+    Start(Run),
+    DeleteJob(u8),
+    Status(Run),
+    Labels,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Controller {
+    runs: [Run; RUNS],
+    job: Option<Job>,
+    /// The run being written, as it was observed, and the writes still to do, last first.
+    pending: Option<(usize, Run, Vec<Write>)>,
+}
+
+/// The world at a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    runs: [Run; RUNS],
+    job: Option<Job>,
+    next_uid: u8,
+    effects: [u8; RUNS],
+    controllers: Vec<Controller>,
+    crashes: u8,
+    cancels: u8,
+    deletes: u8,
+    events: BTreeSet<Event>,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            exists: true,
+            cancel: false,
+            phase: Phase::Queued,
+            outcome: Outcome::Pending,
+            reason: None,
+            job: None,
+            joined: None,
+            waiting: None,
+            labelled: false,
+        }
+    }
+}
+
+impl State {
+    pub fn new(explored: &Explored) -> Self {
+        let runs = [Run::new(), Run::new()];
+        let controller = Controller { runs: runs.clone(), job: None, pending: None };
+        Self {
+            runs,
+            job: None,
+            next_uid: 1,
+            effects: [0; RUNS],
+            controllers: vec![controller; explored.controllers],
+            crashes: explored.crashes,
+            cancels: explored.cancels,
+            deletes: explored.deletes,
+            events: BTreeSet::new(),
+        }
+    }
+
+    pub fn effects(&self) -> [u8; RUNS] {
+        self.effects
+    }
+
+    pub fn happened(&self, event: Event) -> bool {
+        self.events.contains(&event)
+    }
+
+    pub fn successes_are_real(&self) -> bool {
+        self.runs.iter().enumerate().all(|(at, run)| {
+            run.outcome != Outcome::Succeeded
+                || self.effects[at] > 0
+                || run.joined.is_some_and(|winner| self.effects[winner] > 0)
+        })
+    }
+
+    pub fn steps(&self, steps: &mut Vec<Step>) {
+        for (at, controller) in self.controllers.iter().enumerate() {
+            if controller.runs != self.runs {
+                steps.push(Step::SeeRuns(at));
+            }
+            if controller.job != self.job {
+                steps.push(Step::SeeJob(at));
+            }
+            match &controller.pending {
+                None => {
+                    steps.extend((0..RUNS).filter(|run| controller.runs[*run].exists).map(|run| Step::Decide(at, run)))
+                }
+                Some(_) => {
+                    steps.push(Step::Write(at));
+                    if self.crashes > 0 {
+                        steps.push(Step::Crash(at));
+                    }
+                }
+            }
+        }
+        steps.extend([Step::PodStarts, Step::JobEnds, Step::JobGoes, Step::GarbageCollected]);
+        if self.cancels > 0 {
+            steps.extend((0..RUNS).map(Step::Cancel));
+        }
+        if self.deletes > 0 {
+            steps.extend((0..RUNS).map(Step::Delete));
+        }
+    }
+
+    /// Takes a step; whether it changed anything.
+    pub fn take(&mut self, step: Step) -> bool {
+        match step {
+            Step::SeeRuns(at) => self.controllers[at].runs = self.runs.clone(),
+            Step::SeeJob(at) => self.controllers[at].job.clone_from(&self.job),
+            Step::Decide(at, run) => return self.decide(at, run),
+            Step::Write(at) => self.write(at),
+            Step::Crash(at) => {
+                self.crashes -= 1;
+                self.controllers[at] = Controller { runs: self.runs.clone(), job: self.job.clone(), pending: None };
+            }
+            Step::PodStarts => return self.pod_starts(),
+            Step::JobEnds => {
+                let Some(job) = self.job.as_mut().filter(|job| job.pod == Pod::Running && !job.terminating) else {
+                    return false;
+                };
+                job.pod = Pod::Done;
+            }
+            Step::JobGoes => {
+                if !self.job.as_ref().is_some_and(|job| job.terminating) {
+                    return false;
+                }
+                self.job = None;
+            }
+            Step::GarbageCollected => {
+                let runs = &self.runs;
+                let Some(job) = self.job.as_mut().filter(|job| !job.terminating && !runs[job.owner].exists) else {
+                    return false;
+                };
+                job.terminating = true;
+            }
+            Step::Cancel(at) => {
+                let run = &mut self.runs[at];
+                if !run.exists || run.cancel || run.phase == Phase::Completed {
+                    return false;
+                }
+                run.cancel = true;
+                self.cancels -= 1;
+            }
+            Step::Delete(at) => {
+                if !self.runs[at].exists {
+                    return false;
+                }
+                self.runs[at].exists = false;
+                self.deletes -= 1;
+            }
+        }
+        true
+    }
+
+    /// Our fence, which every pod passes first.
+    fn pod_starts(&mut self) -> bool {
+        let Some(job) = self.job.as_mut().filter(|job| job.pod == Pod::Starting && !job.terminating) else {
+            return false;
+        };
+        let run = &self.runs[job.owner];
+        if run.exists
+            && run.phase != Phase::Completed
+            && !run.cancel
+            && run.job.is_none_or(|recorded| recorded == job.uid)
+        {
+            job.pod = Pod::Running;
+            self.effects[job.owner] += 1;
+        } else {
+            job.pod = Pod::Fenced;
+            self.events.insert(Event::Fenced);
+        }
+        true
+    }
+
+    fn decide(&mut self, at: usize, run: usize) -> bool {
+        let observed = self.observe(at, run);
+        let before = self.controllers[at].runs[run].clone();
+        let mut writes: Vec<Write> = decide(&observed, now())
+            .actions
+            .into_iter()
+            .map(|action| match action {
+                Action::Start(status) => Write::Start(brief(&before, &status)),
+                Action::WriteStatus(status) => Write::Status(brief(&before, &status)),
+                Action::DeleteJob(job) => Write::DeleteJob(job.uid.parse().unwrap()),
+                Action::WriteLabels(_) => Write::Labels,
+                other => panic!("not in this model: {other:?}"),
+            })
+            .collect();
+        writes.reverse();
+        if writes.is_empty() {
+            return false;
+        }
+        self.controllers[at].pending = Some((run, before, writes));
+        true
+    }
+
+    /// Does the next write of a controller, as the API server would take it.
+    fn write(&mut self, at: usize) {
+        let Some((run, before, mut writes)) = self.controllers[at].pending.take() else { return };
+        let Some(write) = writes.pop() else { return };
+        let mut given_up = false;
+        match write {
+            Write::Start(mut next) => {
+                if self.job.is_none() {
+                    let uid = self.next_uid;
+                    self.next_uid += 1;
+                    self.job = Some(Job { uid, owner: run, pod: Pod::Starting, terminating: false });
+                    next.job = Some(uid);
+                    writes.push(Write::Status(next));
+                } else {
+                    self.events.insert(Event::NameTaken);
+                    // The next look asks the API server itself.
+                    self.controllers[at].job.clone_from(&self.job);
+                    given_up = true;
+                }
+            }
+            Write::DeleteJob(uid) => {
+                if let Some(job) = self.job.as_mut().filter(|job| job.uid == uid) {
+                    job.terminating = true;
+                }
+            }
+            Write::Status(next) => self.write_status(run, &before, &next),
+            Write::Labels => self.runs[run].labelled = self.runs[run].exists,
+        }
+        if !given_up && !writes.is_empty() {
+            self.controllers[at].pending = Some((run, before, writes));
+        }
+    }
+
+    /// A merge patch: what differs from what was observed. A completed run keeps its end.
+    fn write_status(&mut self, at: usize, before: &Run, next: &Run) {
+        let run = &mut self.runs[at];
+        if !run.exists {
+            return;
+        }
+        let mut patched = run.clone();
+        macro_rules! patch {
+            ($($field:ident),*) => { $(if before.$field != next.$field { patched.$field.clone_from(&next.$field); })* };
+        }
+        patch!(phase, outcome, reason, job, joined, waiting);
+        if run.phase == Phase::Completed && (patched.phase, patched.outcome) != (run.phase, run.outcome) {
+            // Refused by the API server. Only a view from before the end may lead here.
+            if before.phase == Phase::Completed {
+                self.events.insert(Event::EndRefused);
+            }
+            return;
+        }
+        *run = patched;
+        if run.joined.is_some() {
+            self.events.insert(Event::Joined);
+        }
+        if run.outcome == Outcome::Succeeded {
+            self.events.insert(Event::Succeeded);
+        }
+    }
+
+    /// What `observe` reads, with this controller's view and the questions it asks the API server itself.
+    fn observe(&self, at: usize, run: usize) -> Observed {
+        let view = &self.controllers[at];
+        let own = &view.runs[run];
+        let open = own.phase != Phase::Completed;
+        let started = own.job.is_some() || own.joined.is_some();
+        let seen = match (&view.job, own.job) {
+            (None, Some(_)) => self.job.as_ref(),
+            (seen, _) => seen.as_ref(),
+        };
+        let job = match seen.filter(|_| open) {
+            None => JobView::Absent,
+            Some(job) if job.owner == run => JobView::Own(Arc::new(job_object(job))),
+            Some(job) => {
+                let owner = &view.runs[job.owner];
+                let object = Arc::new(job_object(job));
+                if owner.exists && owner.phase != Phase::Completed {
+                    JobView::Others { job: object, owner: sibling(job.owner, owner.cancel || job.terminating) }
+                } else {
+                    JobView::Orphan(object)
+                }
+            }
+        };
+        let joined = match own.joined.filter(|_| open).map(|winner| (winner, &view.runs[winner])) {
+            None => JoinedView::None,
+            Some((_, winner)) if !winner.exists => JoinedView::Gone,
+            Some((at, winner)) if winner.phase == Phase::Completed => {
+                JoinedView::Completed(Arc::new(run_object(at, winner)))
+            }
+            Some(_) => JoinedView::Active,
+        };
+        let older = view.runs[..run]
+            .iter()
+            .enumerate()
+            .filter(|(_, older)| {
+                open && !started && older.exists && older.phase != Phase::Completed && older.joined.is_none()
+            })
+            .map(|(at, older)| sibling(at, older.cancel))
+            .collect();
+        let pods = seen.filter(|_| open).map(|job| Arc::new(pod_object(job))).into_iter().collect();
+        Observed {
+            run: Arc::new(run_object(run, own)),
+            tenant: Some(Tenant { uid: "tenant".into(), workspace: "team".into(), terminating: false }),
+            operation_type: Some(Arc::new(operation_type())),
+            prepared: Ok(Prepared {
+                identity: identity(),
+                inputs: serde_json::Map::new(),
+                account: "account".into(),
+                repository: None,
+            }),
+            job,
+            pods,
+            joined,
+            older,
+            slot: Slot::Free,
+            waiting_since: None,
+            beyond_history: false,
+        }
+    }
+
+    /// Whether, left alone with one controller that sees everything, all runs end and the last pass writes nothing.
+    pub fn settles(&self) -> bool {
+        let mut state = self.clone();
+        state.controllers.truncate(1);
+        state.controllers[0].pending = None;
+        for _ in 0..40 {
+            let before = state.clone();
+            let mut written = false;
+            for run in 0..RUNS {
+                state.take(Step::SeeRuns(0));
+                state.take(Step::SeeJob(0));
+                if state.controllers[0].runs[run].exists && state.decide(0, run) {
+                    written = true;
+                    while state.controllers[0].pending.is_some() {
+                        state.write(0);
+                    }
+                }
+            }
+            for step in [Step::GarbageCollected, Step::JobGoes, Step::PodStarts, Step::JobEnds] {
+                state.take(step);
+            }
+            if !written && state.runs == before.runs && state.job == before.job {
+                return state.runs.iter().all(|run| !run.exists || (run.phase == Phase::Completed && run.labelled));
+            }
+        }
+        false
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn identity() -> Identity {
+    Identity::new("tenant", "work", None, "account", &serde_json::Map::new(), None)
+}
+
+fn name(run: usize) -> String {
+    format!("run-{run}")
+}
+
+fn sibling(run: usize, leaving: bool) -> Sibling {
+    Sibling { name: name(run), uid: name(run), leaving }
+}
+
+fn operation_type() -> OperationType {
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType", "metadata": {"name": "work"},
+        "spec": {"executor": {"worker": {"command": ["capture"]}}}
+    }))
+    .unwrap()
+}
+
+fn run_object(at: usize, run: &Run) -> OperationRun {
+    let spec = OperationRunSpec { operation_type: "work".into(), cancel: run.cancel, ..OperationRunSpec::default() };
+    let mut object = OperationRun::new(&name(at), spec);
+    object.metadata.namespace = Some("tenant".into());
+    object.metadata.uid = Some(name(at));
+    object.metadata.generation = Some(1);
+    let status = OperationRunStatus {
+        phase: run.phase,
+        outcome: run.outcome,
+        reason: run.reason.clone(),
+        identity_hash: (run.phase != Phase::Queued).then(|| identity().as_str().to_owned()),
+        job: run.job.map(|uid| ObjectReference { name: identity().job_name(), uid: uid.to_string() }),
+        joined: run.joined.map(|winner| ObjectReference { name: name(winner), uid: name(winner) }),
+        waiting: run.waiting.clone().map(|reason| Waiting { reason, since: now() }),
+        ..OperationRunStatus::default()
+    };
+    if run.labelled {
+        let spec = &object.spec;
+        object.metadata.labels = Some(labels::of_run(
+            status.identity_hash.as_deref(),
+            &spec.operation_type,
+            spec.trigger,
+            Some("team"),
+            None,
+            run.outcome,
+        ));
+    }
+    object.status = Some(status);
+    object
+}
+
+/// The part of a status that this model keeps.
+fn brief(before: &Run, status: &OperationRunStatus) -> Run {
+    Run {
+        phase: status.phase,
+        outcome: status.outcome,
+        reason: status.reason.clone().filter(|reason| reason != Reason::Running.as_str()),
+        job: status.job.as_ref().map(|job| job.uid.parse().unwrap()),
+        joined: status.joined.as_ref().map(|joined| joined.name.trim_start_matches("run-").parse().unwrap()),
+        waiting: status.waiting.as_ref().map(|waiting| waiting.reason.clone()),
+        ..before.clone()
+    }
+}
+
+fn job_object(job: &Job) -> v1::Job {
+    let condition = match job.pod {
+        Pod::Done => json!([{"type": "Complete", "status": "True"}]),
+        Pod::Fenced => json!([{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]),
+        Pod::Starting | Pod::Running => json!([]),
+    };
+    let mut object: v1::Job = serde_json::from_value(json!({
+        "metadata": {"name": identity().job_name(), "uid": job.uid.to_string()},
+        "spec": {"template": {"spec": {"containers": [{"name": "worker"}]}}},
+        "status": {"conditions": condition}
+    }))
+    .unwrap();
+    if job.terminating {
+        object.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    }
+    object
+}
+
+fn pod_object(job: &Job) -> core::Pod {
+    let state = match job.pod {
+        Pod::Starting | Pod::Running => json!({"running": {}}),
+        Pod::Done => json!({"terminated": {"exitCode": 0, "message": "{}"}}),
+        Pod::Fenced => json!({"terminated": {"exitCode": 49, "message": "{}"}}),
+    };
+    let phase = if matches!(job.pod, Pod::Starting | Pod::Running) { "Running" } else { "Succeeded" };
+    serde_json::from_value(json!({
+        "metadata": {"name": "pod", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": job.uid.to_string(), "controller": true}]},
+        "spec": {"containers": [{"name": "worker"}]},
+        "status": {"phase": phase, "containerStatuses": [{"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}
+    }))
+    .unwrap()
+}
