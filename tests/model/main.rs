@@ -54,7 +54,12 @@ impl Model for Explored {
 /// Explores breadth first, to a number of states that takes seconds; what is reached first is what fewest steps lead to.
 fn explore(model: Explored, states: usize) {
     let checker = model.checker().threads(2).target_state_count(states).spawn_bfs().join();
-    println!("{} states, {} of them different, depth {}", checker.state_count(), checker.unique_state_count(), checker.max_depth());
+    println!(
+        "{} states, {} of them different, depth {}",
+        checker.state_count(),
+        checker.unique_state_count(),
+        checker.max_depth()
+    );
     checker.assert_properties();
 }
 

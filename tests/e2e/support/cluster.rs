@@ -72,15 +72,6 @@ impl Cluster {
         Client::try_from(config).expect("a client that impersonates")
     }
 
-    /// As a ServiceAccount, with a real token of its own.
-    pub(crate) async fn as_account(&self, namespace: &str, account: &str) -> Client {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-        let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
-        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-        let token = answer.unwrap_or_else(|error| panic!("no token for {namespace}/{account}: {error}"));
-        self.with_token(token)
-    }
-
     /// As the account of a pod, with the token that the kubelet of its node gets for it.
     pub(crate) async fn as_pod(&self, pod: &Pod) -> Client {
         let metadata = &pod.metadata;
