@@ -234,7 +234,11 @@ async fn objects_of_a_custom_kind_are_captured_whole_and_a_kind_the_worker_may_n
     let failure =
         status.failures.iter().find(|failure| failure.item_id.contains("Oven")).expect("the kind as a failed item");
     assert_eq!(failure.failure_type, FailureType::Failure);
-    assert!(failure.message.contains("tenantatlas-worker"), "who extends which role: {}", failure.message);
+    assert!(
+        failure.message.contains("tenantatlas.io/aggregate-to-worker"),
+        "who extends which role: {}",
+        failure.message
+    );
     let counts = status.summary_counts.expect("counts");
     assert!(counts.failed == 1 && counts.succeeded > 0, "{counts:?}");
 

@@ -76,7 +76,7 @@ impl Tenant {
     }
 
     /// The running pod of the run.
-    async fn worker(&self) -> Pod {
+    async fn worker_pod(&self) -> Pod {
         wait_for("the worker runs", SOON, async || {
             let running = |pod: &Pod| {
                 let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
@@ -122,7 +122,7 @@ async fn the_worker_dies_while_it_lists() {
     let (tenant, restic) = tenant("crash-list").await;
     fill(&tenant, 1200);
     tenant.start_capture().await;
-    let worker = tenant.worker().await;
+    let worker = tenant.worker_pod().await;
     assert!(kill(&worker) > 0, "there was a process to kill");
     let status = tenant.done_once(&restic).await;
     assert!(status.attempts >= Some(2), "it was tried again: {:?}", status.attempts);
@@ -139,7 +139,7 @@ async fn the_worker_dies_after_its_snapshot_is_stored_and_before_it_reports() {
     let stored = move || std::fs::read_dir(&folder).map_or(0, Iterator::count);
     let before = stored();
     tenant.start_capture().await;
-    let worker = tenant.worker().await;
+    let worker = tenant.worker_pod().await;
     // As fast as can be: after the file is there, the worker reads it back, and then it is too late.
     let watch = std::thread::spawn(move || {
         let started = std::time::Instant::now();

@@ -4,6 +4,8 @@
 //! They use what a user has: manifests, kubectl, restic. Nothing of the operator is replaced or switched.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// A fixture is asked as a whole, and a story reads better without the shortest form of each call.
+#![allow(clippy::unused_self, clippy::default_trait_access, clippy::format_collect, clippy::map_unwrap_or)]
 
 mod support;
 

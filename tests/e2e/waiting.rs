@@ -39,7 +39,8 @@ async fn shows(tenant: &Tenant, operation: &str, reason: Reason, words: &[&str])
 
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled() {
-    let tenant = Tenant::new("image").await;
+    // Alone: beside other stories, the machine is slower than the promise.
+    let tenant = Tenant::alone("image").await;
     let operation = tenant
         .script_type("unpullable", "true", |spec| {
             container(spec)["image"] = json!("localhost/no-such-image:1");
@@ -62,7 +63,7 @@ async fn a_pod_that_no_node_takes() {
 
 #[tokio::test]
 async fn a_missing_secret_is_named_and_once_it_is_there_the_run_goes_on() {
-    let tenant = Tenant::new("secret").await;
+    let tenant = Tenant::alone("secret").await;
     let operation = tenant
         .script_type("needy", "true", |spec| {
             container(spec)["env"] =

@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1, core::v1 as core};
 use serde_json::json;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    sync::{Arc, LazyLock, Mutex},
+};
 use tenantatlas::{
     api::{
         ObjectReference, OperationRun, OperationRunSpec, OperationType, Outcome, Phase, Reason,
@@ -172,16 +176,13 @@ impl State {
             if controller.job != self.job {
                 steps.push(Step::SeeJob(at));
             }
-            match &controller.pending {
-                None => {
-                    steps.extend((0..RUNS).filter(|run| controller.runs[*run].exists).map(|run| Step::Decide(at, run)))
-                }
-                Some(_) => {
-                    steps.push(Step::Write(at));
-                    if self.crashes > 0 {
-                        steps.push(Step::Crash(at));
-                    }
-                }
+            if controller.pending.is_none() {
+                steps.extend((0..RUNS).filter(|run| controller.runs[*run].exists).map(|run| Step::Decide(at, run)));
+                continue;
+            }
+            steps.push(Step::Write(at));
+            if self.crashes > 0 {
+                steps.push(Step::Crash(at));
             }
         }
         steps.extend([Step::PodStarts, Step::JobEnds, Step::JobGoes, Step::GarbageCollected]);
@@ -357,10 +358,10 @@ impl State {
         };
         let job = match seen.filter(|_| open) {
             None => JobView::Absent,
-            Some(job) if job.owner == run => JobView::Own(Arc::new(job_object(job))),
+            Some(job) if job.owner == run => JobView::Own(job_object(job)),
             Some(job) => {
                 let owner = &view.runs[job.owner];
-                let object = Arc::new(job_object(job));
+                let object = job_object(job);
                 if owner.exists && owner.phase != Phase::Completed {
                     JobView::Others { job: object, owner: sibling(job.owner, owner.cancel || job.terminating) }
                 } else {
@@ -371,9 +372,7 @@ impl State {
         let joined = match own.joined.filter(|_| open).map(|winner| (winner, &view.runs[winner])) {
             None => JoinedView::None,
             Some((_, winner)) if !winner.exists => JoinedView::Gone,
-            Some((at, winner)) if winner.phase == Phase::Completed => {
-                JoinedView::Completed(Arc::new(run_object(at, winner)))
-            }
+            Some((at, winner)) if winner.phase == Phase::Completed => JoinedView::Completed(run_object(at, winner)),
             Some(_) => JoinedView::Active,
         };
         let older = view.runs[..run]
@@ -384,13 +383,13 @@ impl State {
             })
             .map(|(at, older)| sibling(at, older.cancel))
             .collect();
-        let pods = seen.filter(|_| open).map(|job| Arc::new(pod_object(job))).into_iter().collect();
+        let pods = seen.filter(|_| open).map(pod_object).into_iter().collect();
         Observed {
-            run: Arc::new(run_object(run, own)),
+            run: run_object(run, own),
             tenant: Some(Tenant { uid: "tenant".into(), workspace: "team".into(), terminating: false }),
-            operation_type: Some(Arc::new(operation_type())),
+            operation_type: Some(TYPE.clone()),
             prepared: Ok(Prepared {
-                identity: identity(),
+                identity: IDENTITY.clone(),
                 inputs: serde_json::Map::new(),
                 account: "account".into(),
                 repository: None,
@@ -438,8 +437,43 @@ fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn identity() -> Identity {
-    Identity::new("tenant", "work", None, "account", &serde_json::Map::new(), None)
+static IDENTITY: LazyLock<Identity> =
+    LazyLock::new(|| Identity::new("tenant", "work", None, "account", &serde_json::Map::new(), None));
+static TYPE: LazyLock<Arc<OperationType>> = LazyLock::new(|| Arc::new(operation_type()));
+
+/// Objects made once for each state they stand for: most of the exploration would be spent on making them.
+struct Made<K, V>(LazyLock<Mutex<HashMap<K, Arc<V>>>>);
+
+impl<K: Clone + Eq + Hash, V> Made<K, V> {
+    const fn new() -> Self {
+        Self(LazyLock::new(|| Mutex::new(HashMap::new())))
+    }
+
+    fn get(&self, key: &K, make: impl FnOnce() -> V) -> Arc<V> {
+        let mut made = self.0.lock().unwrap();
+        if let Some(found) = made.get(key) {
+            return found.clone();
+        }
+        let new = Arc::new(make());
+        made.insert(key.clone(), new.clone());
+        new
+    }
+}
+
+static RUN_OBJECTS: Made<(usize, Run), OperationRun> = Made::new();
+static JOB_OBJECTS: Made<Job, v1::Job> = Made::new();
+static POD_OBJECTS: Made<Job, core::Pod> = Made::new();
+
+fn run_object(at: usize, run: &Run) -> Arc<OperationRun> {
+    RUN_OBJECTS.get(&(at, run.clone()), || make_run(at, run))
+}
+
+fn job_object(job: &Job) -> Arc<v1::Job> {
+    JOB_OBJECTS.get(job, || make_job(job))
+}
+
+fn pod_object(job: &Job) -> Arc<core::Pod> {
+    POD_OBJECTS.get(job, || make_pod(job))
 }
 
 fn name(run: usize) -> String {
@@ -458,7 +492,7 @@ fn operation_type() -> OperationType {
     .unwrap()
 }
 
-fn run_object(at: usize, run: &Run) -> OperationRun {
+fn make_run(at: usize, run: &Run) -> OperationRun {
     let spec = OperationRunSpec { operation_type: "work".into(), cancel: run.cancel, ..OperationRunSpec::default() };
     let mut object = OperationRun::new(&name(at), spec);
     object.metadata.namespace = Some("tenant".into());
@@ -468,8 +502,8 @@ fn run_object(at: usize, run: &Run) -> OperationRun {
         phase: run.phase,
         outcome: run.outcome,
         reason: run.reason.clone(),
-        identity_hash: (run.phase != Phase::Queued).then(|| identity().as_str().to_owned()),
-        job: run.job.map(|uid| ObjectReference { name: identity().job_name(), uid: uid.to_string() }),
+        identity_hash: (run.phase != Phase::Queued).then(|| IDENTITY.as_str().to_owned()),
+        job: run.job.map(|uid| ObjectReference { name: IDENTITY.job_name(), uid: uid.to_string() }),
         joined: run.joined.map(|winner| ObjectReference { name: name(winner), uid: name(winner) }),
         waiting: run.waiting.clone().map(|reason| Waiting { reason, since: now() }),
         ..OperationRunStatus::default()
@@ -502,14 +536,14 @@ fn brief(before: &Run, status: &OperationRunStatus) -> Run {
     }
 }
 
-fn job_object(job: &Job) -> v1::Job {
+fn make_job(job: &Job) -> v1::Job {
     let condition = match job.pod {
         Pod::Done => json!([{"type": "Complete", "status": "True"}]),
         Pod::Fenced => json!([{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]),
         Pod::Starting | Pod::Running => json!([]),
     };
     let mut object: v1::Job = serde_json::from_value(json!({
-        "metadata": {"name": identity().job_name(), "uid": job.uid.to_string()},
+        "metadata": {"name": IDENTITY.job_name(), "uid": job.uid.to_string()},
         "spec": {"template": {"spec": {"containers": [{"name": "worker"}]}}},
         "status": {"conditions": condition}
     }))
@@ -520,7 +554,7 @@ fn job_object(job: &Job) -> v1::Job {
     object
 }
 
-fn pod_object(job: &Job) -> core::Pod {
+fn make_pod(job: &Job) -> core::Pod {
     let state = match job.pod {
         Pod::Starting | Pod::Running => json!({"running": {}}),
         Pod::Done => json!({"terminated": {"exitCode": 0, "message": "{}"}}),

@@ -3,7 +3,7 @@
 use crate::api::{Reason, result::truncate};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// How long a pod may be without a started container, or a Job without a pod, before it is worth a word.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(6);
@@ -139,29 +139,35 @@ fn pod_stuck(pod: &Pod) -> Option<Stuck> {
         Stuck::later(
             Reason::MissingDependency,
             format!(
-                "pod {name} waits for its volumes or its image: check that {} exist; `kubectl describe pod {name}` says which; create what is missing and it goes on",
+                "pod {name} has not started: it waits for its image or for what it needs; check that there is {}; `kubectl describe pod {name}` says which; create what is missing and it goes on",
                 dependencies(pod)
             ),
         )
     })
 }
 
-/// The Secrets, ConfigMaps and claims a pod mounts, as text.
+/// The Secrets, ConfigMaps and claims a pod needs, as text.
 fn dependencies(pod: &Pod) -> String {
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten();
-    let names: Vec<String> = volumes
-        .filter_map(|volume| {
-            if let Some(secret) = &volume.secret {
-                secret.secret_name.as_ref().map(|name| format!("Secret {name}"))
-            } else if let Some(config_map) = &volume.config_map {
-                Some(format!("ConfigMap {}", config_map.name))
-            } else {
-                volume
-                    .persistent_volume_claim
-                    .as_ref()
-                    .map(|claim| format!("PersistentVolumeClaim {}", claim.claim_name))
-            }
-        })
-        .collect();
-    if names.is_empty() { "its image".to_owned() } else { names.join(", ") }
+    let Some(spec) = &pod.spec else { return "its image".to_owned() };
+    let mounted = spec.volumes.iter().flatten().filter_map(|volume| {
+        if let Some(secret) = &volume.secret {
+            secret.secret_name.as_ref().map(|name| format!("Secret {name}"))
+        } else if let Some(config_map) = &volume.config_map {
+            Some(format!("ConfigMap {}", config_map.name))
+        } else {
+            volume.persistent_volume_claim.as_ref().map(|claim| format!("PersistentVolumeClaim {}", claim.claim_name))
+        }
+    });
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let variables = containers.clone().flat_map(|container| container.env.iter().flatten()).filter_map(|variable| {
+        let source = variable.value_from.as_ref()?;
+        let secret = source.secret_key_ref.as_ref().map(|secret| format!("Secret {}", secret.name));
+        secret.or_else(|| source.config_map_key_ref.as_ref().map(|config_map| format!("ConfigMap {}", config_map.name)))
+    });
+    let whole = containers.flat_map(|container| container.env_from.iter().flatten()).filter_map(|source| {
+        let secret = source.secret_ref.as_ref().map(|secret| format!("Secret {}", secret.name));
+        secret.or_else(|| source.config_map_ref.as_ref().map(|config_map| format!("ConfigMap {}", config_map.name)))
+    });
+    let names: BTreeSet<String> = mounted.chain(variables).chain(whole).collect();
+    if names.is_empty() { "its image".to_owned() } else { names.into_iter().collect::<Vec<_>>().join(", ") }
 }

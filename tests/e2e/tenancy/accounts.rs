@@ -88,7 +88,7 @@ async fn a_worker_in_its_pod_reads_its_tenant_takes_leases_and_goes_no_further()
         Some("tenantatlas-worker"),
         "a type that only reads runs as the account that only reads"
     );
-    let worker = tenant.cluster.as_pod(&pod).await;
+    let worker = tenant.worker(&pod).await;
     for (group, kind) in [
         ("v1", "secrets"),
         ("v1", "configmaps"),

@@ -126,6 +126,24 @@ impl Tenant {
         (job.name, pod)
     }
 
+    /// The account of an operation's pod, with its kubelet's token, once the API server knows of its rights.
+    async fn worker(&self, pod: &Pod) -> Client {
+        let client = self.cluster.as_pod(pod).await;
+        self.until_allowed(
+            &client,
+            ResourceAttributes {
+                group: Some("tenantatlas.io".to_owned()),
+                namespace: Some(self.name.clone()),
+                resource: Some("operationruns".to_owned()),
+                subresource: Some("status".to_owned()),
+                verb: Some("patch".to_owned()),
+                ..ResourceAttributes::default()
+            },
+        )
+        .await;
+        client
+    }
+
     /// A path in the tenant.
     fn path(&self, group_version: &str, rest: &str) -> String {
         let root = if group_version == "v1" { "api" } else { "apis" };

@@ -30,7 +30,7 @@ async fn deleting_a_tenant_ends_whatever_is_going_on_in_it() {
     tenant.create_as::<BackupSet>(tenant.cluster.as_operator(), set).await.expect("a set");
     let report = json!({ "metadata": { "name": "report", "ownerReferences": [owner] },
         "spec": { "run": run, "chunk": 0, "chunks": 1, "items": [] } });
-    tenant.create_as::<OperationReport>(tenant.cluster.as_pod(&pod).await, report).await.expect("a report");
+    tenant.create_as::<OperationReport>(tenant.worker(&pod).await, report).await.expect("a report");
 
     tenant.ends().await;
 }

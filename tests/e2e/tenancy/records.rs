@@ -70,7 +70,7 @@ async fn reports_are_written_by_workers_and_belong_to_their_run() {
     let uid = tenant.run("mine").await.metadata.uid.expect("a uid");
     let run = json!({ "name": "mine", "uid": uid });
     let owner = json!({ "apiVersion": GROUP, "kind": "OperationRun", "name": "mine", "uid": uid });
-    let worker = tenant.cluster.as_pod(&pod).await;
+    let worker = tenant.worker(&pod).await;
     let created = tenant.create_as::<OperationReport>(worker.clone(), report("mine-0", &run, &owner)).await;
     created.expect("a worker reports");
     // Immutable, and nobody's to make but theirs.

@@ -46,13 +46,13 @@ async fn a_worker_says_how_far_its_own_run_is_and_nothing_else() {
     let tenant = Tenant::new("progress").await;
     let (_, pod) = tenant.operation_with_pod("mine").await;
     let (_, foreign) = tenant.operation_with_pod("other").await;
-    let worker = tenant.cluster.as_pod(&pod).await;
+    let worker = tenant.worker(&pod).await;
     let mine = tenant.path(GROUP, "operationruns/mine/status");
     let other = tenant.path(GROUP, "operationruns/other/status");
 
     call(&worker, "PATCH", &mine, &progress("4/9")).await.expect("its own progress");
     assert_eq!(tenant.status("mine").await.progress.as_deref(), Some("4/9"));
-    let stranger = tenant.cluster.as_pod(&foreign).await;
+    let stranger = tenant.worker(&foreign).await;
     for (client, path) in [(&worker, &other), (&stranger, &mine)] {
         assert_refused(
             call(client, "PATCH", path, &progress("9/9")).await,
@@ -60,6 +60,12 @@ async fn a_worker_says_how_far_its_own_run_is_and_nothing_else() {
             &["tenantatlas-run-status", "status.job"],
         );
     }
+    // A type may name an account of the tenant's own: its pods bear the right name, and it is no worker.
+    let rules = json!([{ "apiGroups": ["tenantatlas.io"], "resources": ["operationruns/status"], "verbs": ["patch"] }]);
+    let own = format!("system:serviceaccount:{}:own", tenant.name);
+    tenant.person_with(&own, rules).await;
+    let own = tenant.cluster.as_user_in_pod(&own, pod.metadata.name.as_deref().expect("a name"));
+    assert_refused(call(&own, "PATCH", &mine, &progress("9/9")).await, 403, &["tenantatlas-run-status", "own worker"]);
     for field in [
         json!({ "outcome": "succeeded" }),
         json!({ "phase": "completed" }),
