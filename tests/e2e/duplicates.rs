@@ -110,17 +110,20 @@ async fn when_the_winner_is_cancelled_the_oldest_joiner_starts_a_job_of_its_own(
     let old_job = tenant.status("first").await.job.expect("a Job");
     tenant.merge::<OperationRun>("first", json!({ "spec": { "cancel": true } })).await;
     assert_ended(&tenant.completed("first", SOON).await, Outcome::Failed, Reason::Cancelled);
-    let second = tenant
-        .run_when("second", "the owner of a new Job", SOON, |run| run.status_or_default().job.is_some())
+    // Creation times have whole seconds; within one, the smaller uid counts as the older.
+    let mut joiners = [tenant.run("second").await, tenant.run("third").await];
+    joiners.sort_by_key(|run| (run.metadata.creation_timestamp.clone().map(|time| time.0), run.metadata.uid.clone()));
+    let [oldest, other] = joiners.map(|run| run.metadata.name.expect("a name"));
+    let heir = tenant
+        .run_when(&oldest, "the owner of a new Job", SOON, |run| run.status_or_default().job.is_some())
         .await
         .status_or_default();
-    assert_eq!((second.phase, second.joined), (Phase::Running, None), "it never left running");
-    let job = second.job.expect("a Job");
+    assert_eq!((heir.phase, heir.joined), (Phase::Running, None), "it never left running");
+    let job = heir.job.expect("a Job");
     assert_eq!(job.name, old_job.name, "the identity's one name");
     assert_ne!(job.uid, old_job.uid);
-    let joins_second =
-        |run: &OperationRun| run.status_or_default().joined.is_some_and(|joined| joined.name == "second");
-    tenant.run_when("third", "joined to the second", SOON, joins_second).await;
+    let joins_heir = |run: &OperationRun| run.status_or_default().joined.is_some_and(|joined| joined.name == oldest);
+    tenant.run_when(&other, "joined to the oldest", SOON, joins_heir).await;
     std::fs::write(&go, "").expect("the gate opens");
     for name in ["second", "third"] {
         assert_eq!(tenant.completed(name, SOON).await.outcome, Outcome::Succeeded, "{name}");
