@@ -14,8 +14,10 @@ pub mod reason {
     pub const INVALID_ENVIRONMENT: &str = "InvalidEnvironment";
     /// The inputs are not those of the operation.
     pub const INVALID_INPUTS: &str = "InvalidInputs";
-    /// The run is completed, cancelled, gone or executed by another Job.
+    /// The run is completed, gone or executed by another Job.
     pub const FENCED: &str = "Fenced";
+    /// The run is cancelled. The operator's own code for the same.
+    pub const CANCELLED: &str = "Cancelled";
     /// The API server does not answer.
     pub const API_UNREACHABLE: &str = "ApiUnreachable";
     /// The API server refuses what the worker cannot do without.
@@ -148,6 +150,7 @@ mod tests {
             INVALID_ENVIRONMENT,
             INVALID_INPUTS,
             FENCED,
+            CANCELLED,
             API_UNREACHABLE,
             API_REFUSED,
             TARGET_NOT_FOUND,

@@ -24,33 +24,37 @@ pub async fn pass(client: &Client, own: &RunIdentity) -> Result<OperationRun, Fa
     let run = retry(|| runs.get_opt(&own.run))
         .await
         .map_err(|error| api_failure(&format!("read the run {}", own.run), &error))?;
-    decide(own, run).map_err(|why| Failure {
-        reason: reason::FENCED.to_owned(),
+    decide(own, run).map_err(|(reason, why)| Failure {
+        reason: reason.to_owned(),
         message: format!("nothing was done: {why}"),
         retry: Retry::Fenced,
     })
 }
 
-/// Whether the work is this worker's to do; if not, why.
-pub fn decide(own: &RunIdentity, run: Option<OperationRun>) -> Result<OperationRun, String> {
+/// Whether the work is this worker's to do; if not, a code and why.
+///
+/// A cancellation has a code of its own: the operator may hear of the worker's end before it sees the cancellation, and
+/// must not take it for the end of the work, with which every run that joined this one would end.
+pub fn decide(own: &RunIdentity, run: Option<OperationRun>) -> Result<OperationRun, (&'static str, String)> {
+    let fenced = |why: String| Err((reason::FENCED, why));
     let name = &own.run;
-    let Some(run) = run else { return Err(format!("the run {name} does not exist any more")) };
+    let Some(run) = run else { return fenced(format!("the run {name} does not exist any more")) };
     if run.metadata.uid.as_deref() != Some(own.run_uid.as_str()) {
-        return Err(format!("the run {name} is another one of the same name"));
+        return fenced(format!("the run {name} is another one of the same name"));
     }
     if run.metadata.deletion_timestamp.is_some() {
-        return Err(format!("the run {name} is being deleted"));
-    }
-    if run.spec.cancel {
-        return Err(format!("the run {name} is cancelled"));
+        return fenced(format!("the run {name} is being deleted"));
     }
     if let Some(status) = &run.status {
         if status.phase == Phase::Completed {
-            return Err(format!("the run {name} is completed"));
+            return fenced(format!("the run {name} is completed"));
         }
         if let Some(job) = status.job.as_ref().filter(|job| job.uid != own.job_uid) {
-            return Err(format!("the run {name} is executed by another Job, {} ({})", job.name, job.uid));
+            return fenced(format!("the run {name} is executed by another Job, {} ({})", job.name, job.uid));
         }
+    }
+    if run.spec.cancel {
+        return Err((reason::CANCELLED, format!("the run {name} is cancelled")));
     }
     Ok(run)
 }
@@ -103,12 +107,19 @@ mod tests {
                 Some(run(|run, _| run.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH)))),
                 "being deleted",
             ),
-            (Some(run(|run, _| run.spec.cancel = true)), "cancelled"),
             (Some(run(|_, status| status.phase = Phase::Completed)), "completed"),
             (Some(run(|_, status| status.job = Some(job("other")))), "another Job"),
         ] {
-            let said = decide(&own(), theirs).expect_err("fenced");
+            let (reason, said) = decide(&own(), theirs).expect_err("fenced");
             assert!(said.contains(why), "{said}");
+            assert_eq!(reason, "Fenced");
         }
+    }
+
+    #[test]
+    fn a_cancelled_run_is_left_alone_and_the_code_says_that_it_was_cancelled() {
+        let (reason, said) = decide(&own(), Some(run(|run, _| run.spec.cancel = true))).expect_err("fenced");
+        assert!(said.contains("cancelled"), "{said}");
+        assert_eq!(reason, "Cancelled");
     }
 }

@@ -37,6 +37,9 @@ impl Model for Explored {
                 "a run that succeeded has its work done, by its own Job or by the one it joined",
                 |_, state: &State| state.successes_are_real(),
             ),
+            Property::always("a run fails only where that very run was cancelled", |_, state: &State| {
+                state.failures_were_asked_for()
+            }),
             Property::always("no decision tries to change an end", |_, state: &State| {
                 !state.happened(Event::EndRefused)
             }),

@@ -87,6 +87,7 @@ enum Pod {
     Running,
     Done,
     Fenced,
+    Cancelled,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -166,6 +167,11 @@ impl State {
                 || self.effects[at] > 0
                 || run.joined.is_some_and(|winner| self.effects[winner] > 0)
         })
+    }
+
+    /// No worker of this world fails by itself.
+    pub fn failures_were_asked_for(&self) -> bool {
+        self.runs.iter().all(|run| run.outcome != Outcome::Failed || run.cancel)
     }
 
     pub fn steps(&self, steps: &mut Vec<Step>) {
@@ -250,11 +256,12 @@ impl State {
             return false;
         };
         let run = &self.runs[job.owner];
-        if run.exists
-            && run.phase != Phase::Completed
-            && !run.cancel
-            && run.job.is_none_or(|recorded| recorded == job.uid)
-        {
+        if run.exists && run.phase != Phase::Completed && run.job.is_none_or(|recorded| recorded == job.uid) {
+            if run.cancel {
+                job.pod = Pod::Cancelled;
+                self.events.insert(Event::Fenced);
+                return true;
+            }
             job.pod = Pod::Running;
             self.effects[job.owner] += 1;
         } else {
@@ -353,8 +360,10 @@ impl State {
         let open = own.phase != Phase::Completed;
         let started = own.job.is_some() || own.joined.is_some();
         let seen = match (&view.job, own.job) {
-            (None, Some(_)) => self.job.as_ref(),
-            (seen, _) => seen.as_ref(),
+            (None, None) => None,
+            (Some(seen), None) => Some(seen),
+            (Some(seen), Some(recorded)) if seen.uid == recorded => Some(seen),
+            (_, Some(_)) => self.job.as_ref(),
         };
         let job = match seen.filter(|_| open) {
             None => JobView::Absent,
@@ -539,7 +548,7 @@ fn brief(before: &Run, status: &OperationRunStatus) -> Run {
 fn make_job(job: &Job) -> v1::Job {
     let condition = match job.pod {
         Pod::Done => json!([{"type": "Complete", "status": "True"}]),
-        Pod::Fenced => json!([{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]),
+        Pod::Fenced | Pod::Cancelled => json!([{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]),
         Pod::Starting | Pod::Running => json!([]),
     };
     let mut object: v1::Job = serde_json::from_value(json!({
@@ -558,7 +567,8 @@ fn make_pod(job: &Job) -> core::Pod {
     let state = match job.pod {
         Pod::Starting | Pod::Running => json!({"running": {}}),
         Pod::Done => json!({"terminated": {"exitCode": 0, "message": "{}"}}),
-        Pod::Fenced => json!({"terminated": {"exitCode": 49, "message": "{}"}}),
+        Pod::Fenced => json!({"terminated": {"exitCode": 49, "message": r#"{"reason": "Fenced"}"#}}),
+        Pod::Cancelled => json!({"terminated": {"exitCode": 49, "message": r#"{"reason": "Cancelled"}"#}}),
     };
     let phase = if matches!(job.pod, Pod::Starting | Pod::Running) { "Running" } else { "Succeeded" };
     serde_json::from_value(json!({

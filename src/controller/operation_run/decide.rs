@@ -4,7 +4,7 @@
 //! actions after which the next decision is made from what they left. Nothing here reads a clock or a cluster.
 
 use super::{
-    finish::{Finish, attempts, finish, is_told, job_end},
+    finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, job_end},
     observed::{JobView, JoinedView, Observed, Slot},
     prepare::{Refusal, is_check},
     waiting::{is_ended, stuck},
@@ -322,9 +322,7 @@ fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> D
 fn is_real_end(winner: &crate::api::OperationRun) -> bool {
     let status = winner.status_or_default();
     status.outcome != Outcome::Blocked
-        && ![Reason::Cancelled, Reason::JobDeleted]
-            .iter()
-            .any(|reason| status.reason.as_deref() == Some(reason.as_str()))
+        && OF_THE_RUN_ALONE.iter().all(|reason| status.reason.as_deref() != Some(reason.as_str()))
 }
 
 /// A completed run: labels, then its time to go.
@@ -442,7 +440,9 @@ fn running(observed: &Observed, status: &OperationRunStatus, job: Option<&Job>, 
     describe(&mut next, observed);
     next.waiting = None;
     next.job = job.map(reference);
-    next.started_at = next.started_at.or(Some(now));
+    // A Job that is adopted after a crash was made by then: the run started with it.
+    let made = job.and_then(|job| job.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0.min(now));
+    next.started_at = next.started_at.or(Some(made));
     transition(&mut next, Phase::Running, Outcome::Pending, now);
     let name = job
         .and_then(|job| job.metadata.name.clone())

@@ -53,6 +53,9 @@ impl Finish {
     }
 }
 
+/// Ends of a run that are not the end of the work: who joined such a run goes on alone.
+pub const OF_THE_RUN_ALONE: [Reason; 2] = [Reason::Cancelled, Reason::JobDeleted];
+
 /// How a Job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobEnd {
@@ -201,7 +204,7 @@ fn failed(
     job_message: &str,
     trusted: bool,
 ) -> Finish {
-    let Some((fenced, ended)) = ended else {
+    let Some((in_fence, ended)) = ended else {
         return Finish::plain(
             Outcome::Failed,
             Reason::JobFailed,
@@ -212,7 +215,7 @@ fn failed(
     let default = if permanent { Reason::PermanentFailure } else { Reason::JobFailed };
     let text = ended.message.as_deref().unwrap_or_default().trim();
     match serde_json::from_str::<TerminationResult>(text) {
-        Ok(result) if inconsistency(&result).is_none() => told(result, Outcome::Failed, default, trusted || fenced),
+        Ok(result) if inconsistency(&result).is_none() => told(result, Outcome::Failed, default, trusted || in_fence),
         _ => {
             let why = if text.is_empty() { ended.reason.clone().unwrap_or_default() } else { truncate(text, 1000) };
             Finish::plain(
@@ -234,6 +237,9 @@ fn told(result: TerminationResult, outcome: Outcome, default: Reason, trusted: b
     let failures_truncated = result.failures_truncated || failures.len() > MAX_FAILURES;
     failures.truncate(MAX_FAILURES);
     let counts = result.summary_counts;
+    // Only who is ours may say of a run that its work is still to be done.
+    let reason = code(result.reason.as_deref())
+        .filter(|code| trusted || OF_THE_RUN_ALONE.iter().all(|reserved| reserved.as_str() != code));
     let message = result.message.unwrap_or_else(|| match (&counts, outcome) {
         (Some(counts), _) => format!(
             "{} of {} items done, {} failed, {} skipped",
@@ -244,7 +250,7 @@ fn told(result: TerminationResult, outcome: Outcome, default: Reason, trusted: b
     });
     Finish {
         outcome,
-        reason: code(result.reason.as_deref()).unwrap_or_else(|| default.as_str().to_owned()),
+        reason: reason.unwrap_or_else(|| default.as_str().to_owned()),
         message,
         counts,
         failures,

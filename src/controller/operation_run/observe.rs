@@ -59,7 +59,8 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     };
     let (job, mut pods) = match job_name.filter(|_| open) {
         Some(name) => {
-            (job(context, &run, &namespace, &name, status.job.is_some()).await?, context.pods.group(&namespace, &name))
+            let recorded = status.job.as_ref().map(|job| job.uid.as_str());
+            (job(context, &run, &namespace, &name, recorded).await?, context.pods.group(&namespace, &name))
         }
         None => (JobView::Absent, Vec::new()),
     };
@@ -217,15 +218,15 @@ async fn job(
     run: &OperationRun,
     namespace: &str,
     name: &str,
-    recorded: bool,
+    recorded: Option<&str>,
 ) -> Result<JobView, Error> {
-    let found = match context.jobs.get(namespace, name) {
-        Some(found) => Some(found),
-        // The end of a run whose Job is gone is final: make sure. The same for a name that another's Job may hold.
-        None if recorded || context.taken.contains(namespace, name) => {
-            Api::<Job>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new)
-        }
-        None => None,
+    let found = match (context.jobs.get(namespace, name), recorded) {
+        (Some(found), None) => Some(found),
+        (Some(found), Some(uid)) if found.uid().as_deref() == Some(uid) => Some(found),
+        (None, None) if !context.taken.contains(namespace, name) => None,
+        // The end of a run whose Job is gone is final, and the cache may still show the Job before it: make sure. The
+        // same for a name that another's Job may hold.
+        _ => Api::<Job>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
     };
     let Some(job) = found else { return Ok(JobView::Absent) };
     let ours = job.labels().get(labels::MANAGED_BY).is_some_and(|value| value == labels::MANAGER);
@@ -235,13 +236,7 @@ async fn job(
     if Some(&owner.uid) == run.uid().as_ref() {
         return Ok(JobView::Own(job));
     }
-    let owner_run = match context.runs.get(namespace, &owner.name) {
-        Some(found) => Some(found),
-        None => {
-            Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(&owner.name).await?.map(Arc::new)
-        }
-    };
-    Ok(match owner_run.filter(|found| found.uid().as_ref() == Some(&owner.uid)) {
+    Ok(match run_of_uid(context, namespace, &owner.name, &owner.uid).await? {
         Some(found) if !found.is_completed() => JobView::Others {
             owner: Sibling {
                 name: found.name_any(),
@@ -274,13 +269,26 @@ async fn list_pods(context: &Context, namespace: &str, job: &Job) -> Result<Vec<
 }
 
 async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<JoinedView, Error> {
-    let found = match context.runs.get(namespace, name) {
-        Some(found) => Some(found),
-        None => Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
-    };
-    Ok(match found.filter(|found| found.uid().as_deref() == Some(uid) && found.metadata.deletion_timestamp.is_none()) {
+    let found = run_of_uid(context, namespace, name, uid).await?;
+    Ok(match found.filter(|found| found.metadata.deletion_timestamp.is_none()) {
         None => JoinedView::Gone,
         Some(found) if found.is_completed() => JoinedView::Completed(found),
         Some(_) => JoinedView::Active,
     })
+}
+
+/// The run of this uid. "Gone" costs another its Job: a cache that shows none, or an earlier run of the same name, is
+/// not believed.
+async fn run_of_uid(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<Option<Arc<OperationRun>>, Error> {
+    let is_it = |found: &Arc<OperationRun>| found.uid().as_deref() == Some(uid);
+    if let Some(found) = context.runs.get(namespace, name).filter(is_it) {
+        return Ok(Some(found));
+    }
+    let found = Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?;
+    Ok(found.map(Arc::new).filter(is_it))
 }

@@ -249,10 +249,62 @@ fn a_duplicate_joins_or_is_rejected_as_it_asks() {
     assert_eq!((rejected.outcome, rejected.reason.as_deref()), (Outcome::Blocked, Some("DuplicateRun")));
 }
 
+/// A run whose Job failed with this termination message, by our worker or by another image.
+fn failed_job(ours: bool, message: &str) -> crate::api::OperationRunStatus {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+    let fence = if ours { json!([]) } else { json!([{"name": "atlas-fence"}]) };
+    let job: Job = serde_json::from_value(json!({
+        "metadata": {"name": "op", "uid": "job-uid"},
+        "spec": {"template": {"spec": {"containers": [{"name": "main"}], "initContainers": fence}}},
+        "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}
+    }))
+    .expect("a Job");
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": "op-1", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": "job-uid", "controller": true}]},
+        "spec": {"containers": [{"name": "main"}]},
+        "status": {"containerStatuses": [{"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 49, "message": message}}}]}
+    }))
+    .expect("a pod");
+    let mut observed = observed(run, JobView::Own(Arc::new(job)));
+    observed.pods = vec![Arc::new(pod)];
+    written(&observed)
+}
+
+#[test]
+fn a_run_whose_worker_found_it_cancelled_is_cancelled_though_the_operator_has_not_seen_it_yet() {
+    let cancelled = r#"{"outcome": "failed", "reason": "Cancelled", "message": "nothing was done"}"#;
+    assert_eq!(failed_job(true, cancelled).reason.as_deref(), Some("Cancelled"));
+}
+
+#[test]
+fn another_image_cannot_say_that_its_run_was_cancelled() {
+    let lie = r#"{"outcome": "failed", "reason": "Cancelled"}"#;
+    assert_eq!(failed_job(false, lie).reason.as_deref(), Some("PermanentFailure"));
+    let own_code = r#"{"outcome": "failed", "reason": "DiskTired"}"#;
+    assert_eq!(failed_job(false, own_code).reason.as_deref(), Some("DiskTired"));
+}
+
 #[test]
 fn a_foreign_job_under_our_name_blocks_the_run() {
     let blocked = written(&observed(capture(json!({})), JobView::Foreign(Arc::new(Job::default()))));
     assert_eq!((blocked.outcome, blocked.reason.as_deref()), (Outcome::Blocked, Some("JobNameTaken")));
+}
+
+#[test]
+fn a_run_that_finds_its_job_after_a_crash_started_when_the_job_was_made() {
+    let job: Job = serde_json::from_value(
+        json!({"metadata": {"name": "op", "uid": "job-uid", "creationTimestamp": "2025-12-31T23:59:00Z"}}),
+    )
+    .expect("a Job");
+    let status = written(&observed(capture(json!({})), JobView::Own(Arc::new(job))));
+    assert_eq!(status.started_at, Some(now() - SignedDuration::from_mins(1)));
+    assert_eq!(status.job.map(|job| job.uid).as_deref(), Some("job-uid"));
 }
 
 #[test]
