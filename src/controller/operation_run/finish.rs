@@ -56,6 +56,9 @@ impl Finish {
 /// Ends of a run that are not the end of the work: who joined such a run goes on alone.
 pub const OF_THE_RUN_ALONE: [Reason; 2] = [Reason::Cancelled, Reason::JobDeleted];
 
+/// `spec.managedBy` of the Jobs that Kubernetes' own controller carries out; the same as none.
+const JOB_CONTROLLER: &str = "kubernetes.io/job-controller";
+
 /// How a Job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobEnd {
@@ -147,10 +150,12 @@ fn last_ended<'a>(job: &Job, pods: &'a [Arc<Pod>]) -> Option<(bool, &'a Containe
         .max_by_key(|(_, ended)| (succeeded(ended), ended.finished_at.as_ref().map(|time| time.0)))
 }
 
-/// Whether the pods that tell how a finished Job ended are known.
+/// Whether the pods that tell how a finished Job ended are known. A Job that another controller manages
+/// (`spec.managedBy`, as Kueue's `MultiKueue` sets it) has its pods in another cluster: nothing more will be told.
 #[must_use]
 pub fn is_told(job: &Job, pods: &[Arc<Pod>]) -> bool {
-    last_ended(job, pods).is_some()
+    let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
+    manager.is_some_and(|manager| manager != JOB_CONTROLLER) || last_ended(job, pods).is_some()
 }
 
 fn complete(ended: Option<(bool, &ContainerStateTerminated)>, trusted: bool) -> Finish {
@@ -165,7 +170,7 @@ fn complete(ended: Option<(bool, &ContainerStateTerminated)>, trusted: bool) -> 
         return Finish::plain(
             Outcome::Succeeded,
             Reason::Succeeded,
-            "done; the pod was gone before its result could be read",
+            "done; there was no pod here whose result could be read",
         );
     };
     let text = ended.message.as_deref().unwrap_or_default().trim();

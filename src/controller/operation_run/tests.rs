@@ -283,6 +283,28 @@ fn a_run_whose_worker_found_it_cancelled_is_cancelled_though_the_operator_has_no
 }
 
 #[test]
+fn a_job_that_is_managed_elsewhere_has_no_pods_to_wait_for() {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+    let job = |managed_by: &str| -> Job {
+        serde_json::from_value(json!({
+            "metadata": {"name": "op", "uid": "job-uid"},
+            "spec": {"managedBy": managed_by, "template": {"spec": {"containers": [], "initContainers": [{"name": "atlas-fence"}]}}},
+            "status": {"conditions": [{"type": "Complete", "status": "True"}]}
+        }))
+        .expect("a Job")
+    };
+    let elsewhere = observed(run.clone(), JobView::Own(Arc::new(job("kueue.x-k8s.io/multikueue"))));
+    assert_eq!(written(&elsewhere).outcome, Outcome::Succeeded);
+    let mut here = observed(run, JobView::Own(Arc::new(job("kubernetes.io/job-controller"))));
+    here.waiting_since = Some(now());
+    assert!(decide(&here, now()).actions.is_empty(), "the pod's last word is waited for");
+}
+
+#[test]
 fn another_image_cannot_say_that_its_run_was_cancelled() {
     let lie = r#"{"outcome": "failed", "reason": "Cancelled"}"#;
     assert_eq!(failed_job(false, lie).reason.as_deref(), Some("PermanentFailure"));
