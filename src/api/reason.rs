@@ -189,6 +189,14 @@ mod tests {
     use super::Reason;
 
     #[test]
+    fn the_guide_says_of_every_reason_what_to_do() {
+        let guide = include_str!("../../docs/guides/operations.md");
+        for reason in Reason::ALL {
+            assert!(guide.contains(&format!("| `{reason}`")), "the guide has no row for {reason}");
+        }
+    }
+
+    #[test]
     fn reason_codes_are_frozen() {
         let codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         insta::assert_snapshot!(codes.join("\n"));

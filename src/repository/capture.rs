@@ -99,15 +99,16 @@ pub(super) fn capture<R: Read + Send + 'static>(
     // Without it a change of equal size counts as none wherever the times are equal, and is lost without any error.
     backup.parent_opts.force = true;
     backup.no_scan = true;
-    let source = Source::new(offers, intake.clone());
+    let source = Source::new(offers, intake.clone(), opened.backend.clone());
     let written = opened
         .repository
         .archive(&backup, &source, template, &[PathBuf::from("/")])
         .map_err(|error| opened.backend.explain(&error, |cause| engine::internal("capturing", cause)))?;
     let snapshot = Snapshot::from_file(&written);
-    intake.archived(snapshot.items)?;
 
-    confirm(store, key, &opened.repository, &written, |tally| tally.equals(&intake.offered()))?;
+    confirm(store, key, &opened.repository, &written, |tally| {
+        tally.equals(&intake.offered()) && tally.items == snapshot.items
+    })?;
     Ok(summarize(snapshot, &earlier, false, lost_packs))
 }
 

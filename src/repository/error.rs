@@ -387,3 +387,20 @@ fn describe_http(kind: HttpErrorKind) -> &'static str {
         _ => "the request failed",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_guide_says_of_every_code_what_to_do() {
+        let (source, guide) = (include_str!("error.rs"), include_str!("../../docs/guides/operations.md"));
+        let codes = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once("{ .. } => \"")?.1.strip_suffix("\","));
+        let mut count = 0;
+        for code in codes {
+            assert!(guide.contains(&format!("`{code}`")), "the guide does not say what to do about {code}");
+            count += 1;
+        }
+        assert!(count > 20, "only {count} codes were found");
+    }
+}

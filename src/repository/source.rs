@@ -11,6 +11,7 @@ use rustic_core::repofile::{Metadata, Node, NodeType};
 use rustic_core::{ReadSource, ReadSourceEntry, RusticResult};
 use sha2::{Digest as _, Sha256};
 
+use super::backend::Backend;
 use super::entry::{Offer, Offered};
 use super::error::{Error, Result};
 use super::path::ItemPath;
@@ -77,22 +78,12 @@ impl Intake {
         if !state.ended {
             return Err(Error::Interrupted { offered });
         }
-        self.complete(&state, state.read)
-    }
-
-    /// Whether the engine archived as many items as were offered.
-    pub(super) fn archived(&self, items: u64) -> Result<()> {
-        self.complete(&self.state(), items)
-    }
-
-    #[allow(clippy::unused_self, reason = "reads better beside its callers")]
-    fn complete(&self, state: &State, stored: u64) -> Result<()> {
-        if stored == state.offered.items {
+        if state.read == offered {
             return Ok(());
         }
         Err(Error::ItemUnreadable {
-            missing: state.offered.items.abs_diff(stored),
-            offered: state.offered.items,
+            missing: offered.abs_diff(state.read),
+            offered,
             items: match state.unread.as_slice() {
                 [] => "unknown ones".to_owned(),
                 unread => unread.join(", "),
@@ -119,11 +110,14 @@ impl Intake {
 pub(super) struct Source<I> {
     offers: Mutex<Option<I>>,
     intake: Arc<Intake>,
+    backend: Arc<Backend>,
 }
 
 impl<I> Source<I> {
-    pub(super) fn new(offers: I, intake: Arc<Intake>) -> Self {
-        Self { offers: Mutex::new(Some(offers)), intake }
+    /// `backend` is what the engine writes to: once that has failed, nothing more is taken in. The engine itself would
+    /// fail each further item and go on to the last.
+    pub(super) fn new(offers: I, intake: Arc<Intake>, backend: Arc<Backend>) -> Self {
+        Self { offers: Mutex::new(Some(offers)), intake, backend }
     }
 }
 
@@ -142,16 +136,21 @@ where
     /// The engine calls this once.
     fn entries(&self) -> Self::Iter {
         let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let intake = self.intake.clone();
+        let (intake, backend) = (self.intake.clone(), self.backend.clone());
         let mut offers = offers.into_iter().flatten();
-        Box::new(std::iter::from_fn(move || match offers.next()? {
-            Offered::End => {
-                intake.state().ended = true;
-                None
+        Box::new(std::iter::from_fn(move || {
+            if backend.fault().is_some() {
+                return None;
             }
-            Offered::Item(offer) => {
-                intake.take(&offer.path, offer.size).ok()?;
-                Some(Ok(entry(offer, intake.clone())))
+            match offers.next()? {
+                Offered::End => {
+                    intake.state().ended = true;
+                    None
+                }
+                Offered::Item(offer) => {
+                    intake.take(&offer.path, offer.size).ok()?;
+                    Some(Ok(entry(offer, intake.clone())))
+                }
             }
         }))
     }

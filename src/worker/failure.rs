@@ -160,6 +160,10 @@ mod tests {
             INTERNAL,
         ];
         insta::assert_snapshot!(codes.join("\n"));
+        let guide = include_str!("../../docs/guides/operations.md");
+        for code in codes {
+            assert!(guide.contains(&format!("`{code}`")), "the guide does not say what to do about {code}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod support;
 
 mod blocked;
+mod bucket;
 mod cancel;
 mod capture;
 mod crash;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use object_store::local::LocalFileSystem;
-use tenantatlas::repository::{Entry, Repository as _, RetryClass, RusticRepository, Store};
+use tenantatlas::repository::{Entry, Repository as _, RetryClass, RusticRepository, Store, entries};
 
 use super::support::faults::{Fault, FaultyStore, Request};
-use super::support::{Volume, capture, entry, items, master_key, noise, open, owner};
+use super::support::{Volume, capture, entry, items, master_key, noise, open, options, owner};
 
 /// A repository on a volume that begins to fail on the given request.
 async fn failing(volume: &Volume, on: Request, fault: fn() -> Fault) -> RusticRepository {
@@ -35,6 +35,28 @@ async fn a_full_disk_is_told_and_leaves_no_snapshot() {
         assert!(error.to_string().contains("enlarge"), "{error}");
         assert_eq!(volume.files("snapshots").len(), 1, "only the one from before");
     }
+}
+
+#[tokio::test]
+async fn once_the_disk_is_full_nothing_more_is_read() {
+    let volume = Volume::new();
+    let repository = failing(&volume, Request::Put, || Fault::Io(std::io::ErrorKind::StorageFull)).await;
+    let (mut sender, receiver) = entries();
+    let offering = async move {
+        let mut content = noise(128 * 1024);
+        // Half a gigabyte: packs are of 8 MiB.
+        for number in 0..4000_u16 {
+            content[..2].copy_from_slice(&number.to_le_bytes());
+            let item = Entry { content: content.clone().into(), ..entry("ConfigMap", &format!("c-{number:04}"), "{}") };
+            if sender.offer(item).await.is_err() {
+                return number;
+            }
+        }
+        4000
+    };
+    let (captured, offered) = tokio::join!(repository.capture(receiver, options("run-1")), offering);
+    assert_eq!(captured.unwrap_err().reason(), "StoreFull");
+    assert!(offered < 2000, "{offered} items were read for nothing");
 }
 
 #[tokio::test]

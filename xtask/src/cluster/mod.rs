@@ -135,6 +135,11 @@ impl Cluster {
             .parse()
     }
 
+    /// The address at which pods reach this machine.
+    pub(crate) fn host_address(&self) -> Result<Ipv4Addr> {
+        Ok(self.subnet()?.host())
+    }
+
     /// The address of the API server and of the node, reached without any proxy.
     pub(crate) fn address(&self) -> Result<Ipv4Addr> {
         Ok(self.subnet()?.cluster())

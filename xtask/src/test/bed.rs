@@ -85,6 +85,7 @@ impl Bed {
             ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
             ("ATLAS_QUEUE_CONTROLLER", QUEUE_CONTROLLER.to_owned()),
             ("ATLAS_IMAGE", images.operator.reference.clone()),
+            ("ATLAS_HOST_ADDRESS", cluster.host_address()?.to_string()),
             ("ATLAS_SHELL_IMAGE", images.example.reference.clone()),
         ];
         environment.extend(cluster.address().map(|address| ("NO_PROXY", address.to_string())));

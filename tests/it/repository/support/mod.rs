@@ -1,6 +1,8 @@
 //! What the tests of the repository share.
 
 pub mod faults;
+#[path = "../../../shared/s3.rs"]
+#[allow(dead_code, reason = "shared with the tests on a cluster")]
 pub mod s3;
 
 use std::path::{Path, PathBuf};

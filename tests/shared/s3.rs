@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -23,13 +24,16 @@ pub const SECRET_KEY: &str = "do-not-show-this-secret";
 trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 
-/// A server on a free port of the loopback interface; it ends with the value.
+/// A server on a free port; it ends with the value.
 pub struct Server {
+    host: String,
     pub address: SocketAddr,
     /// The certificate to trust, if it speaks TLS.
     pub certificate: Option<String>,
     /// The heads of all requests, if it answers as told.
     pub requests: Arc<Mutex<Vec<String>>>,
+    /// Whether it takes new connections and never says a word.
+    pub silent: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -40,12 +44,17 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// A working store of what lies in `root`; its directories are the buckets.
+    /// A working store of what lies in `root`; its directories are the buckets. For this process only.
     pub async fn store(root: &Path, tls: bool) -> Self {
+        Self::store_at("localhost", root, tls).await
+    }
+
+    /// A working store at an address of this machine.
+    pub async fn store_at(host: &str, root: &Path, tls: bool) -> Self {
         let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = service.build();
-        Self::serve(tls, move |connection, _| {
+        Self::serve(host, tls, move |connection, _| {
             let service = service.clone();
             async move {
                 let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), service).await;
@@ -57,7 +66,7 @@ impl Server {
     /// Answers each request by its head, or, where there is no answer, never.
     pub async fn answering(tls: bool, answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         let answer = Arc::new(answer);
-        Self::serve(tls, move |mut connection, requests| {
+        Self::serve("localhost", tls, move |mut connection, requests| {
             let answer = answer.clone();
             async move {
                 let mut head = Vec::new();
@@ -82,17 +91,26 @@ impl Server {
     }
 
     async fn serve<F: Future<Output = ()> + Send + 'static>(
+        host: &str,
         tls: bool,
         handle: impl Fn(Box<dyn Connection>, Arc<Mutex<Vec<String>>>) -> F + Send + Sync + 'static,
     ) -> Self {
-        let (acceptor, certificate) = if tls { tls_acceptor() } else { (None, None) };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (acceptor, certificate) = if tls { tls_acceptor(host) } else { (None, None) };
+        let bound = if host == "localhost" { "127.0.0.1" } else { host };
+        let listener = TcpListener::bind((bound, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<String>>>::default();
         let recorded = requests.clone();
+        let silent = Arc::<AtomicBool>::default();
+        let is_silent = silent.clone();
         let handle = Arc::new(handle);
         let task = tokio::spawn(async move {
+            let mut kept = Vec::new();
             while let Ok((connection, _)) = listener.accept().await {
+                if is_silent.load(SeqCst) {
+                    kept.push(connection);
+                    continue;
+                }
                 let (acceptor, recorded, handle) = (acceptor.clone(), recorded.clone(), handle.clone());
                 tokio::spawn(async move {
                     let connection: Box<dyn Connection> = match acceptor {
@@ -106,12 +124,12 @@ impl Server {
                 });
             }
         });
-        Self { address, certificate, requests, task }
+        Self { host: host.to_owned(), address, certificate, requests, silent, task }
     }
 
     pub fn endpoint(&self) -> String {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
-        format!("{scheme}://localhost:{}", self.address.port())
+        format!("{scheme}://{}:{}", self.host, self.address.port())
     }
 
     pub fn recorded(&self) -> Vec<String> {
@@ -119,8 +137,8 @@ impl Server {
     }
 }
 
-fn tls_acceptor() -> (Option<TlsAcceptor>, Option<String>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+fn tls_acceptor(host: &str) -> (Option<TlsAcceptor>, Option<String>) {
+    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let config =
         ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
