@@ -92,6 +92,9 @@ impl Demo {
         let started = self.start(&tenants)?;
         self.follow(&started)?;
         self.type_out(&["get", "backupsets", "--all-namespaces"])?;
+        self.screen.line(
+            "PROGRESS counts all items, ITEMS what is kept: what controllers make again is skipped (docs/guides/what-is-captured.md).",
+        );
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;
@@ -239,10 +242,10 @@ impl Demo {
         self.screen.heading("Look at it yourself");
         match &self.target {
             Target::Local(cluster) => {
-                self.screen.line(&format!("  export KUBECONFIG={}", cluster.kubeconfig().display()));
+                self.screen.to_copy(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()));
             }
-            Target::Existing { context } => self.screen.line(&format!("  kubectl config use-context {context}")),
-            Target::Kind(_) => self.screen.line("  kind export kubeconfig --name tenantatlas"),
+            Target::Existing { context } => self.screen.to_copy(&format!("kubectl config use-context {context}")),
+            Target::Kind(_) => self.screen.to_copy("kind export kubeconfig --name tenantatlas"),
         }
         for line in [
             format!("kubectl get operationruns -n {namespace} -o wide"),
@@ -250,7 +253,7 @@ impl Demo {
             "kubectl explain operationrun.spec".to_owned(),
             format!("kubectl get atlas -n {namespace}"),
         ] {
-            self.screen.line(&format!("  {line}"));
+            self.screen.to_copy(&line);
         }
         self.restic(tenants);
         self.screen.line("");
@@ -274,8 +277,8 @@ impl Demo {
         if let Ok(folder) = path(&of_volume) {
             self.screen.line("");
             self.screen.line("The backups open with the stock restic, without us:");
-            self.screen.line(&format!("  export RESTIC_PASSWORD={}", tenants[0].password()));
-            self.screen.line(&format!("  restic -r {folder} ls latest"));
+            self.screen.to_copy(&format!("export RESTIC_PASSWORD={}", tenants[0].password()));
+            self.screen.to_copy(&format!("restic -r {folder} ls latest"));
         }
     }
 

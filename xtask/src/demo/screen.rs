@@ -39,6 +39,12 @@ impl Screen {
         anstream::println!("\x1b[2m$ {text}\x1b[0m");
     }
 
+    /// A command for the reader to copy: whole, however wide, since a folded one does something else.
+    pub(super) fn to_copy(&self, text: &str) {
+        let _ = self;
+        anstream::println!("  {text}");
+    }
+
     /// Another's words, set off.
     pub(super) fn quote(&self, text: &str) {
         for line in wrap(text, self.width - 4) {
