@@ -1,12 +1,17 @@
-//! The world of the model: two runs of one identity, one Job name, controllers with views of their own.
+//! The world of the model: runs of one identity, one Job name, controllers with views of their own.
+//!
+//! The state holds what later steps depend on and nothing else: each bit more would double what there is to explore.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1, core::v1 as core};
 use serde_json::json;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     hash::Hash,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tenantatlas::{
     api::{
@@ -22,15 +27,21 @@ use tenantatlas::{
     },
 };
 
-const RUNS: usize = 2;
+/// Room for runs; the oldest first.
+const RUNS: usize = 3;
 
 /// What is explored: how many controllers, and how often things go wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct Explored {
+    pub runs: usize,
     pub controllers: usize,
     pub crashes: u8,
     pub cancels: u8,
     pub deletes: u8,
+    /// Answers of the API server that get lost, and calls that never reach it: the controller lives on with its old view.
+    pub losses: u8,
+    /// Workers that fail.
+    pub failures: u8,
 }
 
 /// One thing that happens.
@@ -41,23 +52,19 @@ pub enum Step {
     Decide(usize, usize),
     Write(usize),
     Crash(usize),
+    CallLost(usize),
+    AnswerLost(usize),
     PodStarts,
     JobEnds,
+    JobFails,
     JobGoes,
     GarbageCollected,
     Cancel(usize),
     Delete(usize),
 }
 
-/// What has happened at least once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Event {
-    Joined,
-    NameTaken,
-    Fenced,
-    Succeeded,
-    EndRefused,
-}
+/// How often a create met a taken name, over all that was explored: what says that the races are in there.
+pub static NAMES_TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 /// The part of a run that decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +93,7 @@ enum Pod {
     Starting,
     Running,
     Done,
+    Failed,
     Fenced,
     Cancelled,
 }
@@ -117,7 +125,10 @@ pub struct State {
     crashes: u8,
     cancels: u8,
     deletes: u8,
-    events: BTreeSet<Event>,
+    losses: u8,
+    failures: u8,
+    /// A controller tried to change an end that it knew of.
+    pub end_refused: bool,
 }
 
 impl Run {
@@ -138,7 +149,7 @@ impl Run {
 
 impl State {
     pub fn new(explored: &Explored) -> Self {
-        let runs = [Run::new(), Run::new()];
+        let runs = std::array::from_fn(|at| Run { exists: at < explored.runs, ..Run::new() });
         let controller = Controller { runs: runs.clone(), job: None, pending: None };
         Self {
             runs,
@@ -149,7 +160,9 @@ impl State {
             crashes: explored.crashes,
             cancels: explored.cancels,
             deletes: explored.deletes,
-            events: BTreeSet::new(),
+            losses: explored.losses,
+            failures: explored.failures,
+            end_refused: false,
         }
     }
 
@@ -157,8 +170,12 @@ impl State {
         self.effects
     }
 
-    pub fn happened(&self, event: Event) -> bool {
-        self.events.contains(&event)
+    pub fn a_run_joined(&self) -> bool {
+        self.runs.iter().any(|run| run.joined.is_some())
+    }
+
+    pub fn a_run_succeeded(&self) -> bool {
+        self.runs.iter().any(|run| run.outcome == Outcome::Succeeded)
     }
 
     pub fn successes_are_real(&self) -> bool {
@@ -169,9 +186,11 @@ impl State {
         })
     }
 
-    /// No worker of this world fails by itself.
-    pub fn failures_were_asked_for(&self) -> bool {
-        self.runs.iter().all(|run| run.outcome != Outcome::Failed || run.cancel)
+    /// Or its worker, or that of the run it joined, failed.
+    pub fn failures_have_a_cause(&self) -> bool {
+        self.runs.iter().all(|run| {
+            run.outcome != Outcome::Failed || run.cancel || run.reason.as_deref() == Some(Reason::JobFailed.as_str())
+        })
     }
 
     pub fn steps(&self, steps: &mut Vec<Step>) {
@@ -190,8 +209,14 @@ impl State {
             if self.crashes > 0 {
                 steps.push(Step::Crash(at));
             }
+            if self.losses > 0 {
+                steps.extend([Step::CallLost(at), Step::AnswerLost(at)]);
+            }
         }
         steps.extend([Step::PodStarts, Step::JobEnds, Step::JobGoes, Step::GarbageCollected]);
+        if self.failures > 0 {
+            steps.push(Step::JobFails);
+        }
         if self.cancels > 0 {
             steps.extend((0..RUNS).map(Step::Cancel));
         }
@@ -211,12 +236,20 @@ impl State {
                 self.crashes -= 1;
                 self.controllers[at] = Controller { runs: self.runs.clone(), job: self.job.clone(), pending: None };
             }
+            Step::CallLost(at) => {
+                self.losses -= 1;
+                self.controllers[at].pending = None;
+            }
+            Step::AnswerLost(at) => {
+                self.losses -= 1;
+                self.write(at);
+                self.controllers[at].pending = None;
+            }
             Step::PodStarts => return self.pod_starts(),
-            Step::JobEnds => {
-                let Some(job) = self.job.as_mut().filter(|job| job.pod == Pod::Running && !job.terminating) else {
-                    return false;
-                };
-                job.pod = Pod::Done;
+            Step::JobEnds => return self.pod_ends(Pod::Done),
+            Step::JobFails => {
+                self.failures -= 1;
+                return self.pod_ends(Pod::Failed);
             }
             Step::JobGoes => {
                 if !self.job.as_ref().is_some_and(|job| job.terminating) {
@@ -250,6 +283,14 @@ impl State {
         true
     }
 
+    fn pod_ends(&mut self, end: Pod) -> bool {
+        let Some(job) = self.job.as_mut().filter(|job| job.pod == Pod::Running && !job.terminating) else {
+            return false;
+        };
+        job.pod = end;
+        true
+    }
+
     /// Our fence, which every pod passes first.
     fn pod_starts(&mut self) -> bool {
         let Some(job) = self.job.as_mut().filter(|job| job.pod == Pod::Starting && !job.terminating) else {
@@ -259,14 +300,12 @@ impl State {
         if run.exists && run.phase != Phase::Completed && run.job.is_none_or(|recorded| recorded == job.uid) {
             if run.cancel {
                 job.pod = Pod::Cancelled;
-                self.events.insert(Event::Fenced);
                 return true;
             }
             job.pod = Pod::Running;
             self.effects[job.owner] += 1;
         } else {
             job.pod = Pod::Fenced;
-            self.events.insert(Event::Fenced);
         }
         true
     }
@@ -307,7 +346,7 @@ impl State {
                     next.job = Some(uid);
                     writes.push(Write::Status(next));
                 } else {
-                    self.events.insert(Event::NameTaken);
+                    NAMES_TAKEN.fetch_add(1, Relaxed);
                     // The next look asks the API server itself.
                     self.controllers[at].job.clone_from(&self.job);
                     given_up = true;
@@ -326,31 +365,17 @@ impl State {
         }
     }
 
-    /// A merge patch: what differs from what was observed. A completed run keeps its end.
+    /// A patch of the version that was observed: refused if the run changed since. A completed run keeps its end.
     fn write_status(&mut self, at: usize, before: &Run, next: &Run) {
         let run = &mut self.runs[at];
-        if !run.exists {
+        if run != before || !run.exists {
             return;
         }
-        let mut patched = run.clone();
-        macro_rules! patch {
-            ($($field:ident),*) => { $(if before.$field != next.$field { patched.$field.clone_from(&next.$field); })* };
-        }
-        patch!(phase, outcome, reason, job, joined, waiting);
-        if run.phase == Phase::Completed && (patched.phase, patched.outcome) != (run.phase, run.outcome) {
-            // Refused by the API server. Only a view from before the end may lead here.
-            if before.phase == Phase::Completed {
-                self.events.insert(Event::EndRefused);
-            }
+        if run.phase == Phase::Completed && (next.phase, next.outcome) != (run.phase, run.outcome) {
+            self.end_refused = true;
             return;
         }
-        *run = patched;
-        if run.joined.is_some() {
-            self.events.insert(Event::Joined);
-        }
-        if run.outcome == Outcome::Succeeded {
-            self.events.insert(Event::Succeeded);
-        }
+        *run = next.clone();
     }
 
     /// What `observe` reads, with this controller's view and the questions it asks the API server itself.
@@ -418,7 +443,7 @@ impl State {
         let mut state = self.clone();
         state.controllers.truncate(1);
         state.controllers[0].pending = None;
-        for _ in 0..40 {
+        for _ in 0..60 {
             let before = state.clone();
             let mut written = false;
             for run in 0..RUNS {
@@ -548,7 +573,9 @@ fn brief(before: &Run, status: &OperationRunStatus) -> Run {
 fn make_job(job: &Job) -> v1::Job {
     let condition = match job.pod {
         Pod::Done => json!([{"type": "Complete", "status": "True"}]),
-        Pod::Fenced | Pod::Cancelled => json!([{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]),
+        Pod::Failed | Pod::Fenced | Pod::Cancelled => {
+            json!([{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}])
+        }
         Pod::Starting | Pod::Running => json!([]),
     };
     let mut object: v1::Job = serde_json::from_value(json!({
@@ -567,6 +594,7 @@ fn make_pod(job: &Job) -> core::Pod {
     let state = match job.pod {
         Pod::Starting | Pod::Running => json!({"running": {}}),
         Pod::Done => json!({"terminated": {"exitCode": 0, "message": "{}"}}),
+        Pod::Failed => json!({"terminated": {"exitCode": 1}}),
         Pod::Fenced => json!({"terminated": {"exitCode": 49, "message": r#"{"reason": "Fenced"}"#}}),
         Pod::Cancelled => json!({"terminated": {"exitCode": 49, "message": r#"{"reason": "Cancelled"}"#}}),
     };

@@ -242,10 +242,10 @@ impl Demo {
         self.screen.heading("Look at it yourself");
         match &self.target {
             Target::Local(cluster) => {
-                self.screen.to_copy(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()));
+                self.screen.copyable(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()));
             }
-            Target::Existing { context } => self.screen.to_copy(&format!("kubectl config use-context {context}")),
-            Target::Kind(_) => self.screen.to_copy("kind export kubeconfig --name tenantatlas"),
+            Target::Existing { context } => self.screen.copyable(&format!("kubectl config use-context {context}")),
+            Target::Kind(_) => self.screen.copyable("kind export kubeconfig --name tenantatlas"),
         }
         for line in [
             format!("kubectl get operationruns -n {namespace} -o wide"),
@@ -253,7 +253,7 @@ impl Demo {
             "kubectl explain operationrun.spec".to_owned(),
             format!("kubectl get atlas -n {namespace}"),
         ] {
-            self.screen.to_copy(&line);
+            self.screen.copyable(&line);
         }
         self.restic(tenants);
         self.screen.line("");
@@ -277,8 +277,8 @@ impl Demo {
         if let Ok(folder) = path(&of_volume) {
             self.screen.line("");
             self.screen.line("The backups open with the stock restic, without us:");
-            self.screen.to_copy(&format!("export RESTIC_PASSWORD={}", tenants[0].password()));
-            self.screen.to_copy(&format!("restic -r {folder} ls latest"));
+            self.screen.copyable(&format!("export RESTIC_PASSWORD={}", tenants[0].password()));
+            self.screen.copyable(&format!("restic -r {folder} ls latest"));
         }
     }
 

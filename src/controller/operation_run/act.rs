@@ -1,6 +1,6 @@
 //! All writes of a run's reconcile, in the order of the decision.
 //!
-//! Every one is guarded: by name (a Job, a `BackupSet`), by uid, or both. What the API server answers goes into the
+//! Every one is guarded: by name (a Job, a `BackupSet`), by uid, by version (a run's status), or several of them. What the API server answers goes into the
 //! caches at once, so that the next decision sees it.
 
 use super::{
@@ -170,12 +170,15 @@ async fn delete_run(context: &Context, observed: &Observed) -> Result<(), Error>
 }
 
 /// Writes what differs from the status as it was observed; nothing where nothing does.
+/// Writes what differs, to the very version of the run that was decided about: a patch made from one view and merged
+/// into another, as by a leader that slept past its Lease, would make a status that nobody ever decided.
 async fn write_status(context: &Context, observed: &Observed, status: &OperationRunStatus) -> Result<(), Error> {
     let before = observed.status();
     let Some(difference) = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(status)?) else {
         return Ok(());
     };
-    let body = json!({ "metadata": { "uid": observed.uid() }, "status": difference });
+    let version = observed.run.resource_version();
+    let body = json!({ "metadata": { "uid": observed.uid(), "resourceVersion": version }, "status": difference });
     let name = observed.run.name_any();
     match runs(context, observed).patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await {
         Ok(run) => {
@@ -185,6 +188,7 @@ async fn write_status(context: &Context, observed: &Observed, status: &Operation
         }
         // Deleted since, and perhaps made anew: this status is nobody's.
         Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
+        Err(kube::Error::Api(error)) if error.is_conflict() => Err(Error::Again("the run changed meanwhile")),
         Err(error) => Err(error.into()),
     }
 }

@@ -40,7 +40,7 @@ impl Screen {
     }
 
     /// A command for the reader to copy: whole, however wide, since a folded one does something else.
-    pub(super) fn to_copy(&self, text: &str) {
+    pub(super) fn copyable(&self, text: &str) {
         let _ = self;
         anstream::println!("  {text}");
     }
