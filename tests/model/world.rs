@@ -170,6 +170,10 @@ impl State {
         self.effects
     }
 
+    pub fn jobs_made(&self) -> u8 {
+        self.next_uid - 1
+    }
+
     pub fn a_run_joined(&self) -> bool {
         self.runs.iter().any(|run| run.joined.is_some())
     }

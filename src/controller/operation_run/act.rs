@@ -170,15 +170,19 @@ async fn delete_run(context: &Context, observed: &Observed) -> Result<(), Error>
 }
 
 /// Writes what differs from the status as it was observed; nothing where nothing does.
-/// Writes what differs, to the very version of the run that was decided about: a patch made from one view and merged
-/// into another, as by a leader that slept past its Lease, would make a status that nobody ever decided.
+/// The patch that makes a run's status what was decided; none where it is so already.
+///
+/// It holds only for the very version of the run that was decided about: made from one view and merged into another, as
+/// by a leader that slept past its Lease, it would make a status that nobody ever decided.
+pub(super) fn status_patch(observed: &Observed, status: &OperationRunStatus) -> serde_json::Result<Option<Value>> {
+    let difference = patch::merge(&serde_json::to_value(observed.status())?, &serde_json::to_value(status)?);
+    let metadata = json!({ "uid": observed.uid(), "resourceVersion": observed.run.resource_version() });
+    Ok(difference.map(|difference| json!({ "metadata": metadata, "status": difference })))
+}
+
 async fn write_status(context: &Context, observed: &Observed, status: &OperationRunStatus) -> Result<(), Error> {
     let before = observed.status();
-    let Some(difference) = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(status)?) else {
-        return Ok(());
-    };
-    let version = observed.run.resource_version();
-    let body = json!({ "metadata": { "uid": observed.uid(), "resourceVersion": version }, "status": difference });
+    let Some(body) = status_patch(observed, status)? else { return Ok(()) };
     let name = observed.run.name_any();
     match runs(context, observed).patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await {
         Ok(run) => {

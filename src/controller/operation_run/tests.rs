@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 use super::{
+    act::status_patch,
     decide::{Action, decide},
     job::{JobSettings, build},
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
@@ -256,11 +257,19 @@ fn failed_job(ours: bool, message: &str) -> crate::api::OperationRunStatus {
     status.phase = Phase::Running;
     status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
     run.status = Some(status);
+    let (job, pod) = ended_job(ours, "Failed", 49, message);
+    let mut observed = observed(run, JobView::Own(Arc::new(job)));
+    observed.pods = vec![Arc::new(pod)];
+    written(&observed)
+}
+
+/// A finished Job of our worker or of another image, and its pod.
+fn ended_job(ours: bool, condition: &str, exit_code: i32, message: &str) -> (Job, k8s_openapi::api::core::v1::Pod) {
     let fence = if ours { json!([]) } else { json!([{"name": "atlas-fence"}]) };
     let job: Job = serde_json::from_value(json!({
         "metadata": {"name": "op", "uid": "job-uid"},
         "spec": {"template": {"spec": {"containers": [{"name": "main"}], "initContainers": fence}}},
-        "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}
+        "status": {"conditions": [{"type": condition, "status": "True", "reason": "PodFailurePolicy"}]}
     }))
     .expect("a Job");
     let pod = serde_json::from_value(json!({
@@ -268,12 +277,10 @@ fn failed_job(ours: bool, message: &str) -> crate::api::OperationRunStatus {
             {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": "job-uid", "controller": true}]},
         "spec": {"containers": [{"name": "main"}]},
         "status": {"containerStatuses": [{"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-            "state": {"terminated": {"exitCode": 49, "message": message}}}]}
+            "state": {"terminated": {"exitCode": exit_code, "message": message}}}]}
     }))
     .expect("a pod");
-    let mut observed = observed(run, JobView::Own(Arc::new(job)));
-    observed.pods = vec![Arc::new(pod)];
-    written(&observed)
+    (job, pod)
 }
 
 #[test]
@@ -340,6 +347,35 @@ fn a_run_that_waits_for_a_slot_says_so_once() {
     waits.run = Arc::new(again);
     assert!(decide(&waits, now()).actions.is_empty());
     assert!(decide(&waits, now()).in_line);
+}
+
+#[test]
+fn a_status_is_written_to_the_uid_and_the_version_that_were_decided_about() {
+    let mut run = capture(json!({}));
+    run.metadata.resource_version = Some("7".into());
+    let observed = observed(run, others_job());
+    let patch = status_patch(&observed, &written(&observed)).expect("JSON").expect("a change");
+    assert_eq!(patch["metadata"], json!({"uid": "run-uid", "resourceVersion": "7"}));
+    assert_eq!(patch["status"]["joined"]["name"], "first");
+    assert_eq!(status_patch(&observed, &observed.status()).expect("JSON"), None, "no change, no write");
+}
+
+#[test]
+fn what_a_run_made_is_recorded_before_its_end() {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+    let made = r#"{"context": {"snapshot": {"id": "abc", "items": 1, "bytes": 1, "addedBytes": 1}}}"#;
+    let (job, pod) = ended_job(true, "Complete", 0, made);
+    let mut observed = observed(run, JobView::Own(Arc::new(job)));
+    observed.pods = vec![Arc::new(pod)];
+    let actions = decide(&observed, now()).actions;
+    assert!(
+        matches!(actions.as_slice(), [Action::RecordBackupSet { complete: true, .. }, Action::WriteStatus(_)]),
+        "a crash in between must not lose the backup set: {actions:?}"
+    );
 }
 
 #[test]
