@@ -25,6 +25,9 @@ const NAME: &str = "items";
 /// Stands for a version or a kind that is not known.
 pub const UNKNOWN: &str = "-";
 
+/// More than any namespace holds, and little enough that sums of it do not overflow.
+const MAX_COUNTED: i64 = 1 << 40;
+
 /// The most items one note names; the rest is counted.
 const MAX_NAMED: usize = 5000;
 
@@ -81,10 +84,15 @@ impl Note {
         })
     }
 
-    /// Reads a note. A repository is untrusted input, so what does not read counts as one failure.
+    /// Reads a note. A repository is untrusted input, so what does not read, or cannot be true, counts as one failure.
     #[must_use]
     pub fn from_content(content: &[u8]) -> Self {
-        serde_json::from_slice(content).unwrap_or_else(|_| Self { failed: 1, ..Self::default() })
+        let read = serde_json::from_slice(content).ok();
+        read.filter(Self::can_be_true).unwrap_or_else(|| Self { failed: 1, ..Self::default() })
+    }
+
+    fn can_be_true(&self) -> bool {
+        [self.failed, self.skipped].iter().all(|count| (0..MAX_COUNTED).contains(count)) && self.unnamed() >= 0
     }
 }
 
@@ -134,5 +142,8 @@ mod tests {
     #[test]
     fn a_note_that_does_not_read_is_not_taken_for_success() {
         assert_eq!(Note::from_content(b"{]").failed, 1);
+        for lie in [r#"{"failed":9223372036854775807}"#, r#"{"failed":-5}"#, r#"{"skipped":-1}"#] {
+            assert_eq!(Note::from_content(lie.as_bytes()), Note { failed: 1, ..Note::default() }, "{lie}");
+        }
     }
 }

@@ -16,6 +16,7 @@ mod capture;
 mod crash;
 mod database;
 mod duplicates;
+mod hostile;
 mod leader;
 mod repository;
 mod results;

@@ -183,11 +183,12 @@ impl State {
     }
 
     pub fn successes_are_real(&self) -> bool {
-        self.runs.iter().enumerate().all(|(at, run)| {
-            run.outcome != Outcome::Succeeded
-                || self.effects[at] > 0
-                || run.joined.is_some_and(|winner| self.effects[winner] > 0)
-        })
+        // A run may have joined one that had joined another.
+        let winners = |at: usize| std::iter::successors(Some(at), |at| self.runs[*at].joined).take(RUNS);
+        self.runs
+            .iter()
+            .enumerate()
+            .all(|(at, run)| run.outcome != Outcome::Succeeded || winners(at).any(|winner| self.effects[winner] > 0))
     }
 
     /// Or its worker, or that of the run it joined, failed.
@@ -460,8 +461,12 @@ impl State {
                     }
                 }
             }
-            for step in [Step::GarbageCollected, Step::JobGoes, Step::PodStarts, Step::JobEnds] {
+            for step in [Step::GarbageCollected, Step::JobGoes, Step::PodStarts] {
                 state.take(step);
+            }
+            // A cancellation does not wait for the work to end by itself.
+            if state.job.as_ref().is_some_and(|job| !state.runs[job.owner].cancel) {
+                state.take(Step::JobEnds);
             }
             if !written && state.runs == before.runs && state.job == before.job {
                 return state.runs.iter().all(|run| !run.exists || (run.phase == Phase::Completed && run.labelled));

@@ -8,6 +8,7 @@ mod demo;
 mod generate;
 mod image;
 mod operator;
+mod seeded;
 mod shell;
 mod target;
 mod test;
@@ -32,6 +33,7 @@ enum Command {
     Test(test::Arguments),
     Generate(generate::Arguments),
     Chart(chart::Arguments),
+    Seeded(seeded::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Chart(arguments) => chart::run(&arguments),
+        Command::Seeded(arguments) => seeded::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,27 +31,43 @@ impl Request {
 impl Tenant {
     /// Requests about objects in the tenant, oldest first. The log is written as each answer is sent.
     pub(crate) fn audit(&self) -> Vec<Request> {
-        let log = PathBuf::from(environment("ATLAS_AUDIT_LOG"));
-        let stem = log.file_stem().and_then(|stem| stem.to_str()).expect("a file name").to_owned();
-        let folder = log.parent().expect("a folder");
-        // Rotated files carry the time in their names, so that they sort before the one that is written.
-        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-            .unwrap_or_else(|error| panic!("ATLAS_AUDIT_LOG: {} cannot be read: {error}", folder.display()))
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&stem)))
-            .collect();
-        files.sort();
-        let mut requests = Vec::new();
-        for file in files {
-            let text = std::fs::read(&file).unwrap_or_default();
-            // Parsing is what takes long: most lines are others'.
-            let text = String::from_utf8_lossy(&text);
-            let mine = text.lines().filter(|line| line.contains(&self.name));
-            requests.extend(mine.filter_map(|line| request(&serde_json::from_str(line).ok()?, &self.name)));
-        }
-        requests
+        events_with(&self.name).iter().filter_map(|event| request(event, &self.name)).collect()
     }
+
+    /// Requests by the accounts of the tenant's own pods: the namespace they were about, where there is one, and the URL.
+    pub(crate) fn audit_of_accounts(&self) -> Vec<(Option<String>, String)> {
+        let account = format!("system:serviceaccount:{}:", self.name);
+        let mine = |event: &Value| event["user"]["username"].as_str().is_some_and(|user| user.starts_with(&account));
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let asked =
+            |event: &Value| (text(&event["objectRef"]["namespace"]), text(&event["requestURI"]).unwrap_or_default());
+        events_with(&account).iter().filter(|event| mine(event)).map(asked).collect()
+    }
+}
+
+/// Events of the audit log whose lines hold a text, oldest first.
+fn events_with(text: &str) -> Vec<Value> {
+    let log = PathBuf::from(environment("ATLAS_AUDIT_LOG"));
+    let stem = log.file_stem().and_then(|stem| stem.to_str()).expect("a file name").to_owned();
+    let folder = log.parent().expect("a folder");
+    // Rotated files carry the time in their names, so that they sort before the one that is written.
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("ATLAS_AUDIT_LOG: {} cannot be read: {error}", folder.display()))
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&stem)))
+        .collect();
+    files.sort();
+    let mut events = Vec::new();
+    for file in files {
+        let lines = std::fs::read(&file).unwrap_or_default();
+        // Parsing is what takes long: most lines are others'.
+        let lines = String::from_utf8_lossy(&lines);
+        events.extend(
+            lines.lines().filter(|line| line.contains(text)).filter_map(|line| serde_json::from_str(line).ok()),
+        );
+    }
+    events
 }
 
 fn request(event: &Value, namespace: &str) -> Option<Request> {

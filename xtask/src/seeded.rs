@@ -1,0 +1,260 @@
+//! `cargo xtask seeded`: the proof of the proof. Known bugs are switched on one at a time, and a test must catch each.
+//!
+//! A bug is a patch in `tests/seeded`, so the product has no switch for it. It is applied to a copy of the tree; what
+//! the dependencies compiled to is linked into the copy's own target folder, and the tree's own is never touched.
+
+use crate::cluster::checkout;
+use crate::shell::{self, say};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// Where the patches lie.
+const PATCHES: &str = "tests/seeded";
+
+/// Those of every test run: one that the model catches, one that a unit test does.
+const QUICK: [&str; 2] = ["dropped-precondition", "join-of-a-cancelled-run"];
+
+/// The targets of this package; what they compiled to is the copy's own.
+const OWN: [&str; 9] = ["tenantatlas", "libtenantatlas", "xtask", "it", "model", "e2e", "proof", "bench", "libxtask"];
+
+/// Switch on known bugs, one at a time, in a copy of the tree: each must be caught
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// These bugs only, by the names of their files without `.patch`; left out: all
+    bugs: Vec<String>,
+    /// A few that are caught in seconds
+    #[arg(long, conflicts_with = "bugs")]
+    quick: bool,
+}
+
+/// One bug.
+#[derive(Debug, PartialEq, Eq)]
+struct Bug {
+    name: String,
+    what: String,
+    /// `lib`, or a target of `tests/`.
+    caught_by: String,
+    patch: PathBuf,
+}
+
+/// Switches bugs on and reports who caught them. An error names those that nobody did.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let bugs = bugs(&checkout()?.join(PATCHES))?;
+    let chosen: Vec<&Bug> = if arguments.quick {
+        bugs.iter().filter(|bug| QUICK.contains(&bug.name.as_str())).collect()
+    } else if arguments.bugs.is_empty() {
+        bugs.iter().collect()
+    } else {
+        let known = |name: &String| {
+            bugs.iter().find(|bug| bug.name == *name).with_context(|| format!("there is no {PATCHES}/{name}.patch"))
+        };
+        arguments.bugs.iter().map(known).collect::<Result<_>>()?
+    };
+    let copy = Copy::make()?;
+    for bug in &bugs {
+        copy.applies(bug)?;
+    }
+    say(format!("   {} patches apply; {} are switched on", bugs.len(), chosen.len()));
+    let mut escaped = Vec::new();
+    for bug in &chosen {
+        let begun = Instant::now();
+        let caught = copy.catch(bug)?;
+        let by = match caught.as_slice() {
+            [] => "NOBODY".to_owned(),
+            [one] => one.clone(),
+            [one, rest @ ..] => format!("{one} and {} more", rest.len()),
+        };
+        say(format!("   {:<32} {:<5} {by} ({})", bug.name, bug.caught_by, shell::elapsed(begun)));
+        if caught.is_empty() {
+            escaped.push(bug.name.as_str());
+        }
+    }
+    copy.remove()?;
+    if !escaped.is_empty() {
+        bail!("nobody caught {}; again: cargo xtask seeded {}", escaped.join(", "), escaped.join(" "));
+    }
+    Ok(())
+}
+
+/// The bugs of a folder, by name.
+fn bugs(folder: &Path) -> Result<Vec<Bug>> {
+    let mut bugs = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let patch = entry?.path();
+        if patch.extension().is_some_and(|extension| extension == "patch") {
+            bugs.push(Bug::read(patch)?);
+        }
+    }
+    bugs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(bugs)
+}
+
+impl Bug {
+    fn read(patch: PathBuf) -> Result<Self> {
+        let text = fs::read_to_string(&patch).with_context(|| format!("cannot read {}", patch.display()))?;
+        let header = |key: &str| {
+            let found = text.lines().take(2).find_map(|line| line.strip_prefix(key));
+            found.map(str::to_owned).with_context(|| format!("{} lacks a line {key}…", patch.display()))
+        };
+        let (what, caught_by) = (header("What: ")?, header("Caught by: ")?);
+        let name = patch.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { name, what, caught_by, patch })
+    }
+}
+
+/// A copy of the tree with a target folder of its own.
+struct Copy {
+    origin: PathBuf,
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn make() -> Result<Self> {
+        let origin = checkout()?;
+        // Beside the tree's own builds, so that links work, and never two at once.
+        let folder = origin.join("target/seeded");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        }
+        fs::create_dir_all(folder.join("tree"))?;
+        let copy = Self { origin: origin.to_path_buf(), folder };
+        let listed = shell::output(copy.git().args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
+        for file in listed.split('\0').filter(|file| !file.is_empty() && copy.origin.join(file).is_file()) {
+            copy.restore(file)?;
+        }
+        copy.link_dependencies()?;
+        Ok(copy)
+    }
+
+    fn remove(&self) -> Result<()> {
+        fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.folder.join("tree")
+    }
+
+    fn git(&self) -> Command {
+        let mut git = shell::command("git");
+        git.current_dir(&self.origin);
+        git
+    }
+
+    /// A file as it is in the tree, and newer than whatever was built of it.
+    fn restore(&self, file: &str) -> Result<()> {
+        let target = self.tree().join(file);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let content = fs::read(self.origin.join(file))?;
+        fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))
+    }
+
+    /// What the dependencies compiled to, if they did; else they compile once, here.
+    fn link_dependencies(&self) -> Result<()> {
+        let (from, to) = (self.origin.join("target/debug"), self.folder.join("target/debug"));
+        fs::create_dir_all(&to)?;
+        // Fingerprints are written in place, so they are copied; results are replaced, so a link is enough.
+        for (part, how) in [("deps", "--link"), ("build", "--link"), (".fingerprint", "--preserve=timestamps")] {
+            if from.join(part).is_dir() {
+                shell::run(
+                    shell::command("cp").args(["-R", "--preserve=timestamps", how]).arg(from.join(part)).arg(&to),
+                )?;
+            }
+            for entry in fs::read_dir(to.join(part)).into_iter().flatten() {
+                let path = entry?.path();
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                if name.rsplit_once('-').is_some_and(|(package, _)| OWN.contains(&package)) {
+                    if path.is_dir() {
+                        fs::remove_dir_all(&path)?
+                    } else {
+                        fs::remove_file(&path)?
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn patch(&self, arguments: &[&str], bug: &Bug) -> Result<()> {
+        let mut git = shell::command("git");
+        // The copy lies inside a repository, which is not to be looked at.
+        git.current_dir(self.tree()).env("GIT_CEILING_DIRECTORIES", &self.folder).arg("apply").args(arguments);
+        shell::run(git.arg(&bug.patch)).with_context(|| {
+            format!(
+                "{PATCHES}/{}.patch does not fit the code any more: write it anew, or delete it with its bug",
+                bug.name
+            )
+        })
+    }
+
+    fn applies(&self, bug: &Bug) -> Result<()> {
+        self.patch(&["--check"], bug)
+    }
+
+    /// The tests that fail with the bug. That it compiles is seen first: what does not is caught by nobody.
+    fn catch(&self, bug: &Bug) -> Result<Vec<String>> {
+        self.patch(&[], bug)?;
+        let caught = self.test(bug);
+        let text = fs::read_to_string(&bug.patch)?;
+        for file in text.lines().filter_map(|line| line.strip_prefix("+++ b/")) {
+            self.restore(file.trim())?;
+        }
+        caught
+    }
+
+    fn test(&self, bug: &Bug) -> Result<Vec<String>> {
+        let target: Vec<&str> = match bug.caught_by.as_str() {
+            "lib" => vec!["--lib"],
+            test => vec!["--test", test],
+        };
+        let cargo = || {
+            let mut cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            cargo
+                .current_dir(self.tree())
+                .env("CARGO_TARGET_DIR", self.folder.join("target"))
+                .env("RUST_BACKTRACE", "0");
+            cargo.args(["test", "--quiet", "--package", "tenantatlas"]).args(&target);
+            cargo
+        };
+        shell::run(cargo().arg("--no-run")).with_context(|| format!("with {} the code does not compile", bug.name))?;
+        let output = cargo().args(["--no-fail-fast"]).output().context("cannot start cargo")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let failed: Vec<String> = said
+            .lines()
+            .skip_while(|line| *line != "failures:")
+            .filter_map(|line| line.strip_prefix("    "))
+            .filter(|name| !name.is_empty() && !name.contains(' '))
+            .map(str::to_owned)
+            .collect();
+        ensure!(output.status.success() == failed.is_empty(), "the tests neither passed nor named a failure:\n{said}");
+        let mut failed = failed;
+        failed.sort();
+        failed.dedup();
+        Ok(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seeded_bug_has_a_row_in_the_guide_and_every_row_a_bug() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
+        let guide = fs::read_to_string(root.join("docs/testing.md")).expect("the guide");
+        let bugs = bugs(&root.join(PATCHES)).expect("bugs");
+        assert!(bugs.len() >= 20, "{} bugs", bugs.len());
+        for bug in &bugs {
+            let row = format!("| `{}` | {} |", bug.name, bug.what);
+            assert!(guide.contains(&row), "docs/testing.md lacks: {row}");
+        }
+        for name in QUICK {
+            assert!(bugs.iter().any(|bug| bug.name == name), "{name}");
+        }
+    }
+}
