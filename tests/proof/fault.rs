@@ -20,11 +20,27 @@ pub(crate) enum Variant {
     Answer(u16),
     /// Answered with this status code; the process dies before its next call.
     AnswerDies(u16),
+    /// The process stands still before it is sent, until another one has led to the end of the story. Then it goes on.
+    UnsentStops,
+    /// The same; it goes on as soon as the other one leads and has nothing to do.
+    UnsentStopsBriefly,
+    /// The process stands still when it is done and before the answer is known, until the end of the story.
+    LostStops,
+    /// From this write on there is no API server for a while.
+    Gone,
+    /// From this write on the API server answers everything with this status code for a while.
+    Storm(u16),
+    /// Dead after it was done; what the process and its successor see is so many events behind, or stands still.
+    Behind(Option<usize>),
+    /// Watches lose every third event, beginning with this one.
+    Drops,
+    /// Watches bring the last of several events about one object.
+    Merges,
 }
 
 impl Variant {
-    /// All of them. The first five are the contract's; the others leave the process alive, or kill it a call later.
-    pub(crate) const ALL: [Self; 10] = [
+    /// Faults of one call. The first five are the contract's; the others leave the process alive, or kill it a call later.
+    pub(crate) const OF_A_CALL: [Self; 10] = [
         Self::UnsentDies,
         Self::LostDies,
         Self::Answer(409),
@@ -36,6 +52,20 @@ impl Variant {
         Self::AnswerDies(429),
         Self::AnswerDies(500),
     ];
+
+    /// A leader that does not know that it leads no more.
+    pub(crate) const OF_A_LEADER: [Self; 3] = [Self::UnsentStops, Self::UnsentStopsBriefly, Self::LostStops];
+
+    /// An API server that does not serve.
+    pub(crate) const OF_THE_SERVER: [Self; 3] = [Self::Gone, Self::Storm(429), Self::Storm(500)];
+
+    /// Views that are not the present.
+    pub(crate) const OF_A_VIEW: [Self; 5] =
+        [Self::Behind(Some(1)), Self::Behind(Some(5)), Self::Behind(None), Self::Drops, Self::Merges];
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::OF_A_CALL.into_iter().chain(Self::OF_A_LEADER).chain(Self::OF_THE_SERVER).chain(Self::OF_A_VIEW)
+    }
 }
 
 impl fmt::Display for Variant {
@@ -47,6 +77,15 @@ impl fmt::Display for Variant {
             Self::Lost => formatter.write_str("lost"),
             Self::Answer(code) => write!(formatter, "{code}"),
             Self::AnswerDies(code) => write!(formatter, "{code}-dies"),
+            Self::UnsentStops => formatter.write_str("unsent-stops"),
+            Self::UnsentStopsBriefly => formatter.write_str("unsent-stops-briefly"),
+            Self::LostStops => formatter.write_str("lost-stops"),
+            Self::Gone => formatter.write_str("gone"),
+            Self::Storm(code) => write!(formatter, "storm-{code}"),
+            Self::Behind(Some(events)) => write!(formatter, "behind-{events}"),
+            Self::Behind(None) => formatter.write_str("behind-all"),
+            Self::Drops => formatter.write_str("drops"),
+            Self::Merges => formatter.write_str("merges"),
         }
     }
 }
@@ -55,8 +94,8 @@ impl FromStr for Variant {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|variant| variant.to_string() == text);
-        let all = || Self::ALL.map(|variant| variant.to_string()).join(", ");
+        let all = || Self::all().map(|variant| variant.to_string()).collect::<Vec<_>>().join(", ");
+        let known = Self::all().find(|variant| variant.to_string() == text);
         known.ok_or_else(|| format!("no variant {text:?}: one of {}", all()))
     }
 }

@@ -13,9 +13,12 @@
 #[allow(clippy::map_unwrap_or, reason = "as in tests/e2e, whose fixtures these are")]
 mod support;
 
+mod capture;
+mod disturbance;
 mod fault;
 mod operator;
 mod process;
+mod proxy;
 mod scenario;
 mod selection;
 mod trial;

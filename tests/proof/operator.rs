@@ -12,7 +12,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, ListParams, PostParams};
 use kube::config::{AuthInfo, Kubeconfig};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub(crate) struct Operator {
 }
 
 struct Shared {
+    /// The name on the Lease.
+    name: &'static str,
     folder: TempDir,
     state: Mutex<State>,
 }
@@ -54,11 +56,14 @@ struct State {
 }
 
 impl Operator {
-    /// Starts the controller.
-    pub(crate) async fn start(cluster: &Cluster) -> Self {
+    /// Starts the controller under a name, which must be the Lease's holder or the Lease free. `server`: another address
+    /// of the API server.
+    pub(crate) async fn start(cluster: &Cluster, name: &'static str, server: Option<String>) -> Self {
         let folder = TempDir::new().expect("a folder");
-        kubeconfig(cluster, &folder.path().join("kubeconfig")).await;
-        let shared = Arc::new(Shared { folder, state: Mutex::default() });
+        let file = kubeconfig(cluster, server).await;
+        let written = serde_json::to_string(&file).expect("JSON");
+        std::fs::write(folder.path().join("kubeconfig"), written).expect("a kubeconfig");
+        let shared = Arc::new(Shared { name, folder, state: Mutex::default() });
         tokio::spawn(Arc::clone(&shared).supervise());
         let operator = Self { shared };
         operator.settled(0).await;
@@ -139,6 +144,13 @@ impl Operator {
         self.since(mark).into_iter().filter(writes).collect()
     }
 
+    /// Those of them about objects in a namespace.
+    pub(crate) fn writes_in(&self, mark: usize, namespace: &str) -> Vec<String> {
+        let (object, objects) = (format!(" {namespace}/"), format!(" in {namespace}"));
+        let inside = |line: &String| line.contains(&object) || line.ends_with(&objects);
+        self.writes(mark).into_iter().filter(inside).collect()
+    }
+
     /// Waits until the process that was started after the mark has filled its caches and then done nothing for a while.
     pub(crate) async fn settled(&self, mark: usize) {
         let watch = format!("{CALL} watch ");
@@ -149,6 +161,29 @@ impl Operator {
             if watches >= WATCHES && quiet { Ok(()) } else { Err(said.join("\n")) }
         })
         .await;
+    }
+
+    /// Wakes a process that has stopped itself, and waits until it has ended: another one leads.
+    pub(crate) async fn wake(&self) {
+        let (pid, before) = {
+            let state = self.shared.state();
+            (state.pid.expect("a process that has stopped"), state.processes)
+        };
+        signal("CONT", pid);
+        wait_for("the woken controller ends, for another one leads", Duration::from_mins(1), async || {
+            if self.shared.state().processes > before { Ok(()) } else { Err(self.log()) }
+        })
+        .await;
+    }
+
+    /// Whether there was a process after the one that stopped itself.
+    pub(crate) fn has_woken(&self) -> bool {
+        self.shared.state().processes > 1
+    }
+
+    /// Whether there was no call for a while.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.shared.state().last.is_some_and(|last| last.elapsed() >= QUIET)
     }
 
     /// How many processes there were so far.
@@ -209,7 +244,7 @@ impl Shared {
         Command::new(std::env::current_exe().expect("this program"))
             .env(MARK, order)
             .env("KUBECONFIG", self.folder.path().join("kubeconfig"))
-            .env("POD_NAME", "proof")
+            .env("POD_NAME", self.name)
             .env("POD_NAMESPACE", environment("ATLAS_OPERATOR_NAMESPACE"))
             .env("ATLAS_IMAGE", environment("ATLAS_IMAGE"))
             .env("ATLAS_IMAGE_PULL_POLICY", "Never")
@@ -231,7 +266,7 @@ pub(crate) fn signal(name: &str, pid: u32) {
 }
 
 /// The administrator's kubeconfig, with a token of the operator's account instead of its certificate.
-async fn kubeconfig(cluster: &Cluster, path: &Path) {
+pub(crate) async fn kubeconfig(cluster: &Cluster, server: Option<String>) -> Kubeconfig {
     let namespace = environment("ATLAS_OPERATOR_NAMESPACE");
     let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &namespace);
     let selector = ListParams::default().labels("app.kubernetes.io/name=tenantatlas");
@@ -250,5 +285,10 @@ async fn kubeconfig(cluster: &Cluster, path: &Path) {
     for user in &mut file.auth_infos {
         user.auth_info = Some(AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() });
     }
-    std::fs::write(path, serde_json::to_string(&file).expect("JSON")).expect("a kubeconfig");
+    if server.is_some() {
+        for place in file.clusters.iter_mut().filter_map(|place| place.cluster.as_mut()) {
+            place.server.clone_from(&server);
+        }
+    }
+    file
 }

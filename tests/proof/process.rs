@@ -8,7 +8,9 @@ use clap::Parser;
 use http::StatusCode;
 use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tenantatlas::cluster::client::{Answer, Call, CallObserver, Fault};
 use tenantatlas::controller;
 
@@ -40,33 +42,54 @@ pub(crate) fn main() -> ExitCode {
     });
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let code = runtime.block_on(controller::run(Arguments::parse().options, saboteur));
+    let code = runtime.block_on(controller::run(Arguments::parse().options, saboteur.clone()));
+    if saboteur.stopped.load(Ordering::Relaxed) {
+        // What was under way when the process stood still comes to its end: more than production would let it.
+        std::thread::sleep(LAST_WORDS);
+    }
     runtime.shutdown_background();
     code
 }
 
+/// How long a woken process that leads no more may still write.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 #[derive(Default)]
-struct Saboteur(Mutex<Option<Armed>>);
+struct Saboteur {
+    armed: Mutex<Option<Armed>>,
+    stopped: AtomicBool,
+}
 
 /// An order, and how far it is.
 struct Armed {
     order: Order,
     seen: usize,
-    dies_when_answered: Option<Call>,
+    at_its_answer: Option<Call>,
     dies_at_the_next: bool,
 }
 
 impl Saboteur {
+    fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stands still until somebody wakes the process.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        let pid = std::process::id().to_string();
+        let stopped = std::process::Command::new("kill").args(["-STOP", &pid]).status();
+        stopped.expect("kill can be started");
+    }
+
     fn obey(&self, line: &str) {
         let order: Option<Order> = serde_json::from_str(line).ok();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            order.map(|order| Armed { order, seen: 0, dies_when_answered: None, dies_at_the_next: false });
+        *self.armed() = order.map(|order| Armed { order, seen: 0, at_its_answer: None, dies_at_the_next: false });
     }
 }
 
 impl CallObserver for Saboteur {
     fn plan(&self, call: &Call) -> Fault {
-        let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut armed = self.armed();
         if let Some(armed) = armed.as_mut().filter(|armed| armed.order.counts(call)) {
             if armed.dies_at_the_next {
                 die();
@@ -74,7 +97,11 @@ impl CallObserver for Saboteur {
             armed.seen += 1;
             if armed.seen == armed.order.index {
                 say(&format!("{FIRED} {call}"));
-                return armed.fire(call);
+                let fault = armed.fire(call);
+                if matches!(armed.order.variant, Variant::UnsentStops | Variant::UnsentStopsBriefly) {
+                    self.stop();
+                }
+                return fault;
             }
         }
         say(&format!("{CALL} {call}"));
@@ -82,8 +109,12 @@ impl CallObserver for Saboteur {
     }
 
     fn answered(&self, call: &Call, _answer: Answer) {
-        let armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if armed.as_ref().is_some_and(|armed| armed.dies_when_answered.as_ref() == Some(call)) {
+        let mut armed = self.armed();
+        let Some(armed) = armed.as_mut().filter(|armed| armed.at_its_answer.as_ref() == Some(call)) else { return };
+        armed.at_its_answer = None;
+        if armed.order.variant == Variant::LostStops {
+            self.stop();
+        } else {
             die();
         }
     }
@@ -94,9 +125,13 @@ impl Armed {
         let answer = |code| Fault::Answer(StatusCode::from_u16(code).expect("a status code"));
         match self.order.variant {
             Variant::UnsentDies => die(),
-            Variant::LostDies => {
-                self.dies_when_answered = Some(call.clone());
+            Variant::LostDies | Variant::Behind(_) => {
+                self.at_its_answer = Some(call.clone());
                 Fault::AnswerLost
+            }
+            Variant::LostStops => {
+                self.at_its_answer = Some(call.clone());
+                Fault::None
             }
             Variant::Unsent => Fault::Unsent,
             Variant::Lost => Fault::AnswerLost,
@@ -105,6 +140,13 @@ impl Armed {
                 self.dies_at_the_next = true;
                 answer(code)
             }
+            // What these do is done elsewhere; the call goes its way.
+            Variant::UnsentStops
+            | Variant::UnsentStopsBriefly
+            | Variant::Gone
+            | Variant::Storm(_)
+            | Variant::Drops
+            | Variant::Merges => Fault::None,
         }
     }
 }

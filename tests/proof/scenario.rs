@@ -42,10 +42,16 @@ pub(crate) enum Scenario {
     Events,
     /// One run, that was there before the process; what fails is how the process starts.
     Start,
+    /// A capture, by the real kubelet and worker ([`crate::capture`]).
+    Capture,
+    /// A new repository is checked, by the real kubelet and worker.
+    Check,
+    /// All that the stub works for, at once, each in a tenant of its own.
+    Together,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -57,7 +63,27 @@ impl Scenario {
         Self::Onboard,
         Self::Events,
         Self::Start,
+        Self::Capture,
+        Self::Check,
+        Self::Together,
     ];
+
+    /// The stories about runs whose work the stub does.
+    pub(crate) const OF_RUNS: [Self; 8] = [
+        Self::Submit,
+        Self::Dedupe,
+        Self::Cancel,
+        Self::Delete,
+        Self::CancelEarly,
+        Self::CancelJoined,
+        Self::Retry,
+        Self::Timeout,
+    ];
+
+    /// Whether the real kubelet and worker take part.
+    pub(crate) fn is_real(self) -> bool {
+        matches!(self, Self::Capture | Self::Check)
+    }
 
     /// Which calls fail in it.
     pub(crate) fn counted(self) -> Counted {
@@ -84,6 +110,9 @@ impl fmt::Display for Scenario {
             Self::Onboard => "onboard",
             Self::Events => "events",
             Self::Start => "start",
+            Self::Capture => "capture",
+            Self::Check => "check",
+            Self::Together => "together",
         })
     }
 }
@@ -112,6 +141,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) tenant: &'a Tenant,
     pub(crate) witness: &'a Witness,
     pub(crate) operation: &'a str,
+    /// How long anything may take: [`IN_TIME`], and as long as there is no API server.
+    pub(crate) patience: Duration,
 }
 
 impl Stage<'_> {
@@ -126,6 +157,9 @@ impl Stage<'_> {
             Scenario::Retry => self.retry().await,
             Scenario::Timeout => self.timeout().await,
             Scenario::Delete => self.delete().await,
+            Scenario::Capture | Scenario::Check | Scenario::Together => {
+                panic!("{scenario} is not played on this stage")
+            }
         }
     }
 
@@ -143,7 +177,7 @@ impl Stage<'_> {
         }
         let mut with_job = 0;
         for run in runs {
-            let status = self.tenant.running(run, IN_TIME).await;
+            let status = self.tenant.running(run, self.patience).await;
             with_job += usize::from(status.job.is_some());
             assert_ne!(status.job.is_some(), status.joined.is_some(), "{run} has a Job or has joined: {status:#?}");
         }
@@ -158,7 +192,7 @@ impl Stage<'_> {
 
     async fn cancel(&self) -> Expected {
         self.start("only", json!({})).await;
-        self.tenant.running("only", IN_TIME).await;
+        self.tenant.running("only", self.patience).await;
         self.cancels("only").await;
         self.ends("only", Outcome::Failed, Reason::Cancelled).await;
         self.no_jobs().await;
@@ -186,7 +220,7 @@ impl Stage<'_> {
         let (winner, joiner) = self.joined().await;
         let runs: Api<OperationRun> = self.tenant.api();
         runs.delete(winner, &DeleteParams::default()).await.expect("a run can be deleted");
-        wait_for("the deleted run is gone", IN_TIME, async || match runs.get_opt(winner).await {
+        wait_for("the deleted run is gone", self.patience, async || match runs.get_opt(winner).await {
             Ok(None) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -215,9 +249,9 @@ impl Stage<'_> {
     /// Two identical runs; the one that works, and the one that has joined it.
     async fn joined(&self) -> (&'static str, &'static str) {
         self.start("first", json!({})).await;
-        self.tenant.running("first", IN_TIME).await;
+        self.tenant.running("first", self.patience).await;
         self.start("second", json!({})).await;
-        let second = self.tenant.running("second", IN_TIME).await;
+        let second = self.tenant.running("second", self.patience).await;
         assert!(second.joined.is_some(), "{second:#?}");
         ("first", "second")
     }
@@ -239,17 +273,17 @@ impl Stage<'_> {
     }
 
     async fn ends(&self, run: &str, outcome: Outcome, reason: Reason) {
-        assert_ended(&self.tenant.completed(run, IN_TIME).await, outcome, reason);
+        assert_ended(&self.tenant.completed(run, self.patience).await, outcome, reason);
     }
 
     async fn completed(&self, run: &str, outcome: Outcome) {
-        let status = self.tenant.completed(run, IN_TIME).await;
+        let status = self.tenant.completed(run, self.patience).await;
         assert_eq!((status.phase, status.outcome), (Phase::Completed, outcome), "{run}: {status:#?}");
     }
 
     async fn no_jobs(&self) {
         let jobs: Api<Job> = self.tenant.api();
-        wait_for("no Job is left", IN_TIME, async || {
+        wait_for("no Job is left", self.patience, async || {
             let left = jobs.list(&kube::api::ListParams::default()).await.map_err(|error| error.to_string())?.items;
             if left.is_empty() { Ok(()) } else { Err(format!("{} Jobs", left.len())) }
         })

@@ -2,7 +2,7 @@
 
 use crate::fault::{Counted, Order, Variant};
 use crate::operator::Operator;
-use crate::scenario::{Expected, Scenario, Stage};
+use crate::scenario::{Expected, IN_TIME, Scenario, Stage};
 use crate::support::cluster::{Cluster, environment};
 use crate::support::{Tenant, wait_for};
 use crate::witness::{MANAGER, Witness};
@@ -29,15 +29,30 @@ impl fmt::Display for Key {
     }
 }
 
-impl FromStr for Key {
+/// A part of a trial's name: one trial, or all whose names begin so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selector {
+    pub(crate) scenario: Scenario,
+    pub(crate) variant: Option<Variant>,
+    pub(crate) index: Option<usize>,
+}
+
+impl FromStr for Selector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let [scenario, variant, index] = text.split(':').collect::<Vec<_>>()[..] else {
-            return Err(format!("{text:?} is not scenario:variant:index, such as submit:lost-dies:2"));
-        };
-        let index = index.parse().map_err(|error| format!("{index:?} is no number: {error}"))?;
-        Ok(Self { scenario: scenario.parse()?, variant: variant.parse()?, index })
+        let mut words = text.split(':');
+        let scenario = words.next().unwrap_or_default().parse()?;
+        let variant = words.next().map(str::parse).transpose()?;
+        let index = words.next().map(str::parse).transpose();
+        let index = index.map_err(|error| format!("{text:?} is not scenario:variant:index: {error}"))?;
+        Ok(Self { scenario, variant, index })
+    }
+}
+
+impl Selector {
+    pub(crate) fn selects(&self, scenario: Scenario, variant: Variant) -> bool {
+        self.scenario == scenario && self.variant.is_none_or(|own| own == variant)
     }
 }
 
@@ -45,17 +60,17 @@ impl FromStr for Key {
 pub(crate) struct Bench {
     pub(crate) operator: Operator,
     pub(crate) witness: Arc<Witness>,
-    cluster: Cluster,
-    operation: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) operation: String,
 }
 
 /// A trial whose story is over, until its last look.
 pub(crate) struct Played {
-    key: Key,
-    tenant: Tenant,
-    expected: Expected,
+    pub(crate) key: Key,
+    pub(crate) tenant: Tenant,
+    pub(crate) expected: Expected,
     /// What the controller had said by then.
-    mark: usize,
+    pub(crate) mark: usize,
     /// The call that was made to fail; none: the story has fewer calls.
     pub(crate) fired: Option<String>,
 }
@@ -63,6 +78,7 @@ pub(crate) struct Played {
 impl Bench {
     pub(crate) async fn new() -> Self {
         let cluster = Cluster::connect().await;
+        let operator = Operator::start(&cluster, "proof", None).await;
         let operation = format!("proof.p{:x}", std::process::id());
         let types = Self::types(&cluster);
         let container = json!({ "name": "stub", "image": environment("ATLAS_SHELL_IMAGE") });
@@ -74,7 +90,6 @@ impl Bench {
         });
         let manifest = serde_json::from_value(manifest).expect("a manifest");
         types.create(&PostParams::default(), &manifest).await.expect("an operation type");
-        let operator = Operator::start(&cluster).await;
         Self { operator, witness: Witness::start(cluster.client.clone()), cluster, operation }
     }
 
@@ -89,7 +104,19 @@ impl Bench {
     }
 
     /// Plays a trial. Panics where something is lost, wrong or stuck.
-    pub(crate) async fn play(&self, key: Key) -> Played {
+    pub(crate) async fn play(&self, key: Key) -> Vec<Played> {
+        if Variant::OF_A_LEADER.contains(&key.variant) {
+            vec![self.play_with_two_leaders(key).await]
+        } else if Variant::OF_THE_SERVER.contains(&key.variant) {
+            self.play_without_server(key).await
+        } else if Variant::OF_A_VIEW.contains(&key.variant) {
+            vec![self.play_in_the_past(key).await]
+        } else {
+            vec![self.play_with_a_fault(key).await]
+        }
+    }
+
+    async fn play_with_a_fault(&self, key: Key) -> Played {
         let story = key.scenario.to_string();
         let order = |tenant: &Tenant| Order {
             namespace: tenant.name.clone(),
@@ -119,16 +146,19 @@ impl Bench {
                 tenant
             }
         };
-        let stage = Stage { tenant: &tenant, witness: &self.witness, operation: &self.operation };
-        let expected = stage.play(key.scenario).await;
+        let expected = self.stage(&tenant, IN_TIME).play(key.scenario).await;
         self.operator.arm(None).await;
         let fired = self.operator.fired(mark);
         self.agrees(key, &tenant, &expected).await;
         Played { key, tenant, expected, mark: self.operator.mark(), fired }
     }
 
+    pub(crate) fn stage<'a>(&'a self, tenant: &'a Tenant, patience: Duration) -> Stage<'a> {
+        Stage { tenant, witness: &self.witness, operation: &self.operation, patience }
+    }
+
     /// What was seen is what was expected; what comes late is found by the last look.
-    async fn agrees(&self, key: Key, tenant: &Tenant, expected: &Expected) {
+    pub(crate) async fn agrees(&self, key: Key, tenant: &Tenant, expected: &Expected) {
         wait_for(&format!("{key}: Jobs and work as expected"), Duration::from_secs(5), async || {
             self.compare(tenant, expected)
         })
@@ -159,10 +189,7 @@ impl Bench {
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
         for trial in played {
-            let of_trial = format!(" {}/", trial.tenant.name);
-            let inside = format!(" in {}", trial.tenant.name);
-            let writes = self.operator.writes(trial.mark).into_iter();
-            let late: Vec<_> = writes.filter(|line| line.contains(&of_trial) || line.ends_with(&inside)).collect();
+            let late = self.operator.writes_in(trial.mark, &trial.tenant.name);
             if !late.is_empty() {
                 return Err((trial.key, format!("written after all was settled:\n{}", late.join("\n"))));
             }

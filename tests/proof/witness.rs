@@ -120,7 +120,8 @@ impl Witness {
             place.jobs.insert(uid, seen).is_none()
         };
         let stub = job.spec.as_ref().is_some_and(|spec| spec.managed_by.as_deref() == Some(MANAGER));
-        if new && stub {
+        let over = job.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if new && stub && !over {
             tokio::spawn(Arc::clone(self).work(job));
         }
     }
@@ -146,6 +147,10 @@ impl Witness {
             job_uid: job.uid().unwrap_or_default(),
         };
         if let Err(fenced) = fence::pass(&self.client, &own).await {
+            if fenced.reason == "Cancelled" {
+                // A pod's last word would say so; here is none. The operator deletes the Job.
+                return;
+            }
             let _ = self.end(&job, failed("PodFailurePolicy", &fenced.message)).await;
             return;
         }
@@ -197,7 +202,11 @@ impl Witness {
         match ended {
             // Deleted meanwhile, and perhaps made anew.
             Err(kube::Error::Api(error)) if error.is_not_found() || error.is_conflict() => Err(kube::Error::Api(error)),
-            Err(error) => panic!("the stub cannot end Job {}: {error}", job.name_any()),
+            Err(error) => {
+                let fault = format!("the stub cannot end Job {}: {error}", job.name_any());
+                self.state().entry(job.namespace().unwrap_or_default()).or_default().faults.push(fault);
+                Err(error)
+            }
             Ok(_) => Ok(()),
         }
     }
