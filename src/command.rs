@@ -1,8 +1,8 @@
 //! The command line of the operator's binary.
 
-use crate::{controller, telemetry};
+use crate::{cluster::client::NoFaults, controller, telemetry};
 use clap::{Parser, Subcommand};
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, process::ExitCode, sync::Arc};
 
 /// TenantAtlas: every long-running operation on a tenant's namespace is one record, one Job, one outcome.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Controller(options) => {
             telemetry::init_logs();
-            block_on(controller::run(*options))
+            block_on(controller::run(*options, Arc::new(NoFaults)))
         }
         Command::Worker(command) => crate::worker::run(&command),
         Command::Crds => {

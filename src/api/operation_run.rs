@@ -50,6 +50,7 @@ pub const MAX_FAILURES: usize = 20;
     printcolumn(name = "Job", type_ = "string", json_path = ".status.job.name", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 200").message("the name of a run is at most 200 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || (has(self.status) && has(self.status.phase) && has(self.status.outcome) && self.status.phase == oldSelf.status.phase && self.status.outcome == oldSelf.status.outcome)").message("a completed run never changes its phase or outcome: create a new run, with spec.rerunOf if it is to be the same work again"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || !has(self.status) || (has(self.status.completedAt) == has(oldSelf.status.completedAt) && (!has(self.status.completedAt) || self.status.completedAt == oldSelf.status.completedAt) && has(self.status.reason) == has(oldSelf.status.reason) && (!has(self.status.reason) || self.status.reason == oldSelf.status.reason))").message("a completed run keeps its reason and completedAt: its end was recorded before"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || self.spec.cancel == oldSelf.spec.cancel").message("the run is completed: there is nothing left to cancel"),
 )]
 #[x_kube(

@@ -19,7 +19,7 @@ pub use error::Error;
 use crate::{
     api::{BackupRepository, OperationRun, OperationType},
     clock::{SharedClock, SystemClock},
-    cluster::client::{CallCounts, ClientOptions, ConnectError, connect},
+    cluster::client::{CallCounts, CallObserver, ClientOptions, ConnectError, connect},
     telemetry::metrics::Metrics,
 };
 use cache::Cache;
@@ -180,9 +180,9 @@ pub enum StartError {
     ClusterUid(kube::Error),
 }
 
-/// Runs the controller until SIGTERM or the loss of leadership.
-pub async fn run(options: Options) -> ExitCode {
-    match start(options).await {
+/// Runs the controller until SIGTERM or the loss of leadership. `observer` sees every call to the API server.
+pub async fn run(options: Options, observer: Arc<dyn CallObserver>) -> ExitCode {
+    match start(options, observer).await {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -191,11 +191,11 @@ pub async fn run(options: Options) -> ExitCode {
     }
 }
 
-async fn start(options: Options) -> Result<ExitCode, StartError> {
+async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<ExitCode, StartError> {
     let counts = CallCounts::default();
-    let client =
-        connect(ClientOptions { counts: counts.clone(), timeout: Duration::from_secs(20), ..ClientOptions::default() })
-            .await?;
+    let connection =
+        ClientOptions { context: None, counts: counts.clone(), timeout: Duration::from_secs(20), observer };
+    let client = connect(connection).await?;
     let metrics = Metrics::new(counts);
     let readiness = server::Readiness::default();
     let server = tokio::spawn(server::serve(options.listen, metrics.clone(), readiness.clone()));

@@ -6,6 +6,7 @@ mod bed;
 mod deny;
 mod evidence;
 mod examples;
+mod proof;
 
 use crate::cluster::checkout;
 use crate::shell::{self, say};
@@ -20,8 +21,8 @@ use std::time::Instant;
 /// Where failures leave what there is to look at; not in git.
 const OUTPUT: &str = "test-output";
 
-/// The target of `tests/` that needs a cluster.
-const CLUSTER_TESTS: &str = "e2e";
+/// The targets of `tests/` that need a cluster.
+const CLUSTER_TESTS: [&str; 2] = ["e2e", proof::TARGET];
 
 /// Run every check: format, lints, dependencies, generated files, tests, chart, image, the real cluster, examples.
 #[derive(Debug, Args)]
@@ -35,6 +36,9 @@ pub(crate) struct Arguments {
     /// Go on with the next step after a failure
     #[arg(long)]
     keep_going: bool,
+    /// The whole proof instead of its quick selection: about an hour more
+    #[arg(long)]
+    all: bool,
     /// How many tests run at once on the cluster
     #[arg(long, default_value_t = 4, value_name = "NUMBER")]
     threads: usize,
@@ -62,6 +66,8 @@ pub(crate) enum Step {
     Image,
     /// tests/e2e on a real cluster
     E2e,
+    /// tests/proof: the controller dies at every call; the quick selection, or all of it with --all
+    Proof,
     /// Every manifest under examples/ is accepted, and the main ones do what they say
     Examples,
 }
@@ -76,7 +82,7 @@ impl Step {
     }
 
     fn leaves_objects(self) -> bool {
-        matches!(self, Self::Chart | Self::Image | Self::E2e | Self::Examples)
+        matches!(self, Self::Chart | Self::Image | Self::E2e | Self::Proof | Self::Examples)
     }
 }
 
@@ -132,17 +138,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
     match step {
         Step::Format => loud(cargo()?.args(["fmt", "--all", "--check"])),
-        Step::Lints => loud(cargo()?.args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--test",
-            CLUSTER_TESTS,
-            "--quiet",
-            "--",
-            "--deny",
-            "warnings",
-        ])),
+        Step::Lints => {
+            loud(cargo()?.args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))
+        }
         Step::Deny => deny::check(),
         Step::Generated => xtask(&["generate", "--check"]),
         Step::Unit => unit(&arguments.filter),
@@ -152,11 +150,12 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
         }
         Step::Image => bed.load_images(),
         Step::E2e => end_to_end(arguments, bed),
+        Step::Proof => proof::prove(arguments.all, bed),
         Step::Examples => examples::check(bed),
     }
 }
 
-/// All tests that need no cluster: the library's and the binaries' own, and every target of `tests/` but one. Targets
+/// All tests that need no cluster: the library's and the binaries' own, and every target of `tests/` but two. Targets
 /// are asked for, not listed, so that a new one is never forgotten.
 fn unit(filter: &[String]) -> Result<()> {
     let mut test = cargo()?;
@@ -173,7 +172,7 @@ fn test_targets() -> Result<Vec<String>> {
     let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|package| {
         package["targets"].as_array().into_iter().flatten().filter_map(|target| {
             let is_test = target["kind"].as_array()?.iter().any(|kind| kind == "test");
-            target["name"].as_str().filter(|name| is_test && *name != CLUSTER_TESTS).map(str::to_owned)
+            target["name"].as_str().filter(|name| is_test && !CLUSTER_TESTS.contains(name)).map(str::to_owned)
         })
     });
     Ok(targets.collect())
@@ -181,10 +180,10 @@ fn test_targets() -> Result<Vec<String>> {
 
 fn end_to_end(arguments: &Arguments, bed: &mut Bed) -> Result<()> {
     // Built before the cluster is there: a mistake in a test is found without it.
-    loud(cargo()?.args(["test", "--no-run", "--quiet", "--test", CLUSTER_TESTS]))?;
+    loud(cargo()?.args(["test", "--no-run", "--quiet", "--test", "e2e"]))?;
     let environment = bed.operator()?;
     let mut test = cargo()?;
-    test.args(["test", "--test", CLUSTER_TESTS, "--", "--test-threads", &arguments.threads.to_string()])
+    test.args(["test", "--test", "e2e", "--", "--test-threads", &arguments.threads.to_string()])
         .args(&arguments.filter)
         // A failure says in words what it saw; forty lines of runtime would hide it.
         .env("RUST_BACKTRACE", "0")

@@ -4,7 +4,7 @@
 //! actions after which the next decision is made from what they left. Nothing here reads a clock or a cluster.
 
 use super::{
-    finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, job_end},
+    finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Slot},
     prepare::{Refusal, is_check},
     waiting::{is_ended, stuck},
@@ -229,7 +229,16 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
             return Decision::look_again(1);
         }
         let timeout = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-        let finish = finish(job, &end, &observed.pods, trusted, timeout);
+        let finish = if observed.run.spec.cancel && is_unexplained(job, &end, &observed.pods) {
+            // Perhaps the fence that let nothing be done. Runs that joined this one must not end by that.
+            Finish::plain(
+                Outcome::Failed,
+                Reason::Cancelled,
+                "cancelled; its Job failed, and no pod is left to tell why",
+            )
+        } else {
+            finish(job, &end, &observed.pods, trusted, timeout)
+        };
         let mut next = status.clone();
         next.attempts = Some(attempts(job));
         let check = trusted && executor.is_some_and(is_check);

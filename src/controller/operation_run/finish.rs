@@ -158,6 +158,12 @@ pub fn is_told(job: &Job, pods: &[Arc<Pod>]) -> bool {
     manager.is_some_and(|manager| manager != JOB_CONTROLLER) || last_ended(job, pods).is_some()
 }
 
+/// Whether a Job failed, not by its deadline, and no pod tells of what.
+#[must_use]
+pub fn is_unexplained(job: &Job, end: &JobEnd, pods: &[Arc<Pod>]) -> bool {
+    matches!(end, JobEnd::Failed { reason, .. } if reason != "DeadlineExceeded") && last_ended(job, pods).is_none()
+}
+
 fn complete(ended: Option<(bool, &ContainerStateTerminated)>, trusted: bool) -> Finish {
     let Some((_, ended)) = ended else {
         if trusted {

@@ -312,6 +312,27 @@ fn a_job_that_is_managed_elsewhere_has_no_pods_to_wait_for() {
 }
 
 #[test]
+fn a_cancelled_run_whose_job_failed_and_left_no_pod_is_cancelled() {
+    let end_of = |cancel: bool, reason: &str| {
+        let mut run = capture(json!({ "cancel": cancel }));
+        let mut status = run.status_or_default();
+        status.phase = Phase::Running;
+        status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+        run.status = Some(status);
+        let job: Job = serde_json::from_value(json!({
+            "metadata": {"name": "op", "uid": "job-uid"},
+            "spec": {"managedBy": "kueue.x-k8s.io/multikueue", "template": {"spec": {"containers": []}}},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "reason": reason}]}
+        }))
+        .expect("a Job");
+        written(&observed(run, JobView::Own(Arc::new(job)))).reason
+    };
+    assert_eq!(end_of(true, "PodFailurePolicy").as_deref(), Some("Cancelled"));
+    assert_eq!(end_of(false, "PodFailurePolicy").as_deref(), Some("JobFailed"));
+    assert_eq!(end_of(true, "DeadlineExceeded").as_deref(), Some("TimedOut"));
+}
+
+#[test]
 fn another_image_cannot_say_that_its_run_was_cancelled() {
     let lie = r#"{"outcome": "failed", "reason": "Cancelled"}"#;
     assert_eq!(failed_job(false, lie).reason.as_deref(), Some("PermanentFailure"));

@@ -84,6 +84,11 @@ async fn a_completed_run_stays_so_even_for_the_operator() {
         let answer = call(&operator, "PATCH", &path, &json!({ "status": change })).await;
         assert_refused(answer, 422, &["never changes its phase or outcome"]);
     }
+    // What a leader writes that does not know that another one has written the end.
+    for change in [json!({ "completedAt": "2030-01-01T00:00:00Z" }), json!({ "reason": "Cancelled" })] {
+        let answer = call(&operator, "PATCH", &path, &json!({ "status": change })).await;
+        assert_refused(answer, 422, &["keeps its reason and completedAt"]);
+    }
     let cancel = call(
         &tenant.cluster.client,
         "PATCH",

@@ -1,0 +1,184 @@
+//! Trials in which not one call fails but the world does: a leader that stands still and wakes, an API server that is
+//! away or overloaded, views of the past.
+
+use crate::fault::{Counted, Order, Variant};
+use crate::operator::{Operator, kubeconfig};
+use crate::proxy::{Mode, Proxy};
+use crate::scenario::{IN_TIME, Scenario};
+use crate::selection::everything;
+use crate::support::{SOON, Tenant, wait_for};
+use crate::trial::{Bench, Key, Played};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, DeleteParams};
+use kube::config::KubeConfigOptions;
+use kube::{Client, Config};
+use std::time::Duration;
+
+/// How often a disturber looks.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// After how many writes the API server goes away, one trial each; the quick selection has the first.
+const OUTAGES: [usize; 4] = [8, 1, 16, 24];
+
+fn writes_before_outage(key: Key) -> usize {
+    OUTAGES.get(key.index - 1).copied().unwrap_or_else(|| panic!("there are {} trials of this kind", OUTAGES.len()))
+}
+
+/// Events dropped: the first, the second and the third of each three.
+const PHASES: usize = 3;
+
+impl Bench {
+    /// One leader stands still in the middle of the story; another takes over; the first one wakes and goes on with what
+    /// it was about to do.
+    ///
+    /// In one series of `--all` the second waits until the Lease has run out. Else the Lease is deleted, which saves each
+    /// trial 15 s: the first cannot see it, and to the second a free Lease is a free Lease.
+    pub(crate) async fn play_with_two_leaders(&self, key: Key) -> Played {
+        self.operator.hold();
+        self.delete_lease().await;
+        let first = Operator::start(&self.cluster, "proof-first", None).await;
+        let tenant = Tenant::new(&key.scenario.to_string()).await;
+        let order = self.order(key, &tenant);
+        let mark = first.mark();
+        first.arm(Some(&order)).await;
+        let stage = self.stage(&tenant, IN_TIME);
+        let disturber = async {
+            wait_for("the first leader stands still", IN_TIME, async || first.fired(mark).ok_or("it does not")).await;
+            let runs_out = key.scenario == Scenario::Submit && key.variant == Variant::UnsentStops;
+            if !(everything() && runs_out) {
+                self.delete_lease().await;
+            }
+            let second = self.operator.mark();
+            self.operator.resume(None);
+            if key.variant == Variant::UnsentStopsBriefly {
+                self.operator.settled(second).await;
+                first.wake().await;
+            }
+        };
+        let expected = {
+            let (mut story, mut disturber) = (std::pin::pin!(stage.play(key.scenario)), std::pin::pin!(disturber));
+            tokio::select! {
+                expected = &mut story => expected,
+                () = &mut disturber => story.await,
+            }
+        };
+        if first.fired(mark).is_some() && !first.has_woken() {
+            first.wake().await;
+        }
+        let fired = first.fired(mark);
+        drop(first);
+        self.delete_lease().await;
+        let mark = self.operator.restart(None);
+        self.operator.settled(mark).await;
+        self.agrees(key, &tenant, &expected).await;
+        Played { key, tenant, expected, mark: self.operator.mark(), fired }
+    }
+
+    /// In the middle of all stories at once the API server is away, or answers nothing but an error.
+    pub(crate) async fn play_without_server(&self, key: Key) -> Vec<Played> {
+        let away = Duration::from_secs(if everything() { 60 } else { 10 });
+        let mode = match key.variant {
+            Variant::Storm(code) => Mode::Answers(code),
+            _ => Mode::Gone,
+        };
+        let proxy = self.proxy().await;
+        let operator = self.behind(&proxy).await;
+        let mut tenants = Vec::new();
+        for scenario in Scenario::OF_RUNS {
+            tenants.push((scenario, Tenant::new(&scenario.to_string()).await));
+        }
+        let before = proxy.writes();
+        let stories = tenants.iter().map(|(scenario, tenant)| async move {
+            let expected = self.stage(tenant, IN_TIME + away).play(*scenario).await;
+            self.agrees(key, tenant, &expected).await;
+            expected
+        });
+        let disturber = async {
+            wait_for("the stories are in their middle", SOON, async || {
+                let writes = proxy.writes() - before;
+                if writes >= writes_before_outage(key) { Ok(()) } else { Err(format!("{writes} writes")) }
+            })
+            .await;
+            proxy.set(mode);
+            tokio::time::sleep(away).await;
+            proxy.set(Mode::Through);
+        };
+        let (expected, ()) = tokio::join!(futures::future::join_all(stories), disturber);
+        drop(operator);
+        let mark = self.operator.restart(None);
+        self.operator.settled(mark).await;
+        let mark = self.operator.mark();
+        let more = everything() && key.index < OUTAGES.len();
+        let fired = more.then(|| format!("write {} and on", writes_before_outage(key)));
+        let played = |((_, tenant), expected)| Played { key, tenant, expected, mark, fired: fired.clone() };
+        tenants.into_iter().zip(expected).map(played).collect()
+    }
+
+    /// What the controller sees is behind; whenever it has nothing more to do, it sees what there is.
+    pub(crate) async fn play_in_the_past(&self, key: Key) -> Played {
+        let proxy = self.proxy().await;
+        let operator = self.behind(&proxy).await;
+        let tenant = Tenant::new(&key.scenario.to_string()).await;
+        let mark = operator.mark();
+        let (mode, dies) = match key.variant {
+            Variant::Behind(events) => (Mode::Behind(events), true),
+            Variant::Drops => (Mode::Drops(key.index), false),
+            _ => (Mode::Merges, false),
+        };
+        if dies {
+            operator.arm(Some(&self.order(key, &tenant))).await;
+        }
+        proxy.set(mode);
+        let stage = self.stage(&tenant, IN_TIME);
+        let releaser = async {
+            loop {
+                if operator.is_quiet() {
+                    proxy.release();
+                    // One release for each time that nothing moves.
+                    wait_for("something moves", SOON, async || if operator.is_quiet() { Err("") } else { Ok(()) })
+                        .await;
+                }
+                tokio::time::sleep(PERIOD).await;
+            }
+        };
+        let expected = tokio::select! {
+            expected = stage.play(key.scenario) => expected,
+            () = releaser => unreachable!("it has no end"),
+        };
+        let fired = match key.variant {
+            Variant::Behind(_) => operator.fired(mark),
+            Variant::Drops => (key.index < PHASES).then(|| format!("event {} of three", key.index)),
+            _ => None,
+        };
+        drop(operator);
+        let mark = self.operator.restart(None);
+        self.operator.settled(mark).await;
+        self.agrees(key, &tenant, &expected).await;
+        Played { key, tenant, expected, mark: self.operator.mark(), fired }
+    }
+
+    fn order(&self, key: Key, tenant: &Tenant) -> Order {
+        Order { namespace: tenant.name.clone(), counted: Counted::Work, variant: key.variant, index: key.index }
+    }
+
+    async fn proxy(&self) -> Proxy {
+        let file = kubeconfig(&self.cluster, None).await;
+        let mut config =
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a configuration");
+        config.default_retry = false;
+        Proxy::start(Client::try_from(config).expect("a client")).await
+    }
+
+    /// A controller behind the proxy, in the place of the other one.
+    async fn behind(&self, proxy: &Proxy) -> Operator {
+        self.operator.hold();
+        Operator::start(&self.cluster, "proof", Some(proxy.url())).await
+    }
+
+    async fn delete_lease(&self) {
+        let namespace = crate::support::cluster::environment("ATLAS_OPERATOR_NAMESPACE");
+        let leases: Api<Lease> = Api::namespaced(self.cluster.client.clone(), &namespace);
+        // It may not be there.
+        let _ = leases.delete("tenantatlas-controller", &DeleteParams::default()).await;
+    }
+}

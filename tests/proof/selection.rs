@@ -1,0 +1,162 @@
+//! Which trials are run, in which order, and what is said about them.
+//!
+//! `ATLAS_PROOF_ALL=1`: all. `ATLAS_PROOF=scenario:variant:index`: this one, or with less of it all that begin so.
+//! `ATLAS_PROOF_FROM=…`: from this one on.
+
+use crate::capture::Captures;
+use crate::fault::Variant;
+use crate::scenario::Scenario;
+use crate::trial::{Bench, Key, Played, Selector};
+use futures::FutureExt as _;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// After so many failures the rest says nothing new.
+const FAILURES: usize = 5;
+
+/// A loop over the calls of one story, failing each in one way.
+#[derive(Clone, Copy, Debug)]
+struct Series {
+    scenario: Scenario,
+    variant: Variant,
+}
+
+/// The series of `cargo xtask test --all`.
+fn all() -> Vec<Series> {
+    let series = |scenario: Scenario| {
+        let faults: &[Variant] = if scenario == Scenario::Together { &[] } else { &Variant::OF_A_CALL };
+        let (of_runs, together) = (Scenario::OF_RUNS.contains(&scenario), scenario == Scenario::Together);
+        let leaders = Variant::OF_A_LEADER.into_iter().filter(move |_| of_runs);
+        let views = Variant::OF_A_VIEW.into_iter().filter(move |_| of_runs);
+        let servers = Variant::OF_THE_SERVER.into_iter().filter(move |_| together);
+        let variants = faults.iter().copied().chain(leaders).chain(views).chain(servers);
+        variants.map(move |variant| Series { scenario, variant })
+    };
+    Scenario::ALL.into_iter().flat_map(series).collect()
+}
+
+/// Those of every test run: the ways of failing that differ most, where most can go wrong.
+fn quick() -> Vec<Series> {
+    use Variant::{Answer, AnswerDies, Behind, Gone, LostDies, UnsentDies, UnsentStops};
+    let some = |scenario, variants: &[Variant]| {
+        variants.iter().map(|variant| Series { scenario, variant: *variant }).collect::<Vec<_>>()
+    };
+    [
+        some(Scenario::Submit, &[UnsentDies, LostDies, Answer(409), Answer(500), AnswerDies(429)]),
+        some(Scenario::Dedupe, &[LostDies]),
+        some(Scenario::Cancel, &[LostDies]),
+        some(Scenario::Delete, &[LostDies]),
+        some(Scenario::Retry, &[LostDies]),
+        some(Scenario::Timeout, &[UnsentDies]),
+        some(Scenario::Capture, &[LostDies]),
+        some(Scenario::Submit, &[UnsentStops, Behind(None)]),
+        some(Scenario::Together, &[Gone]),
+    ]
+    .concat()
+}
+
+/// Whether all of it was asked for.
+pub(crate) fn everything() -> bool {
+    std::env::var_os("ATLAS_PROOF_ALL").is_some_and(|value| !value.is_empty())
+}
+
+/// What has come of it so far.
+#[derive(Default)]
+struct Tally {
+    trials: usize,
+    failed: Vec<Key>,
+}
+
+pub(crate) async fn prove() -> ExitCode {
+    let started = Instant::now();
+    let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let parse = |text: String| text.parse::<Selector>().unwrap_or_else(|error| panic!("{error}"));
+    let only = variable("ATLAS_PROOF").map(parse);
+    let mut from = variable("ATLAS_PROOF_FROM").map(parse);
+    let series = if everything() || only.is_some() || from.is_some() { all() } else { quick() };
+    let bench = Bench::new().await;
+    let mut tally = Tally::default();
+    for one in series {
+        let other = |selector: &Selector| !selector.selects(one.scenario, one.variant);
+        if only.as_ref().is_some_and(other) || from.as_ref().is_some_and(other) {
+            continue;
+        }
+        let first = from.take().and_then(|from| from.index).unwrap_or(1);
+        let indices = only.and_then(|only| only.index).map_or(first..=usize::MAX, |index| index..=index);
+        bench.series(one, indices, &mut tally).await;
+        if tally.failed.len() >= FAILURES {
+            break;
+        }
+    }
+    bench.finish().await;
+    let (trials, processes) = (tally.trials, bench.operator.processes());
+    println!("{trials} trials, {processes} processes of the controller, {:.0} s", started.elapsed().as_secs_f32());
+    if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Bench {
+    /// Fails each call of a story in turn, until the story ends without having come to it.
+    async fn series(&self, series: Series, indices: std::ops::RangeInclusive<usize>, tally: &mut Tally) {
+        let Series { scenario, variant } = series;
+        let started = Instant::now();
+        let single = indices.start() == indices.end();
+        let captures = if scenario.is_real() { Some(Captures::prepare(scenario).await) } else { None };
+        let mut played: Vec<Played> = Vec::new();
+        let mut count = 0;
+        for index in indices {
+            let key = Key { scenario, variant, index };
+            let trial = AssertUnwindSafe(async {
+                if let Some(captures) = &captures {
+                    captures.play(self, key).await
+                } else {
+                    let trials = self.play(key).await;
+                    let fired = trials.first().and_then(|trial| trial.fired.clone());
+                    played.extend(trials);
+                    fired
+                }
+            });
+            count += 1;
+            let Ok(fired) = trial.catch_unwind().await else {
+                self.report(key, tally);
+                if tally.failed.len() >= FAILURES {
+                    println!("{FAILURES} trials failed: the rest is left");
+                    break;
+                }
+                continue;
+            };
+            if single || std::env::var_os("ATLAS_PROOF_VERBOSE").is_some() {
+                println!("{key}: {}", fired.as_deref().unwrap_or("no such call"));
+            }
+            if fired.is_none() {
+                break;
+            }
+        }
+        tally.trials += count;
+        let last = Key { scenario, variant, index: count };
+        let settled = AssertUnwindSafe(async {
+            match &captures {
+                Some(captures) => captures.settle(self).await.map_err(|fault| (last, fault)),
+                None => self.settle(played).await,
+            }
+        });
+        match settled.catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err((key, fault))) => {
+                println!("{key}: {fault}");
+                self.report(key, tally);
+            }
+            Err(_) => self.report(last, tally),
+        }
+        println!("{scenario}:{variant}: {count} trials, {:.1} s", started.elapsed().as_secs_f32());
+    }
+
+    fn report(&self, key: Key, tally: &mut Tally) {
+        let log = self.operator.log();
+        let last: Vec<&str> = log.lines().rev().take(40).collect();
+        println!("{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        println!("FAILED {key}. Again, this one alone: ATLAS_PROOF={key} cargo xtask test --only proof --keep");
+        println!("       All from here on: ATLAS_PROOF_FROM={key} cargo xtask test --only proof --keep");
+        tally.failed.push(key);
+    }
+}
