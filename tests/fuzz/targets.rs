@@ -1,7 +1,9 @@
 //! What is fuzzed: one function a kind of input that comes from others. Each takes any bytes, panics where a promise is
 //! broken, and otherwise says nothing.
 
+use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, LazyLock};
 use tenantatlas::api::{
@@ -11,10 +13,11 @@ use tenantatlas::api::{
     selection::Selection,
 };
 use tenantatlas::controller::operation_run::{
+    decide::{Action, decide},
     finish::{finish, job_end},
     job::{JobSettings, build},
-    observed::{RepositoryView, RerunView, Tenant},
-    prepare::prepare,
+    observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Slot, Tenant},
+    prepare::{Prepared, Refusal, prepare},
 };
 use tenantatlas::repository::ItemPath;
 use tenantatlas::worker::{omission::Note, scope::Scope};
@@ -75,12 +78,45 @@ static CAPTURE: LazyLock<OperationType> = LazyLock::new(|| {
     let spec = json!({
         "executor": { "worker": { "command": ["capture"] } }, "readOnly": true,
         "inputsSchema": { "type": "object", "properties": {
-            "repository": { "type": "string", "maxLength": 200 }, "selection": { "type": "object" } } },
+            "repository": { "type": "string" }, "selection": { "type": "object" } } },
     });
     let object = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType",
         "metadata": { "name": "backup.capture" }, "spec": spec });
     serde_json::from_value(object).expect("a type")
 });
+
+/// What a run's status may be, by the schema that the API server checks.
+static STATUS: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    let definition = OperationRun::crd();
+    let schema = definition.spec.versions[0].schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+    let properties = schema.and_then(|schema| schema.properties.as_ref()).expect("properties");
+    let status = serde_json::to_value(&properties["status"]).expect("JSON");
+    jsonschema::draft7::new(&status).expect("a schema")
+});
+
+/// A status that the API server would refuse is tried again for ever: the run never ends.
+fn statuses_are_valid(run: &OperationRun, tenant: Tenant, prepared: Result<Prepared, Refusal>) {
+    let observed = Observed {
+        run: Arc::new(run.clone()),
+        tenant: Some(tenant),
+        operation_type: Some(Arc::new(CAPTURE.clone())),
+        prepared,
+        job: JobView::Absent,
+        pods: Vec::new(),
+        joined: JoinedView::None,
+        older: Vec::new(),
+        slot: Slot::Free,
+        waiting_since: None,
+        beyond_history: false,
+    };
+    for action in decide(&observed, Timestamp::UNIX_EPOCH).actions {
+        let (Action::Start(status) | Action::WriteStatus(status)) = action else { continue };
+        let status = serde_json::to_value(status).expect("JSON");
+        if let Err(error) = STATUS.validate(&status) {
+            panic!("{} is refused: {error}", error.instance_path());
+        }
+    }
+}
 
 /// The inputs of a run: refused with a word, or made into a Job whose name and labels hold whatever they were.
 pub fn inputs(bytes: &[u8]) {
@@ -91,7 +127,9 @@ pub fn inputs(bytes: &[u8]) {
     run.metadata.uid = Some("uid".into());
     let tenant = Tenant { uid: "tenant".into(), workspace: "team".into(), terminating: false };
     let none = (&RepositoryView::NotNeeded, &RerunView::NotAsked);
-    match prepare(&run, Some(&tenant), Some(&CAPTURE), none.0, none.1, |_| true) {
+    let prepared = prepare(&run, Some(&tenant), Some(&CAPTURE), none.0, none.1, |_| true);
+    statuses_are_valid(&run, tenant, prepared.clone());
+    match prepared {
         Err(refusal) => assert!(refusal.message.chars().count() < 4000, "{}", refusal.message),
         Ok(prepared) => {
             let settings = JobSettings {

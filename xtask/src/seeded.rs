@@ -19,7 +19,8 @@ const PATCHES: &str = "tests/seeded";
 const QUICK: [&str; 2] = ["dropped-precondition", "join-of-a-cancelled-run"];
 
 /// The targets of this package; what they compiled to is the copy's own.
-const OWN: [&str; 9] = ["tenantatlas", "libtenantatlas", "xtask", "it", "model", "e2e", "proof", "bench", "libxtask"];
+const OWN: [&str; 10] =
+    ["tenantatlas", "libtenantatlas", "xtask", "it", "model", "e2e", "proof", "fuzz", "measure", "libxtask"];
 
 /// Switch on known bugs, one at a time, in a copy of the tree: each must be caught
 #[derive(Debug, Args)]
@@ -124,7 +125,7 @@ impl Copy {
         let copy = Self { origin: origin.to_path_buf(), folder };
         let listed = shell::output(copy.git().args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
         for file in listed.split('\0').filter(|file| !file.is_empty() && copy.origin.join(file).is_file()) {
-            copy.restore(file)?;
+            copy.take(file)?;
         }
         copy.link_dependencies()?;
         Ok(copy)
@@ -144,8 +145,8 @@ impl Copy {
         git
     }
 
-    /// A file as it is in the tree, and newer than whatever was built of it.
-    fn restore(&self, file: &str) -> Result<()> {
+    /// A file as it is in the tree.
+    fn take(&self, file: &str) -> Result<()> {
         let target = self.tree().join(file);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
@@ -169,11 +170,8 @@ impl Copy {
                 let path = entry?.path();
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 if name.rsplit_once('-').is_some_and(|(package, _)| OWN.contains(&package)) {
-                    if path.is_dir() {
-                        fs::remove_dir_all(&path)?
-                    } else {
-                        fs::remove_file(&path)?
-                    };
+                    let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                    removed.with_context(|| format!("cannot remove {}", path.display()))?;
                 }
             }
         }
@@ -200,10 +198,7 @@ impl Copy {
     fn catch(&self, bug: &Bug) -> Result<Vec<String>> {
         self.patch(&[], bug)?;
         let caught = self.test(bug);
-        let text = fs::read_to_string(&bug.patch)?;
-        for file in text.lines().filter_map(|line| line.strip_prefix("+++ b/")) {
-            self.restore(file.trim())?;
-        }
+        self.patch(&["--reverse"], bug)?;
         caught
     }
 

@@ -6,7 +6,7 @@
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Slot},
-    prepare::{Refusal, is_check},
+    prepare::{Refusal, is_check, is_object_name, repository_name},
     waiting::{is_ended, stuck},
 };
 use crate::{
@@ -514,7 +514,7 @@ fn settle_text(next: &mut OperationRunStatus, observed: &Observed, reason: &str,
 fn repository_of(observed: &Observed) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    super::prepare::repository_name(executor, inputs).map(str::to_owned)
+    repository_name(executor, inputs).filter(|name| is_object_name(name)).map(str::to_owned)
 }
 
 /// Whether the Job runs our own worker: its pod has a container of that name that the operator put there.

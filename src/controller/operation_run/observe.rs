@@ -5,7 +5,7 @@ use super::{
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{effective_inputs, prepare, repository_name},
+    prepare::{effective_inputs, is_object_name, prepare, repository_name},
     waiting::stuck,
 };
 use crate::{
@@ -188,12 +188,6 @@ async fn repository(
             Api::<BackupRepository>::namespaced(context.client.clone(), &namespace).get_opt(name).await?.map(Arc::new),
         )),
     }
-}
-
-fn is_object_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 253
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
 /// The account of a `jobTemplate` that names its own and that does not exist. Ours are made on onboarding, and a Job

@@ -61,6 +61,14 @@ pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Map<String, Va
     }
 }
 
+/// Whether an object could have this name. What cannot be a name never stands where a status has one.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+}
+
 /// Whether the type is our worker's repository check.
 #[must_use]
 pub fn is_check(executor: &Executor) -> bool {

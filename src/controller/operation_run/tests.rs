@@ -381,6 +381,69 @@ fn a_status_is_written_to_the_uid_and_the_version_that_were_decided_about() {
     assert_eq!(status_patch(&observed, &observed.status()).expect("JSON"), None, "no change, no write");
 }
 
+/// A run whose Job of uid `job-uid` is on record, which sees this Job and these pods.
+fn with_a_recorded_job(job: JobView, pods: &[(&str, &str)]) -> Observed {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+    let mut observed = observed(run, job);
+    observed.pods = pods.iter().map(|(of, phase)| Arc::new(pod(of, phase))).collect();
+    observed
+}
+
+fn pod(of_job: &str, phase: &str) -> k8s_openapi::api::core::v1::Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "op-1", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": of_job, "controller": true}]},
+        "status": {"phase": phase}
+    }))
+    .expect("a pod")
+}
+
+#[test]
+fn a_job_counts_only_by_its_recorded_uid() {
+    let other: Job = serde_json::from_value(json!({
+        "metadata": {"name": "op", "uid": "another-uid"},
+        "status": {"conditions": [{"type": "Complete", "status": "True"}]}
+    }))
+    .expect("a Job");
+    let status = written(&with_a_recorded_job(JobView::Own(Arc::new(other)), &[]));
+    assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("JobDeleted")));
+}
+
+#[test]
+fn a_run_whose_job_vanished_is_not_over_while_its_pod_runs() {
+    assert!(decide(&with_a_recorded_job(JobView::Absent, &[("job-uid", "Running")]), now()).actions.is_empty());
+    for pods in [&[("job-uid", "Failed")], &[("another-uid", "Running")]] {
+        assert_eq!(written(&with_a_recorded_job(JobView::Absent, pods)).reason.as_deref(), Some("JobDeleted"));
+    }
+}
+
+#[test]
+fn no_job_starts_beside_a_pod_of_the_one_before() {
+    let mut waits = observed(capture(json!({})), JobView::Absent);
+    waits.pods = vec![Arc::new(pod("another-uid", "Running"))];
+    assert_eq!(written(&waits).reason.as_deref(), Some("PreviousJobTerminating"));
+    waits.pods = vec![Arc::new(pod("another-uid", "Failed"))];
+    assert!(matches!(decide(&waits, now()).actions.as_slice(), [Action::Start(_)]));
+}
+
+#[test]
+fn a_repository_counts_as_checked_only_at_the_generation_that_was_checked() {
+    let mut repository = (*repository()).clone();
+    let status = |generation: i64| {
+        serde_json::from_value(json!({"observedGeneration": generation, "conditions": [
+            {"type": "Ready", "status": "True", "reason": "CheckPassed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+        .expect("a status")
+    };
+    repository.status = Some(status(3));
+    assert!(repository.is_ready());
+    repository.status = Some(status(2));
+    assert!(!repository.is_ready());
+}
+
 #[test]
 fn what_a_run_made_is_recorded_before_its_end() {
     let mut run = capture(json!({}));
