@@ -232,7 +232,6 @@ async fn whatever_stands_in_a_field_nothing_outside_the_tenant_is_touched_and_no
             }
         }
     }
-    println!("{} accepted, {} refused", tally.accepted, tally.refused);
     assert!(tally.accepted > 50 && tally.refused > 50, "{} accepted, {} refused", tally.accepted, tally.refused);
     for name in runs {
         tenant.completed(&name, SOON * 10).await;

@@ -7,6 +7,7 @@ mod deny;
 mod evidence;
 mod examples;
 mod proof;
+mod rights;
 
 use crate::cluster::checkout;
 use crate::shell::{self, say};
@@ -58,8 +59,10 @@ pub(crate) enum Step {
     Deny,
     /// CRDs, schemas and references are as the code says
     Generated,
-    /// Unit, property and model tests, and tests/it
+    /// Unit, property and model tests, tests/it and fuzzing
     Unit,
+    /// Known bugs are switched on one at a time, and caught: a few, or all with --all
+    Seeded,
     /// The chart: lint, render, schema, dry run on a real API server
     Chart,
     /// The image builds and the cluster takes it
@@ -68,6 +71,8 @@ pub(crate) enum Step {
     E2e,
     /// tests/proof: the controller dies at every call; the quick selection, or all of it with --all
     Proof,
+    /// The roles of the operator and of workers against what the API server saw: no right unused, no refusal unmeant
+    Rights,
     /// Every manifest under examples/ is accepted, and the main ones do what they say
     Examples,
 }
@@ -150,6 +155,8 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
         }
         Step::Image => bed.load_images(),
         Step::E2e => end_to_end(arguments, bed),
+        Step::Seeded => xtask(if arguments.all { &["seeded"] } else { &["seeded", "--quick"] }),
+        Step::Rights => rights::check(bed),
         Step::Proof => proof::prove(arguments.all, bed),
         Step::Examples => examples::check(bed),
     }

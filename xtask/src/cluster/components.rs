@@ -119,7 +119,8 @@ impl Component {
                 set("audit-policy-file", &config("audit-policy.json"));
                 set("audit-log-path", &text(&cluster.audit_log()));
                 set("audit-log-maxsize", "100");
-                set("audit-log-maxbackup", "2");
+                // The whole test run is compared with the rights that were held.
+                set("audit-log-maxbackup", "10");
                 let extra = std::env::var(EXTRA_API_SERVER_FLAGS).unwrap_or_default();
                 flags.extend(extra.split_whitespace().map(str::to_owned));
             }

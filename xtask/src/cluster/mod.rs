@@ -14,6 +14,8 @@ mod pki;
 mod processes;
 mod volumes;
 
+pub(crate) use network::is_pod_address;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;

@@ -61,6 +61,12 @@ impl FromStr for Network {
     }
 }
 
+/// Whether an address, as the audit log writes it, is a pod's.
+pub(crate) fn is_pod_address(address: &str) -> bool {
+    let (Ok(pods), Ok(address)) = (PODS.parse::<Network>(), address.parse::<Network>()) else { return false };
+    pods.overlaps(address)
+}
+
 /// The /30 of one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subnet(Network);
