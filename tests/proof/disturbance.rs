@@ -24,8 +24,16 @@ fn writes_before_outage(key: Key) -> usize {
     OUTAGES.get(key.index - 1).copied().unwrap_or_else(|| panic!("there are {} trials of this kind", OUTAGES.len()))
 }
 
-/// Events dropped: the first, the second and the third of each three.
-const PHASES: usize = 3;
+/// The number of the last trial of a series, where it is not found by trying.
+pub(crate) fn last(variant: Variant) -> usize {
+    match variant {
+        Variant::Gone | Variant::Storm(_) if everything() => OUTAGES.len(),
+        // The first, the second and the third event of each three.
+        Variant::Drops => 3,
+        Variant::Gone | Variant::Storm(_) | Variant::Merges => 1,
+        _ => usize::MAX,
+    }
+}
 
 impl Bench {
     /// One leader stands still in the middle of the story; another takes over; the first one wakes and goes on with what
@@ -108,8 +116,7 @@ impl Bench {
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
         let mark = self.operator.mark();
-        let more = everything() && key.index < OUTAGES.len();
-        let fired = more.then(|| format!("write {} and on", writes_before_outage(key)));
+        let fired = Some(format!("write {} and on", writes_before_outage(key)));
         let played = |((_, tenant), expected)| Played { key, tenant, expected, mark, fired: fired.clone() };
         tenants.into_iter().zip(expected).map(played).collect()
     }
@@ -147,8 +154,8 @@ impl Bench {
         };
         let fired = match key.variant {
             Variant::Behind(_) => operator.fired(mark),
-            Variant::Drops => (key.index < PHASES).then(|| format!("event {} of three", key.index)),
-            _ => None,
+            Variant::Drops => Some(format!("event {} of three", key.index)),
+            _ => Some("all events".to_owned()),
         };
         drop(operator);
         let mark = self.operator.restart(None);

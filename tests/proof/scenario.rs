@@ -46,12 +46,16 @@ pub(crate) enum Scenario {
     Capture,
     /// A new repository is checked, by the real kubelet and worker.
     Check,
+    /// A capture whose worker fails at its calls to the API server ([`crate::worker`]).
+    WorkerCalls,
+    /// The same, to its store.
+    WorkerStore,
     /// All that the stub works for, at once, each in a tenant of its own.
     Together,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -65,6 +69,8 @@ impl Scenario {
         Self::Start,
         Self::Capture,
         Self::Check,
+        Self::WorkerCalls,
+        Self::WorkerStore,
         Self::Together,
     ];
 
@@ -80,17 +86,14 @@ impl Scenario {
         Self::Timeout,
     ];
 
-    /// Whether the real kubelet and worker take part.
-    pub(crate) fn is_real(self) -> bool {
-        matches!(self, Self::Capture | Self::Check)
-    }
-
     /// Which calls fail in it.
     pub(crate) fn counted(self) -> Counted {
         match self {
             Self::Onboard => Counted::Accounts,
             Self::Events => Counted::Events,
             Self::Start => Counted::Process,
+            Self::WorkerCalls => Counted::Worker,
+            Self::WorkerStore => Counted::Store,
             _ => Counted::Work,
         }
     }
@@ -112,6 +115,8 @@ impl fmt::Display for Scenario {
             Self::Start => "start",
             Self::Capture => "capture",
             Self::Check => "check",
+            Self::WorkerCalls => "worker-calls",
+            Self::WorkerStore => "worker-store",
             Self::Together => "together",
         })
     }
@@ -157,9 +162,11 @@ impl Stage<'_> {
             Scenario::Retry => self.retry().await,
             Scenario::Timeout => self.timeout().await,
             Scenario::Delete => self.delete().await,
-            Scenario::Capture | Scenario::Check | Scenario::Together => {
-                panic!("{scenario} is not played on this stage")
-            }
+            Scenario::Capture
+            | Scenario::Check
+            | Scenario::WorkerCalls
+            | Scenario::WorkerStore
+            | Scenario::Together => panic!("{scenario} is not played on this stage"),
         }
     }
 
