@@ -46,7 +46,7 @@ impl Bench {
         self.delete_lease().await;
         let first = Operator::start(&self.cluster, "proof-first", None).await;
         let tenant = Tenant::new(&key.scenario.to_string()).await;
-        let order = self.order(key, &tenant);
+        let order = order(key, &tenant);
         let mark = first.mark();
         first.arm(Some(&order)).await;
         let stage = self.stage(&tenant, IN_TIME);
@@ -133,7 +133,7 @@ impl Bench {
             _ => (Mode::Merges, false),
         };
         if dies {
-            operator.arm(Some(&self.order(key, &tenant))).await;
+            operator.arm(Some(&order(key, &tenant))).await;
         }
         proxy.set(mode);
         let stage = self.stage(&tenant, IN_TIME);
@@ -164,10 +164,6 @@ impl Bench {
         Played { key, tenant, expected, mark: self.operator.mark(), fired }
     }
 
-    fn order(&self, key: Key, tenant: &Tenant) -> Order {
-        Order { namespace: tenant.name.clone(), counted: Counted::Work, variant: key.variant, index: key.index }
-    }
-
     async fn proxy(&self) -> Proxy {
         let file = kubeconfig(&self.cluster, None).await;
         let mut config =
@@ -188,4 +184,8 @@ impl Bench {
         // It may not be there.
         let _ = leases.delete("tenantatlas-controller", &DeleteParams::default()).await;
     }
+}
+
+fn order(key: Key, tenant: &Tenant) -> Order {
+    Order { namespace: tenant.name.clone(), counted: Counted::Work, variant: key.variant, index: key.index }
 }
