@@ -95,7 +95,7 @@ impl Captures {
         self.tenant.unchecked_repository(name).await;
         let repository: BackupRepository = self.tenant.ready(name).await;
         let run = repository.status.and_then(|status| status.last_check_run).expect("the run that checked it");
-        assert_ended(&self.tenant.completed(&run.name, IN_TIME).await, Outcome::Succeeded, Reason::Succeeded);
+        assert_ended(&self.tenant.completed(&run.name, IN_TIME).await, Outcome::Succeeded, Reason::CheckPassed);
         let runs = self.tenant.api::<OperationRun>().list(&ListParams::default()).await.expect("runs can be listed");
         let prefix = format!("{name}-check-");
         let checks = runs.items.into_iter().filter(|run| run.name_any().starts_with(&prefix)).collect::<Vec<_>>();
