@@ -24,6 +24,9 @@ use std::{
 /// How long a write of ours is trusted over the watch.
 const OWN_WRITE_TTL: Duration = Duration::from_secs(30);
 
+/// From how many objects that went on, those are forgotten whose time is over.
+const MANY_GONE: usize = 256;
+
 type Key = (String, String);
 
 /// A change that the watch brought.
@@ -47,6 +50,9 @@ struct State<K> {
     groups: HashMap<Key, BTreeSet<String>>,
     /// Namespace and name to what we wrote.
     own: HashMap<Key, (Arc<K>, Instant)>,
+    /// Namespace and name to the version at which the watch saw the object go: the answer to a write of ours may come
+    /// later than that.
+    gone: HashMap<Key, (u64, Instant)>,
 }
 
 /// The side of a cache that the watch feeds.
@@ -62,7 +68,7 @@ where
     /// A cache, with the key of the group each object belongs to, and the side that feeds it.
     pub fn new(group: fn(&K) -> Option<String>) -> (Arc<Self>, Feed<K>) {
         let (reader, writer) = store();
-        let state = Mutex::new(State { groups: HashMap::new(), own: HashMap::new() });
+        let state = Mutex::new(State { groups: HashMap::new(), own: HashMap::new(), gone: HashMap::new() });
         let cache = Arc::new(Self { store: reader, group, state });
         (cache.clone(), Feed { writer, cache })
     }
@@ -108,6 +114,9 @@ where
     pub fn wrote(&self, object: K) {
         let key = (object.namespace().unwrap_or_default(), object.name_any());
         let mut state = self.state();
+        if state.gone.get(&key).is_some_and(|(went, _)| *went >= version(&object)) {
+            return;
+        }
         state.own.retain(|_, (_, written)| written.elapsed() < OWN_WRITE_TTL);
         state.own.insert(key, (Arc::new(object), Instant::now()));
     }
@@ -133,6 +142,12 @@ where
             }
         }
         let key = (namespace, name);
+        if !present {
+            if state.gone.len() >= MANY_GONE {
+                state.gone.retain(|_, (_, seen)| seen.elapsed() < OWN_WRITE_TTL);
+            }
+            state.gone.insert(key.clone(), (version(object), Instant::now()));
+        }
         let caught_up = state.own.get(&key).is_some_and(|(own, _)| {
             if present { version(object) >= version(&**own) } else { own.uid() == object.uid() }
         });
@@ -228,4 +243,40 @@ fn decoded<K: Resource<DynamicType = ()>>(event: watcher::Event<DeserializeGuard
 /// The resource version as a number: comparable since Kubernetes 1.35 by contract, and before in fact.
 fn version<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    fn map(version: &str) -> ConfigMap {
+        let metadata = json!({ "namespace": "a", "name": "b", "uid": "u", "resourceVersion": version });
+        serde_json::from_value(json!({ "metadata": metadata })).expect("a ConfigMap")
+    }
+
+    fn kept(cache: &Cache<ConfigMap>) -> Option<String> {
+        cache.get("a", "b").and_then(|map| map.resource_version())
+    }
+
+    #[test]
+    fn our_own_write_counts_until_the_watch_brings_it_or_a_later_end() {
+        let (cache, _feed) = Cache::<ConfigMap>::new(|_| None);
+        cache.wrote(map("5"));
+        assert_eq!(kept(&cache).as_deref(), Some("5"));
+        cache.index(&map("6"), false);
+        assert_eq!(kept(&cache), None);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_watch_saw_the_object_go_does_not_bring_it_back() {
+        let (cache, _feed) = Cache::<ConfigMap>::new(|_| None);
+        cache.index(&map("7"), false);
+        cache.wrote(map("6"));
+        assert_eq!(kept(&cache), None);
+        // Made anew under the same name.
+        cache.wrote(map("8"));
+        assert_eq!(kept(&cache).as_deref(), Some("8"));
+    }
 }

@@ -11,12 +11,12 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tenantatlas::api::{BackupRepository, BackupSet, OperationRun, Outcome, Reason};
 
 /// A tenant for the trials of one series.
 pub(crate) struct Captures {
-    tenant: Tenant,
+    pub(crate) tenant: Tenant,
     /// The one repository of captures; none where each trial makes its own.
     restic: Option<Restic>,
     state: Mutex<Played>,
@@ -35,7 +35,7 @@ impl Captures {
         let tenant = Tenant::new(&scenario.to_string()).await;
         let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "settings" }, "data": { "a": "1" } });
         tenant.apply(&map.to_string());
-        let restic = if scenario == Scenario::Capture { Some(tenant.repository("main").await) } else { None };
+        let restic = if scenario == Scenario::Check { None } else { Some(tenant.repository("main").await) };
         Self { tenant, restic, state: Mutex::default() }
     }
 
@@ -53,12 +53,35 @@ impl Captures {
         assert_eq!(place.faults, Vec::<String>::new());
         let jobs = place.jobs.values().filter(|(run, _)| *run == uid).count();
         assert_eq!(jobs, 1, "Jobs of {}: {:#?}", run.name_any(), place.jobs);
-        let mut state = self.state.lock().expect("nobody panics with it");
-        state.mark = bench.operator.mark();
+        self.mark(bench);
         if self.restic.is_some() {
-            state.runs.insert(name, uid);
+            self.expect(&name, &run);
         }
         bench.operator.fired(mark)
+    }
+
+    /// The repository, as stock restic sees it.
+    pub(crate) fn restic(&self) -> &Restic {
+        self.restic.as_ref().expect("a repository")
+    }
+
+    /// A capture that must be there in the end.
+    pub(crate) fn expect(&self, name: &str, run: &OperationRun) {
+        self.state().runs.insert(name.to_owned(), run.uid().expect("a uid"));
+    }
+
+    /// The names of those.
+    pub(crate) fn expected(&self) -> Vec<String> {
+        self.state().runs.keys().cloned().collect()
+    }
+
+    /// From here on nothing may be written.
+    pub(crate) fn mark(&self, bench: &Bench) {
+        self.state().mark = bench.operator.mark();
+    }
+
+    fn state(&self) -> MutexGuard<'_, Played> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn capture(&self, name: &str) -> OperationRun {
@@ -72,7 +95,7 @@ impl Captures {
         self.tenant.unchecked_repository(name).await;
         let repository: BackupRepository = self.tenant.ready(name).await;
         let run = repository.status.and_then(|status| status.last_check_run).expect("the run that checked it");
-        assert_ended(&self.tenant.completed(&run.name, IN_TIME).await, Outcome::Succeeded, Reason::Succeeded);
+        assert_ended(&self.tenant.completed(&run.name, IN_TIME).await, Outcome::Succeeded, Reason::CheckPassed);
         let runs = self.tenant.api::<OperationRun>().list(&ListParams::default()).await.expect("runs can be listed");
         let prefix = format!("{name}-check-");
         let checks = runs.items.into_iter().filter(|run| run.name_any().starts_with(&prefix)).collect::<Vec<_>>();
@@ -84,7 +107,7 @@ impl Captures {
     pub(crate) async fn settle(&self, bench: &Bench) -> Result<(), String> {
         let mark = bench.operator.restart(None);
         bench.operator.settled(mark).await;
-        let state = self.state.lock().map(|mut state| std::mem::take(&mut *state)).expect("nobody panics with it");
+        let state = std::mem::take(&mut *self.state());
         let late = bench.operator.writes_in(state.mark, &self.tenant.name);
         if !late.is_empty() {
             return Err(format!("written after all was settled:\n{}", late.join("\n")));

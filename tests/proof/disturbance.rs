@@ -24,8 +24,16 @@ fn writes_before_outage(key: Key) -> usize {
     OUTAGES.get(key.index - 1).copied().unwrap_or_else(|| panic!("there are {} trials of this kind", OUTAGES.len()))
 }
 
-/// Events dropped: the first, the second and the third of each three.
-const PHASES: usize = 3;
+/// The number of the last trial of a series, where it is not found by trying.
+pub(crate) fn last(variant: Variant) -> usize {
+    match variant {
+        Variant::Gone | Variant::Storm(_) if everything() => OUTAGES.len(),
+        // The first, the second and the third event of each three.
+        Variant::Drops => 3,
+        Variant::Gone | Variant::Storm(_) | Variant::Merges => 1,
+        _ => usize::MAX,
+    }
+}
 
 impl Bench {
     /// One leader stands still in the middle of the story; another takes over; the first one wakes and goes on with what
@@ -38,7 +46,7 @@ impl Bench {
         self.delete_lease().await;
         let first = Operator::start(&self.cluster, "proof-first", None).await;
         let tenant = Tenant::new(&key.scenario.to_string()).await;
-        let order = self.order(key, &tenant);
+        let order = order(key, &tenant);
         let mark = first.mark();
         first.arm(Some(&order)).await;
         let stage = self.stage(&tenant, IN_TIME);
@@ -108,8 +116,7 @@ impl Bench {
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
         let mark = self.operator.mark();
-        let more = everything() && key.index < OUTAGES.len();
-        let fired = more.then(|| format!("write {} and on", writes_before_outage(key)));
+        let fired = Some(format!("write {} and on", writes_before_outage(key)));
         let played = |((_, tenant), expected)| Played { key, tenant, expected, mark, fired: fired.clone() };
         tenants.into_iter().zip(expected).map(played).collect()
     }
@@ -126,7 +133,7 @@ impl Bench {
             _ => (Mode::Merges, false),
         };
         if dies {
-            operator.arm(Some(&self.order(key, &tenant))).await;
+            operator.arm(Some(&order(key, &tenant))).await;
         }
         proxy.set(mode);
         let stage = self.stage(&tenant, IN_TIME);
@@ -147,18 +154,14 @@ impl Bench {
         };
         let fired = match key.variant {
             Variant::Behind(_) => operator.fired(mark),
-            Variant::Drops => (key.index < PHASES).then(|| format!("event {} of three", key.index)),
-            _ => None,
+            Variant::Drops => Some(format!("event {} of three", key.index)),
+            _ => Some("all events".to_owned()),
         };
         drop(operator);
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
         self.agrees(key, &tenant, &expected).await;
         Played { key, tenant, expected, mark: self.operator.mark(), fired }
-    }
-
-    fn order(&self, key: Key, tenant: &Tenant) -> Order {
-        Order { namespace: tenant.name.clone(), counted: Counted::Work, variant: key.variant, index: key.index }
     }
 
     async fn proxy(&self) -> Proxy {
@@ -181,4 +184,8 @@ impl Bench {
         // It may not be there.
         let _ = leases.delete("tenantatlas-controller", &DeleteParams::default()).await;
     }
+}
+
+fn order(key: Key, tenant: &Tenant) -> Order {
+    Order { namespace: tenant.name.clone(), counted: Counted::Work, variant: key.variant, index: key.index }
 }

@@ -1,5 +1,6 @@
 //! What goes wrong in a trial: at which call, and how.
 
+use crate::worker::STORE;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -111,6 +112,10 @@ pub(crate) enum Counted {
     Events,
     /// In no tenant: what a process does when it starts and to lead. Lists, watches, the Lease.
     Process,
+    /// A worker's to the API server.
+    Worker,
+    /// A worker's to its store.
+    Store,
 }
 
 /// One fault to come.
@@ -134,6 +139,8 @@ impl Order {
             Counted::Accounts => inside && account,
             Counted::Events => inside && event,
             Counted::Process => call.namespace.is_none() || resource == "leases",
+            Counted::Worker => resource != STORE,
+            Counted::Store => resource == STORE,
         }
     }
 }

@@ -23,10 +23,14 @@ mod scenario;
 mod selection;
 mod trial;
 mod witness;
+mod worker;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if std::env::var_os(worker::FOLDER).is_some() {
+        return worker::main();
+    }
     if std::env::var_os(process::MARK).is_some() {
         return process::main();
     }

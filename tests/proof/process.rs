@@ -54,8 +54,9 @@ pub(crate) fn main() -> ExitCode {
 /// How long a woken process that leads no more may still write.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// Fails the call it was told to, in the way it was told to.
 #[derive(Default)]
-struct Saboteur {
+pub(crate) struct Saboteur {
     armed: Mutex<Option<Armed>>,
     stopped: AtomicBool,
 }
@@ -81,7 +82,8 @@ impl Saboteur {
         stopped.expect("kill can be started");
     }
 
-    fn obey(&self, line: &str) {
+    /// Takes an order, one JSON object; anything else is none.
+    pub(crate) fn obey(&self, line: &str) {
         let order: Option<Order> = serde_json::from_str(line).ok();
         *self.armed() = order.map(|order| Armed { order, seen: 0, at_its_answer: None, dies_at_the_next: false });
     }

@@ -5,13 +5,16 @@ use crate::support::run::assert_ended;
 use crate::support::{Tenant, wait_for};
 use crate::witness::Witness;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{Api, DeleteParams};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
+use tenantatlas::api::execution::ACCOUNTS;
 use tenantatlas::api::{OperationRun, Outcome, Phase, Reason};
 
 /// Nothing is stuck: the promise of the proof.
@@ -46,12 +49,16 @@ pub(crate) enum Scenario {
     Capture,
     /// A new repository is checked, by the real kubelet and worker.
     Check,
+    /// A capture whose worker fails at its calls to the API server ([`crate::worker`]).
+    WorkerCalls,
+    /// The same, to its store.
+    WorkerStore,
     /// All that the stub works for, at once, each in a tenant of its own.
     Together,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -65,6 +72,8 @@ impl Scenario {
         Self::Start,
         Self::Capture,
         Self::Check,
+        Self::WorkerCalls,
+        Self::WorkerStore,
         Self::Together,
     ];
 
@@ -80,17 +89,14 @@ impl Scenario {
         Self::Timeout,
     ];
 
-    /// Whether the real kubelet and worker take part.
-    pub(crate) fn is_real(self) -> bool {
-        matches!(self, Self::Capture | Self::Check)
-    }
-
     /// Which calls fail in it.
     pub(crate) fn counted(self) -> Counted {
         match self {
             Self::Onboard => Counted::Accounts,
             Self::Events => Counted::Events,
             Self::Start => Counted::Process,
+            Self::WorkerCalls => Counted::Worker,
+            Self::WorkerStore => Counted::Store,
             _ => Counted::Work,
         }
     }
@@ -112,6 +118,8 @@ impl fmt::Display for Scenario {
             Self::Start => "start",
             Self::Capture => "capture",
             Self::Check => "check",
+            Self::WorkerCalls => "worker-calls",
+            Self::WorkerStore => "worker-store",
             Self::Together => "together",
         })
     }
@@ -149,7 +157,8 @@ impl Stage<'_> {
     /// Plays a story to its end.
     pub(crate) async fn play(&self, scenario: Scenario) -> Expected {
         match scenario {
-            Scenario::Submit | Scenario::Onboard | Scenario::Events | Scenario::Start => self.submit().await,
+            Scenario::Submit | Scenario::Events | Scenario::Start => self.submit().await,
+            Scenario::Onboard => self.onboard().await,
             Scenario::Dedupe => self.dedupe().await,
             Scenario::Cancel => self.cancel().await,
             Scenario::CancelEarly => self.cancel_early().await,
@@ -157,9 +166,11 @@ impl Stage<'_> {
             Scenario::Retry => self.retry().await,
             Scenario::Timeout => self.timeout().await,
             Scenario::Delete => self.delete().await,
-            Scenario::Capture | Scenario::Check | Scenario::Together => {
-                panic!("{scenario} is not played on this stage")
-            }
+            Scenario::Capture
+            | Scenario::Check
+            | Scenario::WorkerCalls
+            | Scenario::WorkerStore
+            | Scenario::Together => panic!("{scenario} is not played on this stage"),
         }
     }
 
@@ -168,6 +179,19 @@ impl Stage<'_> {
         self.open();
         self.ends("only", Outcome::Succeeded, Reason::Succeeded).await;
         expect(1..=1, &[("only", 1..=1)])
+    }
+
+    /// The run need not wait for the accounts of other Jobs.
+    async fn onboard(&self) -> Expected {
+        let expected = self.submit().await;
+        let bindings: Api<RoleBinding> = self.tenant.api();
+        wait_for("every account and its binding", self.patience, async || {
+            let listed = bindings.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let bound = listed.iter().filter(|binding| ACCOUNTS.contains(&binding.name_any().as_str())).count();
+            if bound == ACCOUNTS.len() { Ok(()) } else { Err(format!("{bound} bindings")) }
+        })
+        .await;
+        expected
     }
 
     async fn dedupe(&self) -> Expected {
@@ -284,7 +308,7 @@ impl Stage<'_> {
     async fn no_jobs(&self) {
         let jobs: Api<Job> = self.tenant.api();
         wait_for("no Job is left", self.patience, async || {
-            let left = jobs.list(&kube::api::ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            let left = jobs.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
             if left.is_empty() { Ok(()) } else { Err(format!("{} Jobs", left.len())) }
         })
         .await;

@@ -4,22 +4,30 @@
 //! `ATLAS_PROOF_FROM=…`: from this one on.
 
 use crate::capture::Captures;
+use crate::disturbance::last;
 use crate::fault::Variant;
 use crate::scenario::Scenario;
 use crate::trial::{Bench, Key, Played, Selector};
+use crate::worker::Workers;
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// After so many failures the rest says nothing new.
 const FAILURES: usize = 5;
+
+/// A trial that takes longer is mentioned: nobody was stuck, and somebody waited.
+const SLOW: Duration = Duration::from_secs(20);
 
 /// A loop over the calls of one story, failing each in one way.
 #[derive(Clone, Copy, Debug)]
 struct Series {
     scenario: Scenario,
     variant: Variant,
+    /// The number of its first call, and how many it goes on by.
+    first: usize,
+    step: usize,
 }
 
 /// The series of `cargo xtask test --all`.
@@ -31,29 +39,34 @@ fn all() -> Vec<Series> {
         let views = Variant::OF_A_VIEW.into_iter().filter(move |_| of_runs);
         let servers = Variant::OF_THE_SERVER.into_iter().filter(move |_| together);
         let variants = faults.iter().copied().chain(leaders).chain(views).chain(servers);
-        variants.map(move |variant| Series { scenario, variant })
+        variants.map(move |variant| Series { scenario, variant, first: 1, step: 1 })
     };
     Scenario::ALL.into_iter().flat_map(series).collect()
 }
 
-/// Those of every test run: the ways of failing that differ most, where most can go wrong.
+/// Those of every test run, three minutes: the ways of failing that differ most, where most can go wrong. Where a series
+/// takes long it leaves calls out.
 fn quick() -> Vec<Series> {
-    use Variant::{Answer, AnswerDies, Behind, Gone, LostDies, UnsentDies, UnsentStops};
-    let some = |scenario, variants: &[Variant]| {
-        variants.iter().map(|variant| Series { scenario, variant: *variant }).collect::<Vec<_>>()
-    };
-    [
-        some(Scenario::Submit, &[UnsentDies, LostDies, Answer(409), Answer(500), AnswerDies(429)]),
-        some(Scenario::Dedupe, &[LostDies]),
-        some(Scenario::Cancel, &[LostDies]),
-        some(Scenario::Delete, &[LostDies]),
-        some(Scenario::Retry, &[LostDies]),
-        some(Scenario::Timeout, &[UnsentDies]),
-        some(Scenario::Capture, &[LostDies]),
-        some(Scenario::Submit, &[UnsentStops, Behind(None)]),
-        some(Scenario::Together, &[Gone]),
+    use Scenario::{Cancel, Capture, Dedupe, Delete, Retry, Submit, Together, WorkerCalls, WorkerStore};
+    use Variant::{Answer, Behind, Gone, LostDies, UnsentDies, UnsentStops};
+    let every = |scenario, variant| Series { scenario, variant, first: 1, step: 1 };
+    let some = |scenario, variant, first, step| Series { scenario, variant, first, step };
+    vec![
+        every(Submit, UnsentDies),
+        every(Submit, LostDies),
+        every(Submit, Answer(409)),
+        some(Submit, Answer(500), 1, 2),
+        some(Dedupe, LostDies, 1, 2),
+        every(Cancel, LostDies),
+        some(Delete, LostDies, 1, 2),
+        some(Retry, LostDies, 1, 2),
+        some(Capture, LostDies, 2, 3),
+        some(Submit, UnsentStops, 1, 2),
+        some(Submit, Behind(Some(1)), 2, 2),
+        every(Together, Gone),
+        some(WorkerCalls, LostDies, 2, 20),
+        some(WorkerStore, UnsentDies, 3, 8),
     ]
-    .concat()
 }
 
 /// Whether all of it was asked for.
@@ -82,8 +95,8 @@ pub(crate) async fn prove() -> ExitCode {
         if only.as_ref().is_some_and(other) || from.as_ref().is_some_and(other) {
             continue;
         }
-        let first = from.take().and_then(|from| from.index).unwrap_or(1);
-        let indices = only.and_then(|only| only.index).map_or(first..=usize::MAX, |index| index..=index);
+        let first = from.take().and_then(|from| from.index).unwrap_or(one.first);
+        let indices = only.and_then(|only| only.index).map_or(first..=last(one.variant), |index| index..=index);
         bench.series(one, indices, &mut tally).await;
         if tally.failed.len() >= FAILURES {
             break;
@@ -95,25 +108,46 @@ pub(crate) async fn prove() -> ExitCode {
     if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// What the trials of a series share.
+enum Ground {
+    /// Nothing: each has a tenant of its own.
+    Each,
+    Captures(Captures),
+    Workers(Workers),
+}
+
+impl Ground {
+    async fn prepare(scenario: Scenario) -> Self {
+        match scenario {
+            Scenario::Capture | Scenario::Check => Self::Captures(Captures::prepare(scenario).await),
+            Scenario::WorkerCalls | Scenario::WorkerStore => Self::Workers(Workers::prepare(scenario).await),
+            _ => Self::Each,
+        }
+    }
+}
+
 impl Bench {
     /// Fails each call of a story in turn, until the story ends without having come to it.
     async fn series(&self, series: Series, indices: std::ops::RangeInclusive<usize>, tally: &mut Tally) {
-        let Series { scenario, variant } = series;
+        let Series { scenario, variant, first: _, step } = series;
         let started = Instant::now();
         let single = indices.start() == indices.end();
-        let captures = if scenario.is_real() { Some(Captures::prepare(scenario).await) } else { None };
+        let ground = Ground::prepare(scenario).await;
         let mut played: Vec<Played> = Vec::new();
         let mut count = 0;
-        for index in indices {
+        for index in indices.step_by(step) {
             let key = Key { scenario, variant, index };
+            let begun = Instant::now();
             let trial = AssertUnwindSafe(async {
-                if let Some(captures) = &captures {
-                    captures.play(self, key).await
-                } else {
-                    let trials = self.play(key).await;
-                    let fired = trials.first().and_then(|trial| trial.fired.clone());
-                    played.extend(trials);
-                    fired
+                match &ground {
+                    Ground::Captures(captures) => captures.play(self, key).await,
+                    Ground::Workers(workers) => workers.play(key).await,
+                    Ground::Each => {
+                        let trials = self.play(key).await;
+                        let fired = trials.first().and_then(|trial| trial.fired.clone());
+                        played.extend(trials);
+                        fired
+                    }
                 }
             });
             count += 1;
@@ -125,6 +159,12 @@ impl Bench {
                 }
                 continue;
             };
+            if begun.elapsed() > SLOW {
+                println!(
+                    "slow: {key} took {:.0} s: something waited for a clock, not for an event",
+                    begun.elapsed().as_secs_f32()
+                );
+            }
             if single || std::env::var_os("ATLAS_PROOF_VERBOSE").is_some() {
                 println!("{key}: {}", fired.as_deref().unwrap_or("no such call"));
             }
@@ -133,11 +173,12 @@ impl Bench {
             }
         }
         tally.trials += count;
-        let last = Key { scenario, variant, index: count };
+        let last = Key { scenario, variant, index: count.max(1) };
         let settled = AssertUnwindSafe(async {
-            match &captures {
-                Some(captures) => captures.settle(self).await.map_err(|fault| (last, fault)),
-                None => self.settle(played).await,
+            match &ground {
+                Ground::Captures(captures) => captures.settle(self).await.map_err(|fault| (last, fault)),
+                Ground::Workers(workers) => workers.settle(self).await.map_err(|fault| (last, fault)),
+                Ground::Each => self.settle(played).await,
             }
         });
         match settled.catch_unwind().await {

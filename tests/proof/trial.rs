@@ -140,6 +140,7 @@ impl Bench {
                 self.operator.resume(Some(&order(&tenant)));
                 tenant
             }
+            Counted::Worker | Counted::Store => panic!("{key} is not about the controller"),
             Counted::Process => {
                 let tenant = Tenant::new(&story).await;
                 mark = self.operator.restart(Some(&order(&tenant)));

@@ -201,7 +201,9 @@ impl Witness {
         let ended = jobs.patch_status(&job.name_any(), &PatchParams::default(), &patch).await;
         match ended {
             // Deleted meanwhile, and perhaps made anew.
-            Err(kube::Error::Api(error)) if error.is_not_found() || error.is_conflict() => Err(kube::Error::Api(error)),
+            Err(kube::Error::Api(error)) if error.is_not_found() || error.message.contains("metadata.uid") => {
+                Err(kube::Error::Api(error))
+            }
             Err(error) => {
                 let fault = format!("the stub cannot end Job {}: {error}", job.name_any());
                 self.state().entry(job.namespace().unwrap_or_default()).or_default().faults.push(fault);
@@ -225,7 +227,7 @@ fn failed(reason: &str, message: &str) -> Value {
 }
 
 /// The plain variables of a Job's first container.
-fn variables(job: &Job) -> HashMap<String, String> {
+pub(crate) fn variables(job: &Job) -> HashMap<String, String> {
     let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let container = pod.and_then(|pod| pod.containers.first());
     let variables = container.into_iter().flat_map(|container| container.env.iter().flatten());

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// Go on with the next step after a failure
     #[arg(long)]
     keep_going: bool,
-    /// The whole proof instead of its quick selection: about an hour more
+    /// The whole proof instead of its quick selection: about two hours more
     #[arg(long)]
     all: bool,
     /// How many tests run at once on the cluster

@@ -16,7 +16,7 @@ use crate::{
 };
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Pod, ServiceAccount},
+    core::v1::{Namespace, Pod, ServiceAccount},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     let run = context.runs.get(&namespace, &run.name_any()).filter(|newer| newer.uid() == run.uid()).unwrap_or(run);
     let status = run.status_or_default();
     let uid = run.uid().unwrap_or_default();
-    let tenant = tenant(context, &namespace);
+    let tenant = tenant(context, &namespace, status.phase).await?;
     let operation_type = operation_type(context, &run, status.phase).await?;
     let open = status.phase != Phase::Completed;
     let started = status.job.is_some() || status.joined.is_some();
@@ -123,13 +123,23 @@ pub fn limits(context: &Context, operation_type: Option<&OperationType>) -> Limi
     }
 }
 
-fn tenant(context: &Context, namespace: &str) -> Option<Tenant> {
-    let namespace = context.namespaces.get("", namespace)?;
-    Some(Tenant {
-        uid: namespace.uid()?,
-        workspace: namespace.labels().get(labels::WORKSPACE)?.clone(),
-        terminating: namespace.metadata.deletion_timestamp.is_some(),
-    })
+async fn tenant(context: &Context, namespace: &str, phase: Phase) -> Result<Option<Tenant>, Error> {
+    let view = |namespace: &Namespace| {
+        Some(Tenant {
+            uid: namespace.uid()?,
+            workspace: namespace.labels().get(labels::WORKSPACE)?.clone(),
+            terminating: namespace.metadata.deletion_timestamp.is_some(),
+        })
+    };
+    match context.namespaces.get("", namespace) {
+        Some(found) => Ok(view(&found)),
+        // "Not a tenant" is final: make sure. A manifest often brings a namespace and its first run together.
+        None if phase != Phase::Completed => {
+            let found = Api::<Namespace>::all(context.client.clone()).get_opt(namespace).await?;
+            Ok(found.as_ref().and_then(view))
+        }
+        None => Ok(None),
+    }
 }
 
 async fn operation_type(
