@@ -207,6 +207,20 @@ async fn a_selection_takes_kinds_names_and_labels() {
 }
 
 #[tokio::test]
+async fn kinds_that_are_left_out_by_default_are_captured_where_they_are_named() {
+    let tenant = Tenant::new("named-kinds").await;
+    let restic = tenant.repository("main").await;
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" } });
+    tenant.apply(&lease.to_string());
+    let kinds = json!({ "includeKinds": [
+        "Lease.coordination.k8s.io", "Event", "Event.events.k8s.io", "Endpoints", "EndpointSlice.discovery.k8s.io",
+        "ControllerRevision.apps", "CSIStorageCapacity.storage.k8s.io",
+    ]});
+    let (files, _) = selected(&tenant, &restic, "named", kinds).await;
+    assert!(files.contains("/coordination.k8s.io/v1/Lease/mine.json"), "{files:#?}");
+}
+
+#[tokio::test]
 async fn objects_of_a_custom_kind_are_captured_whole_and_a_kind_the_worker_may_not_list_is_a_failed_item() {
     // Alone: every tenant's worker would meet the kind that it may not list.
     let tenant = Tenant::alone("custom").await;

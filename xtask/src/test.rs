@@ -148,7 +148,7 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
         }
         Step::Deny => deny::check(),
         Step::Generated => xtask(&["generate", "--check"]),
-        Step::Unit => unit(&arguments.filter),
+        Step::Unit => unit(arguments),
         Step::Chart => {
             let kubeconfig = bed.server()?.kubeconfig();
             xtask(&["chart", "--kubeconfig", &kubeconfig.to_string_lossy()])
@@ -164,13 +164,17 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
 
 /// All tests that need no cluster: the library's and the binaries' own, and every target of `tests/` but two. Targets
 /// are asked for, not listed, so that a new one is never forgotten.
-fn unit(filter: &[String]) -> Result<()> {
+fn unit(arguments: &Arguments) -> Result<()> {
     let mut test = cargo()?;
     test.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
     for target in test_targets()? {
         test.args(["--test", &target]);
     }
-    loud(test.arg("--").args(filter))
+    if arguments.all {
+        // More states of the model.
+        test.env("ATLAS_PROOF_ALL", "1");
+    }
+    loud(test.arg("--").args(&arguments.filter))
 }
 
 fn test_targets() -> Result<Vec<String>> {

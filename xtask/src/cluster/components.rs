@@ -282,18 +282,23 @@ fn kubelet(cluster: &Cluster, address: Ipv4Addr) -> Value {
     })
 }
 
-/// Who asked for what, without bodies; without the noise of Leases and Events, which are most of an idle cluster's writes.
+/// Who asked for what, without bodies; without the cluster's own Leases and Events, which are most of an idle cluster's
+/// writes.
 fn audit_policy() -> Value {
+    let quiet = |who: &str, names: &[&str]| {
+        json!({"level": "None", who: names, "resources": [
+            {"group": "coordination.k8s.io", "resources": ["leases"]},
+            {"group": "", "resources": ["events"]},
+            {"group": "events.k8s.io", "resources": ["events"]},
+        ]})
+    };
     json!({
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
         "rules": [
-            {"level": "None", "resources": [
-                {"group": "coordination.k8s.io", "resources": ["leases"]},
-                {"group": "", "resources": ["events"]},
-                {"group": "events.k8s.io", "resources": ["events"]},
-            ]},
+            quiet("userGroups", &["system:nodes", "system:serviceaccounts:kube-system"]),
+            quiet("users", &["system:apiserver", "system:kube-scheduler", "system:kube-controller-manager"]),
             {"level": "Metadata"},
         ],
     })

@@ -42,7 +42,7 @@ const MEANT: [(&str, &str); 6] = [
     ("exceeded quota", "the story of a quota"),
     ("blockade", "a story that holds the operator at a write"),
     ("violates PodSecurity", "the story of Pod Security"),
-    ("may not list", "the stories of kinds that a worker may not read"),
+    (".example.com\" in the namespace", "the story of a custom kind that a worker may not list"),
     ("denied request", "stories about what a policy must deny"),
 ];
 
