@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tenantatlas::api::execution;
 use tenantatlas::worker::environment::Mounts;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 /// Bytes of an object's data, as in the comparison with Velero.
@@ -23,8 +24,8 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         "Capture",
         "Half ConfigMaps, half Secrets, 2,000 bytes of data each, into a repository in a folder of this machine. The worker is the image's binary as a \
          process of this machine. Bare: a client that lists the same two kinds in pages of 500 and parses each into JSON values. A rate counts from the \
-         process's start to its end, less what a capture of nothing takes (start, opening by password, discovery, an empty snapshot read back), which is told by \
-         itself; memory is the process's peak, less the peak of that capture of nothing.",
+         line in which the worker says that it begins to capture to its process's end, the reading back of the snapshot included; what comes before (start, opening by \
+         password, discovery) is told by itself. Memory is the process's peak, less the peak of a capture of nothing.",
         plan.quick,
     );
     // The run that the worker is for must not be carried out.
@@ -38,22 +39,21 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         fill(bed, &namespace, there, size).await?;
         there = size;
         let (mut bare, mut first, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut peaks, mut empty_times, mut empty_peaks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut peaks, mut before, mut empty_peaks) = (Vec::new(), Vec::new(), Vec::new());
         for repetition in 0..plan.repetitions {
             worker.clear()?;
-            let (seconds, _, peak) = worker.capture(&nothing).await?;
-            empty_times.push(seconds);
-            empty_peaks.push(peak);
+            empty_peaks.push(worker.capture(&nothing).await?.peak);
             let begun = Instant::now();
             let listed = list(bed, &namespace).await?;
             bare.push(count(listed) / begun.elapsed().as_secs_f64());
             for rates in [&mut first, &mut again] {
-                let (seconds, items, peak) = worker.capture(&all).await?;
-                if items < size {
-                    return Err(format!("{items} items captured of {size}").into());
+                let captured = worker.capture(&all).await?;
+                if captured.items < size {
+                    return Err(format!("{} items captured of {size}", captured.items).into());
                 }
-                rates.push(count(items) / (seconds - median(&empty_times)).max(0.001));
-                peaks.push(peak);
+                rates.push(count(captured.items) / captured.seconds);
+                peaks.push(captured.peak);
+                before.push(captured.before);
             }
             eprintln!(
                 "   {size}, {}: bare {:.0}/s, first {:.0}/s, again {:.0}/s, peak {:.0} MiB",
@@ -79,7 +79,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
             Target::AtLeast(80.0),
         );
         report.against(format!("{size} objects: memory beyond opening"), beyond, "MiB", Target::AtMost(128.0));
-        report.figure(format!("{size} objects: a capture of nothing takes"), median(&empty_times), "s");
+        report.figure(format!("{size} objects: start, opening and discovery take"), median(&before), "s");
         report.figure(format!("{size} objects: opening by password has a peak of"), median(&empty_peaks), "MiB");
         report.samples(format!("{size}: bare list and parse"), "/s", &bare);
         report.samples(format!("{size}: first capture"), "/s", &first);
@@ -146,6 +146,17 @@ struct Worker {
     runs: std::sync::atomic::AtomicUsize,
 }
 
+/// What one capture took.
+struct Captured {
+    /// Seconds from the process's start until it began to capture.
+    before: f64,
+    /// Seconds from then to its end.
+    seconds: f64,
+    items: usize,
+    /// Most memory the process had, in MiB.
+    peak: f64,
+}
+
 /// What of the bed a worker needs.
 struct BedParts {
     client: kube::Client,
@@ -193,8 +204,8 @@ impl Worker {
         Ok(self.root.close()?)
     }
 
-    /// Seconds, items and peak memory of one capture. Each is another run's, or it would find its own snapshot.
-    async fn capture(&self, inputs: &Value) -> Result<(f64, usize, f64)> {
+    /// One capture. Each is another run's, or it would find its own snapshot.
+    async fn capture(&self, inputs: &Value) -> Result<Captured> {
         let mounts = Mounts::below(self.root.path());
         let number = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("bench-{number}");
@@ -205,22 +216,33 @@ impl Worker {
             .args(["worker", "capture", "--root"])
             .arg(self.root.path())
             .env("KUBECONFIG", &self.bed.kubeconfig)
-            .env("ATLAS_LOG", "warn")
+            .env("ATLAS_LOG", "error,tenantatlas::worker::capture=info")
             .env(execution::INPUTS, inputs.to_string())
             .env(execution::RUN, name)
             .env(execution::RUN_UID, run["metadata"]["uid"].as_str().unwrap_or_default())
             .envs(&self.variables)
             .kill_on_drop(true)
             .stdin(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{} cannot be started: {error}", self.bed.binary.display()))?;
         let process = Process::new(child.id().ok_or("the worker ended at once")?);
+        let mut log = BufReader::new(child.stderr.take().ok_or("the worker has no standard error")?).lines();
         let mut peak: f64 = 0.0;
+        let mut capturing = None;
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status?,
-                () = tokio::time::sleep(Duration::from_millis(20)) => peak = peak.max(process.peak_memory().unwrap_or(0.0)),
+                Ok(Some(line)) = log.next_line() => {
+                    if line.contains("\"message\":\"capturing\"") {
+                        capturing = Some(begun.elapsed().as_secs_f64());
+                    } else if line.contains("ERROR") {
+                        eprintln!("   {line}");
+                    }
+                }
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
+            peak = peak.max(process.peak_memory().unwrap_or(0.0));
         };
         let seconds = begun.elapsed().as_secs_f64();
         let message: Value = serde_json::from_slice(&std::fs::read(mounts.termination_message)?)?;
@@ -228,6 +250,7 @@ impl Worker {
             return Err(format!("the worker ended with {status}: {message}").into());
         }
         let items = message["summaryCounts"]["succeeded"].as_u64().unwrap_or_default();
-        Ok((seconds, usize::try_from(items)?, peak))
+        let before = capturing.ok_or("the worker did not say when it began to capture")?;
+        Ok(Captured { before, seconds: seconds - before, items: usize::try_from(items)?, peak })
     }
 }

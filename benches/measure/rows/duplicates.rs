@@ -21,8 +21,8 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     );
     let (mut jobs, mut each, mut labels, mut seconds, mut bare) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let operation_type = bed.stub_type("duplicates").await?;
     for _ in 0..plan.repetitions {
+        let operation_type = bed.stub_type("duplicates").await?;
         let namespace = bed.tenant("duplicates", true).await?;
         let begun = Instant::now();
         at_once(copies, 64, async |number| {

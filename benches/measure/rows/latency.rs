@@ -14,8 +14,8 @@ const RATE: u32 = 20;
 
 pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let seconds = plan.size(30, 5);
-    let operation_type = bed.stub_type("latency").await?;
-    let shape = Shape::record(bed, &operation_type).await?;
+    let recorded = bed.stub_type("latency").await?;
+    let shape = Shape::record(bed, &recorded).await?;
     let mut report = Report::new(
         "From a run to its Job",
         format!(
@@ -28,6 +28,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let mut factors = (Vec::new(), Vec::new());
     for _ in 0..plan.repetitions {
         let namespace = bed.tenant("latency", true).await?;
+        let operation_type = bed.stub_type("latency").await?;
         let _stub = Stub::start(&bed.client, &operation_type, Duration::ZERO);
         let mut clock = tokio::time::interval(Duration::from_secs(1) / (2 * RATE));
         let mut sent = tokio::task::JoinSet::new();

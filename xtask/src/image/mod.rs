@@ -67,7 +67,7 @@ impl Build {
         match self {
             Self::Development | Self::Release => &[],
             // Dependencies have a setting of their own in Cargo.toml and are not compiled again.
-            Self::Optimized => &["--config", "profile.dev.opt-level=3"],
+            Self::Optimized => &["--config", "profile.dev.opt-level=2"],
         }
     }
 }
