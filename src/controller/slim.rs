@@ -4,13 +4,15 @@
 
 use crate::{
     api::{
-        BackupRepository, OperationRun, OperationType, Phase, execution::FENCE_CONTAINER,
-        operation_run::OperationRunStatus,
+        BackupRepository, OperationRun, OperationType, Phase,
+        execution::FENCE_CONTAINER,
+        labels,
+        operation_run::{OperationRunStatus, RunContext},
     },
     controller::operation_run::job::REPOSITORY_GENERATION,
 };
 use k8s_openapi::api::{
-    batch::v1::{Job, JobSpec},
+    batch::v1::{Job, JobCondition, JobSpec, JobStatus},
     core::v1::{Container, Namespace, Pod, PodSpec, PodStatus, PodTemplateSpec, ServiceAccount},
     rbac::v1::RoleBinding,
 };
@@ -56,10 +58,8 @@ impl Slim for OperationRun {
         self.status = Some(OperationRunStatus {
             phase: status.phase,
             outcome: status.outcome,
-            observed_generation: status.observed_generation,
-            reason: status.reason.clone(),
             identity_hash: status.identity_hash.clone(),
-            context: status.context.clone(),
+            context: RunContext { workspace: status.context.workspace.clone(), ..RunContext::default() },
             completed_at: status.completed_at,
             ..OperationRunStatus::default()
         });
@@ -83,6 +83,24 @@ impl Slim for Job {
         drop_bookkeeping(self);
         if let Some(annotations) = &mut self.metadata.annotations {
             annotations.retain(|key, _| key == REPOSITORY_GENERATION);
+        }
+        if let Some(labels) = &mut self.metadata.labels {
+            labels.retain(|key, _| key == labels::MANAGED_BY);
+        }
+        self.metadata.finalizers = None;
+        if let Some(status) = &mut self.status
+            && job_end_is_known(status)
+        {
+            // How it ended, and after how many pods.
+            let conditions = status.conditions.take().unwrap_or_default();
+            let ends = conditions.into_iter().filter(|condition| ENDS.contains(&condition.type_.as_str()));
+            *status = JobStatus {
+                conditions: Some(ends.map(|end| JobCondition { last_probe_time: None, ..end }).collect()),
+                succeeded: status.succeeded,
+                failed: status.failed,
+                active: status.active,
+                ..JobStatus::default()
+            };
         }
         let Some(spec) = self.spec.take() else { return };
         self.spec = Some(JobSpec {
@@ -141,6 +159,14 @@ impl Slim for Pod {
     }
 }
 
+/// Conditions that a finished Job has one of.
+const ENDS: [&str; 2] = ["Complete", "Failed"];
+
+fn job_end_is_known(status: &JobStatus) -> bool {
+    let conditions = status.conditions.iter().flatten();
+    conditions.into_iter().any(|condition| condition.status == "True" && ENDS.contains(&condition.type_.as_str()))
+}
+
 fn named(name: String) -> Container {
     Container { name, ..Container::default() }
 }
@@ -173,6 +199,15 @@ mod tests {
                 "template": {"spec": {"containers": [], "initContainers": [{"name": FENCE_CONTAINER}]}}})
         );
         assert_eq!(kept["status"], json!({"succeeded": 1}));
+        let mut ended = job(json!([]));
+        ended["status"]["conditions"] = json!([
+            {"type": "SuccessCriteriaMet", "status": "True"},
+            {"type": "Complete", "status": "True", "lastProbeTime": "2026-01-01T00:00:00Z"}]);
+        ended["status"]["startTime"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(
+            slim::<Job>(ended)["status"],
+            json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]})
+        );
         let ours = slim::<Job>(job(json!([{"name": "other"}])));
         assert_eq!(ours["spec"]["template"]["spec"]["initContainers"], json!([]));
     }
@@ -193,7 +228,7 @@ mod tests {
         let kept = slim::<OperationRun>(run("completed"));
         assert_eq!(
             kept["status"],
-            json!({"phase": "completed", "outcome": "failed", "observedGeneration": 1, "identityHash": "h",
+            json!({"phase": "completed", "outcome": "failed", "observedGeneration": -1, "identityHash": "h",
                 "completedAt": "2026-01-01T00:00:00Z", "context": {"workspace": "w"}})
         );
         assert!(!is_whole(&serde_json::from_value(kept).expect("a run")));
