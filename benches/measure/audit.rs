@@ -19,9 +19,11 @@ pub struct Request {
     #[serde(default)]
     pub response_status: Status,
     /// When it came.
-    pub request_received_timestamp: Timestamp,
+    #[serde(rename = "requestReceivedTimestamp")]
+    pub arrived: Timestamp,
     /// When its answer was complete.
-    pub stage_timestamp: Timestamp,
+    #[serde(rename = "stageTimestamp")]
+    pub answered: Timestamp,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,7 +66,7 @@ impl Request {
 
     /// Milliseconds from its arrival to its answer.
     pub fn took(&self) -> f64 {
-        (self.stage_timestamp - self.request_received_timestamp).total(jiff::Unit::Millisecond).unwrap_or_default()
+        (self.answered - self.arrived).total(jiff::Unit::Millisecond).unwrap_or_default()
     }
 }
 
@@ -90,7 +92,7 @@ pub fn requests(log: &Path, words: &[&str]) -> Result<Vec<Request>> {
             }
         }
     }
-    requests.sort_by_key(|request| request.stage_timestamp);
+    requests.sort_by_key(|request| request.answered);
     Ok(requests)
 }
 

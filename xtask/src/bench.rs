@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// Measure the binary as it is shipped, whose build takes minutes
     #[arg(long)]
     release: bool,
+    /// Measure nothing; write the document and its picture again from docs/benchmarks.json
+    #[arg(long)]
+    document: bool,
     #[command(flatten)]
     velero: velero::Arguments,
 }
@@ -81,6 +84,9 @@ impl Row {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.document {
+        return write(&results()?);
+    }
     if arguments.rows.contains(&Row::Velero) {
         if arguments.rows.len() > 1 {
             bail!("velero is measured on a cluster of yours, the other rows on one of their own: call them apart");
@@ -196,15 +202,25 @@ fn measure(
 
 /// Puts a row among the results, and writes the document and its picture.
 fn keep(row: Row, report: Value) -> Result<()> {
-    let file = checkout()?.join(RESULTS);
-    let mut results: Map<String, Value> = match fs::read(&file) {
-        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{RESULTS} is not what this writes"))?,
-        Err(_) => Map::new(),
-    };
+    let mut results = results()?;
     results.insert(row.name(), report);
+    fs::write(checkout()?.join(RESULTS), format!("{}\n", serde_json::to_string_pretty(&results)?))?;
+    write(&results)
+}
+
+/// The results of all rows that were ever measured.
+fn results() -> Result<Map<String, Value>> {
+    match fs::read(checkout()?.join(RESULTS)) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{RESULTS} is not what this writes")),
+        Err(_) => Ok(Map::new()),
+    }
+}
+
+/// Writes the document and its picture.
+fn write(results: &Map<String, Value>) -> Result<()> {
     let rows: Vec<(String, Value)> =
         Row::value_variants().iter().filter_map(|row| Some((row.name(), results.get(&row.name())?.clone()))).collect();
-    fs::write(&file, format!("{}\n", serde_json::to_string_pretty(&results)?))?;
+    let file = checkout()?.join(RESULTS);
     fs::write(file.with_extension("md"), document::markdown(&rows))?;
     fs::write(file.with_extension("svg"), picture::svg(&rows))?;
     Ok(())

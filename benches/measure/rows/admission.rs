@@ -90,11 +90,11 @@ fn rate(bed: &Bed, namespaces: &[String], runs: usize) -> Result<f64> {
     for request in requests.iter().filter(|request| namespaces.contains(&request.object_ref.namespace)) {
         match (request.verb.as_str(), request.what().as_str()) {
             ("create", "operationruns") => {
-                let at = request.request_received_timestamp;
+                let at = request.arrived;
                 first = Some(first.map_or(at, |first: jiff::Timestamp| first.min(at)));
             }
             ("patch", "operationruns/status") if request.wrote() => {
-                last = Some(request.stage_timestamp);
+                last = Some(request.answered);
                 ends += 1;
             }
             _ => {}

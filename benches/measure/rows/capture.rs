@@ -7,6 +7,7 @@ use crate::report::{Report, Target, count, median, ratios};
 use crate::{Result, api};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -96,7 +97,7 @@ async fn fill(bed: &Bed, namespace: &str, from: usize, to: usize) -> Result<()> 
     eprintln!("   creating {} objects", to - from);
     at_once(to - from, 48, async |number| {
         let number = from + number;
-        let (kind, path) = if number % 2 == 0 { ("ConfigMap", "configmaps") } else { ("Secret", "secrets") };
+        let (kind, path) = if number.is_multiple_of(2) { ("ConfigMap", "configmaps") } else { ("Secret", "secrets") };
         let object = json!({ "apiVersion": "v1", "kind": kind,
             "metadata": { "name": format!("object-{number:06}"), "labels": { "app": "bench" } },
             "data": { "value": text(number) } });
@@ -114,7 +115,8 @@ fn text(number: usize) -> String {
         let word = ["config", "server", "enable", "timeouts", "port", "hostname"]
             [usize::try_from(state >> 61).unwrap_or(0) % 6];
         text.push_str(word);
-        text.push_str(&format!("{:04x}", (state >> 32) & 0xffff));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{:04x}", (state >> 32) & 0xffff);
     }
     text.truncate(DATA);
     text

@@ -28,7 +28,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let used = process.processor_seconds()? - begun.2;
     let percent = 100.0 * used / begun.0.elapsed().as_secs_f64();
     let requests = audit::requests_of(&bed.operator(), &bed.audit_log, None)?;
-    let since: Vec<_> = requests.iter().filter(|request| request.request_received_timestamp > begun.1).collect();
+    let since: Vec<_> = requests.iter().filter(|request| request.arrived > begun.1).collect();
     let writes = since.iter().filter(|request| request.wrote()).count();
     let reads = since.iter().filter(|request| request.read()).count();
     report.against("writes but the Lease", count(writes), "", Target::AtMost(0.0));

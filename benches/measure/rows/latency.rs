@@ -82,7 +82,7 @@ async fn latencies(bed: &Bed, namespace: &str) -> Result<(Vec<f64>, Vec<f64>)> {
     let arrived: HashMap<&str, jiff::Timestamp> = requests
         .iter()
         .filter(|request| request.what() == "operationruns")
-        .map(|request| (request.object_ref.name.as_str(), request.request_received_timestamp))
+        .map(|request| (request.object_ref.name.as_str(), request.arrived))
         .collect();
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for request in requests.iter().filter(|request| request.what() == "jobs" && request.wrote()) {
@@ -90,7 +90,7 @@ async fn latencies(bed: &Bed, namespace: &str) -> Result<(Vec<f64>, Vec<f64>)> {
         if name.starts_with("bare-") {
             bare.push(request.took());
         } else if let Some(arrived) = jobs.get(name).and_then(|run| arrived.get(run)) {
-            ours.push((request.stage_timestamp - *arrived).total(jiff::Unit::Millisecond)?);
+            ours.push((request.answered - *arrived).total(jiff::Unit::Millisecond)?);
         }
     }
     if ours.is_empty() || bare.is_empty() {

@@ -14,14 +14,13 @@ pub const TENANTS: usize = 20;
 
 pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let (completed, active) = (plan.size(10_000, 200), plan.size(1_000, 20));
-    let mut report = Report::new("", "", plan.quick);
+    let mut report = Report::new("The controller's memory", "", plan.quick);
     let history = fill(bed, completed, active).await?;
-    report.title = "The controller's memory".to_owned();
     report.how = format!(
         "{completed} completed and {active} active runs in {TENANTS} tenants, each with the Job it had or has. A completed run has {} bytes as JSON with 5 failures, an \
          active one {}, a Job {}. The operator is started anew, lists all of it, and idles: its pod's process, by /proc: peak (VmHWM) from its start, \
          and what it holds 30 s later.",
-        history.completed_bytes, history.active_bytes, history.job_bytes
+        history.completed, history.active, history.job
     );
     let (mut peaks, mut resting) = (Vec::new(), Vec::new());
     for _ in 0..plan.repetitions {
@@ -50,11 +49,11 @@ async fn restart(bed: &Bed) -> Result<Process> {
     bed.start_operator().await
 }
 
-/// How large the objects of a history are.
+/// How large the objects of a history are, in bytes as JSON.
 pub struct History {
-    completed_bytes: usize,
-    active_bytes: usize,
-    job_bytes: usize,
+    completed: usize,
+    active: usize,
+    job: usize,
 }
 
 /// Makes a history, unless an earlier row left it: the writes of that many runs, without the operator.
@@ -76,8 +75,8 @@ pub async fn fill(bed: &Bed, completed: usize, active: usize) -> Result<History>
     let last = completed + active - 1;
     let of = |number: usize| &namespaces[number % TENANTS];
     Ok(History {
-        completed_bytes: size(format!("{}/r0", api::runs(of(0)))).await?,
-        active_bytes: size(format!("{}/r{last}", api::runs(of(last)))).await?,
-        job_bytes: size(format!("{}/op-{:020x}", api::jobs(of(0)), 0)).await?,
+        completed: size(format!("{}/r0", api::runs(of(0)))).await?,
+        active: size(format!("{}/r{last}", api::runs(of(last)))).await?,
+        job: size(format!("{}/op-{:020x}", api::jobs(of(0)), 0)).await?,
     })
 }

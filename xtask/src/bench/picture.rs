@@ -82,13 +82,8 @@ fn share(figure: &Figure<'_>) -> f64 {
     match figure.target {
         Some((true, bound)) => bound / figure.value.max(f64::EPSILON),
         // Nothing is allowed, and there is nothing, or something.
-        Some((false, 0.0)) => {
-            if figure.value > 0.0 {
-                f64::INFINITY
-            } else {
-                0.0
-            }
-        }
+        Some((false, 0.0)) if figure.value > 0.0 => f64::INFINITY,
+        Some((false, 0.0)) => 0.0,
         Some((false, bound)) => (figure.value / bound).max(0.0),
         None => 0.0,
     }
