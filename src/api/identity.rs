@@ -7,7 +7,7 @@ use crate::api::{canonical, operation_run::Target, operation_type::IdentityInput
 use serde_json::{Map, Value, json};
 
 /// How many hex digits of the identity the Job's name carries.
-const JOB_NAME_DIGITS: usize = 20;
+pub const JOB_NAME_DIGITS: usize = 20;
 
 /// The identity of a run: 64 hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

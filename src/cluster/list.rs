@@ -1,7 +1,7 @@
 //! The objects of one kind in one namespace, one by one, in pages of bounded size.
 //!
-//! What comes is raw JSON: no type that would drop the fields it does not know. Only one page is held, as text, and one
-//! object of it parsed. Names come in ascending order and each once, whatever the API server does in between: a page
+//! What comes is raw JSON: no type that would drop the fields it does not know. One page is held, as text, and one
+//! object of it parsed; the page after it is fetched meanwhile. Names come in ascending order and each once, whatever the API server does in between: a page
 //! is sorted if it is not (servers that keep their objects in memory may not bother), and a list that expired
 //! half way goes on behind the last name.
 
@@ -12,6 +12,7 @@ use kube::{Client, Error};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use std::{collections::VecDeque, fmt::Write as _, pin::pin};
+use tokio::task::JoinHandle;
 
 /// The most objects in a page.
 const MAX_LIMIT: usize = 500;
@@ -61,6 +62,8 @@ pub struct Listing<'a> {
     path: String,
     selection: &'a ListSelection,
     next: Next,
+    /// The next page, on its way.
+    ahead: Option<Ahead>,
     page: VecDeque<(String, Box<RawValue>)>,
     limit: usize,
     remaining: Option<u64>,
@@ -87,6 +90,7 @@ impl<'a> Listing<'a> {
             path: kind.list_path(namespace),
             selection,
             next: Next::Start,
+            ahead: None,
             page: VecDeque::new(),
             limit: FIRST_LIMIT,
             remaining: None,
@@ -133,12 +137,22 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Fetches the next page.
+    /// Takes the next page, and has the one after it fetched.
     async fn turn(&mut self) -> Result<(), Error> {
-        let fetched = if self.repeats { retry::retry(|| self.fetch()).await } else { self.fetch().await };
+        let fetched = match self.ahead.take() {
+            Some(ahead) => ahead.page().await,
+            None => None,
+        };
+        let fetched = match fetched {
+            Some(fetched) => fetched,
+            None => fetch(self.client.clone(), self.uri(), self.repeats).await,
+        };
         match fetched {
             Ok(page) => {
                 self.adopt(page);
+                if matches!(self.next, Next::Continue(_)) {
+                    self.ahead = Some(Ahead(tokio::spawn(fetch(self.client.clone(), self.uri(), self.repeats))));
+                }
                 Ok(())
             }
             Err(Error::Api(status)) if status.code == 410 && self.restarts < MAX_RESTARTS => {
@@ -158,7 +172,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    async fn fetch(&self) -> Result<FetchedPage, Error> {
+    fn uri(&self) -> String {
         let mut uri = format!("{}?limit={}", self.path, self.limit);
         let mut parameter = |key: &str, value: &str| {
             // Writing to a String cannot fail.
@@ -174,33 +188,58 @@ impl<'a> Listing<'a> {
         if let Next::Continue(token) = &self.next {
             parameter("continue", token);
         }
-        let request = Request::get(uri).body(Vec::new()).map_err(Error::HttpError)?;
-        let mut stream = pin!(self.client.request_stream(request).await?);
-        let mut text = Vec::new();
-        stream.read_to_end(&mut text).await.map_err(Error::ReadEvents)?;
-        let list: List = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
-        Ok(FetchedPage { bytes: text.len(), list })
+        uri
     }
 
     fn adopt(&mut self, page: FetchedPage) {
-        let items = page.list.items.unwrap_or_default();
-        self.limit = next_limit(page.bytes, items.len());
-        let mut named: Vec<_> = items.into_iter().map(|raw| (name_of(&raw), raw)).collect();
-        if !named.is_sorted_by(|one, other| one.0 <= other.0) {
-            named.sort_by(|one, other| one.0.cmp(&other.0));
-        }
-        self.page = named.into();
-        self.remaining = page.list.metadata.remaining_item_count;
-        self.next = match page.list.metadata.continue_token {
+        self.limit = next_limit(page.bytes, page.items.len());
+        self.page = page.items.into();
+        self.remaining = page.metadata.remaining_item_count;
+        self.next = match page.metadata.continue_token {
             Some(token) if !token.is_empty() => Next::Continue(token),
             _ => Next::End,
         };
     }
 }
 
+/// A page that is being fetched; no longer wanted when this is dropped.
+struct Ahead(JoinHandle<Result<FetchedPage, Error>>);
+
+impl Ahead {
+    /// The page; none where its task ended without one, which is a fetch that has not been.
+    async fn page(mut self) -> Option<Result<FetchedPage, Error>> {
+        (&mut self.0).await.ok()
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 struct FetchedPage {
     bytes: usize,
-    list: List,
+    /// By name, ascending.
+    items: Vec<(String, Box<RawValue>)>,
+    metadata: Metadata,
+}
+
+async fn fetch(client: Client, uri: String, repeats: bool) -> Result<FetchedPage, Error> {
+    if repeats { retry::retry(|| fetch_once(&client, &uri)).await } else { fetch_once(&client, &uri).await }
+}
+
+async fn fetch_once(client: &Client, uri: &str) -> Result<FetchedPage, Error> {
+    let request = Request::get(uri).body(Vec::new()).map_err(Error::HttpError)?;
+    let mut stream = pin!(client.request_stream(request).await?);
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).await.map_err(Error::ReadEvents)?;
+    let List { metadata, items } = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
+    let mut items: Vec<_> = items.unwrap_or_default().into_iter().map(|raw| (name_of(&raw), raw)).collect();
+    if !items.is_sorted_by(|one, other| one.0 <= other.0) {
+        items.sort_by(|one, other| one.0.cmp(&other.0));
+    }
+    Ok(FetchedPage { bytes: text.len(), items, metadata })
 }
 
 #[derive(Deserialize)]

@@ -3,18 +3,17 @@
 //!
 //! The last part keeps reads off the hot path *and* decisions right: without it a run would be decided a second time on
 //! a view that does not have the Job it has just made.
+//!
+//! Of what there are thousands is held as JSON text, without what no decision reads ([`super::slim`]), and parsed when it
+//! is asked for: the types of a Job alone take ten times as much.
 
-use futures::{Stream, StreamExt};
-use kube::{
-    Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{
-        reflector::{ObjectRef, Store, store},
-        watcher,
-    },
-};
-use serde::de::DeserializeOwned;
+use super::slim::Slim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt, runtime::watcher};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap},
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -39,13 +38,17 @@ pub enum Change<K> {
 }
 
 /// Objects of one kind, as far as they are known.
-pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
-    store: Store<K>,
+pub struct Cache<K> {
     group: fn(&K) -> Option<String>,
     state: Mutex<State<K>>,
+    ready: tokio::sync::watch::Sender<bool>,
 }
 
 struct State<K> {
+    /// By namespace and name, what the watch brought.
+    watched: HashMap<Key, Watched<K>>,
+    /// Counts lists: what one does not name is gone.
+    list: u64,
     /// Namespace and group key to names.
     groups: HashMap<Key, BTreeSet<String>>,
     /// Namespace and name to what we wrote.
@@ -55,53 +58,98 @@ struct State<K> {
     gone: HashMap<Key, (u64, Instant)>,
 }
 
+struct Watched<K> {
+    held: Held<K>,
+    version: u64,
+    list: u64,
+}
+
+/// How an object is held.
+enum Held<K> {
+    Whole(Arc<K>),
+    Packed(Arc<[u8]>),
+}
+
+impl<K> Clone for Held<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Whole(object) => Self::Whole(object.clone()),
+            Self::Packed(text) => Self::Packed(text.clone()),
+        }
+    }
+}
+
+impl<K: Slim> Held<K> {
+    fn of(object: K) -> Self {
+        if K::PACKED
+            && let Ok(text) = serde_json::to_vec(&object)
+        {
+            return Self::Packed(text.into());
+        }
+        Self::Whole(Arc::new(object))
+    }
+
+    fn open(&self) -> Option<Arc<K>> {
+        match self {
+            Self::Whole(object) => Some(object.clone()),
+            // It was written by the same types a moment ago.
+            Self::Packed(text) => serde_json::from_slice(text).ok().map(Arc::new),
+        }
+    }
+}
+
+/// An object as a watch brings it: slim from the start, so that a page of a list is never held in full.
+pub struct Incoming<K> {
+    /// Name, namespace, uid and resource version.
+    metadata: ObjectMeta,
+    /// Or why it does not decode.
+    held: Result<Held<K>, String>,
+}
+
 /// The side of a cache that the watch feeds.
-pub struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
-    writer: kube::runtime::reflector::store::Writer<K>,
+pub struct Feed<K> {
     cache: Arc<Cache<K>>,
 }
 
-impl<K> Cache<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-{
+impl<K: Slim> Cache<K> {
     /// A cache, with the key of the group each object belongs to, and the side that feeds it.
     pub fn new(group: fn(&K) -> Option<String>) -> (Arc<Self>, Feed<K>) {
-        let (reader, writer) = store();
-        let state = Mutex::new(State { groups: HashMap::new(), own: HashMap::new(), gone: HashMap::new() });
-        let cache = Arc::new(Self { store: reader, group, state });
-        (cache.clone(), Feed { writer, cache })
-    }
-
-    /// What the watch has brought.
-    pub fn store(&self) -> Store<K> {
-        self.store.clone()
+        let state = State { watched: HashMap::new(), list: 0, groups: HashMap::new(), own: HashMap::new(), gone: HashMap::new() };
+        let cache = Arc::new(Self { group, state: Mutex::new(state), ready: tokio::sync::watch::Sender::new(false) });
+        (cache.clone(), Feed { cache })
     }
 
     /// Waits until the first list is complete.
     pub async fn ready(&self) {
-        // An error means that the feeding task ended: the process is going down.
-        let _ = self.store.wait_until_ready().await;
+        // The sender lives as long as the cache.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// How many objects the watch has brought.
+    pub fn len(&self) -> usize {
+        self.state().watched.len()
+    }
+
+    /// Whether the watch has brought none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The object of this name, our own newer write of it included.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        let mut reference = ObjectRef::new(name);
-        if !namespace.is_empty() {
-            reference = reference.within(namespace);
-        }
-        let watched = self.store.get(&reference);
-        let state = self.state();
-        let own = state
-            .own
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .filter(|(_, written)| written.elapsed() < OWN_WRITE_TTL)
-            .map(|(object, _)| object);
-        match (watched, own) {
-            (Some(watched), Some(own)) if version(&**own) > version(&*watched) => Some(own.clone()),
-            (None, Some(own)) => Some(own.clone()),
-            (watched, _) => watched,
-        }
+        let key = (namespace.to_owned(), name.to_owned());
+        let held = {
+            let state = self.state();
+            let watched = state.watched.get(&key);
+            let own = state.own.get(&key).filter(|(_, written)| written.elapsed() < OWN_WRITE_TTL);
+            match (watched, own) {
+                // At the same version ours is the whole of it.
+                (Some(watched), Some((own, _))) if version(&**own) >= watched.version => return Some(own.clone()),
+                (None, Some((own, _))) => return Some(own.clone()),
+                (watched, _) => watched?.held.clone(),
+            }
+        };
+        held.open()
     }
 
     /// All objects of a group in a namespace.
@@ -110,9 +158,15 @@ where
         names.iter().filter_map(|name| self.get(namespace, name)).collect()
     }
 
-    /// Remembers what the API server answered to a write of ours.
+    /// Names of all objects in a namespace that the watch has brought.
+    pub fn names(&self, namespace: &str) -> Vec<String> {
+        let state = self.state();
+        state.watched.keys().filter(|(of, _)| of == namespace).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Remembers what the API server answered to a write of ours (or to a question about what is held slim).
     pub fn wrote(&self, object: K) {
-        let key = (object.namespace().unwrap_or_default(), object.name_any());
+        let key = key(object.meta());
         let mut state = self.state();
         if state.gone.get(&key).is_some_and(|(went, _)| *went >= version(&object)) {
             return;
@@ -126,118 +180,181 @@ where
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn index(&self, object: &K, present: bool) {
-        let namespace = object.namespace().unwrap_or_default();
-        let name = object.name_any();
+    fn put(&self, object: &K, held: Held<K>) {
+        let key = key(object.meta());
+        let group = (self.group)(object);
+        let version = version(object);
         let mut state = self.state();
-        if let Some(group) = (self.group)(object) {
-            let key = (namespace.clone(), group);
-            if present {
-                state.groups.entry(key).or_default().insert(name.clone());
-            } else if let Some(names) = state.groups.get_mut(&key) {
-                names.remove(&name);
+        let list = state.list;
+        if let Some(group) = group {
+            state.groups.entry((key.0.clone(), group)).or_default().insert(key.1.clone());
+        }
+        if state.own.get(&key).is_some_and(|(own, _)| version >= self::version(&**own)) {
+            state.own.remove(&key);
+        }
+        state.watched.insert(key, Watched { held, version, list });
+    }
+
+    fn remove(&self, object: &K) {
+        let key = key(object.meta());
+        let group = (self.group)(object);
+        let mut state = self.state();
+        if let Some(group) = group {
+            let group = (key.0.clone(), group);
+            if let Some(names) = state.groups.get_mut(&group) {
+                names.remove(&key.1);
                 if names.is_empty() {
-                    state.groups.remove(&key);
+                    state.groups.remove(&group);
                 }
             }
         }
-        let key = (namespace, name);
-        if !present {
-            if state.gone.len() >= MANY_GONE {
-                state.gone.retain(|_, (_, seen)| seen.elapsed() < OWN_WRITE_TTL);
-            }
-            state.gone.insert(key.clone(), (version(object), Instant::now()));
+        if state.gone.len() >= MANY_GONE {
+            state.gone.retain(|_, (_, seen)| seen.elapsed() < OWN_WRITE_TTL);
         }
-        let caught_up = state.own.get(&key).is_some_and(|(own, _)| {
-            if present { version(object) >= version(&**own) } else { own.uid() == object.uid() }
-        });
-        if caught_up {
+        state.gone.insert(key.clone(), (version(object), Instant::now()));
+        if state.own.get(&key).is_some_and(|(own, _)| own.uid() == object.uid()) {
             state.own.remove(&key);
         }
+        state.watched.remove(&key);
     }
 
-    fn rebuild(&self) {
-        self.state().groups.clear();
-        for object in self.store.state() {
-            self.index(&object, true);
-        }
+    /// What the list that has just ended did not name.
+    fn vanished(&self) -> Vec<Held<K>> {
+        let state = self.state();
+        state.watched.values().filter(|watched| watched.list < state.list).map(|watched| watched.held.clone()).collect()
     }
 }
 
-impl<K> Feed<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
-{
+impl<K: Slim> Feed<K> {
     /// Feeds the cache from a watch until that ends, and tells of each change after the cache has it. Objects that do
     /// not decode are logged and left out: one bad object must not stall the others.
     pub async fn run(
-        mut self,
-        events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send,
+        self,
+        events: impl futures::Stream<Item = watcher::Result<watcher::Event<Incoming<K>>>> + Send,
         mut changed: impl FnMut(Change<K>) + Send,
     ) {
+        use futures::StreamExt as _;
+        let cache = &self.cache;
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again");
-                    continue;
-                }
-            };
-            let Some(event) = decoded(event) else { continue };
-            let before = match &event {
-                // A relist tells of vanished objects only by leaving them out.
-                watcher::Event::InitDone => self.cache.store.state(),
-                _ => Vec::new(),
-            };
-            self.writer.apply_watcher_event(&event);
             match event {
-                watcher::Event::Apply(object) => {
-                    self.cache.index(&object, true);
-                    changed(Change::Applied(Arc::new(object)));
-                }
-                watcher::Event::Delete(object) => {
-                    self.cache.index(&object, false);
-                    changed(Change::Deleted(Arc::new(object)));
-                }
-                watcher::Event::InitDone => {
-                    self.cache.rebuild();
-                    for object in before {
-                        if self
-                            .cache
-                            .store
-                            .get(&ObjectRef::from_obj(&*object))
-                            .is_none_or(|now| now.uid() != object.uid())
-                        {
-                            changed(Change::Deleted(object));
-                        }
+                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again"),
+                Ok(watcher::Event::Init) => cache.state().list += 1,
+                Ok(watcher::Event::Apply(incoming) | watcher::Event::InitApply(incoming)) => {
+                    let Some((object, held)) = incoming.open() else { continue };
+                    // One that was replaced under its name while nobody watched is two.
+                    let before = cache.state().watched.get(&key(object.meta())).map(|watched| watched.held.clone());
+                    if let Some(before) = before.and_then(|held| held.open())
+                        && before.uid() != object.uid()
+                    {
+                        cache.remove(&before);
+                        changed(Change::Deleted(before));
                     }
-                    for object in self.cache.store.state() {
-                        changed(Change::Applied(object));
-                    }
+                    cache.put(&object, held);
+                    changed(Change::Applied(object));
                 }
-                watcher::Event::Init | watcher::Event::InitApply(_) => {}
+                Ok(watcher::Event::Delete(incoming)) => {
+                    let Some((object, _)) = incoming.open() else { continue };
+                    cache.remove(&object);
+                    changed(Change::Deleted(object));
+                }
+                Ok(watcher::Event::InitDone) => {
+                    // A list tells of vanished objects only by leaving them out.
+                    for object in cache.vanished().iter().filter_map(Held::open) {
+                        cache.remove(&object);
+                        changed(Change::Deleted(object));
+                    }
+                    cache.ready.send_replace(true);
+                }
             }
         }
     }
 }
 
-fn decoded<K: Resource<DynamicType = ()>>(event: watcher::Event<DeserializeGuard<K>>) -> Option<watcher::Event<K>> {
-    let open = |guard: DeserializeGuard<K>| match guard.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            tracing::error!(kind = %K::kind(&()), namespace = ?invalid.metadata.namespace, name = ?invalid.metadata.name,
-                error = %invalid.error, "object does not decode and is ignored: mend or delete it");
-            None
+impl<K: Slim> Incoming<K> {
+    fn open(self) -> Option<(Arc<K>, Held<K>)> {
+        match self.held {
+            Ok(held) => Some((held.open()?, held)),
+            Err(error) => {
+                let ObjectMeta { namespace, name, .. } = self.metadata;
+                tracing::error!(kind = %K::kind(&()), ?namespace, ?name, error,
+                    "object does not decode and is ignored: mend or delete it");
+                None
+            }
         }
-    };
-    Some(match event {
-        watcher::Event::Apply(object) => watcher::Event::Apply(open(object)?),
-        watcher::Event::Delete(object) => watcher::Event::Delete(open(object)?),
-        watcher::Event::InitApply(object) => watcher::Event::InitApply(open(object)?),
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitDone => watcher::Event::InitDone,
-    })
+    }
+}
+
+impl<'de, K: Slim> Deserialize<'de> for Incoming<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The four fields that are kept of every object's metadata, and no more: `managedFields` are half of most.
+        #[derive(Deserialize)]
+        struct Named {
+            metadata: Names,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Names {
+            name: Option<String>,
+            namespace: Option<String>,
+            uid: Option<String>,
+            resource_version: Option<String>,
+        }
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let Named { metadata: Names { name, namespace, uid, resource_version } } =
+            serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        let metadata = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
+        let held = serde_json::from_str::<K>(text.get()).map_err(|error| error.to_string()).map(|mut object| {
+            object.slim();
+            Held::of(object)
+        });
+        Ok(Self { metadata, held })
+    }
+}
+
+impl<K> Clone for Incoming<K> {
+    fn clone(&self) -> Self {
+        Self { metadata: self.metadata.clone(), held: self.held.clone() }
+    }
+}
+
+impl<K> Debug for Incoming<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Incoming").field(&self.metadata.name).finish()
+    }
+}
+
+impl<K: Slim> Resource for Incoming<K> {
+    type DynamicType = ();
+    type Scope = K::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        K::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        K::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        K::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        K::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+fn key(metadata: &ObjectMeta) -> Key {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
 /// The resource version as a number: comparable since Kubernetes 1.35 by contract, and before in fact.
@@ -248,35 +365,114 @@ fn version<K: Resource>(object: &K) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use serde_json::json;
+    use crate::api::OperationRun;
+    use futures::stream;
+    use kube::core::ObjectList;
+    use serde_json::{Value, json};
+    use watcher::Event;
 
-    fn map(version: &str) -> ConfigMap {
-        let metadata = json!({ "namespace": "a", "name": "b", "uid": "u", "resourceVersion": version });
-        serde_json::from_value(json!({ "metadata": metadata })).expect("a ConfigMap")
+    fn run(name: &str, uid: &str, version: u32) -> Value {
+        json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+            "metadata": {"name": name, "namespace": "acme", "uid": uid, "resourceVersion": version.to_string(),
+                "managedFields": [{"manager": "x"}]},
+            "spec": {"type": "a", "inputs": {"n": 1}}})
     }
 
-    fn kept(cache: &Cache<ConfigMap>) -> Option<String> {
-        cache.get("a", "b").and_then(|map| map.resource_version())
+    fn incoming(object: &Value) -> Incoming<OperationRun> {
+        serde_json::from_str(&object.to_string()).expect("any object with metadata")
+    }
+
+    /// Feeds these events to a cache; what it told, and the cache.
+    async fn fed(events: Vec<Event<Incoming<OperationRun>>>) -> (Arc<Cache<OperationRun>>, Vec<String>) {
+        let (cache, feed) = Cache::new(|_| None);
+        let mut told = Vec::new();
+        feed.run(stream::iter(events.into_iter().map(Ok)), |change| {
+            told.push(match change {
+                Change::Applied(run) => format!("+{}", run.uid().unwrap_or_default()),
+                Change::Deleted(run) => format!("-{}", run.uid().unwrap_or_default()),
+            });
+        })
+        .await;
+        (cache, told)
     }
 
     #[test]
-    fn our_own_write_counts_until_the_watch_brings_it_or_a_later_end() {
-        let (cache, _feed) = Cache::<ConfigMap>::new(|_| None);
-        cache.wrote(map("5"));
-        assert_eq!(kept(&cache).as_deref(), Some("5"));
-        cache.index(&map("6"), false);
-        assert_eq!(kept(&cache), None);
+    fn a_page_of_a_list_and_a_line_of_a_watch_decode() {
+        let page = json!({"kind": "OperationRunList", "apiVersion": "tenantatlas.io/v1alpha1",
+            "metadata": {"resourceVersion": "7"}, "items": [run("a", "1", 5)]});
+        let page: ObjectList<Incoming<OperationRun>> = serde_json::from_str(&page.to_string()).expect("a page");
+        assert_eq!(page.items[0].metadata.name.as_deref(), Some("a"));
+        let line = json!({"type": "ADDED", "object": run("a", "1", 5)}).to_string();
+        // The API server puts the type first; only then is the object read in place.
+        let line = line.replace(r#"{"object":"#, "").replace(r#","type":"ADDED"}"#, "");
+        let line = format!(r#"{{"type":"ADDED","object":{line}}}"#);
+        let event: kube::core::WatchEvent<Incoming<OperationRun>> = serde_json::from_str(&line).expect("a line");
+        assert!(matches!(event, kube::core::WatchEvent::Added(_)));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_slim_and_the_rest_as_it_was() {
+        let (cache, told) =
+            fed(vec![Event::Init, Event::InitApply(incoming(&run("a", "1", 5))), Event::InitDone]).await;
+        assert_eq!(told, ["+1"]);
+        let held = cache.get("acme", "a").expect("held");
+        assert!(held.managed_fields().is_empty());
+        assert_eq!(held.spec.inputs["n"], 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_later_list_does_not_name_is_gone_and_told_so() {
+        let (cache, told) = fed(vec![
+            Event::Init,
+            Event::InitApply(incoming(&run("a", "1", 5))),
+            Event::InitApply(incoming(&run("b", "2", 6))),
+            Event::InitDone,
+            Event::Init,
+            Event::InitApply(incoming(&run("b", "3", 9))),
+            Event::InitDone,
+        ])
+        .await;
+        assert_eq!(told, ["+1", "+2", "-2", "+3", "-1"], "b is another one by now");
+        assert!(cache.get("acme", "a").is_none());
+        assert_eq!(cache.get("acme", "b").and_then(|run| run.uid()).as_deref(), Some("3"));
+    }
+
+    #[tokio::test]
+    async fn one_object_that_does_not_decode_stalls_no_other() {
+        let mut bad = run("bad", "1", 5);
+        bad["spec"] = json!("nonsense");
+        let (cache, told) = fed(vec![Event::Apply(incoming(&bad)), Event::Apply(incoming(&run("good", "2", 6)))]).await;
+        assert_eq!((told, cache.len()), (vec!["+2".to_owned()], 1));
     }
 
     #[test]
     fn an_answer_that_comes_after_the_watch_saw_the_object_go_does_not_bring_it_back() {
-        let (cache, _feed) = Cache::<ConfigMap>::new(|_| None);
-        cache.index(&map("7"), false);
-        cache.wrote(map("6"));
-        assert_eq!(kept(&cache), None);
+        let (cache, _feed) = Cache::<OperationRun>::new(|_| None);
+        let at = |version: u32| serde_json::from_value::<OperationRun>(run("a", "1", version)).expect("a run");
+        let kept = || cache.get("acme", "a").and_then(|run| run.resource_version());
+        cache.remove(&at(7));
+        cache.wrote(at(6));
+        assert_eq!(kept(), None);
         // Made anew under the same name.
-        cache.wrote(map("8"));
-        assert_eq!(kept(&cache).as_deref(), Some("8"));
+        cache.wrote(at(8));
+        assert_eq!(kept().as_deref(), Some("8"));
+        cache.remove(&at(9));
+        assert_eq!(kept(), None, "our own write counts until a later end");
+    }
+
+    #[tokio::test]
+    async fn our_own_write_counts_until_the_watch_has_caught_up() {
+        let (cache, feed) = Cache::<OperationRun>::new(|_| None);
+        let own = serde_json::from_value(run("a", "1", 7)).expect("a run");
+        cache.wrote(own);
+        assert_eq!(cache.get("acme", "a").and_then(|run| run.resource_version()).as_deref(), Some("7"));
+        let events = [5, 9].map(|version| Ok(Event::Apply(incoming(&run("a", "1", version)))));
+        let mut seen = Vec::new();
+        let reader = cache.clone();
+        feed.run(stream::iter(events), |_| {
+            seen.push(reader.get("acme", "a").and_then(|run| run.resource_version()).unwrap_or_default());
+        })
+        .await;
+        assert_eq!(seen, ["7", "9"], "an older event does not bring back what was");
     }
 }

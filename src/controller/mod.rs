@@ -10,7 +10,9 @@ pub mod events;
 pub mod lease;
 pub mod operation_run;
 pub mod patch;
+mod queue;
 pub mod server;
+pub mod slim;
 pub mod tenant;
 mod watches;
 

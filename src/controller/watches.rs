@@ -2,9 +2,11 @@
 
 use super::{
     Context, Error, Settings, backup_repository,
-    cache::{Cache, Change, Feed},
+    cache::{Cache, Change, Feed, Incoming},
     events::Events,
     operation_run::{self, registry::Registry},
+    queue,
+    slim::Slim,
     tenant,
 };
 use crate::{
@@ -12,7 +14,6 @@ use crate::{
     clock::SharedClock,
     telemetry::metrics::Metrics,
 };
-use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, Pod, ServiceAccount},
@@ -20,20 +21,16 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt,
-        controller::{self, Action, applier},
-        reflector::{ObjectRef, Store},
-        watcher,
-    },
+    runtime::{WatchStreamExt, reflector::ObjectRef, watcher},
 };
-use serde::de::DeserializeOwned;
-use std::{fmt::Debug, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
 /// Pods' label with the name of their Job, set by the Job controller.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
+/// Objects in a page of a list: few, for a page is held in full while it is read.
+const PAGE: u32 = 100;
 
 /// Runs, tenants and repositories to look at.
 struct Queues {
@@ -97,12 +94,11 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         context.accounts.ready(),
         context.bindings.ready()
     );
-    let (runs, tenants) = (context.runs.store(), context.namespaces.store());
-    tracing::info!(runs = runs.len(), tenants = tenants.len(), "caches filled");
+    tracing::info!(runs = context.runs.len(), tenants = context.namespaces.len(), "caches filled");
     tokio::join!(
-        passes(operation_run::reconcile, runs, run_line, &context, concurrency, &ended),
-        passes(tenant::reconcile, tenants, tenant_line, &context, 4, &ended),
-        passes(backup_repository::reconcile, context.repositories.store(), repository_line, &context, 4, &ended),
+        passes(operation_run::reconcile, &context.runs, run_line, &context, concurrency, &ended),
+        passes(tenant::reconcile, &context.namespaces, tenant_line, &context, 4, &ended),
+        passes(backup_repository::reconcile, &context.repositories, repository_line, &context, 4, &ended),
     );
 }
 
@@ -206,9 +202,8 @@ fn watch_tenants(
         let namespace = object(change);
         let name = namespace.name_any();
         let _ = tenants.send(ObjectRef::from_obj(&*namespace));
-        for repository in it.repositories.store().state().iter().filter(|one| one.namespace().as_deref() == Some(&name))
-        {
-            let _ = repositories.send(ObjectRef::from_obj(&**repository));
+        for repository in it.repositories.names(&name) {
+            let _ = repositories.send(ObjectRef::new(&repository).within(&name));
         }
         it.wake(it.registry.by_namespace(&name));
     });
@@ -233,61 +228,42 @@ fn tenant_of<K: Resource>(object: &K) -> ObjectRef<Namespace> {
 }
 
 /// Starts a watch that feeds a cache.
-fn feed<K>(feed: Feed<K>, client: &Client, config: watcher::Config, changed: impl FnMut(Change<K>) + Send + 'static)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
-{
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = watcher(api, config)
-        .modify(|guard| {
-            // Half of every object, and nothing here reads it.
-            if let Ok(object) = &mut guard.0 {
-                object.managed_fields_mut().clear();
-            }
-        })
-        .default_backoff();
+fn feed<K: Slim>(
+    feed: Feed<K>,
+    client: &Client,
+    config: watcher::Config,
+    changed: impl FnMut(Change<K>) + Send + 'static,
+) {
+    let api: Api<Incoming<K>> = Api::all(client.clone());
+    let events = watcher(api, config.page_size(PAGE)).default_backoff();
     tokio::spawn(feed.run(events, changed));
 }
 
-/// Reconciles what stands in line, one pass at a time for each object, until told to end.
+/// Reconciles what stands in line until told to end.
 async fn passes<K, R>(
     mut reconcile: impl FnMut(Arc<K>, Arc<Context>) -> R,
-    store: Store<K>,
+    cache: &Cache<K>,
     line: mpsc::UnboundedReceiver<ObjectRef<K>>,
     context: &Arc<Context>,
     concurrency: u16,
     ended: &watch::Receiver<bool>,
 ) where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    R: Future<Output = Result<Action, Error>> + Send + 'static,
+    K: Slim,
+    R: Future<Output = Result<Option<Duration>, Error>> + Send + 'static,
 {
-    let mut ended = ended.clone();
-    let end = async move {
-        // An error means that the sender is gone, and the process with it.
-        let _ = ended.wait_for(|ended| *ended).await;
-    };
-    let queue = lined_up(line).take_until(end).map(Ok::<_, std::convert::Infallible>);
-    applier(
-        move |object, context| reconcile(object, context).boxed(),
-        |object, error, context: Arc<Context>| {
-            let progress = matches!(error, Error::Again(_));
-            if !progress {
-                context.metrics.pass_failed();
-                tracing::warn!(kind = %K::kind(&()), name = object.name_any(), namespace = ?object.namespace(), %error, "pass failed; it is tried again");
-            }
-            Action::requeue(error.retry_after())
-        },
-        context.clone(),
-        store,
-        queue,
-        controller::Config::default().concurrency(concurrency),
-    )
-    .for_each(|_| std::future::ready(()))
+    queue::work(line, usize::from(concurrency), ended.clone(), |reference: ObjectRef<K>| {
+        let object = cache.get(reference.namespace.as_deref().unwrap_or_default(), &reference.name)?;
+        let pass = reconcile(object.clone(), context.clone());
+        let context = context.clone();
+        Some(async move {
+            pass.await.unwrap_or_else(|error| {
+                if !matches!(error, Error::Again(_)) {
+                    context.metrics.pass_failed();
+                    tracing::warn!(kind = %K::kind(&()), name = object.name_any(), namespace = ?object.namespace(), %error, "pass failed; it is tried again");
+                }
+                Some(error.retry_after())
+            })
+        })
+    })
     .await;
-}
-
-fn lined_up<K: Resource<DynamicType = ()> + 'static>(
-    line: mpsc::UnboundedReceiver<ObjectRef<K>>,
-) -> impl Stream<Item = ObjectRef<K>> {
-    futures::stream::unfold(line, |mut line| async move { line.recv().await.map(|next| (next, line)) })
 }

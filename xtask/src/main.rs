@@ -1,7 +1,8 @@
-//! Developer commands: a real cluster, the image, the demo, every test. Run as `cargo xtask COMMAND`.
+//! Developer commands: a real cluster, the image, the demo, every test, every measurement. Run as `cargo xtask COMMAND`.
 //!
 //! This package is independent of the library, so that it compiles in seconds on a machine that has built nothing yet.
 
+mod bench;
 mod chart;
 mod cluster;
 mod demo;
@@ -31,6 +32,7 @@ enum Command {
     Image(image::Arguments),
     Demo(demo::Arguments),
     Test(test::Arguments),
+    Bench(bench::Arguments),
     Generate(generate::Arguments),
     Chart(chart::Arguments),
     Seeded(seeded::Arguments),
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Image(arguments) => image::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Chart(arguments) => chart::run(&arguments),
         Command::Seeded(arguments) => seeded::run(&arguments),

@@ -33,7 +33,7 @@ pub(crate) fn install(mut helm: Command, reference: &str, pull_policy: &str, val
         .args(["--set-string", &format!("image.tag={tag}")])
         .args(["--set-string", &format!("image.pullPolicy={pull_policy}")]);
     for value in values {
-        helm.args(["--set-string", value]);
+        helm.args(["--set", value]);
     }
     shell::run(&mut helm).context("the chart does not install")
 }

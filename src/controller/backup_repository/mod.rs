@@ -11,25 +11,24 @@ use crate::{
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    runtime::controller::Action,
 };
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-/// One pass over one repository.
-pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>) -> Result<Action, Error> {
+/// One pass over one repository; when to look again though nothing happens.
+pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let namespace = repository.namespace().unwrap_or_default();
     let repository = context.repositories.get(&namespace, &repository.name_any()).unwrap_or(repository);
     let tenant =
         context.namespaces.get("", &namespace).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
     let name = decide::check_name(&repository);
     let check = context.runs.get(&namespace, &name);
-    let Some(run) = decide::decide(&repository, tenant, check.as_deref()) else { return Ok(Action::await_change()) };
+    let Some(run) = decide::decide(&repository, tenant, check.as_deref()) else { return Ok(None) };
     match Api::<OperationRun>::namespaced(context.client.clone(), &namespace).create(&PostParams::default(), &run).await
     {
         Ok(run) => context.runs.wrote(run),
         // The name holds the uid and the generation: whoever made it made this very run, and it may be at its end already.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(Action::await_change()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(None),
         Err(error) => return Err(error.into()),
     }
     if let Some(status) = decide::checking(&repository, context.clock.now()) {
@@ -38,5 +37,5 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
         let written = api.patch_status(&repository.name_any(), &PatchParams::default(), &Patch::Merge(body)).await?;
         context.repositories.wrote(written);
     }
-    Ok(Action::await_change())
+    Ok(None)
 }

@@ -7,7 +7,7 @@ use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Slot},
     prepare::{Refusal, is_check, is_object_name, repository_name},
-    waiting::{is_ended, stuck},
+    waiting::{PATIENCE, is_ended, stuck},
 };
 use crate::{
     api::{
@@ -163,6 +163,10 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
         }
         JobView::Own(job) | JobView::Orphan(job) => {
             if job.metadata.deletion_timestamp.is_some() {
+                // A finished one is gone in a moment, which is not worth a write.
+                if observed.waiting_since.is_some_and(|since| now.duration_since(since) < PATIENCE) {
+                    return Decision::look_again(PATIENCE.as_secs() + 1);
+                }
                 return wait(observed, status, Reason::PreviousJobTerminating, leaving_message("an earlier run"), now);
             }
             // Kept for its logs until now; its run is recorded completed or gone.
@@ -258,7 +262,7 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         Some(stuck) => {
             let since = observed.waiting_since.unwrap_or(now);
             if !stuck.is_due(since, now) {
-                return Decision::look_again(super::waiting::PATIENCE.as_secs() + 1);
+                return Decision::look_again(PATIENCE.as_secs() + 1);
             }
             let since = status
                 .waiting

@@ -22,17 +22,13 @@ use crate::{
     api::OperationRun,
     controller::{Context, Error},
 };
-use kube::runtime::controller::Action;
 use std::{sync::Arc, time::Duration};
 
-/// One pass over one run.
-pub async fn reconcile(run: Arc<OperationRun>, context: Arc<Context>) -> Result<Action, Error> {
+/// One pass over one run; when to look again though nothing happens.
+pub async fn reconcile(run: Arc<OperationRun>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let observed = observe::observe(&context, run).await?;
     let decision = decide::decide(&observed, context.clock.now());
     let requeue = decision.requeue;
     act::act(&context, &observed, decision).await?;
-    Ok(match requeue.and_then(|after| Duration::try_from(after).ok()) {
-        Some(after) => Action::requeue(after.max(Duration::from_millis(100))),
-        None => Action::await_change(),
-    })
+    Ok(requeue.and_then(|after| Duration::try_from(after).ok()).map(|after| after.max(Duration::from_millis(100))))
 }

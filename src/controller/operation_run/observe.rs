@@ -12,7 +12,7 @@ use crate::{
     api::{
         BackupRepository, OperationRun, OperationType, Phase, execution, labels, operation_type::DEFAULT_HISTORY_LIMIT,
     },
-    controller::{Context, Error},
+    controller::{Context, Error, slim::is_whole},
 };
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -161,7 +161,8 @@ async fn operation_type(
 async fn rerun(context: &Context, run: &OperationRun) -> Result<RerunView, Error> {
     let Some(earlier) = &run.spec.rerun_of else { return Ok(RerunView::NotAsked) };
     let namespace = run.namespace().unwrap_or_default();
-    let found = match context.runs.get(&namespace, &earlier.name) {
+    // Its inputs are wanted, which are not held of a completed run.
+    let found = match context.runs.get(&namespace, &earlier.name).filter(|found| is_whole(found)) {
         Some(found) => Some(found),
         None => Api::<OperationRun>::namespaced(context.client.clone(), &namespace)
             .get_opt(&earlier.name)
@@ -255,8 +256,11 @@ async fn job(
     })
 }
 
-/// What an own Job waits for, as a key: a change of it starts the clock anew.
+/// What a Job waits for, or is waited for, as a key: a change of it starts the clock anew.
 fn waits_for(job: &JobView, pods: &[Arc<Pod>]) -> Option<String> {
+    if let JobView::Orphan(job) = job {
+        return job.metadata.deletion_timestamp.as_ref().map(|_| "leaving".to_owned());
+    }
     let JobView::Own(job) = job else { return None };
     if job_end(job).is_some() {
         return Some("end".to_owned());
@@ -276,9 +280,22 @@ async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) 
     let found = run_of_uid(context, namespace, name, uid).await?;
     Ok(match found.filter(|found| found.metadata.deletion_timestamp.is_none()) {
         None => JoinedView::Gone,
-        Some(found) if found.is_completed() => JoinedView::Completed(found),
+        Some(found) if is_whole(&found) && found.is_completed() => JoinedView::Completed(found),
+        // Read once for all who joined it.
+        Some(found) if found.is_completed() => match whole(context, namespace, name, uid).await? {
+            Some(found) => JoinedView::Completed(found),
+            None => JoinedView::Gone,
+        },
         Some(_) => JoinedView::Active,
     })
+}
+
+/// A completed run with all that its cache does not hold; it is held for a while.
+async fn whole(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<Option<Arc<OperationRun>>, Error> {
+    let found = Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?;
+    let Some(found) = found.filter(|found| found.uid().as_deref() == Some(uid)) else { return Ok(None) };
+    context.runs.wrote(found.clone());
+    Ok(Some(Arc::new(found)))
 }
 
 /// The run of this uid. "Gone" costs another its Job: a cache that shows none, or an earlier run of the same name, is

@@ -7,7 +7,7 @@ use super::{
     fairness::{Active, Held, Limits, Waiter, may_start},
     observed::{Sibling, Slot},
 };
-use crate::api::{OperationRun, Outcome, Phase, operation_run::OperationRunStatus};
+use crate::api::{OperationRun, Outcome, Phase, identity::JOB_NAME_DIGITS, operation_run::OperationRunStatus};
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::{
@@ -25,6 +25,12 @@ pub struct Registry {
 struct State {
     /// Runs that are not completed, by uid.
     open: HashMap<String, Entry>,
+    /// Their uids by identity: with thousands open, nothing may look through all of them at every event.
+    same: HashMap<String, HashSet<String>>,
+    /// The uids of those that joined a run, by its uid.
+    joiners: HashMap<String, HashSet<String>>,
+    /// How many of them are active, by tenant and type.
+    active: HashMap<(String, String), usize>,
     /// Completed runs, by tenant and type, oldest first.
     completed: HashMap<(String, String), BTreeSet<Ended>>,
     /// Runs that were let through and have no Job on record yet.
@@ -71,6 +77,10 @@ impl Entry {
     fn reference(&self) -> ObjectRef<OperationRun> {
         ObjectRef::new(&self.name).within(&self.namespace)
     }
+
+    fn counted_as(&self) -> (String, String) {
+        (self.namespace.clone(), self.operation_type.clone())
+    }
 }
 
 impl Registry {
@@ -88,17 +98,16 @@ impl Registry {
             return wake;
         }
         if entry.status.job.is_some() {
-            state.claimed.remove(&entry.uid);
+            state.unclaim(&entry.uid);
             state.in_line.remove(&entry.uid);
         }
-        let before = state.open.insert(entry.uid.clone(), entry.clone());
-        let identity = before.as_ref().and_then(|before| before.identity.clone());
-        if let Some(now) = state.open.get_mut(&entry.uid) {
-            now.identity = now.identity.take().or(identity);
-        }
+        let before = state.take(&entry.uid);
         let changed =
             before.as_ref().is_some_and(|before| before.status != entry.status || before.leaving != entry.leaving);
-        if changed { state.siblings_of(&entry.uid) } else { Vec::new() }
+        let uid = entry.uid.clone();
+        let identity = entry.identity.clone().or_else(|| before.and_then(|before| before.identity));
+        state.put(Entry { identity, ..entry });
+        if changed { state.siblings_of(&uid) } else { Vec::new() }
     }
 
     /// Forgets a deleted run; the runs to look at because of it.
@@ -119,8 +128,11 @@ impl Registry {
 
     /// Notes a run's identity as soon as it is known.
     pub fn identify(&self, uid: &str, identity: &str) {
-        if let Some(entry) = self.state().open.get_mut(uid) {
-            entry.identity = Some(identity.to_owned());
+        let mut state = self.state();
+        if state.open.get(uid).is_some_and(|entry| entry.identity.as_deref() != Some(identity))
+            && let Some(entry) = state.take(uid)
+        {
+            state.put(Entry { identity: Some(identity.to_owned()), ..entry });
         }
     }
 
@@ -128,11 +140,7 @@ impl Registry {
     pub fn by_job_name(&self, namespace: &str, job_name: &str) -> Vec<ObjectRef<OperationRun>> {
         let Some(digits) = job_name.strip_prefix("op-") else { return Vec::new() };
         let state = self.state();
-        let of_name = |entry: &&Entry| {
-            entry.namespace == namespace
-                && entry.identity.as_deref().is_some_and(|identity| identity.starts_with(digits))
-        };
-        state.open.values().filter(of_name).map(Entry::reference).collect()
+        state.of_job(digits).filter(|entry| entry.namespace == namespace).map(Entry::reference).collect()
     }
 
     /// Runs of a type that are not completed.
@@ -155,8 +163,7 @@ impl Registry {
         let state = self.state();
         let Some(own) = state.open.get(uid) else { return Vec::new() };
         let mut older: Vec<_> = state
-            .open
-            .values()
+            .of_job(job_digits(identity))
             .filter(|entry| {
                 entry.namespace == own.namespace
                     && entry.identity.as_deref() == Some(identity)
@@ -181,14 +188,14 @@ impl Registry {
         let mut state = self.state();
         let free = state.slot(uid, limits) == Slot::Free;
         if free {
-            state.claimed.insert(uid.to_owned());
+            state.claim(uid);
         }
         free
     }
 
     /// Gives a slot back.
     pub fn release(&self, uid: &str) {
-        self.state().claimed.remove(uid);
+        self.state().unclaim(uid);
     }
 
     /// Notes whether a run stands in line.
@@ -240,10 +247,10 @@ impl State {
     /// Takes a run out of the open ones; the runs to look at because of it.
     fn close(&mut self, uid: &str) -> Vec<ObjectRef<OperationRun>> {
         let mut wake = self.siblings_of(uid);
-        self.claimed.remove(uid);
+        self.unclaim(uid);
         self.in_line.remove(uid);
         self.seen.remove(uid);
-        if self.open.remove(uid).is_some_and(|entry| entry.status.job.is_some()) {
+        if self.take(uid).is_some_and(|entry| entry.status.job.is_some()) {
             wake.extend(self.next_in_line());
         }
         wake
@@ -251,17 +258,73 @@ impl State {
 
     fn siblings_of(&self, uid: &str) -> Vec<ObjectRef<OperationRun>> {
         let Some(own) = self.open.get(uid) else { return Vec::new() };
-        self.open
-            .values()
-            .filter(|entry| {
-                entry.uid != own.uid
-                    && (entry.status.joined.as_deref() == Some(uid)
-                        || (entry.namespace == own.namespace
-                            && own.identity.is_some()
-                            && entry.identity == own.identity))
-            })
-            .map(Entry::reference)
-            .collect()
+        let joiners = self.joiners.get(uid).into_iter().flatten().filter_map(|uid| self.open.get(uid));
+        let same = own.identity.as_deref().into_iter().flat_map(|identity| self.of_job(job_digits(identity)));
+        let same = same.filter(|entry| {
+            entry.namespace == own.namespace
+                && entry.identity == own.identity
+                // Named above.
+                && entry.status.joined.as_deref() != Some(uid)
+        });
+        joiners.chain(same).filter(|entry| entry.uid != own.uid).map(Entry::reference).collect()
+    }
+
+    /// Open runs whose Job bears, or would bear, these digits in its name.
+    fn of_job(&self, digits: &str) -> impl Iterator<Item = &Entry> {
+        self.same.get(digits).into_iter().flatten().filter_map(|uid| self.open.get(uid))
+    }
+
+    /// Adds an open run, and to all that is counted of it.
+    fn put(&mut self, entry: Entry) {
+        if let Some(identity) = &entry.identity {
+            self.same.entry(job_digits(identity).to_owned()).or_default().insert(entry.uid.clone());
+        }
+        if let Some(joined) = &entry.status.joined {
+            self.joiners.entry(joined.clone()).or_default().insert(entry.uid.clone());
+        }
+        if entry.status.job.is_some() || self.claimed.contains(&entry.uid) {
+            *self.active.entry(entry.counted_as()).or_default() += 1;
+        }
+        self.open.insert(entry.uid.clone(), entry);
+    }
+
+    /// Takes an open run out, and from all that is counted of it.
+    fn take(&mut self, uid: &str) -> Option<Entry> {
+        let entry = self.open.remove(uid)?;
+        if let Some(identity) = &entry.identity {
+            forget(&mut self.same, job_digits(identity), uid);
+        }
+        if let Some(joined) = &entry.status.joined {
+            forget(&mut self.joiners, joined, uid);
+        }
+        if entry.status.job.is_some() || self.claimed.contains(uid) {
+            let key = entry.counted_as();
+            let left = self.active.get(&key).copied().unwrap_or_default().saturating_sub(1);
+            if left == 0 {
+                self.active.remove(&key);
+            } else {
+                self.active.insert(key, left);
+            }
+        }
+        Some(entry)
+    }
+
+    fn claim(&mut self, uid: &str) {
+        let entry = self.take(uid);
+        self.claimed.insert(uid.to_owned());
+        if let Some(entry) = entry {
+            self.put(entry);
+        }
+    }
+
+    fn unclaim(&mut self, uid: &str) {
+        if self.claimed.contains(uid) {
+            let entry = self.take(uid);
+            self.claimed.remove(uid);
+            if let Some(entry) = entry {
+                self.put(entry);
+            }
+        }
     }
 
     /// The oldest of each tenant and type: one of them takes a slot that came free.
@@ -282,11 +345,10 @@ impl State {
             return Slot::Free;
         }
         let mut active = Active::default();
-        for entry in self.open.values().filter(|entry| entry.status.job.is_some() || self.claimed.contains(&entry.uid))
-        {
-            *active.of_any.entry(entry.namespace.clone()).or_default() += 1;
-            if entry.operation_type == own.operation_type {
-                *active.of_type.entry(entry.namespace.clone()).or_default() += 1;
+        for ((tenant, operation_type), count) in &self.active {
+            *active.of_any.entry(tenant.clone()).or_default() += count;
+            if *operation_type == own.operation_type {
+                *active.of_type.entry(tenant.clone()).or_default() += count;
             }
         }
         let waiter =
@@ -307,6 +369,20 @@ impl State {
         match may_start(&candidate, &waiting, &active, limits) {
             Ok(()) => Slot::Free,
             Err(Held { limit, ahead }) => Slot::Waiting { limit, ahead },
+        }
+    }
+}
+
+/// The part of an identity that its Job's name bears.
+fn job_digits(identity: &str) -> &str {
+    identity.get(..JOB_NAME_DIGITS).unwrap_or(identity)
+}
+
+fn forget(index: &mut HashMap<String, HashSet<String>>, key: &str, uid: &str) {
+    if let Some(uids) = index.get_mut(key) {
+        uids.remove(uid);
+        if uids.is_empty() {
+            index.remove(key);
         }
     }
 }

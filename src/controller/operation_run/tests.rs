@@ -6,6 +6,7 @@
 use super::{
     act::status_patch,
     decide::{Action, decide},
+    fairness::Limits,
     job::{JobSettings, build},
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
     prepare::{Prepared, Refusal, prepare},
@@ -460,6 +461,79 @@ fn what_a_run_made_is_recorded_before_its_end() {
         matches!(actions.as_slice(), [Action::RecordBackupSet { complete: true, .. }, Action::WriteStatus(_)]),
         "a crash in between must not lose the backup set: {actions:?}"
     );
+}
+
+#[test]
+fn a_finished_job_that_is_on_its_way_out_is_worth_a_word_only_when_it_lingers() {
+    let leaving: Job = serde_json::from_value(
+        json!({"metadata": {"name": "op", "uid": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    )
+    .expect("a Job");
+    let mut waits = observed(capture(json!({})), JobView::Orphan(Arc::new(leaving)));
+    waits.waiting_since = Some(now());
+    assert!(decide(&waits, now()).actions.is_empty());
+    let later = now() + decide(&waits, now()).requeue.expect("another look");
+    match decide(&waits, later).actions.as_slice() {
+        [Action::WriteStatus(status)] => assert_eq!(status.reason.as_deref(), Some("PreviousJobTerminating")),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A run in the registry, by what others look at.
+fn registered(registry: &Registry, uid: &str, tenant: &str, status: Value) -> Vec<String> {
+    let mut run = run(json!({"type": "work"}));
+    run.metadata.uid = Some(uid.to_owned());
+    run.metadata.name = Some(uid.to_owned());
+    run.metadata.namespace = Some(tenant.to_owned());
+    run.status = Some(serde_json::from_value(status).expect("a status"));
+    let mut woken: Vec<String> = registry.apply(&run).into_iter().map(|reference| reference.name).collect();
+    woken.sort();
+    woken
+}
+
+#[test]
+fn the_registry_counts_a_run_as_active_from_its_claim_to_its_end_and_once() {
+    let registry = Registry::default();
+    let limits = Limits { total: Some(2), ..Limits::default() };
+    let has_job = json!({"job": {"name": "op", "uid": "job"}});
+    for uid in ["a", "b", "c"] {
+        registered(&registry, uid, "acme", json!({}));
+    }
+    assert!(registry.claim("a", &limits));
+    assert!(registry.claim("b", &limits));
+    assert!(!registry.claim("c", &limits), "two are claimed");
+    // Seen with its Job, twice: still one.
+    registered(&registry, "a", "acme", has_job.clone());
+    registered(&registry, "a", "acme", has_job.clone());
+    assert!(!registry.claim("c", &limits));
+    registry.release("b");
+    assert!(registry.claim("c", &limits), "the slot was given back");
+    assert!(!registry.claim("b", &limits));
+    registered(&registry, "a", "acme", json!({"phase": "completed", "outcome": "succeeded"}));
+    assert!(registry.claim("b", &limits), "a is at its end");
+}
+
+#[test]
+fn the_registry_wakes_those_of_the_same_identity_and_tenant_and_those_that_joined() {
+    let registry = Registry::default();
+    let identity = "0123456789abcdef0123456789abcdef";
+    let same = json!({"identityHash": identity});
+    registered(&registry, "winner", "acme", same.clone());
+    registered(&registry, "elsewhere", "globex", same.clone());
+    registered(&registry, "other", "acme", json!({"identityHash": "ffff"}));
+    registered(&registry, "twin", "acme", json!({}));
+    registry.identify("twin", identity);
+    registered(&registry, "joiner", "acme", json!({"joined": {"name": "winner", "uid": "winner"}}));
+    let job = format!("op-{}", &identity[..20]);
+    let mut named: Vec<_> = registry.by_job_name("acme", &job).into_iter().map(|reference| reference.name).collect();
+    named.sort();
+    assert_eq!(named, ["twin", "winner"]);
+    let running = json!({"identityHash": identity, "phase": "running", "job": {"name": job, "uid": "job"}});
+    assert_eq!(registered(&registry, "winner", "acme", running), ["joiner", "twin"]);
+    let ended = json!({"identityHash": identity, "phase": "completed", "outcome": "succeeded"});
+    let woken = registered(&registry, "winner", "acme", ended);
+    assert!(woken.contains(&"joiner".to_owned()) && woken.contains(&"twin".to_owned()), "{woken:?}");
+    assert!(registry.by_job_name("acme", &job).iter().all(|reference| reference.name == "twin"));
 }
 
 #[test]

@@ -6,14 +6,13 @@ pub mod observe;
 
 use crate::controller::{Context, Error};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::runtime::controller::Action;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-/// One pass over one namespace.
-pub async fn reconcile(namespace: Arc<Namespace>, context: Arc<Context>) -> Result<Action, Error> {
+/// One pass over one namespace; when to look again though nothing happens.
+pub async fn reconcile(namespace: Arc<Namespace>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let observed = observe::observe(&context, &namespace);
     for write in decide::decide(&observed) {
         act::act(&context, write).await?;
     }
-    Ok(Action::await_change())
+    Ok(None)
 }

@@ -89,7 +89,7 @@ async fn a_fenced_worker_says_so_and_has_no_effect() {
     let url = serve(&api).await;
     for command in ["fence", "capture", "check"] {
         assert_eq!(code(&mut worker(&pod, &url, command)).await, 49, "{command}");
-        assert_eq!(message(&pod)["reason"], "Fenced");
+        assert_eq!(message(&pod)["reason"], "Cancelled");
     }
     assert_eq!(std::fs::read_dir(pod.mounts().volume).unwrap().count(), 0, "no repository was made");
     assert!(

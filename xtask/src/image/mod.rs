@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// Build for shipping: optimized as a whole, which takes minutes
     #[arg(long, conflicts_with = "example")]
     pub(crate) release: bool,
+    /// Optimize our own crate as the dependencies always are: for measurements, without a build of minutes
+    #[arg(long, conflicts_with_all = ["release", "example"])]
+    pub(crate) optimized: bool,
     /// Pack the image of an example instead
     #[arg(long)]
     pub(crate) example: Option<Example>,
@@ -45,6 +48,38 @@ pub(crate) struct Arguments {
 pub(crate) enum Example {
     /// A shell and sqlite3, to dump a database
     Sqlite,
+}
+
+/// How the binary is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// Our own crate as the developer's: compiled soon.
+    Development,
+    /// Our own crate optimized, too.
+    Optimized,
+    /// Optimized as a whole.
+    Release,
+}
+
+impl Build {
+    /// cargo's switches, to be given before its command.
+    pub(crate) const fn switches(self) -> &'static [&'static str] {
+        match self {
+            Self::Development | Self::Release => &[],
+            // Dependencies have a setting of their own in Cargo.toml and are not compiled again.
+            Self::Optimized => &["--config", "profile.dev.opt-level=2"],
+        }
+    }
+}
+
+impl Arguments {
+    pub(crate) fn build(&self) -> Build {
+        match (self.release, self.optimized) {
+            (true, _) => Build::Release,
+            (false, true) => Build::Optimized,
+            (false, false) => Build::Development,
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -66,7 +101,7 @@ pub(crate) fn build(arguments: &Arguments) -> Result<Archive> {
     };
     let reference = arguments.reference.clone().unwrap_or_else(|| format!("localhost/{name}"));
     let (content, config) = match arguments.example {
-        None => product(arguments.release)?,
+        None => product(arguments.build())?,
         Some(Example::Sqlite) => example::sqlite()?,
     };
     let archive = oci::pack(&output, &reference, &content, &config)?;
@@ -82,8 +117,8 @@ pub(crate) fn pack_pause(output: &Path) -> Result<Archive> {
 }
 
 /// Our own image: the static binary and the few files that any program expects.
-fn product(release: bool) -> Result<(Content, Config)> {
-    let binary = build_binary(release)?;
+fn product(build: Build) -> Result<(Content, Config)> {
+    let binary = build_binary(build)?;
     let mut content = base();
     content.copy("/tenantatlas", 0o755, &binary)?;
     // The TLS library reads the trusted authorities from here, and refuses to start without any. Mozilla's list comes with
@@ -125,13 +160,14 @@ fn config(entrypoint: &str, title: &str) -> Config {
 
 /// Builds the binary, statically linked with glibc. The switch is given to the last crate only, so that the dependencies
 /// are those of any other build of the profile, and are not compiled again.
-fn build_binary(release: bool) -> Result<PathBuf> {
+pub(crate) fn build_binary(build: Build) -> Result<PathBuf> {
     let mut cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(checkout()?)
+        .args(build.switches())
         .args(["rustc", "--package", "tenantatlas", "--bin", "tenantatlas", "--locked"])
         .arg("--message-format=json-render-diagnostics");
-    if release {
+    if build == Build::Release {
         cargo.arg("--release");
     }
     cargo.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"]);

@@ -1,0 +1,78 @@
+//! The rows of the table, one file each.
+
+mod admission;
+mod capture;
+mod duplicates;
+mod idle;
+mod job;
+mod latency;
+mod memory;
+mod shape;
+mod writes;
+
+use crate::Result;
+use crate::bed::Bed;
+use crate::report::Report;
+use clap::ValueEnum;
+use futures::StreamExt as _;
+
+/// A row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Row {
+    /// Operator writes for a run
+    Writes,
+    /// Many copies of one run at once
+    Duplicates,
+    /// From a run to its Job
+    Latency,
+    /// A run beside a bare Job
+    Job,
+    /// Captures beside a client that lists and parses
+    Capture,
+    /// Runs a second
+    Admission,
+    /// The controller's memory
+    Memory,
+    /// The controller at rest
+    Idle,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How often each side.
+    pub repetitions: usize,
+    /// Small sizes.
+    pub quick: bool,
+}
+
+impl Plan {
+    /// The size that counts, or the small one.
+    pub fn size(self, whole: usize, quick: usize) -> usize {
+        if self.quick { quick } else { whole }
+    }
+}
+
+/// Measures a row.
+pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
+    match row {
+        Row::Writes => writes::measure(bed, plan).await,
+        Row::Duplicates => duplicates::measure(bed, plan).await,
+        Row::Latency => latency::measure(bed, plan).await,
+        Row::Job => job::measure(bed, plan).await,
+        Row::Capture => capture::measure(bed, plan).await,
+        Row::Admission => admission::measure(bed, plan).await,
+        Row::Memory => memory::measure(bed, plan).await,
+        Row::Idle => idle::measure(bed, plan).await,
+    }
+}
+
+/// Does something for each number below `count`, so many at once; the first fault ends it.
+async fn at_once(count: usize, concurrency: usize, each: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
+    let each = &each;
+    let mut all = futures::stream::iter(0..count).map(|number| each(number)).buffer_unordered(concurrency);
+    while let Some(done) = all.next().await {
+        done?;
+    }
+    Ok(())
+}

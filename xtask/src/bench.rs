@@ -1,0 +1,227 @@
+//! `cargo xtask bench`: what an operation costs beside the bare operation on the same API server.
+//!
+//! Here is the cluster, the installation and the document; what is measured, and how, is in `benches/measure`, which is
+//! called once for each row. Results are kept as data (`docs/benchmarks.json`), from which text and picture are written.
+
+mod document;
+mod guard;
+mod machine;
+mod picture;
+mod velero;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::cluster::{Cluster, checkout};
+use crate::image::{self, Build};
+use crate::shell::{self, say};
+use crate::{operator, tools};
+
+/// The cluster's name: another one than the developer's own and the tests'.
+const NAME: &str = "bench";
+
+/// The results as data; text and picture beside it are written from it.
+const RESULTS: &str = "docs/benchmarks.json";
+
+/// Measure operations beside the bare operations on the same API server
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Rows to measure; all where none is named. `velero` is a comparison for whoever has it, and never among all
+    #[arg(value_enum, value_name = "ROW")]
+    rows: Vec<Row>,
+    /// How often each side is measured
+    #[arg(long, default_value_t = 5, value_name = "NUMBER")]
+    repetitions: usize,
+    /// Small sizes: to see that it works. Nothing is written to docs/
+    #[arg(long)]
+    quick: bool,
+    /// Leave the cluster running; the next measurement uses it
+    #[arg(long)]
+    keep: bool,
+    /// Measure the binary as it is shipped, whose build takes minutes
+    #[arg(long)]
+    release: bool,
+    /// Measure nothing; write the document and its picture again from docs/benchmarks.json
+    #[arg(long)]
+    document: bool,
+    #[command(flatten)]
+    velero: velero::Arguments,
+}
+
+/// The rows, in the order of the table. Those that leave most behind come last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Row {
+    /// Operator writes for a run
+    Writes,
+    /// Many copies of one run at once
+    Duplicates,
+    /// From a run to its Job
+    Latency,
+    /// A run beside a bare Job
+    Job,
+    /// Captures beside a client that lists and parses
+    Capture,
+    /// Runs a second
+    Admission,
+    /// The controller's memory
+    Memory,
+    /// The controller at rest
+    Idle,
+    /// The same namespace through Velero, on a cluster of yours
+    Velero,
+}
+
+impl Row {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.document {
+        return write(&results()?);
+    }
+    if arguments.rows.contains(&Row::Velero) {
+        if arguments.rows.len() > 1 {
+            bail!("velero is measured on a cluster of yours, the other rows on one of their own: call them apart");
+        }
+        return velero::run(&arguments.velero, arguments.repetitions);
+    }
+    let all: Vec<Row> = Row::value_variants().iter().copied().filter(|row| *row != Row::Velero).collect();
+    let rows = if arguments.rows.is_empty() { all } else { arguments.rows.clone() };
+    machine::check(arguments.quick)?;
+    let build = if arguments.release { Build::Release } else { Build::Optimized };
+    // Before the cluster is there: a mistake in the code is found without it.
+    let driver = build_driver(build)?;
+    let cluster = Cluster::new(NAME)?;
+    let guard = guard::Guard::start(NAME)?;
+    let measured = prepare(&cluster, build)
+        .and_then(|environment| rows.iter().try_for_each(|row| measure(*row, arguments, &driver, &environment, build)));
+    if arguments.keep {
+        say(format!("\n   The cluster stays: `cargo xtask cluster down --name {NAME}` removes it"));
+    } else {
+        cluster.down()?;
+    }
+    guard.dismiss()?;
+    measured
+}
+
+/// The program that measures.
+fn build_driver(build: Build) -> Result<PathBuf> {
+    let mut cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(checkout()?).args(build.switches());
+    cargo.args(["build", "--bench", "measure", "--locked", "--message-format=json-render-diagnostics"]);
+    if build == Build::Release {
+        cargo.arg("--release");
+    }
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo: is it on the PATH?")?;
+    if !output.status.success() {
+        bail!("the build of benches/measure failed");
+    }
+    let executable = String::from_utf8(output.stdout)?
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "measure")
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back();
+    executable.context("cargo does not say where the program is")
+}
+
+/// The cluster with the operator, and what the program reads from its environment.
+fn prepare(cluster: &Cluster, build: Build) -> Result<Vec<(&'static str, String)>> {
+    cluster.up()?;
+    let arguments = image::Arguments {
+        optimized: build == Build::Optimized,
+        release: build == Build::Release,
+        ..image::Arguments::default()
+    };
+    let ours = image::build(&arguments)?;
+    let example = image::build(&operator::example_image())?;
+    cluster.load(&ours.file)?;
+    cluster.load(&example.file)?;
+    let mut helm = shell::command(tools::helm()?);
+    helm.env("KUBECONFIG", cluster.kubeconfig());
+    cluster.bypass_proxy(&mut helm);
+    // The limits would be what is measured.
+    let limits = ["limits.maxActiveRuns=100000", "limits.maxActiveRunsPerTenant=10000"];
+    operator::install(helm, &ours.reference, "Never", &limits)?;
+    let path = |path: PathBuf| path.to_string_lossy().into_owned();
+    let mut environment = vec![
+        ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
+        ("ATLAS_AUDIT_LOG", path(cluster.audit_log())),
+        ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
+        ("ATLAS_IMAGE", ours.reference),
+        ("ATLAS_SHELL_IMAGE", example.reference),
+        ("ATLAS_BINARY", path(image::build_binary(build)?)),
+    ];
+    environment.extend(cluster.address().map(|address| ("NO_PROXY", address.to_string())));
+    Ok(environment)
+}
+
+fn measure(
+    row: Row,
+    arguments: &Arguments,
+    driver: &PathBuf,
+    environment: &[(&'static str, String)],
+    build: Build,
+) -> Result<()> {
+    let begun = Instant::now();
+    say(format!("\n── {}", row.name()));
+    let load = machine::load();
+    let mut command = shell::command(driver);
+    command.arg(row.name()).args(["--repetitions", &arguments.repetitions.to_string()]);
+    if arguments.quick {
+        command.arg("--quick");
+    }
+    let output = command.envs(environment.iter().cloned()).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("{} was not measured: see above. Again, this row alone: cargo xtask bench {}", row.name(), row.name());
+    }
+    let mut report: Value = serde_json::from_slice(&output.stdout).context("benches/measure did not print JSON")?;
+    say(document::plain(&report));
+    say(format!("   {} in {}", row.name(), shell::elapsed(begun)));
+    if arguments.quick {
+        return Ok(());
+    }
+    report["measured"] = json!({
+        "on": machine::today()?,
+        "commit": machine::commit()?,
+        "machine": machine::describe()?,
+        "build": if build == Build::Release { "release" } else { "optimized" },
+        "repetitions": arguments.repetitions,
+        "load_before": load,
+    });
+    keep(row, report)
+}
+
+/// Puts a row among the results, and writes the document and its picture.
+fn keep(row: Row, report: Value) -> Result<()> {
+    let mut results = results()?;
+    results.insert(row.name(), report);
+    fs::write(checkout()?.join(RESULTS), format!("{}\n", serde_json::to_string_pretty(&results)?))?;
+    write(&results)
+}
+
+/// The results of all rows that were ever measured.
+fn results() -> Result<Map<String, Value>> {
+    match fs::read(checkout()?.join(RESULTS)) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{RESULTS} is not what this writes")),
+        Err(_) => Ok(Map::new()),
+    }
+}
+
+/// Writes the document and its picture.
+fn write(results: &Map<String, Value>) -> Result<()> {
+    let rows: Vec<(String, Value)> =
+        Row::value_variants().iter().filter_map(|row| Some((row.name(), results.get(&row.name())?.clone()))).collect();
+    let file = checkout()?.join(RESULTS);
+    fs::write(file.with_extension("md"), document::markdown(&rows))?;
+    fs::write(file.with_extension("svg"), picture::svg(&rows))?;
+    Ok(())
+}
