@@ -114,7 +114,13 @@ pub struct Feed<K> {
 impl<K: Slim> Cache<K> {
     /// A cache, with the key of the group each object belongs to, and the side that feeds it.
     pub fn new(group: fn(&K) -> Option<String>) -> (Arc<Self>, Feed<K>) {
-        let state = State { watched: HashMap::new(), list: 0, groups: HashMap::new(), own: HashMap::new(), gone: HashMap::new() };
+        let state = State {
+            watched: HashMap::new(),
+            list: 0,
+            groups: HashMap::new(),
+            own: HashMap::new(),
+            gone: HashMap::new(),
+        };
         let cache = Arc::new(Self { group, state: Mutex::new(state), ready: tokio::sync::watch::Sender::new(false) });
         (cache.clone(), Feed { cache })
     }

@@ -31,6 +31,7 @@ const RESULTS: &str = "docs/benchmarks.json";
 
 /// Measure operations beside the bare operations on the same API server
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Arguments {
     /// Rows to measure; all where none is named. `velero` is a comparison for whoever has it, and never among all
     #[arg(value_enum, value_name = "ROW")]

@@ -83,9 +83,8 @@ fn share(figure: &Figure<'_>) -> f64 {
         Some((true, bound)) => bound / figure.value.max(f64::EPSILON),
         // Nothing is allowed, and there is nothing, or something.
         Some((false, 0.0)) if figure.value > 0.0 => f64::INFINITY,
-        Some((false, 0.0)) => 0.0,
+        Some((false, 0.0)) | None => 0.0,
         Some((false, bound)) => (figure.value / bound).max(0.0),
-        None => 0.0,
     }
 }
 
