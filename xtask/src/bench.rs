@@ -219,10 +219,12 @@ fn results() -> Result<Map<String, Value>> {
 
 /// Writes the document and its picture.
 fn write(results: &Map<String, Value>) -> Result<()> {
+    let all = Row::value_variants().iter().filter(|row| **row != Row::Velero).map(|row| row.name());
+    let (rows, unmeasured): (Vec<_>, Vec<_>) = all.partition(|name| results.contains_key(name));
     let rows: Vec<(String, Value)> =
-        Row::value_variants().iter().filter_map(|row| Some((row.name(), results.get(&row.name())?.clone()))).collect();
+        rows.into_iter().filter_map(|name| Some((name.clone(), results.get(&name)?.clone()))).collect();
     let file = checkout()?.join(RESULTS);
-    fs::write(file.with_extension("md"), document::markdown(&rows))?;
+    fs::write(file.with_extension("md"), document::markdown(&rows, &unmeasured))?;
     fs::write(file.with_extension("svg"), picture::svg(&rows))?;
     Ok(())
 }
