@@ -106,7 +106,10 @@ async fn a_worker_in_its_pod_reads_its_tenant_takes_leases_and_goes_no_further()
     let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" } });
     let leases = tenant.path("coordination.k8s.io/v1", "leases");
     call(&worker, "POST", &leases, &lease).await.expect("a Lease on a repository");
-    call(&worker, "DELETE", &format!("{leases}/mine"), &Value::Null).await.expect("given back");
+    let mine = format!("{leases}/mine");
+    call(&worker, "PATCH", &mine, &json!({ "spec": { "holderIdentity": "me" } })).await.expect("renewed");
+    assert_eq!(call(&worker, "GET", &mine, &Value::Null).await.expect("looked at")["spec"]["holderIdentity"], "me");
+    call(&worker, "DELETE", &mine, &Value::Null).await.expect("given back");
     for (group, kind, object) in [
         ("v1", "configmaps", json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } })),
         (
