@@ -136,6 +136,16 @@ mod tests {
     }
 
     #[test]
+    fn free_slots_are_shared_out_before_any_of_them_is_taken() {
+        let mut waiting: Vec<_> = (0..100).map(|second| waiter(second, "many")).collect();
+        waiting.push(waiter(1000, "one"));
+        // All passes look at the same moment: a start is not yet seen by the next.
+        let limits = Limits { total: Some(2), ..Limits::default() };
+        let may = waiting.iter().filter(|one| may_start(one, &waiting, &Active::default(), &limits).is_ok());
+        assert_eq!(may.cloned().collect::<Vec<_>>(), [waiter(0, "many"), waiter(1000, "one")]);
+    }
+
+    #[test]
     fn within_a_tenant_the_oldest_goes_first() {
         let waiting = vec![waiter(3, "a"), waiter(1, "a"), waiter(2, "a")];
         let order = started(waiting, Limits { type_per_tenant: Some(2), ..Limits::default() });

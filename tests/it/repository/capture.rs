@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tenantatlas::repository::{
     CaptureEnded, CaptureOptions, Entry, Error, ItemPath, ReadData, Repository as _, RetryClass, RusticRepository,
@@ -71,7 +72,9 @@ async fn the_offering_side_is_told_when_nothing_more_is_wanted() {
     let repository = open(&volume.location(), &master_key()).await.unwrap();
     capture(&repository, "run-1", items()).await.unwrap();
     let (mut sender, receiver) = entries();
-    repository.capture(receiver, options("run-1")).await.unwrap();
+    // Whoever archives would wait for items, and nothing is offered before it is over.
+    let over = tokio::time::timeout(Duration::from_mins(1), repository.capture(receiver, options("run-1"))).await;
+    over.expect("the snapshot is there: nothing to wait for").unwrap();
     let mut outcome = Ok(());
     // The reordering holds an entry back, so it is the second that meets the closed end.
     for name in ["a", "b"] {
