@@ -18,6 +18,9 @@ pub(super) const PACK_SIZE: u64 = 8 * 1024 * 1024;
 /// Items are far smaller than a chunk. The engine's default chunker rebuilds its tables for every file, which
 /// makes a capture 3–20 times slower.
 const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
+/// The engine compresses each item by itself, with tables that it makes anew. At zstd's usual level these are larger
+/// than any item: level 2 takes half the time for 2% more bytes.
+const COMPRESSION: i32 = 2;
 
 /// An opened repository, with the backend that knows why the store failed.
 pub(super) struct Opened<S> {
@@ -69,6 +72,7 @@ pub(super) fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<Maste
     config.set_chunk_size = bytes(CHUNK_SIZE);
     config.set_datapack_size = bytes(PACK_SIZE);
     config.set_datapack_size_limit = bytes(PACK_SIZE);
+    config.set_compression = Some(COMPRESSION);
     let repository = prepare(&backend)?
         .init(&key.credentials(), &KeyOptions::default(), &config)
         .map_err(|error| backend.explain(&error, |cause| internal("creating a repository", cause)))?;
@@ -137,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_repository_has_the_chunker_and_the_sizes_that_captures_need() {
+    fn a_new_repository_has_the_chunker_the_sizes_and_the_compression_that_captures_need() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let store = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(10));
         let store = store.blocking(runtime.handle().clone());
@@ -149,5 +153,6 @@ mod tests {
         assert_eq!(config.chunk_size() as u64, CHUNK_SIZE);
         assert_eq!(config.datapack_size.map(u64::from), Some(PACK_SIZE));
         assert_eq!(config.datapack_size_limit.map(u64::from), Some(PACK_SIZE));
+        assert_eq!(config.compression, Some(COMPRESSION));
     }
 }
