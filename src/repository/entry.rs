@@ -12,11 +12,15 @@ use super::path::ItemPath;
 
 /// Content in flight between the offering side and the engine, in KiB.
 const BUDGET_KIB: u32 = 8 * 1024;
-/// What one entry counts at most. The engine looks one entry ahead before it reads the one it has, so two of any size
-/// must fit, or both sides wait for each other.
+/// What one batch counts at most. The engine looks one entry ahead before it reads the one it has, so two batches of any
+/// size must fit, or both sides wait for each other.
 const LARGEST_KIB: u32 = BUDGET_KIB / 2;
-/// Entries in flight, whatever their size.
-const QUEUE: usize = 1024;
+/// Entries that are handed over at once: waking the other side for each takes longer than reading it.
+const BATCH: usize = 64;
+/// Content that is handed over at once, in bytes; the entry that goes beyond is the last of its batch.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Batches in flight, whatever their size.
+const QUEUE: usize = 16;
 
 /// One item to capture.
 #[derive(Debug, Clone)]
@@ -47,6 +51,9 @@ pub struct EntrySender {
     queue: mpsc::Sender<Message>,
     budget: Arc<Semaphore>,
     order: Reorder<Entry>,
+    batch: Vec<Entry>,
+    /// Of the batch.
+    bytes: usize,
 }
 
 /// The receiving side of a capture; give it to [`super::Repository::capture`].
@@ -57,16 +64,16 @@ pub struct Entries {
 
 #[derive(Debug)]
 enum Message {
-    Entry(Entry, OwnedSemaphorePermit),
+    Batch(Vec<Entry>, OwnedSemaphorePermit),
     End,
 }
 
 /// The two sides of a capture.
 #[must_use]
 pub fn entries() -> (EntrySender, Entries) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let sender =
-        EntrySender { queue: sender, budget: Arc::new(Semaphore::new(BUDGET_KIB as usize)), order: Reorder::default() };
+    let (queue, receiver) = mpsc::channel(QUEUE);
+    let budget = Arc::new(Semaphore::new(BUDGET_KIB as usize));
+    let sender = EntrySender { queue, budget, order: Reorder::default(), batch: Vec::new(), bytes: 0 };
     (sender, Entries { queue: receiver })
 }
 
@@ -74,28 +81,40 @@ impl EntrySender {
     /// Offers the next entry: kinds sorted by path, each as one run; within a kind by name, as the API server
     /// lists them. Waits while too much is in flight.
     pub async fn offer(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
+        if self.queue.is_closed() {
+            return Err(CaptureEnded);
+        }
         for entry in self.order.push(entry) {
-            send(&self.queue, &self.budget, entry).await?;
+            self.add(entry).await?;
         }
         Ok(())
     }
 
     /// Says that everything was offered.
-    pub async fn finish(self) -> Result<(), CaptureEnded> {
-        for entry in self.order.finish() {
-            send(&self.queue, &self.budget, entry).await?;
+    pub async fn finish(mut self) -> Result<(), CaptureEnded> {
+        for entry in std::mem::take(&mut self.order).finish() {
+            self.add(entry).await?;
         }
+        self.flush().await?;
         self.queue.send(Message::End).await.map_err(|_| CaptureEnded)
     }
-}
 
-async fn send(queue: &mpsc::Sender<Message>, budget: &Arc<Semaphore>, entry: Entry) -> Result<(), CaptureEnded> {
-    let kib = u32::try_from(entry.content.len() / 1024 + 1).map_or(LARGEST_KIB, |kib| kib.min(LARGEST_KIB));
-    let permit = tokio::select! {
-        permit = budget.clone().acquire_many_owned(kib) => permit.map_err(|_| CaptureEnded)?,
-        () = queue.closed() => return Err(CaptureEnded),
-    };
-    queue.send(Message::Entry(entry, permit)).await.map_err(|_| CaptureEnded)
+    async fn add(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
+        self.bytes += entry.content.len();
+        self.batch.push(entry);
+        if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), CaptureEnded> {
+        let kib = u32::try_from(self.bytes / 1024 + 1).map_or(LARGEST_KIB, |kib| kib.min(LARGEST_KIB));
+        let permit = tokio::select! {
+            permit = self.budget.clone().acquire_many_owned(kib) => permit.map_err(|_| CaptureEnded)?,
+            () = self.queue.closed() => return Err(CaptureEnded),
+        };
+        self.bytes = 0;
+        let batch = Message::Batch(std::mem::take(&mut self.batch), permit);
+        self.queue.send(batch).await.map_err(|_| CaptureEnded)
+    }
 }
 
 /// What the engine is given.
@@ -114,10 +133,10 @@ pub(super) struct Offer<R> {
     pub(super) reader: R,
 }
 
-/// The content of an entry; it counts as in flight until it is dropped.
+/// The content of an entry; its batch counts as in flight until all of it is dropped.
 pub(super) struct EntryReader {
     content: Cursor<Bytes>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Read for EntryReader {
@@ -129,16 +148,23 @@ impl Read for EntryReader {
 impl Entries {
     /// Blocks for each next entry; ends without [`Offered::End`] if the offering side went away.
     pub(super) fn into_offers(mut self) -> impl Iterator<Item = Offered<EntryReader>> + Send + 'static {
-        std::iter::from_fn(move || {
-            Some(match self.queue.blocking_recv()? {
-                Message::End => Offered::End,
-                Message::Entry(entry, permit) => Offered::Item(Offer {
-                    path: entry.path,
-                    size: entry.content.len() as u64,
-                    mtime: entry.mtime,
-                    reader: EntryReader { content: Cursor::new(entry.content), _permit: permit },
-                }),
-            })
+        let batches = std::iter::from_fn(move || self.queue.blocking_recv());
+        batches.flat_map(|message| {
+            let (batch, end) = match message {
+                Message::Batch(batch, permit) => (Some((batch, Arc::new(permit))), None),
+                Message::End => (None, Some(Offered::End)),
+            };
+            let entries = batch.into_iter().flat_map(|(batch, permit)| {
+                batch.into_iter().map(move |entry| {
+                    Offered::Item(Offer {
+                        path: entry.path,
+                        size: entry.content.len() as u64,
+                        mtime: entry.mtime,
+                        reader: EntryReader { content: Cursor::new(entry.content), _permit: permit.clone() },
+                    })
+                })
+            });
+            entries.chain(end)
         })
     }
 }
