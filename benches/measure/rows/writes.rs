@@ -15,7 +15,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         "Operator writes for a successful run",
         format!(
             "{runs} distinct runs, then the same {runs} again, so that each finds a finished Job of its identity. All requests of the operator's \
-             account in that namespace, from the audit log. Events and the Lease are not in that log. Every run has one label patch at its end, also one whose author wrote \
+             account in that namespace, from the audit log, events excepted. Every run has one label patch at its end, also one whose author wrote \
              labels: the outcome is a label, too (ADR 5)."
         ),
         plan.quick,
