@@ -48,7 +48,7 @@ pub struct CaptureEnded;
 /// worker that dies halfway must not leave half a namespace behind as a snapshot.
 #[derive(Debug)]
 pub struct EntrySender {
-    queue: mpsc::Sender<Message>,
+    queue: mpsc::Sender<Vec<Offered<EntryReader>>>,
     budget: Arc<Semaphore>,
     order: Reorder<Entry>,
     batch: Vec<Entry>,
@@ -59,13 +59,7 @@ pub struct EntrySender {
 /// The receiving side of a capture; give it to [`super::Repository::capture`].
 #[derive(Debug)]
 pub struct Entries {
-    queue: mpsc::Receiver<Message>,
-}
-
-#[derive(Debug)]
-enum Message {
-    Batch(Vec<Entry>, OwnedSemaphorePermit),
-    End,
+    queue: mpsc::Receiver<Vec<Offered<EntryReader>>>,
 }
 
 /// The two sides of a capture.
@@ -81,6 +75,7 @@ impl EntrySender {
     /// Offers the next entry: kinds sorted by path, each as one run; within a kind by name, as the API server
     /// lists them. Waits while too much is in flight.
     pub async fn offer(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
+        // Said at once, and not with the batch that this entry fills.
         if self.queue.is_closed() {
             return Err(CaptureEnded);
         }
@@ -96,7 +91,7 @@ impl EntrySender {
             self.add(entry).await?;
         }
         self.flush().await?;
-        self.queue.send(Message::End).await.map_err(|_| CaptureEnded)
+        self.queue.send(vec![Offered::End]).await.map_err(|_| CaptureEnded)
     }
 
     async fn add(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
@@ -111,9 +106,17 @@ impl EntrySender {
             permit = self.budget.clone().acquire_many_owned(kib) => permit.map_err(|_| CaptureEnded)?,
             () = self.queue.closed() => return Err(CaptureEnded),
         };
+        let permit = Arc::new(permit);
         self.bytes = 0;
-        let batch = Message::Batch(std::mem::take(&mut self.batch), permit);
-        self.queue.send(batch).await.map_err(|_| CaptureEnded)
+        let offers = self.batch.drain(..).map(|entry| {
+            Offered::Item(Offer {
+                path: entry.path,
+                size: entry.content.len() as u64,
+                mtime: entry.mtime,
+                reader: EntryReader { content: Cursor::new(entry.content), _permit: permit.clone() },
+            })
+        });
+        self.queue.send(offers.collect()).await.map_err(|_| CaptureEnded)
     }
 }
 
@@ -148,23 +151,6 @@ impl Read for EntryReader {
 impl Entries {
     /// Blocks for each next entry; ends without [`Offered::End`] if the offering side went away.
     pub(super) fn into_offers(mut self) -> impl Iterator<Item = Offered<EntryReader>> + Send + 'static {
-        let batches = std::iter::from_fn(move || self.queue.blocking_recv());
-        batches.flat_map(|message| {
-            let (batch, end) = match message {
-                Message::Batch(batch, permit) => (Some((batch, Arc::new(permit))), None),
-                Message::End => (None, Some(Offered::End)),
-            };
-            let entries = batch.into_iter().flat_map(|(batch, permit)| {
-                batch.into_iter().map(move |entry| {
-                    Offered::Item(Offer {
-                        path: entry.path,
-                        size: entry.content.len() as u64,
-                        mtime: entry.mtime,
-                        reader: EntryReader { content: Cursor::new(entry.content), _permit: permit.clone() },
-                    })
-                })
-            });
-            entries.chain(end)
-        })
+        std::iter::from_fn(move || self.queue.blocking_recv()).flatten()
     }
 }

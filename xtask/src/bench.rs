@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// Small sizes: to see that it works. Nothing is written to docs/
     #[arg(long)]
     quick: bool,
-    /// Leave the cluster running; the next measurement uses it
+    /// Leave the cluster running; the next measurement uses it, but for memory and idle, which take an empty one
     #[arg(long)]
     keep: bool,
     /// Measure the binary as it is shipped, whose build takes minutes
@@ -79,6 +79,11 @@ enum Row {
 }
 
 impl Row {
+    /// The rows that are measured on a cluster of their own.
+    fn ours() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied().filter(|row| *row != Self::Velero)
+    }
+
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
@@ -99,8 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         return velero::run(&arguments.velero, arguments.repetitions);
     }
-    let all: Vec<Row> = Row::value_variants().iter().copied().filter(|row| *row != Row::Velero).collect();
-    let rows = if arguments.rows.is_empty() { all } else { arguments.rows.clone() };
+    let rows = if arguments.rows.is_empty() { Row::ours().collect() } else { arguments.rows.clone() };
     machine::check(arguments.quick)?;
     let build = if arguments.release { Build::Release } else { Build::Optimized };
     // Before the cluster is there: a mistake in the code is found without it.
@@ -239,10 +243,13 @@ fn results() -> Result<Map<String, Value>> {
 
 /// Writes the document and its picture.
 fn write(results: &Map<String, Value>) -> Result<()> {
-    let all = Row::value_variants().iter().filter(|row| **row != Row::Velero).map(|row| row.name());
-    let (rows, unmeasured): (Vec<_>, Vec<_>) = all.partition(|name| results.contains_key(name));
-    let rows: Vec<(String, Value)> =
-        rows.into_iter().filter_map(|name| Some((name.clone(), results.get(&name)?.clone()))).collect();
+    let (mut rows, mut unmeasured) = (Vec::new(), Vec::new());
+    for name in Row::ours().map(Row::name) {
+        match results.get(&name) {
+            Some(report) => rows.push((name, report.clone())),
+            None => unmeasured.push(name),
+        }
+    }
     let file = checkout()?.join(RESULTS);
     fs::write(file.with_extension("md"), document::markdown(&rows, &unmeasured))?;
     fs::write(file.with_extension("svg"), picture::svg(&rows))?;
