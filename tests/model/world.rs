@@ -405,11 +405,13 @@ impl State {
             Some((at, winner)) if winner.phase == Phase::Completed => JoinedView::Completed(run_object(at, winner)),
             Some(_) => JoinedView::Active,
         };
+        let is_open = |run: &Run| run.exists && run.phase != Phase::Completed;
         let older = view.runs[..run]
             .iter()
             .enumerate()
             .filter(|(_, older)| {
-                open && !started && older.exists && older.phase != Phase::Completed && older.joined.is_none()
+                let waits_for_another = older.joined.is_some_and(|winner| is_open(&view.runs[winner]));
+                open && !started && is_open(older) && !waits_for_another
             })
             .map(|(at, older)| sibling(at, older.cancel))
             .collect();

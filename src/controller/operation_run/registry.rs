@@ -158,7 +158,9 @@ impl Registry {
         self.state().open.values().filter(|entry| entry.namespace == namespace).map(Entry::reference).collect()
     }
 
-    /// Older runs of the same identity that are neither completed nor joined to another.
+    /// Older runs of the same identity that are not completed and wait for no other's end. One whose winner is gone or
+    /// completed counts, though its status does not say so yet: else a younger one whose own status was written first
+    /// would start before it.
     pub fn older(&self, uid: &str, identity: &str) -> Vec<Sibling> {
         let state = self.state();
         let Some(own) = state.open.get(uid) else { return Vec::new() };
@@ -168,7 +170,7 @@ impl Registry {
                 entry.namespace == own.namespace
                     && entry.identity.as_deref() == Some(identity)
                     && entry.age() < own.age()
-                    && entry.status.joined.is_none()
+                    && entry.status.joined.as_ref().is_none_or(|winner| !state.open.contains_key(winner))
             })
             .collect();
         older.sort_unstable_by(|one, other| one.age().cmp(&other.age()));

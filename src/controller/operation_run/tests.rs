@@ -537,6 +537,23 @@ fn the_registry_wakes_those_of_the_same_identity_and_tenant_and_those_that_joine
 }
 
 #[test]
+fn a_joiner_whose_winner_ended_goes_before_a_younger_one_even_if_its_status_still_says_that_it_joined() {
+    let registry = Registry::default();
+    let identity = "0123456789abcdef0123456789abcdef";
+    let older = |registry: &Registry| -> Vec<String> {
+        registry.older("c", identity).into_iter().map(|sibling| sibling.name).collect()
+    };
+    registered(&registry, "a", "acme", json!({"identityHash": identity, "phase": "running"}));
+    registered(&registry, "b", "acme", json!({"identityHash": identity, "joined": {"name": "a", "uid": "a"}}));
+    registered(&registry, "c", "acme", json!({"identityHash": identity}));
+    assert_eq!(older(&registry), ["a"], "b waits for a's end");
+    registered(&registry, "a", "acme", json!({"phase": "completed", "outcome": "failed"}));
+    assert_eq!(older(&registry), ["b"]);
+    registered(&registry, "b", "acme", json!({"phase": "completed", "outcome": "failed"}));
+    assert!(older(&registry).is_empty());
+}
+
+#[test]
 fn in_a_namespace_that_is_going_nothing_is_written() {
     let mut going = observed(capture(json!({})), JobView::Absent);
     going.tenant = Some(Tenant { terminating: true, ..tenant() });
