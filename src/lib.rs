@@ -6,6 +6,7 @@
 //! | [`controller`] | reconcilers: observe reads, decide decides, act writes |
 //! | [`worker`] | what runs inside a Job |
 //! | [`repository`] | snapshots in an object store; knows nothing of Kubernetes |
+//! | [`restore`] | what a restore would write, in which order, and why not; pure |
 //! | [`cluster`] | the one way to the API server; dynamic objects: discovery, lists, canonical form, redaction |
 //! | [`telemetry`] | logs and metrics |
 //! | [`clock`] | the one clock |
@@ -19,5 +20,6 @@ pub mod cluster;
 pub mod command;
 pub mod controller;
 pub mod repository;
+pub mod restore;
 pub mod telemetry;
 pub mod worker;

@@ -1,0 +1,219 @@
+//! What is never restored, and why: what a capture leaves out, and what would not be the same thing again.
+//!
+//! A capture leaves most of it out in the first place (`docs/guides/what-is-captured.md`). It is looked at again,
+//! because a repository is untrusted, and because a kind may be captured when asked for.
+//! The guide `docs/guides/what-is-restored.md` says the same (a test compares).
+
+use crate::api::{
+    GROUP,
+    item::GroupKind,
+    labels::{MANAGED_BY, MANAGER},
+};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Kinds that are never restored: group, kind (`*`: all of the group), why.
+pub const EXCLUDED_KINDS: [(&str, &str, &str); 10] = [
+    (GROUP, "*", "the operator's own records: restored ones would claim what never happened"),
+    ("", "Event", "a log of what happened"),
+    ("events.k8s.io", "Event", "a log of what happened"),
+    ("coordination.k8s.io", "Lease", "says who holds a lock at this moment"),
+    ("discovery.k8s.io", "EndpointSlice", "made from Services and Pods"),
+    ("apps", "ControllerRevision", "the history that a StatefulSet or DaemonSet keeps of itself"),
+    ("storage.k8s.io", "CSIStorageCapacity", "reported by storage drivers"),
+    ("metrics.k8s.io", "*", "measurements of this moment"),
+    ("custom.metrics.k8s.io", "*", "measurements of this moment"),
+    ("external.metrics.k8s.io", "*", "measurements of this moment"),
+];
+
+/// Why a kind is never restored, if it is not.
+#[must_use]
+pub fn excluded_kind(kind: &GroupKind) -> Option<&'static str> {
+    EXCLUDED_KINDS
+        .iter()
+        .find(|(group, name, _)| *group == kind.group && (*name == "*" || *name == kind.kind))
+        .map(|(_, _, why)| *why)
+}
+
+/// Why one object of a kind that is restored is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Excluded {
+    /// Of a kind that is never restored.
+    Kind(&'static str),
+    /// A token of a ServiceAccount.
+    ServiceAccountToken,
+    /// Put into every namespace by the cluster itself.
+    ClusterManaged,
+    /// Made by the operator in every tenant.
+    OperatorManaged,
+    /// A Secret that a BackupRepository of the tenant names.
+    RepositorySecret,
+    /// Endpoints that a controller keeps.
+    ManagedEndpoints,
+    /// A Job or a Pod that has ended.
+    Finished,
+}
+
+impl Excluded {
+    /// Every reason, [`Excluded::Kind`] with no word of its own.
+    pub const ALL: [Self; 7] = [
+        Self::Kind(""),
+        Self::ServiceAccountToken,
+        Self::ClusterManaged,
+        Self::OperatorManaged,
+        Self::RepositorySecret,
+        Self::ManagedEndpoints,
+        Self::Finished,
+    ];
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Kind(_) => "NeverRestored",
+            Self::ServiceAccountToken => "ServiceAccountToken",
+            Self::ClusterManaged => "ClusterManaged",
+            Self::OperatorManaged => "OperatorManaged",
+            Self::RepositorySecret => "RepositorySecret",
+            Self::ManagedEndpoints => "ManagedEndpoints",
+            Self::Finished => "Finished",
+        }
+    }
+
+    /// Why, for people.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Kind(why) => why,
+            Self::ServiceAccountToken => {
+                "the cluster makes tokens of ServiceAccounts; one from a backup is worth nothing"
+            }
+            Self::ClusterManaged => "the cluster puts it into every namespace",
+            Self::OperatorManaged => "the operator makes it in every tenant",
+            Self::RepositorySecret => {
+                "a BackupRepository of this namespace names it: what comes out of a repository must not replace its key"
+            }
+            Self::ManagedEndpoints => "made from a Service and its Pods",
+            Self::Finished => "it has ended: to make it again would be to run it again",
+        }
+    }
+}
+
+/// What is known of the tenant.
+#[derive(Clone, Debug, Default)]
+pub struct ExclusionRules {
+    /// Names of the Secrets that the tenant's repositories name.
+    pub repository_secrets: BTreeSet<String>,
+}
+
+impl ExclusionRules {
+    /// Why this stored object is not restored, if it is not.
+    #[must_use]
+    pub fn excludes(&self, kind: &GroupKind, name: &str, object: &Value) -> Option<Excluded> {
+        if let Some(why) = excluded_kind(kind) {
+            return Some(Excluded::Kind(why));
+        }
+        let is = |group: &str, expected: &str| kind.group == group && kind.kind == expected;
+        let metadata = &object["metadata"];
+        if is("", "Secret") && self.repository_secrets.contains(name) {
+            Some(Excluded::RepositorySecret)
+        } else if is("", "Secret") && object["type"] == "kubernetes.io/service-account-token" {
+            Some(Excluded::ServiceAccountToken)
+        } else if metadata["labels"][MANAGED_BY] == MANAGER {
+            Some(Excluded::OperatorManaged)
+        } else if is("", "ConfigMap") && name == "kube-root-ca.crt" {
+            Some(Excluded::ClusterManaged)
+        } else if is("", "Endpoints") && has_endpoints_controller(object) {
+            Some(Excluded::ManagedEndpoints)
+        } else if (is("batch", "Job") || is("", "Pod")) && has_ended(&object["status"]) {
+            Some(Excluded::Finished)
+        } else {
+            None
+        }
+    }
+}
+
+fn has_endpoints_controller(endpoints: &Value) -> bool {
+    let metadata = &endpoints["metadata"];
+    !metadata["labels"]["endpoints.kubernetes.io/managed-by"].is_null()
+        || !metadata["annotations"]["endpoints.kubernetes.io/last-change-trigger-time"].is_null()
+        || endpoints["subsets"].as_array().is_none_or(Vec::is_empty)
+}
+
+fn has_ended(status: &Value) -> bool {
+    let phase = status["phase"].as_str();
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    matches!(phase, Some("Succeeded" | "Failed"))
+        || conditions.into_iter().any(|condition| {
+            matches!(condition["type"].as_str(), Some("Complete" | "Failed")) && condition["status"] == "True"
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn excluded(group: &str, kind: &str, object: &Value) -> Option<&'static str> {
+        let rules = ExclusionRules { repository_secrets: BTreeSet::from(["backup-password".to_owned()]) };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        rules.excludes(&GroupKind::new(group, kind), name, object).map(Excluded::code)
+    }
+
+    #[test]
+    fn what_the_cluster_and_the_operator_make_is_not_restored() {
+        let named = |name: &str| json!({"metadata": {"name": name}});
+        assert_eq!(excluded(GROUP, "OperationRun", &named("a")), Some("NeverRestored"));
+        assert_eq!(excluded("metrics.k8s.io", "PodMetrics", &named("a")), Some("NeverRestored"));
+        assert_eq!(excluded("", "ConfigMap", &named("kube-root-ca.crt")), Some("ClusterManaged"));
+        assert_eq!(excluded("", "ConfigMap", &named("mine")), None);
+        let token = json!({"metadata": {"name": "a"}, "type": "kubernetes.io/service-account-token"});
+        assert_eq!(excluded("", "Secret", &token), Some("ServiceAccountToken"));
+        let ours = json!({"metadata": {"name": "a", "labels": {MANAGED_BY: MANAGER}}});
+        assert_eq!(excluded("", "ServiceAccount", &ours), Some("OperatorManaged"));
+    }
+
+    #[test]
+    fn the_secrets_of_a_repository_are_not_replaced_by_what_it_holds() {
+        let password = json!({"metadata": {"name": "backup-password"}});
+        assert_eq!(excluded("", "Secret", &password), Some("RepositorySecret"));
+        assert_eq!(excluded("", "ConfigMap", &password), None);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_run_again() {
+        for (group, kind, status, expected) in [
+            ("batch", "Job", json!({"conditions": [{"type": "Complete", "status": "True"}]}), Some("Finished")),
+            ("batch", "Job", json!({"conditions": [{"type": "Failed", "status": "True"}]}), Some("Finished")),
+            ("batch", "Job", json!({"conditions": [{"type": "Suspended", "status": "True"}]}), None),
+            ("batch", "Job", json!({"active": 1}), None),
+            ("", "Pod", json!({"phase": "Succeeded"}), Some("Finished")),
+            ("", "Pod", json!({"phase": "Running"}), None),
+            ("example.com", "Job", json!({"phase": "Failed"}), None),
+        ] {
+            let object = json!({"metadata": {"name": "a"}, "status": status});
+            assert_eq!(excluded(group, kind, &object), expected, "{kind} with {status}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_a_person_wrote_are_restored() {
+        let subsets = json!([{"addresses": [{"ip": "192.0.2.1"}]}]);
+        assert_eq!(excluded("", "Endpoints", &json!({"metadata": {"name": "db"}, "subsets": subsets})), None);
+        let managed = json!({"metadata": {"name": "db", "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "t"}}, "subsets": subsets});
+        assert_eq!(excluded("", "Endpoints", &managed), Some("ManagedEndpoints"));
+    }
+
+    #[test]
+    fn the_guide_names_every_kind_and_every_reason() {
+        let guide = include_str!("../../docs/guides/what-is-restored.md");
+        for (group, kind, why) in EXCLUDED_KINDS {
+            let name = if kind == "*" { group.to_owned() } else { GroupKind::new(group, kind).to_string() };
+            assert!(guide.contains(&format!("`{name}`")), "the guide does not name {name}");
+            assert!(guide.contains(why), "the guide does not say why {name} is not restored: {why}");
+        }
+        for excluded in Excluded::ALL {
+            assert!(guide.contains(&format!("`{}`", excluded.code())), "the guide does not name {}", excluded.code());
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Restore, as far as it can be thought without a cluster: what would be written, in which order, and why not.
+//!
+//! From a stored object to what is done about it:
+//!
+//! ```text
+//! excluded   is it ever restored?                     selection  was it asked for?
+//! sanitize   without what the server owns             owners     whose child it is now
+//! transform  with the patches that were asked for     semantic   what of a live object counts, as a keyed hash
+//! plan       create, update, … or why not             diff       what that changes, for people
+//! order      what goes first
+//! ```
+//!
+//! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
+//! repository (a test looks). What comes out of a repository is untrusted: a tenant holds its key.
+
+pub mod excluded;
+pub mod sanitize;

@@ -1,0 +1,549 @@
+//! What the server owns: fields that a restore never takes from a backup.
+//!
+//! They are either of no meaning elsewhere (a uid), handed out by the cluster (an address), or kept by a controller. The
+//! same fields are left out of both sides of a comparison, so that they alone never make a difference.
+//! The guide `docs/guides/what-is-restored.md` has the same table (a test compares).
+
+use serde_json::{Map, Value};
+
+/// A field that the server owns.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnedField {
+    /// API group of the kind; `*` for every kind.
+    pub group: &'static str,
+    /// Kind; `*` for every kind.
+    pub kind: &'static str,
+    /// The field: `a.b`, `a.list[]` for each element, `a.map[key]`, `a.list[name=prefix*]` for the elements of such names.
+    pub field: &'static str,
+    /// When the backup's value is the one that counts after all.
+    pub kept: Kept,
+    /// Who fills it in where the object exists.
+    pub existing: Existing,
+    /// Why it is the server's.
+    pub why: &'static str,
+}
+
+/// When a field is restored all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Never.
+    Never,
+    /// A Service without an address of its own says so with `None`.
+    Headless,
+    /// The author named the value: it stands in the annotation that `kubectl apply` leaves.
+    Applied,
+    /// The author chose the volume: no controller marked the claim as bound by it.
+    ChosenVolume,
+    /// The author chose the selector, and said so.
+    ManualSelector,
+}
+
+impl Kept {
+    /// For people: empty where it is never kept.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Never => "",
+            Self::Headless => "where it is `None`",
+            Self::Applied => "where `kubectl apply` was given it",
+            Self::ChosenVolume => "where the author named the volume",
+            Self::ManualSelector => "with `manualSelector: true`",
+        }
+    }
+
+    fn holds(self, object: &Value) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Headless => object["spec"]["clusterIP"] == "None",
+            // Decided for each port: see `applied_value`.
+            Self::Applied => false,
+            Self::ChosenVolume => object["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"].is_null(),
+            Self::ManualSelector => object["spec"]["manualSelector"] == true,
+        }
+    }
+}
+
+/// Who fills in a field of an object that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// The API server does by itself.
+    Server,
+    /// We write back the live value: without it the update would be refused, or a controller would start anew.
+    Live,
+}
+
+const fn server(
+    group: &'static str,
+    kind: &'static str,
+    field: &'static str,
+    kept: Kept,
+    why: &'static str,
+) -> OwnedField {
+    OwnedField { group, kind, field, kept, existing: Existing::Server, why }
+}
+
+const fn live(
+    group: &'static str,
+    kind: &'static str,
+    field: &'static str,
+    kept: Kept,
+    why: &'static str,
+) -> OwnedField {
+    OwnedField { group, kind, field, kept, existing: Existing::Live, why }
+}
+
+const IDENTITY: &str = "of one object in one cluster";
+const DELETION: &str = "a deletion under way";
+const BINDING: &str = "made when the claim was bound to a volume";
+const GENERATED: &str = "generated with the uid of the Job";
+const INJECTED: &str = "put in by admission when the Pod was made";
+
+/// Every such field. Order matters to nobody.
+pub const OWNED_FIELDS: &[OwnedField] = &[
+    server("*", "*", "metadata.uid", Kept::Never, IDENTITY),
+    server("*", "*", "metadata.resourceVersion", Kept::Never, IDENTITY),
+    server("*", "*", "metadata.generation", Kept::Never, IDENTITY),
+    server("*", "*", "metadata.creationTimestamp", Kept::Never, IDENTITY),
+    server("*", "*", "metadata.selfLink", Kept::Never, IDENTITY),
+    server("*", "*", "metadata.managedFields", Kept::Never, "who last set which field"),
+    server("*", "*", "metadata.deletionTimestamp", Kept::Never, DELETION),
+    server("*", "*", "metadata.deletionGracePeriodSeconds", Kept::Never, DELETION),
+    live(
+        "*",
+        "*",
+        "metadata.finalizers",
+        Kept::Never,
+        "the promise of a controller that may not be there; it puts it back",
+    ),
+    server("*", "*", "status", Kept::Never, "observed, not wished for"),
+    server("", "Service", "spec.clusterIP", Kept::Headless, "handed out by the cluster"),
+    server("", "Service", "spec.clusterIPs", Kept::Headless, "handed out by the cluster"),
+    server("", "Service", "spec.ports[].nodePort", Kept::Applied, "handed out by the cluster"),
+    server("", "Service", "spec.healthCheckNodePort", Kept::Applied, "handed out by the cluster"),
+    live("", "PersistentVolumeClaim", "spec.volumeName", Kept::ChosenVolume, BINDING),
+    live("", "PersistentVolumeClaim", "metadata.annotations[pv.kubernetes.io/bind-completed]", Kept::Never, BINDING),
+    live(
+        "",
+        "PersistentVolumeClaim",
+        "metadata.annotations[pv.kubernetes.io/bound-by-controller]",
+        Kept::Never,
+        BINDING,
+    ),
+    live(
+        "",
+        "PersistentVolumeClaim",
+        "metadata.annotations[volume.kubernetes.io/storage-provisioner]",
+        Kept::Never,
+        BINDING,
+    ),
+    live(
+        "",
+        "PersistentVolumeClaim",
+        "metadata.annotations[volume.beta.kubernetes.io/storage-provisioner]",
+        Kept::Never,
+        BINDING,
+    ),
+    live("", "PersistentVolumeClaim", "metadata.annotations[volume.kubernetes.io/selected-node]", Kept::Never, BINDING),
+    live("", "ServiceAccount", "secrets[name=<name>-token-*]", Kept::Never, "tokens made by the cluster"),
+    live("batch", "Job", "spec.selector", Kept::ManualSelector, GENERATED),
+    live("batch", "Job", "metadata.labels[controller-uid]", Kept::ManualSelector, GENERATED),
+    live("batch", "Job", "metadata.labels[batch.kubernetes.io/controller-uid]", Kept::ManualSelector, GENERATED),
+    live("batch", "Job", "spec.template.metadata.labels[controller-uid]", Kept::ManualSelector, GENERATED),
+    live(
+        "batch",
+        "Job",
+        "spec.template.metadata.labels[batch.kubernetes.io/controller-uid]",
+        Kept::ManualSelector,
+        GENERATED,
+    ),
+    live(
+        "batch",
+        "Job",
+        "metadata.annotations[batch.kubernetes.io/job-tracking]",
+        Kept::Never,
+        "kept by the Job controller",
+    ),
+    live("", "Pod", "spec.nodeName", Kept::Never, "chosen by the scheduler"),
+    live("", "Pod", "spec.priority", Kept::Never, "follows from the priority class"),
+    live("", "Pod", "spec.preemptionPolicy", Kept::Never, "follows from the priority class"),
+    live("", "Pod", "spec.overhead", Kept::Never, "follows from the runtime class"),
+    live("", "Pod", "spec.ephemeralContainers", Kept::Never, "added for debugging; refused in a new Pod"),
+    live("", "Pod", "spec.volumes[name=kube-api-access-*]", Kept::Never, INJECTED),
+    live("", "Pod", "spec.containers[].volumeMounts[name=kube-api-access-*]", Kept::Never, INJECTED),
+    live("", "Pod", "spec.initContainers[].volumeMounts[name=kube-api-access-*]", Kept::Never, INJECTED),
+    live(
+        "apps",
+        "Deployment",
+        "metadata.annotations[deployment.kubernetes.io/revision]",
+        Kept::Never,
+        "counted by the Deployment controller",
+    ),
+    live(
+        "apps",
+        "DaemonSet",
+        "metadata.annotations[deprecated.daemonset.template.generation]",
+        Kept::Never,
+        "counted by the API server",
+    ),
+];
+
+/// Takes out what the server owns. Idempotent.
+pub fn sanitize(object: &mut Value) {
+    let kept = AppliedPorts::of(object);
+    for owned in of_kind(object) {
+        if !owned.kept.holds(object) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            remove(object, &segments(owned.field), &name);
+        }
+    }
+    kept.put_back(object);
+}
+
+/// What is written over a live object: the wanted one, with what the server owns as it is.
+///
+/// It carries the live uid and resourceVersion, so that the API server refuses it once the object has moved.
+#[must_use]
+pub fn replacement(wanted: &Value, live: &Value) -> Value {
+    let mut body = wanted.clone();
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+    for owned in of_kind(wanted).filter(|owned| owned.existing == Existing::Live) {
+        carry(&mut body, live, &segments(owned.field), name);
+    }
+    for field in ["uid", "resourceVersion"] {
+        if let (Some(metadata), Some(value)) = (body["metadata"].as_object_mut(), live["metadata"].get(field)) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    body
+}
+
+fn of_kind(object: &Value) -> impl Iterator<Item = &'static OwnedField> + use<> {
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    OWNED_FIELDS.iter().filter(move |owned| owned.kind == "*" || (owned.group == group && owned.kind == kind))
+}
+
+/// One step of a field's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Segment<'a> {
+    /// A field, or a key of a map.
+    Key(&'a str),
+    /// Each element of a list.
+    Each,
+    /// The elements of a list whose name begins so.
+    Named(&'a str),
+}
+
+fn segments(field: &str) -> Vec<Segment<'_>> {
+    let mut segments = Vec::new();
+    let mut rest = field;
+    while !rest.is_empty() {
+        if let Some(inside) = rest.strip_prefix('[') {
+            let (inside, after) = inside.split_once(']').unwrap_or((inside, ""));
+            segments.push(match inside.strip_prefix("name=") {
+                Some(pattern) => Segment::Named(pattern.strip_suffix('*').unwrap_or(pattern)),
+                None if inside.is_empty() => Segment::Each,
+                None => Segment::Key(inside),
+            });
+            rest = after;
+        } else {
+            let rest_of_field = rest.strip_prefix('.').unwrap_or(rest);
+            let end = rest_of_field.find(['.', '[']).unwrap_or(rest_of_field.len());
+            segments.push(Segment::Key(&rest_of_field[..end]));
+            rest = &rest_of_field[end..];
+        }
+    }
+    segments
+}
+
+fn is_named(element: &Value, prefix: &str, object: &str) -> bool {
+    element["name"].as_str().is_some_and(|name| match prefix.strip_prefix("<name>") {
+        Some(suffix) => name.strip_prefix(object).is_some_and(|rest| rest.starts_with(suffix)),
+        None => name.starts_with(prefix),
+    })
+}
+
+/// Removes a field; what is empty then goes as well, as it would in the API server's own answers.
+fn remove(value: &mut Value, path: &[Segment<'_>], name: &str) {
+    let [first, rest @ ..] = path else { return };
+    match (first, value) {
+        (Segment::Key(key), Value::Object(map)) => {
+            if rest.is_empty() {
+                map.remove(*key);
+            } else if let Some(child) = map.get_mut(*key) {
+                let was_empty = is_empty(child);
+                remove(child, rest, name);
+                if is_empty(child) && !was_empty {
+                    map.remove(*key);
+                }
+            }
+        }
+        (Segment::Each, Value::Array(elements)) => {
+            for element in elements {
+                remove(element, rest, name);
+            }
+        }
+        (Segment::Named(prefix), Value::Array(elements)) => elements.retain(|element| !is_named(element, prefix, name)),
+        _ => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        _ => false,
+    }
+}
+
+/// Copies a field from the live object where the body lacks it.
+fn carry(body: &mut Value, live: &Value, path: &[Segment<'_>], name: &str) {
+    let [first, rest @ ..] = path else { return };
+    match (first, body, live) {
+        (Segment::Key(key), Value::Object(body), Value::Object(live)) => {
+            let Some(live) = live.get(*key).filter(|live| !live.is_null()) else { return };
+            if rest.is_empty() {
+                body.entry(*key).or_insert_with(|| live.clone());
+                return;
+            }
+            let empty = if live.is_array() { Value::Array(Vec::new()) } else { Value::Object(Map::new()) };
+            let mut child = body.get(*key).cloned().unwrap_or(empty);
+            carry(&mut child, live, rest, name);
+            if body.contains_key(*key) || !is_empty(&child) {
+                body.insert((*key).to_owned(), child);
+            }
+        }
+        (Segment::Each, Value::Array(body), Value::Array(live)) => {
+            for element in body {
+                let same = live.iter().find(|live| live.get("name") == element.get("name"));
+                if let Some(live) = same {
+                    carry(element, live, rest, name);
+                }
+            }
+        }
+        (Segment::Named(prefix), Value::Array(body), Value::Array(live)) => {
+            for element in live.iter().filter(|element| is_named(element, prefix, name)) {
+                if !body.iter().any(|own| own.get("name") == element.get("name")) {
+                    body.push(element.clone());
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Ports of nodes that the author asked for, as the annotation of `kubectl apply` shows.
+struct AppliedPorts {
+    /// Name (or the protocol and port where there is none) and the port of nodes.
+    ports: Vec<(String, Value)>,
+    health_check: Option<Value>,
+}
+
+impl AppliedPorts {
+    fn of(object: &Value) -> Self {
+        let none = Self { ports: Vec::new(), health_check: None };
+        if object["kind"] != "Service" || object["apiVersion"] != "v1" {
+            return none;
+        }
+        let applied = object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].as_str();
+        let Some(applied) = applied.and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return none };
+        let asked_for = |port: &Value| port.as_i64().is_some_and(|port| port > 0);
+        let applied_ports = node_ports(&applied);
+        Self {
+            ports: node_ports(object)
+                .into_iter()
+                .filter(|(key, _)| applied_ports.iter().any(|(applied, port)| applied == key && asked_for(port)))
+                .collect(),
+            health_check: Some(object["spec"]["healthCheckNodePort"].clone())
+                .filter(asked_for)
+                .filter(|_| asked_for(&applied["spec"]["healthCheckNodePort"])),
+        }
+    }
+
+    fn put_back(self, object: &mut Value) {
+        let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+        for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            let key = port_key(port);
+            let kept = self.ports.iter().find(|(kept, _)| *kept == key);
+            if let (Some((_, number)), Some(port)) = (kept, port.as_object_mut()) {
+                port.insert("nodePort".to_owned(), number.clone());
+            }
+        }
+        if let Some(port) = self.health_check {
+            spec.insert("healthCheckNodePort".to_owned(), port);
+        }
+    }
+}
+
+fn node_ports(service: &Value) -> Vec<(String, Value)> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    ports.filter_map(|port| Some((port_key(port), port.get("nodePort")?.clone()))).collect()
+}
+
+fn port_key(port: &Value) -> String {
+    match port["name"].as_str() {
+        Some(name) => name.to_owned(),
+        None => format!("{}/{}", port["port"], port["protocol"].as_str().unwrap_or("TCP")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sanitized(mut object: Value) -> Value {
+        sanitize(&mut object);
+        let once = object.clone();
+        sanitize(&mut object);
+        assert_eq!(object, once, "sanitizing twice is the same as once");
+        object
+    }
+
+    #[test]
+    fn identity_status_and_finalizers_go_and_everything_else_stays() {
+        let object = json!({"apiVersion": "example.com/v1", "kind": "Widget", "spec": {"uid": "mine", "status": "mine", "empty": {}},
+            "metadata": {"name": "a", "namespace": "acme", "labels": {"a": "b"}, "annotations": {"c": "d"}, "uid": "u", "generation": 4,
+                "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{}], "selfLink": "/x",
+                "finalizers": ["example.com/cleanup"], "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 3},
+            "status": {"ready": true}, "unknown": null});
+        let expected = json!({"apiVersion": "example.com/v1", "kind": "Widget", "spec": {"uid": "mine", "status": "mine", "empty": {}},
+            "metadata": {"name": "a", "namespace": "acme", "labels": {"a": "b"}, "annotations": {"c": "d"}}, "unknown": null});
+        assert_eq!(sanitized(object), expected);
+    }
+
+    fn service(spec: Value, applied: Option<Value>) -> Value {
+        let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec});
+        if let Some(spec) = applied {
+            let text = json!({"spec": spec}).to_string();
+            service["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": text});
+        }
+        service
+    }
+
+    #[test]
+    fn a_service_loses_its_addresses_but_not_that_it_is_headless() {
+        let spec = json!({"clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"], "healthCheckNodePort": 31000, "ports": [{"port": 80, "nodePort": 30080}]});
+        assert_eq!(sanitized(service(spec, None))["spec"], json!({"ports": [{"port": 80}]}));
+        let headless = json!({"clusterIP": "None", "clusterIPs": ["None"]});
+        assert_eq!(sanitized(service(headless.clone(), None))["spec"], headless);
+    }
+
+    #[test]
+    fn ports_of_nodes_that_were_applied_are_kept() {
+        let spec = json!({"healthCheckNodePort": 31000, "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 30081}]});
+        let applied = json!({"healthCheckNodePort": 31000, "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81}]});
+        let expected = json!({"healthCheckNodePort": 31000, "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81}]});
+        assert_eq!(sanitized(service(spec, Some(applied)))["spec"], expected);
+        let unnamed = json!({"ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]});
+        assert_eq!(
+            sanitized(service(unnamed.clone(), Some(json!({"ports": [{"port": 80, "nodePort": 30080}]}))))["spec"],
+            unnamed
+        );
+    }
+
+    fn claim(annotations: Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "annotations": annotations},
+            "spec": {"volumeName": "pv-1", "storageClassName": "fast"}})
+    }
+
+    #[test]
+    fn a_claim_loses_the_volume_it_was_bound_to_but_not_one_its_author_chose() {
+        let bound =
+            claim(json!({"pv.kubernetes.io/bound-by-controller": "yes", "pv.kubernetes.io/bind-completed": "yes",
+            "volume.kubernetes.io/selected-node": "n1", "volume.kubernetes.io/storage-provisioner": "csi"}));
+        let wanted = sanitized(bound.clone());
+        assert_eq!(wanted["spec"], json!({"storageClassName": "fast"}));
+        assert_eq!(wanted["metadata"], json!({"name": "data"}), "an empty map of annotations goes as well");
+        let chosen = sanitized(claim(json!({"pv.kubernetes.io/bind-completed": "yes"})));
+        assert_eq!(chosen["spec"]["volumeName"], "pv-1");
+        // Over the live claim the binding is written as it is: without it the update would be refused.
+        let body = replacement(&wanted, &bound);
+        assert_eq!(
+            (&body["spec"], &body["metadata"]["annotations"]),
+            (&bound["spec"], &bound["metadata"]["annotations"])
+        );
+    }
+
+    #[test]
+    fn a_job_loses_what_was_generated_with_its_uid() {
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "j", "labels": {"batch.kubernetes.io/controller-uid": "u", "job-name": "j"}},
+            "spec": {"selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}},
+                "template": {"metadata": {"labels": {"batch.kubernetes.io/controller-uid": "u", "controller-uid": "u", "job-name": "j"}}, "spec": {}}}});
+        let wanted = sanitized(job.clone());
+        assert_eq!(wanted["metadata"]["labels"], json!({"job-name": "j"}));
+        assert_eq!(wanted["spec"], json!({"template": {"metadata": {"labels": {"job-name": "j"}}, "spec": {}}}));
+        assert_eq!(replacement(&wanted, &job), job);
+        let mut manual = job;
+        manual["spec"]["manualSelector"] = json!(true);
+        assert_eq!(sanitized(manual.clone()), manual);
+    }
+
+    #[test]
+    fn a_pod_loses_its_node_and_its_token_and_an_account_its_tokens() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": "n1", "priority": 0, "preemptionPolicy": "x",
+            "volumes": [{"name": "data"}, {"name": "kube-api-access-x7k2p"}],
+            "containers": [{"name": "c", "volumeMounts": [{"name": "kube-api-access-x7k2p", "mountPath": "/var/run"}]}]}});
+        let wanted = sanitized(pod.clone());
+        assert_eq!(
+            wanted["spec"],
+            json!({"volumes": [{"name": "data"}], "containers": [{"name": "c", "volumeMounts": []}]})
+        );
+        assert_eq!(replacement(&wanted, &pod), pod);
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web"},
+            "secrets": [{"name": "web-token-abc12"}, {"name": "web-tls"}, {"name": "other-token-abc12"}]});
+        assert_eq!(sanitized(account)["secrets"], json!([{"name": "web-tls"}, {"name": "other-token-abc12"}]));
+    }
+
+    #[test]
+    fn a_replacement_carries_the_preconditions_and_the_live_finalizers() {
+        let live = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "generation": 1,
+            "finalizers": ["x/y"], "labels": {"added": "later"}}, "data": {"k": "live"}});
+        let wanted = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "kept"}});
+        let expected = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "finalizers": ["x/y"]}, "data": {"k": "kept"}});
+        assert_eq!(replacement(&wanted, &live), expected, "labels that others added go: an update is a replacement");
+    }
+
+    #[test]
+    fn an_object_of_any_shape_is_sanitized_without_a_panic() {
+        for (_, kind, group) in OWNED_FIELDS.iter().map(|owned| (owned.field, owned.kind, owned.group)) {
+            let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+            for odd in [
+                json!(null),
+                json!([]),
+                json!("x"),
+                json!({"ports": 1, "annotations": [1], "volumes": {}, "containers": [1, null]}),
+            ] {
+                let object =
+                    json!({"apiVersion": api_version, "kind": kind, "metadata": odd, "spec": odd, "secrets": odd});
+                let wanted = sanitized(object.clone());
+                let _ = replacement(&wanted, &object);
+            }
+        }
+        sanitized(json!(7));
+    }
+
+    #[test]
+    fn the_guide_lists_every_field_and_no_other() {
+        let guide = include_str!("../../docs/guides/what-is-restored.md");
+        let rows: Vec<&str> = guide.lines().filter(|line| line.starts_with("| `")).collect();
+        let mut listed = Vec::new();
+        for owned in OWNED_FIELDS {
+            let kind = match (owned.group, owned.kind) {
+                ("*", _) => "*".to_owned(),
+                ("", kind) => kind.to_owned(),
+                (group, kind) => format!("{kind}.{group}"),
+            };
+            let row = format!("| `{kind}` | `{}` | {} | {} |", owned.field, owned.why, owned.kept.describe());
+            assert!(rows.contains(&row.as_str()), "the guide lacks the line\n{row}");
+            listed.push(row);
+        }
+        let fields = rows.iter().filter(|row| row.matches(" | ").count() == 3);
+        for row in fields {
+            assert!(listed.iter().any(|listed| listed == row), "no such field: {row}");
+        }
+    }
+}
