@@ -16,6 +16,7 @@ pub mod operation_run;
 pub mod operation_type;
 pub mod reason;
 pub mod reference;
+pub mod restore_run;
 pub mod result;
 pub mod schema;
 pub mod selection;
@@ -27,6 +28,7 @@ pub use operation_run::{OperationRun, OperationRunSpec, OperationRunStatus, Outc
 pub use operation_type::{OperationType, OperationTypeSpec};
 pub use reason::Reason;
 pub use reference::{LocalReference, ObjectReference};
+pub use restore_run::{RestoreRun, RestoreRunSpec, RestoreRunStatus};
 
 /// The API group of every kind here.
 pub const GROUP: &str = "tenantatlas.io";

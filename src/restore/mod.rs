@@ -14,4 +14,10 @@
 //! repository (a test looks). What comes out of a repository is untrusted: a tenant holds its key.
 
 pub mod excluded;
+pub mod labels;
+pub mod order;
+pub mod owners;
 pub mod sanitize;
+pub mod selection;
+pub mod semantic;
+pub mod transform;

@@ -1,0 +1,157 @@
+//! What goes first: what others need before those, owners before what they own, what lets traffic in last.
+//!
+//! The order is the same for the same items. Deletions go last, and in the reverse order: until then nothing is lost.
+//!
+//! Two places are not those of other tools. A ResourceQuota comes last: the API server refuses everything that a quota
+//! counts until a controller has counted it for the first time. A NetworkPolicy comes before the Pods it isolates.
+
+use crate::api::item::{GroupKind, ItemId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kinds in their order, from first to last; a kind of the same number goes by name. `*`: all of the group.
+const RANKS: [(u8, &str, &str); 24] = [
+    (0, "", "ServiceAccount"),
+    (1, "rbac.authorization.k8s.io", "Role"),
+    (2, "rbac.authorization.k8s.io", "RoleBinding"),
+    (3, "", "LimitRange"),
+    (4, "networking.k8s.io", "NetworkPolicy"),
+    (5, "", "Secret"),
+    (5, "", "ConfigMap"),
+    (6, "snapshot.storage.k8s.io", "VolumeSnapshot"),
+    (7, "", "PersistentVolumeClaim"),
+    (8, "", "PodTemplate"),
+    (9, "", "Service"),
+    (10, "", "Endpoints"),
+    (11, "apps", "*"),
+    (11, "", "ReplicationController"),
+    (12, "", "Pod"),
+    (13, "batch", "*"),
+    (14, "policy", "PodDisruptionBudget"),
+    (14, "autoscaling", "*"),
+    // 20: every kind that is not named here, custom resources above all.
+    (30, "networking.k8s.io", "Ingress"),
+    (30, "gateway.networking.k8s.io", "*"),
+    (30, "networking.istio.io", "*"),
+    (30, "route.openshift.io", "*"),
+    (30, "traefik.io", "*"),
+    (40, "", "ResourceQuota"),
+];
+
+/// Of kinds that are not named: after workloads and their config, before what lets traffic in.
+const OTHERS: u8 = 20;
+
+/// The place of a kind: lower goes first.
+#[must_use]
+pub fn rank(kind: &GroupKind) -> u8 {
+    let named = |(_, group, name): &&(u8, &str, &str)| *group == kind.group && (*name == "*" || *name == kind.kind);
+    RANKS.iter().find(named).map_or(OTHERS, |(rank, _, _)| *rank)
+}
+
+/// The items in the order of writing: by rank and name, but never before an owner that is among them.
+///
+/// `owners` gives the owners of each item. Where items own each other in a circle, names decide.
+#[must_use]
+pub fn in_order(owners: &BTreeMap<ItemId, Vec<ItemId>>) -> Vec<ItemId> {
+    let mut waits: BTreeMap<&ItemId, usize> = BTreeMap::new();
+    let mut children: BTreeMap<&ItemId, Vec<&ItemId>> = BTreeMap::new();
+    for (item, its_owners) in owners {
+        let among: BTreeSet<&ItemId> =
+            its_owners.iter().filter(|owner| *owner != item && owners.contains_key(*owner)).collect();
+        waits.insert(item, among.len());
+        for owner in among {
+            children.entry(owner).or_default().push(item);
+        }
+    }
+    let place = |item: &'_ ItemId| (rank(&item.kind), item.clone());
+    let mut ready: BTreeSet<(u8, ItemId)> =
+        waits.iter().filter(|(_, waits)| **waits == 0).map(|(item, _)| place(item)).collect();
+    let mut left: BTreeSet<(u8, ItemId)> = owners.keys().map(place).collect();
+    let mut ordered = Vec::with_capacity(owners.len());
+    // A circle leaves nothing ready: then the first of those left goes.
+    while let Some(next) = ready.pop_first().or_else(|| left.first().cloned()) {
+        if !left.remove(&next) {
+            continue;
+        }
+        for child in children.get(&next.1).into_iter().flatten() {
+            if let Some(waits) = waits.get_mut(*child) {
+                *waits = waits.saturating_sub(1);
+                if *waits == 0 {
+                    ready.insert(place(child));
+                }
+            }
+        }
+        ordered.push(next.1);
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn item(kind: &str, name: &str) -> ItemId {
+        ItemId::new(kind.parse().expect("a kind"), name)
+    }
+
+    fn ordered(items: &[ItemId]) -> Vec<String> {
+        let owners = items.iter().map(|item| (item.clone(), Vec::new())).collect();
+        in_order(&owners).iter().map(|item| item.kind.kind.clone()).collect()
+    }
+
+    #[test]
+    fn config_goes_before_workloads_custom_resources_after_and_ways_in_last() {
+        let items = [
+            "ResourceQuota",
+            "Ingress.networking.k8s.io",
+            "Certificate.cert-manager.io",
+            "Deployment.apps",
+            "Service",
+            "PersistentVolumeClaim",
+            "ConfigMap",
+            "NetworkPolicy.networking.k8s.io",
+            "RoleBinding.rbac.authorization.k8s.io",
+            "Role.rbac.authorization.k8s.io",
+            "ServiceAccount",
+        ];
+        let mut expected: Vec<String> =
+            items.iter().map(|kind| kind.split('.').next().unwrap_or_default().to_owned()).collect();
+        expected.reverse();
+        assert_eq!(ordered(&items.map(|kind| item(kind, "a"))), expected);
+    }
+
+    #[test]
+    fn an_owner_goes_before_what_it_owns_whatever_its_kind() {
+        let (secret, widget, other) = (item("Secret", "s"), item("Widget.example.com", "w"), item("Secret", "t"));
+        let owners = BTreeMap::from([
+            (secret.clone(), vec![widget.clone()]),
+            (widget.clone(), Vec::new()),
+            (other.clone(), vec![item("Widget.example.com", "elsewhere")]),
+        ]);
+        assert_eq!(in_order(&owners), [other, widget, secret]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_item_is_in_the_order_once_and_behind_its_owners(edges in prop::collection::vec((0_usize..12, 0_usize..12), 0..30)) {
+            let kinds = ["Secret", "Deployment.apps", "Widget.example.com"];
+            let items: Vec<ItemId> = (0..12).map(|number| item(kinds[number % 3], &number.to_string())).collect();
+            let mut owners: BTreeMap<ItemId, Vec<ItemId>> = items.iter().map(|item| (item.clone(), Vec::new())).collect();
+            for (one, other) in &edges {
+                owners.entry(items[*one].clone()).or_default().push(items[*other].clone());
+            }
+            let ordered = in_order(&owners);
+            prop_assert_eq!(&ordered, &in_order(&owners));
+            prop_assert_eq!(ordered.iter().collect::<BTreeSet<_>>().len(), 12);
+            prop_assert_eq!(ordered.len(), 12);
+            // Without a circle every owner comes first.
+            let acyclic = edges.iter().all(|(one, other)| one > other);
+            if acyclic {
+                let place = |item: &ItemId| ordered.iter().position(|other| other == item);
+                for (one, other) in &edges {
+                    prop_assert!(place(&items[*other]) < place(&items[*one]));
+                }
+            }
+        }
+    }
+}

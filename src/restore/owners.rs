@@ -1,0 +1,194 @@
+//! Whose child an object is now: owners are found again by name, because their uids are new.
+//!
+//! The garbage collector deletes an object whose owners all have uids that do not exist. So no uid of a backup is ever
+//! written: a reference gets the uid its owner has now, or goes. What a controller made, and that controller's object is
+//! restored too, is left to it.
+
+use crate::api::item::{GroupKind, ItemId};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Stands for a uid that the owner does not have yet, in a plan. Never written.
+const PENDING: &str = "pending:";
+
+/// What is known of who could own something: the items of a restore, and what lives in the namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Family {
+    restored: BTreeSet<ItemId>,
+    live: BTreeMap<ItemId, String>,
+    renewed: BTreeSet<ItemId>,
+}
+
+impl Family {
+    /// An item that this restore is about.
+    pub fn add_restored(&mut self, item: ItemId) {
+        self.restored.insert(item);
+    }
+
+    /// An object that is there, with its uid.
+    pub fn add_live(&mut self, item: ItemId, uid: impl Into<String>) {
+        self.renewed.remove(&item);
+        self.live.insert(item, uid.into());
+    }
+
+    /// An object that gets another uid before its children are written.
+    pub fn add_renewed(&mut self, item: ItemId) {
+        self.renewed.insert(item);
+    }
+
+    /// Whether an item is one that this restore is about.
+    #[must_use]
+    pub fn is_restored(&self, item: &ItemId) -> bool {
+        self.restored.contains(item)
+    }
+
+    /// The uid to write for an owner, if it is there or will be.
+    fn uid(&self, owner: &ItemId) -> Option<String> {
+        match self.live.get(owner) {
+            Some(uid) if !self.renewed.contains(owner) => Some(uid.clone()),
+            _ if self.restored.contains(owner) || self.renewed.contains(owner) => Some(format!("{PENDING}{owner}")),
+            _ => None,
+        }
+    }
+
+    /// The controller that a child is left to: its object is restored too, so it makes the child again.
+    #[must_use]
+    pub fn left_to(&self, object: &Value) -> Option<ItemId> {
+        controller(object).filter(|owner| self.restored.contains(owner))
+    }
+
+    /// Gives each reference the uid its owner has now. References to owners that are not there go; they are returned.
+    pub fn adopt(&self, object: &mut Value) -> Vec<ItemId> {
+        let mut missing = Vec::new();
+        let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return missing };
+        let Some(references) = metadata.get_mut("ownerReferences") else { return missing };
+        if let Some(references) = references.as_array_mut() {
+            references.retain_mut(|reference| {
+                let owner = owner(reference);
+                let uid = owner.as_ref().and_then(|owner| self.uid(owner));
+                match (uid, reference.as_object_mut()) {
+                    (Some(uid), Some(reference)) => {
+                        reference.insert("uid".to_owned(), uid.into());
+                        true
+                    }
+                    _ => {
+                        missing.extend(owner);
+                        false
+                    }
+                }
+            });
+        }
+        if !references.as_array().is_some_and(|references| !references.is_empty()) {
+            metadata.remove("ownerReferences");
+        }
+        missing
+    }
+}
+
+/// The owners of an object, by name.
+#[must_use]
+pub fn owners(object: &Value) -> Vec<ItemId> {
+    references(object).filter_map(owner).collect()
+}
+
+/// The owner that controls an object.
+#[must_use]
+pub fn controller(object: &Value) -> Option<ItemId> {
+    references(object).find(|reference| reference["controller"] == true).and_then(owner)
+}
+
+/// Owners whose uid is not known yet, so that the object cannot be written.
+#[must_use]
+pub fn pending(object: &Value) -> Vec<ItemId> {
+    references(object)
+        .filter(|reference| reference["uid"].as_str().is_some_and(|uid| uid.starts_with(PENDING)))
+        .filter_map(owner)
+        .collect()
+}
+
+fn references(object: &Value) -> impl Iterator<Item = &Value> {
+    object["metadata"]["ownerReferences"].as_array().into_iter().flatten()
+}
+
+fn owner(reference: &Value) -> Option<ItemId> {
+    let api_version = reference["apiVersion"].as_str()?;
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    Some(ItemId::new(GroupKind::new(group, reference["kind"].as_str()?), reference["name"].as_str()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn item(kind: &str, name: &str) -> ItemId {
+        ItemId::new(GroupKind::new("example.com", kind), name)
+    }
+
+    fn reference(kind: &str, name: &str, uid: &str, controller: bool) -> Value {
+        json!({"apiVersion": "example.com/v1", "kind": kind, "name": name, "uid": uid, "controller": controller})
+    }
+
+    fn owned_by(references: &[Value]) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "child", "ownerReferences": references}})
+    }
+
+    #[test]
+    fn a_reference_gets_the_uid_its_owner_has_now_and_one_to_nobody_goes() {
+        let mut family = Family::default();
+        family.add_live(item("Widget", "there"), "new");
+        let mut child =
+            owned_by(&[reference("Widget", "there", "old", true), reference("Widget", "gone", "old", false)]);
+        assert_eq!(family.adopt(&mut child), [item("Widget", "gone")]);
+        assert_eq!(child, owned_by(&[reference("Widget", "there", "new", true)]));
+        let mut orphan = owned_by(&[reference("Widget", "gone", "old", true)]);
+        family.adopt(&mut orphan);
+        assert_eq!(orphan["metadata"], json!({"name": "child"}), "an empty list would differ from none");
+    }
+
+    #[test]
+    fn an_owner_that_is_made_first_gives_its_uid_when_it_has_one() {
+        let mut family = Family::default();
+        family.add_restored(item("Widget", "w"));
+        let stored = owned_by(&[reference("Widget", "w", "old", false)]);
+        let mut child = stored.clone();
+        assert_eq!(family.adopt(&mut child), []);
+        assert_eq!(pending(&child), [item("Widget", "w")]);
+        family.add_live(item("Widget", "w"), "new");
+        let mut child = stored;
+        family.adopt(&mut child);
+        assert_eq!(pending(&child), []);
+        assert_eq!(child["metadata"]["ownerReferences"][0]["uid"], "new");
+    }
+
+    #[test]
+    fn the_uid_of_an_owner_that_is_recreated_is_not_the_one_it_has_now() {
+        let mut family = Family::default();
+        family.add_live(item("Widget", "w"), "old");
+        family.add_renewed(item("Widget", "w"));
+        let mut child = owned_by(&[reference("Widget", "w", "old", false)]);
+        family.adopt(&mut child);
+        assert_eq!(pending(&child), [item("Widget", "w")]);
+    }
+
+    #[test]
+    fn a_child_is_left_to_its_controller_only_if_that_is_restored_too() {
+        let mut family = Family::default();
+        let child = owned_by(&[reference("Widget", "w", "u", true)]);
+        family.add_live(item("Widget", "w"), "u");
+        assert_eq!(family.left_to(&child), None);
+        family.add_restored(item("Widget", "w"));
+        assert_eq!(family.left_to(&child), Some(item("Widget", "w")));
+        assert_eq!(family.left_to(&owned_by(&[reference("Widget", "w", "u", false)])), None);
+    }
+
+    #[test]
+    fn references_of_any_shape_are_dealt_with() {
+        for odd in [json!(null), json!({}), json!([1, null, {"kind": "X"}]), json!([])] {
+            let mut child = json!({"metadata": {"name": "a", "ownerReferences": odd}});
+            assert_eq!(Family::default().adopt(&mut child), []);
+            assert_eq!(child, json!({"metadata": {"name": "a"}}));
+        }
+        Family::default().adopt(&mut json!(3));
+    }
+}

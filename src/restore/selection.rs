@@ -1,0 +1,204 @@
+//! Which items of a backup set a restore is about.
+
+use crate::{
+    api::{item::ItemId, restore_run::ItemSelector},
+    restore::labels::{InvalidSelector, LabelSelector},
+};
+use serde_json::Value;
+
+/// Why a selection could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}[{index}].labelSelector: {problem}")]
+pub struct InvalidSelection {
+    /// The list it stands in.
+    pub field: &'static str,
+    /// Its place there, from 0.
+    pub index: usize,
+    /// What is wrong.
+    pub problem: InvalidSelector,
+}
+
+/// `items` and `excludeItems`, read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ItemSelection {
+    included: Vec<Matcher>,
+    excluded: Vec<Matcher>,
+}
+
+impl ItemSelection {
+    /// Reads the two lists of a spec.
+    pub fn new(items: &[ItemSelector], exclude_items: &[ItemSelector]) -> Result<Self, InvalidSelection> {
+        Ok(Self { included: read("items", items)?, excluded: read("excludeItems", exclude_items)? })
+    }
+
+    /// Whether an item is taken. `object` is the stored one; the live one of an item that is not in the set.
+    #[must_use]
+    pub fn takes(&self, item: &ItemId, object: &Value) -> bool {
+        let any = |matchers: &[Matcher]| matchers.iter().any(|matcher| matcher.matches(item, object));
+        (self.included.is_empty() || any(&self.included)) && !any(&self.excluded)
+    }
+
+    /// Whether an item may be taken, by its kind and name alone: what this refuses need not be read.
+    #[must_use]
+    pub fn may_take(&self, item: &ItemId) -> bool {
+        let excluded = self.excluded.iter().any(|matcher| matcher.labels.is_none() && matcher.is_named(item));
+        (self.included.is_empty() || self.included.iter().any(|matcher| matcher.is_named(item))) && !excluded
+    }
+
+    /// How many entries `items` has: each should match something.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.included.len()
+    }
+
+    /// Which entries of `items` match, by their place.
+    pub fn matching<'a>(&'a self, item: &'a ItemId, object: &'a Value) -> impl Iterator<Item = usize> + 'a {
+        self.included.iter().enumerate().filter(|(_, matcher)| matcher.matches(item, object)).map(|(place, _)| place)
+    }
+}
+
+fn read(field: &'static str, selectors: &[ItemSelector]) -> Result<Vec<Matcher>, InvalidSelection> {
+    let read = |(index, selector)| Matcher::new(selector).map_err(|problem| InvalidSelection { field, index, problem });
+    selectors.iter().enumerate().map(read).collect()
+}
+
+/// One selector, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matcher {
+    group: Option<String>,
+    kind: Option<String>,
+    name: Option<String>,
+    labels: Option<LabelSelector>,
+}
+
+impl Matcher {
+    /// Reads a selector.
+    pub fn new(selector: &ItemSelector) -> Result<Self, InvalidSelector> {
+        Ok(Self {
+            group: selector.group.clone(),
+            kind: selector.kind.clone(),
+            name: selector.name.clone(),
+            labels: selector.label_selector.as_deref().map(str::parse).transpose()?,
+        })
+    }
+
+    /// Whether an item is one of those selected.
+    #[must_use]
+    pub fn matches(&self, item: &ItemId, object: &Value) -> bool {
+        self.is_named(item) && self.labels.as_ref().is_none_or(|labels| labels.matches(object))
+    }
+
+    fn is_named(&self, item: &ItemId) -> bool {
+        self.group.as_ref().is_none_or(|group| *group == item.kind.group)
+            && self.kind.as_ref().is_none_or(|kind| *kind == item.kind.kind)
+            && self.name.as_ref().is_none_or(|pattern| fits(pattern, &item.name))
+    }
+}
+
+/// Whether a name fits a pattern in which `*` stands for any characters. Takes no longer than the product of their lengths.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(start) else { return false };
+    let Some((middle, end)) = rest.rsplit_once('*') else { return name.ends_with(rest) };
+    for part in middle.split('*') {
+        let Some(place) = name.find(part) else { return false };
+        name = &name[place + part.len()..];
+    }
+    name.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::item::GroupKind;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn selector(value: Value) -> ItemSelector {
+        serde_json::from_value(value).expect("a selector")
+    }
+
+    fn takes(items: &[Value], exclude: &[Value], group: &str, kind: &str, name: &str) -> bool {
+        let read = |values: &[Value]| values.iter().cloned().map(selector).collect::<Vec<_>>();
+        let selection = ItemSelection::new(&read(items), &read(exclude)).expect("a selection");
+        let item = ItemId::new(GroupKind::new(group, kind), name);
+        let object = json!({"metadata": {"name": name, "labels": {"app": name}}});
+        let taken = selection.takes(&item, &object);
+        assert!(!taken || selection.may_take(&item), "what is taken must not be refused beforehand");
+        taken
+    }
+
+    #[test]
+    fn nothing_said_takes_everything_and_exclusion_wins() {
+        assert!(takes(&[], &[], "apps", "Deployment", "web"));
+        assert!(!takes(&[], &[json!({"kind": "Deployment"})], "apps", "Deployment", "web"));
+        let web = json!({"group": "apps", "kind": "Deployment", "name": "web"});
+        assert!(takes(&[web.clone()], &[], "apps", "Deployment", "web"));
+        assert!(!takes(&[web.clone()], &[web], "apps", "Deployment", "web"));
+    }
+
+    #[test]
+    fn every_part_of_a_selector_must_match() {
+        let all = json!({"group": "apps", "kind": "Deployment", "name": "w*", "labelSelector": "app=web"});
+        assert!(takes(&[all.clone()], &[], "apps", "Deployment", "web"));
+        for (group, kind, name) in [
+            ("", "Deployment", "web"),
+            ("apps", "StatefulSet", "web"),
+            ("apps", "Deployment", "api"),
+            ("apps", "Deployment", "web2"),
+        ] {
+            assert!(!takes(&[all.clone()], &[], group, kind, name), "{group}/{kind}/{name}");
+        }
+        // An empty group is the core group, one left out is any.
+        assert!(!takes(&[json!({"group": ""})], &[], "apps", "Deployment", "web"));
+        assert!(takes(&[json!({"group": ""})], &[], "", "Secret", "web"));
+        assert!(takes(&[json!({"kind": "Deployment"})], &[], "apps", "Deployment", "web"));
+    }
+
+    #[test]
+    fn an_exclusion_by_label_leaves_what_else_has_the_name() {
+        assert!(!takes(&[], &[json!({"labelSelector": "app=web"})], "", "Secret", "web"));
+        assert!(takes(&[], &[json!({"labelSelector": "app=web"})], "", "Secret", "api"));
+    }
+
+    #[test]
+    fn a_selector_that_does_not_read_is_named_by_its_place() {
+        let good = ItemSelector::default();
+        let bad = selector(json!({"labelSelector": "a in b"}));
+        let error = ItemSelection::new(&[good, bad], &[]).expect_err("not a selector");
+        assert!(error.to_string().starts_with("items[1].labelSelector"), "{error}");
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name, expected) in [
+            ("web", "web", true),
+            ("web", "web2", false),
+            ("*", "", true),
+            ("web-*", "web-1", true),
+            ("*-web", "a-web", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "a1b2b3c", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("a**a", "aa", true),
+            ("*é*", "caféé", true),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} and {name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_fit_as_the_definition_says(pattern in "[ab*]{0,6}", name in "[ab]{0,6}") {
+            fn slow(pattern: &[u8], name: &[u8]) -> bool {
+                match pattern {
+                    [] => name.is_empty(),
+                    [b'*', rest @ ..] => (0..=name.len()).any(|from| slow(rest, &name[from..])),
+                    [first, rest @ ..] => name.first() == Some(first) && slow(rest, &name[1..]),
+                }
+            }
+            prop_assert_eq!(fits(&pattern, &name), slow(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}

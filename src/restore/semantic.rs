@@ -1,0 +1,155 @@
+//! What of a live object counts, so that a plan made from it can tell whether it has moved.
+//!
+//! A resourceVersion would be stale within seconds: a status update, or a controller that renews a lock, changes it. So
+//! status, managedFields, resourceVersion, generation and the fields of [`IGNORED_ANNOTATIONS`] do not count, and all
+//! else does: also the uid, because an object of the same name and content that was made anew is another.
+//!
+//! Hashes are keyed: an object may hold secrets, and a plain digest of one can be guessed.
+
+use crate::api::canonical;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+
+/// Annotations that controllers rewrite all the time.
+pub const IGNORED_ANNOTATIONS: [&str; 5] = [
+    "control-plane.alpha.kubernetes.io/leader",
+    "endpoints.kubernetes.io/last-change-trigger-time",
+    "autoscaling.alpha.kubernetes.io/conditions",
+    "autoscaling.alpha.kubernetes.io/current-metrics",
+    "deployment.kubernetes.io/revision",
+];
+
+/// Fields of `metadata` that do not count.
+const IGNORED_METADATA: [&str; 4] = ["resourceVersion", "generation", "managedFields", "selfLink"];
+
+/// A live object less what does not count.
+#[must_use]
+pub fn semantic(live: &Value) -> Value {
+    let mut object = live.clone();
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in IGNORED_METADATA {
+                metadata.remove(field);
+            }
+            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+                annotations.retain(|key, _| !IGNORED_ANNOTATIONS.contains(&key.as_str()));
+                if annotations.is_empty() {
+                    metadata.remove("annotations");
+                }
+            }
+        }
+    }
+    object
+}
+
+/// A key under which values may be shown as digests. Never shown itself, not even by `{:?}`.
+#[derive(Clone)]
+pub struct DigestKey(Vec<u8>);
+
+impl DigestKey {
+    /// A key of at least 16 random bytes, derived from the repository's, so that it lasts as long.
+    #[must_use]
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The hash of what counts of a live object: 64 hex digits.
+    #[must_use]
+    pub fn semantic_hash(&self, live: &Value) -> String {
+        self.hash(&semantic(live))
+    }
+
+    /// The hash of any value: 64 hex digits.
+    #[must_use]
+    pub fn hash(&self, value: &Value) -> String {
+        hex::encode(self.mac(&canonical::to_vec(value)))
+    }
+
+    /// What stands for a secret value where two of them are compared: 16 hex digits.
+    #[must_use]
+    pub fn stand_in(&self, value: &Value) -> String {
+        format!("hmac:{}", hex::encode(&self.mac(&canonical::to_vec(value))[..8]))
+    }
+
+    fn mac(&self, bytes: &[u8]) -> Vec<u8> {
+        // HMAC takes a key of any length, so this never is the empty one.
+        Hmac::<Sha256>::new_from_slice(&self.0)
+            .map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec())
+            .unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for DigestKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("DigestKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn object() -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 3}, "status": {"replicas": 3},
+            "metadata": {"name": "web", "uid": "u", "resourceVersion": "7", "generation": 2, "managedFields": [{"manager": "m"}],
+                "annotations": {"deployment.kubernetes.io/revision": "4"}}})
+    }
+
+    fn hash(object: &Value) -> String {
+        DigestKey::new(*b"0123456789abcdef").semantic_hash(object)
+    }
+
+    /// Each change, made to the object at a pointer, and whether it counts.
+    #[test]
+    fn a_status_does_not_count_and_a_spec_does() {
+        let base = hash(&object());
+        assert_eq!(base.len(), 64);
+        for (pointer, counts) in [
+            ("/status", false),
+            ("/metadata/resourceVersion", false),
+            ("/metadata/generation", false),
+            ("/metadata/managedFields", false),
+            ("/metadata/annotations/deployment.kubernetes.io~1revision", false),
+            ("/metadata/uid", true),
+            ("/metadata/name", true),
+            ("/spec/replicas", true),
+            ("/apiVersion", true),
+        ] {
+            let mut changed = object();
+            *changed.pointer_mut(pointer).expect("there") = json!("another");
+            assert_eq!(hash(&changed) != base, counts, "{pointer}");
+        }
+        let mut labelled = object();
+        labelled["metadata"]["labels"] = json!({"a": "b"});
+        assert_ne!(hash(&labelled), base);
+        let mut deleted = object();
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_ne!(hash(&deleted), base, "what is being deleted has moved");
+    }
+
+    #[test]
+    fn a_hash_cannot_be_made_without_the_key() {
+        let other = DigestKey::new(*b"fedcba9876543210");
+        assert_ne!(other.semantic_hash(&object()), hash(&object()));
+        assert!(!format!("{other:?}").contains("102"), "{other:?}");
+    }
+
+    #[test]
+    fn an_object_of_any_shape_has_a_hash() {
+        for odd in [json!(null), json!([]), json!({"metadata": 1}), json!({"metadata": {"annotations": []}})] {
+            assert_eq!(hash(&odd).len(), 64);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_values_have_one_hash_only_if_they_are_equal(one in ".{0,20}", other in ".{0,20}", status in any::<u32>()) {
+            let with = |text: &str, status: u32| json!({"metadata": {"name": "a"}, "data": {"k": text}, "status": status});
+            prop_assert_eq!(hash(&with(&one, 0)) == hash(&with(&other, status)), one == other);
+        }
+    }
+}

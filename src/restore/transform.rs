@@ -1,0 +1,228 @@
+//! Changes to objects on their way back: JSON patches (RFC 6902), each for some of the items.
+//!
+//! All of a transform applies or the item fails; nothing is applied by halves. What an object is (kind, name, namespace)
+//! cannot be changed by one: its results would be counted for another item. Its version can, where the cluster serves another.
+
+use crate::{
+    api::{item::ItemId, restore_run::Transform},
+    restore::selection::{InvalidSelection, Matcher},
+};
+use json_patch::{PatchOperation, patch};
+use serde_json::Value;
+
+/// Transforms of a spec, read.
+#[derive(Clone, Debug, Default)]
+pub struct Transforms(Vec<(Matcher, Vec<PatchOperation>)>);
+
+/// Why the transforms of a spec could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTransform {
+    /// The selector does not read.
+    #[error("{0}")]
+    Selector(InvalidSelection),
+    /// An operation does not read: a path that is no JSON pointer, a value or a `from` left out.
+    #[error(
+        "transforms[{index}].patch[{operation}]: {problem}: a path is a JSON pointer such as `/spec/replicas`; `add`, `replace` and `test` need a value, `move` and `copy` a from"
+    )]
+    Operation {
+        /// The transform's place, from 0.
+        index: usize,
+        /// The operation's place in it, from 0.
+        operation: usize,
+        /// The parser's word.
+        problem: String,
+    },
+}
+
+/// Why a transform did not apply to an item.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{item}: transforms[{index}]{}: {problem}", self.place())]
+pub struct TransformFailed {
+    /// The item.
+    pub item: ItemId,
+    /// The transform's place, from 0.
+    pub index: usize,
+    /// The operation's place in it, from 0, and its path.
+    pub operation: Option<(usize, String)>,
+    /// What went wrong.
+    pub problem: String,
+}
+
+impl TransformFailed {
+    fn place(&self) -> String {
+        self.operation.as_ref().map_or(String::new(), |(place, path)| format!(".patch[{place}] at {path:?}"))
+    }
+}
+
+impl Transforms {
+    /// Reads the transforms of a spec.
+    pub fn new(transforms: &[Transform]) -> Result<Self, InvalidTransform> {
+        let read = |(index, transform): (usize, &Transform)| {
+            let matcher = Matcher::new(&transform.select).map_err(|problem| {
+                InvalidTransform::Selector(InvalidSelection { field: "transforms", index, problem })
+            })?;
+            let operations = transform.patch.iter().enumerate().map(|(operation, written)| {
+                let read = serde_json::to_value(written).and_then(serde_json::from_value);
+                read.map_err(|error| InvalidTransform::Operation { index, operation, problem: error.to_string() })
+            });
+            Ok((matcher, operations.collect::<Result<Vec<_>, _>>()?))
+        };
+        transforms.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Applies those that are for this item, in their order. On failure the object is as it was.
+    pub fn apply(&self, item: &ItemId, object: &mut Value) -> Result<(), TransformFailed> {
+        let before = object.clone();
+        for (index, (matcher, operations)) in self.0.iter().enumerate() {
+            // By the labels it has by now: a transform may be about what an earlier one set.
+            if !matcher.matches(item, object) {
+                continue;
+            }
+            let failed = |operation, problem| TransformFailed { item: item.clone(), index, operation, problem };
+            let applied = patch(object, operations)
+                .map_err(|error| {
+                    // The library's words may quote no value: they name the kind of the fault alone.
+                    failed(Some((error.operation, error.path.to_string())), error.kind.to_string())
+                })
+                .and_then(|()| match changed_identity(&before, object) {
+                    None => Ok(()),
+                    Some(field) => Err(failed(
+                        None,
+                        format!("it changes {field}, which says what the object is: leave it as it is"),
+                    )),
+                });
+            if let Err(error) = applied {
+                *object = before;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn changed_identity(before: &Value, after: &Value) -> Option<&'static str> {
+    let group = |object: &Value| {
+        let api_version = object["apiVersion"].as_str().unwrap_or_default();
+        api_version.split_once('/').map_or("", |(group, _)| group).to_owned()
+    };
+    let name = |object: &Value, field: &str| object["metadata"][field].clone();
+    if group(before) != group(after) || !after["apiVersion"].is_string() {
+        Some("the group in apiVersion")
+    } else if before["kind"] != after["kind"] {
+        Some("kind")
+    } else if name(before, "name") != name(after, "name") {
+        Some("metadata.name")
+    } else if name(before, "namespace") != name(after, "namespace") {
+        Some("metadata.namespace")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::item::GroupKind;
+    use serde_json::json;
+
+    fn transforms(value: Value) -> Result<Transforms, InvalidTransform> {
+        Transforms::new(&serde_json::from_value::<Vec<Transform>>(value).expect("transforms"))
+    }
+
+    fn web() -> (ItemId, Value) {
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {"replicas": 3}});
+        (ItemId::new(GroupKind::new("apps", "Deployment"), "web"), object)
+    }
+
+    fn applied(value: Value) -> Result<Value, TransformFailed> {
+        let (item, mut object) = web();
+        let before = object.clone();
+        let result = transforms(value).expect("they read").apply(&item, &mut object);
+        if result.is_err() {
+            assert_eq!(object, before, "what failed left something behind");
+        }
+        result.map(|()| object)
+    }
+
+    #[test]
+    fn every_operation_does_what_rfc_6902_says() {
+        let object = applied(json!([{"select": {"kind": "Deployment"}, "patch": [
+            {"op": "test", "path": "/spec/replicas", "value": 3},
+            {"op": "replace", "path": "/spec/replicas", "value": 1},
+            {"op": "add", "path": "/spec/paused", "value": null},
+            {"op": "copy", "from": "/metadata/labels", "path": "/metadata/annotations"},
+            {"op": "move", "from": "/metadata/labels", "path": "/spec/moved"},
+            {"op": "remove", "path": "/metadata/annotations/app"}]}]));
+        let expected = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "annotations": {}},
+            "spec": {"replicas": 1, "paused": null, "moved": {"app": "web"}}});
+        assert_eq!(object, Ok(expected));
+    }
+
+    #[test]
+    fn a_transform_is_for_the_items_it_selects() {
+        let patch = json!([{"op": "replace", "path": "/spec/replicas", "value": 1}]);
+        for (select, expected) in [
+            (json!({"group": "apps", "kind": "Deployment"}), 1),
+            (json!({"name": "w*"}), 1),
+            (json!({"labelSelector": "app=web"}), 1),
+            (json!({}), 1),
+            (json!({"group": ""}), 3),
+            (json!({"kind": "StatefulSet"}), 3),
+            (json!({"name": "api"}), 3),
+            (json!({"labelSelector": "app=api"}), 3),
+        ] {
+            let object = applied(json!([{"select": select, "patch": patch}])).expect("applies");
+            assert_eq!(object["spec"]["replicas"], expected, "{select}");
+        }
+    }
+
+    #[test]
+    fn a_failure_names_the_item_the_transform_and_the_path_and_changes_nothing() {
+        let error = applied(json!([
+            {"select": {}, "patch": [{"op": "replace", "path": "/spec/replicas", "value": 1}]},
+            {"select": {}, "patch": [{"op": "add", "path": "/spec/a", "value": 1}, {"op": "test", "path": "/spec/replicas", "value": 3}]}]))
+        .expect_err("the test fails");
+        assert_eq!(error.operation, Some((1, "/spec/replicas".to_owned())));
+        assert!(
+            error.to_string().starts_with("apps/Deployment/web: transforms[1].patch[1] at \"/spec/replicas\": "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_an_object_is_cannot_be_changed_but_its_version_can() {
+        for (path, value) in [
+            ("/kind", json!("StatefulSet")),
+            ("/metadata/name", json!("other")),
+            ("/metadata/namespace", json!("kube-system")),
+            ("/apiVersion", json!("batch/v1")),
+            ("/apiVersion", json!(1)),
+            ("/metadata", json!({})),
+            ("", json!(7)),
+        ] {
+            let patch = json!([{"select": {}, "patch": [{"op": "add", "path": path, "value": value}]}]);
+            let error = applied(patch).expect_err(path);
+            assert!(error.problem.contains("what the object is"), "{error}");
+        }
+        let object =
+            applied(json!([{"select": {}, "patch": [{"op": "replace", "path": "/apiVersion", "value": "apps/v2"}]}]));
+        assert_eq!(object.expect("applies")["apiVersion"], "apps/v2");
+    }
+
+    #[test]
+    fn an_operation_that_does_not_read_is_named_by_its_place() {
+        for operation in [
+            json!({"op": "replace", "path": "spec", "value": 1}),
+            json!({"op": "replace", "path": "/spec"}),
+            json!({"op": "move", "path": "/spec"}),
+        ] {
+            let error = transforms(json!([{"select": {}, "patch": [{"op": "remove", "path": "/a"}, operation]}]))
+                .expect_err("refused");
+            assert!(error.to_string().starts_with("transforms[0].patch[1]: "), "{error}");
+        }
+        let error =
+            transforms(json!([{"select": {"labelSelector": "a in b"}, "patch": [{"op": "remove", "path": "/a"}]}]))
+                .expect_err("refused");
+        assert!(error.to_string().starts_with("transforms[0].labelSelector"), "{error}");
+    }
+}
