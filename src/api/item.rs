@@ -76,6 +76,28 @@ impl fmt::Display for ItemId {
     }
 }
 
+/// Why an item could not be read from its text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an item: write `group/Kind/name`, with `core` for the core group")]
+pub struct InvalidItem {
+    text: String,
+}
+
+impl FromStr for ItemId {
+    type Err = InvalidItem;
+
+    /// The inverse of [`ItemId`]'s text.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('/').and_then(|(group, rest)| Some((group, rest.split_once('/')?)));
+        match parts {
+            Some((group, (kind, name))) if !group.is_empty() && !kind.is_empty() => {
+                Ok(Self::new(GroupKind::new(if group == "core" { "" } else { group }, kind), name))
+            }
+            _ => Err(InvalidItem { text: text.chars().take(100).collect() }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +115,19 @@ mod tests {
     fn an_item_names_the_core_group() {
         assert_eq!(ItemId::new(GroupKind::new("", "Secret"), "a").to_string(), "core/Secret/a");
         assert_eq!(ItemId::new(GroupKind::new("apps", "Deployment"), "a").to_string(), "apps/Deployment/a");
+    }
+
+    #[test]
+    fn an_item_is_read_back_from_its_text() {
+        for item in [
+            ItemId::new(GroupKind::new("", "Secret"), "a"),
+            ItemId::new(GroupKind::new("example.com", "Widget"), "a/b:c"),
+            ItemId::new(GroupKind::new("apps", "Deployment"), ""),
+        ] {
+            assert_eq!(item.to_string().parse(), Ok(item));
+        }
+        for text in ["", "a", "a/b", "//a", "/Secret/a"] {
+            assert!(text.parse::<ItemId>().is_err(), "{text:?} must be refused");
+        }
     }
 }

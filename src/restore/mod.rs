@@ -13,6 +13,7 @@
 //! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
 //! repository (a test looks). What comes out of a repository is untrusted: a tenant holds its key.
 
+pub mod diff;
 pub mod excluded;
 pub mod labels;
 pub mod order;
