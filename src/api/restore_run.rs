@@ -3,6 +3,8 @@
 //! Writers, one for each field: the author writes `spec`; admission writes `spec.requestedBy`; the controller writes
 //! `status`.
 
+#![allow(clippy::struct_excessive_bools, reason = "each is a field of its own in manifests, with its own default")]
+
 use crate::api::{
     LocalReference, ObjectReference,
     operation_run::{Initiator, Outcome, Phase, SummaryCounts},
@@ -15,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What to restore, from what, and what may happen to what is there. Immutable but for `cancel`.
-#[allow(clippy::struct_excessive_bools, reason = "each is a field of its own in manifests, with its own default")]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "tenantatlas.io",

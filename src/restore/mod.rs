@@ -13,12 +13,17 @@
 //! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
 //! repository (a test looks). What comes out of a repository is untrusted: a tenant holds its key.
 
+pub mod decide;
 pub mod diff;
 pub mod excluded;
 pub mod labels;
 pub mod order;
 pub mod owners;
+pub mod plan;
 pub mod sanitize;
 pub mod selection;
 pub mod semantic;
 pub mod transform;
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const PENDING: &str = "pending:";
 
 /// What is known of who could own something: the items of a restore, and what lives in the namespace.
+///
+/// What is deleted or recreated must be told before what it owns is decided about: else a child would be given an owner
+/// that goes, and go with it.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     restored: BTreeSet<ItemId>,
@@ -34,6 +37,11 @@ impl Family {
     /// An object that gets another uid before its children are written.
     pub fn add_renewed(&mut self, item: ItemId) {
         self.renewed.insert(item);
+    }
+
+    /// An object that is about to be deleted for good: it owns nothing any more.
+    pub fn add_leaving(&mut self, item: &ItemId) {
+        self.live.remove(item);
     }
 
     /// Whether an item is one that this restore is about.
@@ -66,19 +74,15 @@ impl Family {
             references.retain_mut(|reference| {
                 let owner = owner(reference);
                 let uid = owner.as_ref().and_then(|owner| self.uid(owner));
-                match (uid, reference.as_object_mut()) {
-                    (Some(uid), Some(reference)) => {
-                        reference.insert("uid".to_owned(), uid.into());
-                        true
-                    }
-                    _ => {
-                        missing.extend(owner);
-                        false
-                    }
+                if let (Some(uid), Some(reference)) = (uid, reference.as_object_mut()) {
+                    reference.insert("uid".to_owned(), uid.into());
+                    return true;
                 }
+                missing.extend(owner);
+                false
             });
         }
-        if !references.as_array().is_some_and(|references| !references.is_empty()) {
+        if references.as_array().is_none_or(Vec::is_empty) {
             metadata.remove("ownerReferences");
         }
         missing

@@ -53,10 +53,9 @@ impl Kept {
 
     fn holds(self, object: &Value) -> bool {
         match self {
-            Self::Never => false,
+            // Ports are decided about one by one: see `AppliedPorts`.
+            Self::Never | Self::Applied => false,
             Self::Headless => object["spec"]["clusterIP"] == "None",
-            // Decided for each port: see `applied_value`.
-            Self::Applied => false,
             Self::ChosenVolume => object["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"].is_null(),
             Self::ManualSelector => object["spec"]["manualSelector"] == true,
         }
@@ -413,7 +412,7 @@ mod tests {
         assert_eq!(sanitized(object), expected);
     }
 
-    fn service(spec: Value, applied: Option<Value>) -> Value {
+    fn service(spec: &Value, applied: Option<&Value>) -> Value {
         let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec});
         if let Some(spec) = applied {
             let text = json!({"spec": spec}).to_string();
@@ -425,9 +424,9 @@ mod tests {
     #[test]
     fn a_service_loses_its_addresses_but_not_that_it_is_headless() {
         let spec = json!({"clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"], "healthCheckNodePort": 31000, "ports": [{"port": 80, "nodePort": 30080}]});
-        assert_eq!(sanitized(service(spec, None))["spec"], json!({"ports": [{"port": 80}]}));
+        assert_eq!(sanitized(service(&spec, None))["spec"], json!({"ports": [{"port": 80}]}));
         let headless = json!({"clusterIP": "None", "clusterIPs": ["None"]});
-        assert_eq!(sanitized(service(headless.clone(), None))["spec"], headless);
+        assert_eq!(sanitized(service(&headless, None))["spec"], headless);
     }
 
     #[test]
@@ -435,15 +434,15 @@ mod tests {
         let spec = json!({"healthCheckNodePort": 31000, "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 30081}]});
         let applied = json!({"healthCheckNodePort": 31000, "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81}]});
         let expected = json!({"healthCheckNodePort": 31000, "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81}]});
-        assert_eq!(sanitized(service(spec, Some(applied)))["spec"], expected);
+        assert_eq!(sanitized(service(&spec, Some(&applied)))["spec"], expected);
         let unnamed = json!({"ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]});
         assert_eq!(
-            sanitized(service(unnamed.clone(), Some(json!({"ports": [{"port": 80, "nodePort": 30080}]}))))["spec"],
+            sanitized(service(&unnamed, Some(&json!({"ports": [{"port": 80, "nodePort": 30080}]}))))["spec"],
             unnamed
         );
     }
 
-    fn claim(annotations: Value) -> Value {
+    fn claim(annotations: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "annotations": annotations},
             "spec": {"volumeName": "pv-1", "storageClassName": "fast"}})
     }
@@ -451,12 +450,12 @@ mod tests {
     #[test]
     fn a_claim_loses_the_volume_it_was_bound_to_but_not_one_its_author_chose() {
         let bound =
-            claim(json!({"pv.kubernetes.io/bound-by-controller": "yes", "pv.kubernetes.io/bind-completed": "yes",
+            claim(&json!({"pv.kubernetes.io/bound-by-controller": "yes", "pv.kubernetes.io/bind-completed": "yes",
             "volume.kubernetes.io/selected-node": "n1", "volume.kubernetes.io/storage-provisioner": "csi"}));
         let wanted = sanitized(bound.clone());
         assert_eq!(wanted["spec"], json!({"storageClassName": "fast"}));
         assert_eq!(wanted["metadata"], json!({"name": "data"}), "an empty map of annotations goes as well");
-        let chosen = sanitized(claim(json!({"pv.kubernetes.io/bind-completed": "yes"})));
+        let chosen = sanitized(claim(&json!({"pv.kubernetes.io/bind-completed": "yes"})));
         assert_eq!(chosen["spec"]["volumeName"], "pv-1");
         // Over the live claim the binding is written as it is: without it the update would be refused.
         let body = replacement(&wanted, &bound);

@@ -71,14 +71,15 @@ impl Transforms {
     }
 
     /// Applies those that are for this item, in their order. On failure the object is as it was.
-    pub fn apply(&self, item: &ItemId, object: &mut Value) -> Result<(), TransformFailed> {
+    pub fn apply(&self, item: &ItemId, object: &mut Value) -> Result<(), Box<TransformFailed>> {
         let before = object.clone();
         for (index, (matcher, operations)) in self.0.iter().enumerate() {
             // By the labels it has by now: a transform may be about what an earlier one set.
             if !matcher.matches(item, object) {
                 continue;
             }
-            let failed = |operation, problem| TransformFailed { item: item.clone(), index, operation, problem };
+            let failed =
+                |operation, problem| Box::new(TransformFailed { item: item.clone(), index, operation, problem });
             let applied = patch(object, operations)
                 .map_err(|error| {
                     // The library's words may quote no value: they name the kind of the fault alone.
@@ -134,7 +135,7 @@ mod tests {
         (ItemId::new(GroupKind::new("apps", "Deployment"), "web"), object)
     }
 
-    fn applied(value: Value) -> Result<Value, TransformFailed> {
+    fn applied(value: Value) -> Result<Value, Box<TransformFailed>> {
         let (item, mut object) = web();
         let before = object.clone();
         let result = transforms(value).expect("they read").apply(&item, &mut object);

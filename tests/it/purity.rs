@@ -62,3 +62,11 @@ fn decisions_name_no_client_and_no_clock() {
     assert_without(&files, &CLIENTS);
     assert_without(&files, &CLOCKS);
 }
+
+#[test]
+fn the_thinking_about_a_restore_names_no_client_no_clock_and_no_repository() {
+    let files = under("src/restore");
+    assert_without(&files, &CLIENTS);
+    assert_without(&files, &CLOCKS);
+    assert_without(&files, &["kube::", "async ", "crate::repository", "crate::worker", "crate::controller"]);
+}

@@ -1,0 +1,359 @@
+//! The plan of a restore, as a value: what happens to each item, decided from what.
+//!
+//! A plan is what a preview shows and what is then applied. It holds no objects: what is written is made again from the
+//! snapshot, which cannot change, and must have the hash that the plan names.
+
+use crate::{
+    api::{
+        canonical,
+        item::ItemId,
+        restore_run::{ExistingResourcePolicy, ItemSelector, Only, PlanSummary, RestoreRunSpec, Transform},
+    },
+    restore::order,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Stable codes of items. Never renamed. Those of what is never restored are in [`crate::restore::excluded`].
+pub mod reason {
+    /// It is there, and the policy is to leave what is there.
+    pub const EXISTS: &str = "Exists";
+    /// It is not there, and only what is there and differs was asked for.
+    pub const NOT_THERE: &str = "NotThere";
+    /// Its controller's object is restored too, and makes it again.
+    pub const LEFT_TO_OWNER: &str = "LeftToOwner";
+    /// It did not exist when the set was taken; without prune it stays.
+    pub const NOT_PRUNED: &str = "NotPruned";
+    /// It did not exist when the set was taken, and does not now.
+    pub const ABSENT: &str = "Absent";
+    /// It is being deleted.
+    pub const BEING_DELETED: &str = "BeingDeleted";
+    /// A field that differs cannot be changed.
+    pub const IMMUTABLE_FIELD: &str = "ImmutableField";
+    /// It would lose data for good, and that was not allowed.
+    pub const DATA_LOSS: &str = "DataLossNotAllowed";
+    /// It is not as it was when it was looked at.
+    pub const MOVED: &str = "Moved";
+    /// The account that writes, or who asked, may not.
+    pub const FORBIDDEN: &str = "Forbidden";
+    /// The stored content is not the object it should be.
+    pub const UNREADABLE: &str = "Unreadable";
+    /// A transform did not apply.
+    pub const TRANSFORM_FAILED: &str = "TransformFailed";
+    /// The cluster does not serve the kind.
+    pub const KIND_NOT_SERVED: &str = "KindNotServed";
+    /// The cluster serves the kind, but not in this version.
+    pub const VERSION_NOT_SERVED: &str = "VersionNotServed";
+    /// The API server finds the object wrong.
+    pub const INVALID: &str = "Invalid";
+    /// An admission webhook, a policy or a plugin refuses the object.
+    pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
+    /// A quota refuses the object.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// The API server, or what it asks, fails.
+    pub const SERVER_FAILED: &str = "ServerFailed";
+    /// A warning: an owner is not there, so the object gets none.
+    pub const OWNER_MISSING: &str = "OwnerMissing";
+    /// A warning: a claim is made anew, and its volume is empty.
+    pub const VOLUME_EMPTY: &str = "VolumeEmpty";
+    /// A warning: what is lost for good.
+    pub const DATA_LOST: &str = "DataLost";
+    /// A warning: the API server was not asked what it thinks of it.
+    pub const NOT_TRIED: &str = "NotTried";
+}
+
+/// What was asked for: all of a spec that a plan follows from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terms {
+    /// Id of the snapshot, 64 hex digits.
+    pub snapshot: String,
+    /// Only these items.
+    pub items: Vec<ItemSelector>,
+    /// Not these.
+    pub exclude_items: Vec<ItemSelector>,
+    /// Only those missing, or those different.
+    pub only: Option<Only>,
+    /// What to do with what is there and differs.
+    pub existing_resource_policy: ExistingResourcePolicy,
+    /// Whether to delete what the set does not hold.
+    pub prune: bool,
+    /// Whether data may be lost.
+    pub allow_data_loss: bool,
+    /// Changes on the way.
+    pub transforms: Vec<Transform>,
+}
+
+impl Terms {
+    /// The terms of a spec.
+    #[must_use]
+    pub fn new(spec: &RestoreRunSpec, snapshot: impl Into<String>) -> Self {
+        Self {
+            snapshot: snapshot.into(),
+            items: spec.items.clone(),
+            exclude_items: spec.exclude_items.clone(),
+            only: spec.only,
+            existing_resource_policy: spec.existing_resource_policy,
+            prune: spec.prune,
+            allow_data_loss: spec.allow_data_loss,
+            transforms: spec.transforms.clone(),
+        }
+    }
+}
+
+/// What happens to an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Made, because it is not there.
+    Create,
+    /// Replaced.
+    Update,
+    /// Deleted and made anew.
+    Recreate,
+    /// Deleted.
+    Delete,
+    /// Nothing: it is as it should be.
+    Unchanged,
+    /// Nothing, on purpose.
+    Skip,
+    /// Nothing: not possible as things are.
+    Conflict,
+    /// Nothing: not allowed.
+    Forbidden,
+    /// Nothing: not an object that the API server takes.
+    Invalid,
+}
+
+impl Action {
+    /// Whether something is written.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Recreate | Self::Delete)
+    }
+
+    /// Whether the item fails: it was asked for and cannot be had.
+    #[must_use]
+    pub fn fails(self) -> bool {
+        matches!(self, Self::Conflict | Self::Forbidden | Self::Invalid)
+    }
+}
+
+/// A code and words, about an item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Stable code.
+    pub code: String,
+    /// What it means here, and what to do.
+    pub message: String,
+}
+
+impl Remark {
+    /// A remark.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+}
+
+/// Stands for the hash of a live object of which only its being there counts.
+pub const PRESENT: &str = "present";
+
+/// One item of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedItem {
+    /// The item.
+    #[serde(with = "item_text")]
+    pub item: ItemId,
+    /// API version it is written in.
+    pub api_version: String,
+    /// What happens to it.
+    pub action: Action,
+    /// Why, where that is not plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+    /// What else there is to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Remark>,
+    /// Hash of the live object this was decided from; none where there was none, or where it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
+    /// Hash of the object that is wanted; none where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
+}
+
+/// An item as its text, `group/kind/name`.
+mod item_text {
+    use crate::api::item::ItemId;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(item: &ItemId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(item)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ItemId, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    terms: Terms,
+    items: Vec<PlannedItem>,
+}
+
+impl Plan {
+    /// A plan of these items, each with its owners, in the order of writing. In which order they come does not matter.
+    #[must_use]
+    pub fn new(terms: Terms, items: Vec<(PlannedItem, Vec<ItemId>)>) -> Self {
+        let owners = items.iter().map(|(planned, owners)| (planned.item.clone(), owners.clone())).collect();
+        let mut by_item: BTreeMap<ItemId, PlannedItem> =
+            items.into_iter().map(|(planned, _)| (planned.item.clone(), planned)).collect();
+        let (mut rest, mut deletions) = (Vec::new(), Vec::new());
+        for item in order::in_order(&owners) {
+            match by_item.remove(&item) {
+                Some(planned) if planned.action == Action::Delete => deletions.push(planned),
+                Some(planned) => rest.push(planned),
+                None => {}
+            }
+        }
+        // What is deleted goes last: until then nothing is lost. Children before owners, ways in before workloads.
+        rest.extend(deletions.into_iter().rev());
+        Self { terms, items: rest }
+    }
+
+    /// A plan as it was stored, whose items are in order.
+    #[must_use]
+    pub fn stored(terms: Terms, items: Vec<PlannedItem>) -> Self {
+        Self { terms, items }
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The items, in the order of writing.
+    #[must_use]
+    pub fn items(&self) -> &[PlannedItem] {
+        &self.items
+    }
+
+    /// Items by action.
+    #[must_use]
+    pub fn summary(&self) -> PlanSummary {
+        let mut summary = PlanSummary::default();
+        for planned in &self.items {
+            *match planned.action {
+                Action::Create => &mut summary.create,
+                Action::Update => &mut summary.update,
+                Action::Recreate => &mut summary.recreate,
+                Action::Delete => &mut summary.delete,
+                Action::Unchanged => &mut summary.unchanged,
+                Action::Skip => &mut summary.skip,
+                Action::Conflict => &mut summary.conflict,
+                Action::Forbidden => &mut summary.forbidden,
+                Action::Invalid => &mut summary.invalid,
+            } += 1;
+        }
+        summary
+    }
+
+    /// SHA-256 (64 hex digits) over the snapshot, what was asked for, and each item's action with the hashes of what it was
+    /// decided from. Words do not count. The hashes are keyed, so that nothing can be guessed from it.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let items: Vec<_> = self
+            .items
+            .iter()
+            .map(|planned| {
+                json!({"item": planned.item.to_string(), "apiVersion": planned.api_version, "action": planned.action,
+                       "live": planned.live, "wanted": planned.wanted})
+            })
+            .collect();
+        canonical::digest(&json!({"terms": self.terms, "items": items}))
+    }
+
+    /// What undoes this plan: the live objects to keep, and the items to name as absent.
+    #[must_use]
+    pub fn undo(&self) -> Undo<'_> {
+        let with = |actions: &[Action]| {
+            self.items.iter().filter(|planned| actions.contains(&planned.action)).map(|planned| &planned.item).collect()
+        };
+        Undo { keep: with(&[Action::Update, Action::Recreate, Action::Delete]), absent: with(&[Action::Create]) }
+    }
+}
+
+/// What a backup set that undoes a restore holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undo<'a> {
+    /// Items that are about to change or vanish.
+    pub keep: Vec<&'a ItemId>,
+    /// Items that are about to be made.
+    pub absent: Vec<&'a ItemId>,
+}
+
+/// An item that is not as it was when a plan was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The item.
+    pub item: ItemId,
+    /// How it moved.
+    pub how: How,
+}
+
+/// How an item moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It was not there, and is now.
+    Appeared,
+    /// It was there, and is not now.
+    Vanished,
+    /// It is there, but another.
+    Changed,
+    /// It is as it was, but what would be written is not: another version of the operator makes it.
+    Differently,
+}
+
+impl std::fmt::Display for Moved {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = match self.how {
+            How::Appeared => "has appeared",
+            How::Vanished => "has vanished",
+            How::Changed => "has changed",
+            How::Differently => "would be written differently by this version of the operator",
+        };
+        write!(formatter, "{} {how}", self.item)
+    }
+}
+
+fn by_item(plan: &Plan) -> BTreeMap<&ItemId, &PlannedItem> {
+    plan.items.iter().map(|planned| (&planned.item, planned)).collect()
+}
+
+/// What has moved between the making of one plan and of another, in the order of the items.
+///
+/// Actions are not compared: they follow from what is, and from the API server's opinion, which only the first may have asked.
+#[must_use]
+pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
+    let (before, after) = (by_item(old), by_item(new));
+    let mut items: Vec<&ItemId> = before.keys().chain(after.keys()).copied().collect();
+    items.sort();
+    items.dedup();
+    let how = |item: &ItemId| {
+        let (before, after) = (before.get(item), after.get(item));
+        let live = |planned: Option<&&PlannedItem>| planned.and_then(|planned| planned.live.clone());
+        let wanted = |planned: Option<&&PlannedItem>| planned.and_then(|planned| planned.wanted.clone());
+        match (live(before), live(after)) {
+            (None, Some(_)) => Some(How::Appeared),
+            (Some(_), None) => Some(How::Vanished),
+            (before, after) if before != after => Some(How::Changed),
+            _ => (wanted(before) != wanted(after)).then_some(How::Differently),
+        }
+    };
+    items.into_iter().filter_map(|item| Some(Moved { item: item.clone(), how: how(item)? })).collect()
+}
