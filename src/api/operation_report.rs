@@ -2,6 +2,7 @@
 
 use crate::api::{ObjectReference, operation_run::ItemFailure};
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The most items in one report.
@@ -39,7 +40,136 @@ pub struct OperationReportSpec {
     /// How many reports the run has.
     #[schemars(range(min = 1))]
     pub chunks: i32,
-    /// The items, in the order of their ids.
+    /// Items that failed or were skipped, in the order of their ids.
+    #[serde(default)]
     #[schemars(length(max = 500))]
     pub items: Vec<ItemFailure>,
+    /// Of a restore: what would happen to each item, in the order of writing. Stored before the first write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub plan: Vec<PlannedObject>,
+    /// Of a restore: what became of each item, in the order of the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub results: Vec<ItemResult>,
+}
+
+/// What happens to an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Made, because it is not there.
+    Create,
+    /// Replaced whole.
+    Update,
+    /// Deleted and made anew.
+    Recreate,
+    /// Deleted.
+    Delete,
+    /// Nothing: it is as it should be.
+    Unchanged,
+    /// Nothing, on purpose.
+    Skip,
+    /// Nothing: not possible as things are.
+    Conflict,
+    /// Nothing: not allowed.
+    Forbidden,
+    /// Nothing: not an object that the API server takes.
+    Invalid,
+}
+
+impl Action {
+    /// Whether something is written.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Recreate | Self::Delete)
+    }
+
+    /// Whether the item fails: it was asked for and cannot be had.
+    #[must_use]
+    pub fn fails(self) -> bool {
+        matches!(self, Self::Conflict | Self::Forbidden | Self::Invalid)
+    }
+}
+
+/// A code and words, about an item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Remark {
+    /// A stable code.
+    #[schemars(length(max = 128))]
+    pub code: String,
+    /// What it means here, and what to do.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+impl Remark {
+    /// A remark.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+}
+
+/// One item of a restore's plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedObject {
+    /// `group/kind/name`, with `core` for the core group.
+    #[schemars(length(max = 600))]
+    pub item_id: String,
+    /// API version it is written in.
+    #[schemars(length(max = 317))]
+    pub api_version: String,
+    /// What happens to it.
+    pub action: Action,
+    /// Why, where that is not plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+    /// What else there is to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub warnings: Vec<Remark>,
+    /// What changes, for people; secrets as digests. One that is long ends with how much was cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65536))]
+    pub diff: Option<String>,
+    /// A keyed hash of the live object this was decided from; none where there was none or where it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub live: Option<String>,
+    /// A keyed hash of the object that is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub wanted: Option<String>,
+}
+
+/// What became of one item of a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemResult {
+    /// `group/kind/name`, with `core` for the core group.
+    #[schemars(length(max = 600))]
+    pub item_id: String,
+    /// What was to happen.
+    pub action: Action,
+    /// What became of it.
+    pub outcome: ItemOutcome,
+    /// Why, where it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Remark>,
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemOutcome {
+    /// Written.
+    Done,
+    /// Nothing had to be written.
+    Unchanged,
+    /// Left alone on purpose.
+    Skipped,
+    /// Not done.
+    Failed,
 }

@@ -14,10 +14,10 @@ use kube::{
 use serde::Deserialize;
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
 };
 
-/// A kind whose objects live in namespaces and can be listed, in the one version that the cluster prefers.
+/// A kind whose objects live in namespaces and can be listed, in one version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServedKind {
     /// API group; empty for the core group.
@@ -81,10 +81,31 @@ pub struct UndiscoveredGroup {
 /// What the cluster serves in a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovered {
-    /// The kinds, in the order of their paths.
+    /// The kinds in the version that the cluster prefers, in the order of their paths.
     pub kinds: BTreeSet<ServedKind>,
+    /// The same kinds in their other versions, which the cluster serves but does not prefer.
+    pub others: BTreeSet<ServedKind>,
     /// The groups that could not be discovered.
     pub undiscovered: BTreeSet<UndiscoveredGroup>,
+}
+
+impl Discovered {
+    /// A kind in one of its versions.
+    #[must_use]
+    pub fn find(&self, group: &str, version: &str, kind: &str) -> Option<&ServedKind> {
+        let is = |served: &&ServedKind| served.group == group && served.version == version && served.kind == kind;
+        self.kinds.iter().chain(&self.others).find(is)
+    }
+
+    /// The versions served of each kind.
+    #[must_use]
+    pub fn versions(&self) -> BTreeMap<GroupKind, BTreeSet<String>> {
+        let mut versions: BTreeMap<GroupKind, BTreeSet<String>> = BTreeMap::new();
+        for served in self.kinds.iter().chain(&self.others) {
+            versions.entry(served.group_kind()).or_default().insert(served.version.clone());
+        }
+        versions
+    }
 }
 
 /// Asks the cluster. Fails only if the API server itself does.
@@ -126,12 +147,16 @@ pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Dis
                     .insert(UndiscoveredGroup { group: name.clone(), version: version_name.clone() });
             }
             for (kind, plural) in listable(version) {
-                kinds.entry(kind.clone()).or_insert_with(|| ServedKind {
-                    group: name.clone(),
-                    version: version_name.clone(),
-                    kind,
-                    plural,
-                });
+                let served =
+                    ServedKind { group: name.clone(), version: version_name.clone(), kind: kind.clone(), plural };
+                match kinds.entry(kind) {
+                    Entry::Vacant(first) => {
+                        first.insert(served);
+                    }
+                    Entry::Occupied(_) => {
+                        discovered.others.insert(served);
+                    }
+                }
             }
         }
         discovered.kinds.extend(kinds.into_values());
@@ -207,6 +232,11 @@ mod tests {
             json!([{"version": "v2", "resources": both}, {"version": "v1", "resources": old}]),
         )]);
         assert_eq!(names(&found), ["example.com/v1/Gadget", "example.com/v2/Widget"]);
+        let widget = found.versions().remove(&GroupKind::new("example.com", "Widget"));
+        assert_eq!(widget, Some(BTreeSet::from(["v1".to_owned(), "v2".to_owned()])));
+        assert!(
+            found.find("example.com", "v1", "Widget").is_some() && found.find("example.com", "v3", "Widget").is_none()
+        );
     }
 
     #[test]

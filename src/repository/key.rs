@@ -6,8 +6,10 @@
 
 use std::fmt;
 
+use hmac::{Hmac, KeyInit, Mac};
 use rustic_core::Credentials;
 use rustic_core::repofile::MasterKey;
+use sha2::Sha256;
 
 use super::error::{Error, Result};
 
@@ -58,6 +60,16 @@ impl RepositoryKey {
             Self::MasterKey(_) => "master key",
         }
     }
+}
+
+/// A key for a purpose of our own, from which nothing of the master key follows.
+pub(super) fn derive(master: &MasterKey, purpose: &str) -> [u8; 32] {
+    let mut mac = [0; 32];
+    // HMAC takes a key of any length.
+    if let Ok(hmac) = Hmac::<Sha256>::new_from_slice(&master.encrypt) {
+        mac.copy_from_slice(&hmac.chain_update(purpose).finalize().into_bytes());
+    }
+    mac
 }
 
 impl fmt::Debug for RepositoryKey {

@@ -34,8 +34,8 @@
 //! # Files
 //!
 //! [`location`] and [`store`] reach an object store; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`] and [`key`]
-//! open a repository; [`entry`], [`path`], [`order`], [`source`] and [`capture`] write a snapshot; [`read`], [`check`]
-//! and [`snapshot`] read; [`error`] says what went wrong.
+//! open a repository; [`entry`], [`path`], [`order`], [`source`] and [`capture`] write a snapshot; [`read`], [`reader`],
+//! [`check`] and [`snapshot`] read; [`error`] says what went wrong.
 
 mod backend;
 mod capture;
@@ -50,6 +50,7 @@ pub mod order;
 mod owner;
 mod path;
 mod read;
+mod reader;
 mod snapshot;
 mod source;
 mod store;
@@ -68,6 +69,7 @@ pub use self::location::{Credentials, Environment, Location, Timeouts};
 pub use self::owner::{OwnerMarker, Ownership};
 pub use self::path::ItemPath;
 pub use self::read::Item;
+pub use self::reader::SnapshotReader;
 pub use self::snapshot::Snapshot;
 pub use self::store::Store;
 
@@ -92,6 +94,12 @@ pub trait Repository: Send + Sync {
 
     /// The content of items of a snapshot, in the order asked for.
     fn read(&self, snapshot: &str, paths: Vec<ItemPath>) -> impl Future<Output = Result<Vec<Vec<u8>>>> + Send;
+
+    /// Opens a snapshot to read many items of it.
+    fn reader(&self, snapshot: &str) -> impl Future<Output = Result<SnapshotReader>> + Send;
+
+    /// 32 bytes that follow from the repository's master key and a purpose: whoever may open it has the same ones.
+    fn derived_key(&self, purpose: &str) -> [u8; 32];
 
     /// Looks for damage.
     fn check(&self, read_data: ReadData) -> impl Future<Output = Result<CheckReport>> + Send;
@@ -192,6 +200,19 @@ impl Repository for RusticRepository {
             paths.iter().map(|path| read::item(&opened, &file, path)).collect()
         })
         .await
+    }
+
+    async fn reader(&self, snapshot: &str) -> Result<SnapshotReader> {
+        let snapshot = snapshot.to_owned();
+        self.run("opening a snapshot", move |inner| {
+            let (opened, file) = inner.open_snapshot(&snapshot)?;
+            Ok(SnapshotReader::new(opened, file))
+        })
+        .await
+    }
+
+    fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        key::derive(&self.inner.key, purpose)
     }
 
     async fn check(&self, read_data: ReadData) -> Result<CheckReport> {

@@ -2,6 +2,8 @@
 //!
 //! What comes out of a repository is untrusted: a tenant holds its key, and may put there whatever it likes.
 
+use std::collections::BTreeMap;
+
 use rustic_core::repofile::{Node, SnapshotFile};
 use rustic_core::{IndexedFullStatus, TreeId};
 
@@ -50,18 +52,35 @@ pub(super) fn list(opened: &Opened<IndexedFullStatus>, snapshot: &SnapshotFile) 
 
 /// The content of one item.
 pub(super) fn item(opened: &Opened<IndexedFullStatus>, snapshot: &SnapshotFile, path: &ItemPath) -> Result<Vec<u8>> {
+    content(opened, snapshot, path, &mut None)
+}
+
+/// The files of one directory, by name, kept while items of it are read one after the other: a directory with thousands
+/// of items takes longer to read than any of them.
+pub(super) type Directory = Option<(String, BTreeMap<String, Node>)>;
+
+/// The content of one item, with the directory that was read last.
+pub(super) fn content(
+    opened: &Opened<IndexedFullStatus>,
+    snapshot: &SnapshotFile,
+    path: &ItemPath,
+    last: &mut Directory,
+) -> Result<Vec<u8>> {
     let absent = || Error::ItemNotFound { snapshot: snapshot.id.to_hex().as_str().to_owned(), path: path.to_string() };
-    let mut tree = Some(snapshot.tree);
-    let mut found = None;
-    for segment in path.as_str().split('/') {
-        let nodes = nodes(opened, tree.take().ok_or_else(absent)?)?;
-        let node = nodes.into_iter().find(|node| *node.name() == *segment).ok_or_else(absent)?;
-        tree = node.subtree;
-        found = Some(node);
+    if last.as_ref().is_none_or(|(directory, _)| directory != path.directory()) {
+        *last = None;
+        let mut tree = snapshot.tree;
+        for segment in path.directory().split('/') {
+            let node = nodes(opened, tree)?.into_iter().find(|node| *node.name() == *segment).ok_or_else(absent)?;
+            tree = node.subtree.ok_or_else(absent)?;
+        }
+        let named = |node: Node| (node.name().to_string_lossy().into_owned(), node);
+        *last = Some((path.directory().to_owned(), nodes(opened, tree)?.into_iter().map(named).collect()));
     }
-    let node = found.filter(Node::is_file).ok_or_else(absent)?;
+    let files = last.as_ref().map(|(_, files)| files);
+    let node = files.and_then(|files| files.get(path.file_name())).filter(|node| node.is_file()).ok_or_else(absent)?;
     let mut content = Vec::new();
-    opened.repository.dump(&node, &mut content).map_err(|error| opened.explain(&error))?;
+    opened.repository.dump(node, &mut content).map_err(|error| opened.explain(&error))?;
     Ok(content)
 }
 

@@ -241,6 +241,8 @@ impl Planner {
             let message = format!("{failed}: correct the transform, or leave the item out with excludeItems");
             (reason::TRANSFORM_FAILED, message)
         })?;
+        // Before the owners' new uids are put in: those are known one after the other.
+        draft.wanted = Some(self.key.hash(&object));
         for owner in self.family.adopt(&mut object) {
             let message = format!(
                 "its owner {owner} is not there and not in this restore, so it is written without: it will not go when that goes"
@@ -273,7 +275,6 @@ impl Planner {
             Some(_) => {}
         }
         draft.api_version = api_version;
-        draft.wanted = Some(self.key.hash(&object));
         Ok(object)
     }
 

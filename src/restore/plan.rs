@@ -6,14 +6,17 @@
 use crate::{
     api::{
         canonical,
-        item::ItemId,
+        item::{InvalidItem, ItemId},
+        operation_report::PlannedObject,
         restore_run::{ExistingResourcePolicy, ItemSelector, Only, PlanSummary, RestoreRunSpec, Transform},
     },
     restore::order,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+
+pub use crate::api::operation_report::{Action, Remark};
 
 /// Stable codes of items. Never renamed. Those of what is never restored are in [`crate::restore::excluded`].
 pub mod reason {
@@ -61,10 +64,36 @@ pub mod reason {
     pub const DATA_LOST: &str = "DataLost";
     /// A warning: the API server was not asked what it thinks of it.
     pub const NOT_TRIED: &str = "NotTried";
+
+    /// Every code.
+    pub const ALL: [&str; 22] = [
+        EXISTS,
+        NOT_THERE,
+        LEFT_TO_OWNER,
+        NOT_PRUNED,
+        ABSENT,
+        BEING_DELETED,
+        IMMUTABLE_FIELD,
+        DATA_LOSS,
+        MOVED,
+        FORBIDDEN,
+        UNREADABLE,
+        TRANSFORM_FAILED,
+        KIND_NOT_SERVED,
+        VERSION_NOT_SERVED,
+        INVALID,
+        ADMISSION_REFUSED,
+        QUOTA_EXCEEDED,
+        SERVER_FAILED,
+        OWNER_MISSING,
+        VOLUME_EMPTY,
+        DATA_LOST,
+        NOT_TRIED,
+    ];
 }
 
 /// What was asked for: all of a spec that a plan follows from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Terms {
     /// Id of the snapshot, 64 hex digits.
@@ -102,99 +131,40 @@ impl Terms {
     }
 }
 
-/// What happens to an item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Made, because it is not there.
-    Create,
-    /// Replaced.
-    Update,
-    /// Deleted and made anew.
-    Recreate,
-    /// Deleted.
-    Delete,
-    /// Nothing: it is as it should be.
-    Unchanged,
-    /// Nothing, on purpose.
-    Skip,
-    /// Nothing: not possible as things are.
-    Conflict,
-    /// Nothing: not allowed.
-    Forbidden,
-    /// Nothing: not an object that the API server takes.
-    Invalid,
-}
-
-impl Action {
-    /// Whether something is written.
-    #[must_use]
-    pub fn writes(self) -> bool {
-        matches!(self, Self::Create | Self::Update | Self::Recreate | Self::Delete)
-    }
-
-    /// Whether the item fails: it was asked for and cannot be had.
-    #[must_use]
-    pub fn fails(self) -> bool {
-        matches!(self, Self::Conflict | Self::Forbidden | Self::Invalid)
-    }
-}
-
-/// A code and words, about an item.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remark {
-    /// Stable code.
-    pub code: String,
-    /// What it means here, and what to do.
-    pub message: String,
-}
-
-impl Remark {
-    /// A remark.
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into() }
-    }
-}
-
 /// Stands for the hash of a live object of which only its being there counts.
 pub const PRESENT: &str = "present";
 
 /// One item of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedItem {
     /// The item.
-    #[serde(with = "item_text")]
     pub item: ItemId,
     /// API version it is written in.
     pub api_version: String,
     /// What happens to it.
     pub action: Action,
     /// Why, where that is not plain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Remark>,
     /// What else there is to know.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Remark>,
     /// Hash of the live object this was decided from; none where there was none, or where it does not count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<String>,
     /// Hash of the object that is wanted; none where none is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<String>,
 }
 
-/// An item as its text, `group/kind/name`.
-mod item_text {
-    use crate::api::item::ItemId;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(item: &ItemId, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(item)
+impl PlannedItem {
+    /// As it stands in a report.
+    #[must_use]
+    pub fn into_report(self, diff: Option<String>) -> PlannedObject {
+        let Self { item, api_version, action, reason, warnings, live, wanted } = self;
+        PlannedObject { item_id: item.to_string(), api_version, action, reason, warnings, diff, live, wanted }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ItemId, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    /// Read back from a report.
+    pub fn from_report(report: PlannedObject) -> Result<Self, InvalidItem> {
+        let PlannedObject { item_id, api_version, action, reason, warnings, live, wanted, .. } = report;
+        Ok(Self { item: item_id.parse()?, api_version, action, reason, warnings, live, wanted })
     }
 }
 
@@ -356,4 +326,18 @@ pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
         }
     };
     items.into_iter().filter_map(|item| Some(Moved { item: item.clone(), how: how(item)? })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
+        insta::assert_snapshot!(reason::ALL.join("\n"));
+        let guide = include_str!("../../docs/guides/what-is-restored.md");
+        for code in reason::ALL {
+            assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
+        }
+    }
 }

@@ -675,9 +675,14 @@ fn a_plan_is_bound_to_what_it_was_made_from() {
 fn a_plan_that_was_stored_reads_back() {
     let namespace = Namespace::of(&[map("b", 2)]);
     let first = plan(&mut planner(terms(|_| {})), &full(&[map("a", 1), map("b", 1)]), &namespace);
-    let text = serde_json::to_string(&(first.terms(), first.items())).expect("JSON");
-    let (terms, items): (Terms, Vec<PlannedItem>) = serde_json::from_str(&text).expect("a plan");
-    let read = Plan::stored(terms, items);
+    let stored: Vec<String> = first
+        .items()
+        .iter()
+        .map(|planned| serde_json::to_string(&planned.clone().into_report(None)).expect("JSON"))
+        .collect();
+    let item =
+        |text: &String| PlannedItem::from_report(serde_json::from_str(text).expect("a report")).expect("an item");
+    let read = Plan::stored(first.terms().clone(), stored.iter().map(item).collect());
     assert_eq!((&read, read.digest()), (&first, first.digest()));
 }
 

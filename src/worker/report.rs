@@ -1,4 +1,4 @@
-//! `OperationReport`s: the items of a run that failed or were left out, where there are more than a status holds.
+//! `OperationReport`s: what a run has to say about its items and a status has no room for.
 //!
 //! Names and contents follow from the run and its items alone, so a worker that died in between writes the same
 //! ones again, and finding one is success.
@@ -6,7 +6,7 @@
 use crate::{
     api::{
         ObjectReference, OperationReport, OperationReportSpec,
-        operation_report::{MAX_BYTES, MAX_ITEMS},
+        operation_report::{ItemResult, MAX_BYTES, MAX_ITEMS, PlannedObject, Remark},
         operation_run::ItemFailure,
         result::truncate,
     },
@@ -21,6 +21,7 @@ use kube::{
     Api, Client, Resource,
     api::{ObjectMeta, PostParams},
 };
+use serde::Serialize;
 
 /// Room for everything of a report but its items, in bytes.
 const ENVELOPE: usize = 4096;
@@ -28,34 +29,107 @@ const ENVELOPE: usize = 4096;
 /// The longest message of an item, in bytes (the schema's bound).
 const MAX_MESSAGE: usize = 1000;
 
+/// What reports are about. Each has names of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Contents {
+    /// What failed or was left out.
+    Failures(Vec<ItemFailure>),
+    /// The plan of a restore, in its order.
+    Plan(Vec<PlannedObject>),
+    /// What became of the items of a restore, in the order of the plan.
+    Results(Vec<ItemResult>),
+}
+
 /// Writes all reports of a run.
-pub async fn write(client: &Client, run: &RunIdentity, items: Vec<ItemFailure>) -> Result<(), Failure> {
+pub async fn write(client: &Client, run: &RunIdentity, contents: Contents) -> Result<(), Failure> {
     let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
     let parameters = PostParams::default();
-    for report in of_run(run, items) {
+    for report in of_run(run, contents) {
         let created = retry(|| reports.create(&parameters, &report)).await;
         match created {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(api_failure("write the report of the items that failed", &error)),
+            Err(error) => return Err(api_failure("write a report of the run's items", &error)),
         }
     }
     Ok(())
 }
 
-/// The reports, each within the bounds.
-fn of_run(run: &RunIdentity, mut items: Vec<ItemFailure>) -> Vec<OperationReport> {
-    items.sort_by(|one, other| one.item_id.cmp(&other.item_id));
-    for item in &mut items {
-        item.message = truncate(&item.message, MAX_MESSAGE);
+/// The plan that an earlier attempt of this run stored, or that another run did; nothing if not all of it is there.
+pub async fn read_plan(client: &Client, run: &RunIdentity) -> Result<Option<Vec<PlannedObject>>, Failure> {
+    let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
+    let mut plan = Vec::new();
+    let mut chunk = 0;
+    loop {
+        let name = name(run, PLAN, chunk);
+        let report = retry(|| reports.get_opt(&name))
+            .await
+            .map_err(|error| api_failure(&format!("read the report {name}"), &error))?;
+        // Of another incarnation of the run it would have another name, but for a clash of its first digits.
+        let Some(report) = report.filter(|report| report.spec.run.uid == run.run_uid) else { return Ok(None) };
+        let chunks = report.spec.chunks;
+        plan.extend(report.spec.plan);
+        chunk += 1;
+        if chunk >= chunks {
+            return Ok(Some(plan));
+        }
     }
-    let chunks = split(items);
-    let count = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
-    (0..).zip(chunks).map(|(chunk, items)| report(run, chunk, count, items)).collect()
 }
 
-fn split(items: Vec<ItemFailure>) -> Vec<Vec<ItemFailure>> {
-    let mut chunks: Vec<Vec<ItemFailure>> = Vec::new();
+const FAILURES: &str = "";
+const PLAN: &str = "plan-";
+const RESULTS: &str = "results-";
+
+/// The reports, each within the bounds.
+fn of_run(run: &RunIdentity, contents: Contents) -> Vec<OperationReport> {
+    match contents {
+        Contents::Failures(mut items) => {
+            items.sort_by(|one, other| one.item_id.cmp(&other.item_id));
+            for item in &mut items {
+                item.message = truncate(&item.message, MAX_MESSAGE);
+            }
+            chunked(run, FAILURES, items, |spec, items| spec.items = items)
+        }
+        Contents::Plan(mut plan) => {
+            for planned in &mut plan {
+                planned.reason.iter_mut().chain(&mut planned.warnings).for_each(bound);
+            }
+            let mut reports = chunked(run, PLAN, plan, |spec, plan| spec.plan = plan);
+            if reports.is_empty() {
+                // An empty plan is one that was made.
+                reports.push(report(run, PLAN, 0, 1));
+            }
+            reports
+        }
+        Contents::Results(mut results) => {
+            results.iter_mut().filter_map(|result| result.reason.as_mut()).for_each(bound);
+            chunked(run, RESULTS, results, |spec, results| spec.results = results)
+        }
+    }
+}
+
+fn bound(remark: &mut Remark) {
+    remark.message = truncate(&remark.message, MAX_MESSAGE);
+}
+
+fn chunked<T: Serialize>(
+    run: &RunIdentity,
+    what: &str,
+    items: Vec<T>,
+    put: impl Fn(&mut OperationReportSpec, Vec<T>),
+) -> Vec<OperationReport> {
+    let chunks = split(items);
+    let count = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
+    let filled = |(chunk, items)| {
+        let mut report = report(run, what, chunk, count);
+        put(&mut report.spec, items);
+        report
+    };
+    (0..).zip(chunks).map(filled).collect()
+}
+
+fn split<T: Serialize>(items: Vec<T>) -> Vec<Vec<T>> {
+    let mut chunks: Vec<Vec<T>> = Vec::new();
     let mut bytes = 0;
     for item in items {
         let size = serde_json::to_vec(&item).map_or(0, |json| json.len() + 1);
@@ -73,7 +147,13 @@ fn split(items: Vec<ItemFailure>) -> Vec<Vec<ItemFailure>> {
     chunks
 }
 
-fn report(run: &RunIdentity, chunk: i32, chunks: i32, items: Vec<ItemFailure>) -> OperationReport {
+fn name(run: &RunIdentity, what: &str, chunk: i32) -> String {
+    // A part of the uid: a later run of the same name has reports of its own.
+    let incarnation: String = run.run_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("{}-{}-{what}{chunk}", run.run, incarnation.to_ascii_lowercase())
+}
+
+fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationReport {
     let owner = OwnerReference {
         api_version: crate::api::OperationRun::api_version(&()).into_owned(),
         kind: crate::api::OperationRun::kind(&()).into_owned(),
@@ -81,11 +161,9 @@ fn report(run: &RunIdentity, chunk: i32, chunks: i32, items: Vec<ItemFailure>) -
         uid: run.run_uid.clone(),
         ..OwnerReference::default()
     };
-    // A part of the uid: a later run of the same name has reports of its own.
-    let incarnation: String = run.run_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
     OperationReport {
         metadata: ObjectMeta {
-            name: Some(format!("{}-{}-{chunk}", run.run, incarnation.to_ascii_lowercase())),
+            name: Some(name(run, what, chunk)),
             namespace: Some(run.namespace.clone()),
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
@@ -94,7 +172,9 @@ fn report(run: &RunIdentity, chunk: i32, chunks: i32, items: Vec<ItemFailure>) -
             run: ObjectReference { name: run.run.clone(), uid: run.run_uid.clone() },
             chunk,
             chunks,
-            items,
+            items: Vec::new(),
+            plan: Vec::new(),
+            results: Vec::new(),
         },
     }
 }
@@ -130,8 +210,8 @@ mod tests {
             let items: Vec<_> = lengths.iter().enumerate().map(|(number, length)| item(number, *length)).collect();
             let mut shuffled = items.clone();
             shuffled.reverse();
-            let reports = of_run(&run(), items.clone());
-            prop_assert_eq!(&reports, &of_run(&run(), shuffled), "the order of the items does not matter");
+            let reports = of_run(&run(), Contents::Failures(items.clone()));
+            prop_assert_eq!(&reports, &of_run(&run(), Contents::Failures(shuffled)), "the order of the items does not matter");
             let mut ids: Vec<_> = items.iter().map(|item| item.item_id.clone()).collect();
             ids.sort();
             let reported: Vec<_> = reports.iter().flat_map(|report| &report.spec.items).map(|item| item.item_id.clone()).collect();

@@ -209,6 +209,7 @@ mod tests {
                 UndiscoveredGroup { group: "dead.example.com".into(), version: "v1".into() },
                 UndiscoveredGroup { group: "metrics.k8s.io".into(), version: "v1beta1".into() },
             ]),
+            ..Discovered::default()
         }
     }
 

@@ -37,6 +37,40 @@ async fn what_was_captured_is_read_back_byte_by_byte() {
 }
 
 #[tokio::test]
+async fn an_open_snapshot_gives_items_in_any_order_and_one_that_is_not_there_fails_alone() {
+    let volume = Volume::new();
+    let repository = open(&volume.location(), &master_key()).await.unwrap();
+    let summary = capture(&repository, "run-1", items()).await.unwrap();
+    let reader = repository.reader(&summary.snapshot.id).await.unwrap();
+    let offered = items();
+    let mut paths: Vec<_> = reader.items().await.unwrap().into_iter().map(|item| item.path).collect();
+    paths.reverse();
+    let absent = entry("Secret", "nobody", "").path;
+    paths.insert(1, absent);
+    let contents = reader.read(paths.clone()).await.unwrap();
+    for (path, content) in paths.iter().zip(contents) {
+        match offered.iter().find(|entry| entry.path == *path) {
+            Some(entry) => assert_eq!(entry.content, content.unwrap(), "{path}"),
+            None => assert!(matches!(content, Err(Error::ItemNotFound { .. })), "{content:?}"),
+        }
+    }
+    let missing = repository.reader(&"0".repeat(64)).await.map(|_| ());
+    assert!(matches!(missing, Err(Error::SnapshotNotFound { .. })), "{missing:?}");
+}
+
+#[tokio::test]
+async fn a_derived_key_follows_from_the_repository_and_the_purpose() {
+    let (volume, key) = (Volume::new(), master_key());
+    let repository = open(&volume.location(), &key).await.unwrap();
+    let again = open(&volume.location(), &key).await.unwrap();
+    assert_eq!(repository.derived_key("a"), again.derived_key("a"));
+    assert_ne!(repository.derived_key("a"), repository.derived_key("b"));
+    let (volume, key) = (Volume::new(), master_key());
+    let other = open(&volume.location(), &key).await.unwrap();
+    assert_ne!(repository.derived_key("a"), other.derived_key("a"));
+}
+
+#[tokio::test]
 async fn a_change_of_equal_size_is_a_change() {
     let volume = Volume::new();
     let repository = open(&volume.location(), &master_key()).await.unwrap();
