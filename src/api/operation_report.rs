@@ -44,6 +44,10 @@ pub struct OperationReportSpec {
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub items: Vec<ItemFailure>,
+    /// Of a restore: the digest of the plan that this is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub plan_digest: Option<String>,
     /// Of a restore: what would happen to each item, in the order of writing. Stored before the first write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]

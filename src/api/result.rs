@@ -6,6 +6,7 @@
 use crate::api::{
     Outcome,
     operation_run::{ItemFailure, SummaryCounts},
+    restore_run::PlanSummary,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,6 +63,19 @@ pub struct ResultContext {
     /// A repository checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<CheckedRepository>,
+    /// A restore planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<MadePlan>,
+}
+
+/// The plan of a restore; its items are in the run's reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MadePlan {
+    /// SHA-256, 64 hex digits.
+    pub digest: String,
+    /// Items by action.
+    pub summary: PlanSummary,
 }
 
 impl ResultContext {

@@ -291,7 +291,7 @@ fn parse(name: String, raw: &RawValue) -> Result<Object, BrokenItem> {
 }
 
 /// A value of a query, percent-encoded but for what RFC 3986 leaves alone.
-fn encode(value: &str) -> String {
+pub(crate) fn encode(value: &str) -> String {
     value.bytes().fold(String::with_capacity(value.len()), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             encoded.push(char::from(byte));

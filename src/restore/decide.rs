@@ -484,14 +484,22 @@ impl Proposal {
                 with(planned, Action::Unchanged, reason::ABSENT, "it is gone already".to_owned())
             }
             Verdict::Refused { code, message, .. } => {
-                let (action, reason_code, advice) = judge(*code, message, &write);
-                with(planned, action, reason_code, format!("the API server answers {code} {message}: {advice}"))
+                let (action, remark) = refusal(*code, message, &write);
+                planned.action = action;
+                planned.reason = Some(remark);
+                planned
             }
         }
     }
 }
 
-/// What a refusal means for an item.
+/// What a refusal means for an item: what it counts as, and why.
+#[must_use]
+pub fn refusal(code: u16, message: &str, write: &Write) -> (Action, Remark) {
+    let (action, reason_code, advice) = judge(code, message, write);
+    (action, Remark::new(reason_code, format!("the API server answers {code} {message}: {advice}")))
+}
+
 fn judge(code: u16, message: &str, write: &Write) -> (Action, &'static str, &'static str) {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     match code {

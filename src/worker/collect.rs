@@ -308,7 +308,8 @@ impl<'a> Collector<'a> {
 }
 
 /// When an object came into being: part of the snapshot's tree, so it must be the same in each capture.
-fn created_at(object: &Map<String, Value>) -> Timestamp {
+#[must_use]
+pub fn created_at(object: &Map<String, Value>) -> Timestamp {
     object
         .get("metadata")
         .and_then(|metadata| metadata.get("creationTimestamp")?.as_str()?.parse().ok())

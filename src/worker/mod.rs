@@ -3,7 +3,7 @@
 //! Every command passes the fence first ([`fence`]), then does its work, then leaves a result in the pod's termination
 //! message ([`crate::api::result`]). Exit codes: 0 done, 1 may pass when tried again, 40 never, 49 not its to do.
 //! Must not: decide what a run becomes (the controller does), or write to a tenant anything but its run's progress
-//! and reports.
+//! and reports; [`restore`] alone writes what its plan says.
 
 pub mod capture;
 pub mod check;
@@ -15,6 +15,7 @@ pub mod omission;
 pub mod open;
 pub mod progress;
 pub mod report;
+pub mod restore;
 pub mod scope;
 pub mod skip;
 
@@ -45,6 +46,10 @@ pub enum Command {
     Capture(Place),
     /// Open or create the tenant's repository and look for damage.
     Check(Place),
+    /// Say what a restore would do, item by item, and do nothing.
+    Preview(Place),
+    /// Put objects of a backup set back.
+    Restore(Place),
     /// Exit 0 if the run is still to be executed by this Job, 49 if not.
     Fence(Place),
 }
@@ -68,7 +73,11 @@ pub fn run(command: &Command) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (Command::Capture(place) | Command::Check(place) | Command::Fence(place)) = command;
+    let (Command::Capture(place)
+    | Command::Check(place)
+    | Command::Preview(place)
+    | Command::Restore(place)
+    | Command::Fence(place)) = command;
     let mounts = Mounts::below(&place.root);
     let ended = runtime.block_on(async {
         tokio::select! {
@@ -97,6 +106,18 @@ async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<Terminatio
             capture::read_scope(&environment)?;
             let repository = open::open(&environment, mounts).await?;
             capture::capture(&client, &environment, &repository, &run, &clock).await.map(Some)
+        }
+        Command::Preview(_) => {
+            let environment = Environment::read(&lookup)?;
+            restore::order::read_inputs(&environment)?;
+            let repository = open::open(&environment, mounts).await?;
+            restore::preview::preview(&client, &environment, &repository).await.map(Some)
+        }
+        Command::Restore(_) => {
+            let environment = Environment::read(&lookup)?;
+            restore::order::read_inputs(&environment)?;
+            let repository = open::open(&environment, mounts).await?;
+            restore::apply::apply(&client, &environment, &repository, &clock).await.map(Some)
         }
         Command::Check(_) => {
             let environment = Environment::read(&lookup)?;

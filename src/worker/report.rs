@@ -19,9 +19,10 @@ use crate::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
-    api::{ObjectMeta, PostParams},
+    api::{ListParams, ObjectMeta, PostParams},
 };
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Room for everything of a report but its items, in bytes.
 const ENVELOPE: usize = 4096;
@@ -34,8 +35,8 @@ const MAX_MESSAGE: usize = 1000;
 pub enum Contents {
     /// What failed or was left out.
     Failures(Vec<ItemFailure>),
-    /// The plan of a restore, in its order.
-    Plan(Vec<PlannedObject>),
+    /// The plan of a restore with its digest, in its order.
+    Plan(String, Vec<PlannedObject>),
     /// What became of the items of a restore, in the order of the plan.
     Results(Vec<ItemResult>),
 }
@@ -55,29 +56,57 @@ pub async fn write(client: &Client, run: &RunIdentity, contents: Contents) -> Re
     Ok(())
 }
 
-/// The plan that an earlier attempt of this run stored, or that another run did; nothing if not all of it is there.
-pub async fn read_plan(client: &Client, run: &RunIdentity) -> Result<Option<Vec<PlannedObject>>, Failure> {
+/// The plan with this digest that a run stored, if all of it is there.
+pub async fn read_plan(
+    client: &Client,
+    run: &RunIdentity,
+    digest: &str,
+) -> Result<Option<Vec<PlannedObject>>, Failure> {
     let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
-    let mut plan = Vec::new();
-    let mut chunk = 0;
+    let what = plan_name(digest);
+    let (mut plan, mut chunk) = (Vec::new(), 0);
     loop {
-        let name = name(run, PLAN, chunk);
+        let name = name(run, &what, chunk);
         let report = retry(|| reports.get_opt(&name))
             .await
             .map_err(|error| api_failure(&format!("read the report {name}"), &error))?;
-        // Of another incarnation of the run it would have another name, but for a clash of its first digits.
-        let Some(report) = report.filter(|report| report.spec.run.uid == run.run_uid) else { return Ok(None) };
-        let chunks = report.spec.chunks;
+        let is_it = |report: &OperationReport| {
+            report.spec.run.uid == run.run_uid && report.spec.plan_digest.as_deref() == Some(digest)
+        };
+        let Some(report) = report.filter(is_it) else { return Ok(None) };
         plan.extend(report.spec.plan);
         chunk += 1;
-        if chunk >= chunks {
+        if chunk >= report.spec.chunks {
             return Ok(Some(plan));
         }
     }
 }
 
+/// The digest and items of the plan that an earlier attempt of this run stored, if all of it is there. What is not all
+/// there was not carried out.
+pub async fn find_plan(client: &Client, run: &RunIdentity) -> Result<Option<(String, Vec<PlannedObject>)>, Failure> {
+    let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
+    let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.run));
+    let list = retry(|| reports.list(&of_run))
+        .await
+        .map_err(|error| api_failure("look for the plan of an earlier attempt", &error))?;
+    let own = list.items.into_iter().filter(|report| report.spec.run.uid == run.run_uid);
+    let digests: BTreeSet<String> = own.filter_map(|report| report.spec.plan_digest).collect();
+    for digest in digests {
+        if let Some(plan) = read_plan(client, run, &digest).await? {
+            return Ok(Some((digest, plan)));
+        }
+    }
+    Ok(None)
+}
+
+/// A plan's reports are named by its digest: an attempt that finds things otherwise makes another plan, and parts of
+/// two must never be taken for one.
+fn plan_name(digest: &str) -> String {
+    format!("plan-{}-", digest.get(..8).unwrap_or(digest))
+}
+
 const FAILURES: &str = "";
-const PLAN: &str = "plan-";
 const RESULTS: &str = "results-";
 
 /// The reports, each within the bounds.
@@ -90,14 +119,18 @@ fn of_run(run: &RunIdentity, contents: Contents) -> Vec<OperationReport> {
             }
             chunked(run, FAILURES, items, |spec, items| spec.items = items)
         }
-        Contents::Plan(mut plan) => {
+        Contents::Plan(digest, mut plan) => {
             for planned in &mut plan {
                 planned.reason.iter_mut().chain(&mut planned.warnings).for_each(bound);
             }
-            let mut reports = chunked(run, PLAN, plan, |spec, plan| spec.plan = plan);
+            let what = plan_name(&digest);
+            let mut reports = chunked(run, &what, plan, |spec, plan| spec.plan = plan);
             if reports.is_empty() {
                 // An empty plan is one that was made.
-                reports.push(report(run, PLAN, 0, 1));
+                reports.push(report(run, &what, 0, 1));
+            }
+            for report in &mut reports {
+                report.spec.plan_digest = Some(digest.clone());
             }
             reports
         }
@@ -173,6 +206,7 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
             chunk,
             chunks,
             items: Vec::new(),
+            plan_digest: None,
             plan: Vec::new(),
             results: Vec::new(),
         },

@@ -8,4 +8,5 @@ mod api;
 mod capture;
 mod check;
 mod process;
+mod restore;
 mod support;

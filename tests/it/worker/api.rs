@@ -5,7 +5,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
 };
 use tenantatlas::cluster::client::{CallLayer, ClientOptions};
@@ -29,6 +29,9 @@ pub enum Answer {
 /// Asked before a request is served: its path, and how often this path was asked for before.
 type Fault = Box<dyn Fn(&Uri, usize) -> Option<Answer> + Send + Sync>;
 
+/// A change of an object: its kind, its name, and what is done to it.
+pub type Change = (&'static str, &'static str, fn(&mut Value));
+
 /// One served kind: `group`, `version`, `Kind`, plural.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind(String, String, String, String);
@@ -43,8 +46,21 @@ struct State {
     undiscovered: Vec<(String, String)>,
     run: Value,
     reports: BTreeMap<String, Value>,
+    /// What is served at a path, beside lists.
+    records: BTreeMap<String, Value>,
+    /// User, verb and resource of what is not allowed.
+    denied: BTreeSet<(String, String, String)>,
     patches: Vec<Value>,
     requests: Vec<String>,
+    /// Method and path of every write that was meant, and of every one that was a dry run.
+    writes: Vec<String>,
+    dry_runs: Vec<String>,
+    /// For uids and versions of what is written.
+    counter: u64,
+    /// Writes after which no connection holds.
+    breaks_after: Option<usize>,
+    /// At the first write to a path that ends so: what somebody else changes at that moment.
+    meanwhile: Option<(String, Vec<Change>)>,
     asked: HashMap<String, usize>,
     fault: Option<Fault>,
     page: Option<usize>,
@@ -80,6 +96,52 @@ impl Api {
         self.serve("", "v1", "ConfigMap", "configmaps", objects);
     }
 
+    /// Serves a record of ours.
+    pub fn record(&self, plural: &str, name: &str, record: Value) {
+        let path = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/{plural}/{name}");
+        self.edit(|state| state.records.insert(path, record));
+    }
+
+    pub fn deny(&self, user: &str, verb: &str, resource: &str) {
+        self.edit(|state| state.denied.insert((user.into(), verb.into(), resource.into())));
+    }
+
+    /// The objects of a kind.
+    pub fn objects_of(&self, kind: &str) -> Vec<Value> {
+        self.edit(|state| {
+            let found = state.kinds.iter().find(|(Kind(_, _, served, _), _)| served == kind);
+            found.map(|(_, objects)| objects.clone()).unwrap_or_default()
+        })
+    }
+
+    /// Changes an object in place, as somebody else would.
+    pub fn change(&self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        self.edit(|state| state.change(kind, name, change));
+    }
+
+    /// Changes objects just before the first write to a path that ends so.
+    pub fn meanwhile(&self, path: &str, changes: Vec<Change>) {
+        self.edit(|state| state.meanwhile = Some((path.to_owned(), changes)));
+    }
+
+    /// After so many writes no connection holds, until it is healed.
+    pub fn break_after_writes(&self, writes: usize) {
+        self.edit(|state| state.breaks_after = Some(state.writes.len() + writes));
+    }
+
+    pub fn record_of(&self, plural: &str, name: &str) -> Value {
+        let path = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/{plural}/{name}");
+        self.edit(|state| state.records[&path].clone())
+    }
+
+    pub fn writes(&self) -> Vec<String> {
+        self.edit(|state| state.writes.clone())
+    }
+
+    pub fn dry_runs(&self) -> Vec<String> {
+        self.edit(|state| state.dry_runs.clone())
+    }
+
     pub fn undiscovered(&self, group: &str, version: &str) {
         self.edit(|state| state.undiscovered.push((group.into(), version.into())));
     }
@@ -94,7 +156,7 @@ impl Api {
     }
 
     pub fn heal(&self) {
-        self.edit(|state| state.fault = None);
+        self.edit(|state| (state.fault, state.breaks_after) = (None, None));
     }
 
     pub fn change_run(&self, change: impl FnOnce(&mut Value)) {
@@ -143,10 +205,19 @@ impl Api {
             let asked = state.asked.entry(uri.path().to_owned()).or_default();
             *asked += 1;
             let asked = *asked - 1;
+            if state.breaks_after.is_some_and(|writes| state.writes.len() >= writes && is_write(method, uri)) {
+                return Answer::Broken;
+            }
             let fault = state.fault.as_ref().and_then(|fault| fault(uri, asked));
             fault.unwrap_or_else(|| state.answer(method, uri, body))
         })
     }
+}
+
+/// Whether a request writes to an object of the tenant.
+fn is_write(method: &Method, uri: &Uri) -> bool {
+    let ours = uri.path().contains("tenantatlas.io") || uri.path().contains("subjectaccessreviews");
+    method != Method::GET && !ours && parameter(uri, "dryRun").is_none()
 }
 
 fn response(status: u16, text: String) -> Response<Body> {
@@ -180,6 +251,16 @@ pub fn parameter(uri: &Uri, key: &str) -> Option<String> {
 }
 
 impl State {
+    fn change(&mut self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        self.counter += 1;
+        let version = format!("changed-{}", self.counter);
+        let found = self.kinds.iter_mut().find(|(Kind(_, _, served, _), _)| served == kind);
+        let mut objects = found.into_iter().flat_map(|(_, objects)| objects);
+        let object = objects.find(|object| object["metadata"]["name"] == name).unwrap();
+        change(object);
+        object["metadata"]["resourceVersion"] = json!(version);
+    }
+
     fn answer(&mut self, method: &Method, uri: &Uri, body: &Bytes) -> Answer {
         let own = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/operationruns/{RUN}");
         let reports = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/operationreports");
@@ -202,7 +283,23 @@ impl State {
                 self.reports.insert(name, report.clone());
                 Answer::Json(201, report)
             }
-            ("GET", path) => self.list(path, uri),
+            ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews") => self.review(body),
+            ("GET", path) if self.records.contains_key(path) => Answer::Json(200, self.records[path].clone()),
+            ("GET", path) if path == reports => {
+                let items: Vec<_> = self.reports.values().cloned().collect();
+                Answer::Json(
+                    200,
+                    json!({"kind": "OperationReportList", "apiVersion": "tenantatlas.io/v1alpha1", "metadata": {}, "items": items}),
+                )
+            }
+            ("GET", path) if path.starts_with(&reports) => {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                self.reports
+                    .get(name)
+                    .map_or_else(|| refusal(404, "NotFound"), |report| Answer::Json(200, report.clone()))
+            }
+            ("GET", path) => self.get_or_list(path, uri),
+            ("POST" | "PUT" | "DELETE", path) => self.write(method, path, uri, body),
             _ => refusal(405, "MethodNotAllowed"),
         }
     }
@@ -229,6 +326,96 @@ impl State {
         json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
     }
 
+    fn review(&self, body: &Bytes) -> Answer {
+        let mut review: Value = serde_json::from_slice(body).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let attributes = &review["spec"]["resourceAttributes"];
+        assert_eq!(attributes["namespace"], NAMESPACE);
+        let question = (text(&review["spec"]["user"]), text(&attributes["verb"]), text(&attributes["resource"]));
+        review["status"] = json!({"allowed": !self.denied.contains(&question)});
+        Answer::Json(201, review)
+    }
+
+    /// The kind whose list, or one object of whose list, is at a path; and the object's name.
+    fn place(&self, path: &str) -> Option<(Kind, Option<String>)> {
+        self.kinds.keys().find_map(|kind| {
+            let Kind(group, version, _, plural) = kind;
+            let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
+            let rest = path.strip_prefix(&format!("{root}/{version}/namespaces/{NAMESPACE}/{plural}"))?;
+            match rest.strip_prefix('/') {
+                Some(name) => Some((kind.clone(), Some(name.to_owned()))),
+                None => rest.is_empty().then(|| (kind.clone(), None)),
+            }
+        })
+    }
+
+    fn get_or_list(&self, path: &str, uri: &Uri) -> Answer {
+        match self.place(path) {
+            Some((kind, Some(name))) => {
+                let found = self.kinds[&kind].iter().find(|object| object["metadata"]["name"] == name.as_str());
+                found.map_or_else(|| refusal(404, "NotFound"), |object| Answer::Json(200, whole(&kind, object)))
+            }
+            _ => self.list(path, uri),
+        }
+    }
+
+    /// What an API server does with a write, as far as a restore can tell.
+    fn write(&mut self, method: &Method, path: &str, uri: &Uri, body: &Bytes) -> Answer {
+        let Some((kind, name)) = self.place(path) else { return refusal(404, "NotFound") };
+        let dry_run = parameter(uri, "dryRun").is_some();
+        if let Some((_, changes)) = self.meanwhile.take_if(|(suffix, _)| !dry_run && path.ends_with(suffix.as_str())) {
+            for (kind, name, change) in changes {
+                self.change(kind, name, change);
+            }
+        }
+        if dry_run { &mut self.dry_runs } else { &mut self.writes }.push(format!("{method} {path}"));
+        self.counter += 1;
+        let version = format!("written-{}", self.counter);
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let name = name.unwrap_or_else(|| body["metadata"]["name"].as_str().unwrap().to_owned());
+        let objects = self.kinds.get_mut(&kind).unwrap();
+        let place = objects.iter().position(|object| object["metadata"]["name"] == name.as_str());
+        let conditions = if method == Method::DELETE { &body["preconditions"] } else { &body["metadata"] };
+        let moved = |live: &Value| {
+            ["uid", "resourceVersion"]
+                .iter()
+                .any(|field| !conditions[field].is_null() && conditions[field] != live["metadata"][field])
+        };
+        let mut object = body.clone();
+        match (method.as_str(), place) {
+            ("POST", Some(_)) => return refusal(409, "AlreadyExists"),
+            ("POST", None) => {
+                assert!(conditions["uid"].is_null() && conditions["resourceVersion"].is_null(), "{body}");
+                object["metadata"]["uid"] = json!(format!("uid-{version}"));
+                object["metadata"]["resourceVersion"] = json!(version);
+            }
+            (_, None) => return refusal(404, "NotFound"),
+            (_, Some(place)) if moved(&objects[place]) => return refusal(409, "Conflict"),
+            ("DELETE", Some(place)) => {
+                if !dry_run {
+                    objects.remove(place);
+                }
+                return Answer::Json(200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
+            }
+            (_, Some(place)) => {
+                let live = objects[place].clone();
+                object["status"] = live["status"].clone();
+                for field in ["uid", "creationTimestamp", "managedFields"] {
+                    object["metadata"][field] = live["metadata"][field].clone();
+                }
+                object["metadata"]["resourceVersion"] = json!(version);
+                if !dry_run {
+                    objects[place] = object.clone();
+                }
+            }
+        }
+        if !dry_run && method == Method::POST {
+            objects.push(object.clone());
+            objects.sort_by(|one, other| one["metadata"]["name"].as_str().cmp(&other["metadata"]["name"].as_str()));
+        }
+        Answer::Json(200, whole(&kind, &object))
+    }
+
     fn list(&self, path: &str, uri: &Uri) -> Answer {
         let served = self.kinds.iter().find(|(Kind(group, version, _, plural), _)| {
             let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
@@ -253,6 +440,14 @@ impl State {
             json!({"kind": format!("{}List", kind.2), "apiVersion": "v1", "metadata": metadata, "items": &objects[from..until]}),
         )
     }
+}
+
+/// An object with its kind, as it is answered with outside of lists.
+fn whole(Kind(group, version, kind, _): &Kind, object: &Value) -> Value {
+    let mut object = object.clone();
+    object["apiVersion"] = if group.is_empty() { json!(version) } else { json!(format!("{group}/{version}")) };
+    object["kind"] = json!(kind);
+    object
 }
 
 /// An object as a list holds it: without apiVersion and kind.

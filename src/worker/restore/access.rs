@@ -1,0 +1,103 @@
+//! What who asked, and the account that writes, may do: never more than both (design §4).
+//!
+//! One review per kind and verb, of those that the terms of a restore can lead to.
+
+use crate::{
+    api::{item::GroupKind, operation_run::Initiator, restore_run::ExistingResourcePolicy},
+    cluster::{discovery::ServedKind, retry::retry},
+    restore::{decide::Verb, plan::Terms},
+    worker::failure::{Failure, api_failure},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::{Api, Client, api::PostParams};
+use std::collections::BTreeMap;
+
+/// Reviews asked at once.
+const AT_ONCE: usize = 8;
+
+/// The verbs that a restore may need.
+#[must_use]
+pub fn verbs(terms: &Terms) -> Vec<Verb> {
+    let mut verbs = vec![Verb::Create];
+    match terms.existing_resource_policy {
+        ExistingResourcePolicy::None => {}
+        ExistingResourcePolicy::Update => verbs.push(Verb::Update),
+        ExistingResourcePolicy::Recreate => verbs.push(Verb::Delete),
+    }
+    if terms.prune && !verbs.contains(&Verb::Delete) {
+        verbs.push(Verb::Delete);
+    }
+    verbs
+}
+
+/// What is refused, with words that say to whom.
+pub async fn refused(
+    client: &Client,
+    namespace: &str,
+    requested_by: &Initiator,
+    account: &str,
+    kinds: &[ServedKind],
+    verbs: &[Verb],
+) -> Result<BTreeMap<(GroupKind, Verb), String>, Failure> {
+    let account_user = Initiator {
+        username: format!("system:serviceaccount:{namespace}:{account}"),
+        uid: None,
+        groups: vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".to_owned(),
+        ],
+    };
+    let questions = kinds.iter().flat_map(|kind| verbs.iter().map(move |verb| (kind, *verb)));
+    let asked = questions.flat_map(|(kind, verb)| [(kind, verb, requested_by), (kind, verb, &account_user)]);
+    let answers = stream::iter(asked).map(|(kind, verb, user)| async move {
+        let allowed = allowed(client, namespace, user, kind, verb).await?;
+        let why = format!(
+            "{} may not {} {} in {namespace}: have a role given that allows it, or exclude the kind",
+            user.username,
+            verb.as_str(),
+            kind.plural
+        );
+        Ok::<_, Failure>((!allowed).then(|| ((kind.group_kind(), verb), why)))
+    });
+    let answers: Vec<_> = answers.buffered(AT_ONCE).try_collect().await?;
+    let mut refused = BTreeMap::new();
+    for (question, why) in answers.into_iter().flatten() {
+        // Who asked comes first; to say the same of the account adds nothing.
+        refused.entry(question).or_insert(why);
+    }
+    Ok(refused)
+}
+
+async fn allowed(
+    client: &Client,
+    namespace: &str,
+    user: &Initiator,
+    kind: &ServedKind,
+    verb: Verb,
+) -> Result<bool, Failure> {
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(user.username.clone()),
+            uid: user.uid.clone(),
+            groups: Some(user.groups.clone()),
+            resource_attributes: Some(ResourceAttributes {
+                namespace: Some(namespace.to_owned()),
+                group: Some(kind.group.clone()),
+                version: Some(kind.version.clone()),
+                resource: Some(kind.plural.clone()),
+                verb: Some(verb.as_str().to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    let parameters = PostParams::default();
+    let answer = retry(|| reviews.create(&parameters, &review))
+        .await
+        .map_err(|error| api_failure("ask what this restore may do", &error))?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}

@@ -1,0 +1,182 @@
+//! `tenantatlas worker restore`: does what a plan says.
+//!
+//! In this order, and what a crash leaves behind in between:
+//! 1. take the plan: of the preview, of an earlier attempt, or make one and store it: reports that the next attempt finds;
+//! 2. of a preview: compare all of it with what is there now; if anything has moved, nothing is written;
+//! 3. capture what is about to change or vanish: a snapshot that the next attempt finds;
+//! 4. look once more whether this is still wanted, and write, item by item: what was written is as it should be, and the
+//!    next attempt counts it as done;
+//! 5. write the results, report the result.
+
+use crate::{
+    api::{
+        Outcome, Reason,
+        operation_report::{ItemOutcome, ItemResult, PlannedObject},
+        operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        result::{CapturedSnapshot, MadePlan, ResultContext, TerminationResult},
+    },
+    clock::Clock,
+    repository::Repository,
+    restore::plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
+    worker::{
+        environment::{Environment, RunIdentity},
+        failure::Failure,
+        fence,
+        progress::Progress,
+        report::{self, Contents},
+        restore::{
+            carry::Carrier,
+            order::{self, Preview, reason},
+            preview::make,
+            safety,
+            survey::Survey,
+            walk::Ask,
+        },
+    },
+};
+use kube::Client;
+
+/// How many of the items that have moved are named.
+const NAMED: usize = 10;
+
+/// Restores.
+pub async fn apply(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    clock: &dyn Clock,
+) -> Result<TerminationResult, Failure> {
+    let inputs = order::read_inputs(environment)?;
+    let order = order::read(client, environment, &inputs).await?;
+    let survey = Survey::take(client, environment, repository, order).await?;
+    let identity = &environment.identity;
+    let plan = match &survey.order.preview {
+        Some(preview) => previewed(client, identity, &survey, preview).await?,
+        None => own(client, identity, &survey).await?,
+    };
+    let undo = if survey.order.safety_capture {
+        safety::capture(client, environment, repository, &survey, &plan, clock).await?
+    } else {
+        None
+    };
+    fence::pass(client, identity).await?;
+    let mut walk = survey.walk(client, Ask::Nobody);
+    walk.prepare().await?;
+    let results = Carrier::new(walk, &plan, Progress::of(client.clone(), identity)).carry().await?;
+    let result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
+    report::write(client, identity, Contents::Results(results)).await?;
+    Ok(result)
+}
+
+/// The plan that a preview made, if nothing has moved since.
+async fn previewed(
+    client: &Client,
+    identity: &RunIdentity,
+    survey: &Survey,
+    preview: &Preview,
+) -> Result<Plan, Failure> {
+    let of_preview =
+        RunIdentity { run: preview.run.name.clone(), run_uid: preview.run.uid.clone(), ..identity.clone() };
+    let lost = || {
+        let message = "the plan of the preview is not all there, or was changed: make another preview";
+        Failure::permanent(reason::PLAN_LOST, message)
+    };
+    let stored = report::read_plan(client, &of_preview, &preview.digest).await?.ok_or_else(lost)?;
+    let plan = read(survey.order.terms.clone(), stored, &preview.digest).ok_or_else(lost)?;
+    let now = make(survey, client, Ask::Nobody).await?;
+    let moved = still_to_do(&plan, now.plan());
+    if moved.is_empty() {
+        return Ok(plan);
+    }
+    let named: Vec<String> = moved.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = moved.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    Err(Failure::permanent(
+        reason::PREVIEW_STALE,
+        format!(
+            "nothing was written, because not everything is as the preview showed it: {}{more}: make another preview",
+            named.join(", ")
+        ),
+    ))
+}
+
+/// What has moved, but for what is by now as the plan wants it: an earlier attempt did that.
+fn still_to_do(plan: &Plan, now: &Plan) -> Vec<Moved> {
+    let find = |plan: &Plan, moved: &Moved| plan.items().iter().find(|planned| planned.item == moved.item).cloned();
+    let is_done = |moved: &Moved| {
+        let (Some(planned), now) = (find(plan, moved), find(now, moved)) else { return false };
+        match planned.action {
+            Action::Delete => now.is_none_or(|now| now.action == Action::Unchanged),
+            Action::Recreate if now.as_ref().is_some_and(|now| now.action == Action::Create) => true,
+            action => {
+                action.writes()
+                    && now.is_some_and(|now| now.action == Action::Unchanged && now.wanted == planned.wanted)
+            }
+        }
+    };
+    moved(plan, now).into_iter().filter(|moved| !is_done(moved)).collect()
+}
+
+/// A plan of this run: that of an earlier attempt, or a new one, stored before the first write.
+async fn own(client: &Client, identity: &RunIdentity, survey: &Survey) -> Result<Plan, Failure> {
+    let terms = survey.order.terms.clone();
+    if let Some((digest, stored)) = report::find_plan(client, identity).await? {
+        return read(terms, stored, &digest).ok_or_else(|| {
+            let message = "the plan that an earlier attempt stored was changed: restore again with a new run";
+            Failure::permanent(reason::PLAN_LOST, message)
+        });
+    }
+    let made = make(survey, client, Ask::Nobody).await?;
+    let plan = made.plan().clone();
+    report::write(client, identity, Contents::Plan(plan.digest(), made.into_reports())).await?;
+    Ok(plan)
+}
+
+/// A plan as it was stored, if it is the one of this digest.
+fn read(terms: Terms, stored: Vec<PlannedObject>, digest: &str) -> Option<Plan> {
+    let items = stored.into_iter().map(PlannedItem::from_report).collect::<Result<_, _>>().ok()?;
+    Some(Plan::stored(terms, items)).filter(|plan| plan.digest() == digest)
+}
+
+fn to_result(
+    plan: &Plan,
+    results: &[ItemResult],
+    unmatched: &[usize],
+    undo: Option<CapturedSnapshot>,
+) -> TerminationResult {
+    let count = |outcome: ItemOutcome| {
+        i64::try_from(results.iter().filter(|result| result.outcome == outcome).count()).unwrap_or(i64::MAX)
+    };
+    let (done, unchanged) = (count(ItemOutcome::Done), count(ItemOutcome::Unchanged));
+    let failed = count(ItemOutcome::Failed) + i64::try_from(unmatched.len()).unwrap_or(i64::MAX);
+    let skipped = count(ItemOutcome::Skipped);
+    let total = done + unchanged + failed + skipped;
+    let (outcome, reason) = match (failed, done + unchanged) {
+        (0, _) => (Outcome::Succeeded, Reason::Succeeded.to_string()),
+        (_, 0) => (Outcome::Failed, reason::NOTHING_RESTORED.to_owned()),
+        _ => (Outcome::PartiallySucceeded, Reason::PartiallySucceeded.to_string()),
+    };
+    let mut failures: Vec<ItemFailure> = unmatched.iter().map(|place| super::preview::unmatched(*place)).collect();
+    failures.extend(results.iter().filter(|result| result.outcome == ItemOutcome::Failed).map(|result| {
+        let (reason_code, message) =
+            result.reason.clone().map_or_else(Default::default, |reason| (reason.code, reason.message));
+        ItemFailure { item_id: result.item_id.clone(), reason_code, message, failure_type: FailureType::Failure }
+    }));
+    let failures_truncated = failures.len() > MAX_FAILURES;
+    failures.truncate(MAX_FAILURES);
+    TerminationResult {
+        outcome: Some(outcome),
+        reason: Some(reason),
+        message: Some(format!(
+            "{done} items written, {unchanged} were as they should be, {skipped} left alone, {failed} failed"
+        )),
+        summary_counts: Some(SummaryCounts { total, processed: total, succeeded: done + unchanged, failed, skipped }),
+        failures,
+        failures_truncated,
+        context: ResultContext {
+            snapshot: undo,
+            plan: Some(MadePlan { digest: plan.digest(), summary: plan.summary() }),
+            ..ResultContext::default()
+        },
+    }
+}

@@ -1,0 +1,191 @@
+//! What a snapshot holds of what was selected, and who owns what there.
+//!
+//! Contents are read once and not kept: per item, its path and owners are. What is not the object that its path says is
+//! named and left out: a repository is untrusted.
+
+use crate::{
+    api::item::{GroupKind, ItemId},
+    repository::{ItemPath, SnapshotReader},
+    restore::{owners, selection::ItemSelection},
+    worker::{failure::Failure, omission::is_note},
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A kind in the version that the snapshot has it in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredKind {
+    /// The kind.
+    pub kind: GroupKind,
+    /// The version.
+    pub version: String,
+}
+
+impl StoredKind {
+    /// `group/version`, or the version alone for the core group.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.kind.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.kind.group, self.version) }
+    }
+}
+
+/// An item of the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is.
+    pub path: ItemPath,
+    /// Bytes.
+    pub size: u64,
+    /// Its owners.
+    pub owners: Vec<ItemId>,
+}
+
+/// An item whose content is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The item, as its path says.
+    pub item: ItemId,
+    /// The version, as its path says.
+    pub api_version: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What of a snapshot was selected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Items by kind and name.
+    pub kinds: BTreeMap<StoredKind, BTreeMap<String, Entry>>,
+    /// Items that cannot be restored.
+    pub broken: Vec<Broken>,
+    /// Entries of `items`, by place, that match nothing.
+    pub unmatched: Vec<usize>,
+    /// Every item that the snapshot holds, selected or not, by kind: what is here was not absent.
+    pub held: BTreeMap<GroupKind, Vec<String>>,
+}
+
+impl Inventory {
+    /// All items selected.
+    pub fn items(&self) -> impl Iterator<Item = (ItemId, &Entry)> {
+        self.kinds.iter().flat_map(|(kind, entries)| {
+            entries.iter().map(move |(name, entry)| (ItemId::new(kind.kind.clone(), name), entry))
+        })
+    }
+
+    /// Whether the snapshot holds an item, selected or not.
+    #[must_use]
+    pub fn holds(&self, item: &ItemId) -> bool {
+        self.held.get(&item.kind).is_some_and(|names| names.binary_search(&item.name).is_ok())
+    }
+}
+
+/// The items that are in memory at once: so many bytes, or one.
+pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+/// The same, in items.
+pub const BATCH_ITEMS: usize = 128;
+
+/// Reads a snapshot.
+pub async fn read(reader: &SnapshotReader, selection: &ItemSelection) -> Result<Inventory, Failure> {
+    let mut inventory = Inventory::default();
+    let mut matched = vec![false; selection.entries()];
+    let items = reader.items().await?;
+    let mut wanted = Vec::with_capacity(items.len());
+    for item in items.into_iter().filter(|item| !is_note(&item.path)) {
+        let named = ItemId::new(place(&item.path).kind, stem(&item.path));
+        // A name that is not escaped tells enough to leave an item unread.
+        if !named.name.contains('%') && !selection.may_take(&named) {
+            inventory.held.entry(named.kind).or_default().push(named.name);
+        } else {
+            wanted.push(item);
+        }
+    }
+    for batch in batches(wanted.into_iter(), |item| item.size) {
+        let paths = batch.iter().map(|item| item.path.clone()).collect();
+        for (item, content) in batch.into_iter().zip(reader.read(paths).await?) {
+            let place = place(&item.path);
+            let named = ItemId::new(place.kind.clone(), stem(&item.path));
+            let object =
+                match content.map_err(|error| error.to_string()).and_then(|content| parse(&item.path, &content)) {
+                    Ok(object) => object,
+                    Err(problem) => {
+                        inventory.held.entry(place.kind.clone()).or_default().push(named.name.clone());
+                        if selection.may_take(&named) {
+                            inventory.broken.push(Broken { item: named, api_version: place.api_version(), problem });
+                        }
+                        continue;
+                    }
+                };
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let id = ItemId::new(place.kind.clone(), name);
+            inventory.held.entry(id.kind.clone()).or_default().push(id.name.clone());
+            for place in selection.matching(&id, &object) {
+                matched[place] = true;
+            }
+            if !selection.takes(&id, &object) {
+                continue;
+            }
+            let twice = inventory.kinds.iter().any(|(kind, entries)| {
+                kind.kind == id.kind && kind.version != place.version && entries.contains_key(&id.name)
+            });
+            if twice {
+                let problem = "the snapshot holds it in two versions".to_owned();
+                inventory.broken.push(Broken { item: id, api_version: place.api_version(), problem });
+                continue;
+            }
+            let entry = Entry { path: item.path, size: item.size, owners: owners::owners(&object) };
+            inventory.kinds.entry(place).or_default().insert(id.name, entry);
+        }
+    }
+    for names in inventory.held.values_mut() {
+        names.sort();
+    }
+    inventory.unmatched = (0..matched.len()).filter(|place| !matched[*place]).collect();
+    Ok(inventory)
+}
+
+/// Groups items so that a group fits into memory.
+fn batches<T>(items: impl Iterator<Item = T>, size: impl Fn(&T) -> u64) -> impl Iterator<Item = Vec<T>> {
+    let mut items = items.peekable();
+    std::iter::from_fn(move || {
+        let mut batch = vec![items.next()?];
+        let mut bytes = size(&batch[0]);
+        while batch.len() < BATCH_ITEMS {
+            match items.next_if(|item| bytes.saturating_add(size(item)) <= BATCH_BYTES) {
+                Some(item) => {
+                    bytes = bytes.saturating_add(size(&item));
+                    batch.push(item);
+                }
+                None => break,
+            }
+        }
+        Some(batch)
+    })
+}
+
+/// The object of a path, if it is the one that the path says.
+pub fn parse(path: &ItemPath, content: &[u8]) -> Result<Value, String> {
+    // Not the parser's words: they may quote the content.
+    let object: Value = serde_json::from_slice(content).map_err(|_| "what is stored is not JSON".to_owned())?;
+    let place = place(path);
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let says = ItemPath::new(&place.kind.group, &place.version, &place.kind.kind, name);
+    let is_itself = object["apiVersion"] == place.api_version() && object["kind"] == place.kind.kind;
+    if is_itself && says.is_ok_and(|says| says == *path) {
+        Ok(object)
+    } else {
+        Err("what is stored is another object than its path says".to_owned())
+    }
+}
+
+/// The kind of a path.
+fn place(path: &ItemPath) -> StoredKind {
+    let mut segments = path.directory().split('/');
+    let group = segments.next().filter(|group| *group != "core").unwrap_or_default();
+    let version = segments.next().unwrap_or_default().to_owned();
+    StoredKind { kind: GroupKind::new(group, segments.next().unwrap_or_default()), version }
+}
+
+/// The name of a path, where it is not escaped.
+fn stem(path: &ItemPath) -> &str {
+    path.file_name().strip_suffix(".json").unwrap_or(path.file_name())
+}

@@ -1,0 +1,127 @@
+//! The stored items of a kind beside its live objects, by name.
+//!
+//! Both come in ascending order, so that they are merged as they are read. Live objects that the snapshot does not hold are
+//! passed over.
+
+use crate::{
+    cluster::{
+        discovery::ServedKind,
+        list::{BrokenItem, ListSelection, Listing, Object},
+    },
+    restore::decide::Live,
+    worker::{
+        failure::{Failure, api_failure},
+        restore::{
+            inventory::{BATCH_BYTES, BATCH_ITEMS, Entry, StoredKind},
+            walk::{Walk, live},
+        },
+        skip::ItemRules,
+    },
+};
+use std::{cmp::Ordering, collections::btree_map, iter::Peekable};
+
+/// Every object.
+static EVERYTHING: ListSelection = ListSelection { label_selector: None, name: None };
+
+/// One name, on either side.
+pub struct Pair<'a> {
+    /// The name.
+    pub name: String,
+    /// What the snapshot holds.
+    pub entry: &'a Entry,
+    /// What is there.
+    pub live: Option<Result<Live, BrokenItem>>,
+}
+
+/// What comes next.
+pub enum Joined<'a> {
+    /// Some pairs, few enough to be held with their contents.
+    Pairs(Vec<Pair<'a>>),
+    /// Nothing more.
+    End,
+    /// The API server refuses to list the rest: their names, and why.
+    Unlisted(Vec<String>, kube::Error),
+}
+
+/// A kind being read.
+pub struct Join<'a> {
+    rules: &'a ItemRules,
+    served: Option<ServedKind>,
+    /// None at its end, or where there is nothing to list.
+    listing: Option<Listing<'a>>,
+    /// The next live object, if it is known.
+    ahead: Option<Result<Object, BrokenItem>>,
+    entries: Peekable<btree_map::Iter<'a, String, Entry>>,
+}
+
+impl<'a> Join<'a> {
+    /// Begins with a kind; without one that is served, everything counts as missing.
+    #[must_use]
+    pub fn new(walk: &Walk<'a>, kind: &StoredKind, served: Option<&ServedKind>) -> Self {
+        let namespace = &walk.planner.namespace;
+        let entries = walk.inventory.kinds.get(kind);
+        Self {
+            rules: walk.rules,
+            served: served.cloned(),
+            listing: served.map(|served| Listing::new(walk.client, served, namespace, &EVERYTHING)),
+            ahead: None,
+            entries: entries.map(|entries| entries.iter()).unwrap_or_default().peekable(),
+        }
+    }
+
+    /// The next pairs.
+    pub async fn next(&mut self) -> Result<Joined<'a>, Failure> {
+        let (mut pairs, mut bytes) = (Vec::new(), 0_u64);
+        while pairs.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
+            let Some((name, entry)) = self.entries.peek().copied() else {
+                // With nothing left to compare there is no need to list on.
+                (self.listing, self.ahead) = (None, None);
+                break;
+            };
+            if let Err(error) = self.look_ahead().await {
+                if !matches!(error, kube::Error::Api(_)) {
+                    return Err(api_failure("list what is there", &error));
+                }
+                self.listing = None;
+                let begun = pairs.into_iter().map(|pair: Pair<'_>| pair.name);
+                let names = begun.chain(self.entries.by_ref().map(|(name, _)| name.clone())).collect();
+                return Ok(Joined::Unlisted(names, error));
+            }
+            let live = match self.ahead.as_ref().map(|listed| name_of(listed).cmp(name)) {
+                Some(Ordering::Less) => {
+                    self.ahead = None;
+                    continue;
+                }
+                Some(Ordering::Equal) => self.take(),
+                Some(Ordering::Greater) | None => None,
+            };
+            bytes += if live.is_some() { 2 * entry.size } else { entry.size };
+            pairs.push(Pair { name: name.clone(), entry, live });
+            self.entries.next();
+        }
+        Ok(if pairs.is_empty() { Joined::End } else { Joined::Pairs(pairs) })
+    }
+
+    /// Makes sure that the next live object is known, if there is one.
+    async fn look_ahead(&mut self) -> Result<(), kube::Error> {
+        if let (None, Some(listing)) = (&self.ahead, &mut self.listing) {
+            self.ahead = listing.next().await?;
+            if self.ahead.is_none() {
+                self.listing = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<Result<Live, BrokenItem>> {
+        let (listed, served) = (self.ahead.take()?, self.served.as_ref()?);
+        Some(listed.map(|object| live(self.rules, served, object)))
+    }
+}
+
+fn name_of(listed: &Result<Object, BrokenItem>) -> &String {
+    match listed {
+        Ok(object) => &object.name,
+        Err(broken) => &broken.name,
+    }
+}

@@ -1,0 +1,29 @@
+//! Restores: what is read and written around the decisions of [`crate::restore`].
+//!
+//! ```text
+//! order      the RestoreRun and its BackupSet, read and compared with what the pod was given
+//! survey     everything that is known before the first item is decided about
+//! access     what who asked and the account that writes may do
+//! inventory  what the snapshot holds, and who owns what there
+//! join       the stored items of a kind beside its live objects
+//! walk       all kinds in order, each pair decided about
+//! write      one write, tried or meant
+//! carry      a plan carried out, item by item
+//! safety     what undoes it, captured before
+//! apply      the worker that restores: plan, safety capture, writes, results
+//! preview    the worker that only looks: a plan, with the API server's opinion of each write, into reports
+//! ```
+//!
+//! Must not: decide what happens to an item.
+
+pub mod access;
+pub mod apply;
+pub mod carry;
+pub mod inventory;
+pub mod join;
+pub mod order;
+pub mod preview;
+pub mod safety;
+pub mod survey;
+pub mod walk;
+pub mod write;

@@ -1,0 +1,239 @@
+//! What a restore is to do: its RestoreRun and BackupSet, as they are, and whether they are for this pod.
+
+use crate::{
+    api::{
+        BackupSet, ObjectReference, Outcome, Phase, RestoreRun, backup_set::Coverage, item::ItemId,
+        operation_run::Initiator,
+    },
+    cluster::retry::retry,
+    restore::{plan::Terms, selection::ItemSelection, transform::Transforms},
+    worker::{
+        environment::Environment,
+        failure::{Failure, api_failure},
+    },
+};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// The account that writes where a restore names none.
+const ACCOUNT: &str = "tenantatlas-restore";
+
+/// Stable codes of restores that cannot be done. Never renamed.
+pub mod reason {
+    /// The RestoreRun is gone, or another one of the same name.
+    pub const RESTORE_NOT_FOUND: &str = "RestoreNotFound";
+    /// The backup set does not exist.
+    pub const BACKUP_SET_NOT_FOUND: &str = "BackupSetNotFound";
+    /// The backup set is of another repository, or of another namespace that was not adopted.
+    pub const FOREIGN_BACKUP_SET: &str = "ForeignBackupSet";
+    /// A selector or a transform does not read.
+    pub const INVALID_RESTORE: &str = "InvalidRestore";
+    /// Nobody is known to have asked.
+    pub const NO_REQUESTER: &str = "NoRequester";
+    /// Nothing of the set is selected.
+    pub const NOTHING_SELECTED: &str = "NothingSelected";
+    /// The run named as preview does not exist, is not one, did not succeed, or is of another set.
+    pub const PREVIEW_NOT_USABLE: &str = "PreviewNotUsable";
+    /// Something is not as the preview showed it.
+    pub const PREVIEW_STALE: &str = "PreviewStale";
+    /// Not one item could be restored.
+    pub const NOTHING_RESTORED: &str = "NothingRestored";
+    /// The plan of the preview is not all there.
+    pub const PLAN_LOST: &str = "PlanLost";
+    /// An entry of `items` matches nothing; the code of an item that failed.
+    pub const MATCHES_NOTHING: &str = "MatchesNothing";
+    /// Every code.
+    pub const ALL: [&str; 11] = [
+        RESTORE_NOT_FOUND,
+        BACKUP_SET_NOT_FOUND,
+        FOREIGN_BACKUP_SET,
+        INVALID_RESTORE,
+        NO_REQUESTER,
+        NOTHING_SELECTED,
+        PREVIEW_NOT_USABLE,
+        PREVIEW_STALE,
+        NOTHING_RESTORED,
+        PLAN_LOST,
+        MATCHES_NOTHING,
+    ];
+}
+
+/// The inputs of `restore.preview` and `restore.apply`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Inputs {
+    /// Name of the `BackupRepository`.
+    pub repository: String,
+    /// The `RestoreRun`, this very one.
+    pub restore_run: ObjectReference,
+}
+
+/// A restore, read.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What follows into the plan.
+    pub terms: Terms,
+    /// Items selected.
+    pub selection: ItemSelection,
+    /// Transforms, read.
+    pub transforms: Transforms,
+    /// Whether the set is all of a tenant, so that what it does not hold did not exist.
+    pub full: bool,
+    /// Items that did not exist when the set was taken.
+    pub absent: Vec<ItemId>,
+    /// Who asked.
+    pub requested_by: Initiator,
+    /// The account that writes.
+    pub account: String,
+    /// The plan to carry out, where it was made before.
+    pub preview: Option<Preview>,
+    /// Whether to capture first what is about to change.
+    pub safety_capture: bool,
+}
+
+/// A plan that a preview made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// The run that made it, and has it in its reports.
+    pub run: ObjectReference,
+    /// Its digest.
+    pub digest: String,
+}
+
+/// Reads the inputs; to be done before anything is opened.
+pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
+    let inputs: Inputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Ok(inputs)
+}
+
+/// Reads what is to be done.
+pub async fn read(client: &Client, environment: &Environment, inputs: &Inputs) -> Result<Order, Failure> {
+    let namespace = &environment.identity.namespace;
+    let restores: Api<RestoreRun> = Api::namespaced(client.clone(), namespace);
+    let name = &inputs.restore_run.name;
+    let restore = find(&restores, name)
+        .await?
+        .filter(|restore| restore.uid().as_deref() == Some(inputs.restore_run.uid.as_str()))
+        .ok_or_else(|| {
+            let message = format!("the restore {name} does not exist any more, or is another one of the same name");
+            Failure::permanent(reason::RESTORE_NOT_FOUND, message)
+        })?;
+    let set_name = &restore.spec.backup_set.name;
+    let set = find(&Api::<BackupSet>::namespaced(client.clone(), namespace), set_name).await?.ok_or_else(|| {
+        let message = format!("there is no backup set {set_name}: `kubectl get backupsets` lists those there are");
+        Failure::permanent(reason::BACKUP_SET_NOT_FOUND, message)
+    })?;
+    let previewed = match &restore.spec.preview {
+        None => None,
+        Some(preview) => Some(find(&restores, &preview.name).await?.ok_or_else(|| {
+            let message = format!(
+                "there is no restore {} to take the plan of: name a completed run with dryRun: true",
+                preview.name
+            );
+            Failure::permanent(reason::PREVIEW_NOT_USABLE, message)
+        })?),
+    };
+    decide(environment, &restore, &set, previewed.as_ref())
+}
+
+async fn find<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Failure>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let doing = || format!("read the {} {name}", K::kind(&()));
+    retry(|| api.get_opt(name)).await.map_err(|error| api_failure(&doing(), &error))
+}
+
+/// Whether the set may be restored here, and how.
+fn decide(
+    environment: &Environment,
+    restore: &RestoreRun,
+    set: &BackupSet,
+    previewed: Option<&RestoreRun>,
+) -> Result<Order, Failure> {
+    expect_own(environment, set)?;
+    let requested_by = restore.spec.requested_by.clone().ok_or_else(|| {
+        let message = "spec.requestedBy is empty, so that it is not known what this restore may do: admission sets it; where that is off, state it in a new restore";
+        Failure::permanent(reason::NO_REQUESTER, message)
+    })?;
+    let preview = previewed.map(|previewed| usable(restore, previewed)).transpose()?;
+    // A preview has said what is to be done; who asks, and with which account, is for this run to say.
+    let spec = &previewed.unwrap_or(restore).spec;
+    let invalid = |message: String| {
+        Failure::permanent(reason::INVALID_RESTORE, format!("{message}: correct it in a new restore"))
+    };
+    let absent = set.spec.absent.iter().map(|text| text.parse::<ItemId>()).collect::<Result<_, _>>();
+    Ok(Order {
+        terms: Terms::new(spec, set.spec.snapshot.clone()),
+        selection: ItemSelection::new(&spec.items, &spec.exclude_items)
+            .map_err(|error| invalid(format!("spec.{error}")))?,
+        transforms: Transforms::new(&spec.transforms).map_err(|error| invalid(format!("spec.{error}")))?,
+        full: set.spec.coverage == Coverage::Full,
+        absent: absent
+            .map_err(|error| invalid(format!("spec.absent of the backup set {}: {error}", set.name_any())))?,
+        requested_by,
+        account: restore.spec.service_account_name.clone().unwrap_or_else(|| ACCOUNT.to_owned()),
+        preview,
+        safety_capture: restore.spec.safety_capture,
+    })
+}
+
+/// Makes sure that a set is of this tenant and in the repository at hand.
+fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure> {
+    let foreign = |message: String| Err(Failure::permanent(reason::FOREIGN_BACKUP_SET, message));
+    let (name, spec) = (set.name_any(), &set.spec);
+    if spec.repository.name != environment.repository {
+        return foreign(format!(
+            "the backup set {name} is in the repository {}, but the pod was given {}",
+            spec.repository.name, environment.repository
+        ));
+    }
+    let adopted = environment.repository_spec.adopt.as_ref().map(|adopt| adopt.namespace_uids.as_slice());
+    if spec.namespace_uid != environment.namespace_uid && !adopted.unwrap_or_default().contains(&spec.namespace_uid) {
+        return foreign(format!(
+            "the backup set {name} is of another namespace, with the uid {}: an admin may adopt it with spec.adopt.namespaceUids of the repository",
+            spec.namespace_uid
+        ));
+    }
+    Ok(())
+}
+
+/// The plan of a preview, if it can be carried out by this restore.
+fn usable(restore: &RestoreRun, previewed: &RestoreRun) -> Result<Preview, Failure> {
+    let name = previewed.name_any();
+    let no = |why: &str| {
+        Err(Failure::permanent(
+            reason::PREVIEW_NOT_USABLE,
+            format!(
+                "the restore {name} cannot be applied: {why}: name a completed run with dryRun: true, of the same backup set"
+            ),
+        ))
+    };
+    if !previewed.spec.dry_run {
+        return no("it is not a preview");
+    }
+    if previewed.spec.backup_set != restore.spec.backup_set {
+        return no("it is of another backup set");
+    }
+    let status = previewed.status.clone().unwrap_or_default();
+    let made = matches!(status.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
+    match (status.phase == Phase::Completed && made, status.operation_run, status.plan_digest) {
+        (true, Some(run), Some(digest)) => Ok(Preview { run, digest }),
+        _ => no("it is not completed, or made no plan"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
+        insta::assert_snapshot!(reason::ALL.join("\n"));
+        let guide = include_str!("../../../docs/guides/what-is-restored.md");
+        for code in reason::ALL {
+            assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `tenantatlas worker preview`: what a restore would do, item by item, and nothing done.
+//!
+//! Every write is one dry run, at most one an item and none for what is as it should be. The plan goes into the run's
+//! reports; its digest and summary go into the result.
+
+use crate::{
+    api::{
+        Outcome, Reason,
+        operation_report::PlannedObject,
+        operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        result::{MadePlan, ResultContext, TerminationResult},
+    },
+    repository::Repository,
+    restore::plan::{Action, Plan, PlannedItem, Terms},
+    worker::{
+        environment::Environment,
+        failure::Failure,
+        progress::Progress,
+        report::{self, Contents},
+        restore::{
+            order::{self, reason},
+            survey::Survey,
+            walk::{Ask, Decided},
+        },
+    },
+};
+use kube::Client;
+use std::collections::BTreeMap;
+
+/// Plans a restore and stores the plan.
+pub async fn preview(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+) -> Result<TerminationResult, Failure> {
+    let inputs = order::read_inputs(environment)?;
+    let order = order::read(client, environment, &inputs).await?;
+    let survey = Survey::take(client, environment, repository, order).await?;
+    let made = make(&survey, client, Ask::Server).await?;
+    let result = made.to_result();
+    let digest = made.plan().digest();
+    report::write(client, &environment.identity, Contents::Plan(digest, made.into_reports())).await?;
+    let counts = result.summary_counts.unwrap_or_default();
+    Progress::of(client.clone(), &environment.identity).finish(counts).await;
+    Ok(result)
+}
+
+/// A plan, with what people want to know besides.
+pub struct Made {
+    plan: Plan,
+    diffs: BTreeMap<String, String>,
+    unmatched: Vec<usize>,
+}
+
+/// Makes a plan. Writes nothing, whoever is asked.
+pub async fn make(survey: &Survey, client: &Client, ask: Ask) -> Result<Made, Failure> {
+    let mut walk = survey.walk(client, ask);
+    walk.prepare().await?;
+    let order = &survey.order;
+    let decided = walk.decide(order.full, &order.absent).await?;
+    tracing::info!(items = decided.len(), "planned");
+    Ok(Made::new(order.terms.clone(), decided, survey.inventory.unmatched.clone()))
+}
+
+impl Made {
+    fn new(terms: Terms, decided: Vec<Decided>, unmatched: Vec<usize>) -> Self {
+        let mut diffs = BTreeMap::new();
+        let items = decided.into_iter().map(|Decided { planned, owners, diff }| {
+            diffs.extend(diff.map(|diff| (planned.item.to_string(), diff)));
+            (planned, owners)
+        });
+        let items = items.collect();
+        Self { plan: Plan::new(terms, items), diffs, unmatched }
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// As reports hold it.
+    #[must_use]
+    pub fn into_reports(mut self) -> Vec<PlannedObject> {
+        let items = self.plan.items().to_vec();
+        items
+            .into_iter()
+            .map(|planned| {
+                let diff = self.diffs.remove(&planned.item.to_string());
+                planned.into_report(diff)
+            })
+            .collect()
+    }
+
+    fn failures(&self) -> Vec<ItemFailure> {
+        let unmatched = self.unmatched.iter().map(|place| unmatched(*place));
+        unmatched.chain(self.plan.items().iter().filter_map(failure)).collect()
+    }
+
+    /// What the run reports.
+    #[must_use]
+    pub fn to_result(&self) -> TerminationResult {
+        let mut failures = self.failures();
+        let count = |test: fn(Action) -> bool| {
+            i64::try_from(self.plan.items().iter().filter(|planned| test(planned.action)).count()).unwrap_or(i64::MAX)
+        };
+        let failed = count(Action::fails) + i64::try_from(self.unmatched.len()).unwrap_or(i64::MAX);
+        let skipped = count(|action| action == Action::Skip);
+        let succeeded = count(|action| action.writes() || action == Action::Unchanged);
+        let total = failed + skipped + succeeded;
+        let (outcome, reason) = if failed == 0 {
+            (Outcome::Succeeded, Reason::Succeeded)
+        } else {
+            (Outcome::PartiallySucceeded, Reason::PartiallySucceeded)
+        };
+        failures.sort_by_key(|item| item.failure_type != FailureType::Failure);
+        let failures_truncated = failures.len() > MAX_FAILURES;
+        failures.truncate(MAX_FAILURES);
+        let summary = self.plan.summary();
+        TerminationResult {
+            outcome: Some(outcome),
+            reason: Some(reason.to_string()),
+            message: Some(format!(
+                "would create {}, update {}, recreate {}, delete {}; {} unchanged, {} left alone, {failed} not possible",
+                summary.create, summary.update, summary.recreate, summary.delete, summary.unchanged, summary.skip
+            )),
+            summary_counts: Some(SummaryCounts { total, processed: total, succeeded, failed, skipped }),
+            failures,
+            failures_truncated,
+            context: ResultContext {
+                plan: Some(MadePlan { digest: self.plan.digest(), summary }),
+                ..ResultContext::default()
+            },
+        }
+    }
+}
+
+/// An entry of `items` that matches nothing counts as an item that failed.
+#[must_use]
+pub fn unmatched(place: usize) -> ItemFailure {
+    ItemFailure {
+        item_id: format!("items[{place}]"),
+        reason_code: reason::MATCHES_NOTHING.to_owned(),
+        message: format!("spec.items[{place}] matches nothing in the backup set: correct it, or leave it out"),
+        failure_type: FailureType::Failure,
+    }
+}
+
+fn failure(planned: &PlannedItem) -> Option<ItemFailure> {
+    let reason = planned.reason.as_ref().filter(|_| planned.action.fails())?;
+    Some(ItemFailure {
+        item_id: planned.item.to_string(),
+        reason_code: reason.code.clone(),
+        message: reason.message.clone(),
+        failure_type: FailureType::Failure,
+    })
+}

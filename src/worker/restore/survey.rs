@@ -1,0 +1,119 @@
+//! Everything that is known before the first item is decided about.
+
+use crate::{
+    api::item::GroupKind,
+    cluster::discovery::{Discovered, ServedKind, discover},
+    repository::{Repository, SnapshotReader},
+    restore::{
+        decide::{Planner, Verb},
+        excluded::ExclusionRules,
+        owners::Family,
+        semantic::DigestKey,
+    },
+    worker::{
+        collect::repository_secrets,
+        environment::Environment,
+        failure::{Failure, api_failure},
+        restore::{
+            access,
+            inventory::{self, Inventory},
+            order::{Order, reason},
+            walk::{Ask, Walk},
+        },
+        skip::ItemRules,
+    },
+};
+use kube::Client;
+use std::collections::BTreeMap;
+
+/// What the key of hashes in plans is derived for.
+const DIGESTS: &str = "tenantatlas/restore/digests";
+
+/// What is known.
+pub struct Survey {
+    /// What is to be done.
+    pub order: Order,
+    /// What the cluster serves.
+    pub discovered: Discovered,
+    /// The open snapshot.
+    pub reader: SnapshotReader,
+    /// What of it was selected.
+    pub inventory: Inventory,
+    rules: ItemRules,
+    refused: BTreeMap<(GroupKind, Verb), String>,
+    key: DigestKey,
+    namespace: String,
+}
+
+impl Survey {
+    /// Looks around.
+    pub async fn take(
+        client: &Client,
+        environment: &Environment,
+        repository: &impl Repository,
+        order: Order,
+    ) -> Result<Self, Failure> {
+        let namespace = environment.identity.namespace.clone();
+        let repository_secrets = repository_secrets(client, &namespace).await?;
+        let discovered =
+            discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
+        let reader = repository.reader(&order.terms.snapshot).await?;
+        let inventory = inventory::read(&reader, &order.selection).await?;
+        let kinds = kinds_to_write(&order, &inventory, &discovered);
+        if kinds.is_empty() && inventory.kinds.is_empty() && inventory.broken.is_empty() {
+            return Err(Failure::permanent(
+                reason::NOTHING_SELECTED,
+                "no item of the backup set is selected: correct items and excludeItems in a new restore",
+            ));
+        }
+        let verbs = access::verbs(&order.terms);
+        let refused = access::refused(client, &namespace, &order.requested_by, &order.account, &kinds, &verbs).await?;
+        let key = DigestKey::new(repository.derived_key(DIGESTS));
+        Ok(Self {
+            order,
+            discovered,
+            reader,
+            inventory,
+            rules: ItemRules { repository_secrets },
+            refused,
+            key,
+            namespace,
+        })
+    }
+
+    /// A walk through it all.
+    #[must_use]
+    pub fn walk<'a>(&'a self, client: &'a Client, ask: Ask) -> Walk<'a> {
+        Walk {
+            client,
+            reader: &self.reader,
+            inventory: &self.inventory,
+            selection: &self.order.selection,
+            discovered: &self.discovered,
+            rules: &self.rules,
+            planner: Planner {
+                terms: self.order.terms.clone(),
+                namespace: self.namespace.clone(),
+                key: self.key.clone(),
+                transforms: self.order.transforms.clone(),
+                exclusions: ExclusionRules { repository_secrets: self.rules.repository_secrets.clone() },
+                family: Family::default(),
+                served: self.discovered.versions(),
+                refused: self.refused.clone(),
+                claims: BTreeMap::new(),
+            },
+            ask,
+        }
+    }
+}
+
+/// The kinds of which something may be written.
+fn kinds_to_write(order: &Order, inventory: &Inventory, discovered: &Discovered) -> Vec<ServedKind> {
+    let prunes = order.terms.prune && order.full;
+    let may_be_written = |kind: &GroupKind| {
+        prunes
+            || inventory.kinds.keys().any(|stored| stored.kind == *kind)
+            || order.absent.iter().any(|item| item.kind == *kind)
+    };
+    discovered.kinds.iter().filter(|served| may_be_written(&served.group_kind())).cloned().collect()
+}

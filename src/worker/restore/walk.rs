@@ -1,0 +1,365 @@
+//! Stored and live objects side by side, kind by kind, each pair decided about.
+//!
+//! Both sides come by name in ascending order, so that they are merged as they are read: memory holds one page of a list and
+//! one batch of objects. Kinds come in the order of writing, and the kind of an owner before that of what it owns.
+
+use crate::{
+    api::{
+        item::{GroupKind, ItemId},
+        restore_run::ExistingResourcePolicy,
+    },
+    cluster::{
+        discovery::{Discovered, ServedKind},
+        list::{BrokenItem, ListSelection, Listing, Object},
+    },
+    repository::SnapshotReader,
+    restore::{
+        decide::{Decision, Live, Planner, Proposal, Stored, Verdict},
+        order::in_order,
+        plan::{Action, PlannedItem, Remark, reason},
+        selection::ItemSelection,
+    },
+    worker::{
+        failure::{Failure, api_failure, describe},
+        restore::{
+            inventory::{self, Inventory, StoredKind},
+            join::{Join, Joined, Pair},
+            write::{self, Target},
+        },
+        scope::{Scope, Work},
+        skip::ItemRules,
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::Client;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Writes tried at once.
+const AT_ONCE: usize = 16;
+
+/// The most bytes of one item's diff.
+const MAX_DIFF: usize = 4096;
+
+/// An item that was decided about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided {
+    /// What happens to it.
+    pub planned: PlannedItem,
+    /// Its owners, which must be written before.
+    pub owners: Vec<ItemId>,
+    /// What changes.
+    pub diff: Option<String>,
+}
+
+/// Whether the API server is asked about each write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// One dry run for each proposal.
+    Server,
+    /// Nobody: what is refused fails when it is written.
+    Nobody,
+}
+
+/// What walking needs to know.
+pub struct Walk<'a> {
+    /// The way to the cluster.
+    pub client: &'a Client,
+    /// The open snapshot.
+    pub reader: &'a SnapshotReader,
+    /// What of it was selected.
+    pub inventory: &'a Inventory,
+    /// Items selected.
+    pub selection: &'a ItemSelection,
+    /// What the cluster serves.
+    pub discovered: &'a Discovered,
+    /// What a capture leaves out.
+    pub rules: &'a ItemRules,
+    /// What decides.
+    pub planner: Planner,
+    /// Whether the server is asked.
+    pub ask: Ask,
+}
+
+impl Walk<'_> {
+    /// Finds out who may own what, and which volumes a deletion takes along.
+    pub async fn prepare(&mut self) -> Result<(), Failure> {
+        let mut owners = BTreeSet::new();
+        for (item, entry) in self.inventory.items() {
+            self.planner.family.add_restored(item);
+            owners.extend(entry.owners.iter().cloned());
+        }
+        let kinds: BTreeSet<GroupKind> = owners.iter().map(|owner| owner.kind.clone()).collect();
+        for kind in kinds {
+            // An owner of a kind that is not served in namespaces is not there.
+            let Some(served) = self.preferred(&kind) else { continue };
+            let everything = ListSelection::default();
+            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
+            let doing = format!("list {kind}, which own items of the backup set");
+            while let Some(object) = listing.next().await.map_err(|error| api_failure(&doing, &error))? {
+                let Ok(Object { name, json }) = object else { continue };
+                let owner = ItemId::new(kind.clone(), name);
+                let uid = json.get("metadata").and_then(|metadata| metadata.get("uid")?.as_str());
+                if let Some(uid) = uid.filter(|_| owners.contains(&owner)) {
+                    self.planner.family.add_live(owner, uid);
+                }
+            }
+        }
+        let terms = &self.planner.terms;
+        if terms.prune || terms.existing_resource_policy == ExistingResourcePolicy::Recreate {
+            self.find_claims().await?;
+        }
+        Ok(())
+    }
+
+    async fn find_claims(&mut self) -> Result<(), Failure> {
+        let Some(served) = self.preferred(&GroupKind::new("", "PersistentVolumeClaim")) else { return Ok(()) };
+        let everything = ListSelection::default();
+        let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
+        let doing = "list the volume claims, which a deletion may take along";
+        while let Some(claim) = listing.next().await.map_err(|error| api_failure(doing, &error))? {
+            let Ok(Object { name, json }) = claim else { continue };
+            let owners = json.get("metadata").and_then(|metadata| metadata.get("ownerReferences")?.as_array());
+            for uid in owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()) {
+                self.planner.claims.entry(uid.to_owned()).or_default().push(name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides about everything: first about what goes, so that it owns nothing any more.
+    pub async fn decide(&mut self, full: bool, absent: &[ItemId]) -> Result<Vec<Decided>, Failure> {
+        let mut decided = Vec::new();
+        if full && self.planner.terms.prune {
+            self.decide_not_held(&mut decided).await?;
+        }
+        self.decide_absent(absent, &mut decided).await?;
+        for deleted in decided.iter().filter(|decided| decided.planned.action == Action::Delete) {
+            self.planner.family.add_leaving(&deleted.planned.item);
+        }
+        for broken in &self.inventory.broken {
+            let stored = Stored::Unreadable(broken.problem.clone());
+            if let Decision::Settled(planned) = self.planner.decide(&broken.item, &broken.api_version, stored, None) {
+                decided.push(Decided { planned, owners: Vec::new(), diff: None });
+            }
+        }
+        for kind in self.kinds_in_order() {
+            self.decide_kind(&kind, &mut decided).await?;
+        }
+        Ok(decided)
+    }
+
+    /// Kinds in the order of writing; the kind of an owner comes before that of what it owns.
+    #[must_use]
+    pub fn kinds_in_order(&self) -> Vec<StoredKind> {
+        let whole = |kind: &GroupKind| ItemId::new(kind.clone(), "");
+        let mut owners: BTreeMap<ItemId, Vec<ItemId>> = BTreeMap::new();
+        for (kind, entries) in &self.inventory.kinds {
+            let of_kind = owners.entry(whole(&kind.kind)).or_default();
+            of_kind.extend(entries.values().flat_map(|entry| &entry.owners).map(|owner| whole(&owner.kind)));
+        }
+        let versions = |kind: ItemId| self.inventory.kinds.keys().filter(move |stored| stored.kind == kind.kind);
+        in_order(&owners).into_iter().flat_map(versions).cloned().collect()
+    }
+
+    async fn decide_kind(&mut self, kind: &StoredKind, decided: &mut Vec<Decided>) -> Result<(), Failure> {
+        let served = self.served(kind).cloned();
+        let mut join = Join::new(self, kind, served.as_ref());
+        loop {
+            match join.next().await? {
+                Joined::Pairs(pairs) => self.decide_batch(kind, pairs, decided).await?,
+                Joined::End => return Ok(()),
+                Joined::Unlisted(names, error) => {
+                    let planned = names.into_iter().map(|name| unlisted(kind, name, &error));
+                    decided.extend(planned.map(|planned| Decided { planned, owners: Vec::new(), diff: None }));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A kind as its objects are read: in the version that the snapshot has, or else in the one the cluster prefers.
+    #[must_use]
+    pub fn served(&self, kind: &StoredKind) -> Option<&ServedKind> {
+        let same = self.discovered.find(&kind.kind.group, &kind.version, &kind.kind.kind);
+        same.or_else(|| self.preferred(&kind.kind))
+    }
+
+    async fn decide_batch(
+        &mut self,
+        kind: &StoredKind,
+        pairs: Vec<Pair<'_>>,
+        decided: &mut Vec<Decided>,
+    ) -> Result<(), Failure> {
+        let decisions: Vec<(Decision, Vec<ItemId>)> = self
+            .read(pairs)
+            .await?
+            .into_iter()
+            .map(|(pair, stored)| (self.decide_pair(kind, &pair.name, stored, pair.live), pair.entry.owners.clone()))
+            .collect();
+        let settled = self.settle(decisions).await?;
+        for renewed in settled.iter().filter(|decided| decided.planned.action == Action::Recreate) {
+            self.planner.family.add_renewed(renewed.planned.item.clone());
+        }
+        decided.extend(settled);
+        Ok(())
+    }
+
+    /// Reads the stored side of pairs.
+    pub async fn read<'p>(&self, pairs: Vec<Pair<'p>>) -> Result<Vec<(Pair<'p>, Stored)>, Failure> {
+        let paths = pairs.iter().map(|pair| pair.entry.path.clone()).collect();
+        let contents = self.reader.read(paths).await?;
+        let stored = pairs.into_iter().zip(contents).map(|(pair, content)| {
+            let parsed = content
+                .map_err(|error| error.to_string())
+                .and_then(|content| inventory::parse(&pair.entry.path, &content));
+            (pair, parsed.map_or_else(Stored::Unreadable, Stored::Object))
+        });
+        Ok(stored.collect())
+    }
+
+    /// Decides about one pair.
+    #[must_use]
+    pub fn decide_pair(
+        &self,
+        kind: &StoredKind,
+        name: &str,
+        stored: Stored,
+        live: Option<Result<Live, BrokenItem>>,
+    ) -> Decision {
+        let item = ItemId::new(kind.kind.clone(), name);
+        let api_version = kind.api_version();
+        match live.transpose() {
+            Ok(live) => self.planner.decide(&item, &api_version, stored, live.as_ref()),
+            Err(broken) => {
+                let message = format!("the API server lists it, but {}: look at it with kubectl", broken.problem);
+                Decision::Settled(failing(item, api_version, Action::Conflict, reason::SERVER_FAILED, message))
+            }
+        }
+    }
+
+    /// Asks about what is proposed.
+    async fn settle(&self, decisions: Vec<(Decision, Vec<ItemId>)>) -> Result<Vec<Decided>, Failure> {
+        let settled = stream::iter(decisions).map(|(decision, owners)| async move {
+            match decision {
+                Decision::Settled(planned) => Ok(Decided { planned, owners, diff: None }),
+                Decision::Proposed(proposal) => self.try_out(proposal, owners).await,
+            }
+        });
+        settled.buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn try_out(&self, proposal: Proposal, owners: Vec<ItemId>) -> Result<Decided, Failure> {
+        if self.ask == Ask::Nobody {
+            return Ok(Decided { planned: proposal.planned().clone(), owners, diff: None });
+        }
+        let item = proposal.item().clone();
+        let version = version_of(&proposal.planned().api_version).to_owned();
+        let verdict = match self.discovered.find(&item.kind.group, &version, &item.kind.kind) {
+            None => Verdict::NotAsked("the API server does not serve the kind yet".to_owned()),
+            Some(kind) => {
+                let target = Target { kind, namespace: &self.planner.namespace, name: &item.name };
+                write::attempt(self.client, target, proposal.write()).await?
+            }
+        };
+        let diff = proposal.diff(&verdict, &self.planner.key, MAX_DIFF);
+        let planned = proposal.settle(&verdict);
+        let diff = (planned.action != Action::Unchanged && !diff.is_empty()).then(|| diff.to_string());
+        Ok(Decided { planned, owners, diff })
+    }
+
+    /// What is there and a full set does not hold. Of kinds that a capture takes, and no others.
+    async fn decide_not_held(&self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
+        for step in Scope::default().plan(self.discovered) {
+            if step.work != Work::List {
+                continue;
+            }
+            let kind = step.place.group_kind();
+            let everything = ListSelection::default();
+            let mut listing = Listing::new(self.client, &step.place, &self.planner.namespace, &everything);
+            let doing = format!("list {}, of which some may have to go", step.place.plural);
+            let mut decisions = Vec::new();
+            while let Some(object) = listing.next().await.map_err(|error| api_failure(&doing, &error))? {
+                let Ok(object) = object else { continue };
+                let item = ItemId::new(kind.clone(), object.name.clone());
+                let live = live(self.rules, &step.place, object);
+                if !self.inventory.holds(&item) && self.selection.takes(&item, &live.object) {
+                    let decision = self.planner.decide(&item, &step.place.api_version(), Stored::NotHeld, Some(&live));
+                    decisions.push((decision, crate::restore::owners::owners(&live.object)));
+                }
+            }
+            decided.extend(self.settle(decisions).await?);
+        }
+        Ok(())
+    }
+
+    /// What the set names as one that did not exist.
+    async fn decide_absent(&self, absent: &[ItemId], decided: &mut Vec<Decided>) -> Result<(), Failure> {
+        for item in absent.iter().filter(|item| !self.inventory.holds(item)) {
+            let Some(served) = self.preferred(&item.kind) else { continue };
+            let selected = ListSelection { name: Some(item.name.clone()), ..ListSelection::default() };
+            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &selected);
+            let doing = format!("look whether {item} is there");
+            let listed = listing.next().await.map_err(|error| api_failure(&doing, &error))?;
+            let live = listed.and_then(Result::ok).map(|object| live(self.rules, served, object));
+            let nothing = Value::Null;
+            if self.selection.takes(item, live.as_ref().map_or(&nothing, |live| &live.object)) {
+                let owners = live.as_ref().map(|live| crate::restore::owners::owners(&live.object)).unwrap_or_default();
+                let decision = self.planner.decide(item, &served.api_version(), Stored::Absent, live.as_ref());
+                decided.extend(self.settle(vec![(decision, owners)]).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A kind in the version that the cluster prefers.
+    #[must_use]
+    pub fn preferred(&self, kind: &GroupKind) -> Option<&ServedKind> {
+        self.discovered.kinds.iter().find(|served| served.group == kind.group && served.kind == kind.kind)
+    }
+}
+
+/// A live object of a list, whole.
+#[must_use]
+pub fn live(rules: &ItemRules, served: &ServedKind, object: Object) -> Live {
+    let Object { name, mut json } = object;
+    json.insert("apiVersion".to_owned(), served.api_version().into());
+    json.insert("kind".to_owned(), served.kind.clone().into());
+    let object = Value::Object(json);
+    let left_out = left_out(rules, &ItemId::new(served.group_kind(), name), &object);
+    Live { object, left_out }
+}
+
+/// Why a capture would leave out a live object, if it would.
+#[must_use]
+pub fn left_out(rules: &ItemRules, item: &ItemId, object: &Value) -> Option<(&'static str, &'static str)> {
+    let why = rules.skips(&item.kind, &item.name, object.as_object()?)?;
+    Some((why.code(), why.told().unwrap_or("the cluster, a controller or the operator makes it by itself")))
+}
+
+/// The version of an `apiVersion`.
+#[must_use]
+pub fn version_of(api_version: &str) -> &str {
+    api_version.rsplit('/').next().unwrap_or_default()
+}
+
+/// What becomes of an item of which it is not known whether it is there.
+#[must_use]
+pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
+    let item = ItemId::new(kind.kind.clone(), name);
+    let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
+    let (action, code) =
+        if forbidden { (Action::Forbidden, reason::FORBIDDEN) } else { (Action::Conflict, reason::SERVER_FAILED) };
+    let message = format!(
+        "{} could not be listed, so that it is not known what is there: {}: let the account of the restore list them, or look at the server of {}",
+        kind.kind,
+        describe(error),
+        kind.api_version()
+    );
+    failing(item, kind.api_version(), action, code, message)
+}
+
+fn failing(item: ItemId, api_version: String, action: Action, code: &str, message: String) -> PlannedItem {
+    let reason = Some(Remark::new(code, message));
+    PlannedItem { item, api_version, action, reason, warnings: Vec::new(), live: None, wanted: None }
+}

@@ -1,0 +1,180 @@
+//! One write of one item, tried (a dry run) or meant.
+
+use crate::{
+    cluster::{discovery::ServedKind, list::encode, redact::redact, retry::retry},
+    restore::decide::{Precondition, Verdict, Write},
+    worker::failure::{Failure, api_failure},
+};
+use http::{Method, Request};
+use kube::{Client, Error};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The name under which a restore's fields are managed.
+pub const FIELD_MANAGER: &str = "tenantatlas-restore";
+
+/// How long a deleted object may take to go before it is made anew: longer than the usual grace of a Pod.
+const LINGERS: Duration = Duration::from_secs(90);
+
+/// How often one looks whether it has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Where to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The kind, in the version of what is written.
+    pub kind: &'a ServedKind,
+    /// The tenant.
+    pub namespace: &'a str,
+    /// The object's name.
+    pub name: &'a str,
+}
+
+/// Asks the API server what it would do. Fails only if it does not answer.
+pub async fn attempt(client: &Client, target: Target<'_>, write: &Write) -> Result<Verdict, Failure> {
+    let answer = match write {
+        // An object that is there answers the creation with AlreadyExists, after everything else was looked at.
+        Write::Create(body) | Write::Recreate(_, body) => call(client, target, Method::POST, Some(body), true).await,
+        Write::Update(body) => call(client, target, Method::PUT, Some(body), true).await,
+        Write::Delete(precondition) => {
+            call(client, target, Method::DELETE, Some(&delete_options(precondition, true)), true).await
+        }
+    };
+    match answer {
+        Ok(object) => Ok(Verdict::Accepted(matches!(write, Write::Create(_) | Write::Update(_)).then_some(object))),
+        Err(Error::Api(status)) => {
+            Ok(Verdict::Refused { code: status.code, reason: status.reason.clone(), message: words(target, &status) })
+        }
+        Err(error) => Err(api_failure(&format!("try to write {} {}", target.kind.kind, target.name), &error)),
+    }
+}
+
+/// What became of a write that was meant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Performed {
+    /// Done; with the object as it is now, but for a deletion.
+    Done(Option<Value>),
+    /// The object is not as it was: nothing was done.
+    Moved,
+    /// The object is being deleted, and does not go: nothing was made.
+    Lingers,
+    /// The API server refuses.
+    Refused {
+        /// HTTP status.
+        code: u16,
+        /// The server's words, without secrets.
+        message: String,
+    },
+}
+
+/// Writes. Fails only if the API server does not answer.
+pub async fn perform(client: &Client, target: Target<'_>, write: &Write) -> Result<Performed, Failure> {
+    let done = match write {
+        Write::Create(body) => call(client, target, Method::POST, Some(body), false).await.map(Some),
+        Write::Update(body) => call(client, target, Method::PUT, Some(body), false).await.map(Some),
+        Write::Delete(precondition) => delete(client, target, precondition).await.map(|()| None),
+        Write::Recreate(precondition, body) => match delete(client, target, precondition).await {
+            Ok(()) if !gone(client, target, &precondition.uid).await? => return Ok(Performed::Lingers),
+            Ok(()) => call(client, target, Method::POST, Some(body), false).await.map(Some),
+            Err(error) => Err(error),
+        },
+    };
+    match done {
+        Ok(object) => Ok(Performed::Done(object)),
+        // Also after a repetition of what had been done before: whoever looks again sees that it is so.
+        Err(Error::Api(status)) if status.code == 409 => Ok(Performed::Moved),
+        Err(Error::Api(status)) if status.code == 404 && !matches!(write, Write::Create(_)) => Ok(Performed::Moved),
+        Err(Error::Api(status)) => Ok(Performed::Refused { code: status.code, message: words(target, &status) }),
+        Err(error) => Err(api_failure(&format!("write {} {}", target.kind.kind, target.name), &error)),
+    }
+}
+
+/// The live object, if it is there.
+pub async fn get(client: &Client, target: Target<'_>) -> Result<Option<Value>, Failure> {
+    match call(client, target, Method::GET, None, false).await {
+        Ok(object) => Ok(Some(object)),
+        Err(Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(api_failure(&format!("read {} {}", target.kind.kind, target.name), &error)),
+    }
+}
+
+async fn delete(client: &Client, target: Target<'_>, precondition: &Precondition) -> Result<(), Error> {
+    match call(client, target, Method::DELETE, Some(&delete_options(precondition, false)), false).await {
+        Ok(_) => Ok(()),
+        Err(Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits until what was deleted is gone; not for ever, because finalizers may wait for somebody who is not there.
+async fn gone(client: &Client, target: Target<'_>, uid: &str) -> Result<bool, Failure> {
+    let deadline = Instant::now() + LINGERS;
+    loop {
+        match get(client, target).await? {
+            Some(object) if object["metadata"]["uid"] == uid => {}
+            _ => return Ok(true),
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The API server's words about an object. Of a Secret they may quote values, so only the fields are named.
+#[must_use]
+pub fn words(target: Target<'_>, status: &kube::core::Status) -> String {
+    if target.kind.group.is_empty() && target.kind.kind == "Secret" && status.code == 422 {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let fields: Vec<&str> = causes.map(|cause| cause.field.as_str()).collect();
+        return format!("{} ({})", status.reason, fields.join(", "));
+    }
+    redact(&status.message).into_owned()
+}
+
+/// What a deletion asks for.
+fn delete_options(precondition: &Precondition, dry_run: bool) -> Value {
+    let mut options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+        "preconditions": {"uid": precondition.uid, "resourceVersion": precondition.resource_version},
+    });
+    if dry_run {
+        options["dryRun"] = json!(["All"]);
+    }
+    options
+}
+
+async fn call(
+    client: &Client,
+    target: Target<'_>,
+    method: Method,
+    body: Option<&Value>,
+    dry_run: bool,
+) -> Result<Value, Error> {
+    let mut uri = target.kind.list_path(target.namespace);
+    if method != Method::POST {
+        uri.push('/');
+        uri.push_str(&encode(target.name));
+    }
+    if method == Method::POST || method == Method::PUT {
+        uri.push_str("?fieldManager=");
+        uri.push_str(FIELD_MANAGER);
+        if dry_run {
+            uri.push_str("&dryRun=All");
+        }
+    } else if dry_run {
+        uri.push_str("?dryRun=All");
+    }
+    let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    retry(|| async {
+        let request = Request::builder()
+            .method(method.clone())
+            .uri(&uri)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(bytes.clone())
+            .map_err(Error::HttpError)?;
+        client.request::<Value>(request).await
+    })
+    .await
+}

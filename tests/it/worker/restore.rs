@@ -1,0 +1,668 @@
+use super::{
+    api::{Api, NAMESPACE, RUN, object, objects, refusal},
+    support::{Pod, environment},
+};
+use serde_json::{Value, json};
+use tenantatlas::{
+    api::{Outcome, operation_run::SummaryCounts, result::TerminationResult},
+    clock::SystemClock,
+    repository::{CaptureOptions, Entry, ItemPath, Repository as _, WriterPermit, entries},
+    worker::{
+        environment::Environment,
+        failure::Failure,
+        restore::{apply, preview},
+    },
+};
+
+const RESTORE: &str = "put-back";
+const RESTORE_UID: &str = "restore-uid";
+const SET: &str = "nightly";
+
+/// A tenant whose objects were captured, and the backup set of it.
+struct Tenant {
+    api: Api,
+    pod: Pod,
+    snapshot: String,
+    /// Counts runs: each has a uid of its own.
+    run: usize,
+}
+
+impl Tenant {
+    async fn captured(api: Api) -> Self {
+        let pod = Pod::new();
+        let snapshot = pod.capture_all(&api).await.unwrap().context.snapshot.unwrap().id;
+        let mut tenant = Self { api, pod, snapshot, run: 0 };
+        tenant.next_run();
+        tenant.set(|_| {});
+        tenant
+    }
+
+    /// Three ConfigMaps, two Secrets and a Deployment.
+    async fn usual() -> Self {
+        let api = Api::new();
+        api.serve_config_maps(objects(3));
+        let secret = |name: &str| json!({"metadata": object(name)["metadata"], "type": "Opaque", "data": {"password": "aHVudGVyMg=="}});
+        api.serve("", "v1", "Secret", "secrets", vec![secret("a"), secret("b")]);
+        api.serve("apps", "v1", "Deployment", "deployments", vec![deployment("web", "web:1")]);
+        Self::captured(api).await
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Value)) {
+        let mut set = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": SET, "namespace": NAMESPACE},
+            "spec": {"repository": {"name": "main"}, "snapshot": self.snapshot, "run": {"name": "nightly", "uid": "u"},
+                "namespaceUid": "namespace-uid", "coverage": "full"}});
+        change(&mut set);
+        self.api.record("backupsets", SET, set);
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn order(&self, spec: Value) {
+        let mut restore = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "RestoreRun",
+            "metadata": {"name": RESTORE, "namespace": NAMESPACE, "uid": RESTORE_UID},
+            "spec": {"backupSet": {"name": SET}, "dryRun": true, "existingResourcePolicy": "update", "requestedBy": {"username": "ada", "groups": ["devs"]}}});
+        for (field, value) in spec.as_object().cloned().unwrap_or_default() {
+            restore["spec"][field] = value;
+        }
+        self.api.record("restoreruns", RESTORE, restore);
+    }
+
+    async fn preview(&self, spec: Value) -> Result<TerminationResult, Failure> {
+        self.order(spec);
+        let repository = self.pod.repository().await?;
+        preview::preview(&self.api.client(), &self.environment(), &repository).await
+    }
+
+    async fn apply(&self, spec: Value) -> Result<TerminationResult, Failure> {
+        self.order(spec);
+        self.apply_again().await
+    }
+
+    /// Another attempt of the same run.
+    async fn apply_again(&self) -> Result<TerminationResult, Failure> {
+        let repository = self.pod.repository().await?;
+        apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock).await
+    }
+
+    /// From now on everything is done by another run.
+    fn next_run(&mut self) {
+        self.run += 1;
+        let uid = self.run_uid();
+        self.api.change_run(|run| run["metadata"]["uid"] = json!(uid));
+    }
+
+    fn run_uid(&self) -> String {
+        format!("{:08}-of-a-run", self.run)
+    }
+
+    /// What a pod of the run is given.
+    fn environment(&self) -> Environment {
+        let inputs = json!({"repository": "main", "restoreRun": {"name": RESTORE, "uid": RESTORE_UID}});
+        let mut environment = environment(inputs, None);
+        environment.identity.run_uid = self.run_uid();
+        environment
+    }
+
+    /// A preview, recorded as one that completed; the run that applies it is another.
+    async fn previewed(&mut self, spec: Value) {
+        let result = self.preview(spec).await.unwrap();
+        let mut look = self.api.record_of("restoreruns", RESTORE);
+        look["metadata"] = json!({"name": "look", "namespace": NAMESPACE, "uid": "look-uid"});
+        look["status"] = json!({"phase": "completed", "outcome": "succeeded", "planDigest": result.context.plan.unwrap().digest,
+            "operationRun": {"name": RUN, "uid": self.run_uid()}});
+        self.api.record("restoreruns", "look", look);
+        self.next_run();
+    }
+
+    /// `item: outcome reason` of each result.
+    fn results(&self) -> Vec<String> {
+        let reports = self.api.reports();
+        let of_run = format!("-{:08}-results-", self.run);
+        let of_results = reports.iter().filter(|(name, _)| name.contains(&of_run));
+        let results =
+            of_results.flat_map(|(_, report)| report["spec"]["results"].as_array().cloned().unwrap_or_default());
+        let text = |result: Value| {
+            let reason = result["reason"]["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
+            format!("{}: {}{reason}", result["itemId"].as_str().unwrap(), result["outcome"].as_str().unwrap())
+        };
+        results.map(text).collect()
+    }
+
+    /// The plan in the reports, in its order.
+    fn planned(&self) -> Vec<Value> {
+        let reports = self.api.reports();
+        let of_run = format!("-{:08}-plan-", self.run);
+        let of_plan = reports.iter().filter(|(name, _)| name.contains(&of_run));
+        let mut of_plan: Vec<&Value> = of_plan.map(|(_, report)| report).collect();
+        of_plan.sort_by_key(|report| report["spec"]["chunk"].as_i64());
+        of_plan.iter().flat_map(|report| report["spec"]["plan"].as_array().cloned().unwrap_or_default()).collect()
+    }
+
+    /// `item: action reason` of each.
+    fn actions(&self) -> Vec<String> {
+        let text = |planned: &Value| {
+            let reason = planned["reason"]["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
+            format!("{}: {}{reason}", planned["itemId"].as_str().unwrap(), planned["action"].as_str().unwrap())
+        };
+        self.planned().iter().map(text).collect()
+    }
+}
+
+fn deployment(name: &str, image: &str) -> Value {
+    let mut deployment = object(name);
+    deployment["spec"] =
+        json!({"replicas": 2, "template": {"spec": {"containers": [{"name": "web", "image": image}]}}});
+    deployment
+}
+
+fn counts(result: &TerminationResult) -> SummaryCounts {
+    let counts = result.summary_counts.unwrap();
+    assert!(counts.add_up(), "{counts:?}");
+    counts
+}
+
+#[tokio::test]
+async fn a_preview_says_what_would_be_done_with_one_dry_run_for_each_write_and_none_for_what_is_unchanged() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![object("item-00000"), object("item-00002"), object("new")]);
+    tenant.api.change("ConfigMap", "item-00002", |object| object["status"] = json!({"seen": true}));
+    tenant.api.change("Deployment", "web", |object| {
+        object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    });
+    tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("c2VjcmV0"));
+    let result = tenant.preview(json!({})).await.unwrap();
+    assert_eq!(
+        tenant.actions(),
+        [
+            "core/ConfigMap/item-00000: unchanged",
+            "core/ConfigMap/item-00001: create",
+            "core/ConfigMap/item-00002: unchanged",
+            "core/Secret/a: update",
+            "core/Secret/b: unchanged",
+            "apps/Deployment/web: update",
+        ]
+    );
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+    assert_eq!(
+        tenant.api.dry_runs(),
+        [
+            "POST /api/v1/namespaces/acme/configmaps",
+            "PUT /api/v1/namespaces/acme/secrets/a",
+            "PUT /apis/apps/v1/namespaces/acme/deployments/web",
+        ]
+    );
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+    assert_eq!(counts(&result), SummaryCounts { total: 6, processed: 6, succeeded: 6, failed: 0, skipped: 0 });
+    let plan = result.context.plan.unwrap();
+    assert_eq!((plan.digest.len(), plan.summary.update, plan.summary.create, plan.summary.unchanged), (64, 2, 1, 3));
+    let diffs: Vec<_> =
+        tenant.planned().iter().filter_map(|planned| planned["diff"].as_str().map(str::to_owned)).collect();
+    assert_eq!(diffs[1], "~ spec.template.spec.containers[web].image: \"web:2\" -> \"web:1\"\n");
+    assert!(diffs[0].starts_with("~ data.password: hmac:"), "{}", diffs[0]);
+    let everything = serde_json::to_string(&tenant.api.reports()).unwrap();
+    for secret in ["aHVudGVyMg", "c2VjcmV0"] {
+        assert!(!everything.contains(secret), "{secret} in {everything}");
+    }
+}
+
+#[tokio::test]
+async fn a_preview_of_what_is_there_as_it_was_tries_no_write() {
+    let tenant = Tenant::usual().await;
+    let result = tenant.preview(json!({"existingResourcePolicy": "recreate", "prune": true})).await.unwrap();
+    assert_eq!(result.context.plan.unwrap().summary.unchanged, 6);
+    assert_eq!((tenant.api.writes(), tenant.api.dry_runs()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn only_what_is_selected_is_planned_and_what_matches_nothing_is_a_failure() {
+    let tenant = Tenant::usual().await;
+    let items = json!([{"kind": "ConfigMap", "name": "item-*"}, {"kind": "StatefulSet"}, {"group": "apps"}]);
+    let result = tenant.preview(json!({"items": items, "excludeItems": [{"name": "item-00001"}]})).await.unwrap();
+    assert_eq!(
+        tenant.actions(),
+        [
+            "core/ConfigMap/item-00000: unchanged",
+            "core/ConfigMap/item-00002: unchanged",
+            "apps/Deployment/web: unchanged"
+        ]
+    );
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(result.failures.len(), 1);
+    assert_eq!(
+        (result.failures[0].item_id.as_str(), result.failures[0].reason_code.as_str()),
+        ("items[1]", "MatchesNothing")
+    );
+    let failure = tenant.preview(json!({"items": [{"name": "nobody"}]})).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("NothingSelected", 40));
+}
+
+#[tokio::test]
+async fn what_who_asked_or_the_account_may_not_do_is_forbidden_in_the_preview_already() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("c2VjcmV0"));
+    tenant.api.change("Deployment", "web", |object| object["spec"]["replicas"] = json!(7));
+    tenant.api.deny("ada", "create", "configmaps");
+    tenant.api.deny("system:serviceaccount:acme:tenantatlas-restore", "update", "deployments");
+    let result = tenant.preview(json!({})).await.unwrap();
+    assert_eq!(
+        tenant.actions(),
+        [
+            "core/ConfigMap/item-00000: forbidden Forbidden",
+            "core/ConfigMap/item-00001: forbidden Forbidden",
+            "core/ConfigMap/item-00002: forbidden Forbidden",
+            "core/Secret/a: update",
+            "core/Secret/b: unchanged",
+            "apps/Deployment/web: forbidden Forbidden",
+        ]
+    );
+    assert_eq!(counts(&result).failed, 4);
+    assert!(result.failures[0].message.contains("ada may not create configmaps"), "{:?}", result.failures[0]);
+    // With an account of its own the restore is held to that.
+    tenant.api.deny("system:serviceaccount:acme:mine", "update", "secrets");
+    let environment = json!({"serviceAccountName": "mine", "items": [{"kind": "Secret"}, {"kind": "Deployment"}]});
+    let result = tenant.preview(environment).await.unwrap();
+    assert_eq!(result.failures.iter().map(|failure| failure.item_id.as_str()).collect::<Vec<_>>(), ["core/Secret/a"]);
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_said_with_its_words() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.fail(|uri, _| {
+        let dry_run = uri.query().is_some_and(|query| query.contains("dryRun"));
+        (dry_run && uri.path().ends_with("/configmaps")).then(|| refusal(422, "Invalid"))
+    });
+    let result = tenant.preview(json!({"items": [{"kind": "ConfigMap"}]})).await.unwrap();
+    assert_eq!(result.failures[0].reason_code, "Invalid");
+    assert!(result.failures[0].message.contains("422 made to fail with Invalid"), "{}", result.failures[0].message);
+}
+
+#[tokio::test]
+async fn prune_shows_what_would_go_and_spares_what_no_backup_holds() {
+    let tenant = Tenant::usual().await;
+    let mut token = object("token");
+    token["type"] = json!("kubernetes.io/service-account-token");
+    let mut secrets = tenant.api.objects_of("Secret");
+    secrets.extend([object("extra"), token]);
+    tenant.api.serve("", "v1", "Secret", "secrets", secrets);
+    tenant.api.serve("example.com", "v1", "Widget", "widgets", vec![object("since")]);
+    tenant.preview(json!({"prune": true})).await.unwrap();
+    let changes: Vec<_> = tenant.actions().into_iter().filter(|action| !action.ends_with("unchanged")).collect();
+    assert_eq!(
+        changes,
+        [
+            "core/Secret/token: skip ServiceAccountToken",
+            "example.com/Widget/since: delete",
+            "core/Secret/extra: delete"
+        ]
+    );
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_partial_set_removes_what_it_names_as_absent_and_nothing_else() {
+    let tenant = Tenant::usual().await;
+    tenant.set(|set| {
+        set["spec"]["coverage"] = json!("partial");
+        set["spec"]["absent"] = json!(["core/ConfigMap/made", "core/ConfigMap/gone", "core/ConfigMap/item-00000"]);
+    });
+    let mut maps = objects(3);
+    maps.extend([object("made"), object("other")]);
+    tenant.api.serve_config_maps(maps);
+    tenant.preview(json!({"prune": true, "items": [{"kind": "ConfigMap"}]})).await.unwrap();
+    let changes: Vec<_> = tenant.actions().into_iter().filter(|action| !action.ends_with("unchanged")).collect();
+    assert_eq!(changes, ["core/ConfigMap/gone: unchanged Absent", "core/ConfigMap/made: delete"]);
+}
+
+#[tokio::test]
+async fn a_set_that_is_not_of_this_tenant_is_refused_unless_it_was_adopted() {
+    let tenant = Tenant::usual().await;
+    tenant.set(|set| set["spec"]["namespaceUid"] = json!("of-another"));
+    assert_eq!(tenant.preview(json!({})).await.unwrap_err().reason, "ForeignBackupSet");
+    tenant.set(|set| set["spec"]["repository"]["name"] = json!("other"));
+    assert_eq!(tenant.preview(json!({})).await.unwrap_err().reason, "ForeignBackupSet");
+    tenant.set(|_| {});
+    for (spec, reason) in [
+        (json!({"backupSet": {"name": "missing"}}), "BackupSetNotFound"),
+        (json!({"items": [{"labelSelector": "a in b"}]}), "InvalidRestore"),
+        (json!({"transforms": [{"select": {}, "patch": [{"op": "add", "path": "x", "value": 1}]}]}), "InvalidRestore"),
+        (json!({"requestedBy": null}), "NoRequester"),
+    ] {
+        let failure = tenant.preview(spec).await.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), (reason, 40));
+    }
+}
+
+#[tokio::test]
+async fn transforms_are_in_the_plan() {
+    let tenant = Tenant::usual().await;
+    let transforms =
+        json!([{"select": {"kind": "Deployment"}, "patch": [{"op": "replace", "path": "/spec/replicas", "value": 0}]}]);
+    tenant.preview(json!({"transforms": transforms, "items": [{"kind": "Deployment"}]})).await.unwrap();
+    assert_eq!(tenant.actions(), ["apps/Deployment/web: update"]);
+    assert_eq!(tenant.planned()[0]["diff"], "~ spec.replicas: 2 -> 0\n");
+}
+
+#[tokio::test]
+async fn a_kind_or_version_that_is_not_served_is_said() {
+    let api = Api::new();
+    api.serve("example.com", "v1", "Widget", "widgets", vec![object("a")]);
+    api.serve("example.org", "v1", "Gadget", "gadgets", vec![object("b")]);
+    let tenant = Tenant::captured(api).await;
+    let other = Api::new();
+    other.serve("example.org", "v2", "Gadget", "gadgets", vec![]);
+    let tenant = Tenant { api: other, ..tenant };
+    tenant.set(|_| {});
+    tenant.preview(json!({})).await.unwrap();
+    assert_eq!(
+        tenant.actions(),
+        ["example.com/Widget/a: invalid KindNotServed", "example.org/Gadget/b: invalid VersionNotServed"]
+    );
+    assert_eq!(tenant.api.dry_runs(), Vec::<String>::new());
+}
+
+/// What a namespace looks like to its users.
+fn seen(api: &Api, kind: &str) -> Vec<Value> {
+    let mut objects = api.objects_of(kind);
+    for object in &mut objects {
+        let name = object["metadata"]["name"].clone();
+        let labels = object["metadata"]["labels"].clone();
+        object["metadata"] = json!({"name": name, "labels": labels});
+        for field in ["apiVersion", "kind", "status"] {
+            object.as_object_mut().unwrap().remove(field);
+        }
+    }
+    objects
+}
+
+#[tokio::test]
+async fn a_restore_puts_back_what_is_missing_and_what_differs_and_a_second_one_writes_nothing() {
+    let mut tenant = Tenant::usual().await;
+    let kinds = ["ConfigMap", "Secret", "Deployment"];
+    let before = kinds.map(|kind| seen(&tenant.api, kind));
+    tenant.api.serve_config_maps(vec![object("item-00000"), object("mine")]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "b3RoZXI=", "more": "eA=="}));
+    tenant.api.serve("apps", "v1", "Deployment", "deployments", vec![]);
+    let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+    assert_eq!(counts(&result), SummaryCounts { total: 6, processed: 6, succeeded: 6, failed: 0, skipped: 0 });
+    assert_eq!(
+        tenant.results(),
+        [
+            "core/ConfigMap/item-00000: unchanged",
+            "core/ConfigMap/item-00001: done",
+            "core/ConfigMap/item-00002: done",
+            "core/Secret/a: done",
+            "core/Secret/b: unchanged",
+            "apps/Deployment/web: done",
+        ]
+    );
+    let after = kinds.map(|kind| seen(&tenant.api, kind));
+    assert_eq!(
+        after[0].iter().filter(|object| object["metadata"]["name"] != "mine").cloned().collect::<Vec<_>>(),
+        before[0]
+    );
+    assert_eq!(after[0].len(), 4, "what the set does not hold stays");
+    assert_eq!(after[1..], before[1..]);
+    assert_eq!(tenant.api.dry_runs(), Vec::<String>::new(), "a restore tries nothing, it does it");
+    let written = tenant.api.writes().len();
+    assert_eq!(written, 4);
+    tenant.next_run();
+    let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(counts(&result).succeeded, 6);
+    assert_eq!(tenant.api.writes().len(), written, "everything was as it should be");
+}
+
+#[tokio::test]
+async fn a_preview_is_applied_exactly_and_with_one_write_for_each_item_that_changes() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![object("item-00000"), object("extra")]);
+    tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("b3RoZXI="));
+    tenant.previewed(json!({"prune": true})).await;
+    // What controllers do meanwhile is no reason to refuse.
+    tenant.api.change("Secret", "a", |object| object["status"] = json!({"seen": 1}));
+    let result = tenant
+        .apply(json!({"dryRun": false, "preview": {"name": "look"}, "existingResourcePolicy": "none"}))
+        .await
+        .unwrap();
+    assert_eq!(result.outcome, Some(Outcome::Succeeded), "{result:?}");
+    assert_eq!(
+        tenant.api.writes(),
+        [
+            "POST /api/v1/namespaces/acme/configmaps",
+            "POST /api/v1/namespaces/acme/configmaps",
+            "PUT /api/v1/namespaces/acme/secrets/a",
+            "DELETE /api/v1/namespaces/acme/configmaps/extra",
+        ]
+    );
+    assert_eq!(tenant.api.objects_of("ConfigMap").len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_written_when_anything_has_moved_since_the_preview_and_what_moved_is_named() {
+    for (kind, name, expected) in
+        [("Secret", "b", "core/Secret/b has changed"), ("Deployment", "web", "apps/Deployment/web has changed")]
+    {
+        let mut tenant = Tenant::usual().await;
+        tenant.api.serve_config_maps(vec![]);
+        tenant.previewed(json!({})).await;
+        tenant.api.change(kind, name, |object| object["metadata"]["labels"] = json!({"changed": "meanwhile"}));
+        let failure = tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}})).await.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), ("PreviewStale", 40));
+        assert!(failure.message.contains(expected), "{}", failure.message);
+        assert_eq!(tenant.api.writes(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_preview_that_is_none_or_whose_plan_was_changed_is_not_applied() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.previewed(json!({})).await;
+    let apply = json!({"dryRun": false, "preview": {"name": "look"}});
+    let look = tenant.api.record_of("restoreruns", "look");
+    for (change, reason) in [
+        ((|look: &mut Value| look["spec"]["dryRun"] = json!(false)) as fn(&mut Value), "PreviewNotUsable"),
+        (|look| look["status"]["phase"] = json!("running"), "PreviewNotUsable"),
+        (|look| look["status"]["outcome"] = json!("failed"), "PreviewNotUsable"),
+        (|look| look["spec"]["backupSet"]["name"] = json!("other"), "PreviewNotUsable"),
+        (|look| look["spec"]["existingResourcePolicy"] = json!("recreate"), "PlanLost"),
+        (|look| look["status"]["planDigest"] = json!("0".repeat(64)), "PlanLost"),
+    ] {
+        let mut changed = look.clone();
+        change(&mut changed);
+        tenant.api.record("restoreruns", "look", changed);
+        assert_eq!(tenant.apply(apply.clone()).await.unwrap_err().reason, reason);
+    }
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_was_there_is_captured_before_the_first_write_and_gives_it_back() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![object("item-00000")]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
+    let kinds = ["ConfigMap", "Secret", "Deployment"];
+    let before = kinds.map(|kind| seen(&tenant.api, kind));
+    let undo = tenant.apply(json!({"dryRun": false})).await.unwrap().context.snapshot.unwrap();
+    assert_eq!((undo.items, undo.items_by_kind.into_iter().collect::<Vec<_>>()), (1, vec![("Secret".to_owned(), 1)]));
+    assert_ne!(kinds.map(|kind| seen(&tenant.api, kind)), before);
+    tenant.snapshot = undo.id;
+    tenant.next_run();
+    tenant.set(|set| {
+        set["spec"]["coverage"] = json!("partial");
+        set["spec"]["absent"] = json!(["core/ConfigMap/item-00001", "core/ConfigMap/item-00002"]);
+    });
+    tenant.previewed(json!({"prune": true})).await;
+    let result =
+        tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}, "safetyCapture": false})).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+    assert_eq!(result.context.snapshot, None, "no safety capture was asked for");
+    assert_eq!(kinds.map(|kind| seen(&tenant.api, kind)), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_after_one_that_died_does_the_rest_and_reports_everything() {
+    for writes_before in 0..4 {
+        let tenant = Tenant::usual().await;
+        tenant.api.serve_config_maps(vec![]);
+        tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
+        // The API server is gone after so many writes.
+        tenant.api.break_after_writes(writes_before);
+        let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 1, "{failure}");
+        tenant.api.heal();
+        let result = tenant.apply_again().await.unwrap();
+        assert_eq!(result.outcome, Some(Outcome::Succeeded));
+        let done = tenant.results().iter().filter(|result| result.ends_with(": done")).count();
+        assert_eq!((done, tenant.results().len()), (4, 6), "after {writes_before} writes: {:?}", tenant.results());
+        assert_eq!(tenant.api.writes().len(), 4, "nothing is written twice");
+        let undo = result.context.snapshot.unwrap();
+        assert_eq!(undo.items, 1, "what undoes the restore is of before its first attempt");
+        let repository = tenant.pod.repository().await.unwrap();
+        let items = repository.list(&undo.id).await.unwrap();
+        let content = repository.read(&undo.id, vec![items[0].path.clone()]).await.unwrap().remove(0);
+        assert!(String::from_utf8(content).unwrap().contains("bm93"));
+    }
+}
+
+#[tokio::test]
+async fn what_moves_while_it_is_restored_fails_as_moved_and_the_rest_goes_on() {
+    let tenant = Tenant::usual().await;
+    for name in ["a", "b"] {
+        tenant.api.change("Secret", name, |object| object["data"]["password"] = json!("bm93"));
+    }
+    // At the first write somebody changes the Secret b, and a controller the status of a.
+    tenant.api.meanwhile(
+        "/secrets/a",
+        vec![
+            ("Secret", "a", |object| object["status"] = json!({"seen": 1})),
+            ("Secret", "b", |object| object["data"]["password"] = json!("c29tZWJvZHk=")),
+        ],
+    );
+    let result = tenant.apply(json!({"dryRun": false, "items": [{"kind": "Secret"}]})).await.unwrap();
+    assert_eq!(tenant.results(), ["core/Secret/a: done", "core/Secret/b: failed Moved"]);
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(tenant.api.objects_of("Secret")[1]["data"]["password"], "c29tZWJvZHk=");
+}
+
+#[tokio::test]
+async fn children_are_written_behind_their_owners_with_the_uids_these_have_now() {
+    let api = Api::new();
+    let mut child = object("child");
+    child["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "uid-of-w"}]);
+    api.serve_config_maps(vec![child]);
+    api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
+    let tenant = Tenant::captured(api).await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.serve("example.com", "v1", "Widget", "widgets", vec![]);
+    let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+    let owner = tenant.api.objects_of("Widget")[0]["metadata"]["uid"].clone();
+    assert_ne!(owner, "uid-of-w");
+    assert_eq!(tenant.api.objects_of("ConfigMap")[0]["metadata"]["ownerReferences"][0]["uid"], owner);
+}
+
+#[tokio::test]
+async fn a_recreation_deletes_what_is_there_and_makes_it_anew_with_its_children() {
+    let api = Api::new();
+    let mut child = object("child");
+    child["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "uid-of-w"}]);
+    api.serve_config_maps(vec![child]);
+    api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
+    let tenant = Tenant::captured(api).await;
+    tenant.api.change("Widget", "w", |object| object["data"] = json!({"of": "another"}));
+    tenant
+        .apply(json!({"dryRun": false, "existingResourcePolicy": "recreate", "items": [{"kind": "Widget"}]}))
+        .await
+        .unwrap();
+    let widget = tenant.api.objects_of("Widget").remove(0);
+    assert_eq!(widget["data"], json!({"of": "w"}));
+    assert_ne!(widget["metadata"]["uid"], "uid-of-w");
+    assert_eq!(
+        tenant.api.writes(),
+        ["DELETE /apis/example.com/v1/namespaces/acme/widgets/w", "POST /apis/example.com/v1/namespaces/acme/widgets"]
+    );
+}
+
+#[tokio::test]
+async fn an_item_that_is_refused_fails_with_the_server_s_words_and_the_rest_goes_on() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change("Deployment", "web", |object| object["spec"]["replicas"] = json!(9));
+    tenant.api.fail(|uri, _| uri.path().ends_with("/deployments/web").then(|| refusal(403, "Forbidden")));
+    let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(counts(&result), SummaryCounts { total: 6, processed: 6, succeeded: 5, failed: 1, skipped: 0 });
+    assert_eq!(result.failures[0].item_id, "apps/Deployment/web");
+    assert!(result.failures[0].message.contains("made to fail with Forbidden"), "{}", result.failures[0].message);
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_before_the_first_write_writes_nothing() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change_run(|run| run["spec"]["cancel"] = json!(true));
+    let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("Cancelled", 49));
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_not_the_object_its_path_says_fails_alone() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    let stored = |kind: &str, name: &str, content: Value| Entry {
+        path: ItemPath::new("", "v1", kind, name).unwrap(),
+        content: content.to_string().into_bytes().into(),
+        mtime: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": {}});
+    let mut entries_of_a_stranger = vec![
+        stored("ConfigMap", "bad", json!("{")),
+        stored(
+            "ConfigMap",
+            "disguised",
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "disguised"}}),
+        ),
+        stored("ConfigMap", "good", map("good")),
+        stored("ConfigMap", "other", map("mine")),
+    ];
+    entries_of_a_stranger.sort_by(|one, other| one.path.cmp(&other.path));
+    let repository = tenant.pod.repository().await.unwrap();
+    let (mut sender, receiver) = entries();
+    let offering = async move {
+        for entry in entries_of_a_stranger {
+            sender.offer(entry).await.unwrap();
+        }
+        sender.finish().await.unwrap();
+    };
+    let options = CaptureOptions {
+        run_uid: "of-a-stranger".to_owned(),
+        host: NAMESPACE.to_owned(),
+        tags: Vec::new(),
+        time: "2026-01-01T00:00:00Z".parse().unwrap(),
+        permit: WriterPermit::without_maintenance(),
+    };
+    let ((), captured) = tokio::join!(offering, repository.capture(receiver, options));
+    tenant.snapshot = captured.unwrap().snapshot.id;
+    tenant.set(|_| {});
+    let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(
+        tenant.results(),
+        [
+            "core/ConfigMap/bad: failed Unreadable",
+            "core/ConfigMap/disguised: failed Unreadable",
+            "core/ConfigMap/good: done",
+            "core/ConfigMap/other: failed Unreadable",
+        ]
+    );
+    assert_eq!(
+        tenant.api.objects_of("ConfigMap")[0]["metadata"]["namespace"],
+        NAMESPACE,
+        "and never into another namespace"
+    );
+}
