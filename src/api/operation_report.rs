@@ -132,11 +132,11 @@ pub struct PlannedObject {
     pub reason: Option<Remark>,
     /// What else there is to know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 8))]
     pub warnings: Vec<Remark>,
     /// What changes, for people; secrets as digests. One that is long ends with how much was cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 65536))]
+    #[schemars(length(max = 8192))]
     pub diff: Option<String>,
     /// A keyed hash of the live object this was decided from; none where there was none or where it does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]

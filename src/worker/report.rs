@@ -30,6 +30,9 @@ const ENVELOPE: usize = 4096;
 /// The longest message of an item, in bytes (the schema's bound).
 const MAX_MESSAGE: usize = 1000;
 
+/// The most warnings of an item (the schema's bound).
+const MAX_WARNINGS: usize = 8;
+
 /// What reports are about. Each has names of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Contents {
@@ -121,6 +124,7 @@ fn of_run(run: &RunIdentity, contents: Contents) -> Vec<OperationReport> {
         }
         Contents::Plan(digest, mut plan) => {
             for planned in &mut plan {
+                planned.warnings.truncate(MAX_WARNINGS);
                 planned.reason.iter_mut().chain(&mut planned.warnings).for_each(bound);
             }
             let what = plan_name(&digest);

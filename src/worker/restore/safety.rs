@@ -53,11 +53,9 @@ pub async fn capture(
         time: clock.now(),
         permit: WriterPermit::without_maintenance(),
     };
-    // An earlier attempt may have written since: what is there now is not what was there before.
-    let found = repository.find_snapshot(&identity.run_uid).await?.is_some();
-    let nothing = Kept::new();
+    // The snapshot of an earlier attempt stays: since then it may have written. The repository ends this one at once.
     let (sender, receiver) = entries();
-    let offered = offer(client, &identity.namespace, if found { &nothing } else { &kept }, sender);
+    let offered = offer(client, &identity.namespace, &kept, sender);
     let (offered, captured) = tokio::join!(offered, repository.capture(receiver, options));
     let items_by_kind = offered?;
     let snapshot = captured?.snapshot;
