@@ -41,7 +41,7 @@ use serde_json::Value;
     printcolumn(name = "Preview", type_ = "string", json_path = ".spec.preview.name", priority = "1"),
     printcolumn(name = "Undo", type_ = "string", json_path = ".status.undoBackupSet", priority = "1"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.failureReason", priority = "1"),
-    validation = Rule::new("self.metadata.name.size() <= 200").message("the name of a restore is at most 200 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
+    validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a restore is at most 180 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || (has(self.status) && has(self.status.phase) && has(self.status.outcome) && self.status.phase == oldSelf.status.phase && self.status.outcome == oldSelf.status.outcome)").message("a completed restore never changes its phase or outcome: create a new one, with spec.rerunOf if it is to be the same again"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || self.spec.cancel == oldSelf.spec.cancel").message("the restore is completed: there is nothing left to cancel; restore status.undoBackupSet with prune to undo it"),
 )]

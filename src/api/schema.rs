@@ -1,6 +1,6 @@
 //! Schema fragments, and the custom resource definitions as they are installed.
 
-use crate::api::{BackupRepository, BackupSet, OperationReport, OperationRun, OperationType};
+use crate::api::{BackupRepository, BackupSet, OperationReport, OperationRun, OperationType, RestoreRun};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps,
 };
@@ -40,6 +40,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         BackupRepository::crd(),
         BackupSet::crd(),
         OperationReport::crd(),
+        RestoreRun::crd(),
     ];
     for definition in &mut definitions {
         merge_conditions_by_type(definition);
