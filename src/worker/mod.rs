@@ -18,6 +18,7 @@ pub mod report;
 pub mod restore;
 pub mod scope;
 pub mod skip;
+pub mod stop;
 
 use crate::{
     api::result::TerminationResult,
@@ -29,6 +30,7 @@ use crate::{
     worker::{
         environment::{Environment, Mounts, RunIdentity},
         failure::{Failure, reason},
+        stop::Stop,
     },
 };
 use clap::{Args, Subcommand};
@@ -38,6 +40,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long a call may take: longer than the API server itself waits for an aggregated one (60 s), so that a kind
 /// whose server hangs shows as just that.
 const CALL_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a restore that was told to stop may take to end what it has begun: less than a pod's usual grace of 30 s.
+const LAST_WORDS: Duration = Duration::from_secs(20);
 
 /// What a worker can do.
 #[derive(Clone, Debug, Subcommand)]
@@ -79,10 +84,18 @@ pub fn run(command: &Command) -> ExitCode {
     | Command::Restore(place)
     | Command::Fence(place)) = command;
     let mounts = Mounts::below(&place.root);
+    let stop = Stop::default();
     let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = execute(command, &mounts) => ended,
-            stopped = told_to_stop() => Err(stopped),
+        let mut work = std::pin::pin!(execute(command, &mounts, &stop));
+        let stopped = tokio::select! {
+            ended = &mut work => return ended,
+            stopped = told_to_stop() => stopped,
+        };
+        stop.set();
+        match command {
+            // What it has written is to be told.
+            Command::Restore(_) => tokio::time::timeout(LAST_WORDS, work).await.unwrap_or(Err(stopped)),
+            _ => Err(stopped),
         }
     });
     // Threads of the engine are not waited for: what they had not recorded is not there.
@@ -91,7 +104,7 @@ pub fn run(command: &Command) -> ExitCode {
 }
 
 /// What a command did, or why not. The fence alone has no result.
-async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<TerminationResult>, Failure> {
+async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Option<TerminationResult>, Failure> {
     let lookup = |name: &str| std::env::var(name).ok();
     let identity = RunIdentity::read(&lookup)?;
     let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
@@ -117,7 +130,7 @@ async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<Terminatio
             let environment = Environment::read(&lookup)?;
             restore::order::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            restore::apply::apply(&client, &environment, &repository, &clock).await.map(Some)
+            restore::apply::apply(&client, &environment, &repository, &clock, stop).await.map(Some)
         }
         Command::Check(_) => {
             let environment = Environment::read(&lookup)?;

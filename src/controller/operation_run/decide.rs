@@ -47,6 +47,13 @@ pub enum Action {
         /// Whether no item failed.
         complete: bool,
     },
+    /// Say what the set holds that a restore's worker made to undo it, and record its name in the status that follows.
+    RecordUndoSet {
+        /// Name of the set.
+        name: String,
+        /// What was captured.
+        snapshot: Box<CapturedSnapshot>,
+    },
     /// Record a repository's check.
     RecordCheck(Box<RepositoryCheck>),
     /// Write the status.
@@ -419,10 +426,14 @@ fn ended(
     }
     let mut next = status.clone();
     next.context.repository = repository.or(next.context.repository);
-    if let Some(snapshot) = made.snapshot {
-        let complete = outcome == Outcome::Succeeded;
-        actions.push(Action::RecordBackupSet { snapshot: Box::new(snapshot), complete });
+    match (made.snapshot.map(Box::new), made.undo_set) {
+        (Some(snapshot), Some(name)) => actions.push(Action::RecordUndoSet { name, snapshot }),
+        (Some(snapshot), None) => {
+            actions.push(Action::RecordBackupSet { snapshot, complete: outcome == Outcome::Succeeded });
+        }
+        (None, _) => {}
     }
+    next.context.plan = made.plan.or(next.context.plan);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
         next.progress = Some(format!("{}/{}", counts.processed, counts.total));

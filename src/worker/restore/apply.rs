@@ -13,14 +13,17 @@ use crate::{
         Outcome, Reason,
         operation_report::{ItemOutcome, ItemResult, PlannedObject},
         operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
-        result::{CapturedSnapshot, MadePlan, ResultContext, TerminationResult},
+        result::{MadePlan, ResultContext, TerminationResult},
     },
     clock::Clock,
     repository::Repository,
     restore::plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
     worker::{
         environment::{Environment, RunIdentity},
-        failure::Failure,
+        failure::{
+            Failure,
+            reason::{CANCELLED, INTERRUPTED},
+        },
         fence,
         progress::Progress,
         report::{self, Contents},
@@ -28,10 +31,11 @@ use crate::{
             carry::Carrier,
             order::{self, Preview, reason},
             preview::make,
-            safety,
+            safety::{self, Undo},
             survey::Survey,
             walk::Ask,
         },
+        stop::Stop,
     },
 };
 use kube::Client;
@@ -45,9 +49,10 @@ pub async fn apply(
     environment: &Environment,
     repository: &impl Repository,
     clock: &dyn Clock,
+    stop: &Stop,
 ) -> Result<TerminationResult, Failure> {
     let inputs = order::read_inputs(environment)?;
-    let order = order::read(client, environment, &inputs).await?;
+    let order = order::read(client, environment, &inputs, false).await?;
     let survey = Survey::take(client, environment, repository, order).await?;
     let identity = &environment.identity;
     let plan = match &survey.order.preview {
@@ -62,10 +67,26 @@ pub async fn apply(
     fence::pass(client, identity).await?;
     let mut walk = survey.walk(client, Ask::Nobody);
     walk.prepare().await?;
-    let results = Carrier::new(walk, &plan, Progress::of(client.clone(), identity)).carry().await?;
+    let progress = Progress::of(client.clone(), identity);
+    let results = Carrier::new(walk, &plan, progress, stop.clone()).carry().await?;
+    if stop.is_set() {
+        expect_cancelled(client, identity).await?;
+    }
     let result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
     report::write(client, identity, Contents::Results(results)).await?;
     Ok(result)
+}
+
+/// The results of a restore that was cancelled are its last word. One that was stopped for another reason is tried again,
+/// and the attempt that comes to the end writes them.
+async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(), Failure> {
+    match fence::pass(client, identity).await {
+        Err(failure) if failure.reason == CANCELLED => Ok(()),
+        _ => Err(Failure::transient(
+            INTERRUPTED,
+            "the pod was told to stop in the middle of the restore: the next attempt goes on",
+        )),
+    }
 }
 
 /// The plan that a preview made, if nothing has moved since.
@@ -79,7 +100,7 @@ async fn previewed(
         RunIdentity { run: preview.run.name.clone(), run_uid: preview.run.uid.clone(), ..identity.clone() };
     let lost = || {
         let message = "the plan of the preview is not all there, or was changed: make another preview";
-        Failure::permanent(reason::PLAN_LOST, message)
+        Failure::blocked(reason::PLAN_LOST, message)
     };
     let stored = report::read_plan(client, &of_preview, &preview.digest).await?.ok_or_else(lost)?;
     let plan = read(survey.order.terms.clone(), stored, &preview.digest).ok_or_else(lost)?;
@@ -91,7 +112,7 @@ async fn previewed(
     let named: Vec<String> = moved.iter().take(NAMED).map(ToString::to_string).collect();
     let more = moved.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    Err(Failure::permanent(
+    Err(Failure::blocked(
         reason::PREVIEW_STALE,
         format!(
             "nothing was written, because not everything is as the preview showed it: {}{more}: make another preview",
@@ -123,7 +144,7 @@ async fn own(client: &Client, identity: &RunIdentity, survey: &Survey) -> Result
     if let Some((digest, stored)) = report::find_plan(client, identity).await? {
         return read(terms, stored, &digest).ok_or_else(|| {
             let message = "the plan that an earlier attempt stored was changed: restore again with a new run";
-            Failure::permanent(reason::PLAN_LOST, message)
+            Failure::blocked(reason::PLAN_LOST, message)
         });
     }
     let made = make(survey, client, Ask::Nobody).await?;
@@ -138,12 +159,7 @@ fn read(terms: Terms, stored: Vec<PlannedObject>, digest: &str) -> Option<Plan> 
     Some(Plan::stored(terms, items)).filter(|plan| plan.digest() == digest)
 }
 
-fn to_result(
-    plan: &Plan,
-    results: &[ItemResult],
-    unmatched: &[usize],
-    undo: Option<CapturedSnapshot>,
-) -> TerminationResult {
+fn to_result(plan: &Plan, results: &[ItemResult], unmatched: &[usize], undo: Option<Undo>) -> TerminationResult {
     let count = |outcome: ItemOutcome| {
         i64::try_from(results.iter().filter(|result| result.outcome == outcome).count()).unwrap_or(i64::MAX)
     };
@@ -174,7 +190,8 @@ fn to_result(
         failures,
         failures_truncated,
         context: ResultContext {
-            snapshot: undo,
+            undo_set: undo.as_ref().map(|undo| undo.set.clone()),
+            snapshot: undo.map(|undo| undo.snapshot),
             plan: Some(MadePlan { digest: plan.digest(), summary: plan.summary() }),
             ..ResultContext::default()
         },

@@ -55,6 +55,8 @@ struct State {
     /// Method and path of every write that was meant, and of every one that was a dry run.
     writes: Vec<String>,
     dry_runs: Vec<String>,
+    /// Reads of the run after which it is cancelled.
+    cancelled_after: Option<usize>,
     /// For uids and versions of what is written.
     counter: u64,
     /// Writes after which no connection holds.
@@ -163,6 +165,11 @@ impl Api {
         self.edit(|state| change(&mut state.run));
     }
 
+    /// The run is cancelled once it was read so many times more.
+    pub fn cancel_after_reads_of_the_run(&self, reads: usize) {
+        self.edit(|state| state.cancelled_after = Some(reads - 1));
+    }
+
     pub fn run(&self) -> Value {
         self.edit(|state| state.run.clone())
     }
@@ -267,7 +274,15 @@ impl State {
         match (method.as_str(), uri.path()) {
             ("GET", "/api") => Answer::Json(200, self.discovery(true)),
             ("GET", "/apis") => Answer::Json(200, self.discovery(false)),
-            ("GET", path) if path == own => Answer::Json(200, self.run.clone()),
+            ("GET", path) if path == own => {
+                let run = self.run.clone();
+                match &mut self.cancelled_after {
+                    Some(0) => self.run["spec"]["cancel"] = json!(true),
+                    Some(left) => *left -= 1,
+                    None => {}
+                }
+                Answer::Json(200, run)
+            }
             ("PATCH", path) if *path == format!("{own}/status") => {
                 let written: Value = serde_json::from_slice(body).unwrap();
                 self.run["status"]["summaryCounts"] = written["status"]["summaryCounts"].clone();
@@ -282,6 +297,16 @@ impl State {
                 }
                 self.reports.insert(name, report.clone());
                 Answer::Json(201, report)
+            }
+            ("POST", path) if *path == format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/backupsets") => {
+                let set: Value = serde_json::from_slice(body).unwrap();
+                let path = format!("{path}/{}", set["metadata"]["name"].as_str().unwrap());
+                if self.records.contains_key(&path) {
+                    return refusal(409, "AlreadyExists");
+                }
+                assert!(self.writes.is_empty(), "what undoes it comes before the first write: {:?}", self.writes);
+                self.records.insert(path, set.clone());
+                Answer::Json(201, set)
             }
             ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews") => self.review(body),
             ("GET", path) if self.records.contains_key(path) => Answer::Json(200, self.records[path].clone()),

@@ -11,6 +11,7 @@ use tenantatlas::{
         environment::Environment,
         failure::Failure,
         restore::{apply, preview},
+        stop::Stop,
     },
 };
 
@@ -25,13 +26,14 @@ struct Tenant {
     snapshot: String,
     /// Counts runs: each has a uid of its own.
     run: usize,
+    stop: Stop,
 }
 
 impl Tenant {
     async fn captured(api: Api) -> Self {
         let pod = Pod::new();
         let snapshot = pod.capture_all(&api).await.unwrap().context.snapshot.unwrap().id;
-        let mut tenant = Self { api, pod, snapshot, run: 0 };
+        let mut tenant = Self { api, pod, snapshot, run: 0, stop: Stop::default() };
         tenant.next_run();
         tenant.set(|_| {});
         tenant
@@ -80,7 +82,7 @@ impl Tenant {
     /// Another attempt of the same run.
     async fn apply_again(&self) -> Result<TerminationResult, Failure> {
         let repository = self.pod.repository().await?;
-        apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock).await
+        apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock, &self.stop).await
     }
 
     /// From now on everything is done by another run.
@@ -484,15 +486,17 @@ async fn what_was_there_is_captured_before_the_first_write_and_gives_it_back() {
     tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
     let kinds = ["ConfigMap", "Secret", "Deployment"];
     let before = kinds.map(|kind| seen(&tenant.api, kind));
-    let undo = tenant.apply(json!({"dryRun": false})).await.unwrap().context.snapshot.unwrap();
+    let made = tenant.apply(json!({"dryRun": false})).await.unwrap().context;
+    let name = made.undo_set.unwrap();
+    assert_eq!(name, "nightly-00000001", "the set restored from has the run's own name");
+    let undo = made.snapshot.unwrap();
     assert_eq!((undo.items, undo.items_by_kind.into_iter().collect::<Vec<_>>()), (1, vec![("Secret".to_owned(), 1)]));
     assert_ne!(kinds.map(|kind| seen(&tenant.api, kind)), before);
-    tenant.snapshot = undo.id;
+    let set = tenant.api.record_of("backupsets", &name);
+    assert_eq!(set["spec"]["snapshot"], undo.id);
+    assert_eq!(set["spec"]["absent"], json!(["core/ConfigMap/item-00001", "core/ConfigMap/item-00002"]));
+    tenant.api.record("backupsets", SET, set);
     tenant.next_run();
-    tenant.set(|set| {
-        set["spec"]["coverage"] = json!("partial");
-        set["spec"]["absent"] = json!(["core/ConfigMap/item-00001", "core/ConfigMap/item-00002"]);
-    });
     tenant.previewed(json!({"prune": true})).await;
     let result =
         tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}, "safetyCapture": false})).await.unwrap();
@@ -598,6 +602,71 @@ async fn an_item_that_is_refused_fails_with_the_server_s_words_and_the_rest_goes
     assert_eq!(counts(&result), SummaryCounts { total: 6, processed: 6, succeeded: 5, failed: 1, skipped: 0 });
     assert_eq!(result.failures[0].item_id, "apps/Deployment/web");
     assert!(result.failures[0].message.contains("made to fail with Forbidden"), "{}", result.failures[0].message);
+}
+
+#[tokio::test]
+async fn a_restore_that_only_makes_what_is_missing_can_be_undone_too() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    let made = tenant.apply(json!({"dryRun": false})).await.unwrap().context;
+    let set = tenant.api.record_of("backupsets", &made.undo_set.unwrap());
+    assert_eq!(set["spec"]["absent"].as_array().map(Vec::len), Some(3));
+    assert_eq!((&set["spec"]["coverage"], &set["spec"]["run"]["name"]), (&json!("partial"), &json!(RUN)));
+}
+
+#[tokio::test]
+async fn a_restore_that_is_told_to_stop_begins_nothing_more_and_reports_only_if_it_is_cancelled() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.stop.set();
+    let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("Interrupted", 1), "it is tried again");
+    assert_eq!((tenant.api.writes(), tenant.results()), (Vec::new(), Vec::new()));
+    // Cancelled in the middle: the fence before the first write has let it pass.
+    tenant.api.cancel_after_reads_of_the_run(1);
+    let result = tenant.apply_again().await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert!(
+        tenant.results().contains(&"core/ConfigMap/item-00000: failed Stopped".to_owned()),
+        "{:?}",
+        tenant.results()
+    );
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_preview_is_never_carried_out_and_a_restore_never_only_looked_at() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    for failure in [
+        tenant.apply(json!({"dryRun": true})).await.unwrap_err(),
+        tenant.preview(json!({"dryRun": false})).await.unwrap_err(),
+    ] {
+        assert_eq!((failure.reason.as_str(), failure.to_result().outcome), ("InvalidRestore", Some(Outcome::Blocked)));
+    }
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_rerun_does_what_failed_and_nothing_else() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
+    tenant.api.fail(|uri, _| uri.path().ends_with("/secrets/a").then(|| refusal(403, "Forbidden")));
+    tenant.apply(json!({"dryRun": false})).await.unwrap();
+    tenant.api.heal();
+    let mut first = tenant.api.record_of("restoreruns", RESTORE);
+    first["status"] = json!({"phase": "completed", "outcome": "partially_succeeded", "operationRun": {"name": RUN, "uid": tenant.run_uid()}});
+    tenant.api.record("restoreruns", "first", first.clone());
+    tenant.next_run();
+    tenant.api.serve_config_maps(vec![]);
+    tenant.apply(json!({"dryRun": false, "rerunOf": {"name": "first"}, "safetyCapture": false})).await.unwrap();
+    assert_eq!(tenant.results(), ["core/Secret/a: done"]);
+    first["status"]["operationRun"] = json!({"name": RUN, "uid": tenant.run_uid()});
+    tenant.api.record("restoreruns", "second", first);
+    tenant.next_run();
+    let failure = tenant.apply(json!({"dryRun": false, "rerunOf": {"name": "second"}})).await.unwrap_err();
+    assert_eq!(failure.reason, "NothingSelected");
 }
 
 #[tokio::test]
