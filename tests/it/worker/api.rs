@@ -271,6 +271,7 @@ impl State {
     fn answer(&mut self, method: &Method, uri: &Uri, body: &Bytes) -> Answer {
         let own = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/operationruns/{RUN}");
         let reports = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/operationreports");
+        let reviews = format!("/apis/authorization.k8s.io/v1/namespaces/{NAMESPACE}/localsubjectaccessreviews");
         match (method.as_str(), uri.path()) {
             ("GET", "/api") => Answer::Json(200, self.discovery(true)),
             ("GET", "/apis") => Answer::Json(200, self.discovery(false)),
@@ -308,7 +309,7 @@ impl State {
                 self.records.insert(path, set.clone());
                 Answer::Json(201, set)
             }
-            ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews") => self.review(body),
+            ("POST", path) if path == reviews => self.review(body),
             ("GET", path) if self.records.contains_key(path) => Answer::Json(200, self.records[path].clone()),
             ("GET", path) if path == reports => {
                 let items: Vec<_> = self.reports.values().cloned().collect();
