@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        BackupSet, ObjectReference, Outcome, Phase, RestoreRun, backup_set::Coverage, item::ItemId,
+        BackupSet, LocalReference, ObjectReference, Outcome, Phase, RestoreRun, backup_set::Coverage, item::ItemId,
         operation_run::Initiator,
     },
     cluster::retry::retry,
@@ -42,8 +42,10 @@ pub mod reason {
     pub const PLAN_LOST: &str = "PlanLost";
     /// An entry of `items` matches nothing; the code of an item that failed.
     pub const MATCHES_NOTHING: &str = "MatchesNothing";
+    /// The audit chain could not be told what is intended, or what became of it.
+    pub const AUDIT_NOT_WRITTEN: &str = "AuditNotWritten";
     /// Every code.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         RESTORE_NOT_FOUND,
         BACKUP_SET_NOT_FOUND,
         FOREIGN_BACKUP_SET,
@@ -55,6 +57,7 @@ pub mod reason {
         NOTHING_RESTORED,
         PLAN_LOST,
         MATCHES_NOTHING,
+        AUDIT_NOT_WRITTEN,
     ];
 }
 
@@ -71,6 +74,10 @@ pub struct Inputs {
 /// A restore, read.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// The restore.
+    pub restore_run: ObjectReference,
+    /// The set it restores from.
+    pub backup_set: LocalReference,
     /// What follows into the plan.
     pub terms: Terms,
     /// Items selected.
@@ -165,6 +172,8 @@ fn decide(
     };
     let absent = set.spec.absent.iter().map(|text| text.parse::<ItemId>()).collect::<Result<_, _>>();
     Ok(Order {
+        restore_run: ObjectReference { name: restore.name_any(), uid: restore.uid().unwrap_or_default() },
+        backup_set: restore.spec.backup_set.clone(),
         terms: Terms::new(spec, set.spec.snapshot.clone()),
         selection: ItemSelection::new(&spec.items, &spec.exclude_items)
             .map_err(|error| invalid(format!("spec.{error}")))?,

@@ -19,8 +19,8 @@ const RESTORE_UID: &str = "restore-uid";
 const SET: &str = "nightly";
 
 /// A tenant whose objects were captured, and the backup set of it.
-struct Tenant {
-    api: Api,
+pub struct Tenant {
+    pub api: Api,
     pod: Pod,
     snapshot: String,
     /// Counts runs: each has a uid of its own.
@@ -38,7 +38,7 @@ impl Tenant {
     }
 
     /// Three ConfigMaps, two Secrets and a Deployment.
-    async fn usual() -> Self {
+    pub async fn usual() -> Self {
         let api = Api::new();
         api.serve_config_maps(objects(3));
         let secret = |name: &str| json!({"metadata": object(name)["metadata"], "type": "Opaque", "data": {"password": "aHVudGVyMg=="}});
@@ -66,36 +66,36 @@ impl Tenant {
         self.api.record("restoreruns", RESTORE, restore);
     }
 
-    async fn preview(&self, spec: Value) -> Result<TerminationResult, Failure> {
+    pub async fn preview(&self, spec: Value) -> Result<TerminationResult, Failure> {
         self.order(spec);
         let repository = self.pod.repository().await?;
         preview::preview(&self.api.client(), &self.environment(), &repository).await
     }
 
-    async fn apply(&self, spec: Value) -> Result<TerminationResult, Failure> {
+    pub async fn apply(&self, spec: Value) -> Result<TerminationResult, Failure> {
         self.order(spec);
         self.apply_again().await
     }
 
     /// Another attempt of the same run.
-    async fn apply_again(&self) -> Result<TerminationResult, Failure> {
+    pub async fn apply_again(&self) -> Result<TerminationResult, Failure> {
         let repository = self.pod.repository().await?;
         apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock).await
     }
 
     /// From now on everything is done by another run.
-    fn next_run(&mut self) {
+    pub fn next_run(&mut self) {
         self.run += 1;
         let uid = self.run_uid();
         self.api.change_run(|run| run["metadata"]["uid"] = json!(uid));
     }
 
-    fn run_uid(&self) -> String {
+    pub fn run_uid(&self) -> String {
         format!("{:08}-of-a-run", self.run)
     }
 
     /// What a pod of the run is given.
-    fn environment(&self) -> Environment {
+    pub fn environment(&self) -> Environment {
         let inputs = json!({"repository": "main", "restoreRun": {"name": RESTORE, "uid": RESTORE_UID}});
         let mut environment = environment(inputs, None);
         environment.identity.run_uid = self.run_uid();
@@ -103,7 +103,7 @@ impl Tenant {
     }
 
     /// A preview, recorded as one that completed; the run that applies it is another.
-    async fn previewed(&mut self, spec: Value) {
+    pub async fn previewed(&mut self, spec: Value) {
         let result = self.preview(spec).await.unwrap();
         let mut look = self.api.record_of("restoreruns", RESTORE);
         look["metadata"] = json!({"name": "look", "namespace": NAMESPACE, "uid": "look-uid"});
