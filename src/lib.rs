@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`api`] | custom resources and the pure rules that belong to them; no I/O |
+//! | [`audit`] | the chain of audit entries, and what shows that it is not whole; pure |
 //! | [`controller`] | reconcilers: observe reads, decide decides, act writes |
 //! | [`worker`] | what runs inside a Job |
 //! | [`repository`] | snapshots in an object store; knows nothing of Kubernetes |
@@ -15,6 +16,7 @@
 //! changed; the controller reads no Secret and lists no tenant's objects; no field names another namespace.
 
 pub mod api;
+pub mod audit;
 pub mod clock;
 pub mod cluster;
 pub mod command;

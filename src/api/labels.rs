@@ -18,7 +18,7 @@ pub const TRIGGER: &str = "tenantatlas.io/trigger";
 pub const INITIATOR: &str = "tenantatlas.io/initiator";
 /// On a completed run: its outcome.
 pub const OUTCOME: &str = "tenantatlas.io/outcome";
-/// On a Job and its pods: the uid of the run it executes.
+/// On a Job, its pods and its audit entries: the uid of the run it executes.
 pub const RUN_UID: &str = "tenantatlas.io/run-uid";
 /// On everything the operator makes.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

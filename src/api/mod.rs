@@ -3,6 +3,7 @@
 //! Lives here: the custom resources, conditions, reasons, identity, labels, selections, the result
 //! contract of Jobs. Must not: any I/O, any Kubernetes client, any clock (a test looks).
 
+pub mod audit_entry;
 pub mod backup_repository;
 pub mod backup_set;
 pub mod canonical;
@@ -21,6 +22,7 @@ pub mod result;
 pub mod schema;
 pub mod selection;
 
+pub use audit_entry::{AuditEntry, AuditEntrySpec};
 pub use backup_repository::{BackupRepository, BackupRepositorySpec, BackupRepositoryStatus};
 pub use backup_set::{BackupSet, BackupSetSpec, BackupSetStatus};
 pub use operation_report::{OperationReport, OperationReportSpec};

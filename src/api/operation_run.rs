@@ -4,7 +4,7 @@
 //! writes `status.progress` and `status.summaryCounts` while its Job runs; the controller writes the rest,
 //! and everything once the run completes.
 
-use crate::api::{LocalReference, ObjectReference, result::MadePlan};
+use crate::api::{LocalReference, ObjectReference, restore_run::AuditReferences, result::MadePlan};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -442,6 +442,9 @@ pub struct RunContext {
     /// The plan it made, of a restore or its preview.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
+    /// What the audit chain was told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReferences>,
 }
 
 impl RunContext {

@@ -6,7 +6,7 @@
 use crate::api::{
     Outcome,
     operation_run::{ItemFailure, SummaryCounts},
-    restore_run::PlanSummary,
+    restore_run::{AuditReferences, PlanSummary},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,9 @@ pub struct ResultContext {
     /// A restore planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
+    /// What the audit chain was told about a restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReferences>,
 }
 
 /// The plan of a restore; its items are in the run's reports.

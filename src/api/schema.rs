@@ -1,6 +1,6 @@
 //! Schema fragments, and the custom resource definitions as they are installed.
 
-use crate::api::{BackupRepository, BackupSet, OperationReport, OperationRun, OperationType, RestoreRun};
+use crate::api::{AuditEntry, BackupRepository, BackupSet, OperationReport, OperationRun, OperationType, RestoreRun};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps,
 };
@@ -41,6 +41,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         BackupSet::crd(),
         OperationReport::crd(),
         RestoreRun::crd(),
+        AuditEntry::crd(),
     ];
     for definition in &mut definitions {
         merge_conditions_by_type(definition);

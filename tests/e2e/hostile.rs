@@ -13,7 +13,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, PostPar
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use tenantatlas::api::{OperationRun, schema::custom_resource_definitions};
+use tenantatlas::api::{OperationRun, labels, schema::custom_resource_definitions};
 
 /// A step into an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +107,9 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "BackupSet" => json!({ "repository": { "name": "main" }, "snapshot": "0".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "selection": {}, "namespaceUid": "uid", "coverage": "full" }),
         "OperationReport" => json!({ "run": { "name": "run", "uid": "uid" }, "chunk": 0, "chunks": 1, "items": [] }),
+        "AuditEntry" => json!({ "event": "intent", "at": "2026-01-02T03:04:05Z", "who": { "username": "ada" },
+            "operationType": "restore.apply", "run": { "name": "run", "uid": "uid" }, "planDigest": "0".repeat(64),
+            "summary": {}, "previous": "0".repeat(64) }),
         other => panic!("{other} is new: say here what a sound one is"),
     }
 }
@@ -155,10 +158,19 @@ impl Tenant {
                 let user = format!("system:serviceaccount:{namespace}:tenantatlas-controller");
                 self.cluster.as_user(&user, &["system:serviceaccounts"])
             }
+            // And these the pod's of a restore.
+            "AuditEntry" => {
+                let user = format!("system:serviceaccount:{}:tenantatlas-restore", self.name);
+                self.cluster.as_user_in_pod(&user, "op-00000000000000000000-hostile")
+            }
             _ => self.cluster.client.clone(),
         };
+        let mut labels = crate::support::tenant::of_story(self);
+        if kind == "AuditEntry" {
+            labels[labels::RUN_UID] = spec["run"]["uid"].clone();
+        }
         let manifest = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": kind,
-            "metadata": { "name": name, "labels": crate::support::tenant::of_story(self) }, "spec": spec });
+            "metadata": { "name": name, "labels": labels }, "spec": spec });
         let manifest = serde_json::from_value(manifest).expect("an object");
         let created = self.kind(&client, definition).create(&PostParams::default(), &manifest).await;
         let made = created.map_err(|error| error.to_string())?;
@@ -168,7 +180,8 @@ impl Tenant {
             let check = tenantatlas::controller::backup_repository::decide::check_name(&repository);
             self.completed_or_waiting(&check).await;
         }
-        if kind != "OperationRun" {
+        // An entry goes with its tenant alone.
+        if !matches!(kind, "OperationRun" | "AuditEntry") {
             objects.delete(name, &DeleteParams::default()).await.expect("it can be deleted");
         }
         Ok(())
@@ -214,6 +227,8 @@ async fn whatever_stands_in_a_field_nothing_outside_the_tenant_is_touched_and_no
                 put(&mut spec, &path, &value.into());
                 let name = match kind.as_str() {
                     "OperationType" => format!("hostile-{}.{}", tally.accepted + tally.refused, tenant.name),
+                    // Not the first, which holds no hash.
+                    "AuditEntry" => format!("{:012}", tally.accepted + tally.refused + 2),
                     _ => format!("hostile-{}", tally.accepted + tally.refused),
                 };
                 match tenant.attempt(&definition, &name, &spec).await {

@@ -70,3 +70,11 @@ fn the_thinking_about_a_restore_names_no_client_no_clock_and_no_repository() {
     assert_without(&files, &CLOCKS);
     assert_without(&files, &["kube::", "async ", "crate::repository", "crate::worker", "crate::controller"]);
 }
+
+#[test]
+fn the_audit_chain_names_no_client_and_no_clock() {
+    let files = under("src/audit");
+    assert_without(&files, &CLIENTS);
+    assert_without(&files, &CLOCKS);
+    assert_without(&files, &["kube::", "async ", "crate::repository", "crate::worker", "crate::controller"]);
+}

@@ -434,6 +434,7 @@ fn ended(
         (None, _) => {}
     }
     next.context.plan = made.plan.or(next.context.plan);
+    next.context.audit = made.audit.or(next.context.audit);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
         next.progress = Some(format!("{}/{}", counts.processed, counts.total));

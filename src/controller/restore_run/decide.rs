@@ -124,6 +124,7 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     let mut next = restore.status_or_default();
     next.operation_run = Some(reference(run));
     next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
+    next.audit = theirs.context.audit.or(next.audit);
     if restore.spec.dry_run {
         next.preview = theirs.context.plan.as_ref().map(|plan| plan.summary).or(next.preview);
     } else if theirs.phase == Phase::Completed {

@@ -163,7 +163,7 @@ fn a_preview_is_applied_only_if_it_is_one_is_of_the_same_set_and_made_a_plan() {
 fn a_restore_says_what_its_run_says_and_a_second_pass_changes_nothing() {
     let plan = json!({"digest": "d".repeat(64), "summary": {"create": 3}});
     let status = json!({"phase": "completed", "outcome": "partially_succeeded", "reason": "PartiallySucceeded", "message": "2 of 3",
-        "summaryCounts": {"total": 3, "processed": 3, "succeeded": 2, "failed": 1, "skipped": 0}, "context": {"plan": plan}});
+        "summaryCounts": {"total": 3, "processed": 3, "succeeded": 2, "failed": 1, "skipped": 0}, "context": {"plan": plan, "audit": {"intent": "000000000001", "outcome": "000000000002"}}});
     let mut applied = observed(restore(json!({}), json!({"phase": "running"})));
     applied.run = RunView::Found(Box::new(run(json!({}), status)));
     let mut undo = set("tenant");
@@ -177,6 +177,7 @@ fn a_restore_says_what_its_run_says_and_a_second_pass_changes_nothing() {
     assert_eq!(status.failure_reason.as_deref(), Some("PartiallySucceeded"));
     assert_eq!(status.undo_backup_set.as_deref(), Some("put-back-restore"));
     assert_eq!(status.plan_digest, Some("d".repeat(64)));
+    assert_eq!(status.audit.as_ref().map(|audit| audit.intent.as_str()), Some("000000000001"));
     let after = restore(json!({}), serde_json::to_value(status).expect("JSON"));
     assert!(decide(&Observed { restore: Arc::new(after), ..applied }, now()).is_empty());
 }

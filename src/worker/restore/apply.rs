@@ -4,9 +4,10 @@
 //! 1. take the plan: of the preview, of an earlier attempt, or make one and store it: reports that the next attempt finds;
 //! 2. of a preview: compare all of it with what is there now; if anything has moved, nothing is written;
 //! 3. capture what is about to change or vanish: a snapshot that the next attempt finds;
-//! 4. look once more whether this is still wanted, and write, item by item: what was written is as it should be, and the
-//!    next attempt counts it as done;
-//! 5. write the results, report the result.
+//! 4. look once more whether this is still wanted, and tell the audit chain what is intended: an entry that the next
+//!    attempt finds; if it cannot be written, nothing is;
+//! 5. write, item by item: what was written is as it should be, and the next attempt counts it as done;
+//! 6. write the results, tell the audit chain what became of it, report the result.
 
 use crate::{
     api::{
@@ -19,6 +20,7 @@ use crate::{
     repository::Repository,
     restore::plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
     worker::{
+        audit,
         environment::{Environment, RunIdentity},
         failure::{
             Failure,
@@ -31,6 +33,7 @@ use crate::{
             carry::Carrier,
             order::{self, Preview, reason},
             preview::make,
+            record::Record,
             safety::{self, Undo},
             survey::Survey,
             walk::Ask,
@@ -64,7 +67,8 @@ pub async fn apply(
     } else {
         None
     };
-    fence::pass(client, identity).await?;
+    let run = fence::pass(client, identity).await?;
+    let record = Record::begin(client, identity, clock, &run.spec.operation_type, &survey.order, &plan).await?;
     let mut walk = survey.walk(client, Ask::Nobody);
     walk.prepare().await?;
     let progress = Progress::of(client.clone(), identity);
@@ -72,8 +76,9 @@ pub async fn apply(
     if stop.is_set() {
         expect_cancelled(client, identity).await?;
     }
-    let result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
+    let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
     report::write(client, identity, Contents::Results(results)).await?;
+    result.context.audit = Some(record.end(&result).await?);
     Ok(result)
 }
 
@@ -106,7 +111,8 @@ async fn previewed(
     let plan = read(survey.order.terms.clone(), stored, &preview.digest).ok_or_else(lost)?;
     let now = make(survey, client, Ask::Nobody).await?;
     let moved = still_to_do(&plan, now.plan());
-    if moved.is_empty() {
+    // An earlier attempt found nothing moved, and has written since: what has moved by now fails alone.
+    if moved.is_empty() || audit::has_intent(client, identity).await? {
         return Ok(plan);
     }
     let named: Vec<String> = moved.iter().take(NAMED).map(ToString::to_string).collect();

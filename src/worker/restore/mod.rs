@@ -10,7 +10,8 @@
 //! write      one write, tried or meant
 //! carry      a plan carried out, item by item
 //! safety     what undoes it, captured before
-//! apply      the worker that restores: plan, safety capture, writes, results
+//! record     what the audit chain is told
+//! apply      the worker that restores: plan, safety capture, intent, writes, results, outcome
 //! preview    the worker that only looks: a plan, with the API server's opinion of each write, into reports
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod inventory;
 pub mod join;
 pub mod order;
 pub mod preview;
+pub mod record;
 pub mod safety;
 pub mod survey;
 pub mod walk;

@@ -46,8 +46,10 @@ pub mod reason {
     pub const UNDO_TOO_LARGE: &str = "UndoTooLarge";
     /// An entry of `items` matches nothing; the code of an item that failed.
     pub const MATCHES_NOTHING: &str = "MatchesNothing";
+    /// The audit chain could not be told what is intended, or what became of it.
+    pub const AUDIT_NOT_WRITTEN: &str = "AuditNotWritten";
     /// Every code.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         RESTORE_NOT_FOUND,
         BACKUP_SET_NOT_FOUND,
         FOREIGN_BACKUP_SET,
@@ -60,6 +62,7 @@ pub mod reason {
         PLAN_LOST,
         UNDO_TOO_LARGE,
         MATCHES_NOTHING,
+        AUDIT_NOT_WRITTEN,
     ];
 }
 
@@ -79,6 +82,10 @@ pub struct Inputs {
 /// A restore, read.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// The restore.
+    pub restore_run: ObjectReference,
+    /// The set it restores from.
+    pub backup_set: LocalReference,
     /// What follows into the plan.
     pub terms: Terms,
     /// Items selected.
@@ -212,6 +219,8 @@ fn decide(
         |message: String| Failure::blocked(reason::INVALID_RESTORE, format!("{message}: correct it in a new restore"));
     let absent = set.spec.absent.iter().map(|text| text.parse::<ItemId>()).collect::<Result<_, _>>();
     Ok(Order {
+        restore_run: ObjectReference { name: restore.name_any(), uid: restore.uid().unwrap_or_default() },
+        backup_set: restore.spec.backup_set.clone(),
         terms: Terms::new(spec, set.spec.snapshot.clone()),
         selection: ItemSelection::new(&spec.items, &spec.exclude_items)
             .map_err(|error| invalid(format!("spec.{error}")))?,

@@ -2,6 +2,7 @@
 //! another tenant and a worker. Every refusal is the API server's own, and nothing may have happened.
 
 mod accounts;
+mod audit;
 mod initiator;
 mod jobs;
 mod kinds;

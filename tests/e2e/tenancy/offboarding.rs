@@ -69,7 +69,7 @@ impl Tenant {
     }
 
     /// Deletes the namespace and waits until it is gone.
-    async fn ends(&self) {
+    pub(super) async fn ends(&self) {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.cluster.client.clone());
         namespaces.delete(&self.name, &DeleteParams::default()).await.expect("a namespace can be deleted");
         let path = format!("/api/v1/namespaces/{}", self.name);

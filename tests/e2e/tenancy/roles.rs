@@ -23,7 +23,7 @@ fn attributes(tenant: &Tenant, right: &str) -> ResourceAttributes {
 }
 
 /// Rights that no role of the chart gives to people.
-const NEVER: [&str; 10] = [
+const NEVER: [&str; 13] = [
     "impersonate core/serviceaccounts",
     "create core/serviceaccounts/token",
     "patch tenantatlas.io/operationruns/status",
@@ -32,6 +32,9 @@ const NEVER: [&str; 10] = [
     "patch tenantatlas.io/backupsets/status",
     "create tenantatlas.io/backupsets",
     "create tenantatlas.io/operationreports",
+    "create tenantatlas.io/auditentries",
+    "update tenantatlas.io/auditentries",
+    "delete tenantatlas.io/auditentries",
     "adopt tenantatlas.io/backuprepositories",
     "run tenantatlas.io/operationtypes:some.other",
 ];
@@ -39,7 +42,12 @@ const NEVER: [&str; 10] = [
 #[tokio::test]
 async fn the_tenants_roles_give_what_their_names_say() {
     let tenant = Tenant::new("roles").await;
-    let looks = ["list tenantatlas.io/operationruns", "get tenantatlas.io/backupsets", "get core/pods/log"];
+    let looks = [
+        "list tenantatlas.io/operationruns",
+        "get tenantatlas.io/backupsets",
+        "watch tenantatlas.io/auditentries",
+        "get core/pods/log",
+    ];
     let starts = ["create tenantatlas.io/operationruns", "patch tenantatlas.io/backupsets"];
     let runs =
         ["run tenantatlas.io/operationtypes:backup.capture", "run tenantatlas.io/operationtypes:repository.check"];
@@ -72,6 +80,9 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
     let tenant = Tenant::new("stock").await;
     let rights = [
         ("list tenantatlas.io/operationruns", ["view", "edit", "admin"].as_slice()),
+        ("list tenantatlas.io/auditentries", &["view", "edit", "admin"]),
+        ("create tenantatlas.io/auditentries", &[]),
+        ("delete tenantatlas.io/auditentries", &[]),
         ("create tenantatlas.io/operationruns", &["edit", "admin"]),
         ("create tenantatlas.io/backuprepositories", &["edit", "admin"]),
         ("patch tenantatlas.io/backupsets", &["admin"]),

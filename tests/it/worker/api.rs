@@ -16,6 +16,9 @@ pub const RUN: &str = "nightly";
 pub const RUN_UID: &str = "11111111-2222-3333-4444-555555555555";
 pub const JOB_UID: &str = "job-uid";
 
+/// Where audit entries are.
+pub const AUDIT: &str = "/apis/tenantatlas.io/v1alpha1/namespaces/acme/auditentries";
+
 /// What a request is answered with.
 pub enum Answer {
     Json(u16, Value),
@@ -46,6 +49,9 @@ struct State {
     undiscovered: Vec<(String, String)>,
     run: Value,
     reports: BTreeMap<String, Value>,
+    audit: BTreeMap<String, Value>,
+    /// Whether the answer to the next entry is lost, though it is written.
+    loses_answer: bool,
     /// What is served at a path, beside lists.
     records: BTreeMap<String, Value>,
     /// User, verb and resource of what is not allowed.
@@ -178,6 +184,25 @@ impl Api {
         self.edit(|state| state.reports.clone())
     }
 
+    /// The audit entries, in the order of their names.
+    pub fn audit(&self) -> Vec<Value> {
+        self.edit(|state| state.audit.values().cloned().collect())
+    }
+
+    pub fn change_audit(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        self.edit(|state| change(state.audit.get_mut(name).unwrap()));
+    }
+
+    /// Takes the last audit entry away.
+    pub fn cut_audit(&self) {
+        self.edit(|state| state.audit.pop_last());
+    }
+
+    /// Writes the next audit entry and loses the answer.
+    pub fn lose_answer(&self) {
+        self.edit(|state| state.loses_answer = true);
+    }
+
     pub fn patches(&self) -> Vec<Value> {
         self.edit(|state| state.patches.clone())
     }
@@ -254,7 +279,7 @@ pub fn expired(token: Option<&str>) -> Answer {
 /// A parameter of the query.
 pub fn parameter(uri: &Uri, key: &str) -> Option<String> {
     let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?;
-    Some(value.replace("%3D", "="))
+    Some(value.replace("%3D", "=").replace("%2F", "/"))
 }
 
 impl State {
@@ -305,7 +330,6 @@ impl State {
                 if self.records.contains_key(&path) {
                     return refusal(409, "AlreadyExists");
                 }
-                assert!(self.writes.is_empty(), "what undoes it comes before the first write: {:?}", self.writes);
                 self.records.insert(path, set.clone());
                 Answer::Json(201, set)
             }
@@ -324,9 +348,39 @@ impl State {
                     .get(name)
                     .map_or_else(|| refusal(404, "NotFound"), |report| Answer::Json(200, report.clone()))
             }
+            (_, path) if path.starts_with(AUDIT) => self.audit(method, path, uri, body),
             ("GET", path) => self.get_or_list(path, uri),
             ("POST" | "PUT" | "DELETE", path) => self.write(method, path, uri, body),
             _ => refusal(405, "MethodNotAllowed"),
+        }
+    }
+
+    fn audit(&mut self, method: &Method, path: &str, uri: &Uri, body: &Bytes) -> Answer {
+        let name = path.strip_prefix(AUDIT).and_then(|rest| rest.strip_prefix('/'));
+        match (method.as_str(), name) {
+            ("GET", Some(name)) => {
+                self.audit.get(name).map_or_else(|| refusal(404, "NotFound"), |entry| Answer::Json(200, entry.clone()))
+            }
+            ("GET", None) => {
+                let selector = parameter(uri, "labelSelector").unwrap();
+                let uid = selector.rsplit('=').next().unwrap();
+                let of_run = |entry: &&Value| entry["metadata"]["labels"]["tenantatlas.io/run-uid"] == uid;
+                let items: Vec<_> = self.audit.values().filter(of_run).cloned().collect();
+                Answer::Json(
+                    200,
+                    json!({"kind": "AuditEntryList", "apiVersion": "tenantatlas.io/v1alpha1", "metadata": {}, "items": items}),
+                )
+            }
+            ("POST", None) => {
+                let entry: Value = serde_json::from_slice(body).unwrap();
+                let name = entry["metadata"]["name"].as_str().unwrap().to_owned();
+                if self.audit.contains_key(&name) {
+                    return refusal(409, "AlreadyExists");
+                }
+                self.audit.insert(name, entry.clone());
+                if std::mem::take(&mut self.loses_answer) { Answer::Broken } else { Answer::Json(201, entry) }
+            }
+            _ => refusal(403, "Forbidden"),
         }
     }
 

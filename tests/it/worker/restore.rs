@@ -20,8 +20,8 @@ const RESTORE_UID: &str = "restore-uid";
 const SET: &str = "nightly";
 
 /// A tenant whose objects were captured, and the backup set of it.
-struct Tenant {
-    api: Api,
+pub struct Tenant {
+    pub api: Api,
     pod: Pod,
     snapshot: String,
     /// Counts runs: each has a uid of its own.
@@ -40,7 +40,7 @@ impl Tenant {
     }
 
     /// Three ConfigMaps, two Secrets and a Deployment.
-    async fn usual() -> Self {
+    pub async fn usual() -> Self {
         let api = Api::new();
         api.serve_config_maps(objects(3));
         let secret = |name: &str| json!({"metadata": object(name)["metadata"], "type": "Opaque", "data": {"password": "aHVudGVyMg=="}});
@@ -68,36 +68,36 @@ impl Tenant {
         self.api.record("restoreruns", RESTORE, restore);
     }
 
-    async fn preview(&self, spec: Value) -> Result<TerminationResult, Failure> {
+    pub async fn preview(&self, spec: Value) -> Result<TerminationResult, Failure> {
         self.order(spec);
         let repository = self.pod.repository().await?;
         preview::preview(&self.api.client(), &self.environment(), &repository).await
     }
 
-    async fn apply(&self, spec: Value) -> Result<TerminationResult, Failure> {
+    pub async fn apply(&self, spec: Value) -> Result<TerminationResult, Failure> {
         self.order(spec);
         self.apply_again().await
     }
 
     /// Another attempt of the same run.
-    async fn apply_again(&self) -> Result<TerminationResult, Failure> {
+    pub async fn apply_again(&self) -> Result<TerminationResult, Failure> {
         let repository = self.pod.repository().await?;
         apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock, &self.stop).await
     }
 
     /// From now on everything is done by another run.
-    fn next_run(&mut self) {
+    pub fn next_run(&mut self) {
         self.run += 1;
         let uid = self.run_uid();
         self.api.change_run(|run| run["metadata"]["uid"] = json!(uid));
     }
 
-    fn run_uid(&self) -> String {
+    pub fn run_uid(&self) -> String {
         format!("{:08}-of-a-run", self.run)
     }
 
     /// What a pod of the run is given.
-    fn environment(&self) -> Environment {
+    pub fn environment(&self) -> Environment {
         let inputs = json!({"repository": "main", "restoreRun": {"name": RESTORE, "uid": RESTORE_UID}});
         let mut environment = environment(inputs, None);
         environment.identity.run_uid = self.run_uid();
@@ -105,7 +105,7 @@ impl Tenant {
     }
 
     /// A preview, recorded as one that completed; the run that applies it is another.
-    async fn previewed(&mut self, spec: Value) {
+    pub async fn previewed(&mut self, spec: Value) {
         let result = self.preview(spec).await.unwrap();
         let mut look = self.api.record_of("restoreruns", RESTORE);
         look["metadata"] = json!({"name": "look", "namespace": NAMESPACE, "uid": "look-uid"});
@@ -456,6 +456,21 @@ async fn nothing_is_written_when_anything_has_moved_since_the_preview_and_what_m
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_moves_between_two_attempts_fails_alone_because_the_first_has_written() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
+    tenant.previewed(json!({})).await;
+    tenant.api.break_after_writes(2);
+    tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}})).await.unwrap_err();
+    tenant.api.heal();
+    tenant.api.change("Secret", "a", |object| object["metadata"]["labels"] = json!({"changed": "meanwhile"}));
+    let result = tenant.apply_again().await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded), "{result:?}");
+    assert!(tenant.results().contains(&"core/Secret/a: failed Moved".to_owned()), "{:?}", tenant.results());
+}
+
 #[tokio::test]
 async fn a_preview_that_is_none_or_whose_plan_was_changed_is_not_applied() {
     let mut tenant = Tenant::usual().await;
@@ -492,6 +507,10 @@ async fn what_was_there_is_captured_before_the_first_write_and_gives_it_back() {
     let undo = made.snapshot.unwrap();
     assert_eq!((undo.items, undo.items_by_kind.into_iter().collect::<Vec<_>>()), (1, vec![("Secret".to_owned(), 1)]));
     assert_ne!(kinds.map(|kind| seen(&tenant.api, kind)), before);
+    let requests = tenant.api.requests();
+    let place = |request: &str| requests.iter().position(|made| made == request).unwrap();
+    let recorded = place("POST /apis/tenantatlas.io/v1alpha1/namespaces/acme/backupsets");
+    assert!(recorded < place("POST /api/v1/namespaces/acme/configmaps"), "recorded before the first write");
     let set = tenant.api.record_of("backupsets", &name);
     assert_eq!(set["spec"]["snapshot"], undo.id);
     assert_eq!(set["spec"]["absent"], json!(["core/ConfigMap/item-00001", "core/ConfigMap/item-00002"]));

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Our kinds, as kubectl takes them.
-const KINDS: &str = "operationruns,operationtypes,backuprepositories,backupsets,operationreports";
+const KINDS: &str = "operationruns,operationtypes,backuprepositories,backupsets,operationreports,auditentries";
 
 /// Writes the files and prints where they are. Nothing where there is no cluster.
 pub(super) fn collect(bed: &Bed, folder: &Path) {

@@ -1,0 +1,224 @@
+//! The audit chain: written by the pods of operations, changed by nobody, gone with its namespace.
+
+use super::{assert_refused, call};
+use crate::support::Tenant;
+use kube::Client;
+use serde_json::{Value, json};
+use tenantatlas::{
+    api::{
+        AuditEntry, AuditEntrySpec, ObjectReference, audit_entry::AuditEvent, operation_run::Initiator,
+        restore_run::PlanSummary,
+    },
+    audit::{Entry, Fault, verify},
+    worker::{audit, environment::RunIdentity},
+};
+
+const GROUP: &str = "tenantatlas.io/v1alpha1";
+const FIRST: &str = "000000000001";
+const SECOND: &str = "000000000002";
+
+fn spec(run_uid: &str) -> AuditEntrySpec {
+    AuditEntrySpec {
+        event: AuditEvent::Intent,
+        at: "2026-01-02T03:04:05.000678Z".parse().expect("a time"),
+        who: Initiator { username: "ada".into(), groups: vec!["devs".into()], uid: None },
+        operation_type: "restore.apply".into(),
+        run: ObjectReference { name: "mine".into(), uid: run_uid.to_owned() },
+        restore_run: None,
+        backup_set: None,
+        plan_digest: "0".repeat(64),
+        summary: Some(PlanSummary { create: 2, ..PlanSummary::default() }),
+        outcome: None,
+        counts: None,
+        previous: String::new(),
+    }
+}
+
+/// An entry as a manifest.
+fn manifest(name: &str, previous: &str) -> Value {
+    let spec = AuditEntrySpec { previous: previous.to_owned(), ..spec("uid") };
+    json!({ "metadata": { "name": name, "labels": { "tenantatlas.io/run-uid": "uid" } }, "spec": spec })
+}
+
+impl Tenant {
+    /// Who writes entries: an operation's pod.
+    async fn writer(&self) -> Client {
+        let (_, pod) = self.operation_with_pod("mine").await;
+        self.worker(&pod).await
+    }
+
+    /// Appends as a worker does. The entry's name.
+    async fn tell(&self, writer: &Client, run_uid: &str) -> String {
+        let identity = RunIdentity {
+            run: "mine".into(),
+            run_uid: run_uid.to_owned(),
+            namespace: self.name.clone(),
+            job_uid: String::new(),
+        };
+        audit::append(writer, &identity, spec(run_uid)).await.expect("an operation's pod may")
+    }
+
+    /// The chain as the API server has it.
+    async fn audit_chain(&self) -> Vec<Entry> {
+        let list = call(&self.cluster.client, "GET", &self.path(GROUP, "auditentries"), &Value::Null).await;
+        serde_json::from_value(list.expect("entries can be listed")["items"].take()).expect("entries")
+    }
+
+    /// Somebody with every right on entries.
+    async fn omnipotent(&self, user: &str) -> Client {
+        let verbs = ["deletecollection", "delete", "update", "patch", "create", "get", "list", "watch"];
+        let rules = json!([{ "apiGroups": ["tenantatlas.io"], "resources": ["auditentries"], "verbs": verbs }]);
+        self.person_with(user, rules).await
+    }
+}
+
+#[tokio::test]
+async fn entries_are_written_by_the_pods_of_operations_one_after_the_other_and_read_by_the_tenant() {
+    let tenant = Tenant::new("audit").await;
+    let writer = tenant.writer().await;
+    assert_eq!(tenant.tell(&writer, "a").await, FIRST);
+    assert_eq!(tenant.tell(&writer, "a").await, FIRST, "what was said is not said again");
+    // All at once: the API server lets one through at a time.
+    let told = ["b", "c", "d", "e"].map(|uid| tenant.tell(&writer, uid));
+    futures::future::join_all(told).await;
+    let mut chain = tenant.audit_chain().await;
+    assert_eq!(chain.len(), 5);
+    assert_eq!(verify(&tenant.name, &chain, &[]), [], "the hashes are those of what the API server keeps");
+    chain[2].spec["who"]["username"] = "eve".into();
+    let at = "000000000004".parse().expect("a place");
+    assert_eq!(verify(&tenant.name, &chain, &[]), [Fault::Unlinked { at }]);
+
+    let ada = tenant.person("ada", &["tenantatlas-tenant-viewer"]).await;
+    call(&ada, "GET", &tenant.path(GROUP, &format!("auditentries/{FIRST}")), &Value::Null)
+        .await
+        .expect("it is readable");
+    let table = tenant.cluster.kubectl_prints(&["get", "audit", "--namespace", &tenant.name]);
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(lines.next().expect("a header"), ["NAME", "EVENT", "TYPE", "WHO", "RESTORE", "OUTCOME", "AGE"]);
+    assert_eq!(lines.next().expect("an entry")[..4], [FIRST, "intent", "restore.apply", "ada"]);
+}
+
+#[tokio::test]
+async fn nobody_else_writes_an_entry() {
+    let tenant = Tenant::new("audit-forged").await;
+    let words = ["tenantatlas-audit-writers", "pods of operations"];
+    let eve = tenant.omnipotent("eve").await;
+    for client in [&eve, &tenant.cluster.client, &tenant.cluster.as_operator()] {
+        let forged = tenant.create_as::<AuditEntry>(client.clone(), manifest(FIRST, "")).await;
+        match forged {
+            // The operator has no right to begin with.
+            Err(kube::Error::Api(status)) if status.message.contains("cannot create resource") => {
+                assert!(status.message.contains("tenantatlas-controller"), "{}", status.message);
+            }
+            other => assert_refused(other, 403, &words),
+        }
+    }
+    // Neither a pod that is none of an operation's, nor an operation's pod of another tenant.
+    let own = format!("system:serviceaccount:{}:web", tenant.name);
+    let other = "system:serviceaccount:other:tenantatlas-restore".to_owned();
+    for (user, pod) in [(own, "web-0"), (other, "op-0123456789abcdef0123-x7k2p")] {
+        tenant.omnipotent(&user).await;
+        let client = tenant.cluster.as_user_in_pod(&user, pod);
+        assert_refused(tenant.create_as::<AuditEntry>(client, manifest(FIRST, "")).await, 403, &words);
+    }
+    assert_eq!(tenant.audit_chain().await, []);
+}
+
+#[tokio::test]
+async fn an_entry_has_its_place_its_run_and_nobody_it_goes_with() {
+    let tenant = Tenant::new("audit-shape").await;
+    let writer = tenant.writer().await;
+    let hash = "a".repeat(64);
+    let run = json!({ "apiVersion": GROUP, "kind": "OperationRun", "name": "mine", "uid": "uid" });
+    let changed = |pointer: &str, value: Value| {
+        let mut entry = manifest(FIRST, "");
+        let (parent, field) = pointer.rsplit_once('/').expect("a field");
+        entry.pointer_mut(parent).expect("a parent")[field] = value;
+        entry
+    };
+    for (entry, words) in [
+        (manifest("latest", &hash), "12 digits"),
+        (manifest("000000000000", &hash), "12 digits"),
+        (manifest(FIRST, &hash), "the first entry alone"),
+        (manifest(SECOND, ""), "the first entry alone"),
+        (changed("/spec/previous", json!("A")), "spec.previous"),
+        (changed("/spec/summary", Value::Null), "an intent has a summary"),
+        (changed("/spec/event", json!("outcome")), "an intent has a summary"),
+        (changed("/spec/planDigest", json!("1")), "spec.planDigest"),
+        (changed("/spec/who/username", json!("")), "who must name"),
+        (changed("/metadata/labels", json!({})), "must be spec.run.uid"),
+        (changed("/metadata/labels", json!({ "tenantatlas.io/run-uid": "other" })), "must be spec.run.uid"),
+        (changed("/metadata/ownerReferences", json!([run])), "no owner"),
+        (changed("/metadata/finalizers", json!(["example.com/never"])), "no finalizer"),
+    ] {
+        assert_refused(tenant.create_as::<AuditEntry>(writer.clone(), entry).await, 422, &[words]);
+    }
+    assert_eq!(tenant.audit_chain().await, []);
+    tenant.create_as::<AuditEntry>(writer.clone(), manifest(FIRST, "")).await.expect("as it should be");
+    assert_refused(tenant.create_as::<AuditEntry>(writer, manifest(FIRST, "")).await, 409, &["already exists"]);
+}
+
+#[tokio::test]
+async fn nobody_changes_or_deletes_an_entry_whatever_their_rights() {
+    let tenant = Tenant::new("audit-kept").await;
+    let writer = tenant.writer().await;
+    tenant.tell(&writer, "a").await;
+    tenant.tell(&writer, "b").await;
+    let (all, first) = (tenant.path(GROUP, "auditentries"), tenant.path(GROUP, &format!("auditentries/{FIRST}")));
+    let before = call(&tenant.cluster.client, "GET", &all, &Value::Null).await.expect("entries")["items"].take();
+    let eve = tenant.omnipotent("eve").await;
+    let namespace_controller =
+        tenant.cluster.as_user("system:serviceaccount:kube-system:namespace-controller", &["system:serviceaccounts"]);
+    for client in [&eve, &tenant.cluster.client] {
+        for change in [
+            json!({ "metadata": { "labels": { "tenantatlas.io/run-uid": "other" } } }),
+            json!({ "metadata": { "annotations": { "note": "mine" } } }),
+            json!({ "metadata": { "finalizers": ["example.com/never"] } }),
+            json!({ "metadata": { "ownerReferences": [
+                { "apiVersion": GROUP, "kind": "OperationRun", "name": "mine", "uid": "0" },
+            ] } }),
+        ] {
+            let answer = call(client, "PATCH", &first, &change).await;
+            assert_refused(answer, 403, &["tenantatlas-audit-chain", "cannot be changed"]);
+            let mut whole = before[0].clone();
+            whole["metadata"].as_object_mut().expect("metadata").extend(
+                change["metadata"]
+                    .as_object()
+                    .expect("metadata")
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone())),
+            );
+            whole["apiVersion"] = GROUP.into();
+            whole["kind"] = "AuditEntry".into();
+            assert_refused(call(client, "PUT", &first, &whole).await, 403, &["tenantatlas-audit-chain"]);
+        }
+        // The kind itself is asked before the policies are.
+        let forged = json!({ "spec": { "who": { "username": "mallory" } } });
+        assert_refused(call(client, "PATCH", &first, &forged).await, 422, &["an audit entry is immutable"]);
+        let deleted = call(client, "DELETE", &first, &Value::Null).await;
+        assert_refused(deleted, 403, &["tenantatlas-audit-chain", "cannot be deleted"]);
+        assert_refused(call(client, "DELETE", &all, &Value::Null).await, 403, &["tenantatlas-audit-chain"]);
+    }
+    // Who may at the end of the namespace may not before.
+    let early = call(&namespace_controller, "DELETE", &first, &Value::Null).await;
+    assert_refused(early, 403, &["tenantatlas-audit-chain"]);
+    // Nor those who wrote it, nor the tenant's admin by the chart's roles.
+    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    for client in [&writer, &ada] {
+        for method in ["PATCH", "DELETE"] {
+            assert_refused(call(client, method, &first, &json!({})).await, 403, &["cannot"]);
+        }
+    }
+    let after = call(&tenant.cluster.client, "GET", &all, &Value::Null).await.expect("entries")["items"].take();
+    assert_eq!(after, before, "byte for byte, their versions too");
+}
+
+#[tokio::test]
+async fn a_tenant_with_entries_can_be_deleted() {
+    let tenant = Tenant::new("audit-end").await;
+    let writer = tenant.writer().await;
+    for uid in ["a", "b", "c"] {
+        tenant.tell(&writer, uid).await;
+    }
+    tenant.ends().await;
+}

@@ -1,0 +1,216 @@
+//! The audit chain of a tenant, told by restores that race, die and are tried again.
+
+use super::{
+    api::{AUDIT, Api, NAMESPACE, RUN, refusal},
+    restore::Tenant,
+};
+use serde_json::{Value, json};
+use tenantatlas::{
+    api::{
+        AuditEntrySpec, ObjectReference, Outcome, audit_entry::AuditEvent, operation_run::Initiator,
+        restore_run::PlanSummary, result::TerminationResult,
+    },
+    audit::{Entry, Fault, Tip, verify},
+    worker::{audit, environment::RunIdentity},
+};
+
+fn entries(api: &Api) -> Vec<Entry> {
+    api.audit().into_iter().map(|entry| serde_json::from_value(entry).unwrap()).collect()
+}
+
+/// `name event outcome` of each entry.
+fn said(api: &Api) -> Vec<String> {
+    let text = |entry: Value| {
+        let outcome = entry["spec"]["outcome"].as_str().map(|outcome| format!(" {outcome}")).unwrap_or_default();
+        format!("{} {}{outcome}", entry["metadata"]["name"].as_str().unwrap(), entry["spec"]["event"].as_str().unwrap())
+    };
+    api.audit().into_iter().map(text).collect()
+}
+
+fn names(result: &TerminationResult) -> (String, Option<String>) {
+    let audit = result.context.audit.clone().unwrap();
+    (audit.intent, audit.outcome)
+}
+
+fn run(number: usize) -> RunIdentity {
+    RunIdentity {
+        run: format!("run-{number}"),
+        run_uid: format!("uid-{number}"),
+        namespace: NAMESPACE.into(),
+        job_uid: "job".into(),
+    }
+}
+
+fn intent(run: &RunIdentity) -> AuditEntrySpec {
+    AuditEntrySpec {
+        event: AuditEvent::Intent,
+        at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+        who: Initiator { username: "ada".into(), ..Initiator::default() },
+        operation_type: "restore.apply".into(),
+        run: ObjectReference { name: run.run.clone(), uid: run.run_uid.clone() },
+        restore_run: None,
+        backup_set: None,
+        plan_digest: "0".repeat(64),
+        summary: Some(PlanSummary::default()),
+        outcome: None,
+        counts: None,
+        previous: String::new(),
+    }
+}
+
+/// So many entries, each of a run of its own.
+async fn chain_of(length: usize) -> Api {
+    let api = Api::new();
+    for number in 0..length {
+        audit::append(&api.client(), &run(number), intent(&run(number))).await.unwrap();
+    }
+    api
+}
+
+#[tokio::test]
+async fn a_restore_says_what_it_intends_before_its_first_write_and_what_became_of_it_after_the_last() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(said(&tenant.api), ["000000000001 intent", "000000000002 outcome succeeded"]);
+    assert_eq!(names(&result), ("000000000001".to_owned(), Some("000000000002".to_owned())));
+    let requests = tenant.api.requests();
+    let places = |wanted: &str| -> Vec<usize> {
+        (0..).zip(&requests).filter(|(_, request)| *request == wanted).map(|(place, _)| place).collect()
+    };
+    let told = places(&format!("POST {AUDIT}"));
+    let written = places("POST /api/v1/namespaces/acme/configmaps");
+    assert_eq!((told.len(), written.len()), (2, 3));
+    assert!(told[0] < written[0] && written[2] < told[1], "{requests:#?}");
+
+    let [intent, outcome] = &tenant.api.audit()[..] else { panic!("two entries") };
+    for entry in [intent, outcome] {
+        assert_eq!(entry["spec"]["who"], json!({"username": "ada", "groups": ["devs"]}));
+        assert_eq!(entry["spec"]["operationType"], "backup.capture", "what the run says it is");
+        assert_eq!(entry["spec"]["run"], json!({"name": RUN, "uid": tenant.run_uid()}));
+        assert_eq!(entry["spec"]["restoreRun"], json!({"name": "put-back", "uid": "restore-uid"}));
+        assert_eq!(entry["spec"]["backupSet"], json!({"name": "nightly"}));
+        assert_eq!(entry["spec"]["planDigest"], json!(result.context.plan.as_ref().unwrap().digest));
+        assert_eq!(entry["metadata"]["labels"], json!({"tenantatlas.io/run-uid": tenant.run_uid()}));
+        assert!(entry["metadata"]["ownerReferences"].is_null(), "it outlives its run");
+    }
+    assert_eq!((&intent["spec"]["summary"]["create"], &intent["spec"]["summary"]["unchanged"]), (&json!(3), &json!(3)));
+    assert_eq!(outcome["spec"]["counts"]["succeeded"], 6);
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
+}
+
+#[tokio::test]
+async fn a_preview_says_nothing() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.preview(json!({})).await.unwrap();
+    assert_eq!(said(&tenant.api), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_not_begun() {
+    for (status, reason, exit_code) in [(403, "Forbidden", 40), (503, "ServiceUnavailable", 1)] {
+        let tenant = Tenant::usual().await;
+        tenant.api.serve_config_maps(vec![]);
+        tenant.api.fail(move |uri, _| uri.path().starts_with(AUDIT).then(|| refusal(status, reason)));
+        let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), ("AuditNotWritten", exit_code));
+        assert!(failure.message.starts_with("nothing was written"), "{}", failure.message);
+        assert_eq!(tenant.api.writes(), Vec::<String>::new(), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_told_is_a_failure_that_says_what_was_done_and_the_next_attempt_tells_it() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    // The first list is that of the intent.
+    tenant.api.fail(|uri, asked| (uri.path() == AUDIT && asked > 1).then(|| refusal(403, "Forbidden")));
+    let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
+    assert_eq!(failure.reason, "AuditNotWritten");
+    assert!(failure.message.contains("the restore was carried out (3 items written"), "{}", failure.message);
+    assert_eq!((tenant.api.writes().len(), said(&tenant.api)), (3, vec!["000000000001 intent".to_owned()]));
+    tenant.api.heal();
+    let result = tenant.apply_again().await.unwrap();
+    assert_eq!(said(&tenant.api), ["000000000001 intent", "000000000002 outcome succeeded"]);
+    assert_eq!((result.outcome, tenant.api.writes().len()), (Some(Outcome::Succeeded), 3));
+}
+
+#[tokio::test]
+async fn attempts_of_one_run_say_what_they_intend_once_and_those_of_another_run_again() {
+    let mut tenant = Tenant::usual().await;
+    for writes in 0..3 {
+        tenant.api.serve_config_maps(vec![]);
+        tenant.api.break_after_writes(writes);
+        tenant.apply(json!({"dryRun": false})).await.unwrap_err();
+        tenant.api.heal();
+        let first = tenant.apply_again().await.unwrap();
+        // A worker that died between its last entry and its result.
+        let second = tenant.apply_again().await.unwrap();
+        assert_eq!(names(&first), names(&second));
+        assert_eq!(said(&tenant.api).len(), 2 * (writes + 1), "{:?}", said(&tenant.api));
+        tenant.next_run();
+    }
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
+}
+
+#[tokio::test]
+async fn an_entry_whose_answer_was_lost_is_taken_for_what_it_is() {
+    let api = chain_of(2).await;
+    api.lose_answer();
+    assert_eq!(audit::append(&api.client(), &run(7), intent(&run(7))).await.unwrap(), "000000000003");
+    assert_eq!(said(&api).len(), 3);
+}
+
+#[tokio::test]
+async fn of_writers_that_race_for_a_place_all_get_into_the_chain() {
+    let api = chain_of(3).await;
+    let before = api.requests().len();
+    let runs: Vec<_> = (10..18).map(run).collect();
+    let client = api.client();
+    let told = runs.iter().map(|run| audit::append(&client, run, intent(run)));
+    let mut names = futures::future::try_join_all(told).await.unwrap();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 8, "each has a place of its own");
+    let tried = api.requests()[before..].iter().filter(|request| request.starts_with("POST")).count();
+    assert!(tried > 8, "nobody raced");
+    assert_eq!((entries(&api).len(), verify(NAMESPACE, &entries(&api), &[])), (11, vec![]));
+}
+
+#[tokio::test]
+async fn the_end_of_a_chain_is_found_without_a_list_of_it() {
+    assert_eq!(audit::tip(&Api::new().client(), NAMESPACE).await.unwrap(), None);
+    let api = chain_of(40).await;
+    for length in (1..=40).rev() {
+        let before = api.requests().len();
+        let tip = audit::tip(&api.client(), NAMESPACE).await.unwrap();
+        assert_eq!(tip.as_ref(), Tip::of(entries(&api).last().unwrap()).as_ref());
+        let asked = api.requests().split_off(before);
+        assert!(asked.iter().all(|request| request.starts_with(&format!("GET {AUDIT}/"))), "{asked:?}");
+        assert!(asked.len() <= 12, "{} calls for {length}", asked.len());
+        api.cut_audit();
+    }
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_into_an_entry_counts_in_the_hash_of_the_next() {
+    let api = chain_of(1).await;
+    api.change_audit("000000000001", |entry| entry["spec"]["approvedBy"] = json!("grace"));
+    audit::append(&api.client(), &run(7), intent(&run(7))).await.unwrap();
+    assert_eq!(verify(NAMESPACE, &entries(&api), &[]), []);
+}
+
+#[tokio::test]
+async fn an_entry_that_was_altered_is_found() {
+    let tenant = Tenant::usual().await;
+    tenant.apply(json!({"dryRun": false})).await.unwrap();
+    let tip = audit::tip(&tenant.api.client(), NAMESPACE).await.unwrap().unwrap();
+    tenant.api.change_audit("000000000001", |entry| entry["spec"]["who"]["username"] = json!("eve"));
+    let at = |name: &str| name.parse().unwrap();
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), [Fault::Unlinked { at: at("000000000002") }]);
+    tenant.api.change_audit("000000000001", |entry| entry["spec"]["who"]["username"] = json!("ada"));
+    tenant.api.change_audit("000000000002", |entry| entry["spec"]["outcome"] = json!("failed"));
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[tip]), [Fault::Altered { at: at("000000000002") }]);
+}
