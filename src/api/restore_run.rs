@@ -113,6 +113,30 @@ pub struct RestoreRunSpec {
     pub cancel: bool,
 }
 
+impl RestoreRunSpec {
+    /// All of a set, with everything else as it is where a manifest does not say.
+    #[must_use]
+    pub fn of(backup_set: LocalReference) -> Self {
+        Self {
+            backup_set,
+            dry_run: false,
+            preview: None,
+            items: Vec::new(),
+            exclude_items: Vec::new(),
+            only: None,
+            existing_resource_policy: ExistingResourcePolicy::default(),
+            prune: false,
+            allow_data_loss: false,
+            transforms: Vec::new(),
+            service_account_name: None,
+            safety_capture: yes(),
+            requested_by: None,
+            rerun_of: None,
+            cancel: false,
+        }
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -360,6 +384,7 @@ mod tests {
     #[test]
     fn a_restore_changes_nothing_that_exists_and_can_be_undone_unless_told_otherwise() {
         let spec = spec(json!({"backupSet": {"name": "nightly"}}));
+        assert_eq!(spec, RestoreRunSpec::of(LocalReference::new("nightly")));
         assert_eq!(spec.existing_resource_policy, ExistingResourcePolicy::None);
         assert!(spec.safety_capture && !spec.prune && !spec.allow_data_loss && !spec.dry_run && !spec.cancel);
     }

@@ -54,6 +54,8 @@ pub enum Command {
     Check(Place),
     /// Say what a restore would do, item by item, and do nothing.
     Preview(Place),
+    /// Try whether all of a backup set could be restored, and do nothing.
+    Rehearse(Place),
     /// Put objects of a backup set back.
     Restore(Place),
     /// Exit 0 if the run is still to be executed by this Job, 49 if not.
@@ -82,6 +84,7 @@ pub fn run(command: &Command) -> ExitCode {
     let (Command::Capture(place)
     | Command::Check(place)
     | Command::Preview(place)
+    | Command::Rehearse(place)
     | Command::Restore(place)
     | Command::Fence(place)) = command;
     let mounts = Mounts::below(&place.root);
@@ -126,6 +129,12 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
             restore::order::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
             restore::preview::preview(&client, &environment, &repository).await.map(Some)
+        }
+        Command::Rehearse(_) => {
+            let environment = Environment::read(&lookup)?;
+            restore::order::read_rehearsal(&environment)?;
+            let repository = open::open(&environment, mounts).await?;
+            restore::rehearse::rehearse(&client, &environment, &repository, &run).await.map(Some)
         }
         Command::Restore(_) => {
             let environment = Environment::read(&lookup)?;

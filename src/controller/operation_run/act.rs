@@ -14,7 +14,7 @@ use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, LocalReference, ObjectReference, OperationRun, Outcome, Phase,
         Reason,
-        backup_set::{Coverage, names_for},
+        backup_set::{Coverage, Verified, names_for},
         conditions,
         operation_run::OperationRunStatus,
         result::{CapturedSnapshot, truncate},
@@ -45,6 +45,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             Action::RecordUndoSet { name, snapshot } => {
                 set_name = record_undo_set(context, observed, name, &snapshot).await?;
             }
+            Action::RecordRehearsal { set, outcome } => record_rehearsal(context, observed, &set, outcome).await?,
             Action::RecordCheck(check) => record_check(context, observed, &check).await?,
             Action::WriteStatus(mut status) => {
                 status.context.backup_set = set_name.take().or(status.context.backup_set);
@@ -257,6 +258,18 @@ async fn record_undo_set(
     };
     write_set_status(context, &sets, &set, snapshot).await?;
     Ok(Some(name))
+}
+
+/// The set may be gone; that is no fault. A second pass of the same run writes a later time, which is as true.
+async fn record_rehearsal(context: &Context, observed: &Observed, set: &str, outcome: Outcome) -> Result<(), Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
+    let verified = Verified { at: context.clock.now(), outcome };
+    let body = json!({ "status": { "verified": verified } });
+    match sets.patch_status(set, &PatchParams::default(), &Patch::Merge(body)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn write_set_status(

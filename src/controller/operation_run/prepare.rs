@@ -17,8 +17,11 @@ use std::sync::Arc;
 /// The worker command that opens a repository for the first time, and so needs none that is Ready.
 pub const CHECK_COMMAND: &str = "check";
 
-/// The worker command that writes nothing but dry runs, under an account that is held to it.
-pub const PREVIEW_COMMAND: &str = "preview";
+/// The worker command that tries whether a backup set could be restored.
+pub const REHEARSE_COMMAND: &str = "rehearse";
+
+/// The worker commands that write nothing but dry runs, under an account that is held to it.
+pub const DRY_COMMANDS: [&str; 2] = ["preview", REHEARSE_COMMAND];
 
 /// The input of a restore that names the account which writes.
 pub const ACCOUNT_INPUT: &str = "serviceAccountName";
@@ -73,6 +76,14 @@ pub fn is_object_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+}
+
+/// Name of the backup set that a rehearsal is about.
+#[must_use]
+pub fn rehearsed_set<'a>(executor: &Executor, inputs: &'a Map<String, Value>) -> Option<&'a str> {
+    let command = executor.worker.as_ref().and_then(|worker| worker.command.first());
+    command.filter(|command| *command == REHEARSE_COMMAND)?;
+    inputs.get("backupSet").and_then(Value::as_str).filter(|name| is_object_name(name))
 }
 
 /// Whether the type is our worker's repository check.
@@ -227,7 +238,7 @@ fn account(operation_type: &OperationType, inputs: &Map<String, Value>) -> Resul
     let executor = &spec.executor;
     match (&executor.worker, &executor.job_template) {
         (Some(worker), None) => {
-            let previews = worker.command.first().is_some_and(|command| command == PREVIEW_COMMAND);
+            let previews = worker.command.first().is_some_and(|command| DRY_COMMANDS.contains(&command.as_str()));
             let own = match (spec.read_only, previews) {
                 (true, true) => PREVIEW_ACCOUNT,
                 (true, false) => WORKER_ACCOUNT,

@@ -2,8 +2,9 @@
 
 use crate::{
     api::{
-        BackupSet, LocalReference, ObjectReference, Outcome, Phase, RestoreRun, backup_set::Coverage, item::ItemId,
-        operation_report::ItemOutcome, operation_run::Initiator,
+        BackupSet, LocalReference, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunSpec,
+        backup_set::Coverage, item::ItemId, operation_report::ItemOutcome, operation_run::Initiator,
+        restore_run::ExistingResourcePolicy,
     },
     cluster::retry::retry,
     restore::{plan::Terms, selection::ItemSelection, transform::Transforms},
@@ -79,6 +80,37 @@ pub struct Inputs {
     pub service_account_name: Option<String>,
 }
 
+/// The inputs of `restore.rehearse`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RehearsalInputs {
+    /// Name of the `BackupRepository`.
+    pub repository: String,
+    /// Name of the `BackupSet`.
+    pub backup_set: String,
+}
+
+/// Reads the inputs of a rehearsal; to be done before anything is opened.
+pub fn read_rehearsal(environment: &Environment) -> Result<RehearsalInputs, Failure> {
+    let inputs: RehearsalInputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Ok(inputs)
+}
+
+/// A restore of all of a set, which replaces what differs: what a rehearsal tries.
+pub async fn rehearsal(client: &Client, environment: &Environment, run: &OperationRun) -> Result<Order, Failure> {
+    let inputs = read_rehearsal(environment)?;
+    let set = find_set(client, environment, &inputs.backup_set).await?;
+    let spec = RestoreRunSpec {
+        dry_run: true,
+        existing_resource_policy: ExistingResourcePolicy::Update,
+        requested_by: run.spec.initiator.clone(),
+        ..RestoreRunSpec::of(LocalReference::new(&inputs.backup_set))
+    };
+    let restore = RestoreRun::new("rehearsal", spec);
+    decide(environment, &restore, &set, None, true)
+}
+
 /// A restore, read.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -140,11 +172,7 @@ pub async fn read(
             let message = format!("the restore {name} does not exist any more, or is another one of the same name");
             Failure::permanent(reason::RESTORE_NOT_FOUND, message)
         })?;
-    let set_name = &restore.spec.backup_set.name;
-    let set = find(&Api::<BackupSet>::namespaced(client.clone(), namespace), set_name).await?.ok_or_else(|| {
-        let message = format!("there is no backup set {set_name}: `kubectl get backupsets` lists those there are");
-        Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
-    })?;
+    let set = find_set(client, environment, &restore.spec.backup_set.name).await?;
     let previewed = match &restore.spec.preview {
         None => None,
         Some(preview) => Some(find(&restores, &preview.name).await?.ok_or_else(|| {
@@ -173,6 +201,14 @@ pub async fn read(
         order.selection = order.selection.within(failed);
     }
     Ok(order)
+}
+
+async fn find_set(client: &Client, environment: &Environment, name: &str) -> Result<BackupSet, Failure> {
+    let sets: Api<BackupSet> = Api::namespaced(client.clone(), &environment.identity.namespace);
+    find(&sets, name).await?.ok_or_else(|| {
+        let message = format!("there is no backup set {name}: `kubectl get backupsets` lists those there are");
+        Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
+    })
 }
 
 /// What failed in an earlier restore.

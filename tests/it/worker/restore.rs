@@ -10,7 +10,7 @@ use tenantatlas::{
     worker::{
         environment::Environment,
         failure::Failure,
-        restore::{apply, preview},
+        restore::{apply, preview, rehearse},
         stop::Stop,
     },
 };
@@ -664,6 +664,26 @@ async fn a_preview_is_never_carried_out_and_a_restore_never_only_looked_at() {
         assert_eq!((failure.reason.as_str(), failure.to_result().outcome), ("InvalidRestore", Some(Outcome::Blocked)));
     }
     assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_rehearsal_reads_everything_back_tries_every_write_and_names_what_could_not_be_had() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.deny("ada", "update", "deployments");
+    tenant.api.change("Deployment", "web", |object| object["spec"]["replicas"] = json!(9));
+    let mut environment = tenant.environment();
+    environment.inputs = json!({"repository": "main", "backupSet": SET}).to_string();
+    tenant.api.change_run(|run| run["spec"]["initiator"] = json!({"username": "ada"}));
+    let run = serde_json::from_value(tenant.api.run()).unwrap();
+    let repository = tenant.pod.repository().await.unwrap();
+    let result = rehearse::rehearse(&tenant.api.client(), &environment, &repository, &run).await.unwrap();
+    assert_eq!((tenant.api.writes(), tenant.api.dry_runs().len()), (Vec::new(), 3));
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(result.failures.iter().map(|item| item.item_id.as_str()).collect::<Vec<_>>(), ["apps/Deployment/web"]);
+    environment.inputs = json!({"repository": "main", "backupSet": "missing"}).to_string();
+    let failure = rehearse::rehearse(&tenant.api.client(), &environment, &repository, &run).await.unwrap_err();
+    assert_eq!(failure.reason, "BackupSetNotFound");
 }
 
 #[tokio::test]

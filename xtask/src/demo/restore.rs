@@ -11,7 +11,8 @@ const DELETED: [&str; 3] = ["configmap/web-settings", "configmap/texts-de", "sec
 const BROKEN: &str = "deployment/web";
 
 /// What a plan says of an item that changes, as a user would ask for it.
-const CHANGES: &str = r#"jsonpath={range .items[*].spec.plan[?(@.action!="unchanged")]}{.action}{"  "}{.itemId}{"\n"}{.diff}{end}"#;
+const CHANGES: &str =
+    r#"jsonpath={range .items[*].spec.plan[?(@.action!="unchanged")]}{.action}{"  "}{.itemId}{"\n"}{.diff}{end}"#;
 
 impl Demo {
     /// Damages a tenant, and has its own administrator put it back.
