@@ -2,6 +2,7 @@
 
 use super::{assert_refused, call};
 use crate::support::Tenant;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use serde_json::{Value, json};
 use tenantatlas::{
@@ -14,6 +15,8 @@ use tenantatlas::{
 };
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
+/// A pod as operations have them.
+const POD: &str = "op-0123456789abcdef0123-x7k2p";
 const FIRST: &str = "000000000001";
 const SECOND: &str = "000000000002";
 
@@ -41,10 +44,22 @@ fn manifest(name: &str, previous: &str) -> Value {
 }
 
 impl Tenant {
-    /// Who writes entries: an operation's pod.
+    /// Who writes entries: the account of restores in the pod of an operation, once the API server knows of its rights.
     async fn writer(&self) -> Client {
-        let (_, pod) = self.operation_with_pod("mine").await;
-        self.worker(&pod).await
+        let account = format!("system:serviceaccount:{}:tenantatlas-restore", self.name);
+        let client = self.cluster.as_user_in_pod(&account, POD);
+        self.until_allowed(
+            &client,
+            ResourceAttributes {
+                group: Some("tenantatlas.io".to_owned()),
+                namespace: Some(self.name.clone()),
+                resource: Some("auditentries".to_owned()),
+                verb: Some("create".to_owned()),
+                ..ResourceAttributes::default()
+            },
+        )
+        .await;
+        client
     }
 
     /// Appends as a worker does. The entry's name.
@@ -116,7 +131,7 @@ async fn nobody_else_writes_an_entry() {
     // Neither a pod that is none of an operation's, nor an operation's pod of another tenant.
     let own = format!("system:serviceaccount:{}:web", tenant.name);
     let other = "system:serviceaccount:other:tenantatlas-restore".to_owned();
-    for (user, pod) in [(own, "web-0"), (other, "op-0123456789abcdef0123-x7k2p")] {
+    for (user, pod) in [(own, "web-0"), (other, POD)] {
         tenant.omnipotent(&user).await;
         let client = tenant.cluster.as_user_in_pod(&user, pod);
         assert_refused(tenant.create_as::<AuditEntry>(client, manifest(FIRST, "")).await, 403, &words);
