@@ -1,16 +1,17 @@
 //! The audit chain: written by the pods of operations, changed by nobody, gone with its namespace.
 
 use super::{assert_refused, call};
-use crate::support::Tenant;
+use crate::support::run::assert_ended;
+use crate::support::{SOON, Tenant};
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use serde_json::{Value, json};
 use tenantatlas::{
     api::{
-        AuditEntry, AuditEntrySpec, ObjectReference, audit_entry::AuditEvent, operation_run::Initiator,
-        restore_run::PlanSummary,
+        AuditEntry, AuditEntrySpec, ObjectReference, Outcome, Reason, audit_entry::AuditEvent,
+        operation_run::Initiator, restore_run::PlanSummary,
     },
-    audit::{Entry, Fault, verify},
+    audit::{Entry, Fault, Tip, verify},
     worker::{audit, environment::RunIdentity},
 };
 
@@ -236,4 +237,21 @@ async fn a_tenant_with_entries_can_be_deleted() {
         tenant.tell(&writer, uid).await;
     }
     tenant.ends().await;
+}
+
+#[tokio::test]
+async fn the_snapshots_of_a_tenant_hold_the_end_of_its_chain_for_stock_restic_to_show() {
+    let tenant = Tenant::new("audit-tip").await;
+    let restic = tenant.repository("main").await;
+    let writer = tenant.writer().await;
+    for uid in ["a", "b", "c"] {
+        tenant.tell(&writer, uid).await;
+    }
+    tenant.start("capture", json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;
+    assert_ended(&tenant.completed("capture", SOON).await, Outcome::Succeeded, Reason::Succeeded);
+    let snapshot = restic.snapshots_of(&tenant.run("capture").await).remove(0);
+    let tags: Vec<&str> = snapshot["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let held = tags.iter().find_map(|tag| tag.strip_prefix("audit=")).expect("the tag");
+    let chain = tenant.audit_chain().await;
+    assert_eq!(Some(held.parse().expect("a tip")), Tip::of(&chain[2]), "{tags:?}");
 }
