@@ -15,7 +15,7 @@ use super::engine;
 use super::entry::Offered;
 use super::error::{Error, Result};
 use super::read;
-use super::snapshot::{RUN_TAG, Snapshot};
+use super::snapshot::{AUDIT_TAG, RUN_TAG, Snapshot};
 use super::source::{Intake, Source, Tally};
 use super::store::BlockingStore;
 
@@ -28,6 +28,9 @@ pub struct CaptureOptions {
     pub host: String,
     /// More tags, without commas. Captures with the same tags are compared with each other.
     pub tags: Vec<String>,
+    /// The end of the tenant's audit chain, so that whoever cuts or alters it later is found: a tag that does not count
+    /// when captures are compared.
+    pub audit: Option<String>,
     /// The snapshot's time.
     pub time: Timestamp,
     /// The permit to write, which must still be held when the snapshot is recorded.
@@ -200,13 +203,16 @@ fn summarize(snapshot: Snapshot, earlier: &[SnapshotFile], earlier_attempt: bool
 
 fn template(options: &CaptureOptions) -> Result<SnapshotFile> {
     let run = format!("{RUN_TAG}{}", options.run_uid);
+    let audit = options.audit.as_ref().map(|audit| format!("{AUDIT_TAG}{audit}"));
+    let ours: Vec<String> = [run].into_iter().chain(audit).collect();
+    let taken = |tag: &String| [RUN_TAG, AUDIT_TAG].iter().any(|begin| tag.starts_with(begin)) && !ours.contains(tag);
     let mut snapshot = SnapshotOptions::default()
         .host(options.host.clone())
         .time(options.time.to_zoned(TimeZone::UTC))
         // Not the worker's command line, which the engine would record.
         .command("tenantatlas".to_owned());
-    for tag in options.tags.iter().chain([&run]) {
-        if tag.is_empty() || tag.contains(',') || (tag.starts_with(RUN_TAG) && tag != &run) {
+    for tag in options.tags.iter().chain(&ours) {
+        if tag.is_empty() || tag.contains(',') || taken(tag) {
             return Err(engine::internal("tagging a snapshot", format!("`{tag}` is not a tag")));
         }
         snapshot =
@@ -267,6 +273,7 @@ mod tests {
             run_uid: "run-1".to_owned(),
             host: "host".to_owned(),
             tags: Vec::new(),
+            audit: None,
             time: Timestamp::UNIX_EPOCH,
             permit: WriterPermit::without_maintenance(),
         };

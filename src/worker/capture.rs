@@ -18,6 +18,7 @@ use crate::{
     cluster::discovery::discover,
     repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
     worker::{
+        audit,
         collect::{Collected, Collector, Stopped, repository_secrets},
         environment::{Environment, RunIdentity},
         failure::{Failure, Retry, api_failure, reason},
@@ -57,6 +58,7 @@ pub async fn capture(
         run_uid: identity.run_uid.clone(),
         host: identity.namespace.clone(),
         tags: vec![format!("cluster={}", environment.cluster_uid), format!("namespace={}", environment.namespace_uid)],
+        audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
         // Nothing prunes a repository in this version; maintenance will bring its Lease with it.
         permit: WriterPermit::without_maintenance(),

@@ -109,7 +109,7 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "OperationReport" => json!({ "run": { "name": "run", "uid": "uid" }, "chunk": 0, "chunks": 1, "items": [] }),
         "AuditEntry" => json!({ "event": "intent", "at": "2026-01-02T03:04:05Z", "who": { "username": "ada" },
             "operationType": "restore.apply", "run": { "name": "run", "uid": "uid" }, "planDigest": "0".repeat(64),
-            "summary": {}, "previous": "0".repeat(64) }),
+            "restoreRun": { "name": "restore", "uid": "uid" }, "summary": {}, "previous": "0".repeat(64) }),
         other => panic!("{other} is new: say here what a sound one is"),
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     repository::{CaptureOptions, Entry, EntrySender, ItemPath, Repository, WriterPermit, entries},
     restore::plan::{Plan, PlannedItem},
     worker::{
+        audit,
         collect::created_at,
         environment::Environment,
         failure::{Failure, api_failure},
@@ -73,6 +74,7 @@ pub async fn capture(
             format!("namespace={}", environment.namespace_uid),
             "undo".to_owned(),
         ],
+        audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
         permit: WriterPermit::without_maintenance(),
     };

@@ -1,19 +1,23 @@
 //! The audit chain: written by the pods of operations, changed by nobody, gone with its namespace.
 
 use super::{assert_refused, call};
-use crate::support::Tenant;
+use crate::support::run::assert_ended;
+use crate::support::{SOON, Tenant};
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use serde_json::{Value, json};
 use tenantatlas::{
     api::{
-        AuditEntry, AuditEntrySpec, ObjectReference, audit_entry::AuditEvent, operation_run::Initiator,
-        restore_run::PlanSummary,
+        AuditEntry, AuditEntrySpec, ObjectReference, Outcome, Reason, audit_entry::AuditEvent,
+        operation_run::Initiator, restore_run::PlanSummary,
     },
-    audit::{Entry, Fault, verify},
+    audit::{Entry, Fault, Tip, verify},
     worker::{audit, environment::RunIdentity},
 };
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
+/// A pod as operations have them.
+const POD: &str = "op-0123456789abcdef0123-x7k2p";
 const FIRST: &str = "000000000001";
 const SECOND: &str = "000000000002";
 
@@ -41,10 +45,22 @@ fn manifest(name: &str, previous: &str) -> Value {
 }
 
 impl Tenant {
-    /// Who writes entries: an operation's pod.
+    /// Who writes entries: the account of restores in the pod of an operation, once the API server knows of its rights.
     async fn writer(&self) -> Client {
-        let (_, pod) = self.operation_with_pod("mine").await;
-        self.worker(&pod).await
+        let account = format!("system:serviceaccount:{}:tenantatlas-restore", self.name);
+        let client = self.cluster.as_user_in_pod(&account, POD);
+        self.until_allowed(
+            &client,
+            ResourceAttributes {
+                group: Some("tenantatlas.io".to_owned()),
+                namespace: Some(self.name.clone()),
+                resource: Some("auditentries".to_owned()),
+                verb: Some("create".to_owned()),
+                ..ResourceAttributes::default()
+            },
+        )
+        .await;
+        client
     }
 
     /// Appends as a worker does. The entry's name.
@@ -116,7 +132,7 @@ async fn nobody_else_writes_an_entry() {
     // Neither a pod that is none of an operation's, nor an operation's pod of another tenant.
     let own = format!("system:serviceaccount:{}:web", tenant.name);
     let other = "system:serviceaccount:other:tenantatlas-restore".to_owned();
-    for (user, pod) in [(own, "web-0"), (other, "op-0123456789abcdef0123-x7k2p")] {
+    for (user, pod) in [(own, "web-0"), (other, POD)] {
         tenant.omnipotent(&user).await;
         let client = tenant.cluster.as_user_in_pod(&user, pod);
         assert_refused(tenant.create_as::<AuditEntry>(client, manifest(FIRST, "")).await, 403, &words);
@@ -221,4 +237,21 @@ async fn a_tenant_with_entries_can_be_deleted() {
         tenant.tell(&writer, uid).await;
     }
     tenant.ends().await;
+}
+
+#[tokio::test]
+async fn the_snapshots_of_a_tenant_hold_the_end_of_its_chain_for_stock_restic_to_show() {
+    let tenant = Tenant::new("audit-tip").await;
+    let restic = tenant.repository("main").await;
+    let writer = tenant.writer().await;
+    for uid in ["a", "b", "c"] {
+        tenant.tell(&writer, uid).await;
+    }
+    tenant.start("capture", json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;
+    assert_ended(&tenant.completed("capture", SOON).await, Outcome::Succeeded, Reason::Succeeded);
+    let snapshot = restic.snapshots_of(&tenant.run("capture").await).remove(0);
+    let tags: Vec<&str> = snapshot["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let held = tags.iter().find_map(|tag| tag.strip_prefix("audit=")).expect("the tag");
+    let chain = tenant.audit_chain().await;
+    assert_eq!(Some(held.parse().expect("a tip")), Tip::of(&chain[2]), "{tags:?}");
 }

@@ -234,8 +234,9 @@ async fn unchanged_is_told_against_captures_of_the_same_kind() {
     let partial = CaptureOptions { tags: vec!["coverage=partial".to_owned()], ..options("partial-1") };
     let first = capture_with(&repository, items()[..1].to_vec(), partial).await.unwrap();
     assert!(!first.unchanged);
-    let full = capture(&repository, "full-2", items()).await.unwrap();
-    assert!(full.unchanged, "the partial snapshot between them does not count");
+    let later = CaptureOptions { audit: Some("000000000002:0a".to_owned()), ..options("full-2") };
+    let full = capture_with(&repository, items(), later).await.unwrap();
+    assert!(full.unchanged, "neither the partial snapshot between them counts, nor the audit chain that has grown");
 }
 
 #[tokio::test]
@@ -245,6 +246,7 @@ async fn a_snapshot_records_what_it_was_told() {
     let given = CaptureOptions {
         host: "blue".to_owned(),
         tags: vec!["coverage=full".to_owned(), "type=backup.capture".to_owned()],
+        audit: Some("000000000001:0a".to_owned()),
         time: time(77),
         ..options("5f0c")
     };
@@ -253,11 +255,12 @@ async fn a_snapshot_records_what_it_was_told() {
     let [snapshot] = snapshots.as_slice() else { panic!("{snapshots:?}") };
     assert_eq!(snapshot.host, "blue");
     assert_eq!(snapshot.tags, ["coverage=full", "type=backup.capture"]);
+    assert_eq!(snapshot.audit.as_deref(), Some("000000000001:0a"));
     assert_eq!(snapshot.time, time(77));
     assert_eq!(snapshot.run_uid.as_deref(), Some("5f0c"));
     assert_eq!(snapshot.id.len(), 64);
 
-    for tag in ["", "a,b", "run=other"] {
+    for tag in ["", "a,b", "run=other", "audit=other"] {
         let options = CaptureOptions { tags: vec![tag.to_owned()], ..options("run-9") };
         assert!(capture_with(&repository, items(), options).await.is_err(), "{tag:?}");
     }

@@ -1,7 +1,7 @@
 //! The audit chain of a tenant, told by restores that race, die and are tried again.
 
 use super::{
-    api::{AUDIT, Api, NAMESPACE, RUN, refusal},
+    api::{AUDIT, Api, NAMESPACE, RUN, objects, refusal},
     restore::Tenant,
 };
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use tenantatlas::{
         restore_run::PlanSummary, result::TerminationResult,
     },
     audit::{Entry, Fault, Tip, verify},
+    repository::Repository as _,
     worker::{audit, environment::RunIdentity},
 };
 
@@ -213,4 +214,24 @@ async fn an_entry_that_was_altered_is_found() {
     tenant.api.change_audit("000000000002", |entry| entry["spec"]["outcome"] = json!("failed"));
     assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
     assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[tip]), [Fault::Altered { at: at("000000000002") }]);
+}
+
+#[tokio::test]
+async fn every_snapshot_holds_the_end_of_the_chain_so_that_a_cut_one_is_found() {
+    let api = chain_of(2).await;
+    api.serve_config_maps(objects(3));
+    let tenant = Tenant::captured(api).await;
+    tenant.api.change("ConfigMap", "item-00000", |object| object["data"] = json!({"of": "another"}));
+    tenant.apply(json!({"dryRun": false})).await.unwrap();
+    let snapshots = tenant.pod.repository().await.unwrap().snapshots().await.unwrap();
+    let known: Vec<Tip> = snapshots.iter().map(|snapshot| snapshot.audit.clone().unwrap().parse().unwrap()).collect();
+    let second = Tip::of(&entries(&tenant.api)[1]).unwrap();
+    assert_eq!(known, [second.clone(), second.clone()], "the capture, and what undoes the restore");
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &known), []);
+    for _ in 0..3 {
+        tenant.api.cut_audit();
+    }
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
+    let missing = Fault::Missing { first: second.place, last: second.place };
+    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &known), [missing]);
 }

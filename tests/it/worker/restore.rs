@@ -22,7 +22,7 @@ const SET: &str = "nightly";
 /// A tenant whose objects were captured, and the backup set of it.
 pub struct Tenant {
     pub api: Api,
-    pod: Pod,
+    pub pod: Pod,
     snapshot: String,
     /// Counts runs: each has a uid of its own.
     run: usize,
@@ -30,7 +30,7 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    async fn captured(api: Api) -> Self {
+    pub async fn captured(api: Api) -> Self {
         let pod = Pod::new();
         let snapshot = pod.capture_all(&api).await.unwrap().context.snapshot.unwrap().id;
         let mut tenant = Self { api, pod, snapshot, run: 0, stop: Stop::default() };
@@ -751,6 +751,7 @@ async fn what_is_not_the_object_its_path_says_fails_alone() {
         run_uid: "of-a-stranger".to_owned(),
         host: NAMESPACE.to_owned(),
         tags: Vec::new(),
+        audit: None,
         time: "2026-01-01T00:00:00Z".parse().unwrap(),
         permit: WriterPermit::without_maintenance(),
     };

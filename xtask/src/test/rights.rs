@@ -28,7 +28,11 @@ const ACCOUNTS: [Account; 2] = [
     Account {
         name: "a worker",
         user: |user| user.starts_with("system:serviceaccount:") && user.ends_with(":tenantatlas-worker"),
-        roles: &["clusterrole/tenantatlas-account-run", "clusterrole/tenantatlas-worker-builtin"],
+        roles: &[
+            "clusterrole/tenantatlas-account-run",
+            "clusterrole/tenantatlas-account-audit-tip",
+            "clusterrole/tenantatlas-worker-builtin",
+        ],
     },
 ];
 

@@ -101,6 +101,7 @@ pub fn time(second: i64) -> Timestamp {
 
 pub fn options(run: &str) -> CaptureOptions {
     CaptureOptions {
+        audit: None,
         run_uid: run.to_owned(),
         host: "cluster-1".to_owned(),
         tags: vec!["coverage=full".to_owned()],
