@@ -71,7 +71,9 @@ fn put(object: &mut Value, path: &[Step], value: &Value) {
             put(&mut object["key"], rest, value);
         }
         Step::Item => {
-            *object = json!([null]);
+            if !object.is_array() {
+                *object = json!([null]);
+            }
             put(&mut object[0], rest, value);
         }
     }
@@ -107,6 +109,16 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "BackupSet" => json!({ "repository": { "name": "main" }, "snapshot": "0".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "selection": {}, "namespaceUid": "uid", "coverage": "full" }),
         "OperationReport" => json!({ "run": { "name": "run", "uid": "uid" }, "chunk": 0, "chunks": 1, "items": [] }),
+        "RestoreRun" => {
+            let mut spec = json!({ "backupSet": { "name": "none" }, "dryRun": true });
+            // One of a list is whole but for the value that is tried.
+            if let [Step::Field(list), ..] = path
+                && list == "transforms"
+            {
+                spec["transforms"] = json!([{ "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }]);
+            }
+            spec
+        }
         other => panic!("{other} is new: say here what a sound one is"),
     }
 }
