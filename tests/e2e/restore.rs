@@ -108,7 +108,7 @@ impl Tenant {
     }
 
     /// Each object's version; not of kinds whose status the cluster itself writes now and then.
-    fn versions(&self) -> BTreeMap<String, Value> {
+    fn object_versions(&self) -> BTreeMap<String, Value> {
         let mut versions = self.objects(|object| *object = object["metadata"]["resourceVersion"].clone());
         versions.retain(|item, _| !item.starts_with("ResourceQuota/") && !item.starts_with("HorizontalPodAutoscaler/"));
         versions
@@ -150,7 +150,7 @@ async fn a_damaged_namespace_is_previewed_restored_exactly_so_and_the_restore_un
     tenant.damage().await;
     let damaged = tenant.seen();
     assert_ne!(damaged, whole);
-    let versions = tenant.versions();
+    let versions = tenant.object_versions();
 
     tenant
         .restore("look", "nightly", json!({ "dryRun": true, "existingResourcePolicy": "update", "prune": true }))
@@ -168,7 +168,7 @@ async fn a_damaged_namespace_is_previewed_restored_exactly_so_and_the_restore_un
         "core/ConfigMap/left-over: delete",
     ];
     assert_same(&tenant.reported(&look).await, &planned);
-    assert_eq!(tenant.versions(), versions, "a preview writes nothing");
+    assert_eq!(tenant.object_versions(), versions, "a preview writes nothing");
 
     tenant.restore("put-back", "nightly", json!({ "preview": { "name": "look" } })).await;
     let done = tenant.restored("put-back").await;
@@ -177,7 +177,7 @@ async fn a_damaged_namespace_is_previewed_restored_exactly_so_and_the_restore_un
     let as_planned: Vec<String> = planned.iter().map(|line| format!("{line} done")).collect();
     assert_same(&tenant.reported(&done).await, &as_planned);
     assert_eq!(tenant.seen(), whole);
-    let now = tenant.versions();
+    let now = tenant.object_versions();
     for (item, version) in &versions {
         let touched = planned.iter().any(|line| {
             let (kind, name) = item.split_once('/').expect("kind/name");
@@ -225,7 +225,7 @@ async fn a_preview_that_is_stale_blocks_the_restore_which_names_what_moved_and_w
         "--namespace",
         &tenant.name,
     ]);
-    let versions = tenant.versions();
+    let versions = tenant.object_versions();
     tenant.restore("put-back", "nightly", json!({ "preview": { "name": "look" } })).await;
     let status = tenant.restored("put-back").await;
     assert_eq!(
@@ -234,7 +234,7 @@ async fn a_preview_that_is_stale_blocks_the_restore_which_names_what_moved_and_w
         "{status:#?}"
     );
     assert!(status.message.as_deref().unwrap_or_default().contains("apps/StatefulSet/shop-database"), "{status:#?}");
-    assert_eq!(tenant.versions(), versions);
+    assert_eq!(tenant.object_versions(), versions);
     let run = status.operation_run.expect("its run");
     assert_eq!(tenant.status(&run.name).await.outcome, Outcome::Blocked);
 }
@@ -242,7 +242,7 @@ async fn a_preview_that_is_stale_blocks_the_restore_which_names_what_moved_and_w
 #[tokio::test]
 async fn a_restore_of_what_is_there_as_it_was_writes_nothing() {
     let tenant = Tenant::with_a_captured_shop("identical").await;
-    let versions = tenant.versions();
+    let versions = tenant.object_versions();
     tenant.restore("again", "nightly", json!({ "existingResourcePolicy": "update" })).await;
     let status = tenant.restored("again").await;
     assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
@@ -250,7 +250,7 @@ async fn a_restore_of_what_is_there_as_it_was_writes_nothing() {
     assert_eq!(status.undo_backup_set, None, "there is nothing to undo");
     let results = status.results.expect("status.results");
     assert!(results.succeeded > 10 && results.failed == 0, "{results:?}");
-    let now = tenant.versions();
+    let now = tenant.object_versions();
     assert_eq!(now, versions);
 }
 
