@@ -51,7 +51,8 @@ pub struct BackupSetSpec {
     /// Id of the snapshot, 64 hex digits; `restic` takes it as it is.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub snapshot: String,
-    /// The run that captured it.
+    /// The run that captured it. Of a snapshot that was found in an adopted repository its uid, with the name of the
+    /// check that found it.
     pub run: ObjectReference,
     /// What was selected.
     #[serde(default)]
@@ -82,6 +83,42 @@ pub const MAX_ABSENT: usize = 5000;
 #[must_use]
 pub fn names_for(run: &str, run_uid: &str) -> [String; 2] {
     [run.to_owned(), format!("{run}-{}", run_uid.get(..8).unwrap_or(run_uid))]
+}
+
+/// The name of the set of a snapshot that was found in an adopted repository.
+#[must_use]
+pub fn adopted_name(snapshot: &str) -> String {
+    format!("adopted-{}", snapshot.get(..16).unwrap_or(snapshot))
+}
+
+const TAKEN_AT: &str = "tenantatlas.io/taken-at";
+const ITEMS: &str = "tenantatlas.io/items";
+const BYTES: &str = "tenantatlas.io/bytes";
+const ADDED_BYTES: &str = "tenantatlas.io/added-bytes";
+
+/// Annotations with what a snapshot says of itself: a worker that finds it may write no status.
+#[must_use]
+pub fn figures(taken_at: Timestamp, items: u64, bytes: u64, added_bytes: u64) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (TAKEN_AT.to_owned(), taken_at.to_string()),
+        (ITEMS.to_owned(), items.to_string()),
+        (BYTES.to_owned(), bytes.to_string()),
+        (ADDED_BYTES.to_owned(), added_bytes.to_string()),
+    ])
+}
+
+/// The status of a set whose annotations say what its snapshot holds.
+#[must_use]
+pub fn status_of_adopted(set: &BackupSet) -> BackupSetStatus {
+    let annotations = set.metadata.annotations.as_ref();
+    let number = |key: &str| annotations.and_then(|annotations| annotations.get(key)?.parse().ok());
+    BackupSetStatus {
+        items: number(ITEMS),
+        bytes: number(BYTES),
+        added_bytes: number(ADDED_BYTES),
+        short_snapshot: set.spec.snapshot.get(..8).map(str::to_owned),
+        ..BackupSetStatus::default()
+    }
 }
 
 /// How much of a tenant a set holds.

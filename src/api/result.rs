@@ -119,9 +119,17 @@ pub struct CheckedRepository {
     pub snapshots: i64,
     /// Bytes in the store.
     pub bytes: i64,
+    /// Backup sets that stand for snapshots of adopted namespaces.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub adopted: i64,
     /// Captured bytes for each stored byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup_ratio: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl TerminationResult {

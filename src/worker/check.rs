@@ -79,6 +79,7 @@ pub async fn check(
             repository: Some(CheckedRepository {
                 snapshots: i64::try_from(stats.snapshots).unwrap_or(i64::MAX),
                 bytes: i64::try_from(stats.stored_bytes).unwrap_or(i64::MAX),
+                adopted: 0,
                 dedup_ratio: stats.dedup_ratio().map(|ratio| format!("{ratio:.1}")),
             }),
             ..ResultContext::default()

@@ -5,6 +5,7 @@
 //! Must not: decide what a run becomes (the controller does), or write to a tenant anything but its run's progress
 //! and reports; [`restore`] alone writes what its plan says, once [`audit`] has been told.
 
+pub mod adopt;
 pub mod audit;
 pub mod capture;
 pub mod check;
@@ -146,7 +147,11 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
             let environment = Environment::read(&lookup)?;
             let inputs = check::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            check::check(&repository, &environment, &inputs, &clock).await.map(Some)
+            let mut result = check::check(&repository, &environment, &inputs, &clock).await?;
+            if let Some(figures) = &mut result.context.repository {
+                figures.adopted = adopt::record_sets(&client, &environment, &repository).await?;
+            }
+            Ok(Some(result))
         }
     }
 }

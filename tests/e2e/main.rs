@@ -9,6 +9,7 @@
 
 mod support;
 
+mod adoption;
 mod blocked;
 mod bucket;
 mod cancel;

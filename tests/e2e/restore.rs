@@ -14,7 +14,7 @@ use tenantatlas::api::{
 };
 
 /// Objects of most kinds.
-const SHOP: &str = include_str!("data/shop.yaml");
+pub(crate) const SHOP: &str = include_str!("data/shop.yaml");
 
 /// Kinds that a tenant cares about, as kubectl lists them.
 const KINDS: &str = "configmaps,secrets,services,serviceaccounts,deployments,statefulsets,cronjobs,ingresses,networkpolicies,\
@@ -30,7 +30,7 @@ impl Tenant {
         tenant
     }
 
-    async fn captured_whole(&self, name: &str) {
+    pub(crate) async fn captured_whole(&self, name: &str) {
         self.start(name, json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;
         let status = self.completed(name, SOON).await;
         assert_eq!(status.outcome, Outcome::Succeeded, "{status:?}");
@@ -59,7 +59,7 @@ impl Tenant {
     }
 
     /// A restore at its end.
-    async fn restored(&self, name: &str) -> RestoreRunStatus {
+    pub(crate) async fn restored(&self, name: &str) -> RestoreRunStatus {
         self.restore_when(name, "completed", |status| status.phase == Phase::Completed).await
     }
 
@@ -89,7 +89,7 @@ impl Tenant {
     }
 
     /// What a user sees of the tenant's objects: all but what the server numbers and counts.
-    fn seen(&self) -> BTreeMap<String, Value> {
+    pub(crate) fn seen(&self) -> BTreeMap<String, Value> {
         self.objects(|object| {
             object.as_object_mut().expect("an object").remove("status");
             let metadata = object["metadata"].as_object_mut().expect("metadata");
@@ -145,8 +145,13 @@ fn as_text(value: &impl serde::Serialize) -> String {
 
 #[tokio::test]
 async fn a_damaged_namespace_is_previewed_restored_exactly_so_and_the_restore_undone() {
-    let tenant = Tenant::with_a_captured_shop("restore").await;
+    let tenant = Tenant::new("restore").await;
+    tenant.apply(SHOP);
+    tenant.apply(&many(190));
+    tenant.repository("main").await;
+    tenant.captured_whole("nightly").await;
     let whole = tenant.seen();
+    assert!(whole.len() > 200, "{}", whole.len());
     tenant.damage().await;
     let damaged = tenant.seen();
     assert_ne!(damaged, whole);
@@ -277,6 +282,56 @@ async fn what_is_asked_for_wrongly_is_blocked_before_there_is_a_job() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_writes_nothing_and_is_recorded_on_the_set() {
+    let tenant = Tenant::with_a_captured_shop("rehearsal").await;
+    tenant.damage().await;
+    let versions = tenant.object_versions();
+    let inputs = json!({ "repository": "main", "backupSet": "nightly" });
+    tenant.start("rehearsal", json!({ "type": "restore.rehearse", "inputs": inputs })).await;
+    let status = tenant.completed("rehearsal", SOON).await;
+    assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
+    assert_eq!(tenant.object_versions(), versions);
+    let set: BackupSet = tenant.api().get("nightly").await.expect("the set");
+    assert_eq!(
+        set.status.and_then(|status| status.verified).map(|verified| verified.outcome),
+        Some(Outcome::Succeeded)
+    );
+}
+
+#[tokio::test]
+async fn only_what_failed_is_done_again() {
+    let tenant = Tenant::with_a_captured_shop("rerun").await;
+    tenant.damage().await;
+    // A quota that has no room for the Secret.
+    let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "full" },
+        "spec": { "hard": { "count/secrets": "1" } } });
+    tenant.apply(&quota.to_string());
+    let room = "jsonpath={.status.used.count/secrets}";
+    tenant.cluster.kubectl_prints(&[
+        "wait",
+        &format!("--for={room}"),
+        "resourcequota/full",
+        "--namespace",
+        &tenant.name,
+        "--timeout=60s",
+    ]);
+    let spec = json!({ "items": [{ "kind": "ConfigMap" }, { "kind": "Secret" }] });
+    tenant.restore("first", "nightly", spec.clone()).await;
+    let first = tenant.restored("first").await;
+    assert_eq!(first.outcome, Outcome::PartiallySucceeded, "{first:#?}");
+    assert_same(
+        &tenant.reported(&first).await,
+        &["core/ConfigMap/shop-settings: create done", "core/Secret/shop-payment: create failed"],
+    );
+    tenant.cluster.kubectl_prints(&["delete", "resourcequota/full", "--namespace", &tenant.name]);
+    tenant.cluster.kubectl_prints(&["delete", "configmap/shop-settings", "--namespace", &tenant.name]);
+    tenant.restore("second", "nightly", json!({ "rerunOf": { "name": "first" } })).await;
+    let second = tenant.restored("second").await;
+    assert_eq!(second.outcome, Outcome::Succeeded, "{second:#?}");
+    assert_eq!(tenant.reported(&second).await, ["core/Secret/shop-payment: create done"]);
+}
+
+#[tokio::test]
 async fn transforms_and_selections_do_what_they_say() {
     let tenant = Tenant::with_a_captured_shop("transforms").await;
     tenant.damage().await;
@@ -305,13 +360,19 @@ async fn transforms_and_selections_do_what_they_say() {
 /// So many that a restore of them takes a while.
 const MANY: usize = 400;
 
+/// Manifests of so many small objects.
+fn many(count: usize) -> String {
+    let map = |number: usize| {
+        json!({ "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": format!("many-{number:04}"), "labels": { "many": "yes" } },
+            "data": { "number": number.to_string() } })
+    };
+    json!({ "apiVersion": "v1", "kind": "List", "items": (0..count).map(map).collect::<Vec<_>>() }).to_string()
+}
+
 async fn with_many_lost(story: &str) -> Tenant {
     let tenant = Tenant::new(story).await;
-    let maps: Vec<Value> = (0..MANY)
-        .map(|number| json!({ "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": { "name": format!("many-{number:04}"), "labels": { "many": "yes" } }, "data": { "number": number.to_string() } }))
-        .collect();
-    tenant.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": maps }).to_string());
+    tenant.apply(&many(MANY));
     tenant.repository("main").await;
     tenant.captured_whole("nightly").await;
     let maps: Api<ConfigMap> = tenant.api();

@@ -14,8 +14,8 @@ use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, LocalReference, ObjectReference, OperationRun, Outcome, Phase,
         Reason,
-        backup_set::{Coverage, Verified, names_for},
-        conditions,
+        backup_set::{Coverage, Verified, names_for, status_of_adopted},
+        conditions, labels,
         operation_run::OperationRunStatus,
         result::{CapturedSnapshot, truncate},
         selection::Selection,
@@ -26,7 +26,7 @@ use crate::{
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
 use serde_json::{Value, json};
 
@@ -328,9 +328,37 @@ fn backup_set_status(set: &BackupSet, snapshot: &CapturedSnapshot, now: jiff::Ti
     Ok(serde_json::to_value(status)?)
 }
 
+/// Says of the sets that a check has found in an adopted repository that they can be used. A crash in between leaves some
+/// without; the next pass does them.
+async fn settle_adopted(context: &Context, observed: &Observed) -> Result<(), Error> {
+    let namespace = observed.run.namespace().unwrap_or_default();
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
+    let of_check = ListParams::default().labels(&format!("{}={}", labels::RUN_UID, observed.uid()));
+    for set in sets.list(&of_check).await?.items {
+        if set.status.as_ref().is_some_and(|status| !status.conditions.is_empty()) {
+            continue;
+        }
+        let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
+        let message = "found in an adopted repository, whose structure is whole";
+        let (generation, now) = (set.metadata.generation, context.clock.now());
+        let mut status = status_of_adopted(&set);
+        status.conditions = conditions::merge(&[], &ready, "Adopted", message, generation, now);
+        let body = json!({ "metadata": { "uid": set.uid() }, "status": status });
+        match sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Records a check on its repository. The repository may be gone; that is no fault.
 async fn record_check(context: &Context, observed: &Observed, check: &RepositoryCheck) -> Result<(), Error> {
     let namespace = observed.run.namespace().unwrap_or_default();
+    if check.figures.as_ref().is_some_and(|figures| figures.adopted > 0) {
+        settle_adopted(context, observed).await?;
+    }
     let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
     let Some(repository) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
     let before = repository.status.clone().unwrap_or_default();

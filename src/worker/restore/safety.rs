@@ -31,6 +31,9 @@ use crate::{
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// On the snapshot of what is about to change.
+pub const UNDO_TAG: &str = "undo";
+
 /// Names to keep, by kind; kinds in the order of the tree.
 type Kept<'a> = BTreeMap<ServedKind, BTreeSet<&'a str>>;
 
@@ -72,7 +75,7 @@ pub async fn capture(
         tags: vec![
             format!("cluster={}", environment.cluster_uid),
             format!("namespace={}", environment.namespace_uid),
-            "undo".to_owned(),
+            UNDO_TAG.to_owned(),
         ],
         audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
