@@ -64,7 +64,7 @@ pub struct BackupSetSpec {
     pub coverage: Coverage,
     /// Items that did not exist when it was taken, `group/kind/name`: undoing removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(max = 600)))]
+    #[schemars(length(max = 5000), inner(length(max = 600)))]
     pub absent: Vec<String>,
     /// When retention may delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +73,15 @@ pub struct BackupSetSpec {
     /// Whether it is kept, whatever retention says.
     #[serde(default)]
     pub hold: bool,
+}
+
+/// The most items that a set can name as absent.
+pub const MAX_ABSENT: usize = 5000;
+
+/// The names of the set that a run makes: its own, and one for where another's set has that.
+#[must_use]
+pub fn names_for(run: &str, run_uid: &str) -> [String; 2] {
+    [run.to_owned(), format!("{run}-{}", run_uid.get(..8).unwrap_or(run_uid))]
 }
 
 /// How much of a tenant a set holds.

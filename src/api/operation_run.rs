@@ -4,7 +4,7 @@
 //! writes `status.progress` and `status.summaryCounts` while its Job runs; the controller writes the rest,
 //! and everything once the run completes.
 
-use crate::api::{LocalReference, ObjectReference};
+use crate::api::{LocalReference, ObjectReference, restore_run::AuditReferences, result::MadePlan};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -439,6 +439,12 @@ pub struct RunContext {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub bulk_operation_run: Option<String>,
+    /// The plan it made, of a restore or its preview.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<MadePlan>,
+    /// What the audit chain was told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReferences>,
 }
 
 impl RunContext {

@@ -58,6 +58,20 @@ pub enum Reason {
     QuotaExceeded,
     /// The API server refuses the Job for another reason.
     JobRefused,
+    // -- restores, completed and blocked
+    /// The backup set does not exist.
+    BackupSetNotFound,
+    /// The backup set is of another namespace that was not adopted.
+    ForeignBackupSet,
+    /// A selector or a transform does not read.
+    InvalidRestore,
+    /// Nobody is known to have asked.
+    NoRequester,
+    /// The run named as preview does not exist, is not one, did not succeed, or is of another set.
+    PreviewNotUsable,
+    // -- restores, completed and failed
+    /// The run that did the restore's work was deleted.
+    RunDeleted,
     // -- waiting
     /// A limit of the type or of the operator is reached.
     ConcurrencyLimit,
@@ -117,6 +131,12 @@ impl Reason {
         Self::JobNameTaken,
         Self::QuotaExceeded,
         Self::JobRefused,
+        Self::BackupSetNotFound,
+        Self::ForeignBackupSet,
+        Self::InvalidRestore,
+        Self::NoRequester,
+        Self::PreviewNotUsable,
+        Self::RunDeleted,
         Self::ConcurrencyLimit,
         Self::Suspended,
         Self::Unschedulable,
@@ -161,6 +181,12 @@ impl Reason {
             Self::JobNameTaken => "JobNameTaken",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::JobRefused => "JobRefused",
+            Self::BackupSetNotFound => "BackupSetNotFound",
+            Self::ForeignBackupSet => "ForeignBackupSet",
+            Self::InvalidRestore => "InvalidRestore",
+            Self::NoRequester => "NoRequester",
+            Self::PreviewNotUsable => "PreviewNotUsable",
+            Self::RunDeleted => "RunDeleted",
             Self::ConcurrencyLimit => "ConcurrencyLimit",
             Self::Suspended => "Suspended",
             Self::Unschedulable => "Unschedulable",

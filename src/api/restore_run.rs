@@ -113,6 +113,30 @@ pub struct RestoreRunSpec {
     pub cancel: bool,
 }
 
+impl RestoreRunSpec {
+    /// All of a set, with everything else as it is where a manifest does not say.
+    #[must_use]
+    pub fn of(backup_set: LocalReference) -> Self {
+        Self {
+            backup_set,
+            dry_run: false,
+            preview: None,
+            items: Vec::new(),
+            exclude_items: Vec::new(),
+            only: None,
+            existing_resource_policy: ExistingResourcePolicy::default(),
+            prune: false,
+            allow_data_loss: false,
+            transforms: Vec::new(),
+            service_account_name: None,
+            safety_capture: yes(),
+            requested_by: None,
+            rerun_of: None,
+            cancel: false,
+        }
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -220,16 +244,15 @@ pub enum PatchVerb {
 }
 
 /// Where the restore is, and how it ended. Written by the controller.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RestoreRunStatus {
     /// `queued`, `running` or `completed`.
     pub phase: Phase,
     /// `pending` until completed, then how it ended.
     pub outcome: Outcome,
-    /// Generation of the spec this status speaks of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
+    /// Generation of the spec this status speaks of; -1 before the controller has seen the restore.
+    pub observed_generation: i64,
     /// What would be done, of a run with `dryRun: true`: items by action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<PlanSummary>,
@@ -266,6 +289,40 @@ pub struct RestoreRunStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+}
+
+impl Default for RestoreRunStatus {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Queued,
+            outcome: Outcome::Pending,
+            observed_generation: -1,
+            preview: None,
+            results: None,
+            plan_digest: None,
+            undo_backup_set: None,
+            operation_run: None,
+            failure_reason: None,
+            message: None,
+            audit: None,
+            completed_at: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+impl RestoreRun {
+    /// The status, or that of a restore that nobody has looked at.
+    #[must_use]
+    pub fn status_or_default(&self) -> RestoreRunStatus {
+        self.status.clone().unwrap_or_default()
+    }
+
+    /// Whether it is at its end.
+    #[must_use]
+    pub fn is_completed(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.phase == Phase::Completed)
+    }
 }
 
 /// Items by action.
@@ -327,6 +384,7 @@ mod tests {
     #[test]
     fn a_restore_changes_nothing_that_exists_and_can_be_undone_unless_told_otherwise() {
         let spec = spec(json!({"backupSet": {"name": "nightly"}}));
+        assert_eq!(spec, RestoreRunSpec::of(LocalReference::new("nightly")));
         assert_eq!(spec.existing_resource_policy, ExistingResourcePolicy::None);
         assert!(spec.safety_capture && !spec.prune && !spec.allow_data_loss && !spec.dry_run && !spec.cancel);
     }

@@ -8,6 +8,7 @@ use crate::api::{
     operation_run::{ItemFailure, SummaryCounts},
     restore_run::{AuditReferences, PlanSummary},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -63,6 +64,9 @@ pub struct ResultContext {
     /// A repository checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<CheckedRepository>,
+    /// Name of the backup set that undoes a restore, which the worker made before its first write; `snapshot` is its.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo_set: Option<String>,
     /// A restore planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
@@ -72,10 +76,11 @@ pub struct ResultContext {
 }
 
 /// The plan of a restore; its items are in the run's reports.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MadePlan {
     /// SHA-256, 64 hex digits.
+    #[schemars(length(max = 64))]
     pub digest: String,
     /// Items by action.
     pub summary: PlanSummary,

@@ -45,7 +45,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     ];
     for definition in &mut definitions {
         merge_conditions_by_type(definition);
-        if definition.spec.names.kind == "OperationRun" {
+        if ["OperationRun", "RestoreRun"].contains(&definition.spec.names.kind.as_str()) {
             default_status(definition);
         }
     }

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod operation_run;
 pub mod patch;
 mod queue;
+pub mod restore_run;
 pub mod server;
 pub mod slim;
 pub mod tenant;
@@ -19,7 +20,7 @@ mod watches;
 pub use error::Error;
 
 use crate::{
-    api::{BackupRepository, OperationRun, OperationType},
+    api::{BackupRepository, OperationRun, OperationType, RestoreRun},
     clock::{SharedClock, SystemClock},
     cluster::client::{CallCounts, CallObserver, ClientOptions, ConnectError, connect},
     telemetry::metrics::Metrics,
@@ -115,6 +116,8 @@ pub struct Context {
     pub types: Arc<Cache<OperationType>>,
     /// Repositories of all tenants.
     pub repositories: Arc<Cache<BackupRepository>>,
+    /// Restores of all tenants.
+    pub restores: Arc<Cache<RestoreRun>>,
     /// Tenants.
     pub namespaces: Arc<Cache<Namespace>>,
     /// Accounts of ours.

@@ -5,12 +5,12 @@ use super::{
     cache::{Cache, Change, Feed, Incoming},
     events::Events,
     operation_run::{self, registry::Registry},
-    queue,
+    queue, restore_run,
     slim::Slim,
     tenant,
 };
 use crate::{
-    api::{BackupRepository, OperationRun, OperationType, labels},
+    api::{BackupRepository, OperationRun, OperationType, RestoreRun, labels},
     clock::SharedClock,
     telemetry::metrics::Metrics,
 };
@@ -37,6 +37,7 @@ struct Queues {
     runs: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
     tenants: mpsc::UnboundedSender<ObjectRef<Namespace>>,
     repositories: mpsc::UnboundedSender<ObjectRef<BackupRepository>>,
+    restores: mpsc::UnboundedSender<ObjectRef<RestoreRun>>,
 }
 
 /// The sides of the caches that the watches feed.
@@ -46,6 +47,7 @@ struct Feeds {
     pods: Feed<Pod>,
     types: Feed<OperationType>,
     repositories: Feed<BackupRepository>,
+    restores: Feed<RestoreRun>,
     namespaces: Feed<Namespace>,
     accounts: Feed<ServiceAccount>,
     bindings: Feed<RoleBinding>,
@@ -73,7 +75,8 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
     let (runs, run_line) = mpsc::unbounded_channel();
     let (tenants, tenant_line) = mpsc::unbounded_channel();
     let (repositories, repository_line) = mpsc::unbounded_channel();
-    let queues = Queues { runs, tenants, repositories };
+    let (restores, restore_line) = mpsc::unbounded_channel();
+    let queues = Queues { runs, tenants, repositories, restores };
     let (context, feeds) = caches(surroundings, &queues);
     watch_runs(&context, feeds.runs, &queues);
     watch_work(&context, feeds.jobs, feeds.pods, feeds.types);
@@ -83,6 +86,10 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         let _ = queue.send(ObjectRef::from_obj(&*object(change)));
     });
 
+    let queue = queues.restores;
+    feed(feeds.restores, &context.client, watcher::Config::default(), move |change| {
+        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+    });
     // A decision on half a view could be a wrong one: all caches are filled first.
     tokio::join!(
         context.runs.ready(),
@@ -90,6 +97,7 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         context.pods.ready(),
         context.types.ready(),
         context.repositories.ready(),
+        context.restores.ready(),
         context.namespaces.ready(),
         context.accounts.ready(),
         context.bindings.ready()
@@ -99,6 +107,7 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         passes(operation_run::reconcile, &context.runs, run_line, &context, concurrency, &ended),
         passes(tenant::reconcile, &context.namespaces, tenant_line, &context, 4, &ended),
         passes(backup_repository::reconcile, &context.repositories, repository_line, &context, 4, &ended),
+        passes(restore_run::reconcile, &context.restores, restore_line, &context, 4, &ended),
     );
 }
 
@@ -109,6 +118,7 @@ fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) 
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
     let (types, type_feed) = Cache::new(|_| None);
     let (repositories, repository_feed) = Cache::new(|_| None);
+    let (restores, restore_feed) = Cache::new(|_| None);
     let (namespaces, namespace_feed) = Cache::new(|_| None);
     let (accounts, account_feed) = Cache::new(|_| None);
     let (bindings, binding_feed) = Cache::new(|_| None);
@@ -121,6 +131,7 @@ fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) 
         pods,
         types,
         repositories,
+        restores,
         namespaces,
         accounts,
         bindings,
@@ -136,6 +147,7 @@ fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) 
         pods: pod_feed,
         types: type_feed,
         repositories: repository_feed,
+        restores: restore_feed,
         namespaces: namespace_feed,
         accounts: account_feed,
         bindings: binding_feed,
@@ -148,18 +160,23 @@ fn ours() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
 }
 
-/// A run's change concerns itself, those whom the registry names, and the repository whose check it is.
+/// A run's change concerns itself, those whom the registry names, and the repository or restore it was made for.
 fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
     let it = context.clone();
-    let repositories = queues.repositories.clone();
+    let (repositories, restores) = (queues.repositories.clone(), queues.restores.clone());
     feed(runs, &context.client, watcher::Config::default(), move |change| {
         let wake = match &change {
             Change::Applied(run) => it.registry.apply(run),
             Change::Deleted(run) => it.registry.remove(run),
         };
         let run = object(change);
-        for owner in run.owner_references().iter().filter(|owner| owner.kind == "BackupRepository") {
-            let _ = repositories.send(ObjectRef::new(&owner.name).within(&run.namespace().unwrap_or_default()));
+        let namespace = run.namespace().unwrap_or_default();
+        for owner in run.owner_references() {
+            let _ = match owner.kind.as_str() {
+                "BackupRepository" => repositories.send(ObjectRef::new(&owner.name).within(&namespace)).is_ok(),
+                "RestoreRun" => restores.send(ObjectRef::new(&owner.name).within(&namespace)).is_ok(),
+                _ => false,
+            };
         }
         it.wake(std::iter::once(ObjectRef::from_obj(&*run)).chain(wake));
     });

@@ -38,6 +38,8 @@ pub mod reason {
     pub const DATA_LOSS: &str = "DataLossNotAllowed";
     /// It is not as it was when it was looked at.
     pub const MOVED: &str = "Moved";
+    /// The restore was stopped before it came to the item.
+    pub const STOPPED: &str = "Stopped";
     /// The account that writes, or who asked, may not.
     pub const FORBIDDEN: &str = "Forbidden";
     /// The stored content is not the object it should be.
@@ -66,7 +68,7 @@ pub mod reason {
     pub const NOT_TRIED: &str = "NotTried";
 
     /// Every code.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         EXISTS,
         NOT_THERE,
         LEFT_TO_OWNER,
@@ -76,6 +78,7 @@ pub mod reason {
         IMMUTABLE_FIELD,
         DATA_LOSS,
         MOVED,
+        STOPPED,
         FORBIDDEN,
         UNREADABLE,
         TRANSFORM_FAILED,

@@ -5,6 +5,7 @@ use crate::{
     restore::labels::{InvalidSelector, LabelSelector},
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Why a selection could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,26 +24,39 @@ pub struct InvalidSelection {
 pub struct ItemSelection {
     included: Vec<Matcher>,
     excluded: Vec<Matcher>,
+    /// Only these, whatever the lists take.
+    within: Option<BTreeSet<ItemId>>,
 }
 
 impl ItemSelection {
     /// Reads the two lists of a spec.
     pub fn new(items: &[ItemSelector], exclude_items: &[ItemSelector]) -> Result<Self, InvalidSelection> {
-        Ok(Self { included: read("items", items)?, excluded: read("excludeItems", exclude_items)? })
+        Ok(Self { included: read("items", items)?, excluded: read("excludeItems", exclude_items)?, within: None })
+    }
+
+    /// The same, of these items alone: those that failed in an earlier restore.
+    #[must_use]
+    pub fn within(self, items: BTreeSet<ItemId>) -> Self {
+        Self { within: Some(items), ..self }
     }
 
     /// Whether an item is taken. `object` is the stored one; the live one of an item that is not in the set.
     #[must_use]
     pub fn takes(&self, item: &ItemId, object: &Value) -> bool {
         let any = |matchers: &[Matcher]| matchers.iter().any(|matcher| matcher.matches(item, object));
-        (self.included.is_empty() || any(&self.included)) && !any(&self.excluded)
+        self.is_within(item) && (self.included.is_empty() || any(&self.included)) && !any(&self.excluded)
     }
 
     /// Whether an item may be taken, by its kind and name alone: what this refuses need not be read.
     #[must_use]
     pub fn may_take(&self, item: &ItemId) -> bool {
         let excluded = self.excluded.iter().any(|matcher| matcher.labels.is_none() && matcher.is_named(item));
-        (self.included.is_empty() || self.included.iter().any(|matcher| matcher.is_named(item))) && !excluded
+        let included = self.included.is_empty() || self.included.iter().any(|matcher| matcher.is_named(item));
+        self.is_within(item) && included && !excluded
+    }
+
+    fn is_within(&self, item: &ItemId) -> bool {
+        self.within.as_ref().is_none_or(|items| items.contains(item))
     }
 
     /// How many entries `items` has: each should match something.

@@ -7,7 +7,7 @@
 //! What a run has said it does not say again: an attempt that follows one that died finds its entries by their label.
 
 use crate::{
-    api::{AuditEntry, AuditEntrySpec, labels},
+    api::{AuditEntry, AuditEntrySpec, audit_entry::AuditEvent, labels},
     audit::{Entry, Metadata, Place, Tip, successor},
     cluster::retry::retry,
     worker::{
@@ -56,6 +56,11 @@ pub async fn append(client: &Client, run: &RunIdentity, spec: AuditEntrySpec) ->
     }
 }
 
+/// Whether an earlier attempt of the run has said what it intends, and so may have begun.
+pub async fn has_intent(client: &Client, run: &RunIdentity) -> Result<bool, Failure> {
+    Ok(of_run(client, run).await?.iter().any(|entry| entry.spec.event == AuditEvent::Intent))
+}
+
 /// The last entry of a namespace's chain; none if there is no entry.
 pub async fn tip(client: &Client, namespace: &str) -> Result<Option<Tip>, Failure> {
     Chain::of(client, namespace).tip().await
@@ -63,12 +68,18 @@ pub async fn tip(client: &Client, namespace: &str) -> Result<Option<Tip>, Failur
 
 /// The entry in which an earlier attempt of the run said the same.
 async fn find_said(client: &Client, run: &RunIdentity, spec: &AuditEntrySpec) -> Result<Option<String>, Failure> {
+    let said = of_run(client, run).await?;
+    Ok(said.iter().find(|entry| says_the_same(&entry.spec, spec)).map(ResourceExt::name_any))
+}
+
+/// The entries that attempts of the run wrote. Others may bear its label too: who reads them compares the run.
+async fn of_run(client: &Client, run: &RunIdentity) -> Result<Vec<AuditEntry>, Failure> {
     let entries: Api<AuditEntry> = Api::namespaced(client.clone(), &run.namespace);
     let of_run = ListParams::default().labels(&format!("{}={}", labels::RUN_UID, run.run_uid));
     let listed = retry(|| entries.list(&of_run))
         .await
         .map_err(|error| api_failure("look for the audit entries of an earlier attempt", &error))?;
-    Ok(listed.items.iter().find(|entry| says_the_same(&entry.spec, spec)).map(ResourceExt::name_any))
+    Ok(listed.items.into_iter().filter(|entry| entry.spec.run.uid == run.run_uid).collect())
 }
 
 /// Whether two entries say the same, if at different times.

@@ -39,6 +39,8 @@ pub mod reason {
 pub enum Retry {
     /// Nothing but a change by somebody.
     Permanent,
+    /// The same, and nothing was done yet: the run counts as blocked.
+    Blocked,
     /// Time.
     Transient,
     /// It was not this worker's to do.
@@ -63,6 +65,11 @@ impl Failure {
         Self { reason: reason.into(), message: message.into(), retry: Retry::Permanent }
     }
 
+    /// What could have been known beforehand: nothing was done.
+    pub fn blocked(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), retry: Retry::Blocked }
+    }
+
     /// A failure that may pass.
     pub fn transient(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason: reason.into(), message: message.into(), retry: Retry::Transient }
@@ -72,7 +79,7 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match self.retry {
-            Retry::Permanent => EXIT_PERMANENT,
+            Retry::Permanent | Retry::Blocked => EXIT_PERMANENT,
             Retry::Transient => EXIT_TRANSIENT,
             Retry::Fenced => EXIT_FENCED,
         }
@@ -82,7 +89,7 @@ impl Failure {
     #[must_use]
     pub fn to_result(&self) -> TerminationResult {
         TerminationResult {
-            outcome: Some(Outcome::Failed),
+            outcome: Some(if self.retry == Retry::Blocked { Outcome::Blocked } else { Outcome::Failed }),
             reason: Some(self.reason.clone()),
             message: Some(self.message.clone()),
             ..TerminationResult::default()

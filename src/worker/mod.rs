@@ -19,6 +19,7 @@ pub mod report;
 pub mod restore;
 pub mod scope;
 pub mod skip;
+pub mod stop;
 
 use crate::{
     api::result::TerminationResult,
@@ -30,6 +31,7 @@ use crate::{
     worker::{
         environment::{Environment, Mounts, RunIdentity},
         failure::{Failure, reason},
+        stop::Stop,
     },
 };
 use clap::{Args, Subcommand};
@@ -40,6 +42,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// whose server hangs shows as just that.
 const CALL_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// How long a restore that was told to stop may take to end what it has begun: less than a pod's usual grace of 30 s.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+
 /// What a worker can do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -49,6 +54,8 @@ pub enum Command {
     Check(Place),
     /// Say what a restore would do, item by item, and do nothing.
     Preview(Place),
+    /// Try whether all of a backup set could be restored, and do nothing.
+    Rehearse(Place),
     /// Put objects of a backup set back.
     Restore(Place),
     /// Exit 0 if the run is still to be executed by this Job, 49 if not.
@@ -77,13 +84,22 @@ pub fn run(command: &Command) -> ExitCode {
     let (Command::Capture(place)
     | Command::Check(place)
     | Command::Preview(place)
+    | Command::Rehearse(place)
     | Command::Restore(place)
     | Command::Fence(place)) = command;
     let mounts = Mounts::below(&place.root);
+    let stop = Stop::default();
     let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = execute(command, &mounts) => ended,
-            stopped = told_to_stop() => Err(stopped),
+        let mut work = std::pin::pin!(execute(command, &mounts, &stop));
+        let stopped = tokio::select! {
+            ended = &mut work => return ended,
+            stopped = told_to_stop() => stopped,
+        };
+        stop.set();
+        match command {
+            // What it has written is to be told.
+            Command::Restore(_) => tokio::time::timeout(LAST_WORDS, work).await.unwrap_or(Err(stopped)),
+            _ => Err(stopped),
         }
     });
     // Threads of the engine are not waited for: what they had not recorded is not there.
@@ -92,7 +108,7 @@ pub fn run(command: &Command) -> ExitCode {
 }
 
 /// What a command did, or why not. The fence alone has no result.
-async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<TerminationResult>, Failure> {
+async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Option<TerminationResult>, Failure> {
     let lookup = |name: &str| std::env::var(name).ok();
     let identity = RunIdentity::read(&lookup)?;
     let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
@@ -114,11 +130,17 @@ async fn execute(command: &Command, mounts: &Mounts) -> Result<Option<Terminatio
             let repository = open::open(&environment, mounts).await?;
             restore::preview::preview(&client, &environment, &repository).await.map(Some)
         }
+        Command::Rehearse(_) => {
+            let environment = Environment::read(&lookup)?;
+            restore::order::read_rehearsal(&environment)?;
+            let repository = open::open(&environment, mounts).await?;
+            restore::rehearse::rehearse(&client, &environment, &repository, &run).await.map(Some)
+        }
         Command::Restore(_) => {
             let environment = Environment::read(&lookup)?;
             restore::order::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            restore::apply::apply(&client, &environment, &repository, &clock).await.map(Some)
+            restore::apply::apply(&client, &environment, &repository, &clock, stop).await.map(Some)
         }
         Command::Check(_) => {
             let environment = Environment::read(&lookup)?;

@@ -103,6 +103,16 @@ pub async fn find_plan(client: &Client, run: &RunIdentity) -> Result<Option<(Str
     Ok(None)
 }
 
+/// What became of a completed run's items.
+pub async fn read_results(client: &Client, namespace: &str, run: &ObjectReference) -> Result<Vec<ItemResult>, Failure> {
+    let reports: Api<OperationReport> = Api::namespaced(client.clone(), namespace);
+    let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.name));
+    let doing = format!("read the results of run {}", run.name);
+    let list = retry(|| reports.list(&of_run)).await.map_err(|error| api_failure(&doing, &error))?;
+    let own = list.items.into_iter().filter(|report| report.spec.run.uid == run.uid);
+    Ok(own.flat_map(|report| report.spec.results).collect())
+}
+
 /// A plan's reports are named by its digest: an attempt that finds things otherwise makes another plan, and parts of
 /// two must never be taken for one.
 fn plan_name(digest: &str) -> String {

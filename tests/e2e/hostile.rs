@@ -71,7 +71,9 @@ fn put(object: &mut Value, path: &[Step], value: &Value) {
             put(&mut object["key"], rest, value);
         }
         Step::Item => {
-            *object = json!([null]);
+            if !object.is_array() {
+                *object = json!([null]);
+            }
             put(&mut object[0], rest, value);
         }
     }
@@ -110,6 +112,16 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "AuditEntry" => json!({ "event": "intent", "at": "2026-01-02T03:04:05Z", "who": { "username": "ada" },
             "operationType": "restore.apply", "run": { "name": "run", "uid": "uid" }, "planDigest": "0".repeat(64),
             "restoreRun": { "name": "restore", "uid": "uid" }, "summary": {}, "previous": "0".repeat(64) }),
+        "RestoreRun" => {
+            let mut spec = json!({ "backupSet": { "name": "none" }, "dryRun": true });
+            // One of a list is whole but for the value that is tried.
+            if let [Step::Field(list), ..] = path
+                && list == "transforms"
+            {
+                spec["transforms"] = json!([{ "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }]);
+            }
+            spec
+        }
         other => panic!("{other} is new: say here what a sound one is"),
     }
 }

@@ -19,6 +19,7 @@ mod duplicates;
 mod hostile;
 mod leader;
 mod repository;
+mod restore;
 mod results;
 mod runs;
 mod tenancy;

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: from nothing to recorded operation runs, by one command. What it shows is what a user would type;
 //! each command is printed before its output.
 
+mod restore;
 mod screen;
 mod table;
 mod tenant;
@@ -21,7 +22,7 @@ use crate::{cluster, image, operator, shell};
 /// How long runs and checks of the demo may take, on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Shows the main job on a cluster: two tenants, captures, and what must be refused
+/// Shows the main job on a cluster: two tenants, captures, a restore, and what must be refused
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// Use the cluster of this kubeconfig context instead of one made for the purpose
@@ -95,6 +96,8 @@ impl Demo {
         self.screen.line(
             "PROGRESS counts all items, ITEMS what is kept: what controllers make again is skipped (docs/guides/what-is-captured.md).",
         );
+
+        self.restore(&tenants[0], &started[0].name)?;
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;
@@ -251,6 +254,7 @@ impl Demo {
             format!("kubectl get operationruns -n {namespace} -o wide"),
             format!("kubectl describe operationrun {run} -n {namespace}"),
             "kubectl explain operationrun.spec".to_owned(),
+            format!("kubectl describe restoreruns -n {namespace}"),
             format!("kubectl get atlas -n {namespace}"),
         ] {
             self.screen.copyable(&line);

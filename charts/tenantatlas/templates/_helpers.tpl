@@ -52,6 +52,11 @@ true
 {{ include "tenantatlas.accounts" . }}.exists(account, request.userInfo.username == 'system:serviceaccount:' + request.namespace + ':' + account)
 {{- end }}
 
+{{/* In CEL: the request comes from some account of the namespace it is about. */}}
+{{- define "tenantatlas.isOfNamespace" -}}
+request.userInfo.username.startsWith('system:serviceaccount:' + request.namespace + ':')
+{{- end }}
+
 {{/* In CEL: the pod that a bound token was made for, or ''. Only a kubelet gets such a token for these accounts. */}}
 {{- define "tenantatlas.podClaim" -}}
 request.userInfo.?extra[?'authentication.kubernetes.io/pod-name'][?0].orValue('')

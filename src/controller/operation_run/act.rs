@@ -14,7 +14,7 @@ use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, LocalReference, ObjectReference, OperationRun, Outcome, Phase,
         Reason,
-        backup_set::Coverage,
+        backup_set::{Coverage, Verified, names_for},
         conditions,
         operation_run::OperationRunStatus,
         result::{CapturedSnapshot, truncate},
@@ -42,6 +42,10 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             Action::RecordBackupSet { snapshot, complete } => {
                 set_name = Some(record_backup_set(context, observed, &snapshot, complete).await?);
             }
+            Action::RecordUndoSet { name, snapshot } => {
+                set_name = record_undo_set(context, observed, name, &snapshot).await?;
+            }
+            Action::RecordRehearsal { set, outcome } => record_rehearsal(context, observed, &set, outcome).await?,
             Action::RecordCheck(check) => record_check(context, observed, &check).await?,
             Action::WriteStatus(mut status) => {
                 status.context.backup_set = set_name.take().or(status.context.backup_set);
@@ -225,11 +229,7 @@ async fn record_backup_set(
     let namespace = observed.run.namespace().unwrap_or_default();
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
     let spec = backup_set_spec(observed, snapshot, complete)?;
-    let names = [
-        observed.run.name_any(),
-        format!("{}-{}", observed.run.name_any(), observed.uid().get(..8).unwrap_or_default()),
-    ];
-    for name in names {
+    for name in names_for(&observed.run.name_any(), observed.uid()) {
         let set = match sets.create(&PostParams::default(), &BackupSet::new(&name, spec.clone())).await {
             Ok(set) => set,
             Err(kube::Error::Api(status)) if status.is_already_exists() => match sets.get_opt(&name).await? {
@@ -239,15 +239,52 @@ async fn record_backup_set(
             },
             Err(error) => return Err(error.into()),
         };
-        let status = backup_set_status(&set, snapshot, context.clock.now())?;
-        let before = serde_json::to_value(set.status.clone().unwrap_or_default())?;
-        if let Some(difference) = patch::merge(&before, &status) {
-            let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });
-            sets.patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await?;
-        }
+        write_set_status(context, &sets, &set, snapshot).await?;
         return Ok(name);
     }
     Err(Error::Again("both names for the backup set are taken"))
+}
+
+/// What a set holds that the run's worker made. Somebody may have deleted it since; that is no fault.
+async fn record_undo_set(
+    context: &Context,
+    observed: &Observed,
+    name: String,
+    snapshot: &CapturedSnapshot,
+) -> Result<Option<String>, Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
+    let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == observed.uid()) else {
+        return Ok(None);
+    };
+    write_set_status(context, &sets, &set, snapshot).await?;
+    Ok(Some(name))
+}
+
+/// The set may be gone; that is no fault. A second pass of the same run writes a later time, which is as true.
+async fn record_rehearsal(context: &Context, observed: &Observed, set: &str, outcome: Outcome) -> Result<(), Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
+    let verified = Verified { at: context.clock.now(), outcome };
+    let body = json!({ "status": { "verified": verified } });
+    match sets.patch_status(set, &PatchParams::default(), &Patch::Merge(body)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write_set_status(
+    context: &Context,
+    sets: &Api<BackupSet>,
+    set: &BackupSet,
+    snapshot: &CapturedSnapshot,
+) -> Result<(), Error> {
+    let status = backup_set_status(set, snapshot, context.clock.now())?;
+    let before = serde_json::to_value(set.status.clone().unwrap_or_default())?;
+    if let Some(difference) = patch::merge(&before, &status) {
+        let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });
+        sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await?;
+    }
+    Ok(())
 }
 
 fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: bool) -> Result<BackupSetSpec, Error> {

@@ -6,7 +6,7 @@
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Slot},
-    prepare::{Refusal, is_check, is_object_name, repository_name},
+    prepare::{Refusal, is_check, is_object_name, rehearsed_set, repository_name},
     waiting::{PATIENCE, is_ended, stuck},
 };
 use crate::{
@@ -46,6 +46,20 @@ pub enum Action {
         snapshot: Box<CapturedSnapshot>,
         /// Whether no item failed.
         complete: bool,
+    },
+    /// Say what the set holds that a restore's worker made to undo it, and record its name in the status that follows.
+    RecordUndoSet {
+        /// Name of the set.
+        name: String,
+        /// What was captured.
+        snapshot: Box<CapturedSnapshot>,
+    },
+    /// Record on a backup set how its rehearsal ended.
+    RecordRehearsal {
+        /// Name of the set.
+        set: String,
+        /// How it ended.
+        outcome: Outcome,
     },
     /// Record a repository's check.
     RecordCheck(Box<RepositoryCheck>),
@@ -419,10 +433,22 @@ fn ended(
     }
     let mut next = status.clone();
     next.context.repository = repository.or(next.context.repository);
-    if let Some(snapshot) = made.snapshot {
-        let complete = outcome == Outcome::Succeeded;
-        actions.push(Action::RecordBackupSet { snapshot: Box::new(snapshot), complete });
+    match (made.snapshot.map(Box::new), made.undo_set) {
+        (Some(snapshot), Some(name)) => actions.push(Action::RecordUndoSet { name, snapshot }),
+        (Some(snapshot), None) => {
+            actions.push(Action::RecordBackupSet { snapshot, complete: outcome == Outcome::Succeeded });
+        }
+        (None, _) => {}
     }
+    // What never ran says nothing of the set.
+    if let Some(set) = rehearsed(observed).filter(|_| job.is_some() && outcome != Outcome::Blocked) {
+        next.context.backup_set = Some(set.clone());
+        if reason != Reason::Cancelled.as_str() {
+            actions.push(Action::RecordRehearsal { set, outcome });
+        }
+    }
+    next.context.plan = made.plan.or(next.context.plan);
+    next.context.audit = made.audit.or(next.context.audit);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
         next.progress = Some(format!("{}/{}", counts.processed, counts.total));
@@ -519,6 +545,12 @@ fn repository_of(observed: &Observed) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
     repository_name(executor, inputs).filter(|name| is_object_name(name)).map(str::to_owned)
+}
+
+fn rehearsed(observed: &Observed) -> Option<String> {
+    let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
+    let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
+    rehearsed_set(executor, inputs).map(str::to_owned)
 }
 
 /// Whether the Job runs our own worker: its pod has a container of that name that the operator put there.

@@ -226,7 +226,12 @@ fn failed(
     let default = if permanent { Reason::PermanentFailure } else { Reason::JobFailed };
     let text = ended.message.as_deref().unwrap_or_default().trim();
     match serde_json::from_str::<TerminationResult>(text) {
-        Ok(result) if inconsistency(&result).is_none() => told(result, Outcome::Failed, default, trusted || in_fence),
+        Ok(result) if inconsistency(&result).is_none() => {
+            // Our worker alone knows whether nothing was done because of what could have been known beforehand.
+            let blocked = trusted && permanent && result.outcome == Some(Outcome::Blocked);
+            let outcome = if blocked { Outcome::Blocked } else { Outcome::Failed };
+            told(result, outcome, default, trusted || in_fence)
+        }
         _ => {
             let why = if text.is_empty() { ended.reason.clone().unwrap_or_default() } else { truncate(text, 1000) };
             Finish::plain(

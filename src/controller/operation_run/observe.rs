@@ -5,7 +5,7 @@ use super::{
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{effective_inputs, is_object_name, prepare, repository_name},
+    prepare::{effective_inputs, is_object_name, named_account, prepare, repository_name},
     waiting::stuck,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         _ => RepositoryView::NotNeeded,
     };
     let account = match &operation_type {
-        Some(operation_type) if open && !started => missing_account(context, operation_type, &namespace).await?,
+        Some(operation_type) if open && !started => missing_account(context, operation_type, &run, &namespace).await?,
         _ => None,
     };
     let prepared = prepare(&run, tenant.as_ref(), operation_type.as_deref(), &repository, &rerun, |name| {
@@ -206,11 +206,15 @@ async fn repository(
 async fn missing_account(
     context: &Context,
     operation_type: &OperationType,
+    run: &OperationRun,
     namespace: &str,
 ) -> Result<Option<String>, Error> {
     let template = operation_type.spec.executor.job_template.as_ref();
     let pod = template.and_then(|template| template.spec.as_ref()).and_then(|job| job.template.spec.as_ref());
-    let Some(name) = pod.and_then(|pod| pod.service_account_name.clone()) else { return Ok(None) };
+    let of_template = pod.and_then(|pod| pod.service_account_name.clone());
+    let Some(name) = of_template.or_else(|| named_account(operation_type, &run.spec.inputs).map(str::to_owned)) else {
+        return Ok(None);
+    };
     if execution::ACCOUNTS.contains(&name.as_str()) {
         return Ok(None);
     }

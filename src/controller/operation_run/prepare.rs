@@ -5,7 +5,7 @@
 use super::observed::{RepositoryView, RerunView, Tenant};
 use crate::api::{
     BackupRepository, OperationRun, OperationType, Reason,
-    execution::{RESTORE_ACCOUNT, WORKER_ACCOUNT},
+    execution::{PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
     identity::Identity,
     operation_run::MAX_INPUTS_BYTES,
     operation_type::{Executor, Scope},
@@ -16,6 +16,15 @@ use std::sync::Arc;
 
 /// The worker command that opens a repository for the first time, and so needs none that is Ready.
 pub const CHECK_COMMAND: &str = "check";
+
+/// The worker command that tries whether a backup set could be restored.
+pub const REHEARSE_COMMAND: &str = "rehearse";
+
+/// The worker commands that write nothing but dry runs, under an account that is held to it.
+pub const DRY_COMMANDS: [&str; 2] = ["preview", REHEARSE_COMMAND];
+
+/// The input of a restore that names the account which writes.
+pub const ACCOUNT_INPUT: &str = "serviceAccountName";
 
 /// What a run executes.
 #[derive(Clone, Debug)]
@@ -69,6 +78,14 @@ pub fn is_object_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
+/// Name of the backup set that a rehearsal is about.
+#[must_use]
+pub fn rehearsed_set<'a>(executor: &Executor, inputs: &'a Map<String, Value>) -> Option<&'a str> {
+    let command = executor.worker.as_ref().and_then(|worker| worker.command.first());
+    command.filter(|command| *command == REHEARSE_COMMAND)?;
+    inputs.get("backupSet").and_then(Value::as_str).filter(|name| is_object_name(name))
+}
+
 /// Whether the type is our worker's repository check.
 #[must_use]
 pub fn is_check(executor: &Executor) -> bool {
@@ -120,7 +137,7 @@ pub fn prepare(
     check_rerun(run, rerun)?;
     let inputs = effective_inputs(run, rerun);
     check_inputs(&inputs, operation_type)?;
-    let account = account(&spec.executor, spec.read_only, type_name)?;
+    let account = account(operation_type, &inputs)?;
     if !account_exists(&account) {
         return Err(Refusal::new(
             Reason::AccountNotFound,
@@ -207,9 +224,28 @@ fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> 
     }
 }
 
-fn account(executor: &Executor, read_only: bool, type_name: &str) -> Result<String, Refusal> {
+/// The account that a worker which changes things is to use, where the inputs name one.
+#[must_use]
+pub fn named_account<'a>(operation_type: &OperationType, inputs: &'a Map<String, Value>) -> Option<&'a str> {
+    let spec = &operation_type.spec;
+    spec.executor.worker.as_ref().filter(|_| !spec.read_only)?;
+    inputs.get(ACCOUNT_INPUT).and_then(Value::as_str)
+}
+
+fn account(operation_type: &OperationType, inputs: &Map<String, Value>) -> Result<String, Refusal> {
+    let type_name = operation_type.metadata.name.as_deref().unwrap_or_default();
+    let spec = &operation_type.spec;
+    let executor = &spec.executor;
     match (&executor.worker, &executor.job_template) {
-        (Some(_), None) => Ok(if read_only { WORKER_ACCOUNT } else { RESTORE_ACCOUNT }.to_owned()),
+        (Some(worker), None) => {
+            let previews = worker.command.first().is_some_and(|command| DRY_COMMANDS.contains(&command.as_str()));
+            let own = match (spec.read_only, previews) {
+                (true, true) => PREVIEW_ACCOUNT,
+                (true, false) => WORKER_ACCOUNT,
+                (false, _) => RESTORE_ACCOUNT,
+            };
+            Ok(named_account(operation_type, inputs).unwrap_or(own).to_owned())
+        }
         (None, Some(template)) => {
             let pod = template.spec.as_ref().and_then(|job| job.template.spec.as_ref());
             match pod {

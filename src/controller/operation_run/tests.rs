@@ -5,7 +5,7 @@
 
 use super::{
     act::status_patch,
-    decide::{Action, decide},
+    decide::{Action, Decision, decide},
     fairness::Limits,
     job::{JobSettings, build},
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
@@ -443,6 +443,32 @@ fn a_repository_counts_as_checked_only_at_the_generation_that_was_checked() {
     assert!(repository.is_ready());
     repository.status = Some(status(2));
     assert!(!repository.is_ready());
+}
+
+#[test]
+fn a_rehearsal_is_recorded_on_its_set_unless_it_never_ran() {
+    let rehearsal = operation_type(&json!({"executor": {"worker": {"command": ["rehearse"]}}, "readOnly": true}));
+    let mut run = capture(json!({"inputs": {"repository": "main", "backupSet": "nightly"}}));
+    let prepared = prepared_with(&run, &rehearsal, &RepositoryView::Ready(repository()));
+    assert_eq!(prepared.map(|prepared| prepared.account), Ok("tenantatlas-preview".to_owned()));
+    let recorded = |decision: Decision| {
+        decision.actions.into_iter().find(|action| matches!(action, Action::RecordRehearsal { .. }))
+    };
+    let of_type = |run: OperationRun, job: JobView| {
+        let operation_type = Some(Arc::new(rehearsal.clone()));
+        Observed { operation_type, ..observed(run, job) }
+    };
+    let queued = of_type(run.clone(), JobView::Absent);
+    let refusal = Refusal::new(Reason::QuotaExceeded, "full");
+    assert_eq!(recorded(super::decide::refused(&queued, &refusal, now())), None);
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+    let (job, pod) = ended_job(true, "Complete", 0, r#"{"outcome": "partially_succeeded"}"#);
+    let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run, JobView::Own(Arc::new(job))) };
+    let expected = Action::RecordRehearsal { set: "nightly".into(), outcome: Outcome::PartiallySucceeded };
+    assert_eq!(recorded(decide(&ended, now())), Some(expected));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What who asked, and the account that writes, may do: never more than both (design §4).
 //!
-//! One review per kind and verb, of those that the terms of a restore can lead to.
+//! One review per kind and verb, of those that the terms of a restore can lead to. Reviews are the namespaced kind: a
+//! RoleBinding gives an account the right to ask about its own namespace, and about no other.
 
 use crate::{
     api::{item::GroupKind, operation_run::Initiator, restore_run::ExistingResourcePolicy},
@@ -9,8 +10,11 @@ use crate::{
     worker::failure::{Failure, api_failure},
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::{Api, Client, api::PostParams};
+use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, ResourceAttributes, SubjectAccessReviewSpec};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
 use std::collections::BTreeMap;
 
 /// Reviews asked at once.
@@ -77,7 +81,8 @@ async fn allowed(
     kind: &ServedKind,
     verb: Verb,
 ) -> Result<bool, Failure> {
-    let review = SubjectAccessReview {
+    let review = LocalSubjectAccessReview {
+        metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
         spec: SubjectAccessReviewSpec {
             user: Some(user.username.clone()),
             uid: user.uid.clone(),
@@ -92,9 +97,9 @@ async fn allowed(
             }),
             ..SubjectAccessReviewSpec::default()
         },
-        ..SubjectAccessReview::default()
+        ..LocalSubjectAccessReview::default()
     };
-    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    let reviews: Api<LocalSubjectAccessReview> = Api::namespaced(client.clone(), namespace);
     let parameters = PostParams::default();
     let answer = retry(|| reviews.create(&parameters, &review))
         .await

@@ -14,14 +14,18 @@ use crate::{
         Outcome, Reason,
         operation_report::{ItemOutcome, ItemResult, PlannedObject},
         operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
-        result::{CapturedSnapshot, MadePlan, ResultContext, TerminationResult},
+        result::{MadePlan, ResultContext, TerminationResult},
     },
     clock::Clock,
     repository::Repository,
     restore::plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
     worker::{
+        audit,
         environment::{Environment, RunIdentity},
-        failure::Failure,
+        failure::{
+            Failure,
+            reason::{CANCELLED, INTERRUPTED},
+        },
         fence,
         progress::Progress,
         report::{self, Contents},
@@ -30,10 +34,11 @@ use crate::{
             order::{self, Preview, reason},
             preview::make,
             record::Record,
-            safety,
+            safety::{self, Undo},
             survey::Survey,
             walk::Ask,
         },
+        stop::Stop,
     },
 };
 use kube::Client;
@@ -47,9 +52,10 @@ pub async fn apply(
     environment: &Environment,
     repository: &impl Repository,
     clock: &dyn Clock,
+    stop: &Stop,
 ) -> Result<TerminationResult, Failure> {
     let inputs = order::read_inputs(environment)?;
-    let order = order::read(client, environment, &inputs).await?;
+    let order = order::read(client, environment, &inputs, false).await?;
     let survey = Survey::take(client, environment, repository, order).await?;
     let identity = &environment.identity;
     let plan = match &survey.order.preview {
@@ -65,11 +71,27 @@ pub async fn apply(
     let record = Record::begin(client, identity, clock, &run.spec.operation_type, &survey.order, &plan).await?;
     let mut walk = survey.walk(client, Ask::Nobody);
     walk.prepare().await?;
-    let results = Carrier::new(walk, &plan, Progress::of(client.clone(), identity)).carry().await?;
+    let progress = Progress::of(client.clone(), identity);
+    let results = Carrier::new(walk, &plan, progress, stop.clone()).carry().await?;
+    if stop.is_set() {
+        expect_cancelled(client, identity).await?;
+    }
     let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
     report::write(client, identity, Contents::Results(results)).await?;
     result.context.audit = Some(record.end(&result).await?);
     Ok(result)
+}
+
+/// The results of a restore that was cancelled are its last word. One that was stopped for another reason is tried again,
+/// and the attempt that comes to the end writes them.
+async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(), Failure> {
+    match fence::pass(client, identity).await {
+        Err(failure) if failure.reason == CANCELLED => Ok(()),
+        _ => Err(Failure::transient(
+            INTERRUPTED,
+            "the pod was told to stop in the middle of the restore: the next attempt goes on",
+        )),
+    }
 }
 
 /// The plan that a preview made, if nothing has moved since.
@@ -83,19 +105,20 @@ async fn previewed(
         RunIdentity { run: preview.run.name.clone(), run_uid: preview.run.uid.clone(), ..identity.clone() };
     let lost = || {
         let message = "the plan of the preview is not all there, or was changed: make another preview";
-        Failure::permanent(reason::PLAN_LOST, message)
+        Failure::blocked(reason::PLAN_LOST, message)
     };
     let stored = report::read_plan(client, &of_preview, &preview.digest).await?.ok_or_else(lost)?;
     let plan = read(survey.order.terms.clone(), stored, &preview.digest).ok_or_else(lost)?;
     let now = make(survey, client, Ask::Nobody).await?;
     let moved = still_to_do(&plan, now.plan());
-    if moved.is_empty() {
+    // An earlier attempt found nothing moved, and has written since: what has moved by now fails alone.
+    if moved.is_empty() || audit::has_intent(client, identity).await? {
         return Ok(plan);
     }
     let named: Vec<String> = moved.iter().take(NAMED).map(ToString::to_string).collect();
     let more = moved.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    Err(Failure::permanent(
+    Err(Failure::blocked(
         reason::PREVIEW_STALE,
         format!(
             "nothing was written, because not everything is as the preview showed it: {}{more}: make another preview",
@@ -127,7 +150,7 @@ async fn own(client: &Client, identity: &RunIdentity, survey: &Survey) -> Result
     if let Some((digest, stored)) = report::find_plan(client, identity).await? {
         return read(terms, stored, &digest).ok_or_else(|| {
             let message = "the plan that an earlier attempt stored was changed: restore again with a new run";
-            Failure::permanent(reason::PLAN_LOST, message)
+            Failure::blocked(reason::PLAN_LOST, message)
         });
     }
     let made = make(survey, client, Ask::Nobody).await?;
@@ -142,12 +165,7 @@ fn read(terms: Terms, stored: Vec<PlannedObject>, digest: &str) -> Option<Plan> 
     Some(Plan::stored(terms, items)).filter(|plan| plan.digest() == digest)
 }
 
-fn to_result(
-    plan: &Plan,
-    results: &[ItemResult],
-    unmatched: &[usize],
-    undo: Option<CapturedSnapshot>,
-) -> TerminationResult {
+fn to_result(plan: &Plan, results: &[ItemResult], unmatched: &[usize], undo: Option<Undo>) -> TerminationResult {
     let count = |outcome: ItemOutcome| {
         i64::try_from(results.iter().filter(|result| result.outcome == outcome).count()).unwrap_or(i64::MAX)
     };
@@ -178,7 +196,8 @@ fn to_result(
         failures,
         failures_truncated,
         context: ResultContext {
-            snapshot: undo,
+            undo_set: undo.as_ref().map(|undo| undo.set.clone()),
+            snapshot: undo.map(|undo| undo.snapshot),
             plan: Some(MadePlan { digest: plan.digest(), summary: plan.summary() }),
             ..ResultContext::default()
         },

@@ -24,6 +24,7 @@ use crate::{
             walk::{Walk, left_out, version_of},
             write::{self, Performed, Target},
         },
+        stop::Stop,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -52,14 +53,15 @@ pub struct Carrier<'a> {
     /// Items whose owner has no uid yet.
     deferred: Vec<(StoredKind, String)>,
     progress: Progress,
+    stop: Stop,
 }
 
 impl<'a> Carrier<'a> {
-    /// Begins. `walk` is prepared.
+    /// Begins. `walk` is prepared. Once `stop` is set, nothing more is written.
     #[must_use]
-    pub fn new(walk: Walk<'a>, plan: &'a Plan, progress: Progress) -> Self {
+    pub fn new(walk: Walk<'a>, plan: &'a Plan, progress: Progress, stop: Stop) -> Self {
         let planned = plan.items().iter().map(|planned| (&planned.item, planned)).collect();
-        let mut carrier = Self { walk, plan, planned, results: BTreeMap::new(), deferred: Vec::new(), progress };
+        let mut carrier = Self { walk, plan, planned, results: BTreeMap::new(), deferred: Vec::new(), progress, stop };
         for planned in plan.items() {
             match planned.action {
                 Action::Delete => carrier.walk.planner.family.add_leaving(&planned.item),
@@ -80,19 +82,30 @@ impl<'a> Carrier<'a> {
     /// Does it all. The results are those of every item, in the order of the plan.
     pub async fn carry(mut self) -> Result<Vec<ItemResult>, Failure> {
         for kind in self.walk.kinds_in_order() {
+            if self.stop.is_set() {
+                break;
+            }
             self.carry_kind(&kind).await?;
         }
-        self.carry_deferred().await?;
-        self.carry_deletions().await?;
+        if !self.stop.is_set() {
+            self.carry_deferred().await?;
+        }
+        if !self.stop.is_set() {
+            self.carry_deletions().await?;
+        }
         let counts = self.counts();
         self.progress.finish(counts).await;
-        let results = &mut self.results;
+        let (results, stopped) = (&mut self.results, self.stop.is_set());
         Ok(self
             .plan
             .items()
             .iter()
             .map(|planned| {
                 let lost = || {
+                    if stopped {
+                        let message = "the restore was stopped before it came to this: it is as it was";
+                        return (ItemOutcome::Failed, Some(Remark::new(reason::STOPPED, message)));
+                    }
                     let message = "the snapshot does not hold it any more: check the repository";
                     (ItemOutcome::Failed, Some(Remark::new(reason::UNREADABLE, message)))
                 };
@@ -117,6 +130,7 @@ impl<'a> Carrier<'a> {
                     }
                     return Ok(());
                 }
+                Joined::Pairs(_) if self.stop.is_set() => return Ok(()),
                 Joined::Pairs(mut pairs) => {
                     pairs.retain(|pair| self.is_to_write(&ItemId::new(kind.kind.clone(), &pair.name)).is_some());
                     let mut proposals = Vec::new();
@@ -182,6 +196,9 @@ impl<'a> Carrier<'a> {
         let deletions: Vec<&PlannedItem> =
             self.plan.items().iter().filter(|planned| planned.action == Action::Delete).collect();
         for planned in deletions {
+            if self.stop.is_set() {
+                return Ok(());
+            }
             // Both say the same where the object was to go in the plan already.
             let stored = Stored::Absent;
             let live = self.look(planned).await?;
@@ -199,6 +216,7 @@ impl<'a> Carrier<'a> {
     async fn write(&mut self, proposals: Vec<(Stored, Box<Proposal>)>) -> Result<(), Failure> {
         let this = &*self;
         let carried: Vec<Carried> = stream::iter(proposals)
+            .take_while(|_| std::future::ready(!this.stop.is_set()))
             .map(|(stored, proposal)| async move { this.write_one(&stored, *proposal).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()

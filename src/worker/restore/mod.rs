@@ -12,6 +12,7 @@
 //! safety     what undoes it, captured before
 //! record     what the audit chain is told
 //! apply      the worker that restores: plan, safety capture, intent, writes, results, outcome
+//! rehearse   the worker that tries whether a set could be restored
 //! preview    the worker that only looks: a plan, with the API server's opinion of each write, into reports
 //! ```
 //!
@@ -25,6 +26,7 @@ pub mod join;
 pub mod order;
 pub mod preview;
 pub mod record;
+pub mod rehearse;
 pub mod safety;
 pub mod survey;
 pub mod walk;

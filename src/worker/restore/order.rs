@@ -2,18 +2,21 @@
 
 use crate::{
     api::{
-        BackupSet, LocalReference, ObjectReference, Outcome, Phase, RestoreRun, backup_set::Coverage, item::ItemId,
-        operation_run::Initiator,
+        BackupSet, LocalReference, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunSpec,
+        backup_set::Coverage, item::ItemId, operation_report::ItemOutcome, operation_run::Initiator,
+        restore_run::ExistingResourcePolicy,
     },
     cluster::retry::retry,
     restore::{plan::Terms, selection::ItemSelection, transform::Transforms},
     worker::{
         environment::Environment,
         failure::{Failure, api_failure},
+        report,
     },
 };
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Deserialize, de::DeserializeOwned};
+use std::collections::BTreeSet;
 
 /// The account that writes where a restore names none.
 const ACCOUNT: &str = "tenantatlas-restore";
@@ -40,12 +43,14 @@ pub mod reason {
     pub const NOTHING_RESTORED: &str = "NothingRestored";
     /// The plan of the preview is not all there.
     pub const PLAN_LOST: &str = "PlanLost";
+    /// More would be made than a set that undoes it can name.
+    pub const UNDO_TOO_LARGE: &str = "UndoTooLarge";
     /// An entry of `items` matches nothing; the code of an item that failed.
     pub const MATCHES_NOTHING: &str = "MatchesNothing";
     /// The audit chain could not be told what is intended, or what became of it.
     pub const AUDIT_NOT_WRITTEN: &str = "AuditNotWritten";
     /// Every code.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         RESTORE_NOT_FOUND,
         BACKUP_SET_NOT_FOUND,
         FOREIGN_BACKUP_SET,
@@ -56,6 +61,7 @@ pub mod reason {
         PREVIEW_STALE,
         NOTHING_RESTORED,
         PLAN_LOST,
+        UNDO_TOO_LARGE,
         MATCHES_NOTHING,
         AUDIT_NOT_WRITTEN,
     ];
@@ -69,6 +75,40 @@ pub struct Inputs {
     pub repository: String,
     /// The `RestoreRun`, this very one.
     pub restore_run: ObjectReference,
+    /// The account that writes; the pod runs as it, and the RestoreRun says the same.
+    #[serde(default)]
+    pub service_account_name: Option<String>,
+}
+
+/// The inputs of `restore.rehearse`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RehearsalInputs {
+    /// Name of the `BackupRepository`.
+    pub repository: String,
+    /// Name of the `BackupSet`.
+    pub backup_set: String,
+}
+
+/// Reads the inputs of a rehearsal; to be done before anything is opened.
+pub fn read_rehearsal(environment: &Environment) -> Result<RehearsalInputs, Failure> {
+    let inputs: RehearsalInputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Ok(inputs)
+}
+
+/// A restore of all of a set, which replaces what differs: what a rehearsal tries.
+pub async fn rehearsal(client: &Client, environment: &Environment, run: &OperationRun) -> Result<Order, Failure> {
+    let inputs = read_rehearsal(environment)?;
+    let set = find_set(client, environment, &inputs.backup_set).await?;
+    let spec = RestoreRunSpec {
+        dry_run: true,
+        existing_resource_policy: ExistingResourcePolicy::Update,
+        requested_by: run.spec.initiator.clone(),
+        ..RestoreRunSpec::of(LocalReference::new(&inputs.backup_set))
+    };
+    let restore = RestoreRun::new("rehearsal", spec);
+    decide(environment, &restore, &set, None, true)
 }
 
 /// A restore, read.
@@ -115,7 +155,13 @@ pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
 }
 
 /// Reads what is to be done.
-pub async fn read(client: &Client, environment: &Environment, inputs: &Inputs) -> Result<Order, Failure> {
+/// `previews`: whether the worker only looks.
+pub async fn read(
+    client: &Client,
+    environment: &Environment,
+    inputs: &Inputs,
+    previews: bool,
+) -> Result<Order, Failure> {
     let namespace = &environment.identity.namespace;
     let restores: Api<RestoreRun> = Api::namespaced(client.clone(), namespace);
     let name = &inputs.restore_run.name;
@@ -126,11 +172,7 @@ pub async fn read(client: &Client, environment: &Environment, inputs: &Inputs) -
             let message = format!("the restore {name} does not exist any more, or is another one of the same name");
             Failure::permanent(reason::RESTORE_NOT_FOUND, message)
         })?;
-    let set_name = &restore.spec.backup_set.name;
-    let set = find(&Api::<BackupSet>::namespaced(client.clone(), namespace), set_name).await?.ok_or_else(|| {
-        let message = format!("there is no backup set {set_name}: `kubectl get backupsets` lists those there are");
-        Failure::permanent(reason::BACKUP_SET_NOT_FOUND, message)
-    })?;
+    let set = find_set(client, environment, &restore.spec.backup_set.name).await?;
     let previewed = match &restore.spec.preview {
         None => None,
         Some(preview) => Some(find(&restores, &preview.name).await?.ok_or_else(|| {
@@ -138,10 +180,42 @@ pub async fn read(client: &Client, environment: &Environment, inputs: &Inputs) -
                 "there is no restore {} to take the plan of: name a completed run with dryRun: true",
                 preview.name
             );
-            Failure::permanent(reason::PREVIEW_NOT_USABLE, message)
+            Failure::blocked(reason::PREVIEW_NOT_USABLE, message)
         })?),
     };
-    decide(environment, &restore, &set, previewed.as_ref())
+    let mut order = decide(environment, &restore, &set, previewed.as_ref(), previews)?;
+    // A plan that was made by a preview holds just what that was about.
+    let terms = previewed.as_ref().unwrap_or(&restore);
+    if let Some(LocalReference { name }) = &terms.spec.rerun_of {
+        let earlier = find(&restores, name).await?.and_then(|earlier| earlier.status?.operation_run);
+        let failed = match earlier {
+            Some(run) => failed_items(client, namespace, &run).await?,
+            None => BTreeSet::new(),
+        };
+        if failed.is_empty() {
+            let message = format!(
+                "nothing failed in the restore {name}, or its results are gone: create a restore without spec.rerunOf"
+            );
+            return Err(Failure::blocked(reason::NOTHING_SELECTED, message));
+        }
+        order.selection = order.selection.within(failed);
+    }
+    Ok(order)
+}
+
+async fn find_set(client: &Client, environment: &Environment, name: &str) -> Result<BackupSet, Failure> {
+    let sets: Api<BackupSet> = Api::namespaced(client.clone(), &environment.identity.namespace);
+    find(&sets, name).await?.ok_or_else(|| {
+        let message = format!("there is no backup set {name}: `kubectl get backupsets` lists those there are");
+        Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
+    })
+}
+
+/// What failed in an earlier restore.
+async fn failed_items(client: &Client, namespace: &str, run: &ObjectReference) -> Result<BTreeSet<ItemId>, Failure> {
+    let results = report::read_results(client, namespace, run).await?;
+    let failed = results.into_iter().filter(|result| result.outcome == ItemOutcome::Failed);
+    Ok(failed.filter_map(|result| result.item_id.parse().ok()).collect())
 }
 
 async fn find<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Failure>
@@ -158,18 +232,27 @@ fn decide(
     restore: &RestoreRun,
     set: &BackupSet,
     previewed: Option<&RestoreRun>,
+    previews: bool,
 ) -> Result<Order, Failure> {
+    if restore.spec.dry_run != previews {
+        // A run that somebody made by hand, or of a type that was altered: what looks must never write.
+        let message = format!(
+            "the restore {} has dryRun: {}: it is not for this worker",
+            restore.name_any(),
+            restore.spec.dry_run
+        );
+        return Err(Failure::blocked(reason::INVALID_RESTORE, message));
+    }
     expect_own(environment, set)?;
     let requested_by = restore.spec.requested_by.clone().ok_or_else(|| {
         let message = "spec.requestedBy is empty, so that it is not known what this restore may do: admission sets it; where that is off, state it in a new restore";
-        Failure::permanent(reason::NO_REQUESTER, message)
+        Failure::blocked(reason::NO_REQUESTER, message)
     })?;
     let preview = previewed.map(|previewed| usable(restore, previewed)).transpose()?;
     // A preview has said what is to be done; who asks, and with which account, is for this run to say.
     let spec = &previewed.unwrap_or(restore).spec;
-    let invalid = |message: String| {
-        Failure::permanent(reason::INVALID_RESTORE, format!("{message}: correct it in a new restore"))
-    };
+    let invalid =
+        |message: String| Failure::blocked(reason::INVALID_RESTORE, format!("{message}: correct it in a new restore"));
     let absent = set.spec.absent.iter().map(|text| text.parse::<ItemId>()).collect::<Result<_, _>>();
     Ok(Order {
         restore_run: ObjectReference { name: restore.name_any(), uid: restore.uid().unwrap_or_default() },
@@ -190,7 +273,7 @@ fn decide(
 
 /// Makes sure that a set is of this tenant and in the repository at hand.
 fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure> {
-    let foreign = |message: String| Err(Failure::permanent(reason::FOREIGN_BACKUP_SET, message));
+    let foreign = |message: String| Err(Failure::blocked(reason::FOREIGN_BACKUP_SET, message));
     let (name, spec) = (set.name_any(), &set.spec);
     if spec.repository.name != environment.repository {
         return foreign(format!(
@@ -212,7 +295,7 @@ fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure>
 fn usable(restore: &RestoreRun, previewed: &RestoreRun) -> Result<Preview, Failure> {
     let name = previewed.name_any();
     let no = |why: &str| {
-        Err(Failure::permanent(
+        Err(Failure::blocked(
             reason::PREVIEW_NOT_USABLE,
             format!(
                 "the restore {name} cannot be applied: {why}: name a completed run with dryRun: true, of the same backup set"

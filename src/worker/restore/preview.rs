@@ -34,7 +34,7 @@ pub async fn preview(
     repository: &impl Repository,
 ) -> Result<TerminationResult, Failure> {
     let inputs = order::read_inputs(environment)?;
-    let order = order::read(client, environment, &inputs).await?;
+    let order = order::read(client, environment, &inputs, true).await?;
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;
     let result = made.to_result();

@@ -1,17 +1,22 @@
 //! What undoes a restore: a snapshot of exactly what is about to change or vanish, taken before the first write.
 //!
-//! What is about to be made is not in it: it is what the plan creates, and the backup set names it as absent.
+//! What is about to be made is not in it: it is what the plan creates, and the backup set names it as absent. The worker
+//! makes the set itself, also before the first write: a restore that is killed in the middle can be undone.
 
 use crate::{
     api::{
+        BackupSet, BackupSetSpec, LocalReference, ObjectReference,
+        backup_set::{Coverage, MAX_ABSENT, names_for},
         item::{GroupKind, ItemId},
         result::CapturedSnapshot,
+        selection::Selection,
     },
     clock::Clock,
     cluster::{
         canonical::stored_bytes,
         discovery::ServedKind,
         list::{ListSelection, Listing},
+        retry::retry,
     },
     repository::{CaptureOptions, Entry, EntrySender, ItemPath, Repository, WriterPermit, entries},
     restore::plan::{Plan, PlannedItem},
@@ -20,16 +25,24 @@ use crate::{
         collect::created_at,
         environment::Environment,
         failure::{Failure, api_failure},
-        restore::{survey::Survey, walk::version_of},
+        restore::{order::reason, survey::Survey, walk::version_of},
     },
 };
-use kube::Client;
+use kube::{Api, Client, ResourceExt, api::PostParams};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names to keep, by kind; kinds in the order of the tree.
 type Kept<'a> = BTreeMap<ServedKind, BTreeSet<&'a str>>;
 
-/// Takes the snapshot, unless an earlier attempt did; none where nothing is about to change or vanish.
+/// What undoes a restore.
+pub struct Undo {
+    /// Name of the backup set.
+    pub set: String,
+    /// Its snapshot.
+    pub snapshot: CapturedSnapshot,
+}
+
+/// Takes the snapshot and makes the set, unless an earlier attempt did; none where the plan writes nothing.
 pub async fn capture(
     client: &Client,
     environment: &Environment,
@@ -37,10 +50,20 @@ pub async fn capture(
     survey: &Survey,
     plan: &Plan,
     clock: &dyn Clock,
-) -> Result<Option<CapturedSnapshot>, Failure> {
+) -> Result<Option<Undo>, Failure> {
     let kept = kept(survey, plan);
-    if kept.is_empty() {
+    let absent: Vec<String> = plan.undo().absent.iter().map(ToString::to_string).collect();
+    if kept.is_empty() && absent.is_empty() {
         return Ok(None);
+    }
+    if absent.len() > MAX_ABSENT {
+        return Err(Failure::blocked(
+            reason::UNDO_TOO_LARGE,
+            format!(
+                "the restore would make {} objects, and a backup set that undoes it can name {MAX_ABSENT}: restore in parts with spec.items, or set spec.safetyCapture to false; nothing was written",
+                absent.len()
+            ),
+        ));
     }
     let identity = &environment.identity;
     let options = CaptureOptions {
@@ -62,13 +85,56 @@ pub async fn capture(
     let items_by_kind = offered?;
     let snapshot = captured?.snapshot;
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    Ok(Some(CapturedSnapshot {
+    let snapshot = CapturedSnapshot {
         id: snapshot.id,
         items: signed(snapshot.items),
         bytes: signed(snapshot.bytes),
         added_bytes: signed(snapshot.added_bytes),
         items_by_kind,
-    }))
+    };
+    let set = record(client, environment, &snapshot.id, absent).await?;
+    Ok(Some(Undo { set, snapshot }))
+}
+
+/// Makes the set, unless an earlier attempt did; its name.
+async fn record(
+    client: &Client,
+    environment: &Environment,
+    snapshot: &str,
+    absent: Vec<String>,
+) -> Result<String, Failure> {
+    let identity = &environment.identity;
+    let sets: Api<BackupSet> = Api::namespaced(client.clone(), &identity.namespace);
+    let spec = BackupSetSpec {
+        repository: LocalReference::new(&environment.repository),
+        snapshot: snapshot.to_owned(),
+        run: ObjectReference { name: identity.run.clone(), uid: identity.run_uid.clone() },
+        selection: Selection::default(),
+        namespace_uid: environment.namespace_uid.clone(),
+        coverage: Coverage::Partial,
+        absent,
+        expires_at: None,
+        hold: false,
+    };
+    let doing = "record the backup set that undoes the restore, before anything is written";
+    let parameters = PostParams::default();
+    for name in names_for(&identity.run, &identity.run_uid) {
+        let set = BackupSet::new(&name, spec.clone());
+        match retry(|| sets.create(&parameters, &set)).await {
+            Ok(set) => return Ok(set.name_any()),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let present = retry(|| sets.get_opt(&name)).await.map_err(|error| api_failure(doing, &error))?;
+                if present.is_some_and(|set| set.spec.run.uid == identity.run_uid) {
+                    return Ok(name);
+                }
+            }
+            Err(error) => return Err(api_failure(doing, &error)),
+        }
+    }
+    Err(Failure::transient(
+        crate::worker::failure::reason::API_REFUSED,
+        "both names for the set that undoes the restore are taken",
+    ))
 }
 
 fn kept<'a>(survey: &Survey, plan: &'a Plan) -> Kept<'a> {

@@ -5,8 +5,18 @@ use crate::support::{SOON, Tenant, wait_for};
 use serde_json::{Value, json};
 use tenantatlas::api::OperationRun;
 
-/// Where the policy that writes is bound; older clusters have none.
-const BINDING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings/tenantatlas-initiator";
+/// The policy that writes who asked for a run.
+const POLICY: &str = "tenantatlas-initiator";
+
+/// Where a policy that writes is bound; older clusters have none.
+fn binding(policy: &str) -> String {
+    format!("/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings/{policy}")
+}
+
+/// Whether the API server fills in who asks. Where not, there is another story.
+pub(super) async fn fills_in(tenant: &Tenant, policy: &str) -> bool {
+    call(&tenant.cluster.client, "GET", &binding(policy), &Value::Null).await.is_ok()
+}
 
 fn run(name: &str, initiator: &Value) -> Value {
     json!({
@@ -18,7 +28,7 @@ fn run(name: &str, initiator: &Value) -> Value {
 #[tokio::test]
 async fn the_api_server_writes_who_asks_and_what_was_forged_is_gone() {
     let tenant = Tenant::new("initiator").await;
-    if call(&tenant.cluster.client, "GET", BINDING, &Value::Null).await.is_err() {
+    if !fills_in(&tenant, POLICY).await {
         // An older cluster: the story for it is below.
         return;
     }
@@ -70,7 +80,7 @@ async fn a_trigger_other_than_manual_and_another_initiator_are_the_operators() {
 async fn where_the_api_server_cannot_write_it_the_author_states_it_truthfully() {
     let tenant = Tenant::new("stated").await;
     let ada = tenant.person("ada", &["tenantatlas-tenant-operator"]).await;
-    without_mutation(&tenant).await;
+    without_mutation(&tenant, POLICY, "operationruns", run("probe", &Value::Null)).await;
 
     let attempt = async |name: &str, initiator: Value| -> Result<OperationRun, kube::Error> {
         tenant.create_as(ada.clone(), run(name, &initiator)).await
@@ -97,26 +107,24 @@ async fn where_the_api_server_cannot_write_it_the_author_states_it_truthfully() 
     }
 }
 
-/// Leaves this tenant alone out of what the policy that writes is bound to, as on a cluster that has no such policy.
-async fn without_mutation(tenant: &Tenant) {
-    let client = &tenant.cluster.client;
-    if call(client, "GET", BINDING, &Value::Null).await.is_err() {
+/// Leaves this tenant alone out of what a policy that writes is bound to, as on a cluster that has no such policy. The probe is
+/// an object that does not say who asks.
+pub(super) async fn without_mutation(tenant: &Tenant, policy: &str, plural: &str, mut probe: Value) {
+    if !fills_in(tenant, policy).await {
         return;
     }
-    let selector = json!({ "matchExpressions": [
-        { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [tenant.name] },
-    ]});
+    let client = &tenant.cluster.client;
+    let binding = binding(policy);
+    let excepted = json!({ "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [tenant.name] });
+    let selector = json!({ "matchExpressions": [excepted] });
     let patch = json!({ "spec": { "matchResources": { "namespaceSelector": selector } } });
-    call(client, "PATCH", BINDING, &patch).await.expect("the binding can be changed");
-    wait_for("the API server to leave the initiator alone", SOON, async || {
-        let dry = tenant.path("tenantatlas.io/v1alpha1", "operationruns?dryRun=All");
-        let mut manifest = run("probe", &Value::Null);
-        manifest["apiVersion"] = "tenantatlas.io/v1alpha1".into();
-        manifest["kind"] = "OperationRun".into();
-        match call(client, "POST", &dry, &manifest).await {
-            Ok(_) => Err("still written"),
-            Err(_) => Ok(()),
-        }
+    call(client, "PATCH", &binding, &patch).await.expect("the binding can be changed");
+    probe["apiVersion"] = "tenantatlas.io/v1alpha1".into();
+    probe["kind"] = if plural == "operationruns" { "OperationRun" } else { "RestoreRun" }.into();
+    let dry = tenant.path("tenantatlas.io/v1alpha1", &format!("{plural}?dryRun=All"));
+    wait_for("the API server to leave who asks alone", SOON, async || match call(client, "POST", &dry, &probe).await {
+        Ok(_) => Err("still written"),
+        Err(_) => Ok(()),
     })
     .await;
 }

@@ -4,7 +4,7 @@ use super::{assert_refused, call};
 use crate::support::types::FOREVER;
 use crate::support::{SOON, Tenant};
 use serde_json::{Value, json};
-use tenantatlas::api::{BackupRepository, OperationRun};
+use tenantatlas::api::{BackupRepository, OperationRun, RestoreRun};
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
 
@@ -34,7 +34,7 @@ async fn a_run_is_found_by_short_name_category_and_field_and_reads_well_in_a_tab
     }
     let explained = print(&["explain", "operationrun.spec"]);
     assert!(explained.contains("Name of the OperationType to run"), "{explained}");
-    for short in ["optype", "brepo", "bset", "oprep", "audit"] {
+    for short in ["optype", "brepo", "bset", "oprep", "rrun", "audit"] {
         print(&["get", short]);
     }
 }
@@ -128,4 +128,103 @@ async fn what_cannot_be_meant_is_refused_with_what_to_do() {
         let refused = tenant.try_operation_type(&tenant.type_name("wrong"), json!({ "executor": executor })).await;
         assert_refused(refused, 422, &["exactly one of worker and jobTemplate"]);
     }
+}
+
+#[tokio::test]
+async fn the_spec_of_a_restore_never_changes_but_for_cancel() {
+    let tenant = Tenant::new("immutable-restore").await;
+    tenant.ask("one", json!({ "backupSet": { "name": "none" }, "dryRun": true })).await;
+    tenant.ask("cancelled", json!({ "backupSet": { "name": "none" }, "dryRun": true, "cancel": true })).await;
+    let client = &tenant.cluster.client;
+    let path = tenant.path(GROUP, "restoreruns/one");
+    for (change, word) in [
+        (json!({ "backupSet": { "name": "other" } }), "immutable but for cancel"),
+        (json!({ "dryRun": false }), "immutable but for cancel"),
+        (json!({ "existingResourcePolicy": "update" }), "immutable but for cancel"),
+        (json!({ "prune": true }), "immutable but for cancel"),
+        (json!({ "allowDataLoss": true }), "immutable but for cancel"),
+        (json!({ "safetyCapture": false }), "immutable but for cancel"),
+        (json!({ "items": [{ "kind": "Secret" }] }), "items is immutable"),
+        (json!({ "excludeItems": [{ "kind": "Secret" }] }), "excludeItems is immutable"),
+        (json!({ "only": "missing" }), "only is immutable"),
+        (json!({ "preview": { "name": "other" } }), "preview is immutable"),
+        (json!({ "rerunOf": { "name": "other" } }), "rerunOf is immutable"),
+        (json!({ "serviceAccountName": "deployer" }), "serviceAccountName is immutable"),
+        (json!({ "requestedBy": { "username": "eve" } }), "requestedBy is set by the API server"),
+        (json!({ "requestedBy": null }), "requestedBy is set by the API server"),
+        (
+            json!({ "transforms": [{ "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }] }),
+            "transforms is immutable",
+        ),
+    ] {
+        assert_refused(call(client, "PATCH", &path, &json!({ "spec": change })).await, 422, &[word]);
+    }
+    let cancelled = tenant.path(GROUP, "restoreruns/cancelled");
+    let back = call(client, "PATCH", &cancelled, &json!({ "spec": { "cancel": false } })).await;
+    assert_refused(back, 422, &["cannot be withdrawn"]);
+}
+
+#[tokio::test]
+async fn a_completed_restore_stays_so_even_for_the_operator() {
+    let tenant = Tenant::new("terminal-restore").await;
+    tenant.ask("one", json!({ "backupSet": { "name": "none" }, "dryRun": true })).await;
+    let operator = tenant.cluster.as_operator();
+    let status = tenant.path(GROUP, "restoreruns/one/status");
+    let done = json!({ "status": { "phase": "completed", "outcome": "blocked" } });
+    call(&operator, "PATCH", &status, &done).await.expect("the operator says how it ended");
+    for change in [
+        json!({ "phase": "running" }),
+        json!({ "outcome": "succeeded" }),
+        json!({ "phase": null }),
+        json!({ "outcome": null }),
+        Value::Null,
+    ] {
+        let answer = call(&operator, "PATCH", &status, &json!({ "status": change })).await;
+        assert_refused(answer, 422, &["never changes its phase or outcome"]);
+    }
+    let path = tenant.path(GROUP, "restoreruns/one");
+    let cancel = call(&tenant.cluster.client, "PATCH", &path, &json!({ "spec": { "cancel": true } })).await;
+    assert_refused(cancel, 422, &["nothing left to cancel"]);
+}
+
+#[tokio::test]
+async fn a_restore_that_cannot_be_meant_is_refused_with_what_to_do() {
+    let tenant = Tenant::new("refused-restore").await;
+    let attempt = async |name: &str, with: Value| -> Result<RestoreRun, kube::Error> {
+        let mut spec = json!({ "backupSet": { "name": "none" } });
+        spec.as_object_mut().expect("a spec").extend(with.as_object().cloned().into_iter().flatten());
+        tenant.create(json!({ "metadata": { "name": name }, "spec": spec })).await
+    };
+    let long = "a".repeat(181);
+    assert_refused(attempt(&long, json!({})).await, 422, &["180 characters"]);
+    attempt(&long[..180], json!({})).await.expect("180 characters");
+    let preview = |with: Value| {
+        let mut spec = json!({ "preview": { "name": "look" } });
+        spec.as_object_mut().expect("a spec").extend(with.as_object().cloned().into_iter().flatten());
+        spec
+    };
+    attempt("applies", preview(json!({ "safetyCapture": false }))).await.expect("what a preview leaves open");
+    for (with, word) in [
+        (json!({ "prune": true }), "dryRun: true"),
+        (preview(json!({ "prune": true })), "dryRun: true"),
+        (preview(json!({ "dryRun": true })), "leave out dryRun or preview"),
+        (preview(json!({ "items": [{ "kind": "Secret" }] })), "exactly what that run showed"),
+        (preview(json!({ "excludeItems": [{ "kind": "Secret" }] })), "exactly what that run showed"),
+        (preview(json!({ "only": "missing" })), "exactly what that run showed"),
+        (preview(json!({ "rerunOf": { "name": "other" } })), "exactly what that run showed"),
+        (preview(json!({ "existingResourcePolicy": "recreate" })), "exactly what that run showed"),
+        (preview(json!({ "allowDataLoss": true })), "exactly what that run showed"),
+        (
+            preview(json!({ "transforms": [{ "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }] })),
+            "exactly what that run showed",
+        ),
+        (json!({ "existingResourcePolicy": "perhaps" }), "spec.existingResourcePolicy"),
+        (json!({ "items": [{ "kind": "not a kind" }] }), "spec.items"),
+        (json!({ "transforms": [{ "select": {}, "patch": [] }] }), "spec.transforms"),
+        (json!({ "serviceAccountName": "../other" }), "spec.serviceAccountName"),
+        (json!({ "backupSet": { "name": "../other/set" } }), "spec.backupSet"),
+    ] {
+        assert_refused(attempt("bad", with).await, 422, &[word]);
+    }
+    attempt("prunes", json!({ "prune": true, "dryRun": true })).await.expect("looked at first");
 }

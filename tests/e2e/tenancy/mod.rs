@@ -10,6 +10,8 @@ mod offboarding;
 mod onboarding;
 mod pods;
 mod records;
+mod restore_accounts;
+mod restores;
 mod roles;
 mod start;
 mod status;
@@ -23,6 +25,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
+use tenantatlas::api::execution::WORKER_ACCOUNT;
 
 impl Cluster {
     /// As the operator's own account.
@@ -112,7 +115,15 @@ impl Tenant {
 
     /// A run whose Job has a pod on a node; its work does not end.
     async fn operation_with_pod(&self, name: &str) -> (String, Pod) {
-        let operation = self.script_type(name, FOREVER, |_| {}).await;
+        self.operation_with_pod_as(name, WORKER_ACCOUNT).await
+    }
+
+    /// The same under another account.
+    async fn operation_with_pod_as(&self, name: &str, account: &str) -> (String, Pod) {
+        let named = |spec: &mut Value| {
+            spec["executor"]["jobTemplate"]["spec"]["template"]["spec"]["serviceAccountName"] = account.into();
+        };
+        let operation = self.script_type(name, FOREVER, named).await;
         self.start(name, json!({ "type": operation })).await;
         let job = self.running(name, SOON).await.job.expect("a Job");
         let pod = wait_for("a pod on a node", SOON, async || {

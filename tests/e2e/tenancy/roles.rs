@@ -23,13 +23,15 @@ fn attributes(tenant: &Tenant, right: &str) -> ResourceAttributes {
 }
 
 /// Rights that no role of the chart gives to people.
-const NEVER: [&str; 13] = [
+const NEVER: [&str; 15] = [
     "impersonate core/serviceaccounts",
     "create core/serviceaccounts/token",
     "patch tenantatlas.io/operationruns/status",
     "update tenantatlas.io/operationruns/status",
     "patch tenantatlas.io/backuprepositories/status",
     "patch tenantatlas.io/backupsets/status",
+    "patch tenantatlas.io/restoreruns/status",
+    "create authorization.k8s.io/localsubjectaccessreviews",
     "create tenantatlas.io/backupsets",
     "create tenantatlas.io/operationreports",
     "create tenantatlas.io/auditentries",
@@ -44,17 +46,29 @@ async fn the_tenants_roles_give_what_their_names_say() {
     let tenant = Tenant::new("roles").await;
     let looks = [
         "list tenantatlas.io/operationruns",
+        "list tenantatlas.io/restoreruns",
         "get tenantatlas.io/backupsets",
         "watch tenantatlas.io/auditentries",
         "get core/pods/log",
     ];
-    let starts = ["create tenantatlas.io/operationruns", "patch tenantatlas.io/backupsets"];
-    let runs =
-        ["run tenantatlas.io/operationtypes:backup.capture", "run tenantatlas.io/operationtypes:repository.check"];
+    let starts = [
+        "create tenantatlas.io/operationruns",
+        "create tenantatlas.io/restoreruns",
+        "patch tenantatlas.io/restoreruns",
+        "patch tenantatlas.io/backupsets",
+    ];
+    let runs = [
+        "run tenantatlas.io/operationtypes:backup.capture",
+        "run tenantatlas.io/operationtypes:repository.check",
+        "run tenantatlas.io/operationtypes:restore.preview",
+        "run tenantatlas.io/operationtypes:restore.apply",
+        "run tenantatlas.io/operationtypes:restore.rehearse",
+    ];
     let administers = [
         "create tenantatlas.io/backuprepositories",
         "delete tenantatlas.io/operationruns",
         "delete tenantatlas.io/backupsets",
+        "delete tenantatlas.io/restoreruns",
         "create core/secrets",
         "patch apps/deployments",
     ];
@@ -85,6 +99,11 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("delete tenantatlas.io/auditentries", &[]),
         ("create tenantatlas.io/operationruns", &["edit", "admin"]),
         ("create tenantatlas.io/backuprepositories", &["edit", "admin"]),
+        ("list tenantatlas.io/restoreruns", &["view", "edit", "admin"]),
+        ("create tenantatlas.io/restoreruns", &["edit", "admin"]),
+        ("delete tenantatlas.io/restoreruns", &["admin"]),
+        ("run tenantatlas.io/operationtypes:restore.preview", &[]),
+        ("run tenantatlas.io/operationtypes:restore.apply", &[]),
         ("patch tenantatlas.io/backupsets", &["admin"]),
         ("delete tenantatlas.io/backupsets", &["admin"]),
         ("delete tenantatlas.io/operationruns", &["admin"]),

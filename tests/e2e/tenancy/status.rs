@@ -3,6 +3,7 @@
 use super::{assert_refused, call};
 use crate::support::{SOON, Tenant};
 use serde_json::{Value, json};
+use tenantatlas::api::RestoreRun;
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
 
@@ -16,7 +17,7 @@ async fn nobody_in_a_tenant_writes_a_status_not_even_with_the_right_to() {
     let tenant = Tenant::new("forged-status").await;
     tenant.start("one", json!({ "type": "backup.capture", "inputs": { "repository": "none" } })).await;
     tenant.completed("one", SOON).await;
-    let kinds = ["operationruns", "backuprepositories", "backupsets"];
+    let kinds = ["operationruns", "backuprepositories", "backupsets", "restoreruns"];
     let resources: Vec<_> = kinds.iter().map(|kind| format!("{kind}/status")).collect();
     let rules = json!([{ "apiGroups": ["tenantatlas.io"], "resources": resources, "verbs": ["patch", "update"] }]);
     let eve = tenant.person_with("eve", rules).await;
@@ -39,6 +40,15 @@ async fn nobody_in_a_tenant_writes_a_status_not_even_with_the_right_to() {
     for client in [&eve, &tenant.cluster.client] {
         assert_refused(call(client, "PATCH", &path, &ready).await, 403, &["tenantatlas-status", "operator alone"]);
     }
+
+    tenant.ask("look", json!({ "backupSet": { "name": "none" }, "dryRun": true })).await;
+    let path = tenant.path(GROUP, "restoreruns/look/status");
+    let done = json!({ "status": { "phase": "completed", "outcome": "succeeded", "planDigest": "0".repeat(64) } });
+    for client in [&eve, &tenant.cluster.client] {
+        assert_refused(call(client, "PATCH", &path, &done).await, 403, &["tenantatlas-status", "operator alone"]);
+    }
+    let restore = tenant.api::<RestoreRun>().get("look").await.expect("a read");
+    assert_eq!(restore.status.and_then(|status| status.plan_digest), None);
 }
 
 #[tokio::test]

@@ -61,6 +61,8 @@ struct State {
     /// Method and path of every write that was meant, and of every one that was a dry run.
     writes: Vec<String>,
     dry_runs: Vec<String>,
+    /// Reads of the run after which it is cancelled.
+    cancelled_after: Option<usize>,
     /// For uids and versions of what is written.
     counter: u64,
     /// Writes after which no connection holds.
@@ -167,6 +169,11 @@ impl Api {
 
     pub fn change_run(&self, change: impl FnOnce(&mut Value)) {
         self.edit(|state| change(&mut state.run));
+    }
+
+    /// The run is cancelled once it was read so many times more.
+    pub fn cancel_after_reads_of_the_run(&self, reads: usize) {
+        self.edit(|state| state.cancelled_after = Some(reads - 1));
     }
 
     pub fn run(&self) -> Value {
@@ -289,10 +296,19 @@ impl State {
     fn answer(&mut self, method: &Method, uri: &Uri, body: &Bytes) -> Answer {
         let own = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/operationruns/{RUN}");
         let reports = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/operationreports");
+        let reviews = format!("/apis/authorization.k8s.io/v1/namespaces/{NAMESPACE}/localsubjectaccessreviews");
         match (method.as_str(), uri.path()) {
             ("GET", "/api") => Answer::Json(200, self.discovery(true)),
             ("GET", "/apis") => Answer::Json(200, self.discovery(false)),
-            ("GET", path) if path == own => Answer::Json(200, self.run.clone()),
+            ("GET", path) if path == own => {
+                let run = self.run.clone();
+                match &mut self.cancelled_after {
+                    Some(0) => self.run["spec"]["cancel"] = json!(true),
+                    Some(left) => *left -= 1,
+                    None => {}
+                }
+                Answer::Json(200, run)
+            }
             ("PATCH", path) if *path == format!("{own}/status") => {
                 let written: Value = serde_json::from_slice(body).unwrap();
                 self.run["status"]["summaryCounts"] = written["status"]["summaryCounts"].clone();
@@ -308,7 +324,16 @@ impl State {
                 self.reports.insert(name, report.clone());
                 Answer::Json(201, report)
             }
-            ("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews") => self.review(body),
+            ("POST", path) if *path == format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/backupsets") => {
+                let set: Value = serde_json::from_slice(body).unwrap();
+                let path = format!("{path}/{}", set["metadata"]["name"].as_str().unwrap());
+                if self.records.contains_key(&path) {
+                    return refusal(409, "AlreadyExists");
+                }
+                self.records.insert(path, set.clone());
+                Answer::Json(201, set)
+            }
+            ("POST", path) if path == reviews => self.review(body),
             ("GET", path) if self.records.contains_key(path) => Answer::Json(200, self.records[path].clone()),
             ("GET", path) if path == reports => {
                 let items: Vec<_> = self.reports.values().cloned().collect();

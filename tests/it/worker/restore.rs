@@ -10,7 +10,8 @@ use tenantatlas::{
     worker::{
         environment::Environment,
         failure::Failure,
-        restore::{apply, preview},
+        restore::{apply, preview, rehearse},
+        stop::Stop,
     },
 };
 
@@ -25,13 +26,14 @@ pub struct Tenant {
     snapshot: String,
     /// Counts runs: each has a uid of its own.
     run: usize,
+    stop: Stop,
 }
 
 impl Tenant {
     pub async fn captured(api: Api) -> Self {
         let pod = Pod::new();
         let snapshot = pod.capture_all(&api).await.unwrap().context.snapshot.unwrap().id;
-        let mut tenant = Self { api, pod, snapshot, run: 0 };
+        let mut tenant = Self { api, pod, snapshot, run: 0, stop: Stop::default() };
         tenant.next_run();
         tenant.set(|_| {});
         tenant
@@ -80,7 +82,7 @@ impl Tenant {
     /// Another attempt of the same run.
     pub async fn apply_again(&self) -> Result<TerminationResult, Failure> {
         let repository = self.pod.repository().await?;
-        apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock).await
+        apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock, &self.stop).await
     }
 
     /// From now on everything is done by another run.
@@ -454,6 +456,21 @@ async fn nothing_is_written_when_anything_has_moved_since_the_preview_and_what_m
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_moves_between_two_attempts_fails_alone_because_the_first_has_written() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
+    tenant.previewed(json!({})).await;
+    tenant.api.break_after_writes(2);
+    tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}})).await.unwrap_err();
+    tenant.api.heal();
+    tenant.api.change("Secret", "a", |object| object["metadata"]["labels"] = json!({"changed": "meanwhile"}));
+    let result = tenant.apply_again().await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded), "{result:?}");
+    assert!(tenant.results().contains(&"core/Secret/a: failed Moved".to_owned()), "{:?}", tenant.results());
+}
+
 #[tokio::test]
 async fn a_preview_that_is_none_or_whose_plan_was_changed_is_not_applied() {
     let mut tenant = Tenant::usual().await;
@@ -484,15 +501,21 @@ async fn what_was_there_is_captured_before_the_first_write_and_gives_it_back() {
     tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
     let kinds = ["ConfigMap", "Secret", "Deployment"];
     let before = kinds.map(|kind| seen(&tenant.api, kind));
-    let undo = tenant.apply(json!({"dryRun": false})).await.unwrap().context.snapshot.unwrap();
+    let made = tenant.apply(json!({"dryRun": false})).await.unwrap().context;
+    let name = made.undo_set.unwrap();
+    assert_eq!(name, "nightly-00000001", "the set restored from has the run's own name");
+    let undo = made.snapshot.unwrap();
     assert_eq!((undo.items, undo.items_by_kind.into_iter().collect::<Vec<_>>()), (1, vec![("Secret".to_owned(), 1)]));
     assert_ne!(kinds.map(|kind| seen(&tenant.api, kind)), before);
-    tenant.snapshot = undo.id;
+    let requests = tenant.api.requests();
+    let place = |request: &str| requests.iter().position(|made| made == request).unwrap();
+    let recorded = place("POST /apis/tenantatlas.io/v1alpha1/namespaces/acme/backupsets");
+    assert!(recorded < place("POST /api/v1/namespaces/acme/configmaps"), "recorded before the first write");
+    let set = tenant.api.record_of("backupsets", &name);
+    assert_eq!(set["spec"]["snapshot"], undo.id);
+    assert_eq!(set["spec"]["absent"], json!(["core/ConfigMap/item-00001", "core/ConfigMap/item-00002"]));
+    tenant.api.record("backupsets", SET, set);
     tenant.next_run();
-    tenant.set(|set| {
-        set["spec"]["coverage"] = json!("partial");
-        set["spec"]["absent"] = json!(["core/ConfigMap/item-00001", "core/ConfigMap/item-00002"]);
-    });
     tenant.previewed(json!({"prune": true})).await;
     let result =
         tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}, "safetyCapture": false})).await.unwrap();
@@ -598,6 +621,91 @@ async fn an_item_that_is_refused_fails_with_the_server_s_words_and_the_rest_goes
     assert_eq!(counts(&result), SummaryCounts { total: 6, processed: 6, succeeded: 5, failed: 1, skipped: 0 });
     assert_eq!(result.failures[0].item_id, "apps/Deployment/web");
     assert!(result.failures[0].message.contains("made to fail with Forbidden"), "{}", result.failures[0].message);
+}
+
+#[tokio::test]
+async fn a_restore_that_only_makes_what_is_missing_can_be_undone_too() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    let made = tenant.apply(json!({"dryRun": false})).await.unwrap().context;
+    let set = tenant.api.record_of("backupsets", &made.undo_set.unwrap());
+    assert_eq!(set["spec"]["absent"].as_array().map(Vec::len), Some(3));
+    assert_eq!((&set["spec"]["coverage"], &set["spec"]["run"]["name"]), (&json!("partial"), &json!(RUN)));
+}
+
+#[tokio::test]
+async fn a_restore_that_is_told_to_stop_begins_nothing_more_and_reports_only_if_it_is_cancelled() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.stop.set();
+    let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("Interrupted", 1), "it is tried again");
+    assert_eq!((tenant.api.writes(), tenant.results()), (Vec::new(), Vec::new()));
+    // Cancelled in the middle: the fence before the first write has let it pass.
+    tenant.api.cancel_after_reads_of_the_run(1);
+    let result = tenant.apply_again().await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert!(
+        tenant.results().contains(&"core/ConfigMap/item-00000: failed Stopped".to_owned()),
+        "{:?}",
+        tenant.results()
+    );
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_preview_is_never_carried_out_and_a_restore_never_only_looked_at() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    for failure in [
+        tenant.apply(json!({"dryRun": true})).await.unwrap_err(),
+        tenant.preview(json!({"dryRun": false})).await.unwrap_err(),
+    ] {
+        assert_eq!((failure.reason.as_str(), failure.to_result().outcome), ("InvalidRestore", Some(Outcome::Blocked)));
+    }
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_rehearsal_reads_everything_back_tries_every_write_and_names_what_could_not_be_had() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.deny("ada", "update", "deployments");
+    tenant.api.change("Deployment", "web", |object| object["spec"]["replicas"] = json!(9));
+    let mut environment = tenant.environment();
+    environment.inputs = json!({"repository": "main", "backupSet": SET}).to_string();
+    tenant.api.change_run(|run| run["spec"]["initiator"] = json!({"username": "ada"}));
+    let run = serde_json::from_value(tenant.api.run()).unwrap();
+    let repository = tenant.pod.repository().await.unwrap();
+    let result = rehearse::rehearse(&tenant.api.client(), &environment, &repository, &run).await.unwrap();
+    assert_eq!((tenant.api.writes(), tenant.api.dry_runs().len()), (Vec::new(), 3));
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(result.failures.iter().map(|item| item.item_id.as_str()).collect::<Vec<_>>(), ["apps/Deployment/web"]);
+    environment.inputs = json!({"repository": "main", "backupSet": "missing"}).to_string();
+    let failure = rehearse::rehearse(&tenant.api.client(), &environment, &repository, &run).await.unwrap_err();
+    assert_eq!(failure.reason, "BackupSetNotFound");
+}
+
+#[tokio::test]
+async fn a_rerun_does_what_failed_and_nothing_else() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
+    tenant.api.fail(|uri, _| uri.path().ends_with("/secrets/a").then(|| refusal(403, "Forbidden")));
+    tenant.apply(json!({"dryRun": false})).await.unwrap();
+    tenant.api.heal();
+    let mut first = tenant.api.record_of("restoreruns", RESTORE);
+    first["status"] = json!({"phase": "completed", "outcome": "partially_succeeded", "operationRun": {"name": RUN, "uid": tenant.run_uid()}});
+    tenant.api.record("restoreruns", "first", first.clone());
+    tenant.next_run();
+    tenant.api.serve_config_maps(vec![]);
+    tenant.apply(json!({"dryRun": false, "rerunOf": {"name": "first"}, "safetyCapture": false})).await.unwrap();
+    assert_eq!(tenant.results(), ["core/Secret/a: done"]);
+    first["status"]["operationRun"] = json!({"name": RUN, "uid": tenant.run_uid()});
+    tenant.api.record("restoreruns", "second", first);
+    tenant.next_run();
+    let failure = tenant.apply(json!({"dryRun": false, "rerunOf": {"name": "second"}})).await.unwrap_err();
+    assert_eq!(failure.reason, "NothingSelected");
 }
 
 #[tokio::test]

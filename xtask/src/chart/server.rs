@@ -27,7 +27,7 @@ pub(super) fn check(chart: &Chart, kubeconfig: &Path, sets: &[Option<PathBuf>]) 
     }
     let outcome = install(&server, chart).and_then(|()| ask(&server, chart, sets));
     // In any case: what was put there goes.
-    let removed = remove(&server);
+    let removed = remove(&server, chart);
     outcome.and(removed)
 }
 
@@ -70,13 +70,24 @@ fn install(server: &Server, chart: &Chart) -> Result<()> {
     let types = server.json(&["get", "operationtypes"])?;
     let names: Vec<_> =
         types["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str()).collect();
-    ensure(names == ["backup.capture", "repository.check", "restore.apply", "restore.preview"], || {
-        format!("the catalog is {names:?}")
-    })
+    let rendered = rendered::objects(&chart.render(None, NEWER, &[])?)?;
+    let wanted = named(&rendered, "OperationType");
+    ensure(!names.is_empty() && names == wanted, || format!("the catalog is {names:?}, not {wanted:?}"))
+}
+
+/// The names of a rendering's objects of a kind.
+fn named<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a str> {
+    let mut names: Vec<_> = objects
+        .iter()
+        .filter(|object| object["kind"] == kind)
+        .filter_map(|object| object["metadata"]["name"].as_str())
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 /// Takes away what [`install`] made, the CRDs too, which Helm keeps.
-fn remove(server: &Server) -> Result<()> {
+fn remove(server: &Server, chart: &Chart) -> Result<()> {
     shell::run(&mut server.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"]))?;
     let left = server.json(&["get", "crds"])?;
     let ours: Vec<_> = left["items"]
@@ -91,7 +102,11 @@ fn remove(server: &Server) -> Result<()> {
         shell::run(server.kubectl(&["delete", "crds"]).args(ours))?;
     }
     shell::run(&mut server.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"]))?;
-    ensure(kept == 7, || format!("{kept} CRDs were left by helm uninstall, not 7: crds.keep keeps all records"))
+    let rendered = rendered::objects(&chart.render(None, NEWER, &[])?)?;
+    let wanted = named(&rendered, "CustomResourceDefinition").len();
+    ensure(kept == wanted, || {
+        format!("{kept} CRDs were left by helm uninstall, not {wanted}: crds.keep keeps all records")
+    })
 }
 
 /// Everything that changes nothing.
@@ -103,7 +118,8 @@ fn ask(server: &Server, chart: &Chart, sets: &[Option<PathBuf>]) -> Result<()> {
         }
     }
     no_warnings(server)?;
-    worker_reads_all_builtin_kinds(server)?;
+    covers_all_builtin_kinds(server, "tenantatlas-worker-builtin", &["list"], &[])?;
+    covers_all_builtin_kinds(server, "tenantatlas-restore-builtin", &["create", "update", "delete"], &NEVER_RESTORED)?;
     say("the API server takes every rendering, and has no warning about any expression");
     Ok(())
 }
@@ -150,25 +166,42 @@ fn no_warnings(server: &Server) -> Result<()> {
     }
 }
 
-/// A built-in kind that the worker cannot list would be a failed item of every backup.
-fn worker_reads_all_builtin_kinds(server: &Server) -> Result<()> {
-    let kinds =
-        shell::output(&mut server.kubectl(&["api-resources", "--namespaced", "--verbs=list", "--output=name"]))?;
+/// Built-in kinds that no restore writes (`src/restore/excluded.rs`).
+const NEVER_RESTORED: [&str; 6] = [
+    "controllerrevisions.apps",
+    "csistoragecapacities.storage.k8s.io",
+    "endpointslices.discovery.k8s.io",
+    "events",
+    "events.events.k8s.io",
+    "leases.coordination.k8s.io",
+];
+
+/// A built-in kind that the worker cannot list would be a failed item of every backup; one that a restore cannot write,
+/// of every restore.
+fn covers_all_builtin_kinds(server: &Server, role_name: &str, verbs: &[&str], but: &[&str]) -> Result<()> {
+    let with = format!("--verbs=list,{}", verbs.join(","));
+    let kinds = shell::output(&mut server.kubectl(&["api-resources", "--namespaced", &with, "--output=name"]))?;
     let custom = server.json(&["get", "crds"])?;
     let custom: Vec<_> =
         custom["items"].as_array().into_iter().flatten().filter_map(|crd| crd["metadata"]["name"].as_str()).collect();
-    let role = server.json(&["get", "clusterrole", "tenantatlas-worker-builtin"])?;
+    let role = server.json(&["get", "clusterrole", role_name])?;
     for kind in kinds.lines().filter(|kind| !custom.contains(kind)) {
         let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
         let has = |rule: &Value, key: &str, word: &str| {
             rule[key].as_array().into_iter().flatten().any(|candidate| candidate == word)
         };
-        let reads = role["rules"].as_array().into_iter().flatten().any(|rule| {
-            has(rule, "apiGroups", group) && has(rule, "resources", resource) && has(rule, "verbs", "list")
-        });
-        // Served by add-ons and never captured.
-        ensure(reads || group == "metrics.k8s.io", || {
-            format!("workers may not list {kind}: add it to tenantatlas-worker-builtin")
+        let may = |verb: &&str| {
+            role["rules"].as_array().into_iter().flatten().any(|rule| {
+                has(rule, "apiGroups", group) && has(rule, "resources", resource) && has(rule, "verbs", verb)
+            })
+        };
+        // Served by add-ons, never captured and never restored.
+        let left_out = group == "metrics.k8s.io" || but.contains(&kind);
+        ensure(left_out || verbs.iter().all(may), || {
+            format!("{role_name} may not {} {kind}: add it", verbs.join(", "))
+        })?;
+        ensure(!but.contains(&kind) || !verbs.iter().any(may), || {
+            format!("{role_name} writes {kind}, which is never restored: take it out")
         })?;
     }
     Ok(())

@@ -118,6 +118,13 @@ impl Tenant {
         })
     }
 
+    /// A restore to be created; the API server makes its name.
+    pub(super) fn restore(&self, prefix: &str, spec: &Value) -> Value {
+        let mut restore = self.run(prefix, spec);
+        restore["kind"] = "RestoreRun".into();
+        restore
+    }
+
     /// What a team keeps in a namespace. No pod runs: the demo is about records, not about images to pull.
     pub(super) fn objects(&self) -> Vec<Value> {
         let mut objects: Vec<Value> = self.services.iter().flat_map(|service| self.service(service)).collect();

@@ -1,0 +1,101 @@
+//! All writes of a restore's reconcile, in the order of the decision.
+
+use super::decide::{Action, Observed, started};
+use crate::{
+    api::{BackupSet, OperationRun, Phase, RestoreRun, RestoreRunStatus, conditions},
+    controller::{Context, Error, events::Severity, patch},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+/// Carries a decision out.
+pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Result<(), Error> {
+    for action in actions {
+        match action {
+            Action::Start(run) => start(context, observed, &run).await?,
+            Action::Cancel(run) => {
+                let body = json!({ "metadata": { "uid": run.uid }, "spec": { "cancel": true } });
+                match runs(context, observed).patch(&run.name, &PatchParams::default(), &Patch::Merge(body)).await {
+                    Ok(run) => context.wrote(run),
+                    // Completed or gone since: its end is what counts.
+                    Err(kube::Error::Api(status)) if status.is_not_found() || status.is_invalid() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Action::SettleUndo(set) => settle_undo(context, &set).await?,
+            Action::WriteStatus(status) => write_status(context, observed, &status).await?,
+        }
+    }
+    Ok(())
+}
+
+fn runs(context: &Context, observed: &Observed) -> Api<OperationRun> {
+    Api::namespaced(context.client.clone(), &observed.restore.namespace().unwrap_or_default())
+}
+
+/// Creates the run, then records it. A crash in between is found by the owner; the name makes a second one impossible.
+async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Result<(), Error> {
+    match runs(context, observed).create(&PostParams::default(), run).await {
+        Ok(run) => {
+            let status = started(&observed.restore, &run, context.clock.now());
+            context.wrote(run);
+            write_status(context, observed, &status).await
+        }
+        // Ours from before a crash, or somebody else's: once the watch has brought it, the next pass tells.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Err(Error::Again("a run of this name exists")),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn settle_undo(context: &Context, set: &BackupSet) -> Result<(), Error> {
+    let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
+    let message = "the snapshot was read back after it was written, before the restore wrote anything";
+    let conditions = conditions::merge(&[], &ready, "ReadBack", message, set.metadata.generation, context.clock.now());
+    let status = json!({ "conditions": conditions, "shortSnapshot": set.spec.snapshot.get(..8) });
+    let body = json!({ "metadata": { "uid": set.uid() }, "status": status });
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
+    match sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes what differs from the status as it was observed; nothing where nothing does. It holds only for the version of the
+/// restore that was decided about.
+async fn write_status(context: &Context, observed: &Observed, status: &RestoreRunStatus) -> Result<(), Error> {
+    let restore = &observed.restore;
+    let before = restore.status_or_default();
+    let difference = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(status)?);
+    let Some(difference) = difference else { return Ok(()) };
+    let metadata = json!({ "uid": restore.uid(), "resourceVersion": restore.resource_version() });
+    let body = json!({ "metadata": metadata, "status": difference });
+    let restores: Api<RestoreRun> = Api::namespaced(context.client.clone(), &restore.namespace().unwrap_or_default());
+    match restores.patch_status(&restore.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
+        Ok(written) => {
+            context.restores.wrote(written);
+            if before.phase != status.phase {
+                tell(context, restore, status);
+            }
+            Ok(())
+        }
+        Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
+        Err(kube::Error::Api(error)) if error.is_conflict() => Err(Error::Again("the restore changed meanwhile")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An event for each transition. Never waits, never fails.
+fn tell(context: &Context, restore: &RestoreRun, status: &RestoreRunStatus) {
+    let severity = if status.failure_reason.is_some() { Severity::Warning } else { Severity::Normal };
+    let reason = status.failure_reason.clone().unwrap_or_else(|| match status.phase {
+        Phase::Completed => "Succeeded".to_owned(),
+        Phase::Queued | Phase::Running => "Running".to_owned(),
+    });
+    let action = if status.phase == Phase::Completed { "Complete" } else { "Run" };
+    context.events.publish(restore, severity, &reason, action, status.message.as_deref().unwrap_or_default());
+}

@@ -1,0 +1,324 @@
+//! The decision about a restore. Pure.
+//!
+//! A restore starts one run and follows it: `queued` until that runs, then `running`, then what the run ended with. What can
+//! be known before there is a run is known here, and blocks.
+
+use crate::{
+    api::{
+        BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
+        Reason, RestoreRun, RestoreRunStatus, conditions, operation_run::Trigger, result::truncate,
+    },
+    restore::{selection::ItemSelection, transform::Transforms},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The type of the run that says what a restore would do.
+pub const PREVIEW_TYPE: &str = "restore.preview";
+/// The type of the run that restores.
+pub const APPLY_TYPE: &str = "restore.apply";
+
+/// All that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The restore.
+    pub restore: Arc<RestoreRun>,
+    /// Uid of the tenant; none where the namespace is no tenant.
+    pub tenant_uid: Option<String>,
+    /// Whether the namespace is being deleted.
+    pub terminating: bool,
+    /// The run that does its work.
+    pub run: RunView,
+    /// The set, where there is no run yet.
+    pub set: Option<BackupSet>,
+    /// The repository of the set.
+    pub repository: Option<Arc<BackupRepository>>,
+    /// The restore that `spec.preview` names.
+    pub preview: Option<Arc<RestoreRun>>,
+    /// The restore that `spec.rerunOf` names.
+    pub rerun_of: Option<Arc<RestoreRun>>,
+    /// The set that the run's worker made to undo the restore, once the run is at its end.
+    pub undo: Option<BackupSet>,
+}
+
+/// The run of a restore.
+#[derive(Clone, Debug)]
+pub enum RunView {
+    /// None was made yet; the name that is free.
+    None(String),
+    /// It is there, and read whole.
+    Found(Box<OperationRun>),
+    /// It was made, and is gone.
+    Gone,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Create the run, and record it.
+    Start(Box<OperationRun>),
+    /// Cancel the run.
+    Cancel(ObjectReference),
+    /// Say of a set that it can be used: its worker died before the run could.
+    SettleUndo(Box<BackupSet>),
+    /// Write the status.
+    WriteStatus(Box<RestoreRunStatus>),
+}
+
+/// Why a restore is not started. Final.
+struct Refusal(Reason, String);
+
+/// The names that a restore's run may have: the second where somebody else's run has the first.
+#[must_use]
+pub fn run_names(restore: &RestoreRun) -> [String; 2] {
+    let suffix = if restore.spec.dry_run { "preview" } else { "restore" };
+    let uid = restore.uid().unwrap_or_default();
+    let name = format!("{}-{suffix}", restore.name_any());
+    [name.clone(), format!("{name}-{}", uid.get(..8).unwrap_or(&uid))]
+}
+
+/// Decides about a restore.
+#[must_use]
+pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
+    let restore = &observed.restore;
+    if restore.is_completed() || restore.metadata.deletion_timestamp.is_some() || observed.terminating {
+        // The garbage collector takes the run, and with it the Job.
+        return Vec::new();
+    }
+    match &observed.run {
+        RunView::None(_) if restore.spec.cancel => {
+            let message = "cancelled before it started".to_owned();
+            vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), message, now)]
+        }
+        RunView::None(name) => match repository(observed) {
+            Ok(repository) => vec![Action::Start(Box::new(run(restore, name, repository)))],
+            Err(Refusal(reason, message)) => {
+                vec![ended(observed, Outcome::Blocked, reason.as_str(), message, now)]
+            }
+        },
+        RunView::Gone => {
+            let message = "the run that did its work was deleted before its end was recorded: look at what it did, and create a new restore";
+            let cancelled = restore.spec.cancel;
+            let reason = if cancelled { Reason::Cancelled } else { Reason::RunDeleted };
+            let mut actions = settle_undo(observed);
+            actions.push(ended(observed, Outcome::Failed, reason.as_str(), message.to_owned(), now));
+            actions
+        }
+        RunView::Found(run) => follow(observed, run, now),
+    }
+}
+
+/// What the run says.
+fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action> {
+    let restore = &observed.restore;
+    let theirs = run.status_or_default();
+    let mut actions = Vec::new();
+    if theirs.phase == Phase::Completed {
+        actions.extend(settle_undo(observed));
+    } else if restore.spec.cancel && !run.spec.cancel {
+        actions.push(Action::Cancel(reference(run)));
+    }
+    let mut next = restore.status_or_default();
+    next.operation_run = Some(reference(run));
+    next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
+    next.audit = theirs.context.audit.or(next.audit);
+    if restore.spec.dry_run {
+        next.preview = theirs.context.plan.as_ref().map(|plan| plan.summary).or(next.preview);
+    } else if theirs.phase == Phase::Completed {
+        next.results = theirs.summary_counts.or(next.results);
+    }
+    next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
+    let (reason, message) = if theirs.phase == Phase::Completed {
+        next.completed_at = Some(now);
+        (theirs.reason.unwrap_or_default(), theirs.message.unwrap_or_default())
+    } else {
+        // What it waits for is for its run to say: one place, and no write here for each change there.
+        (Reason::Running.as_str().to_owned(), format!("see run {}", run.name_any()))
+    };
+    settle(&mut next, restore, (theirs.phase, theirs.outcome), &reason, message, now);
+    actions.push(Action::WriteStatus(Box::new(next)));
+    actions
+}
+
+fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: String, now: Timestamp) -> Action {
+    let mut next = observed.restore.status_or_default();
+    next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
+    next.completed_at = Some(now);
+    settle(&mut next, &observed.restore, (Phase::Completed, outcome), reason, message, now);
+    Action::WriteStatus(Box::new(next))
+}
+
+/// The status of a restore whose run was made this moment.
+#[must_use]
+pub fn started(restore: &RestoreRun, run: &OperationRun, now: Timestamp) -> RestoreRunStatus {
+    let mut next = restore.status_or_default();
+    next.operation_run = Some(reference(run));
+    let message = format!("see run {}", run.name_any());
+    settle(&mut next, restore, (Phase::Queued, Outcome::Pending), Reason::Running.as_str(), message, now);
+    next
+}
+
+/// Phase, outcome, and the conditions that say the same to machines.
+fn settle(
+    next: &mut RestoreRunStatus,
+    restore: &RestoreRun,
+    (phase, outcome): (Phase, Outcome),
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
+    let generation = restore.metadata.generation;
+    let wanted = conditions::of_run(phase, outcome);
+    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &truncate(&message, 1000), generation, now);
+    next.phase = phase;
+    next.outcome = outcome;
+    next.observed_generation = generation.unwrap_or(0);
+    let bad = matches!(outcome, Outcome::Failed | Outcome::Blocked | Outcome::PartiallySucceeded);
+    next.failure_reason = bad.then(|| reason.to_owned());
+    next.message = Some(truncate(&message, 4000));
+}
+
+/// A set that its worker made and whose run could not say so any more: without a status it looks unfinished.
+fn settle_undo(observed: &Observed) -> Vec<Action> {
+    let unsettled = |set: &&BackupSet| set.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    observed.undo.iter().filter(unsettled).map(|set| Action::SettleUndo(Box::new(set.clone()))).collect()
+}
+
+/// The repository of the set, if all that can be known beforehand is as it must be.
+fn repository(observed: &Observed) -> Result<&str, Refusal> {
+    let restore = &observed.restore;
+    let spec = &restore.spec;
+    let namespace = restore.namespace().unwrap_or_default();
+    let Some(tenant_uid) = &observed.tenant_uid else {
+        return Err(Refusal(
+            Reason::NotATenant,
+            format!(
+                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
+            ),
+        ));
+    };
+    if spec.requested_by.is_none() {
+        return Err(Refusal(
+            Reason::NoRequester,
+            "spec.requestedBy is empty, so that it is not known what this restore may do: admission sets it; where that is off, state it in a new restore".to_owned(),
+        ));
+    }
+    let invalid =
+        |message: String| Refusal(Reason::InvalidRestore, format!("spec.{message}: correct it in a new restore"));
+    ItemSelection::new(&spec.items, &spec.exclude_items).map_err(|error| invalid(error.to_string()))?;
+    Transforms::new(&spec.transforms).map_err(|error| invalid(error.to_string()))?;
+    let name = &spec.backup_set.name;
+    let Some(set) = &observed.set else {
+        return Err(Refusal(
+            Reason::BackupSetNotFound,
+            format!(
+                "spec.backupSet: there is no BackupSet {name:?} in namespace {namespace}: `kubectl get backupsets -n {namespace}` lists those there are"
+            ),
+        ));
+    };
+    let repository = &set.spec.repository.name;
+    let adopted = observed.repository.as_ref().and_then(|repository| repository.spec.adopt.as_ref());
+    let is_adopted = adopted.is_some_and(|adopt| adopt.namespace_uids.contains(&set.spec.namespace_uid));
+    if &set.spec.namespace_uid != tenant_uid && !is_adopted {
+        return Err(Refusal(
+            Reason::ForeignBackupSet,
+            format!(
+                "the backup set {name} is of another namespace, with the uid {}: an administrator may adopt it with spec.adopt.namespaceUids of BackupRepository {repository}",
+                set.spec.namespace_uid
+            ),
+        ));
+    }
+    if let Some(LocalReference { name }) = &spec.preview {
+        usable_preview(restore, name, observed.preview.as_deref())?;
+    }
+    if let Some(LocalReference { name }) = &spec.rerun_of {
+        usable_rerun(restore, name, observed.rerun_of.as_deref())?;
+    }
+    Ok(repository)
+}
+
+/// Whether the plan of a preview can be carried out by this restore.
+fn usable_preview(restore: &RestoreRun, name: &str, preview: Option<&RestoreRun>) -> Result<(), Refusal> {
+    let no = |why: &str| {
+        Err(Refusal(
+            Reason::PreviewNotUsable,
+            format!(
+                "spec.preview: restore {name} cannot be applied: {why}: name a completed run with dryRun: true, of the same backup set"
+            ),
+        ))
+    };
+    let Some(preview) = preview else { return no("it does not exist") };
+    let status = preview.status_or_default();
+    if !preview.spec.dry_run {
+        no("it is not a preview")
+    } else if preview.spec.backup_set != restore.spec.backup_set {
+        no("it is of another backup set")
+    } else if status.phase != Phase::Completed {
+        no("it is not completed")
+    } else if status.plan_digest.is_none() || status.operation_run.is_none() {
+        no("it made no plan")
+    } else {
+        Ok(())
+    }
+}
+
+fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) -> Result<(), Refusal> {
+    let no = |why: &str| {
+        Err(Refusal(
+            Reason::RerunNotPossible,
+            format!(
+                "spec.rerunOf: restore {name} cannot be done again: {why}: name a completed restore of the same backup set"
+            ),
+        ))
+    };
+    let Some(earlier) = earlier else { return no("it does not exist") };
+    if earlier.spec.backup_set != restore.spec.backup_set {
+        no("it is of another backup set")
+    } else if earlier.spec.dry_run {
+        no("it is a preview, which restored nothing")
+    } else if !earlier.is_completed() {
+        no("it is not completed")
+    } else {
+        Ok(())
+    }
+}
+
+/// The run that does a restore's work.
+fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
+    let spec = &restore.spec;
+    let uid = restore.uid().unwrap_or_default();
+    let mut inputs: Map<String, Value> = Map::from_iter([
+        ("repository".to_owned(), json!(repository)),
+        ("restoreRun".to_owned(), json!({ "name": restore.name_any(), "uid": uid })),
+    ]);
+    if let Some(account) = spec.service_account_name.as_ref().filter(|_| !spec.dry_run) {
+        inputs.insert("serviceAccountName".to_owned(), json!(account));
+    }
+    let operation_type = if spec.dry_run { PREVIEW_TYPE } else { APPLY_TYPE };
+    let mut run = OperationRun::new(
+        name,
+        OperationRunSpec {
+            operation_type: operation_type.to_owned(),
+            trigger: Trigger::Manual,
+            initiator: spec.requested_by.clone(),
+            inputs,
+            ..OperationRunSpec::default()
+        },
+    );
+    run.metadata.namespace = restore.namespace();
+    run.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
+        kind: "RestoreRun".to_owned(),
+        name: restore.name_any(),
+        uid,
+        ..OwnerReference::default()
+    }]);
+    run
+}
+
+fn reference(run: &OperationRun) -> ObjectReference {
+    ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }
+}

@@ -1,0 +1,108 @@
+//! All reads of a restore's reconcile. From caches; the API server is asked once for the set, and where a cache holds
+//! less than a decision needs or its "not there" would be final.
+
+use super::decide::{Observed, RunView, run_names};
+use crate::{
+    api::{BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, labels},
+    controller::{Context, Error, slim::is_whole},
+};
+use kube::{Api, ResourceExt};
+use std::sync::Arc;
+
+/// Reads all that a decision about the restore depends on.
+pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Observed, Error> {
+    let namespace = restore.namespace().unwrap_or_default();
+    // The queue may hand over an object older than our own last write of it.
+    let newer = context.restores.get(&namespace, &restore.name_any());
+    let restore = newer.filter(|newer| newer.uid() == restore.uid()).unwrap_or(restore);
+    let tenant = context.namespaces.get("", &namespace);
+    let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
+    let tenant = tenant.filter(|tenant| tenant.labels().contains_key(labels::WORKSPACE));
+    let mut observed = Observed {
+        tenant_uid: tenant.and_then(|tenant| tenant.uid()),
+        terminating,
+        run: RunView::Gone,
+        set: None,
+        repository: None,
+        preview: None,
+        rerun_of: None,
+        undo: None,
+        restore: restore.clone(),
+    };
+    if restore.is_completed() || terminating {
+        return Ok(observed);
+    }
+    observed.run = run(context, &restore, &namespace).await?;
+    match &observed.run {
+        RunView::None(_) => {
+            let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
+            observed.set = sets.get_opt(&restore.spec.backup_set.name).await?;
+            observed.repository =
+                observed.set.as_ref().and_then(|set| context.repositories.get(&namespace, &set.spec.repository.name));
+            let named = |reference: &Option<LocalReference>| {
+                reference.as_ref().and_then(|LocalReference { name }| context.restores.get(&namespace, name))
+            };
+            observed.preview = named(&restore.spec.preview);
+            observed.rerun_of = named(&restore.spec.rerun_of);
+        }
+        RunView::Found(run) if !run.is_completed() => {}
+        RunView::Found(_) | RunView::Gone => {
+            observed.undo = undo(context, &restore, &namespace, &observed.run).await?;
+        }
+    }
+    Ok(observed)
+}
+
+/// The run of a restore: the one that is on record, or one that was made before a crash.
+async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<RunView, Error> {
+    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
+    if let Some(ObjectReference { name, uid }) = restore.status.as_ref().and_then(|status| status.operation_run.clone())
+    {
+        let is_it = |run: &OperationRun| run.uid().as_deref() == Some(uid.as_str());
+        if let Some(run) = context.runs.get(namespace, &name).filter(|run| is_it(run) && is_whole(run)) {
+            return Ok(RunView::Found(Box::new((*run).clone())));
+        }
+        let found = runs.get_opt(&name).await?.filter(is_it);
+        return Ok(found.map_or(RunView::Gone, |run| RunView::Found(Box::new(run))));
+    }
+    let own =
+        |run: &OperationRun| run.owner_references().iter().any(|owner| Some(&owner.uid) == restore.uid().as_ref());
+    let names = run_names(restore);
+    for name in &names {
+        match context.runs.get(namespace, name) {
+            None => return Ok(RunView::None(name.clone())),
+            Some(run) if own(&run) && is_whole(&run) => return Ok(RunView::Found(Box::new((*run).clone()))),
+            Some(run) if own(&run) => {
+                let found = runs.get_opt(name).await?.filter(own);
+                return Ok(found.map_or(RunView::Gone, |run| RunView::Found(Box::new(run))));
+            }
+            // Somebody else's run has this name.
+            Some(_) => {}
+        }
+    }
+    Err(Error::Again("both names for the restore's run are taken"))
+}
+
+/// The set that undoes a restore bears the name of the restore's run.
+async fn undo(
+    context: &Context,
+    restore: &RestoreRun,
+    namespace: &str,
+    run: &RunView,
+) -> Result<Option<BackupSet>, Error> {
+    if restore.spec.dry_run || !restore.spec.safety_capture {
+        return Ok(None);
+    }
+    let reference = match run {
+        RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),
+        _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
+    };
+    let Some(ObjectReference { name, uid }) = reference else { return Ok(None) };
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
+    for name in crate::api::backup_set::names_for(&name, &uid) {
+        if let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == uid) {
+            return Ok(Some(set));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,221 @@
+//! What is decided about a restore, case by case.
+
+use super::decide::{Action, Observed, RunView, decide, run_names};
+use crate::api::{BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("an object")
+}
+
+fn restore(spec: Value, status: Value) -> RestoreRun {
+    let mut whole = json!({"backupSet": {"name": "nightly"}, "requestedBy": {"username": "ada"}});
+    let fields = spec.as_object().expect("an object").clone();
+    whole.as_object_mut().expect("an object").extend(fields);
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "RestoreRun",
+        "metadata": {"name": "put-back", "namespace": "acme", "uid": "0123456789", "generation": 1},
+        "spec": whole, "status": status
+    }))
+}
+
+fn set(namespace_uid: &str) -> BackupSet {
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": "nightly", "namespace": "acme"},
+        "spec": {"repository": {"name": "main"}, "snapshot": "a".repeat(64), "run": {"name": "nightly", "uid": "run"},
+            "namespaceUid": namespace_uid, "coverage": "full"}
+    }))
+}
+
+fn repository(adopted: &[&str]) -> BackupRepository {
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository", "metadata": {"name": "main", "namespace": "acme"},
+        "spec": {"storage": {"persistentVolumeClaim": {"claimName": "c"}}, "passwordSecret": {"name": "p"},
+            "adopt": {"namespaceUids": adopted}}
+    }))
+}
+
+fn observed(restore: RestoreRun) -> Observed {
+    let name = run_names(&restore)[0].clone();
+    Observed {
+        restore: Arc::new(restore),
+        tenant_uid: Some("tenant".into()),
+        terminating: false,
+        run: RunView::None(name),
+        set: Some(set("tenant")),
+        repository: Some(Arc::new(repository(&[]))),
+        preview: None,
+        rerun_of: None,
+        undo: None,
+    }
+}
+
+fn run(spec: Value, status: Value) -> OperationRun {
+    let mut whole = json!({"type": "restore.apply"});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+        "metadata": {"name": "put-back-restore", "namespace": "acme", "uid": "run-uid"}, "spec": whole, "status": status
+    }))
+}
+
+fn written(actions: &[Action]) -> RestoreRunStatus {
+    match actions.last() {
+        Some(Action::WriteStatus(status)) => (**status).clone(),
+        other => panic!("no status is written: {other:?}"),
+    }
+}
+
+fn refusal(observed: &Observed) -> (Outcome, String, String) {
+    let status = written(&decide(observed, now()));
+    assert_eq!(status.phase, Phase::Completed);
+    (status.outcome, status.failure_reason.unwrap_or_default(), status.message.unwrap_or_default())
+}
+
+#[test]
+fn a_restore_starts_one_run_in_the_name_of_who_asked_and_owns_it() {
+    let actions = decide(&observed(restore(json!({"serviceAccountName": "deployer"}), json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.metadata.name.as_deref(), Some("put-back-restore"));
+    assert_eq!(run.spec.operation_type, "restore.apply");
+    assert_eq!(run.spec.initiator.as_ref().map(|initiator| initiator.username.as_str()), Some("ada"));
+    let inputs = json!({"repository": "main", "restoreRun": {"name": "put-back", "uid": "0123456789"}, "serviceAccountName": "deployer"});
+    assert_eq!(Value::Object(run.spec.inputs.clone()), inputs);
+    let owner = &run.metadata.owner_references.as_ref().expect("an owner")[0];
+    assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("RestoreRun", "0123456789"));
+}
+
+#[test]
+fn a_preview_is_another_type_and_takes_no_account_but_its_own() {
+    let spec = json!({"dryRun": true, "serviceAccountName": "deployer"});
+    let actions = decide(&observed(restore(spec, json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(
+        (run.spec.operation_type.as_str(), run.metadata.name.as_deref()),
+        ("restore.preview", Some("put-back-preview"))
+    );
+    assert!(!run.spec.inputs.contains_key("serviceAccountName"));
+}
+
+#[test]
+fn what_can_be_known_beforehand_blocks_with_a_code_and_a_remedy() {
+    let sound = || observed(restore(json!({}), json!({})));
+    let no_tenant = Observed { tenant_uid: None, ..sound() };
+    let no_set = Observed { set: None, ..sound() };
+    let foreign = Observed { set: Some(set("another")), ..sound() };
+    let mut nobody = restore(json!({}), json!({}));
+    nobody.spec.requested_by = None;
+    let selector = json!({"items": [{"kind": "Deployment", "labelSelector": "a in ("}]});
+    let transform =
+        json!({"transforms": [{"select": {}, "patch": [{"op": "replace", "path": "no-pointer", "value": 1}]}]});
+    let cases = [
+        (no_tenant, "NotATenant", "kubectl label namespace acme"),
+        (no_set, "BackupSetNotFound", "kubectl get backupsets"),
+        (foreign, "ForeignBackupSet", "spec.adopt.namespaceUids"),
+        (observed(nobody), "NoRequester", "requestedBy"),
+        (observed(restore(selector, json!({}))), "InvalidRestore", "items[0]"),
+        (observed(restore(transform, json!({}))), "InvalidRestore", "transforms[0]"),
+        (observed(restore(json!({"preview": {"name": "look"}}), json!({}))), "PreviewNotUsable", "it does not exist"),
+        (observed(restore(json!({"rerunOf": {"name": "first"}}), json!({}))), "RerunNotPossible", "it does not exist"),
+    ];
+    for (observed, code, words) in cases {
+        let (outcome, reason, message) = refusal(&observed);
+        assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, code), "{message}");
+        assert!(message.contains(words), "{code}: {message}");
+    }
+}
+
+#[test]
+fn an_adopted_set_of_another_namespace_is_restored() {
+    let repository = Some(Arc::new(repository(&["another"])));
+    let adopted = Observed { set: Some(set("another")), repository, ..observed(restore(json!({}), json!({}))) };
+    assert!(matches!(decide(&adopted, now()).as_slice(), [Action::Start(_)]));
+}
+
+#[test]
+fn a_preview_is_applied_only_if_it_is_one_is_of_the_same_set_and_made_a_plan() {
+    let digest = "d".repeat(64);
+    let done = json!({"phase": "completed", "outcome": "succeeded", "planDigest": digest, "operationRun": {"name": "r", "uid": "u"}});
+    let try_with = |spec: Value, status: Value| {
+        let preview = Some(Arc::new(restore(spec, status)));
+        let own = restore(json!({"preview": {"name": "look"}}), json!({}));
+        decide(&Observed { preview, ..observed(own) }, now())
+    };
+    assert!(matches!(try_with(json!({"dryRun": true}), done.clone()).as_slice(), [Action::Start(_)]));
+    let unusable = [
+        (json!({}), done.clone()),
+        (json!({"dryRun": true, "backupSet": {"name": "other"}}), done),
+        (json!({"dryRun": true}), json!({"phase": "running"})),
+        (json!({"dryRun": true}), json!({"phase": "completed", "outcome": "failed"})),
+    ];
+    for (spec, status) in unusable {
+        assert_eq!(written(&try_with(spec, status)).failure_reason.as_deref(), Some("PreviewNotUsable"));
+    }
+}
+
+#[test]
+fn a_restore_says_what_its_run_says_and_a_second_pass_changes_nothing() {
+    let plan = json!({"digest": "d".repeat(64), "summary": {"create": 3}});
+    let status = json!({"phase": "completed", "outcome": "partially_succeeded", "reason": "PartiallySucceeded", "message": "2 of 3",
+        "summaryCounts": {"total": 3, "processed": 3, "succeeded": 2, "failed": 1, "skipped": 0}, "context": {"plan": plan, "audit": {"intent": "000000000001", "outcome": "000000000002"}}});
+    let mut applied = observed(restore(json!({}), json!({"phase": "running"})));
+    applied.run = RunView::Found(Box::new(run(json!({}), status)));
+    let mut undo = set("tenant");
+    undo.metadata.name = Some("put-back-restore".into());
+    applied.undo = Some(undo.clone());
+    let actions = decide(&applied, now());
+    assert_eq!(actions[0], Action::SettleUndo(Box::new(undo)), "a set without a status looks unfinished");
+    let status = written(&actions);
+    assert_eq!((status.phase, status.outcome), (Phase::Completed, Outcome::PartiallySucceeded));
+    assert_eq!(status.results.map(|counts| counts.failed), Some(1));
+    assert_eq!(status.failure_reason.as_deref(), Some("PartiallySucceeded"));
+    assert_eq!(status.undo_backup_set.as_deref(), Some("put-back-restore"));
+    assert_eq!(status.plan_digest, Some("d".repeat(64)));
+    assert_eq!(status.audit.as_ref().map(|audit| audit.intent.as_str()), Some("000000000001"));
+    let after = restore(json!({}), serde_json::to_value(status).expect("JSON"));
+    assert!(decide(&Observed { restore: Arc::new(after), ..applied }, now()).is_empty());
+}
+
+#[test]
+fn a_going_restore_is_written_once_for_each_phase_of_its_run() {
+    let mut going = observed(restore(json!({}), json!({})));
+    going.run = RunView::Found(Box::new(run(json!({}), json!({"phase": "running", "message": "Job runs"}))));
+    let first = written(&decide(&going, now()));
+    going.restore = Arc::new(restore(json!({}), serde_json::to_value(&first).expect("JSON")));
+    going.run = RunView::Found(Box::new(run(json!({}), json!({"phase": "running", "message": "waits for its image"}))));
+    let later = "2026-01-01T01:00:00Z".parse().expect("a time");
+    assert_eq!(written(&decide(&going, later)), first);
+}
+
+#[test]
+fn a_cancellation_is_passed_on_to_the_run_once() {
+    let mut going = observed(restore(json!({"cancel": true}), json!({"phase": "running"})));
+    going.run = RunView::Found(Box::new(run(json!({}), json!({"phase": "running"}))));
+    assert!(matches!(decide(&going, now())[0], Action::Cancel(_)));
+    going.run = RunView::Found(Box::new(run(json!({"cancel": true}), json!({"phase": "running"}))));
+    assert!(matches!(decide(&going, now()).as_slice(), [Action::WriteStatus(_)]));
+    let early = refusal(&observed(restore(json!({"cancel": true}), json!({}))));
+    assert_eq!((early.0, early.1.as_str()), (Outcome::Failed, "Cancelled"));
+}
+
+#[test]
+fn a_restore_whose_run_was_deleted_ends_and_names_what_undoes_it() {
+    let mut lost = observed(restore(json!({}), json!({"phase": "running"})));
+    lost.run = RunView::Gone;
+    lost.undo = Some(set("tenant"));
+    let status = written(&decide(&lost, now()));
+    assert_eq!(status.failure_reason.as_deref(), Some("RunDeleted"));
+    assert_eq!(status.undo_backup_set.as_deref(), Some("nightly"));
+}
+
+#[test]
+fn in_a_namespace_that_is_going_nothing_is_written() {
+    let going = Observed { terminating: true, ..observed(restore(json!({}), json!({}))) };
+    assert!(decide(&going, now()).is_empty());
+}

@@ -1,0 +1,35 @@
+//! `tenantatlas worker rehearse`: whether a backup set could be restored now. All of it is read back, and every write that a
+//! restore would make is tried as a dry run. The plan goes into the run's reports, as that of a preview.
+
+use crate::{
+    api::{OperationRun, result::TerminationResult},
+    repository::Repository,
+    worker::{
+        environment::Environment,
+        failure::Failure,
+        progress::Progress,
+        report::{self, Contents},
+        restore::{order, preview::make, survey::Survey, walk::Ask},
+    },
+};
+use kube::Client;
+
+/// Rehearses. `run` says who asked: what they may not write is not restorable for them.
+pub async fn rehearse(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    run: &OperationRun,
+) -> Result<TerminationResult, Failure> {
+    let order = order::rehearsal(client, environment, run).await?;
+    let set = order.backup_set.name.clone();
+    let survey = Survey::take(client, environment, repository, order).await?;
+    let made = make(&survey, client, Ask::Server).await?;
+    let mut result = made.to_result();
+    result.message = result.message.map(|message| format!("a restore of {set} {message}"));
+    let digest = made.plan().digest();
+    report::write(client, &environment.identity, Contents::Plan(digest, made.into_reports())).await?;
+    let counts = result.summary_counts.unwrap_or_default();
+    Progress::of(client.clone(), &environment.identity).finish(counts).await;
+    Ok(result)
+}

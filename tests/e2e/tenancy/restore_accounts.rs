@@ -1,0 +1,486 @@
+//! The accounts that look and write: a preview writes nothing, whatever it tries; a restore gives nobody more than it has.
+
+use super::{assert_refused, call, may};
+use crate::support::{SOON, Tenant, wait_for};
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
+use kube::Client;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tenantatlas::api::execution::{PREVIEW_ACCOUNT, RESTORE_ACCOUNT};
+use tenantatlas::api::{BackupSet, OperationReport};
+
+const GROUP: &str = "tenantatlas.io/v1alpha1";
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+/// What stands in the namespace that a preview is let loose on.
+const SHOP: &str = r#"
+{ apiVersion: v1, kind: ConfigMap, metadata: { name: there }, data: { a: b } }
+---
+{ apiVersion: v1, kind: Secret, metadata: { name: there }, stringData: { a: b } }
+---
+{ apiVersion: v1, kind: ServiceAccount, metadata: { name: there } }
+---
+{ apiVersion: v1, kind: Service, metadata: { name: there }, spec: { ports: [{ port: 80 }] } }
+---
+{ apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: { name: there }, rules: [{ apiGroups: [""], resources: [configmaps], verbs: [get] }] }
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: { name: there }
+spec:
+  replicas: 0
+  selector: { matchLabels: { app: there } }
+  template: { metadata: { labels: { app: there } }, spec: { containers: [{ name: main, image: tenantatlas.invalid/none:1 }] } }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: there }
+spec:
+  # Nobody touches it, so that it stays as it is.
+  schedulingGates: [{ name: example.com/never }]
+  securityContext: { runAsNonRoot: true, runAsUser: 65532, seccompProfile: { type: RuntimeDefault } }
+  containers:
+    - name: main
+      image: tenantatlas.invalid/none:1
+      securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: [ALL] } }
+"#;
+
+/// The kinds of the namespace, as they are tried: apiVersion, Kind, plural.
+fn kinds(group: &str) -> Vec<(String, &'static str, &'static str)> {
+    [
+        ("v1", "ConfigMap", "configmaps"),
+        ("v1", "Secret", "secrets"),
+        ("v1", "ServiceAccount", "serviceaccounts"),
+        ("v1", "Service", "services"),
+        ("v1", "Pod", "pods"),
+        ("apps/v1", "ReplicaSet", "replicasets"),
+        (RBAC, "Role", "roles"),
+        (&format!("{group}/v1"), "Oven", "ovens"),
+    ]
+    .map(|(version, kind, plural)| (version.to_owned(), kind, plural))
+    .into()
+}
+
+/// A kind of the cluster's own, with status and scale.
+fn ovens(group: &str) -> Value {
+    let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let scale = json!({ "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas" });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("ovens.{group}") },
+        "spec": { "group": group, "scope": "Namespaced",
+            "names": { "kind": "Oven", "plural": "ovens", "singular": "oven" },
+            "versions": [{ "name": "v1", "served": true, "storage": true, "subresources": { "status": {}, "scale": scale },
+                "schema": { "openAPIV3Schema": { "type": "object", "properties": { "spec": open, "status": open } } } }] },
+    })
+}
+
+impl Tenant {
+    /// Installs the kind of the story's own, and one of its objects. Returns its group.
+    fn with_ovens(&self) -> String {
+        let group = format!("{}.example.com", self.name);
+        self.apply(&ovens(&group).to_string());
+        let definition = format!("customresourcedefinition/ovens.{group}");
+        self.cluster.kubectl_prints(&["wait", "--for=condition=Established", "--timeout=60s", &definition]);
+        let oven = json!({ "apiVersion": format!("{group}/v1"), "kind": "Oven", "metadata": { "name": "there" },
+            "spec": { "replicas": 1 } });
+        self.apply(&oven.to_string());
+        group
+    }
+
+    fn without_ovens(&self, group: &str, roles: &[&str]) {
+        let definition = format!("customresourcedefinition/ovens.{group}");
+        let roles: Vec<String> = roles.iter().map(|role| format!("clusterrole/{role}")).collect();
+        let named = roles.iter().map(String::as_str).chain([definition.as_str()]);
+        self.cluster.kubectl_prints(&["delete", "--wait=false"].into_iter().chain(named).collect::<Vec<_>>());
+    }
+
+    /// The version of every object of these kinds.
+    async fn versions(&self, kinds: &[(String, &str, &str)]) -> BTreeMap<String, String> {
+        let mut versions = BTreeMap::new();
+        for (version, _, plural) in kinds {
+            let path = self.path(version, plural);
+            let list = call(&self.cluster.client, "GET", &path, &Value::Null).await.expect("a list");
+            for object in list["items"].as_array().into_iter().flatten() {
+                let metadata = &object["metadata"];
+                let name = metadata["name"].as_str().expect("a name");
+                // The pods of operations live on beside this.
+                if name == "there" || !name.starts_with("op-") {
+                    let version = metadata["resourceVersion"].as_str().expect("a version");
+                    versions.insert(format!("{plural}/{name}"), version.to_owned());
+                }
+            }
+        }
+        versions
+    }
+
+    /// Whether an account of the tenant has a right, as `verb group resource[/subresource]`.
+    async fn account_may(&self, client: &Client, right: &str) -> bool {
+        let [verb, group, resource] = right.split(' ').collect::<Vec<_>>()[..] else { panic!("{right}") };
+        let (resource, subresource) = match resource.split_once('/') {
+            Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+            None => (resource, None),
+        };
+        let attributes = ResourceAttributes {
+            verb: Some(verb.to_owned()),
+            group: Some(if group == "core" { String::new() } else { group.to_owned() }),
+            resource: Some(resource.to_owned()),
+            subresource,
+            namespace: Some(self.name.clone()),
+            ..ResourceAttributes::default()
+        };
+        may(client, attributes).await
+    }
+
+    /// An account in a pod of an operation under it; the run is named `mine`. Also the pod's name.
+    async fn account_in_pod(&self, account: &str) -> (Client, String) {
+        let (_, pod) = self.operation_with_pod_as("mine", account).await;
+        let client = self.worker(&pod).await;
+        (client, pod.metadata.name.expect("a name"))
+    }
+}
+
+/// One request: method, path, body.
+type Try = (&'static str, String, Value);
+
+/// Every way to write that RBAC could let through, and whether a dry run of it is possible.
+async fn tries(tenant: &Tenant, kinds: &[(String, &'static str, &'static str)]) -> Vec<(Try, bool)> {
+    let label = json!({ "metadata": { "labels": { "team": "blue" } } });
+    let mut tries = Vec::new();
+    for (version, kind, plural) in kinds {
+        let (all, one) = (tenant.path(version, plural), tenant.path(version, &format!("{plural}/there")));
+        let there = call(&tenant.cluster.client, "GET", &one, &Value::Null).await.expect("it is there");
+        let mut fresh = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "fresh" } });
+        for field in ["spec", "rules", "data"] {
+            fresh[field] = there[field].clone();
+        }
+        if *kind == "Service" {
+            fresh["spec"] = json!({ "ports": [{ "port": 80 }] });
+        }
+        let mut changed = there.clone();
+        changed["metadata"]["labels"]["team"] = "blue".into();
+        tries.push((("POST", all.clone(), fresh), true));
+        tries.push((("PUT", one.clone(), changed), true));
+        tries.push((("PATCH", one.clone(), label.clone()), true));
+        tries.push((("DELETE", one, Value::Null), true));
+        if *kind != "Service" {
+            tries.push((("DELETE", all, Value::Null), true));
+        }
+    }
+    let oven = &kinds.last().expect("kinds").0;
+    let scale = json!({ "spec": { "replicas": 0 } });
+    let pod = |subresource: &str| tenant.path("v1", &format!("pods/there/{subresource}"));
+    let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "there" } });
+    let token = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "name": "none" });
+    let binding = json!({ "apiVersion": "v1", "kind": "Binding", "metadata": { "name": "there" }, "target": node });
+    tries.extend([
+        (("PATCH", tenant.path("apps/v1", "replicasets/there/scale"), json!({ "spec": { "replicas": 1 } })), true),
+        (("PATCH", tenant.path("apps/v1", "replicasets/there/status"), label.clone()), true),
+        (("PATCH", tenant.path(oven, "ovens/there/scale"), scale), true),
+        (("PATCH", tenant.path(oven, "ovens/there/status"), json!({ "status": { "warm": true } })), true),
+        (("PATCH", pod("status"), label.clone()), true),
+        (("POST", pod("eviction"), eviction), true),
+        // These have no dry run.
+        (("POST", pod("binding"), binding), false),
+        (("POST", pod("exec?command=sh&stdin=true"), Value::Null), false),
+        (("GET", pod("exec?command=sh&stdin=true"), Value::Null), false),
+        (("GET", pod("attach?stdin=true"), Value::Null), false),
+        (("POST", pod("portforward"), Value::Null), false),
+        (("GET", pod("proxy/"), Value::Null), false),
+        (("GET", tenant.path("v1", "services/there/proxy/"), Value::Null), false),
+        // The API server hands out the token of a dry run.
+        (("POST", tenant.path("v1", "serviceaccounts/there/token"), token), false),
+    ]);
+    tries
+}
+
+fn dry((method, path, body): &Try) -> Try {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    (method, format!("{path}{sign}dryRun=All"), body.clone())
+}
+
+#[tokio::test]
+async fn a_preview_with_every_right_writes_nothing_and_tries_everything() {
+    let tenant = Tenant::new("preview").await;
+    let group = tenant.with_ovens();
+    tenant.apply(SHOP);
+    let kinds = kinds(&group);
+    let (preview, _) = tenant.account_in_pod(PREVIEW_ACCOUNT).await;
+    // Whatever roles give it: what refuses is not a lack of rights.
+    let user = format!("system:serviceaccount:{}:{PREVIEW_ACCOUNT}", tenant.name);
+    let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
+    tenant.person_with(&user, everything).await;
+    wait_for("the ReplicaSet has been looked at", SOON, async || {
+        let path = tenant.path("apps/v1", "replicasets/there");
+        let set = call(&tenant.cluster.client, "GET", &path, &Value::Null).await.expect("it is there");
+        if set["status"]["observedGeneration"] == 1 { Ok(()) } else { Err(set["status"].to_string()) }
+    })
+    .await;
+
+    let before = tenant.versions(&kinds).await;
+    assert!(before.len() > kinds.len(), "{before:?}");
+    let tries = tries(&tenant, &kinds).await;
+    for (attempt, has_dry_run) in &tries {
+        let (method, path, body) = attempt;
+        match call(&preview, method, path, body).await {
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                assert!(status.message.contains("a preview writes nothing"), "{method} {path}: {}", status.message);
+            }
+            other => panic!("{method} {path} is not refused: {other:?}"),
+        }
+        let (method, path, body) = dry(attempt);
+        let answer = call(&preview, method, &path, &body).await;
+        match (has_dry_run, answer) {
+            (true, answer) => drop(answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))),
+            // A pod can be bound dry: to no node, and nothing of it is kept.
+            (false, Ok(_)) if path.contains("/binding") => {}
+            (false, answer) => assert_refused(answer, 403, &["a preview writes nothing"]),
+        }
+    }
+    assert_eq!(tenant.versions(&kinds).await, before, "nothing was written");
+    tenant.without_ovens(&group, &[]);
+}
+
+#[tokio::test]
+async fn a_preview_keeps_its_own_records_and_no_others() {
+    let tenant = Tenant::new("preview-records").await;
+    tenant.operation_with_pod("other").await;
+    let (preview, pod) = tenant.account_in_pod(PREVIEW_ACCOUNT).await;
+    let progress = json!({ "status": { "progress": "1/2",
+        "summaryCounts": { "total": 2, "processed": 1, "succeeded": 1, "failed": 0, "skipped": 0 } } });
+    let status = |run: &str| tenant.path(GROUP, &format!("operationruns/{run}/status"));
+    call(&preview, "PATCH", &status("mine"), &progress).await.expect("its own progress");
+    assert_refused(call(&preview, "PATCH", &status("other"), &progress).await, 403, &["tenantatlas-run-status"]);
+    let uid = tenant.run("mine").await.metadata.uid.expect("a uid");
+    let run = json!({ "name": "mine", "uid": uid });
+    let owner = json!({ "apiVersion": GROUP, "kind": "OperationRun", "name": "mine", "uid": uid });
+    let report = json!({ "metadata": { "name": "mine-0", "ownerReferences": [owner] },
+        "spec": { "run": run, "chunk": 0, "chunks": 1, "items": [] } });
+    tenant.create_as::<OperationReport>(preview.clone(), report).await.expect("its report");
+    call(&preview, "GET", &tenant.path(GROUP, "operationreports/mine-0"), &Value::Null).await.expect("read again");
+    assert_refused(
+        tenant.create_as::<BackupSet>(preview.clone(), undo(&tenant, "mine")).await,
+        403,
+        &["a preview writes nothing"],
+    );
+
+    let leases = tenant.path("coordination.k8s.io/v1", "leases");
+    let lease =
+        |name: &str| json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name } });
+    call(&tenant.cluster.client, "POST", &leases, &lease("another")).await.expect("another's");
+    assert_refused(call(&preview, "POST", &leases, &lease("any")).await, 403, &["a preview writes nothing"]);
+    let renewed = json!({ "spec": { "holderIdentity": "me" } });
+    for method in ["PATCH", "DELETE"] {
+        let answer = call(&preview, method, &format!("{leases}/another"), &renewed).await;
+        assert_refused(answer, 403, &["a preview writes nothing"]);
+    }
+    call(&preview, "POST", &leases, &lease(&pod)).await.expect("its own");
+    call(&preview, "PATCH", &format!("{leases}/{pod}"), &renewed).await.expect("renewed");
+    call(&preview, "DELETE", &format!("{leases}/{pod}"), &Value::Null).await.expect("given back");
+}
+
+/// A backup set that undoes what a run writes.
+fn undo(tenant: &Tenant, run: &str) -> Value {
+    json!({ "metadata": { "name": run }, "spec": {
+        "repository": { "name": "main" }, "snapshot": "a".repeat(64), "run": { "name": run, "uid": "0" },
+        "namespaceUid": tenant.uid, "coverage": "partial", "absent": ["core/ConfigMap/fresh"],
+    }})
+}
+
+#[tokio::test]
+async fn those_who_look_and_those_who_write_have_the_same_rights_and_none_to_be_somebody_else() {
+    let tenant = Tenant::new("same-rights").await;
+    let group = tenant.with_ovens();
+    let (preview, _) = tenant.account_in_pod(PREVIEW_ACCOUNT).await;
+    let (_, pod) = tenant.operation_with_pod_as("restores", RESTORE_ACCOUNT).await;
+    let restore = tenant.worker(&pod).await;
+    let held = [
+        "list core secrets",
+        "create core configmaps",
+        "update core secrets",
+        "delete core persistentvolumeclaims",
+        "update core resourcequotas",
+        "create apps deployments",
+        "delete batch jobs",
+        "create rbac.authorization.k8s.io rolebindings",
+        "get tenantatlas.io restoreruns",
+        "get tenantatlas.io backupsets",
+        "get tenantatlas.io operationreports",
+        "create authorization.k8s.io localsubjectaccessreviews",
+    ];
+    let never = [
+        "impersonate core serviceaccounts",
+        "impersonate core users",
+        "create core serviceaccounts/token",
+        "create core pods/exec",
+        "get core pods/exec",
+        "escalate rbac.authorization.k8s.io roles",
+        "bind rbac.authorization.k8s.io clusterroles",
+        "create authorization.k8s.io subjectaccessreviews",
+        "create coordination.k8s.io events",
+        "create tenantatlas.io operationruns",
+        "patch tenantatlas.io operationruns",
+        "create tenantatlas.io restoreruns",
+        "patch tenantatlas.io restoreruns",
+        "update tenantatlas.io backupsets",
+        "delete tenantatlas.io backupsets",
+        "update tenantatlas.io backuprepositories",
+        "patch tenantatlas.io backupsets/status",
+        "run tenantatlas.io operationtypes",
+    ];
+    // The cluster's own kinds come with either label; one that is added to the stock `edit` needs no other.
+    let labels = ["rbac.authorization.k8s.io/aggregate-to-edit", "tenantatlas.io/aggregate-to-restore"];
+    let roles: Vec<String> = ["edits", "restores"].map(|what| format!("ovens-{what}-{}", tenant.name)).into();
+    for ((label, role), verb) in labels.iter().zip(&roles).zip(["create", "delete"]) {
+        let role = json!({ "apiVersion": RBAC, "kind": "ClusterRole", "metadata": { "name": role, "labels": { *label: "true" } },
+            "rules": [{ "apiGroups": [group], "resources": ["ovens"], "verbs": [verb] }] });
+        tenant.apply(&role.to_string());
+    }
+    for account in [&preview, &restore] {
+        for verb in ["create", "delete"] {
+            let right = format!("{verb} {group} ovens");
+            wait_for(
+                &right,
+                SOON,
+                async || {
+                    if tenant.account_may(account, &right).await { Ok(()) } else { Err("not allowed") }
+                },
+            )
+            .await;
+        }
+        for right in held {
+            assert!(tenant.account_may(account, right).await, "{right}");
+        }
+        for right in never {
+            assert!(!tenant.account_may(account, right).await, "{right}");
+        }
+        // What who asked may do is asked about this namespace, and about no other.
+        let review = |namespace: &str| {
+            json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "LocalSubjectAccessReview",
+                "spec": { "user": "ada", "resourceAttributes": { "namespace": namespace, "verb": "create", "resource": "secrets" } } })
+        };
+        let path =
+            |namespace: &str| format!("/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews");
+        let answer = call(account, "POST", &path(&tenant.name), &review(&tenant.name)).await.expect("an answer");
+        assert_eq!(answer["status"]["allowed"], false);
+        assert_refused(
+            call(account, "POST", &path("default"), &review("default")).await,
+            403,
+            &["cannot create resource"],
+        );
+    }
+    tenant.without_ovens(&group, &roles.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_restore_gives_nobody_more_than_it_has_itself() {
+    let tenant = Tenant::new("escalation").await;
+    let (restore, _) = tenant.account_in_pod(RESTORE_ACCOUNT).await;
+    let role = |name: &str, verb: &str, group: &str, resource: &str| {
+        json!({ "apiVersion": RBAC, "kind": "Role", "metadata": { "name": name },
+            "rules": [{ "apiGroups": [group], "resources": [resource], "verbs": [verb] }] })
+    };
+    let (roles, bindings) = (tenant.path(RBAC, "roles"), tenant.path(RBAC, "rolebindings"));
+    call(&restore, "POST", &roles, &role("reader", "get", "", "configmaps")).await.expect("no more than it has");
+    let words = ["attempting to grant RBAC permissions"];
+    for (verb, group, resource) in [
+        ("impersonate", "", "serviceaccounts"),
+        ("create", "", "serviceaccounts/token"),
+        ("create", "", "pods/exec"),
+        ("run", "tenantatlas.io", "operationtypes"),
+        ("*", "*", "*"),
+    ] {
+        let more = role("more", verb, group, resource);
+        assert_refused(call(&restore, "POST", &roles, &more).await, 403, &words);
+        // The same on the way of a change, and tried by a preview.
+        let mut widened = more.clone();
+        widened["metadata"]["name"] = "reader".into();
+        assert_refused(call(&restore, "PUT", &format!("{roles}/reader"), &widened).await, 403, &words);
+        assert_refused(call(&restore, "POST", &format!("{roles}?dryRun=All"), &more).await, 403, &words);
+    }
+    let binding = |name: &str, kind: &str, role: &str| {
+        json!({ "apiVersion": RBAC, "kind": "RoleBinding", "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ada" }] })
+    };
+    for (kind, role) in [("Role", "reader"), ("ClusterRole", "view"), ("ClusterRole", "tenantatlas-tenant-viewer")] {
+        call(&restore, "POST", &bindings, &binding(role, kind, role))
+            .await
+            .unwrap_or_else(|error| panic!("{role}: {error}"));
+    }
+    // A role that somebody else has made holds more than the account does.
+    call(&tenant.cluster.client, "POST", &roles, &role("strong", "impersonate", "", "serviceaccounts"))
+        .await
+        .expect("made");
+    for (kind, role) in [
+        ("Role", "strong"),
+        ("ClusterRole", "edit"),
+        ("ClusterRole", "cluster-admin"),
+        ("ClusterRole", "tenantatlas-tenant-admin"),
+        ("ClusterRole", "tenantatlas-controller"),
+    ] {
+        assert_refused(call(&restore, "POST", &bindings, &binding("more", kind, role)).await, 403, &words);
+    }
+    for (resource, kind) in [("roles", "Role"), ("rolebindings", "RoleBinding")] {
+        let path = tenant.path(RBAC, &format!("{resource}/more"));
+        let absent = call(&tenant.cluster.client, "GET", &path, &Value::Null).await;
+        assert_refused(absent, 404, &[kind.to_lowercase().as_str()]);
+    }
+}
+
+#[tokio::test]
+async fn a_restore_records_what_undoes_it_and_nothing_else() {
+    let tenant = Tenant::new("undo-record").await;
+    let (restore, _) = tenant.account_in_pod(RESTORE_ACCOUNT).await;
+    for (field, value, word) in [
+        ("coverage", json!("full"), "name of its run"),
+        ("run", json!({ "name": "other", "uid": "0" }), "name of its run"),
+        ("namespaceUid", json!("11111111-2222-3333-4444-555555555555"), "spec.namespaceUid"),
+    ] {
+        let mut set = undo(&tenant, "mine");
+        set["spec"][field] = value;
+        let answer = tenant.create_as::<BackupSet>(restore.clone(), set).await;
+        assert_refused(answer, 403, &["tenantatlas-backup-sets", word]);
+    }
+    tenant.create_as::<BackupSet>(restore.clone(), undo(&tenant, "mine")).await.expect("what undoes it");
+    let path = tenant.path(GROUP, "backupsets/mine");
+    call(&restore, "GET", &path, &Value::Null).await.expect("found again by the next attempt");
+    let hold = json!({ "spec": { "hold": true } });
+    assert_refused(call(&restore, "PATCH", &path, &hold).await, 403, &["cannot patch resource"]);
+    // Without the pod it is nobody.
+    let user = format!("system:serviceaccount:{}:{RESTORE_ACCOUNT}", tenant.name);
+    let bare = tenant.cluster.as_user(&user, &[]);
+    let answer = tenant.create_as::<BackupSet>(bare, undo(&tenant, "again")).await;
+    assert_refused(answer, 403, &["tenantatlas-"]);
+    let worker = tenant.cluster.as_user_in_pod(
+        &format!("system:serviceaccount:{}:tenantatlas-worker", tenant.name),
+        "op-0123456789abcdef0123-x",
+    );
+    let answer = tenant.create_as::<BackupSet>(worker, undo(&tenant, "again")).await;
+    assert_refused(answer, 403, &["cannot create resource"]);
+}
+
+#[tokio::test]
+async fn an_account_that_a_restore_names_reports_once_it_is_given_the_roles_for_it() {
+    let tenant = Tenant::new("deployer").await;
+    tenant.apply(r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"deployer"}}"#);
+    let (_, pod) = tenant.operation_with_pod_as("mine", "deployer").await;
+    let deployer = tenant.cluster.as_pod(&pod).await;
+    let answer = tenant.create_as::<BackupSet>(deployer.clone(), undo(&tenant, "mine")).await;
+    assert_refused(answer, 403, &["cannot create resource"]);
+    let user = format!("system:serviceaccount:{}:deployer", tenant.name);
+    tenant.person(&user, &["tenantatlas-account-run", "tenantatlas-restore-run"]).await;
+    tenant.create_as::<BackupSet>(deployer.clone(), undo(&tenant, "mine")).await.expect("what undoes it");
+    let uid = tenant.run("mine").await.metadata.uid.expect("a uid");
+    let owner = json!({ "apiVersion": GROUP, "kind": "OperationRun", "name": "mine", "uid": uid });
+    let report = json!({ "metadata": { "name": "mine-0", "ownerReferences": [owner] },
+        "spec": { "run": { "name": "mine", "uid": uid }, "chunk": 0, "chunks": 1, "items": [] } });
+    tenant.create_as::<OperationReport>(deployer, report.clone()).await.expect("its report");
+    // With the roles and without the pod it is nobody.
+    let bare = tenant.cluster.as_user(&user, &[]);
+    let answer = tenant.create_as::<OperationReport>(bare.clone(), report).await;
+    assert_refused(answer, 403, &["tenantatlas-reports"]);
+    let answer = tenant.create_as::<BackupSet>(bare, undo(&tenant, "again")).await;
+    assert_refused(answer, 403, &["tenantatlas-backup-sets"]);
+}
