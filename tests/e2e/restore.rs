@@ -30,7 +30,7 @@ impl Tenant {
         tenant
     }
 
-    async fn captured_whole(&self, name: &str) {
+    pub(crate) async fn captured_whole(&self, name: &str) {
         self.start(name, json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;
         let status = self.completed(name, SOON).await;
         assert_eq!(status.outcome, Outcome::Succeeded, "{status:?}");
@@ -59,7 +59,7 @@ impl Tenant {
     }
 
     /// A restore at its end.
-    async fn restored(&self, name: &str) -> RestoreRunStatus {
+    pub(crate) async fn restored(&self, name: &str) -> RestoreRunStatus {
         self.restore_when(name, "completed", |status| status.phase == Phase::Completed).await
     }
 
