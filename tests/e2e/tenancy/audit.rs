@@ -2,14 +2,14 @@
 
 use super::{assert_refused, call};
 use crate::support::run::assert_ended;
-use crate::support::{SOON, Tenant};
+use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use serde_json::{Value, json};
 use tenantatlas::{
     api::{
-        AuditEntry, AuditEntrySpec, ObjectReference, Outcome, Reason, audit_entry::AuditEvent,
-        operation_run::Initiator, restore_run::PlanSummary,
+        AuditEntry, AuditEntrySpec, ObjectReference, OperationRun, Outcome, Reason, RestoreRun,
+        audit_entry::AuditEvent, operation_run::Initiator, restore_run::PlanSummary,
     },
     audit::{Entry, Fault, Tip, verify},
     worker::{audit, environment::RunIdentity},
@@ -254,4 +254,48 @@ async fn the_snapshots_of_a_tenant_hold_the_end_of_its_chain_for_stock_restic_to
     let held = tags.iter().find_map(|tag| tag.strip_prefix("audit=")).expect("the tag");
     let chain = tenant.audit_chain().await;
     assert_eq!(Some(held.parse().expect("a tip")), Tip::of(&chain[2]), "{tags:?}");
+}
+
+#[tokio::test]
+async fn a_restore_leaves_two_entries_that_outlive_it_and_a_preview_none() {
+    let tenant = Tenant::new("audit-restore").await;
+    tenant.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "kept" } }).to_string());
+    tenant.repository("main").await;
+    tenant.captured_whole("nightly").await;
+    tenant.cluster.kubectl_prints(&["delete", "configmap", "kept", "--namespace", &tenant.name]);
+    tenant.restore("look", "nightly", json!({ "dryRun": true })).await;
+    assert_eq!(tenant.restored("look").await.audit, None);
+    assert_eq!(tenant.audit_chain().await, []);
+
+    tenant.restore("put-back", "nightly", json!({ "preview": { "name": "look" } })).await;
+    let status = tenant.restored("put-back").await;
+    assert_eq!(status.outcome, Outcome::Succeeded, "{status:?}");
+    let audit = status.audit.expect("status.audit");
+    assert_eq!((audit.intent.as_str(), audit.outcome.as_deref()), (FIRST, Some(SECOND)));
+    let chain = tenant.audit_chain().await;
+    assert_eq!(verify(&tenant.name, &chain, &[]), []);
+    let restore: RestoreRun = tenant.api().get("put-back").await.expect("the restore");
+    let [intent, outcome] =
+        [0, 1].map(|place| serde_json::from_value::<AuditEntrySpec>(chain[place].spec.clone()).expect("an entry"));
+    for entry in [&intent, &outcome] {
+        assert_eq!(Some(&entry.who), restore.spec.requested_by.as_ref());
+        assert_eq!(entry.operation_type, "restore.apply");
+        assert_eq!(Some(&entry.run), status.operation_run.as_ref());
+        let of_restore = entry.restore_run.as_ref().expect("the restore");
+        assert_eq!((of_restore.name.as_str(), Some(&of_restore.uid)), ("put-back", restore.metadata.uid.as_ref()));
+        assert_eq!(entry.backup_set.as_ref().map(|set| set.name.as_str()), Some("nightly"));
+        assert_eq!(Some(&entry.plan_digest), status.plan_digest.as_ref());
+    }
+    assert!(intent.at < outcome.at);
+    assert_eq!(intent.summary.map(|summary| summary.create), Some(1));
+    assert_eq!((outcome.outcome, outcome.counts), (Some(Outcome::Succeeded), status.results));
+
+    tenant.cluster.kubectl_prints(&["delete", "restorerun", "put-back", "--namespace", &tenant.name]);
+    let run = status.operation_run.expect("a run").name;
+    wait_for("its run is gone", SOON, async || {
+        let run = tenant.api::<OperationRun>().get_opt(&run).await.map_err(|error| error.to_string())?;
+        if run.is_none() { Ok(()) } else { Err("it is there".to_owned()) }
+    })
+    .await;
+    assert_eq!(tenant.audit_chain().await, chain);
 }
