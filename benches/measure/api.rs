@@ -30,6 +30,13 @@ pub async fn create(client: &Client, path: &str, object: &Value) -> Result<Value
     made.map_err(|error| format!("create at {path}: {error}").into())
 }
 
+/// Replaces an object.
+pub async fn replace(client: &Client, path: &str, object: &Value) -> Result<()> {
+    let replaced = client.request_text(request(Method::PUT, path, object)?).await;
+    replaced.map_err(|error| format!("replace {path}: {error}"))?;
+    Ok(())
+}
+
 /// Merges into an object, or into its status with `…/status`.
 pub async fn merge(client: &Client, path: &str, patch: &Value) -> Result<()> {
     let mut request = request(Method::PATCH, path, patch)?;

@@ -12,6 +12,7 @@ mod process;
 mod report;
 mod rows;
 mod stub;
+mod worker;
 
 use bed::Bed;
 use clap::Parser;

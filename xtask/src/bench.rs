@@ -68,6 +68,8 @@ enum Row {
     Job,
     /// Captures beside a client that lists and parses
     Capture,
+    /// Restores beside a client that writes the same objects
+    Restore,
     /// Runs a second
     Admission,
     /// The controller's memory

@@ -1,23 +1,16 @@
 //! A capture beside a client that lists and parses the same pages.
 
-use super::{Plan, at_once};
-use crate::bed::{Bed, run};
-use crate::process::Process;
+use super::Plan;
+use super::objects::fill;
+use crate::bed::Bed;
 use crate::report::{Report, Target, count, median, ratios};
+use crate::worker::{Work, Worker};
 use crate::{Result, api};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
-use tenantatlas::api::execution;
-use tenantatlas::worker::environment::Mounts;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use std::time::Instant;
 
-/// Bytes of an object's data, as in the comparison with Velero.
-const DATA: usize = 2_000;
+/// The worker's command.
+pub const CAPTURE: Work = Work { command: "capture", operation_type: "backup.capture", begins: "capturing" };
 
 pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let sizes = if plan.quick { vec![300] } else { vec![5_000, 20_000, 100_000] };
@@ -45,16 +38,17 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         let (mut peaks, mut before, mut empty_peaks) = (Vec::new(), Vec::new(), Vec::new());
         for repetition in 0..plan.repetitions {
             worker.clear()?;
-            empty_peaks.push(worker.capture(&nothing).await?.peak);
+            empty_peaks.push(worker.work(&CAPTURE, &nothing).await?.peak);
             let begun = Instant::now();
             let listed = list(bed, &namespace).await?;
             bare.push(count(listed) / begun.elapsed().as_secs_f64());
             for rates in [&mut first, &mut again] {
-                let captured = worker.capture(&all).await?;
-                if captured.items < size {
-                    return Err(format!("{} items captured of {size}", captured.items).into());
+                let captured = worker.work(&CAPTURE, &all).await?;
+                let items = captured.items()?;
+                if items < size {
+                    return Err(format!("{items} items captured of {size}").into());
                 }
-                rates.push(count(captured.items) / captured.seconds);
+                rates.push(count(items) / captured.seconds);
                 peaks.push(captured.peak);
                 before.push(captured.before);
             }
@@ -94,36 +88,6 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// Creates objects from one number up to another, half of each kind.
-async fn fill(bed: &Bed, namespace: &str, from: usize, to: usize) -> Result<()> {
-    eprintln!("   creating {} objects", to - from);
-    at_once(to - from, 48, async |number| {
-        let number = from + number;
-        let (kind, path) = if number.is_multiple_of(2) { ("ConfigMap", "configmaps") } else { ("Secret", "secrets") };
-        let object = json!({ "apiVersion": "v1", "kind": kind,
-            "metadata": { "name": format!("object-{number:06}"), "labels": { "app": "bench" } },
-            "data": { "value": text(number) } });
-        api::try_create(&bed.client, &format!("/api/v1/namespaces/{namespace}/{path}"), &object).await.map(drop)
-    })
-    .await
-}
-
-/// Letters that differ from object to object and compress about as configuration does; valid base64, for Secrets.
-fn text(number: usize) -> String {
-    let mut state = number as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let mut text = String::with_capacity(DATA);
-    while text.len() < DATA {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let word = ["config", "server", "enable", "timeouts", "port", "hostname"]
-            [usize::try_from(state >> 61).unwrap_or(0) % 6];
-        text.push_str(word);
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{:04x}", (state >> 32) & 0xffff);
-    }
-    text.truncate(DATA);
-    text
-}
-
 /// The bare side: the same kinds in pages of 500, each parsed. Returns how many objects came.
 async fn list(bed: &Bed, namespace: &str) -> Result<usize> {
     let mut objects = 0;
@@ -140,121 +104,4 @@ async fn list(bed: &Bed, namespace: &str) -> Result<usize> {
         }
     }
     Ok(objects)
-}
-
-/// A worker's process with what a Job would give it: variables, mounts, and a run that its fence lets pass.
-struct Worker {
-    bed: BedParts,
-    root: tempfile::TempDir,
-    variables: BTreeMap<&'static str, String>,
-    runs: std::sync::atomic::AtomicUsize,
-}
-
-/// What one capture took.
-struct Captured {
-    /// Seconds from the process's start until it began to capture.
-    before: f64,
-    /// Seconds from then to its end.
-    seconds: f64,
-    items: usize,
-    /// Most memory the process had, in MiB.
-    peak: f64,
-}
-
-/// What of the bed a worker needs.
-struct BedParts {
-    client: kube::Client,
-    binary: PathBuf,
-    kubeconfig: PathBuf,
-    namespace: String,
-}
-
-impl Worker {
-    async fn new(bed: &Bed, namespace: &str) -> Result<Self> {
-        let root = tempfile::tempdir()?;
-        let mounts = Mounts::below(root.path());
-        for folder in [&mounts.password, &mounts.volume, &root.path().join("dev"), &root.path().join("tmp")] {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(mounts.password.join("password"), "correct horse battery staple")?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let owner = api::get(&bed.client, &format!("/api/v1/namespaces/{namespace}")).await?;
-        let spec = json!({ "storage": { "persistentVolumeClaim": { "claimName": "backups" } }, "passwordSecret": { "name": "password" } });
-        let variables = BTreeMap::from([
-            (execution::NAMESPACE, namespace.to_owned()),
-            (execution::NAMESPACE_UID, text(&owner["metadata"]["uid"])),
-            (execution::CLUSTER_UID, "bench".to_owned()),
-            (execution::JOB_UID, "bench".to_owned()),
-            (execution::REPOSITORY, "main".to_owned()),
-            (execution::REPOSITORY_SPEC, spec.to_string()),
-        ]);
-        let bed = BedParts {
-            client: bed.client.clone(),
-            binary: bed.binary.clone(),
-            kubeconfig: bed.kubeconfig.clone(),
-            namespace: namespace.to_owned(),
-        };
-        Ok(Self { bed, root, variables, runs: 0.into() })
-    }
-
-    /// An empty volume again.
-    fn clear(&self) -> Result<()> {
-        let volume = Mounts::below(self.root.path()).volume;
-        std::fs::remove_dir_all(&volume)?;
-        Ok(std::fs::create_dir_all(&volume)?)
-    }
-
-    fn remove(self) -> Result<()> {
-        Ok(self.root.close()?)
-    }
-
-    /// One capture. Each is another run's, or it would find its own snapshot.
-    async fn capture(&self, inputs: &Value) -> Result<Captured> {
-        let mounts = Mounts::below(self.root.path());
-        let number = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let name = format!("bench-{number}");
-        let run = run(&name, "backup.capture", &json!({}));
-        let run = api::create(&self.bed.client, &api::runs(&self.bed.namespace), &run).await?;
-        let begun = Instant::now();
-        let mut child = Command::new(&self.bed.binary)
-            .args(["worker", "capture", "--root"])
-            .arg(self.root.path())
-            .env("KUBECONFIG", &self.bed.kubeconfig)
-            .env("ATLAS_LOG", "error,tenantatlas::worker::capture=info")
-            .env(execution::INPUTS, inputs.to_string())
-            .env(execution::RUN, name)
-            .env(execution::RUN_UID, run["metadata"]["uid"].as_str().unwrap_or_default())
-            .envs(&self.variables)
-            .kill_on_drop(true)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{} cannot be started: {error}", self.bed.binary.display()))?;
-        let process = Process::new(child.id().ok_or("the worker ended at once")?);
-        let mut log = BufReader::new(child.stderr.take().ok_or("the worker has no standard error")?).lines();
-        let mut peak: f64 = 0.0;
-        let mut capturing = None;
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status?,
-                Ok(Some(line)) = log.next_line() => {
-                    if line.contains("\"message\":\"capturing\"") {
-                        capturing = Some(begun.elapsed().as_secs_f64());
-                    } else if line.contains("ERROR") {
-                        eprintln!("   {line}");
-                    }
-                }
-                () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            }
-            peak = peak.max(process.peak_memory().unwrap_or(0.0));
-        };
-        let seconds = begun.elapsed().as_secs_f64();
-        let message: Value = serde_json::from_slice(&std::fs::read(mounts.termination_message)?)?;
-        if !status.success() {
-            return Err(format!("the worker ended with {status}: {message}").into());
-        }
-        let items = message["summaryCounts"]["succeeded"].as_u64().unwrap_or_default();
-        let before = capturing.ok_or("the worker did not say when it began to capture")?;
-        Ok(Captured { before, seconds: seconds - before, items: usize::try_from(items)?, peak })
-    }
 }

@@ -7,6 +7,8 @@ mod idle;
 mod job;
 mod latency;
 mod memory;
+mod objects;
+mod restore;
 mod shape;
 mod writes;
 
@@ -29,6 +31,8 @@ pub enum Row {
     Job,
     /// Captures beside a client that lists and parses
     Capture,
+    /// Restores beside a client that writes the same objects
+    Restore,
     /// Runs a second
     Admission,
     /// The controller's memory
@@ -61,6 +65,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Latency => latency::measure(bed, plan).await,
         Row::Job => job::measure(bed, plan).await,
         Row::Capture => capture::measure(bed, plan).await,
+        Row::Restore => restore::measure(bed, plan).await,
         Row::Admission => admission::measure(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
         Row::Idle => idle::measure(bed, plan).await,

@@ -90,13 +90,12 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
     }
     match &observed.run {
         RunView::None(_) if restore.spec.cancel => {
-            let message = "cancelled before it started".to_owned();
-            vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), message, now)]
+            vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), "cancelled before it started", now)]
         }
         RunView::None(name) => match repository(observed) {
             Ok(repository) => vec![Action::Start(Box::new(run(restore, name, repository)))],
             Err(Refusal(reason, message)) => {
-                vec![ended(observed, Outcome::Blocked, reason.as_str(), message, now)]
+                vec![ended(observed, Outcome::Blocked, reason.as_str(), &message, now)]
             }
         },
         RunView::Gone => {
@@ -104,7 +103,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
             let cancelled = restore.spec.cancel;
             let reason = if cancelled { Reason::Cancelled } else { Reason::RunDeleted };
             let mut actions = settle_undo(observed);
-            actions.push(ended(observed, Outcome::Failed, reason.as_str(), message.to_owned(), now));
+            actions.push(ended(observed, Outcome::Failed, reason.as_str(), message, now));
             actions
         }
         RunView::Found(run) => follow(observed, run, now),
@@ -138,12 +137,12 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
         // What it waits for is for its run to say: one place, and no write here for each change there.
         (Reason::Running.as_str().to_owned(), format!("see run {}", run.name_any()))
     };
-    settle(&mut next, restore, (theirs.phase, theirs.outcome), &reason, message, now);
+    settle(&mut next, restore, (theirs.phase, theirs.outcome), &reason, &message, now);
     actions.push(Action::WriteStatus(Box::new(next)));
     actions
 }
 
-fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: String, now: Timestamp) -> Action {
+fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: &str, now: Timestamp) -> Action {
     let mut next = observed.restore.status_or_default();
     next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
     next.completed_at = Some(now);
@@ -157,7 +156,7 @@ pub fn started(restore: &RestoreRun, run: &OperationRun, now: Timestamp) -> Rest
     let mut next = restore.status_or_default();
     next.operation_run = Some(reference(run));
     let message = format!("see run {}", run.name_any());
-    settle(&mut next, restore, (Phase::Queued, Outcome::Pending), Reason::Running.as_str(), message, now);
+    settle(&mut next, restore, (Phase::Queued, Outcome::Pending), Reason::Running.as_str(), &message, now);
     next
 }
 
@@ -167,18 +166,18 @@ fn settle(
     restore: &RestoreRun,
     (phase, outcome): (Phase, Outcome),
     reason: &str,
-    message: String,
+    message: &str,
     now: Timestamp,
 ) {
     let generation = restore.metadata.generation;
     let wanted = conditions::of_run(phase, outcome);
-    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &truncate(&message, 1000), generation, now);
+    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &truncate(message, 1000), generation, now);
     next.phase = phase;
     next.outcome = outcome;
     next.observed_generation = generation.unwrap_or(0);
     let bad = matches!(outcome, Outcome::Failed | Outcome::Blocked | Outcome::PartiallySucceeded);
     next.failure_reason = bad.then(|| reason.to_owned());
-    next.message = Some(truncate(&message, 4000));
+    next.message = Some(truncate(message, 4000));
 }
 
 /// A set that its worker made and whose run could not say so any more: without a status it looks unfinished.

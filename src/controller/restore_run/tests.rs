@@ -14,6 +14,7 @@ fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object")
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
 fn restore(spec: Value, status: Value) -> RestoreRun {
     let mut whole = json!({"backupSet": {"name": "nightly"}, "requestedBy": {"username": "ada"}});
     let fields = spec.as_object().expect("an object").clone();
@@ -56,6 +57,7 @@ fn observed(restore: RestoreRun) -> Observed {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
 fn run(spec: Value, status: Value) -> OperationRun {
     let mut whole = json!({"type": "restore.apply"});
     whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());

@@ -54,6 +54,7 @@ pub async fn apply(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<TerminationResult, Failure> {
+    tracing::info!("restoring");
     let inputs = order::read_inputs(environment)?;
     let order = order::read(client, environment, &inputs, false).await?;
     let survey = Survey::take(client, environment, repository, order).await?;

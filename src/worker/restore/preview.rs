@@ -33,6 +33,7 @@ pub async fn preview(
     environment: &Environment,
     repository: &impl Repository,
 ) -> Result<TerminationResult, Failure> {
+    tracing::info!("previewing");
     let inputs = order::read_inputs(environment)?;
     let order = order::read(client, environment, &inputs, true).await?;
     let survey = Survey::take(client, environment, repository, order).await?;
