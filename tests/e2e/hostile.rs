@@ -71,7 +71,7 @@ fn put(object: &mut Value, path: &[Step], value: &Value) {
             put(&mut object["key"], rest, value);
         }
         Step::Item => {
-            if !object.is_array() {
+            if object.as_array().is_none_or(Vec::is_empty) {
                 *object = json!([null]);
             }
             put(&mut object[0], rest, value);
