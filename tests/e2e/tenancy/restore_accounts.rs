@@ -281,6 +281,8 @@ async fn a_preview_keeps_its_own_records_and_no_others() {
         "spec": { "run": run, "chunk": 0, "chunks": 1, "items": [] } });
     tenant.create_as::<OperationReport>(preview.clone(), report).await.expect("its report");
     call(&preview, "GET", &tenant.path(GROUP, "operationreports/mine-0"), &Value::Null).await.expect("read again");
+    tenant.ask("look", json!({ "backupSet": { "name": "none" }, "dryRun": true })).await;
+    call(&preview, "GET", &tenant.path(GROUP, "restoreruns/look"), &Value::Null).await.expect("what it is to do");
     assert_refused(
         tenant.create_as::<BackupSet>(preview.clone(), undo(&tenant, "mine")).await,
         403,
