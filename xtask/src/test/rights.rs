@@ -1,4 +1,4 @@
-//! Rights used = rights held: the roles of the operator and of workers against the API server's own record of the whole
+//! Rights used = rights held: the roles of the operator, of workers and of restores against the API server's own record of the whole
 //! test run. A rule that nothing used is too much; a refusal that nobody meant is a rule too few.
 
 use super::bed::Bed;
@@ -19,7 +19,7 @@ struct Account {
     roles: &'static [&'static str],
 }
 
-const ACCOUNTS: [Account; 2] = [
+const ACCOUNTS: [Account; 3] = [
     Account {
         name: "the operator",
         user: |user| user == format!("system:serviceaccount:{}:tenantatlas-controller", operator::NAMESPACE),
@@ -34,19 +34,33 @@ const ACCOUNTS: [Account; 2] = [
             "clusterrole/tenantatlas-worker-builtin",
         ],
     },
+    Account {
+        name: "a preview or a restore",
+        user: |user| {
+            let ends = |account: &&str| user.ends_with(*account);
+            user.starts_with("system:serviceaccount:")
+                && [":tenantatlas-preview", ":tenantatlas-restore"].iter().any(ends)
+        },
+        // What they write is whatever stood in a backup set: no story has it all.
+        roles: &["clusterrole/tenantatlas-restore-run"],
+    },
 ];
+
+/// What the names of these accounts hold.
+const NAMES: [&str; 4] = ["tenantatlas-controller", "tenantatlas-worker", "tenantatlas-preview", "tenantatlas-restore"];
 
 /// Rights that no request shows, and why they are held all the same.
 const NOT_IN_THE_RECORD: [(&str, &str); 1] =
     [("bind clusterroles.rbac.authorization.k8s.io", "asked for within the creation of a RoleBinding")];
 
 /// What refusals that the stories make on purpose say.
-const MEANT: [(&str, &str); 6] = [
+const MEANT: [(&str, &str); 7] = [
     ("being terminated", "the tenant goes while something is written in it"),
     ("exceeded quota", "the story of a quota"),
     ("blockade", "a story that holds the operator at a write"),
     ("violates PodSecurity", "the story of Pod Security"),
     (".example.com\" in the namespace", "the story of a custom kind that a worker may not list"),
+    ("attempting to grant RBAC permissions", "stories of Roles that give more than a restore has"),
     ("denied request", "stories about what a policy must deny"),
 ];
 
@@ -129,7 +143,7 @@ fn record(cluster: &Cluster, account: &Account) -> Result<Record> {
         for line in reader.lines() {
             let line = line?;
             // Parsing is what takes long: most lines are others'.
-            if !line.contains("tenantatlas-worker") && !line.contains("tenantatlas-controller") {
+            if NAMES.iter().all(|name| !line.contains(name)) {
                 continue;
             }
             let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
