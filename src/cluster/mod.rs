@@ -6,5 +6,6 @@ pub mod canonical;
 pub mod client;
 pub mod discovery;
 pub mod list;
+pub mod pace;
 pub mod redact;
 pub mod retry;

@@ -8,7 +8,7 @@ use kube::Error;
 use std::time::Duration;
 
 /// Waits between attempts: 6 attempts within about 6 s, which outlasts the restart of an API server behind a load balancer.
-const WAITS: [Duration; 5] = [
+pub(super) const WAITS: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_secs(1),

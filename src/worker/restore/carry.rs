@@ -22,16 +22,13 @@ use crate::{
             inventory::{Entry, StoredKind},
             join::{Join, Joined},
             walk::{Walk, left_out, version_of},
-            write::{self, Performed, Target},
+            write::{self, AT_ONCE, Performed, Target},
         },
         stop::Stop,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
-
-/// Writes at once.
-const AT_ONCE: usize = 16;
 
 /// How often an item is looked at again that was written by others in between.
 const LOOKS: usize = 4;
@@ -240,7 +237,7 @@ impl<'a> Carrier<'a> {
                 let remark = Remark::new(reason::KIND_NOT_SERVED, "the cluster does not serve the kind any more");
                 return Ok(over(ItemOutcome::Failed, Some(remark)));
             };
-            match write::perform(self.walk.client, target, proposal.write()).await? {
+            match write::perform(&self.walk.calls, target, proposal.write()).await? {
                 Performed::Done(object) => {
                     let uid = object.as_ref().and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
                     return Ok(Carried { uid, ..over(ItemOutcome::Done, None) });
@@ -269,7 +266,7 @@ impl<'a> Carrier<'a> {
     /// The live object of an item, read by itself.
     async fn look(&self, planned: &PlannedItem) -> Result<Option<Live>, Failure> {
         let Some(target) = self.target(&planned.item, &planned.api_version) else { return Ok(None) };
-        let object = write::get(self.walk.client, target).await?;
+        let object = write::get(&self.walk.calls, target).await?;
         Ok(object.map(|object| {
             let left_out = left_out(self.walk.rules, &planned.item, &object);
             Live { object, left_out }

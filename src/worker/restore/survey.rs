@@ -19,6 +19,7 @@ use crate::{
             inventory::{self, Inventory},
             order::{Order, reason},
             walk::{Ask, Walk},
+            write::Calls,
         },
         skip::ItemRules,
     },
@@ -86,6 +87,7 @@ impl Survey {
     pub fn walk<'a>(&'a self, client: &'a Client, ask: Ask) -> Walk<'a> {
         Walk {
             client,
+            calls: Calls::new(client),
             reader: &self.reader,
             inventory: &self.inventory,
             selection: &self.order.selection,

@@ -24,7 +24,7 @@ use crate::{
         restore::{
             inventory::{self, Inventory, StoredKind},
             join::{Join, Joined, Pair},
-            write::{self, Target},
+            write::{self, AT_ONCE, Calls, Target},
         },
         scope::{Scope, Work},
         skip::ItemRules,
@@ -34,9 +34,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::Client;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Writes tried at once.
-const AT_ONCE: usize = 16;
 
 /// The most bytes of one item's diff.
 const MAX_DIFF: usize = 4096;
@@ -65,6 +62,8 @@ pub enum Ask {
 pub struct Walk<'a> {
     /// The way to the cluster.
     pub client: &'a Client,
+    /// The way to write there.
+    pub calls: Calls,
     /// The open snapshot.
     pub reader: &'a SnapshotReader,
     /// What of it was selected.
@@ -259,7 +258,7 @@ impl Walk<'_> {
             None => Verdict::NotAsked("the API server does not serve the kind yet".to_owned()),
             Some(kind) => {
                 let target = Target { kind, namespace: &self.planner.namespace, name: &item.name };
-                write::attempt(self.client, target, proposal.write()).await?
+                write::attempt(&self.calls, target, proposal.write()).await?
             }
         };
         let diff = proposal.diff(&verdict, &self.planner.key, MAX_DIFF);

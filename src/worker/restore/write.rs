@@ -1,7 +1,7 @@
 //! One write of one item, tried (a dry run) or meant.
 
 use crate::{
-    cluster::{discovery::ServedKind, list::encode, redact::redact, retry::retry},
+    cluster::{discovery::ServedKind, list::encode, pace::Pace, redact::redact},
     restore::decide::{Precondition, Verdict, Write},
     worker::failure::{Failure, api_failure},
 };
@@ -20,6 +20,23 @@ const LINGERS: Duration = Duration::from_secs(90);
 /// How often one looks whether it has gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// The most writes at once.
+pub const AT_ONCE: usize = 16;
+
+/// The way to write: a client, and a pace that the API server can bear.
+pub struct Calls {
+    client: Client,
+    pace: Pace,
+}
+
+impl Calls {
+    /// By this client.
+    #[must_use]
+    pub fn new(client: &Client) -> Self {
+        Self { client: client.clone(), pace: Pace::new(AT_ONCE) }
+    }
+}
+
 /// Where to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
@@ -32,13 +49,13 @@ pub struct Target<'a> {
 }
 
 /// Asks the API server what it would do. Fails only if it does not answer.
-pub async fn attempt(client: &Client, target: Target<'_>, write: &Write) -> Result<Verdict, Failure> {
+pub async fn attempt(calls: &Calls, target: Target<'_>, write: &Write) -> Result<Verdict, Failure> {
     let answer = match write {
         // An object that is there answers the creation with AlreadyExists, after everything else was looked at.
-        Write::Create(body) | Write::Recreate(_, body) => call(client, target, Method::POST, Some(body), true).await,
-        Write::Update(body) => call(client, target, Method::PUT, Some(body), true).await,
+        Write::Create(body) | Write::Recreate(_, body) => call(calls, target, Method::POST, Some(body), true).await,
+        Write::Update(body) => call(calls, target, Method::PUT, Some(body), true).await,
         Write::Delete(precondition) => {
-            call(client, target, Method::DELETE, Some(&delete_options(precondition, true)), true).await
+            call(calls, target, Method::DELETE, Some(&delete_options(precondition, true)), true).await
         }
     };
     match answer {
@@ -69,14 +86,14 @@ pub enum Performed {
 }
 
 /// Writes. Fails only if the API server does not answer.
-pub async fn perform(client: &Client, target: Target<'_>, write: &Write) -> Result<Performed, Failure> {
+pub async fn perform(calls: &Calls, target: Target<'_>, write: &Write) -> Result<Performed, Failure> {
     let done = match write {
-        Write::Create(body) => call(client, target, Method::POST, Some(body), false).await.map(Some),
-        Write::Update(body) => call(client, target, Method::PUT, Some(body), false).await.map(Some),
-        Write::Delete(precondition) => delete(client, target, precondition).await.map(|()| None),
-        Write::Recreate(precondition, body) => match delete(client, target, precondition).await {
-            Ok(()) if !gone(client, target, &precondition.uid).await? => return Ok(Performed::Lingers),
-            Ok(()) => call(client, target, Method::POST, Some(body), false).await.map(Some),
+        Write::Create(body) => call(calls, target, Method::POST, Some(body), false).await.map(Some),
+        Write::Update(body) => call(calls, target, Method::PUT, Some(body), false).await.map(Some),
+        Write::Delete(precondition) => delete(calls, target, precondition).await.map(|()| None),
+        Write::Recreate(precondition, body) => match delete(calls, target, precondition).await {
+            Ok(()) if !gone(calls, target, &precondition.uid).await? => return Ok(Performed::Lingers),
+            Ok(()) => call(calls, target, Method::POST, Some(body), false).await.map(Some),
             Err(error) => Err(error),
         },
     };
@@ -91,16 +108,16 @@ pub async fn perform(client: &Client, target: Target<'_>, write: &Write) -> Resu
 }
 
 /// The live object, if it is there.
-pub async fn get(client: &Client, target: Target<'_>) -> Result<Option<Value>, Failure> {
-    match call(client, target, Method::GET, None, false).await {
+pub async fn get(calls: &Calls, target: Target<'_>) -> Result<Option<Value>, Failure> {
+    match call(calls, target, Method::GET, None, false).await {
         Ok(object) => Ok(Some(object)),
         Err(Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(api_failure(&format!("read {} {}", target.kind.kind, target.name), &error)),
     }
 }
 
-async fn delete(client: &Client, target: Target<'_>, precondition: &Precondition) -> Result<(), Error> {
-    match call(client, target, Method::DELETE, Some(&delete_options(precondition, false)), false).await {
+async fn delete(calls: &Calls, target: Target<'_>, precondition: &Precondition) -> Result<(), Error> {
+    match call(calls, target, Method::DELETE, Some(&delete_options(precondition, false)), false).await {
         Ok(_) => Ok(()),
         Err(Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
@@ -108,10 +125,10 @@ async fn delete(client: &Client, target: Target<'_>, precondition: &Precondition
 }
 
 /// Waits until what was deleted is gone; not for ever, because finalizers may wait for somebody who is not there.
-async fn gone(client: &Client, target: Target<'_>, uid: &str) -> Result<bool, Failure> {
+async fn gone(calls: &Calls, target: Target<'_>, uid: &str) -> Result<bool, Failure> {
     let deadline = Instant::now() + LINGERS;
     loop {
-        match get(client, target).await? {
+        match get(calls, target).await? {
             Some(object) if object["metadata"]["uid"] == uid => {}
             _ => return Ok(true),
         }
@@ -146,7 +163,7 @@ fn delete_options(precondition: &Precondition, dry_run: bool) -> Value {
 }
 
 async fn call(
-    client: &Client,
+    calls: &Calls,
     target: Target<'_>,
     method: Method,
     body: Option<&Value>,
@@ -167,14 +184,16 @@ async fn call(
         uri.push_str("?dryRun=All");
     }
     let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-    retry(|| async {
-        let request = Request::builder()
-            .method(method.clone())
-            .uri(&uri)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(bytes.clone())
-            .map_err(Error::HttpError)?;
-        client.request::<Value>(request).await
-    })
-    .await
+    calls
+        .pace
+        .call(|| async {
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(&uri)
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(bytes.clone())
+                .map_err(Error::HttpError)?;
+            calls.client.request::<Value>(request).await
+        })
+        .await
 }
