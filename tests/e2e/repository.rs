@@ -185,7 +185,7 @@ async fn a_flipped_bit_is_found_when_data_are_read_and_a_lost_pack_at_once() {
     tenant.ready("main").await;
 }
 
-fn largest(folder: &std::path::Path) -> PathBuf {
+pub(crate) fn largest(folder: &std::path::Path) -> PathBuf {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

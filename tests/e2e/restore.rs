@@ -439,3 +439,76 @@ async fn a_restore_that_is_cancelled_in_the_middle_stops_says_what_it_did_and_ca
     assert_eq!(tenant.restored("undo").await.outcome, Outcome::Succeeded);
     assert_eq!(there(&tenant).await, 0);
 }
+
+#[tokio::test]
+async fn a_damaged_item_fails_alone_and_a_lost_snapshot_or_a_wrong_password_fails_all_and_each_says_so() {
+    let tenant = Tenant::new("damaged-set").await;
+    // As large as an object can be, with a name as long as one can have; and nothing that compresses.
+    let mut state = 7_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + u8::try_from((state >> 33) % 90).unwrap_or(0))
+    };
+    let large: String = (0..900_000).map(|_| noise()).collect();
+    let name = "n".repeat(253);
+    for (name, data) in [(name.as_str(), "small"), ("large", large.as_str())] {
+        let made: Result<ConfigMap, _> =
+            tenant.create(json!({ "metadata": { "name": name }, "data": { "value": data } })).await;
+        made.expect("a ConfigMap");
+    }
+    let restic = tenant.repository("main").await;
+    tenant.captured_whole("nightly").await;
+    let maps: Api<ConfigMap> = tenant.api();
+    for name in [name.as_str(), "large"] {
+        maps.delete(name, &DeleteParams::default()).await.expect("it can be deleted");
+    }
+    tenant.restore("whole", "nightly", json!({})).await;
+    let whole = tenant.restored("whole").await;
+    assert_eq!(whole.outcome, Outcome::Succeeded, "{whole:#?}");
+    assert_eq!(maps.get("large").await.expect("it is back").data.expect("data")["value"], large);
+
+    // A bit of the large item's content.
+    for name in [name.as_str(), "large"] {
+        maps.delete(name, &DeleteParams::default()).await.expect("it can be deleted");
+    }
+    let pack = crate::repository::largest(&restic.folder().join("data"));
+    let good = std::fs::read(&pack).expect("a pack");
+    let mut bytes = good.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&pack, &bytes).expect("the pack can be written");
+    tenant.restore("damaged", "nightly", json!({})).await;
+    let damaged = tenant.restored("damaged").await;
+    assert_eq!(damaged.outcome, Outcome::PartiallySucceeded, "{damaged:#?}");
+    let reported = tenant.reported(&damaged).await;
+    assert_same(
+        &reported,
+        &[format!("core/ConfigMap/{name}: create done"), "core/ConfigMap/large: invalid failed".to_owned()],
+    );
+    let inputs = json!({ "repository": "main", "backupSet": "nightly" });
+    tenant.start("rehearsal", json!({ "type": "restore.rehearse", "inputs": inputs })).await;
+    assert_eq!(tenant.completed("rehearsal", SOON).await.outcome, Outcome::PartiallySucceeded);
+    let set: BackupSet = tenant.api().get("nightly").await.expect("the set");
+    let verified = set.status.and_then(|status| status.verified).map(|verified| verified.outcome);
+    assert_eq!(verified, Some(Outcome::PartiallySucceeded));
+    std::fs::write(&pack, &good).expect("the pack can be put back");
+
+    tenant.password("main", "another password");
+    tenant.restore("locked", "nightly", json!({ "dryRun": true })).await;
+    let locked = tenant.restored("locked").await;
+    assert_eq!(
+        (locked.outcome, locked.failure_reason.as_deref()),
+        (Outcome::Failed, Some("WrongPassword")),
+        "{locked:#?}"
+    );
+    tenant.password("main", crate::support::repository::PASSWORD);
+
+    restic.prints(&["forget", &set.spec.snapshot]);
+    tenant.restore("gone", "nightly", json!({ "dryRun": true })).await;
+    let gone = tenant.restored("gone").await;
+    assert_eq!(
+        (gone.outcome, gone.failure_reason.as_deref()),
+        (Outcome::Failed, Some("SnapshotNotFound")),
+        "{gone:#?}"
+    );
+}
