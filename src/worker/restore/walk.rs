@@ -14,7 +14,7 @@ use crate::{
     },
     repository::SnapshotReader,
     restore::{
-        decide::{Decision, Live, Planner, Proposal, Stored, Verdict},
+        decide::{Decision, Live, Planner, Proposal, Stored, Verdict, Write},
         order::in_order,
         plan::{Action, PlannedItem, Remark, reason},
         selection::ItemSelection,
@@ -258,13 +258,37 @@ impl Walk<'_> {
             None => Verdict::NotAsked("the API server does not serve the kind yet".to_owned()),
             Some(kind) => {
                 let target = Target { kind, namespace: &self.planner.namespace, name: &item.name };
-                write::attempt(&self.calls, target, proposal.write()).await?
+                let verdict = write::attempt(&self.calls, target, proposal.write()).await?;
+                self.unless_it_waits(verdict, proposal.write())
             }
         };
         let diff = proposal.diff(&verdict, &self.planner.key, MAX_DIFF);
         let planned = proposal.settle(&verdict);
         let diff = (planned.action != Action::Unchanged && !diff.is_empty()).then(|| diff.to_string());
         Ok(Decided { planned, owners, diff })
+    }
+
+    /// A dry run is refused where the API server looks for another object that the same restore makes first, and that a
+    /// preview leaves unmade. What will be said then is not known.
+    fn unless_it_waits(&self, verdict: Verdict, write: &Write) -> Verdict {
+        let Verdict::Refused { code, message, .. } = &verdict else { return verdict };
+        let (Write::Create(body) | Write::Recreate(_, body)) = write else { return verdict };
+        let needed = match (*code, body["kind"].as_str()) {
+            (404, Some("RoleBinding")) if body["roleRef"]["kind"] == "Role" => {
+                (GroupKind::new("rbac.authorization.k8s.io", "Role"), &body["roleRef"]["name"])
+            }
+            (403, Some("Pod")) if message.contains("service account") => {
+                (GroupKind::new("", "ServiceAccount"), &body["spec"]["serviceAccountName"])
+            }
+            _ => return verdict,
+        };
+        let (kind, Some(name)) = (needed.0, needed.1.as_str()) else { return verdict };
+        let needed = ItemId::new(kind, name);
+        if self.inventory.holds(&needed) {
+            Verdict::NotAsked(format!("the API server looks for {needed}, which this restore makes first"))
+        } else {
+            verdict
+        }
     }
 
     /// What is there and a full set does not hold. Of kinds that a capture takes, and no others.

@@ -470,8 +470,12 @@ async fn a_restore_records_what_undoes_it_and_nothing_else() {
         &format!("system:serviceaccount:{}:tenantatlas-worker", tenant.name),
         "op-0123456789abcdef0123-x",
     );
-    let answer = tenant.create_as::<BackupSet>(worker, undo(&tenant, "again")).await;
-    assert_refused(answer, 403, &["cannot create resource"]);
+    // It records what it finds in an adopted repository, and nothing else.
+    let answer = tenant.create_as::<BackupSet>(worker.clone(), undo(&tenant, "again")).await;
+    assert_refused(answer, 403, &["tenantatlas-backup-sets", "restore"]);
+    let mut found = undo(&tenant, &format!("adopted-{}", "a".repeat(16)));
+    found["spec"]["namespaceUid"] = json!("of-one-that-is-lost");
+    tenant.create_as::<BackupSet>(worker, found).await.expect("a set of a snapshot that it found");
 }
 
 #[tokio::test]

@@ -280,6 +280,40 @@ async fn what_the_server_refuses_is_said_with_its_words() {
 }
 
 #[tokio::test]
+async fn a_binding_to_a_role_that_the_restore_makes_first_is_not_called_invalid() {
+    let api = Api::new();
+    let rbac = "rbac.authorization.k8s.io";
+    let binding = |name: &str, role: &str| {
+        let mut binding = object(name);
+        binding["roleRef"] = json!({"apiGroup": rbac, "kind": "Role", "name": role});
+        binding
+    };
+    api.serve(rbac, "v1", "Role", "roles", vec![object("reader")]);
+    api.serve(rbac, "v1", "RoleBinding", "rolebindings", vec![binding("ada", "reader"), binding("eve", "other")]);
+    let tenant = Tenant::captured(api).await;
+    tenant.api.serve(rbac, "v1", "Role", "roles", vec![]);
+    tenant.api.serve(rbac, "v1", "RoleBinding", "rolebindings", vec![]);
+    tenant.api.fail(|uri, _| {
+        uri.path()
+            .ends_with("/rolebindings")
+            .then_some(uri.query())
+            .flatten()
+            .filter(|query| query.contains("dryRun"))
+            .map(|_| refusal(404, "NotFound"))
+    });
+    tenant.preview(json!({})).await.unwrap();
+    assert_eq!(
+        tenant.actions(),
+        [
+            "rbac.authorization.k8s.io/Role/reader: create",
+            "rbac.authorization.k8s.io/RoleBinding/ada: create",
+            "rbac.authorization.k8s.io/RoleBinding/eve: invalid Invalid",
+        ]
+    );
+    assert_eq!(tenant.planned()[1]["warnings"][0]["code"], "NotTried");
+}
+
+#[tokio::test]
 async fn prune_shows_what_would_go_and_spares_what_no_backup_holds() {
     let tenant = Tenant::usual().await;
     let mut token = object("token");
