@@ -503,7 +503,8 @@ async fn a_damaged_item_fails_alone_and_a_lost_snapshot_or_a_wrong_password_fail
     );
     tenant.password("main", crate::support::repository::PASSWORD);
 
-    restic.prints(&["forget", &set.spec.snapshot]);
+    let snapshot = restic.folder().join("snapshots").join(&set.spec.snapshot);
+    std::fs::remove_file(snapshot).expect("the snapshot's file can be removed");
     tenant.restore("gone", "nightly", json!({ "dryRun": true })).await;
     let gone = tenant.restored("gone").await;
     assert_eq!(
