@@ -49,7 +49,7 @@ impl Worked {
 
 /// What of the bed a worker needs.
 struct BedParts {
-    client: kube::Client,
+    as_operator: kube::Client,
     binary: PathBuf,
     kubeconfig: PathBuf,
     namespace: String,
@@ -75,7 +75,7 @@ impl Worker {
             (execution::REPOSITORY_SPEC, spec.to_string()),
         ]);
         let bed = BedParts {
-            client: bed.client.clone(),
+            as_operator: bed.as_operator.clone(),
             binary: bed.binary.clone(),
             kubeconfig: bed.kubeconfig.clone(),
             namespace: namespace.to_owned(),
@@ -100,7 +100,8 @@ impl Worker {
         let number = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("bench-{number}");
         let run = run(&name, work.operation_type, &json!({}));
-        let run = api::create(&self.bed.client, &api::runs(&self.bed.namespace), &run).await?;
+        // Runs of restores are the operator's to make.
+        let run = api::create(&self.bed.as_operator, &api::runs(&self.bed.namespace), &run).await?;
         let begun = Instant::now();
         let mut child = Command::new(&self.bed.binary)
             .args(["worker", work.command, "--root"])
