@@ -115,8 +115,9 @@ impl<'a> Carrier<'a> {
     async fn carry_kind(&mut self, kind: &StoredKind) -> Result<(), Failure> {
         let served = self.walk.served(kind).cloned();
         let mut join = Join::new(&self.walk, kind, served.as_ref());
+        let mut ahead = join.next().await?;
         loop {
-            match join.next().await? {
+            match ahead {
                 Joined::End => return Ok(()),
                 Joined::Unlisted(names, error) => {
                     for name in names {
@@ -150,7 +151,10 @@ impl<'a> Carrier<'a> {
                             }
                         }
                     }
-                    self.write(proposals).await?;
+                    // The next page is read while this one is written; what changes in between, its writes will notice.
+                    let (carried, next) = tokio::join!(self.perform(proposals), join.next());
+                    self.take(carried?);
+                    ahead = next?;
                 }
             }
         }
@@ -211,13 +215,21 @@ impl<'a> Carrier<'a> {
     }
 
     async fn write(&mut self, proposals: Vec<(Stored, Box<Proposal>)>) -> Result<(), Failure> {
-        let this = &*self;
-        let carried: Vec<Carried> = stream::iter(proposals)
-            .take_while(|_| std::future::ready(!this.stop.is_set()))
-            .map(|(stored, proposal)| async move { this.write_one(&stored, *proposal).await })
+        let carried = self.perform(proposals).await?;
+        self.take(carried);
+        Ok(())
+    }
+
+    async fn perform(&self, proposals: Vec<(Stored, Box<Proposal>)>) -> Result<Vec<Carried>, Failure> {
+        stream::iter(proposals)
+            .take_while(|_| std::future::ready(!self.stop.is_set()))
+            .map(|(stored, proposal)| async move { self.write_one(&stored, *proposal).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
-            .await?;
+            .await
+    }
+
+    fn take(&mut self, carried: Vec<Carried>) {
         for Carried { item, outcome, reason, uid } in carried {
             if let Some(uid) = uid {
                 self.walk.planner.family.add_live(item.clone(), uid);
@@ -225,7 +237,6 @@ impl<'a> Carrier<'a> {
             self.results.insert(item, (outcome, reason));
         }
         self.progress.update(self.counts());
-        Ok(())
     }
 
     async fn write_one(&self, stored: &Stored, mut proposal: Proposal) -> Result<Carried, Failure> {

@@ -164,9 +164,20 @@ impl Walk<'_> {
     async fn decide_kind(&mut self, kind: &StoredKind, decided: &mut Vec<Decided>) -> Result<(), Failure> {
         let served = self.served(kind).cloned();
         let mut join = Join::new(self, kind, served.as_ref());
+        let mut ahead = join.next().await?;
         loop {
-            match join.next().await? {
-                Joined::Pairs(pairs) => self.decide_batch(kind, pairs, decided).await?,
+            match ahead {
+                Joined::Pairs(pairs) => {
+                    let decisions = self.decide_page(kind, pairs).await?;
+                    // The next page is read while the API server is asked about this one.
+                    let (settled, next) = tokio::join!(self.settle(decisions), join.next());
+                    let settled = settled?;
+                    for renewed in settled.iter().filter(|decided| decided.planned.action == Action::Recreate) {
+                        self.planner.family.add_renewed(renewed.planned.item.clone());
+                    }
+                    decided.extend(settled);
+                    ahead = next?;
+                }
                 Joined::End => return Ok(()),
                 Joined::Unlisted(names, error) => {
                     let planned = names.into_iter().map(|name| unlisted(kind, name, &error));
@@ -184,24 +195,16 @@ impl Walk<'_> {
         same.or_else(|| self.preferred(&kind.kind))
     }
 
-    async fn decide_batch(
-        &mut self,
+    async fn decide_page(
+        &self,
         kind: &StoredKind,
         pairs: Vec<Pair<'_>>,
-        decided: &mut Vec<Decided>,
-    ) -> Result<(), Failure> {
-        let decisions: Vec<(Decision, Vec<ItemId>)> = self
-            .read(pairs)
-            .await?
-            .into_iter()
-            .map(|(pair, stored)| (self.decide_pair(kind, &pair.name, stored, pair.live), pair.entry.owners.clone()))
-            .collect();
-        let settled = self.settle(decisions).await?;
-        for renewed in settled.iter().filter(|decided| decided.planned.action == Action::Recreate) {
-            self.planner.family.add_renewed(renewed.planned.item.clone());
-        }
-        decided.extend(settled);
-        Ok(())
+    ) -> Result<Vec<(Decision, Vec<ItemId>)>, Failure> {
+        let read = self.read(pairs).await?.into_iter();
+        let decide = |(pair, stored): (Pair<'_>, Stored)| {
+            (self.decide_pair(kind, &pair.name, stored, pair.live), pair.entry.owners.clone())
+        };
+        Ok(read.map(decide).collect())
     }
 
     /// Reads the stored side of pairs.
