@@ -249,8 +249,7 @@ impl<'a> Carrier<'a> {
                 return Ok(over(ItemOutcome::Failed, Some(remark)));
             };
             match write::perform(&self.walk.calls, target, proposal.write()).await? {
-                Performed::Done(object) => {
-                    let uid = object.as_ref().and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
+                Performed::Done(uid) => {
                     return Ok(Carried { uid, ..over(ItemOutcome::Done, None) });
                 }
                 Performed::Lingers => {

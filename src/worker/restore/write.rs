@@ -7,6 +7,7 @@ use crate::{
 };
 use http::{Method, Request};
 use kube::{Client, Error};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -70,8 +71,8 @@ pub async fn attempt(calls: &Calls, target: Target<'_>, write: &Write) -> Result
 /// What became of a write that was meant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Performed {
-    /// Done; with the object as it is now, but for a deletion.
-    Done(Option<Value>),
+    /// Done; with the uid that the object has now, but for a deletion.
+    Done(Option<String>),
     /// The object is not as it was: nothing was done.
     Moved,
     /// The object is being deleted, and does not go: nothing was made.
@@ -88,23 +89,38 @@ pub enum Performed {
 /// Writes. Fails only if the API server does not answer.
 pub async fn perform(calls: &Calls, target: Target<'_>, write: &Write) -> Result<Performed, Failure> {
     let done = match write {
-        Write::Create(body) => call(calls, target, Method::POST, Some(body), false).await.map(Some),
-        Write::Update(body) => call(calls, target, Method::PUT, Some(body), false).await.map(Some),
+        Write::Create(body) => call(calls, target, Method::POST, Some(body), false).await.map(uid_of),
+        Write::Update(body) => call(calls, target, Method::PUT, Some(body), false).await.map(uid_of),
         Write::Delete(precondition) => delete(calls, target, precondition).await.map(|()| None),
         Write::Recreate(precondition, body) => match delete(calls, target, precondition).await {
             Ok(()) if !gone(calls, target, &precondition.uid).await? => return Ok(Performed::Lingers),
-            Ok(()) => call(calls, target, Method::POST, Some(body), false).await.map(Some),
+            Ok(()) => call(calls, target, Method::POST, Some(body), false).await.map(uid_of),
             Err(error) => Err(error),
         },
     };
     match done {
-        Ok(object) => Ok(Performed::Done(object)),
+        Ok(uid) => Ok(Performed::Done(uid)),
         // Also after a repetition of what had been done before: whoever looks again sees that it is so.
         Err(Error::Api(status)) if status.code == 409 => Ok(Performed::Moved),
         Err(Error::Api(status)) if status.code == 404 && !matches!(write, Write::Create(_)) => Ok(Performed::Moved),
         Err(Error::Api(status)) => Ok(Performed::Refused { code: status.code, message: words(target, &status) }),
         Err(error) => Err(api_failure(&format!("write {} {}", target.kind.kind, target.name), &error)),
     }
+}
+
+/// What of an answer counts; the rest of it is not kept.
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMetadata,
+}
+
+#[derive(Deserialize)]
+struct WrittenMetadata {
+    uid: Option<String>,
+}
+
+fn uid_of(written: Written) -> Option<String> {
+    written.metadata.uid
 }
 
 /// The live object, if it is there.
@@ -117,7 +133,7 @@ pub async fn get(calls: &Calls, target: Target<'_>) -> Result<Option<Value>, Fai
 }
 
 async fn delete(calls: &Calls, target: Target<'_>, precondition: &Precondition) -> Result<(), Error> {
-    match call(calls, target, Method::DELETE, Some(&delete_options(precondition, false)), false).await {
+    match call::<Value>(calls, target, Method::DELETE, Some(&delete_options(precondition, false)), false).await {
         Ok(_) => Ok(()),
         Err(Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
@@ -162,13 +178,13 @@ fn delete_options(precondition: &Precondition, dry_run: bool) -> Value {
     options
 }
 
-async fn call(
+async fn call<T: DeserializeOwned>(
     calls: &Calls,
     target: Target<'_>,
     method: Method,
     body: Option<&Value>,
     dry_run: bool,
-) -> Result<Value, Error> {
+) -> Result<T, Error> {
     let mut uri = target.kind.list_path(target.namespace);
     if method != Method::POST {
         uri.push('/');
@@ -193,7 +209,7 @@ async fn call(
                 .header(http::header::CONTENT_TYPE, "application/json")
                 .body(bytes.clone())
                 .map_err(Error::HttpError)?;
-            calls.client.request::<Value>(request).await
+            calls.client.request::<T>(request).await
         })
         .await
 }
