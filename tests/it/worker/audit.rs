@@ -113,7 +113,7 @@ async fn what_cannot_be_told_is_not_begun() {
     for (status, reason, exit_code) in [(403, "Forbidden", 40), (503, "ServiceUnavailable", 1)] {
         let tenant = Tenant::usual().await;
         tenant.api.serve_config_maps(vec![]);
-        tenant.api.fail(move |uri, _| uri.path().starts_with(AUDIT).then(|| refusal(status, reason)));
+        tenant.api.fail(move |uri, _| (uri.path() == AUDIT).then(|| refusal(status, reason)));
         let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
         assert_eq!((failure.reason.as_str(), failure.exit_code()), ("AuditNotWritten", exit_code));
         assert!(failure.message.starts_with("nothing was written"), "{}", failure.message);
