@@ -116,8 +116,7 @@ pub fn status_of_adopted(set: &BackupSet) -> BackupSetStatus {
         items: number(ITEMS),
         bytes: number(BYTES),
         added_bytes: number(ADDED_BYTES),
-        short_snapshot: set.spec.snapshot.get(..8).map(str::to_owned),
-        ..BackupSetStatus::default()
+        ..set.status.clone().unwrap_or_default()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Here is the wiring: options, caches, watches, queues, leadership, shutdown.
 
 pub mod backup_repository;
+pub mod backup_set;
 pub mod cache;
 pub mod duration;
 pub mod error;

@@ -15,6 +15,7 @@
 
 pub mod decide;
 pub mod diff;
+pub mod eligible;
 pub mod excluded;
 pub mod labels;
 pub mod order;

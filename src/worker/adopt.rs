@@ -14,7 +14,7 @@ use crate::{
     cluster::retry::retry,
     repository::{Repository, Snapshot},
     worker::{
-        environment::Environment,
+        environment::{Environment, NAMESPACE_TAG},
         failure::{Failure, api_failure},
         restore::safety::UNDO_TAG,
     },
@@ -49,7 +49,7 @@ pub async fn record_sets(
 /// The set of a snapshot, if it is one of an adopted namespace that a capture took.
 fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Option<BackupSet> {
     let run_uid = snapshot.run_uid.clone()?;
-    let namespace_uid = snapshot.tags.iter().find_map(|tag| tag.strip_prefix("namespace="))?;
+    let namespace_uid = snapshot.tags.iter().find_map(|tag| tag.strip_prefix(NAMESPACE_TAG))?;
     let is_own = namespace_uid == environment.namespace_uid;
     if is_own || !adopted.iter().any(|uid| uid == namespace_uid) || snapshot.tags.iter().any(|tag| tag == UNDO_TAG) {
         return None;

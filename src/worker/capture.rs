@@ -57,7 +57,7 @@ pub async fn capture(
     let options = CaptureOptions {
         run_uid: identity.run_uid.clone(),
         host: identity.namespace.clone(),
-        tags: vec![format!("cluster={}", environment.cluster_uid), format!("namespace={}", environment.namespace_uid)],
+        tags: environment.snapshot_tags(),
         audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
         // Nothing prunes a repository in this version; maintenance will bring its Lease with it.

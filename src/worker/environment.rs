@@ -11,6 +11,9 @@ use crate::{
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
+/// What the tag with the uid of a snapshot's namespace begins with.
+pub const NAMESPACE_TAG: &str = "namespace=";
+
 /// Looks up a variable: the process's environment, or a test's.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -81,6 +84,12 @@ impl Environment {
                 format!("the inputs do not fit the operation: {error}: correct spec.inputs in a new run"),
             )
         })
+    }
+
+    /// The tags with which a snapshot says of what cluster and namespace it is.
+    #[must_use]
+    pub fn snapshot_tags(&self) -> Vec<String> {
+        vec![format!("cluster={}", self.cluster_uid), format!("{NAMESPACE_TAG}{}", self.namespace_uid)]
     }
 
     /// Makes sure that the repository of the inputs is the one this pod has.

@@ -25,9 +25,7 @@ async fn a_lost_tenant_is_restored_from_its_store_and_password_alone_once_somebo
 
     // Another namespace, as in another cluster: a volume with the store, the password, and the consent to adopt.
     let found = lost.beside("found").await;
-    let folder = restic.folder();
-    let volume = folder.ancestors().find(|folder| folder.parent() == Some(&crate::support::tenant::volume_root()));
-    found.volume_at("main", volume.expect("the volume's folder")).await;
+    found.volume_at("main", restic.volume()).await;
     found.password("main", PASSWORD);
     let repository = json!({ "metadata": { "name": "main" }, "spec": {
         "storage": { "persistentVolumeClaim": { "claimName": "main" } },

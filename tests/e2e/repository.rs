@@ -147,9 +147,7 @@ async fn another_tenants_repository_is_refused_even_with_its_password() {
     let tenant = Tenant::new("repo-owner").await;
     let restic = tenant.repository("main").await;
     let other = tenant.beside("repo-thief").await;
-    let folder = restic.folder();
-    let volume = folder.ancestors().find(|folder| folder.parent() == Some(&crate::support::tenant::volume_root()));
-    other.volume_at("main", volume.expect("the volume's folder")).await;
+    other.volume_at("main", restic.volume()).await;
     other.password("main", PASSWORD);
     let repository: Result<BackupRepository, _> = other
         .create(json!({ "metadata": { "name": "main" }, "spec": {

@@ -5,8 +5,7 @@ use crate::api::{
     conditions::{self, Wanted},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
 /// The type of the run that checks a repository.
@@ -37,13 +36,7 @@ pub fn decide(repository: &BackupRepository, in_tenant: bool, check: Option<&Ope
         },
     );
     run.metadata.namespace = repository.namespace();
-    run.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
-        kind: "BackupRepository".to_owned(),
-        name: repository.name_any(),
-        uid: repository.uid().unwrap_or_default(),
-        ..OwnerReference::default()
-    }]);
+    run.metadata.owner_references = repository.owner_ref(&()).map(|owner| vec![owner]);
     Some(run)
 }
 

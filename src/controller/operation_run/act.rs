@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     api::{
-        BackupRepository, BackupSet, BackupSetSpec, LocalReference, ObjectReference, OperationRun, Outcome, Phase,
-        Reason,
+        BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
+        Outcome, Phase, Reason,
         backup_set::{Coverage, Verified, names_for, status_of_adopted},
         conditions, labels,
         operation_run::OperationRunStatus,
@@ -21,7 +21,12 @@ use crate::{
         selection::Selection,
     },
     cluster::redact::redact,
-    controller::{Context, Error, events::Severity, patch},
+    controller::{
+        Context, Error,
+        backup_set::{settle, settle_new},
+        events::Severity,
+        patch,
+    },
 };
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
@@ -239,7 +244,7 @@ async fn record_backup_set(
             },
             Err(error) => return Err(error.into()),
         };
-        write_set_status(context, &sets, &set, snapshot).await?;
+        write_set_status(context, &set, snapshot).await?;
         return Ok(name);
     }
     Err(Error::Again("both names for the backup set are taken"))
@@ -256,7 +261,7 @@ async fn record_undo_set(
     let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == observed.uid()) else {
         return Ok(None);
     };
-    write_set_status(context, &sets, &set, snapshot).await?;
+    write_set_status(context, &set, snapshot).await?;
     Ok(Some(name))
 }
 
@@ -272,19 +277,15 @@ async fn record_rehearsal(context: &Context, observed: &Observed, set: &str, out
     }
 }
 
-async fn write_set_status(
-    context: &Context,
-    sets: &Api<BackupSet>,
-    set: &BackupSet,
-    snapshot: &CapturedSnapshot,
-) -> Result<(), Error> {
-    let status = backup_set_status(set, snapshot, context.clock.now())?;
-    let before = serde_json::to_value(set.status.clone().unwrap_or_default())?;
-    if let Some(difference) = patch::merge(&before, &status) {
-        let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });
-        sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await?;
-    }
-    Ok(())
+async fn write_set_status(context: &Context, set: &BackupSet, snapshot: &CapturedSnapshot) -> Result<(), Error> {
+    let status = BackupSetStatus {
+        items: Some(snapshot.items),
+        items_by_kind: snapshot.items_by_kind.clone(),
+        bytes: Some(snapshot.bytes),
+        added_bytes: Some(snapshot.added_bytes),
+        ..set.status.clone().unwrap_or_default()
+    };
+    settle(context, set, status, "ReadBack", "the snapshot was read back after it was written").await
 }
 
 fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: bool) -> Result<BackupSetSpec, Error> {
@@ -308,26 +309,6 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
     })
 }
 
-fn backup_set_status(set: &BackupSet, snapshot: &CapturedSnapshot, now: jiff::Timestamp) -> Result<Value, Error> {
-    let before = set.status.clone().unwrap_or_default();
-    let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
-    let mut status = before.clone();
-    status.items = Some(snapshot.items);
-    status.items_by_kind.clone_from(&snapshot.items_by_kind);
-    status.bytes = Some(snapshot.bytes);
-    status.added_bytes = Some(snapshot.added_bytes);
-    status.short_snapshot = snapshot.id.get(..8).map(str::to_owned);
-    status.conditions = conditions::merge(
-        &before.conditions,
-        &ready,
-        "ReadBack",
-        "the snapshot was read back after it was written",
-        set.metadata.generation,
-        now,
-    );
-    Ok(serde_json::to_value(status)?)
-}
-
 /// Says of the sets that a check has found in an adopted repository that they can be used. A crash in between leaves some
 /// without; the next pass does them.
 async fn settle_adopted(context: &Context, observed: &Observed) -> Result<(), Error> {
@@ -335,20 +316,8 @@ async fn settle_adopted(context: &Context, observed: &Observed) -> Result<(), Er
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
     let of_check = ListParams::default().labels(&format!("{}={}", labels::RUN_UID, observed.uid()));
     for set in sets.list(&of_check).await?.items {
-        if set.status.as_ref().is_some_and(|status| !status.conditions.is_empty()) {
-            continue;
-        }
-        let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
         let message = "found in an adopted repository, whose structure is whole";
-        let (generation, now) = (set.metadata.generation, context.clock.now());
-        let mut status = status_of_adopted(&set);
-        status.conditions = conditions::merge(&[], &ready, "Adopted", message, generation, now);
-        let body = json!({ "metadata": { "uid": set.uid() }, "status": status });
-        match sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
-            Err(error) => return Err(error.into()),
-        }
+        settle_new(context, &set, status_of_adopted(&set), "Adopted", message).await?;
     }
     Ok(())
 }

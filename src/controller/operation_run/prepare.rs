@@ -53,6 +53,17 @@ impl Refusal {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+
+    /// The namespace is no tenant.
+    #[must_use]
+    pub fn not_a_tenant(namespace: &str) -> Self {
+        Self::new(
+            Reason::NotATenant,
+            format!(
+                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
+            ),
+        )
+    }
 }
 
 /// Name of the repository that the inputs of a worker's run name.
@@ -78,18 +89,22 @@ pub fn is_object_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
+/// What our worker is told to do.
+fn command(executor: &Executor) -> Option<&str> {
+    executor.worker.as_ref().and_then(|worker| worker.command.first()).map(String::as_str)
+}
+
 /// Name of the backup set that a rehearsal is about.
 #[must_use]
 pub fn rehearsed_set<'a>(executor: &Executor, inputs: &'a Map<String, Value>) -> Option<&'a str> {
-    let command = executor.worker.as_ref().and_then(|worker| worker.command.first());
-    command.filter(|command| *command == REHEARSE_COMMAND)?;
+    command(executor).filter(|command| *command == REHEARSE_COMMAND)?;
     inputs.get("backupSet").and_then(Value::as_str).filter(|name| is_object_name(name))
 }
 
 /// Whether the type is our worker's repository check.
 #[must_use]
 pub fn is_check(executor: &Executor) -> bool {
-    executor.worker.as_ref().and_then(|worker| worker.command.first()).is_some_and(|command| command == CHECK_COMMAND)
+    command(executor) == Some(CHECK_COMMAND)
 }
 
 /// Checks a run and computes what it would execute.
@@ -104,12 +119,7 @@ pub fn prepare(
     let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
     let type_name = &run.spec.operation_type;
     let Some(tenant) = tenant else {
-        return Err(Refusal::new(
-            Reason::NotATenant,
-            format!(
-                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
-            ),
-        ));
+        return Err(Refusal::not_a_tenant(namespace));
     };
     let Some(operation_type) = operation_type else {
         return Err(Refusal::new(
@@ -237,8 +247,8 @@ fn account(operation_type: &OperationType, inputs: &Map<String, Value>) -> Resul
     let spec = &operation_type.spec;
     let executor = &spec.executor;
     match (&executor.worker, &executor.job_template) {
-        (Some(worker), None) => {
-            let previews = worker.command.first().is_some_and(|command| DRY_COMMANDS.contains(&command.as_str()));
+        (Some(_), None) => {
+            let previews = command(executor).is_some_and(|command| DRY_COMMANDS.contains(&command));
             let own = match (spec.read_only, previews) {
                 (true, true) => PREVIEW_ACCOUNT,
                 (true, false) => WORKER_ACCOUNT,

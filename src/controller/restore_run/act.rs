@@ -2,8 +2,8 @@
 
 use super::decide::{Action, Observed, started};
 use crate::{
-    api::{BackupSet, OperationRun, Phase, RestoreRun, RestoreRunStatus, conditions},
-    controller::{Context, Error, events::Severity, patch},
+    api::{OperationRun, Phase, RestoreRun, RestoreRunStatus},
+    controller::{Context, Error, backup_set::settle_new, events::Severity, patch},
 };
 use kube::{
     Api, ResourceExt,
@@ -25,7 +25,10 @@ pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -
                     Err(error) => return Err(error.into()),
                 }
             }
-            Action::SettleUndo(set) => settle_undo(context, &set).await?,
+            Action::SettleUndo(set) => {
+                let message = "the snapshot was read back after it was written, before the restore wrote anything";
+                settle_new(context, &set, set.status.clone().unwrap_or_default(), "ReadBack", message).await?;
+            }
             Action::WriteStatus(status) => write_status(context, observed, &status).await?,
         }
     }
@@ -47,20 +50,6 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
         // Ours from before a crash, or somebody else's: once the watch has brought it, the next pass tells.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Err(Error::Again("a run of this name exists")),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn settle_undo(context: &Context, set: &BackupSet) -> Result<(), Error> {
-    let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
-    let message = "the snapshot was read back after it was written, before the restore wrote anything";
-    let conditions = conditions::merge(&[], &ready, "ReadBack", message, set.metadata.generation, context.clock.now());
-    let status = json!({ "conditions": conditions, "shortSnapshot": set.spec.snapshot.get(..8) });
-    let body = json!({ "metadata": { "uid": set.uid() }, "status": status });
-    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
-    match sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -8,11 +8,11 @@ use crate::{
         BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
         Reason, RestoreRun, RestoreRunStatus, conditions, operation_run::Trigger, result::truncate,
     },
-    restore::{selection::ItemSelection, transform::Transforms},
+    controller::{backup_set::is_settled, operation_run::prepare::Refusal},
+    restore::eligible::{self, Ineligible},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -68,9 +68,6 @@ pub enum Action {
     WriteStatus(Box<RestoreRunStatus>),
 }
 
-/// Why a restore is not started. Final.
-struct Refusal(Reason, String);
-
 /// The names that a restore's run may have: the second where somebody else's run has the first.
 #[must_use]
 pub fn run_names(restore: &RestoreRun) -> [String; 2] {
@@ -94,7 +91,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         }
         RunView::None(name) => match repository(observed) {
             Ok(repository) => vec![Action::Start(Box::new(run(restore, name, repository)))],
-            Err(Refusal(reason, message)) => {
+            Err(Refusal { reason, message }) => {
                 vec![ended(observed, Outcome::Blocked, reason.as_str(), &message, now)]
             }
         },
@@ -182,8 +179,7 @@ fn settle(
 
 /// A set that its worker made and whose run could not say so any more: without a status it looks unfinished.
 fn settle_undo(observed: &Observed) -> Vec<Action> {
-    let unsettled = |set: &&BackupSet| set.status.as_ref().is_none_or(|status| status.conditions.is_empty());
-    observed.undo.iter().filter(unsettled).map(|set| Action::SettleUndo(Box::new(set.clone()))).collect()
+    observed.undo.iter().filter(|set| !is_settled(set)).map(|set| Action::SettleUndo(Box::new(set.clone()))).collect()
 }
 
 /// The repository of the set, if all that can be known beforehand is as it must be.
@@ -191,82 +187,34 @@ fn repository(observed: &Observed) -> Result<&str, Refusal> {
     let restore = &observed.restore;
     let spec = &restore.spec;
     let namespace = restore.namespace().unwrap_or_default();
-    let Some(tenant_uid) = &observed.tenant_uid else {
-        return Err(Refusal(
-            Reason::NotATenant,
-            format!(
-                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
-            ),
-        ));
-    };
-    if spec.requested_by.is_none() {
-        return Err(Refusal(
-            Reason::NoRequester,
-            "spec.requestedBy is empty, so that it is not known what this restore may do: admission sets it; where that is off, state it in a new restore".to_owned(),
-        ));
-    }
-    let invalid =
-        |message: String| Refusal(Reason::InvalidRestore, format!("spec.{message}: correct it in a new restore"));
-    ItemSelection::new(&spec.items, &spec.exclude_items).map_err(|error| invalid(error.to_string()))?;
-    Transforms::new(&spec.transforms).map_err(|error| invalid(error.to_string()))?;
+    let tenant_uid = observed.tenant_uid.as_deref().ok_or_else(|| Refusal::not_a_tenant(&namespace))?;
+    eligible::requester(spec).map_err(refusal)?;
+    eligible::terms(spec).map_err(refusal)?;
     let name = &spec.backup_set.name;
-    let Some(set) = &observed.set else {
-        return Err(Refusal(
+    let set = observed.set.as_ref().ok_or_else(|| {
+        Refusal::new(
             Reason::BackupSetNotFound,
             format!(
                 "spec.backupSet: there is no BackupSet {name:?} in namespace {namespace}: `kubectl get backupsets -n {namespace}` lists those there are"
             ),
-        ));
-    };
-    let repository = &set.spec.repository.name;
-    let adopted = observed.repository.as_ref().and_then(|repository| repository.spec.adopt.as_ref());
-    let is_adopted = adopted.is_some_and(|adopt| adopt.namespace_uids.contains(&set.spec.namespace_uid));
-    if &set.spec.namespace_uid != tenant_uid && !is_adopted {
-        return Err(Refusal(
-            Reason::ForeignBackupSet,
-            format!(
-                "the backup set {name} is of another namespace, with the uid {}: an administrator may adopt it with spec.adopt.namespaceUids of BackupRepository {repository}",
-                set.spec.namespace_uid
-            ),
-        ));
-    }
-    if let Some(LocalReference { name }) = &spec.preview {
-        usable_preview(restore, name, observed.preview.as_deref())?;
-    }
+        )
+    })?;
+    let of_set = observed.repository.as_ref().map(|repository| &repository.spec);
+    eligible::own_set(set, tenant_uid, of_set).map_err(refusal)?;
+    eligible::previewed_plan(spec, observed.preview.as_deref()).map_err(refusal)?;
     if let Some(LocalReference { name }) = &spec.rerun_of {
         usable_rerun(restore, name, observed.rerun_of.as_deref())?;
     }
-    Ok(repository)
+    Ok(&set.spec.repository.name)
 }
 
-/// Whether the plan of a preview can be carried out by this restore.
-fn usable_preview(restore: &RestoreRun, name: &str, preview: Option<&RestoreRun>) -> Result<(), Refusal> {
-    let no = |why: &str| {
-        Err(Refusal(
-            Reason::PreviewNotUsable,
-            format!(
-                "spec.preview: restore {name} cannot be applied: {why}: name a completed run with dryRun: true, of the same backup set"
-            ),
-        ))
-    };
-    let Some(preview) = preview else { return no("it does not exist") };
-    let status = preview.status_or_default();
-    if !preview.spec.dry_run {
-        no("it is not a preview")
-    } else if preview.spec.backup_set != restore.spec.backup_set {
-        no("it is of another backup set")
-    } else if status.phase != Phase::Completed {
-        no("it is not completed")
-    } else if status.plan_digest.is_none() || status.operation_run.is_none() {
-        no("it made no plan")
-    } else {
-        Ok(())
-    }
+fn refusal(Ineligible { reason, message }: Ineligible) -> Refusal {
+    Refusal { reason, message }
 }
 
 fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) -> Result<(), Refusal> {
     let no = |why: &str| {
-        Err(Refusal(
+        Err(Refusal::new(
             Reason::RerunNotPossible,
             format!(
                 "spec.rerunOf: restore {name} cannot be done again: {why}: name a completed restore of the same backup set"
@@ -308,13 +256,7 @@ fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
         },
     );
     run.metadata.namespace = restore.namespace();
-    run.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
-        kind: "RestoreRun".to_owned(),
-        name: restore.name_any(),
-        uid,
-        ..OwnerReference::default()
-    }]);
+    run.metadata.owner_references = restore.owner_ref(&()).map(|owner| vec![owner]);
     run
 }
 

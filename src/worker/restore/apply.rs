@@ -18,7 +18,10 @@ use crate::{
     },
     clock::Clock,
     repository::Repository,
-    restore::plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
+    restore::{
+        eligible::PreviewedPlan,
+        plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
+    },
     worker::{
         audit,
         environment::{Environment, RunIdentity},
@@ -31,7 +34,7 @@ use crate::{
         report::{self, Contents},
         restore::{
             carry::Carrier,
-            order::{self, Preview, reason},
+            order::{self, reason},
             preview::make,
             record::Record,
             safety::{self, Undo},
@@ -100,7 +103,7 @@ async fn previewed(
     client: &Client,
     identity: &RunIdentity,
     survey: &Survey,
-    preview: &Preview,
+    preview: &PreviewedPlan,
 ) -> Result<Plan, Failure> {
     let of_preview =
         RunIdentity { run: preview.run.name.clone(), run_uid: preview.run.uid.clone(), ..identity.clone() };

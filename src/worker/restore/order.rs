@@ -2,12 +2,17 @@
 
 use crate::{
     api::{
-        BackupSet, LocalReference, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunSpec,
-        backup_set::Coverage, item::ItemId, operation_report::ItemOutcome, operation_run::Initiator,
+        BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, RestoreRunSpec, backup_set::Coverage,
+        execution::RESTORE_ACCOUNT, item::ItemId, operation_report::ItemOutcome, operation_run::Initiator,
         restore_run::ExistingResourcePolicy,
     },
     cluster::retry::retry,
-    restore::{plan::Terms, selection::ItemSelection, transform::Transforms},
+    restore::{
+        eligible::{self, Ineligible, PreviewedPlan},
+        plan::Terms,
+        selection::ItemSelection,
+        transform::Transforms,
+    },
     worker::{
         environment::Environment,
         failure::{Failure, api_failure},
@@ -17,9 +22,6 @@ use crate::{
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
-
-/// The account that writes where a restore names none.
-const ACCOUNT: &str = "tenantatlas-restore";
 
 /// Stable codes of restores that cannot be done. Never renamed.
 pub mod reason {
@@ -133,18 +135,9 @@ pub struct Order {
     /// The account that writes.
     pub account: String,
     /// The plan to carry out, where it was made before.
-    pub preview: Option<Preview>,
+    pub preview: Option<PreviewedPlan>,
     /// Whether to capture first what is about to change.
     pub safety_capture: bool,
-}
-
-/// A plan that a preview made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preview {
-    /// The run that made it, and has it in its reports.
-    pub run: ObjectReference,
-    /// Its digest.
-    pub digest: String,
 }
 
 /// Reads the inputs; to be done before anything is opened.
@@ -175,13 +168,7 @@ pub async fn read(
     let set = find_set(client, environment, &restore.spec.backup_set.name).await?;
     let previewed = match &restore.spec.preview {
         None => None,
-        Some(preview) => Some(find(&restores, &preview.name).await?.ok_or_else(|| {
-            let message = format!(
-                "there is no restore {} to take the plan of: name a completed run with dryRun: true",
-                preview.name
-            );
-            Failure::blocked(reason::PREVIEW_NOT_USABLE, message)
-        })?),
+        Some(preview) => find(&restores, &preview.name).await?,
     };
     let mut order = decide(environment, &restore, &set, previewed.as_ref(), previews)?;
     // A plan that was made by a preview holds just what that was about.
@@ -244,28 +231,27 @@ fn decide(
         return Err(Failure::blocked(reason::INVALID_RESTORE, message));
     }
     expect_own(environment, set)?;
-    let requested_by = restore.spec.requested_by.clone().ok_or_else(|| {
-        let message = "spec.requestedBy is empty, so that it is not known what this restore may do: admission sets it; where that is off, state it in a new restore";
-        Failure::blocked(reason::NO_REQUESTER, message)
-    })?;
-    let preview = previewed.map(|previewed| usable(restore, previewed)).transpose()?;
+    let requested_by = eligible::requester(&restore.spec).map_err(blocked)?.clone();
+    let preview = eligible::previewed_plan(&restore.spec, previewed).map_err(blocked)?;
     // A preview has said what is to be done; who asks, and with which account, is for this run to say.
     let spec = &previewed.unwrap_or(restore).spec;
-    let invalid =
-        |message: String| Failure::blocked(reason::INVALID_RESTORE, format!("{message}: correct it in a new restore"));
+    let (selection, transforms) = eligible::terms(spec).map_err(blocked)?;
     let absent = set.spec.absent.iter().map(|text| text.parse::<ItemId>()).collect::<Result<_, _>>();
+    let absent = absent.map_err(|error| {
+        let name = set.name_any();
+        let message = format!("spec.absent of the backup set {name}: {error}: correct it in a new restore");
+        Failure::blocked(reason::INVALID_RESTORE, message)
+    })?;
     Ok(Order {
         restore_run: ObjectReference { name: restore.name_any(), uid: restore.uid().unwrap_or_default() },
         backup_set: restore.spec.backup_set.clone(),
         terms: Terms::new(spec, set.spec.snapshot.clone()),
-        selection: ItemSelection::new(&spec.items, &spec.exclude_items)
-            .map_err(|error| invalid(format!("spec.{error}")))?,
-        transforms: Transforms::new(&spec.transforms).map_err(|error| invalid(format!("spec.{error}")))?,
+        selection,
+        transforms,
         full: set.spec.coverage == Coverage::Full,
-        absent: absent
-            .map_err(|error| invalid(format!("spec.absent of the backup set {}: {error}", set.name_any())))?,
+        absent,
         requested_by,
-        account: restore.spec.service_account_name.clone().unwrap_or_else(|| ACCOUNT.to_owned()),
+        account: restore.spec.service_account_name.clone().unwrap_or_else(|| RESTORE_ACCOUNT.to_owned()),
         preview,
         safety_capture: restore.spec.safety_capture,
     })
@@ -273,47 +259,20 @@ fn decide(
 
 /// Makes sure that a set is of this tenant and in the repository at hand.
 fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure> {
-    let foreign = |message: String| Err(Failure::blocked(reason::FOREIGN_BACKUP_SET, message));
-    let (name, spec) = (set.name_any(), &set.spec);
-    if spec.repository.name != environment.repository {
-        return foreign(format!(
-            "the backup set {name} is in the repository {}, but the pod was given {}",
-            spec.repository.name, environment.repository
-        ));
+    let in_repository = &set.spec.repository.name;
+    if *in_repository != environment.repository {
+        let message = format!(
+            "the backup set {} is in the repository {in_repository}, but the pod was given {}",
+            set.name_any(),
+            environment.repository
+        );
+        return Err(Failure::blocked(reason::FOREIGN_BACKUP_SET, message));
     }
-    let adopted = environment.repository_spec.adopt.as_ref().map(|adopt| adopt.namespace_uids.as_slice());
-    if spec.namespace_uid != environment.namespace_uid && !adopted.unwrap_or_default().contains(&spec.namespace_uid) {
-        return foreign(format!(
-            "the backup set {name} is of another namespace, with the uid {}: an admin may adopt it with spec.adopt.namespaceUids of the repository",
-            spec.namespace_uid
-        ));
-    }
-    Ok(())
+    eligible::own_set(set, &environment.namespace_uid, Some(&environment.repository_spec)).map_err(blocked)
 }
 
-/// The plan of a preview, if it can be carried out by this restore.
-fn usable(restore: &RestoreRun, previewed: &RestoreRun) -> Result<Preview, Failure> {
-    let name = previewed.name_any();
-    let no = |why: &str| {
-        Err(Failure::blocked(
-            reason::PREVIEW_NOT_USABLE,
-            format!(
-                "the restore {name} cannot be applied: {why}: name a completed run with dryRun: true, of the same backup set"
-            ),
-        ))
-    };
-    if !previewed.spec.dry_run {
-        return no("it is not a preview");
-    }
-    if previewed.spec.backup_set != restore.spec.backup_set {
-        return no("it is of another backup set");
-    }
-    let status = previewed.status.clone().unwrap_or_default();
-    let made = matches!(status.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
-    match (status.phase == Phase::Completed && made, status.operation_run, status.plan_digest) {
-        (true, Some(run), Some(digest)) => Ok(Preview { run, digest }),
-        _ => no("it is not completed, or made no plan"),
-    }
+fn blocked(Ineligible { reason, message }: Ineligible) -> Failure {
+    Failure::blocked(reason.as_str(), message)
 }
 
 #[cfg(test)]

@@ -72,11 +72,7 @@ pub async fn capture(
     let options = CaptureOptions {
         run_uid: identity.run_uid.clone(),
         host: identity.namespace.clone(),
-        tags: vec![
-            format!("cluster={}", environment.cluster_uid),
-            format!("namespace={}", environment.namespace_uid),
-            UNDO_TAG.to_owned(),
-        ],
+        tags: [environment.snapshot_tags(), vec![UNDO_TAG.to_owned()]].concat(),
         audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
         permit: WriterPermit::without_maintenance(),

@@ -118,6 +118,11 @@ impl Restic {
         Self { volume }
     }
 
+    /// The volume's own folder.
+    pub(crate) fn volume(&self) -> &Path {
+        &self.volume
+    }
+
     /// The repository's files: below the volume's own folder, where `config` lies.
     pub(crate) fn folder(&self) -> PathBuf {
         fn find(folder: &Path, depth: usize) -> Option<PathBuf> {

@@ -1,0 +1,55 @@
+//! The status of a `BackupSet`, which has no reconciler of its own: whoever records a set says that it can be used.
+
+use crate::{
+    api::{BackupSet, BackupSetStatus, conditions},
+    controller::{Context, Error, patch},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+/// Writes a status with `Ready: True`; nothing where nothing differs.
+pub async fn settle(
+    context: &Context,
+    set: &BackupSet,
+    mut status: BackupSetStatus,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    let before = set.status.clone().unwrap_or_default();
+    let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
+    let (generation, now) = (set.metadata.generation, context.clock.now());
+    status.short_snapshot = set.spec.snapshot.get(..8).map(str::to_owned);
+    status.conditions = conditions::merge(&before.conditions, &ready, reason, message, generation, now);
+    let difference = patch::merge(&serde_json::to_value(before)?, &serde_json::to_value(status)?);
+    let Some(difference) = difference else { return Ok(()) };
+    let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
+    sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await?;
+    Ok(())
+}
+
+/// The same of a set that a worker made, if nobody has settled it and nobody has deleted it since.
+pub async fn settle_new(
+    context: &Context,
+    set: &BackupSet,
+    status: BackupSetStatus,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    if is_settled(set) {
+        return Ok(());
+    }
+    match settle(context, set, status, reason, message).await {
+        Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether it was said of a set that it can be used.
+#[must_use]
+pub fn is_settled(set: &BackupSet) -> bool {
+    set.status.as_ref().is_some_and(|status| !status.conditions.is_empty())
+}
