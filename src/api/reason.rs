@@ -54,7 +54,7 @@ pub enum Reason {
     RerunNotPossible,
     /// An object with the Job's name exists that is not ours.
     JobNameTaken,
-    /// A quota refuses the Job.
+    /// A quota refuses the Job, or the run of a restore.
     QuotaExceeded,
     /// The API server refuses the Job for another reason.
     JobRefused,
@@ -69,6 +69,10 @@ pub enum Reason {
     NoRequester,
     /// The run named as preview does not exist, is not one, did not succeed, or is of another set.
     PreviewNotUsable,
+    /// Runs of others have the names that the restore's run may have.
+    RunNameTaken,
+    /// The API server refuses the restore's run.
+    RunRefused,
     // -- restores, completed and failed
     /// The run that did the restore's work was deleted.
     RunDeleted,
@@ -136,6 +140,8 @@ impl Reason {
         Self::InvalidRestore,
         Self::NoRequester,
         Self::PreviewNotUsable,
+        Self::RunNameTaken,
+        Self::RunRefused,
         Self::RunDeleted,
         Self::ConcurrencyLimit,
         Self::Suspended,
@@ -186,6 +192,8 @@ impl Reason {
             Self::InvalidRestore => "InvalidRestore",
             Self::NoRequester => "NoRequester",
             Self::PreviewNotUsable => "PreviewNotUsable",
+            Self::RunNameTaken => "RunNameTaken",
+            Self::RunRefused => "RunRefused",
             Self::RunDeleted => "RunDeleted",
             Self::ConcurrencyLimit => "ConcurrencyLimit",
             Self::Suspended => "Suspended",

@@ -282,6 +282,22 @@ async fn what_is_asked_for_wrongly_is_blocked_before_there_is_a_job() {
 }
 
 #[tokio::test]
+async fn a_restore_whose_run_is_refused_is_blocked_in_the_api_servers_words() {
+    let tenant = Tenant::with_a_captured_shop("refused-run").await;
+    let blockade = tenant.blockade_runs().await;
+    tenant.restore("look", "nightly", json!({ "dryRun": true })).await;
+    let status = tenant.restored("look").await;
+    let ended = (status.outcome, status.failure_reason.as_deref());
+    assert_eq!(ended, (Outcome::Blocked, Some("RunRefused")), "{status:#?}");
+    let message = status.message.unwrap_or_default();
+    for words in ["a blockade of the tests", &tenant.name, "create a new restore"] {
+        assert!(message.contains(words), "{message}");
+    }
+    assert!(status.operation_run.is_none());
+    blockade.lift();
+}
+
+#[tokio::test]
 async fn a_rehearsal_writes_nothing_and_is_recorded_on_the_set() {
     let tenant = Tenant::with_a_captured_shop("rehearsal").await;
     tenant.damage().await;

@@ -20,12 +20,12 @@ use crate::{
         result::{CapturedSnapshot, truncate},
         selection::Selection,
     },
-    cluster::redact::redact,
     controller::{
         Context, Error,
         backup_set::{settle, settle_new},
         events::Severity,
         patch,
+        refusal::CreateFailure,
     },
 };
 use k8s_openapi::api::batch::v1::Job;
@@ -98,56 +98,40 @@ async fn start(context: &Context, observed: &Observed, mut status: OperationRunS
         }
         Err(error) => {
             context.registry.release(observed.uid());
-            match refusal(&error, &job) {
+            let namespace = observed.run.namespace().unwrap_or_default();
+            let refusal = match CreateFailure::of(&error) {
                 CreateFailure::Taken => {
-                    context.taken.insert(&observed.run.namespace().unwrap_or_default(), &job.name_any());
-                    Err(Error::Again("a Job of this name exists"))
+                    context.taken.insert(&namespace, &job.name_any());
+                    return Err(Error::Again("a Job of this name exists"));
                 }
-                CreateFailure::NamespaceTerminating => Ok(()),
-                CreateFailure::Refused(refusal) => {
-                    let decision = refused(observed, &refusal, context.clock.now());
-                    Box::pin(act(context, observed, decision)).await
-                }
-                CreateFailure::Fault => Err(error.into()),
-            }
+                CreateFailure::NamespaceTerminating => return Ok(()),
+                CreateFailure::OverQuota(says) => quota(&says, &namespace),
+                CreateFailure::Refused(says) => refusal(&says),
+                CreateFailure::Fault => return Err(error.into()),
+            };
+            let decision = refused(observed, &refusal, context.clock.now());
+            Box::pin(act(context, observed, decision)).await
         }
     }
 }
 
-enum CreateFailure {
-    Taken,
-    NamespaceTerminating,
-    Refused(Refusal),
-    Fault,
+/// Why the API server does not take a Job, in words for its run.
+fn quota(says: &str, namespace: &str) -> Refusal {
+    Refusal::new(
+        Reason::QuotaExceeded,
+        format!(
+            "a quota refuses the Job: {says}; free some with `kubectl get jobs -n {namespace}`, or ask for more, then create a new run"
+        ),
+    )
 }
 
-/// What an error on creating a Job means.
-fn refusal(error: &kube::Error, job: &Job) -> CreateFailure {
-    let kube::Error::Api(status) = error else { return CreateFailure::Fault };
-    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-    if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") || status.is_not_found() {
-        return CreateFailure::NamespaceTerminating;
-    }
-    if status.is_already_exists() {
-        return CreateFailure::Taken;
-    }
-    let says = truncate(&redact(&status.message), 1000);
-    let namespace = job.namespace().unwrap_or_default();
-    match status.code {
-        403 if status.message.contains("exceeded quota") => CreateFailure::Refused(Refusal::new(
-            Reason::QuotaExceeded,
-            format!(
-                "a quota refuses the Job: {says}; free some with `kubectl get jobs -n {namespace}`, or ask for more, then create a new run"
-            ),
-        )),
-        400 | 403 | 422 => CreateFailure::Refused(Refusal::new(
-            Reason::JobRefused,
-            format!(
-                "the API server refuses the Job: {says}; mend the operation type or what refuses it, then create a new run"
-            ),
-        )),
-        _ => CreateFailure::Fault,
-    }
+fn refusal(says: &str) -> Refusal {
+    Refusal::new(
+        Reason::JobRefused,
+        format!(
+            "the API server refuses the Job: {says}; mend the operation type or what refuses it, then create a new run"
+        ),
+    )
 }
 
 async fn delete_job(context: &Context, observed: &Observed, job: &ObjectReference) -> Result<(), Error> {

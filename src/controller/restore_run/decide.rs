@@ -53,6 +53,8 @@ pub enum RunView {
     Found(Box<OperationRun>),
     /// It was made, and is gone.
     Gone,
+    /// None was made, and none can be: runs that are not its own have all [`run_names`].
+    Taken,
 }
 
 /// One write.
@@ -86,15 +88,14 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         return Vec::new();
     }
     match &observed.run {
-        RunView::None(_) if restore.spec.cancel => {
+        RunView::None(_) | RunView::Taken if restore.spec.cancel => {
             vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), "cancelled before it started", now)]
         }
         RunView::None(name) => match repository(observed) {
             Ok(repository) => vec![Action::Start(Box::new(run(restore, name, repository)))],
-            Err(Refusal { reason, message }) => {
-                vec![ended(observed, Outcome::Blocked, reason.as_str(), &message, now)]
-            }
+            Err(refusal) => vec![refused(observed, &refusal, now)],
         },
+        RunView::Taken => vec![refused(observed, &names_taken(restore), now)],
         RunView::Gone => {
             let message = "the run that did its work was deleted before its end was recorded: look at what it did, and create a new restore";
             let cancelled = restore.spec.cancel;
@@ -105,6 +106,45 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         }
         RunView::Found(run) => follow(observed, run, now),
     }
+}
+
+/// The end of a restore that cannot be begun.
+#[must_use]
+pub fn refused(observed: &Observed, Refusal { reason, message }: &Refusal, now: Timestamp) -> Action {
+    ended(observed, Outcome::Blocked, reason.as_str(), message, now)
+}
+
+fn names_taken(restore: &RestoreRun) -> Refusal {
+    let [first, second] = run_names(restore);
+    let namespace = restore.namespace().unwrap_or_default();
+    Refusal::new(
+        Reason::RunNameTaken,
+        format!(
+            "OperationRuns that are not this restore's have both names that its run may have, {first} and {second}: delete one with `kubectl delete operationrun {first} -n {namespace}`, or choose another name, then create a new restore"
+        ),
+    )
+}
+
+/// Why the API server does not take the run, in words for the restore.
+#[must_use]
+pub fn over_quota(says: &str, namespace: &str) -> Refusal {
+    Refusal::new(
+        Reason::QuotaExceeded,
+        format!(
+            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new restore"
+        ),
+    )
+}
+
+/// The same where it is no quota.
+#[must_use]
+pub fn run_refused(says: &str) -> Refusal {
+    Refusal::new(
+        Reason::RunRefused,
+        format!(
+            "the API server refuses the OperationRun that would do the work: {says}; mend what refuses it, then create a new restore"
+        ),
+    )
 }
 
 /// What the run says.

@@ -45,6 +45,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
             observed.preview = named(&restore.spec.preview);
             observed.rerun_of = named(&restore.spec.rerun_of);
         }
+        RunView::Taken => {}
         RunView::Found(run) if !run.is_completed() => {}
         RunView::Found(_) | RunView::Gone => {
             observed.undo = undo(context, &restore, &namespace, &observed.run).await?;
@@ -80,7 +81,15 @@ async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result
             Some(_) => {}
         }
     }
-    Err(Error::Again("both names for the restore's run are taken"))
+    // "Taken" is final, and the cache may still show what is gone: make sure.
+    for name in names {
+        match runs.get_opt(&name).await? {
+            None => return Ok(RunView::None(name)),
+            Some(run) if own(&run) => return Ok(RunView::Found(Box::new(run))),
+            Some(_) => {}
+        }
+    }
+    Ok(RunView::Taken)
 }
 
 /// The set that undoes a restore bears the name of the restore's run.

@@ -1,6 +1,6 @@
 //! What is decided about a restore, case by case.
 
-use super::decide::{Action, Observed, RunView, decide, run_names};
+use super::decide::{Action, Observed, RunView, decide, over_quota, refused, run_names, run_refused};
 use crate::api::{BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -130,6 +130,31 @@ fn what_can_be_known_beforehand_blocks_with_a_code_and_a_remedy() {
         let (outcome, reason, message) = refusal(&observed);
         assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, code), "{message}");
         assert!(message.contains(words), "{code}: {message}");
+    }
+}
+
+#[test]
+fn a_restore_whose_run_can_have_no_name_is_blocked_and_says_which_names_are_taken() {
+    let taken = |spec: Value| Observed { run: RunView::Taken, ..observed(restore(spec, json!({}))) };
+    let (outcome, reason, message) = refusal(&taken(json!({})));
+    assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "RunNameTaken"));
+    for words in
+        ["put-back-restore and put-back-restore-01234567", "kubectl delete operationrun put-back-restore -n acme"]
+    {
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(refusal(&taken(json!({"cancel": true}))).1, "Cancelled");
+}
+
+#[test]
+fn a_restore_whose_run_the_api_server_refuses_is_blocked_with_its_words() {
+    let waits = observed(restore(json!({}), json!({})));
+    for (why, reason) in [(over_quota("no room", "acme"), "QuotaExceeded"), (run_refused("no room"), "RunRefused")] {
+        let status = written(&[refused(&waits, &why, now())]);
+        assert_eq!((status.phase, status.outcome), (Phase::Completed, Outcome::Blocked));
+        assert_eq!(status.failure_reason.as_deref(), Some(reason));
+        let message = status.message.unwrap_or_default();
+        assert!(message.contains("no room") && message.contains("create a new restore"), "{message}");
     }
 }
 
