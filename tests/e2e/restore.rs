@@ -505,7 +505,7 @@ async fn a_damaged_item_fails_alone_and_a_lost_snapshot_or_a_wrong_password_fail
     tenant.start("rehearsal", json!({ "type": "restore.rehearse", "inputs": inputs })).await;
     assert_eq!(tenant.completed("rehearsal", SOON).await.outcome, Outcome::PartiallySucceeded);
     let set: BackupSet = tenant.api().get("nightly").await.expect("the set");
-    let verified = set.status.and_then(|status| status.verified).map(|verified| verified.outcome);
+    let verified = set.status.as_ref().and_then(|status| status.verified.as_ref()).map(|verified| verified.outcome);
     assert_eq!(verified, Some(Outcome::PartiallySucceeded));
     std::fs::write(&pack, &good).expect("the pack can be put back");
 
@@ -517,6 +517,11 @@ async fn a_damaged_item_fails_alone_and_a_lost_snapshot_or_a_wrong_password_fail
         (Outcome::Failed, Some("WrongPassword")),
         "{locked:#?}"
     );
+    let inputs = json!({ "repository": "main", "backupSet": "nightly" });
+    tenant.start("rehearsal-locked", json!({ "type": "restore.rehearse", "inputs": inputs })).await;
+    assert_eq!(tenant.completed("rehearsal-locked", SOON).await.reason.as_deref(), Some("WrongPassword"));
+    let now: BackupSet = tenant.api().get("nightly").await.expect("the set");
+    assert_eq!(now.status, set.status, "a store that could not be opened says nothing of the set");
     tenant.password("main", crate::support::repository::PASSWORD);
 
     let snapshot = restic.folder().join("snapshots").join(&set.spec.snapshot);

@@ -17,6 +17,7 @@ use crate::{
         result::{CapturedSnapshot, CheckedRepository, truncate},
     },
     controller::duration::human,
+    repository::CODES_OF_THE_CONTENT,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -440,10 +441,10 @@ fn ended(
         }
         (None, _) => {}
     }
-    // What never ran says nothing of the set.
     if let Some(set) = rehearsed(observed).filter(|_| job.is_some() && outcome != Outcome::Blocked) {
         next.context.backup_set = Some(set.clone());
-        if reason != Reason::Cancelled.as_str() {
+        // One that did not come to its end says nothing of the set, unless damage is what ended it.
+        if made.plan.is_some() || CODES_OF_THE_CONTENT.contains(&reason.as_str()) {
             actions.push(Action::RecordRehearsal { set, outcome });
         }
     }

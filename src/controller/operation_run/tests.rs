@@ -446,7 +446,7 @@ fn a_repository_counts_as_checked_only_at_the_generation_that_was_checked() {
 }
 
 #[test]
-fn a_rehearsal_is_recorded_on_its_set_unless_it_never_ran() {
+fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
     let rehearsal = operation_type(&json!({"executor": {"worker": {"command": ["rehearse"]}}, "readOnly": true}));
     let mut run = capture(json!({"inputs": {"repository": "main", "backupSet": "nightly"}}));
     let prepared = prepared_with(&run, &rehearsal, &RepositoryView::Ready(repository()));
@@ -465,10 +465,33 @@ fn a_rehearsal_is_recorded_on_its_set_unless_it_never_ran() {
     status.phase = Phase::Running;
     status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
     run.status = Some(status);
-    let (job, pod) = ended_job(true, "Complete", 0, r#"{"outcome": "partially_succeeded"}"#);
-    let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run, JobView::Own(Arc::new(job))) };
-    let expected = Action::RecordRehearsal { set: "nightly".into(), outcome: Outcome::PartiallySucceeded };
-    assert_eq!(recorded(decide(&ended, now())), Some(expected));
+    let ended = |condition: &str, exit_code: i32, message: &Value| {
+        let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
+        let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run.clone(), JobView::Own(Arc::new(job))) };
+        recorded(decide(&ended, now()))
+    };
+    let record = |outcome: Outcome| Some(Action::RecordRehearsal { set: "nightly".into(), outcome });
+    let tried = json!({"outcome": "partially_succeeded", "context": {"plan": {"digest": "d", "summary": {"create": 1, "invalid": 1}}}});
+    assert_eq!(ended("Complete", 0, &tried), record(Outcome::PartiallySucceeded));
+    for code in ["Damaged", "SnapshotNotFound"] {
+        assert_eq!(
+            ended("Failed", 40, &json!({"outcome": "failed", "reason": code})),
+            record(Outcome::Failed),
+            "{code}"
+        );
+    }
+    for code in [
+        "WrongPassword",
+        "StoreUnreachable",
+        "AccessDenied",
+        "BucketNotFound",
+        "ApiUnreachable",
+        "Interrupted",
+        "Cancelled",
+    ] {
+        assert_eq!(ended("Failed", 40, &json!({"outcome": "failed", "reason": code})), None, "{code}");
+    }
+    assert_eq!(ended("Complete", 0, &json!({})), None, "no result: it is not known what was tried");
 }
 
 #[test]
