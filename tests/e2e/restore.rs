@@ -9,8 +9,8 @@ use kube::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenantatlas::api::{
-    BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus, operation_report::ItemOutcome,
-    restore_run::PlanSummary,
+    AuditEntry, BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditEvent,
+    operation_report::ItemOutcome, restore_run::PlanSummary,
 };
 
 /// Objects of most kinds.
@@ -446,6 +446,12 @@ async fn a_restore_that_is_cancelled_in_the_middle_stops_says_what_it_did_and_ca
     let reported = tenant.reported(&status).await;
     let written = reported.iter().filter(|line| line.ends_with("done")).count();
     assert_eq!((reported.len(), written), (MANY, done), "each is named, done or not");
+    let audit = status.audit.expect("status.audit");
+    for (name, event) in [(Some(&audit.intent), AuditEvent::Intent), (audit.outcome.as_ref(), AuditEvent::Outcome)] {
+        let entry: AuditEntry = tenant.api().get(name.expect("a name")).await.expect("an entry of the chain");
+        assert_eq!((entry.spec.event, Some(entry.spec.run)), (event, status.operation_run.clone()));
+        assert_eq!(Some(entry.spec.plan_digest), status.plan_digest);
+    }
     let undo = status.undo_backup_set.expect("status.undoBackupSet");
     tenant.restore("look-back", &undo, json!({ "dryRun": true, "prune": true })).await;
     let look = tenant.restored("look-back").await;

@@ -5,8 +5,9 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
-        Reason, RestoreRun, RestoreRunStatus, conditions, operation_run::Trigger, result::truncate,
+        AuditEntry, BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec,
+        Outcome, Phase, Reason, RestoreRun, RestoreRunStatus, audit_entry::AuditEvent, conditions,
+        operation_run::Trigger, restore_run::AuditReferences, result::truncate,
     },
     controller::{backup_set::is_settled, operation_run::prepare::Refusal},
     restore::eligible::{self, Ineligible},
@@ -42,6 +43,9 @@ pub struct Observed {
     pub rerun_of: Option<Arc<RestoreRun>>,
     /// The set that the run's worker made to undo the restore, once the run is at its end.
     pub undo: Option<BackupSet>,
+    /// What the run's workers wrote into the audit chain, in its order, where the run is at its end and does not say so: its
+    /// last worker was stopped or died.
+    pub audit: Vec<AuditEntry>,
 }
 
 /// The run of a restore.
@@ -161,6 +165,7 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     next.operation_run = Some(reference(run));
     next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
     next.audit = theirs.context.audit.or(next.audit);
+    told_by_the_chain(&mut next, &observed.audit);
     if restore.spec.dry_run {
         next.preview = theirs.context.plan.as_ref().map(|plan| plan.summary).or(next.preview);
     } else if theirs.phase == Phase::Completed {
@@ -182,9 +187,18 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
 fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: &str, now: Timestamp) -> Action {
     let mut next = observed.restore.status_or_default();
     next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
+    told_by_the_chain(&mut next, &observed.audit);
     next.completed_at = Some(now);
     settle(&mut next, &observed.restore, (Phase::Completed, outcome), reason, message, now);
     Action::WriteStatus(Box::new(next))
+}
+
+/// Names the entries of the chain, and the plan that they were about. Of several attempts the last one's outcome counts.
+fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditEntry]) {
+    let Some(intent) = entries.iter().find(|entry| entry.spec.event == AuditEvent::Intent) else { return };
+    let outcome = entries.iter().rfind(|entry| entry.spec.event == AuditEvent::Outcome);
+    next.audit = Some(AuditReferences { intent: intent.name_any(), outcome: outcome.map(ResourceExt::name_any) });
+    next.plan_digest = Some(intent.spec.plan_digest.clone());
 }
 
 /// The status of a restore whose run was made this moment.

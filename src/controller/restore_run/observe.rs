@@ -3,10 +3,10 @@
 
 use super::decide::{Observed, RunView, run_names};
 use crate::{
-    api::{BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, labels},
+    api::{AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, labels},
     controller::{Context, Error, slim::is_whole},
 };
-use kube::{Api, ResourceExt};
+use kube::{Api, ResourceExt, api::ListParams};
 use std::sync::Arc;
 
 /// Reads all that a decision about the restore depends on.
@@ -27,6 +27,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         preview: None,
         rerun_of: None,
         undo: None,
+        audit: Vec::new(),
         restore: restore.clone(),
     };
     if restore.is_completed() || terminating {
@@ -49,6 +50,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         RunView::Found(run) if !run.is_completed() => {}
         RunView::Found(_) | RunView::Gone => {
             observed.undo = undo(context, &restore, &namespace, &observed.run).await?;
+            observed.audit = audit(context, &restore, &namespace, &observed.run).await?;
         }
     }
     Ok(observed)
@@ -102,11 +104,7 @@ async fn undo(
     if restore.spec.dry_run || !restore.spec.safety_capture {
         return Ok(None);
     }
-    let reference = match run {
-        RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),
-        _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
-    };
-    let Some(ObjectReference { name, uid }) = reference else { return Ok(None) };
+    let Some(ObjectReference { name, uid }) = reference_of(restore, run) else { return Ok(None) };
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
     for name in crate::api::backup_set::names_for(&name, &uid) {
         if let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == uid) {
@@ -114,4 +112,34 @@ async fn undo(
         }
     }
     Ok(None)
+}
+
+/// What the workers of a restore's run wrote into the audit chain, unless the run itself says so.
+async fn audit(
+    context: &Context,
+    restore: &RestoreRun,
+    namespace: &str,
+    run: &RunView,
+) -> Result<Vec<AuditEntry>, Error> {
+    let told = matches!(run, RunView::Found(run) if run.status_or_default().context.audit.is_some());
+    let Some(ObjectReference { uid, .. }) = reference_of(restore, run).filter(|_| !restore.spec.dry_run && !told)
+    else {
+        return Ok(Vec::new());
+    };
+    let entries: Api<AuditEntry> = Api::namespaced(context.client.clone(), namespace);
+    let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
+    let mut entries = entries.list(&of_run).await?.items;
+    // Others may bear the label too.
+    entries.retain(|entry| entry.spec.run.uid == uid);
+    // Names are places in the chain, of one length.
+    entries.sort_by_key(ResourceExt::name_any);
+    Ok(entries)
+}
+
+/// The run of a restore, or the one that it had.
+fn reference_of(restore: &RestoreRun, run: &RunView) -> Option<ObjectReference> {
+    match run {
+        RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),
+        _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
+    }
 }

@@ -1,7 +1,10 @@
 //! What is decided about a restore, case by case.
 
 use super::decide::{Action, Observed, RunView, decide, over_quota, refused, run_names, run_refused};
-use crate::api::{BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus};
+use crate::api::{
+    AuditEntry, BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
+    restore_run::AuditReferences,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -54,7 +57,16 @@ fn observed(restore: RestoreRun) -> Observed {
         preview: None,
         rerun_of: None,
         undo: None,
+        audit: Vec::new(),
     }
+}
+
+fn entry(place: &str, event: &str) -> AuditEntry {
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "AuditEntry", "metadata": {"name": place, "namespace": "acme"},
+        "spec": {"event": event, "at": "2026-01-01T00:00:00Z", "who": {"username": "ada"}, "operationType": "restore.apply",
+            "run": {"name": "put-back-restore", "uid": "run-uid"}, "planDigest": "e".repeat(64), "previous": ""}
+    }))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
@@ -239,6 +251,25 @@ fn a_restore_whose_run_was_deleted_ends_and_names_what_undoes_it() {
     let status = written(&decide(&lost, now()));
     assert_eq!(status.failure_reason.as_deref(), Some("RunDeleted"));
     assert_eq!(status.undo_backup_set.as_deref(), Some("nightly"));
+}
+
+#[test]
+fn a_restore_that_ended_before_its_run_could_say_so_names_what_stands_in_the_audit_chain() {
+    let mut stopped = observed(restore(json!({"cancel": true}), json!({"phase": "running"})));
+    let ended = json!({"phase": "completed", "outcome": "failed", "reason": "Cancelled", "message": "cancelled"});
+    stopped.run = RunView::Found(Box::new(run(json!({"cancel": true}), ended)));
+    let mut lost = stopped.clone();
+    lost.run = RunView::Gone;
+    assert_eq!(written(&decide(&stopped, now())).audit, None, "it had not begun");
+    for observed in [&mut stopped, &mut lost] {
+        observed.audit = vec![entry("000000000003", "intent")];
+        let status = written(&decide(observed, now()));
+        let intent = AuditReferences { intent: "000000000003".into(), outcome: None };
+        assert_eq!((status.audit, status.plan_digest), (Some(intent), Some("e".repeat(64))));
+        observed.audit.extend([entry("000000000004", "outcome"), entry("000000000007", "outcome")]);
+        let outcome = written(&decide(observed, now())).audit.and_then(|audit| audit.outcome);
+        assert_eq!(outcome.as_deref(), Some("000000000007"));
+    }
 }
 
 #[test]
