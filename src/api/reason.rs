@@ -48,6 +48,8 @@ pub enum Reason {
     RepositoryNotReady,
     /// The account the Job would run as does not exist.
     AccountNotFound,
+    /// The account that a restore names lacks what every restore needs for its own records.
+    AccountLacksRights,
     /// A run of the same identity is active, and `onDuplicate` is `Reject`.
     DuplicateRun,
     /// The run named in `rerunOf` does not exist, is not completed, or is of another type.
@@ -130,6 +132,7 @@ impl Reason {
         Self::RepositoryNotFound,
         Self::RepositoryNotReady,
         Self::AccountNotFound,
+        Self::AccountLacksRights,
         Self::DuplicateRun,
         Self::RerunNotPossible,
         Self::JobNameTaken,
@@ -182,6 +185,7 @@ impl Reason {
             Self::RepositoryNotFound => "RepositoryNotFound",
             Self::RepositoryNotReady => "RepositoryNotReady",
             Self::AccountNotFound => "AccountNotFound",
+            Self::AccountLacksRights => "AccountLacksRights",
             Self::DuplicateRun => "DuplicateRun",
             Self::RerunNotPossible => "RerunNotPossible",
             Self::JobNameTaken => "JobNameTaken",

@@ -3,6 +3,7 @@
 //! A restore starts one run and follows it: `queued` until that runs, then `running`, then what the run ended with. What can
 //! be known before there is a run is known here, and blocks.
 
+use super::account::{AccountView, expect_usable};
 use crate::{
     api::{
         AuditEntry, BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec,
@@ -41,6 +42,8 @@ pub struct Observed {
     pub preview: Option<Arc<RestoreRun>>,
     /// The restore that `spec.rerunOf` names.
     pub rerun_of: Option<Arc<RestoreRun>>,
+    /// The account that `spec.serviceAccountName` names, where there is no run yet.
+    pub account: AccountView,
     /// The set that the run's worker made to undo the restore, once the run is at its end.
     pub undo: Option<BackupSet>,
     /// What the run's workers wrote into the audit chain, in its order, where the run is at its end and does not say so: its
@@ -259,6 +262,7 @@ fn repository(observed: &Observed) -> Result<&str, Refusal> {
     if let Some(LocalReference { name }) = &spec.rerun_of {
         usable_rerun(restore, name, observed.rerun_of.as_deref())?;
     }
+    expect_usable(&observed.account, spec.service_account_name.as_deref().unwrap_or_default(), &namespace)?;
     Ok(&set.spec.repository.name)
 }
 

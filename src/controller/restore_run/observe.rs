@@ -1,11 +1,19 @@
 //! All reads of a restore's reconcile. From caches; the API server is asked once for the set, and where a cache holds
 //! less than a decision needs or its "not there" would be final.
 
-use super::decide::{Observed, RunView, run_names};
+use super::{
+    account::{AccountView, needed},
+    decide::{Observed, RunView, run_names},
+};
 use crate::{
-    api::{AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, labels},
+    api::{
+        AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, execution::ACCOUNTS, labels,
+    },
+    cluster::access,
     controller::{Context, Error, slim::is_whole},
 };
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, ResourceExt, api::ListParams};
 use std::sync::Arc;
 
@@ -26,6 +34,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         repository: None,
         preview: None,
         rerun_of: None,
+        account: AccountView::NotAsked,
         undo: None,
         audit: Vec::new(),
         restore: restore.clone(),
@@ -45,6 +54,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
             };
             observed.preview = named(&restore.spec.preview);
             observed.rerun_of = named(&restore.spec.rerun_of);
+            observed.account = account(context, &restore, &namespace).await?;
         }
         RunView::Taken => {}
         RunView::Found(run) if !run.is_completed() => {}
@@ -54,6 +64,27 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         }
     }
     Ok(observed)
+}
+
+/// The account that a restore names. Ours are made on onboarding, with all their rights, and a Job waits for them.
+async fn account(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<AccountView, Error> {
+    let named = restore.spec.service_account_name.as_deref();
+    let Some(name) = named.filter(|name| !restore.spec.dry_run && !ACCOUNTS.contains(name)) else {
+        return Ok(AccountView::NotAsked);
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), namespace);
+    if accounts.get_opt(name).await?.is_none() {
+        return Ok(AccountView::Missing);
+    }
+    let user = access::service_account(namespace, name);
+    let reviews = needed(restore.spec.safety_capture).map(|right| {
+        let user = &user;
+        async move {
+            let allowed = access::may(&context.client, namespace, user, right.attributes()).await?;
+            Ok::<_, Error>((!allowed).then_some(right))
+        }
+    });
+    Ok(AccountView::Found { lacks: try_join_all(reviews).await?.into_iter().flatten().collect() })
 }
 
 /// The run of a restore: the one that is on record, or one that was made before a crash.

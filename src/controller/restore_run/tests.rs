@@ -1,5 +1,6 @@
 //! What is decided about a restore, case by case.
 
+use super::account::{AccountView, needed};
 use super::decide::{Action, Observed, RunView, decide, over_quota, refused, run_names, run_refused};
 use crate::api::{
     AuditEntry, BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
@@ -56,6 +57,7 @@ fn observed(restore: RestoreRun) -> Observed {
         repository: Some(Arc::new(repository(&[]))),
         preview: None,
         rerun_of: None,
+        account: AccountView::NotAsked,
         undo: None,
         audit: Vec::new(),
     }
@@ -168,6 +170,22 @@ fn a_restore_whose_run_the_api_server_refuses_is_blocked_with_its_words() {
         let message = status.message.unwrap_or_default();
         assert!(message.contains("no room") && message.contains("create a new restore"), "{message}");
     }
+}
+
+#[test]
+fn an_account_that_could_not_do_the_work_blocks_and_one_that_could_does_not() {
+    let of_account = |account: AccountView| Observed {
+        account,
+        ..observed(restore(json!({"serviceAccountName": "deployer"}), json!({})))
+    };
+    let (outcome, reason, message) = refusal(&of_account(AccountView::Missing));
+    assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "AccountNotFound"));
+    assert!(message.contains("ServiceAccount deployer does not exist"), "{message}");
+    let (outcome, reason, message) = refusal(&of_account(AccountView::Found { lacks: needed(true).collect() }));
+    assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "AccountLacksRights"));
+    assert!(message.contains("kubectl create rolebinding deployer-"), "{message}");
+    let sound = of_account(AccountView::Found { lacks: Vec::new() });
+    assert!(matches!(decide(&sound, now()).as_slice(), [Action::Start(_)]));
 }
 
 #[test]
