@@ -21,6 +21,7 @@ mod hostile;
 mod leader;
 mod repository;
 mod restore;
+mod restore_history;
 mod results;
 mod runs;
 mod tenancy;

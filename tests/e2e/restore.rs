@@ -44,7 +44,7 @@ impl Tenant {
     }
 
     /// Waits for a restore to be as described.
-    async fn restore_when(
+    pub(crate) async fn restore_when(
         &self,
         name: &str,
         described: &str,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
-        Outcome, Phase, Reason,
+        Outcome, Phase, Reason, RestoreRun,
         backup_set::{Coverage, Verified, names_for, status_of_adopted},
         conditions, labels,
         operation_run::OperationRunStatus,
@@ -33,7 +33,9 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fmt::Debug;
 
 /// Carries a decision out.
 pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
@@ -63,7 +65,15 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
                     .await?;
                 context.wrote(run);
             }
-            Action::DeleteRun => delete_run(context, observed).await?,
+            Action::DeleteRun => {
+                let runs = runs(context, observed);
+                delete(&runs, ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() })
+                    .await?;
+            }
+            Action::DeleteRestore(restore) => {
+                let namespace = observed.run.namespace().unwrap_or_default();
+                delete(&Api::<RestoreRun>::namespaced(context.client.clone(), &namespace), restore).await?;
+            }
         }
     }
     Ok(())
@@ -150,19 +160,22 @@ async fn delete_job(context: &Context, observed: &Observed, job: &ObjectReferenc
     }
 }
 
-async fn delete_run(context: &Context, observed: &Observed) -> Result<(), Error> {
+/// Deletes an object if it still has its uid; that it is gone is no fault.
+async fn delete<K>(api: &Api<K>, object: ObjectReference) -> Result<(), Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     let parameters = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(observed.uid().to_owned()), resource_version: None }),
+        preconditions: Some(Preconditions { uid: Some(object.uid), resource_version: None }),
         ..DeleteParams::default()
     };
-    match runs(context, observed).delete(&observed.run.name_any(), &parameters).await {
+    match api.delete(&object.name, &parameters).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Writes what differs from the status as it was observed; nothing where nothing does.
 /// The patch that makes a run's status what was decided; none where it is so already.
 ///
 /// It holds only for the very version of the run that was decided about: made from one view and merged into another, as
@@ -173,6 +186,7 @@ pub(super) fn status_patch(observed: &Observed, status: &OperationRunStatus) -> 
     Ok(difference.map(|difference| json!({ "metadata": metadata, "status": difference })))
 }
 
+/// Writes what differs from the status as it was observed; nothing where nothing does.
 async fn write_status(context: &Context, observed: &Observed, status: &OperationRunStatus) -> Result<(), Error> {
     let before = observed.status();
     let Some(body) = status_patch(observed, status)? else { return Ok(()) };

@@ -5,7 +5,7 @@
 
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
-    observed::{JobView, JoinedView, Observed, Slot},
+    observed::{JobView, JoinedView, Observed, Parent, Slot},
     prepare::{Refusal, is_check, is_object_name, rehearsed_set, repository_name},
     waiting::{PATIENCE, is_ended, stuck},
 };
@@ -70,6 +70,8 @@ pub enum Action {
     WriteLabels(BTreeMap<String, Option<String>>),
     /// Delete the run, if it still has this uid.
     DeleteRun,
+    /// Delete the restore that the run was made for, if it still has this uid; the run goes with it.
+    DeleteRestore(ObjectReference),
 }
 
 /// The end of a `repository.check`.
@@ -359,9 +361,15 @@ fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestam
     let ttl = operation_type
         .and_then(|spec| spec.ttl_seconds_after_finished)
         .map(|seconds| SignedDuration::from_secs(seconds.into()));
-    let left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
+    let mut left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
     if observed.beyond_history || left.is_some_and(|left| left <= SignedDuration::ZERO) {
-        return Decision::act(Action::DeleteRun);
+        match &observed.restore {
+            None => return Decision::act(Action::DeleteRun),
+            Some(Parent { reference, needed: false }) => {
+                return Decision::act(Action::DeleteRestore(reference.clone()));
+            }
+            Some(Parent { needed: true, .. }) => left = Some(SignedDuration::from_mins(1)),
+        }
     }
     let mut decision = Decision { requeue: left, ..Decision::default() };
     let patch = label_patch(observed, status);

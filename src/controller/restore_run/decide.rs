@@ -279,7 +279,7 @@ fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) 
             ),
         ))
     };
-    let Some(earlier) = earlier else { return no("it does not exist") };
+    let Some(earlier) = earlier else { return no("it does not exist (the history limit may have deleted it)") };
     if earlier.spec.backup_set != restore.spec.backup_set {
         no("it is of another backup set")
     } else if earlier.spec.dry_run {
