@@ -1,7 +1,7 @@
 //! Restores into a cluster where somebody does not answer yet whom the API server must ask.
 
 use super::{
-    api::{Answer, Api, object, refusal_with},
+    api::{Answer, Api, object, objects, refusal_with},
     restore::{Tenant, counts},
 };
 use http::{Method, Uri};
@@ -220,6 +220,19 @@ async fn a_server_behind_the_api_server_that_is_not_there_yet_is_waited_for() {
         refusal_with(503, "ServiceUnavailable", "the server is currently unable to handle the request")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_preview_repeats_what_a_webhook_does_not_answer_for_the_first_items_and_not_for_all() {
+    let api = Api::new();
+    api.serve_config_maps(objects(200));
+    let tenant = Tenant::captured(api).await;
+    tenant.api.serve_config_maps(vec![]);
+    let tried = hold_up(&tenant.api, "/configmaps", usize::MAX, unanswered);
+    let result = tenant.preview(json!({})).await.unwrap();
+    assert_eq!(counts(&result).failed, 200);
+    // Sixteen at once, each six times.
+    assert!(tried.load(SeqCst) <= 200 + 16 * 5, "{tried:?}");
 }
 
 #[tokio::test]
