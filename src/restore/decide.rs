@@ -14,6 +14,7 @@ use crate::{
         excluded::ExclusionRules,
         owners::{Family, controller, owners},
         plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
+        refusal::refusal,
         sanitize::{replacement, sanitize},
         semantic::{DigestKey, semantic},
         transform::Transforms,
@@ -490,55 +491,6 @@ impl Proposal {
                 planned
             }
         }
-    }
-}
-
-/// What a refusal means for an item: what it counts as, and why.
-#[must_use]
-pub fn refusal(code: u16, message: &str, write: &Write) -> (Action, Remark) {
-    let (action, reason_code, advice) = judge(code, message, write);
-    (action, Remark::new(reason_code, format!("the API server answers {code} {message}: {advice}")))
-}
-
-fn judge(code: u16, message: &str, write: &Write) -> (Action, &'static str, &'static str) {
-    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    match code {
-        401 | 403 if says(&["exceeded quota"]) => {
-            (Action::Conflict, reason::QUOTA_EXCEEDED, "raise the quota, or restore less")
-        }
-        403 if says(&["User \"", "attempting to grant RBAC permissions"]) => {
-            (Action::Forbidden, reason::FORBIDDEN, "let the account that writes do it, or exclude the item")
-        }
-        409 => (Action::Conflict, reason::MOVED, "it is not as it was when it was looked at: restore again"),
-        422 if matches!(write, Write::Update(_))
-            && says(&[
-                "immutable",
-                "may not change",
-                "cannot change",
-                "may not be changed",
-                "updates to ",
-                "cannot be changed",
-            ]) =>
-        {
-            (
-                Action::Conflict,
-                reason::IMMUTABLE_FIELD,
-                "to have it as it was it must be made anew: use `existingResourcePolicy: recreate` for this item, or set the field with a transform",
-            )
-        }
-        400 | 403 | 422
-            if says(&["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "denied"]) =>
-        {
-            (
-                Action::Invalid,
-                reason::ADMISSION_REFUSED,
-                "change the object with a transform so that the rule allows it, or change the rule",
-            )
-        }
-        400 | 403 | 404 | 405 | 413 | 415 | 422 => {
-            (Action::Invalid, reason::INVALID, "correct it with a transform, or exclude the item")
-        }
-        _ => (Action::Conflict, reason::SERVER_FAILED, "restore again when the server, or what it asks, is well"),
     }
 }
 

@@ -7,7 +7,7 @@
 //! sanitize   without what the server owns             owners     whose child it is now
 //! transform  with the patches that were asked for     semantic   what of a live object counts, as a keyed hash
 //! plan       create, update, … or why not             diff       what that changes, for people
-//! order      what goes first
+//! order      what goes first                          refusal    what it means that the API server says no
 //! ```
 //!
 //! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
@@ -21,6 +21,7 @@ pub mod labels;
 pub mod order;
 pub mod owners;
 pub mod plan;
+pub mod refusal;
 pub mod sanitize;
 pub mod selection;
 pub mod semantic;

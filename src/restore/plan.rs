@@ -56,6 +56,8 @@ pub mod reason {
     pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
     /// A quota refuses the object.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// A webhook that the API server must ask does not answer.
+    pub const WEBHOOK_UNAVAILABLE: &str = "WebhookUnavailable";
     /// The API server, or what it asks, fails.
     pub const SERVER_FAILED: &str = "ServerFailed";
     /// A warning: an owner is not there, so the object gets none.
@@ -68,7 +70,7 @@ pub mod reason {
     pub const NOT_TRIED: &str = "NotTried";
 
     /// Every code.
-    pub const ALL: [&str; 23] = [
+    pub const ALL: [&str; 24] = [
         EXISTS,
         NOT_THERE,
         LEFT_TO_OWNER,
@@ -92,6 +94,7 @@ pub mod reason {
         VOLUME_EMPTY,
         DATA_LOST,
         NOT_TRIED,
+        WEBHOOK_UNAVAILABLE,
     ];
 }
 

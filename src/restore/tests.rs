@@ -580,7 +580,12 @@ fn the_server_s_verdict_settles_a_proposal() {
             reason::ADMISSION_REFUSED,
         ),
         (refused(409, "Conflict", "the object has been modified"), Action::Conflict, reason::MOVED),
-        (refused(500, "InternalError", "failed calling webhook"), Action::Conflict, reason::SERVER_FAILED),
+        (
+            refused(500, "InternalError", "failed calling webhook \"x.example.com\": connection refused"),
+            Action::Conflict,
+            reason::WEBHOOK_UNAVAILABLE,
+        ),
+        (refused(500, "InternalError", "etcdserver: request timed out"), Action::Conflict, reason::SERVER_FAILED),
     ] {
         let planned = update().settle(&verdict);
         assert_eq!(outcome(&planned), (action, code), "{verdict:?}");

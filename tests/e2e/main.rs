@@ -1,5 +1,6 @@
 //! Tests on a real cluster, one file a user story. `cargo xtask test --only e2e` makes the cluster, installs the
-//! operator and runs them; each works in namespaces of its own, so they run side by side and in any order.
+//! operator and runs them; each works in namespaces of its own, so they run side by side and in any order. `lost_cluster` is the
+//! step `recovery`, which has a second cluster.
 //!
 //! They use what a user has: manifests, kubectl, restic. Nothing of the operator is replaced or switched.
 
@@ -19,10 +20,12 @@ mod database;
 mod duplicates;
 mod hostile;
 mod leader;
+mod lost_cluster;
 mod repository;
 mod restore;
 mod restore_history;
 mod results;
 mod runs;
 mod tenancy;
+mod unready;
 mod waiting;

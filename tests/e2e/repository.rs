@@ -18,7 +18,7 @@ fn ready_condition(repository: &BackupRepository) -> (String, String, String) {
 impl Tenant {
     /// Waits until a repository is found not Ready for this reason; the message names each word. A capture into it is
     /// blocked, and repeats why.
-    async fn not_ready(&self, name: &str, reason: &str, words: &[&str]) {
+    pub(crate) async fn not_ready(&self, name: &str, reason: &str, words: &[&str]) {
         let described = format!("is not Ready, {reason}");
         let repository = self
             .repository_when(name, &described, |repository| {
@@ -36,7 +36,7 @@ impl Tenant {
     }
 
     /// Checks a repository and waits for the end.
-    async fn check(&self, run: &str, mut inputs: Value) -> OperationRunStatus {
+    pub(crate) async fn check(&self, run: &str, mut inputs: Value) -> OperationRunStatus {
         inputs["repository"] = "main".into();
         self.start(run, json!({ "type": "repository.check", "inputs": inputs })).await;
         self.completed(run, SOON).await

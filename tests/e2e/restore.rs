@@ -22,7 +22,7 @@ const KINDS: &str = "configmaps,secrets,services,serviceaccounts,deployments,sta
 
 impl Tenant {
     /// A tenant with a shop that was captured as `nightly`.
-    async fn with_a_captured_shop(story: &str) -> Self {
+    pub(crate) async fn with_a_captured_shop(story: &str) -> Self {
         let tenant = Self::new(story).await;
         tenant.apply(SHOP);
         tenant.repository("main").await;
@@ -64,7 +64,7 @@ impl Tenant {
     }
 
     /// The plan or the results of a restore: `item: action` or `item: outcome`, what is unchanged or left alone aside.
-    async fn reported(&self, status: &RestoreRunStatus) -> Vec<String> {
+    pub(crate) async fn reported(&self, status: &RestoreRunStatus) -> Vec<String> {
         let run = status.operation_run.as_ref().expect("status.operationRun");
         let reports: Api<OperationReport> = self.api();
         let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.name));
@@ -126,7 +126,7 @@ impl Tenant {
     }
 
     /// What a bad day does to a shop.
-    async fn damage(&self) {
+    pub(crate) async fn damage(&self) {
         for (kind, name) in
             [("configmap", "shop-settings"), ("secret", "shop-payment"), ("service", "shop"), ("role", "shop:reader")]
         {

@@ -11,3 +11,4 @@ mod check;
 mod process;
 mod restore;
 mod support;
+mod unready;

@@ -25,6 +25,9 @@ const OUTPUT: &str = "test-output";
 /// The targets of `tests/` that need a cluster.
 const CLUSTER_TESTS: [&str; 2] = ["e2e", proof::TARGET];
 
+/// The stories of `tests/e2e` that need two clusters; they are a step of their own.
+const OF_TWO_CLUSTERS: &str = "lost_cluster::";
+
 /// Run every check: format, lints, dependencies, generated files, tests, chart, image, the real cluster, examples.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -69,6 +72,8 @@ pub(crate) enum Step {
     Image,
     /// tests/e2e on a real cluster
     E2e,
+    /// What a lost cluster leaves is restored in a second, empty one
+    Recovery,
     /// tests/proof: the controller dies at every call; the quick selection, or all of it with --all
     Proof,
     /// The roles of the operator and of workers against what the API server saw: no right unused, no refusal unmeant
@@ -87,7 +92,7 @@ impl Step {
     }
 
     fn leaves_objects(self) -> bool {
-        matches!(self, Self::Chart | Self::Image | Self::E2e | Self::Proof | Self::Examples)
+        matches!(self, Self::Chart | Self::Image | Self::E2e | Self::Recovery | Self::Proof | Self::Examples)
     }
 }
 
@@ -123,6 +128,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             if step.leaves_objects() {
                 evidence::collect(&bed, &output.join(step.name()));
             }
+            if let Err(error) = bed.end_second() {
+                say(format!("   {error:#}"));
+            }
             say(format!("   Again, this step alone: cargo xtask test --only {}", step.name()));
         }
         reports.push(Report { step, passed, took });
@@ -155,6 +163,7 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
         }
         Step::Image => bed.load_images(),
         Step::E2e => end_to_end(arguments, bed),
+        Step::Recovery => recovery(bed),
         Step::Seeded => xtask(if arguments.all { &["seeded"] } else { &["seeded", "--quick"] }),
         Step::Rights => rights::check(bed),
         Step::Proof => proof::prove(arguments.all, bed),
@@ -190,12 +199,26 @@ fn test_targets() -> Result<Vec<String>> {
 }
 
 fn end_to_end(arguments: &Arguments, bed: &mut Bed) -> Result<()> {
+    let mut options = vec!["--test-threads".to_owned(), arguments.threads.to_string()];
+    options.extend(["--skip".to_owned(), OF_TWO_CLUSTERS.to_owned()]);
+    options.extend(arguments.filter.iter().cloned());
+    stories(&options, || bed.operator())
+}
+
+/// The stories of two clusters. The second is there for this step alone.
+fn recovery(bed: &mut Bed) -> Result<()> {
+    stories(&[OF_TWO_CLUSTERS.to_owned()], || bed.second())?;
+    bed.end_second()
+}
+
+/// Runs `tests/e2e` with these options, on what `make` makes.
+fn stories(options: &[String], make: impl FnOnce() -> Result<Vec<(&'static str, String)>>) -> Result<()> {
     // Built before the cluster is there: a mistake in a test is found without it.
     loud(cargo()?.args(["test", "--no-run", "--quiet", "--test", "e2e"]))?;
-    let environment = bed.operator()?;
+    let environment = make()?;
     let mut test = cargo()?;
-    test.args(["test", "--test", "e2e", "--", "--test-threads", &arguments.threads.to_string()])
-        .args(&arguments.filter)
+    test.args(["test", "--test", "e2e", "--"])
+        .args(options)
         // A failure says in words what it saw; forty lines of runtime would hide it.
         .env("RUST_BACKTRACE", "0")
         .envs(environment);

@@ -3,6 +3,9 @@
 //! Kinds come in the order of writing, deletions last. Each write carries uid and resourceVersion, and each item is looked
 //! at once more before: one that is not as the plan found it fails as Moved. One that is by now as it should be counts as done,
 //! so that an attempt that follows one that died goes on where that stopped.
+//!
+//! What is refused because somebody does not answer whom the API server must ask is put back: what this restore has yet to
+//! write may bring them. After the rest it is tried again, for a time that is bounded for the whole attempt.
 
 use crate::{
     api::{
@@ -11,9 +14,10 @@ use crate::{
         operation_run::SummaryCounts,
     },
     restore::{
-        decide::{Decision, Live, Proposal, Stored, Write, refusal},
+        decide::{Decision, Live, Proposal, Stored, Write},
         owners::pending,
         plan::{Action, Plan, PlannedItem, Remark, reason},
+        refusal::{Awaited, PATIENCE, awaited, refusal},
     },
     worker::{
         failure::Failure,
@@ -28,10 +32,14 @@ use crate::{
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::Instant;
 
 /// How often an item is looked at again that was written by others in between.
 const LOOKS: usize = 4;
+
+/// How often what was put back is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of an item, and the uid it has now if it was made.
 struct Carried {
@@ -39,6 +47,8 @@ struct Carried {
     outcome: ItemOutcome,
     reason: Option<Remark>,
     uid: Option<String>,
+    /// Who does not answer yet, where the item failed for that alone.
+    awaits: Option<Awaited>,
 }
 
 /// A plan being carried out.
@@ -48,7 +58,13 @@ pub struct Carrier<'a> {
     planned: BTreeMap<&'a ItemId, &'a PlannedItem>,
     results: BTreeMap<ItemId, (ItemOutcome, Option<Remark>)>,
     /// Items whose owner has no uid yet.
-    deferred: Vec<(StoredKind, String)>,
+    deferred: Vec<ItemId>,
+    /// Items that were put back, by whom they wait for.
+    put_back: BTreeMap<Awaited, Vec<ItemId>>,
+    /// Why items were put back, which is how they fail if nothing more becomes of them.
+    refused: BTreeMap<ItemId, Remark>,
+    /// When those fail; from the first time that nothing else is left to do.
+    deadline: Option<Instant>,
     progress: Progress,
     stop: Stop,
 }
@@ -58,7 +74,18 @@ impl<'a> Carrier<'a> {
     #[must_use]
     pub fn new(walk: Walk<'a>, plan: &'a Plan, progress: Progress, stop: Stop) -> Self {
         let planned = plan.items().iter().map(|planned| (&planned.item, planned)).collect();
-        let mut carrier = Self { walk, plan, planned, results: BTreeMap::new(), deferred: Vec::new(), progress, stop };
+        let mut carrier = Self {
+            walk,
+            plan,
+            planned,
+            results: BTreeMap::new(),
+            deferred: Vec::new(),
+            put_back: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            deadline: None,
+            progress,
+            stop,
+        };
         for planned in plan.items() {
             match planned.action {
                 Action::Delete => carrier.walk.planner.family.add_leaving(&planned.item),
@@ -84,12 +111,13 @@ impl<'a> Carrier<'a> {
             }
             self.carry_kind(&kind).await?;
         }
-        if !self.stop.is_set() {
-            self.carry_deferred().await?;
-        }
+        self.carry_left().await?;
         if !self.stop.is_set() {
             self.carry_deletions().await?;
         }
+        // Deletions are put back too.
+        self.carry_left().await?;
+        self.give_up();
         let counts = self.counts();
         self.progress.finish(counts).await;
         let (results, stopped) = (&mut self.results, self.stop.is_set());
@@ -138,9 +166,7 @@ impl<'a> Carrier<'a> {
                         let decision = self.walk.decide_pair(kind, &pair.name, stored.clone(), pair.live);
                         let Some(planned) = self.is_to_write(&item) else { continue };
                         match weigh(planned, decision) {
-                            Weighed::Write(proposal) if is_pending(&proposal) => {
-                                self.deferred.push((kind.clone(), pair.name));
-                            }
+                            Weighed::Write(proposal) if is_pending(&proposal) => self.deferred.push(item),
                             Weighed::Write(proposal) => proposals.push((stored, proposal)),
                             Weighed::Over(outcome, reason) => {
                                 // Made anew by an earlier attempt: what it owns is to get this uid.
@@ -160,37 +186,106 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// What was left for the owners it needs.
-    async fn carry_deferred(&mut self) -> Result<(), Failure> {
-        loop {
+    /// What was left for the owners it needs, or put back, until no more of it can be done.
+    async fn carry_left(&mut self) -> Result<(), Failure> {
+        while !self.stop.is_set() {
             let deferred = std::mem::take(&mut self.deferred);
             let before = deferred.len();
-            for (kind, name) in deferred {
-                let item = ItemId::new(kind.kind.clone(), &name);
-                let (Some(entry), Some(planned)) = (self.entry(&kind, &name), self.is_to_write(&item)) else {
-                    continue;
-                };
-                let stored = self.read_one(entry).await?;
-                let live = self.look(planned).await?;
-                let decision = self.walk.planner.decide(&item, &kind.api_version(), stored.clone(), live.as_ref());
-                match weigh(planned, decision) {
-                    Weighed::Write(proposal) if is_pending(&proposal) => self.deferred.push((kind, name)),
-                    Weighed::Write(proposal) => self.write(vec![(stored, proposal)]).await?,
-                    Weighed::Over(outcome, reason) => {
-                        self.results.insert(item, (outcome, reason));
-                    }
-                }
-            }
-            if self.deferred.len() == before {
+            self.carry_again(deferred).await?;
+            if self.deferred.len() == before && !self.carry_put_back().await? {
                 break;
             }
         }
-        for (kind, name) in std::mem::take(&mut self.deferred) {
-            let message = "its owner could not be restored, and without it this would be another object: see why the owner failed, then restore both again";
-            let remark = Remark::new(reason::OWNER_MISSING, message);
-            self.results.insert(ItemId::new(kind.kind, name), (ItemOutcome::Failed, Some(remark)));
+        Ok(())
+    }
+
+    /// Tries again what was put back, until something comes through. False: nothing will any more.
+    async fn carry_put_back(&mut self) -> Result<bool, Failure> {
+        if self.put_back.is_empty() {
+            return Ok(false);
+        }
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+        let before = self.waiting();
+        tracing::info!(items = before, awaited = ?self.put_back.keys(), "put back until these answer");
+        while Instant::now() < deadline && !self.stop.is_set() {
+            tokio::time::sleep(AGAIN).await;
+            for (awaited, mut items) in std::mem::take(&mut self.put_back) {
+                // One item asks for all that wait for the same, each time another one.
+                let mut rest = items.split_off(1);
+                self.carry_again(items).await?;
+                match self.put_back.get_mut(&awaited) {
+                    Some(again) => {
+                        rest.append(again);
+                        *again = rest;
+                    }
+                    None => self.carry_again(rest).await?,
+                }
+            }
+            if self.waiting() < before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn waiting(&self) -> usize {
+        self.put_back.values().map(Vec::len).sum()
+    }
+
+    /// Items once more, each looked at and decided about afresh.
+    async fn carry_again(&mut self, items: Vec<ItemId>) -> Result<(), Failure> {
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() && !self.stop.is_set() {
+            let batch: Vec<ItemId> = items.by_ref().take(AT_ONCE).collect();
+            let afresh = stream::iter(&batch).map(|item| self.decide_afresh(item)).buffered(AT_ONCE);
+            let decided: Vec<_> = afresh.try_collect().await?;
+            let mut proposals = Vec::new();
+            for (planned, stored, decision) in decided.into_iter().flatten() {
+                match weigh(planned, decision) {
+                    Weighed::Write(proposal) if is_pending(&proposal) => self.deferred.push(planned.item.clone()),
+                    Weighed::Write(proposal) => proposals.push((stored, proposal)),
+                    Weighed::Over(outcome, reason) => {
+                        self.results.insert(planned.item.clone(), (outcome, reason));
+                    }
+                }
+            }
+            self.write(proposals).await?;
         }
         Ok(())
+    }
+
+    /// An item, read, looked at and decided about by itself.
+    async fn decide_afresh(&self, item: &ItemId) -> Result<Option<(&'a PlannedItem, Stored, Decision)>, Failure> {
+        let Some(planned) = self.is_to_write(item) else { return Ok(None) };
+        let (stored, api_version) = match (planned.action, self.entry(item)) {
+            // Both say the same where the object was to go in the plan already.
+            (Action::Delete, _) => (Stored::Absent, planned.api_version.clone()),
+            (_, Some((kind, entry))) => (self.read_one(entry).await?, kind.api_version()),
+            (_, None) => return Ok(None),
+        };
+        let live = self.look(planned).await?;
+        let decision = self.walk.planner.decide(item, &api_version, stored.clone(), live.as_ref());
+        Ok(Some((planned, stored, decision)))
+    }
+
+    /// What was left fails, with the reason that it was left for.
+    fn give_up(&mut self) {
+        let stopped = self.stop.is_set();
+        for (item, mut remark) in std::mem::take(&mut self.refused) {
+            if !stopped {
+                let message = format!("{}; it was tried again for {} s", remark.message, PATIENCE.as_secs());
+                remark = Remark::new(&remark.code, message);
+            }
+            self.results.entry(item).or_insert((ItemOutcome::Failed, Some(remark)));
+        }
+        if stopped {
+            return;
+        }
+        for item in std::mem::take(&mut self.deferred) {
+            let message = "its owner could not be restored, and without it this would be another object: see why the owner failed, then restore both again";
+            let remark = Remark::new(reason::OWNER_MISSING, message);
+            self.results.insert(item, (ItemOutcome::Failed, Some(remark)));
+        }
     }
 
     async fn carry_deletions(&mut self) -> Result<(), Failure> {
@@ -200,16 +295,7 @@ impl<'a> Carrier<'a> {
             if self.stop.is_set() {
                 return Ok(());
             }
-            // Both say the same where the object was to go in the plan already.
-            let stored = Stored::Absent;
-            let live = self.look(planned).await?;
-            let decision = self.walk.planner.decide(&planned.item, &planned.api_version, stored.clone(), live.as_ref());
-            match weigh(planned, decision) {
-                Weighed::Write(proposal) => self.write(vec![(stored, proposal)]).await?,
-                Weighed::Over(outcome, reason) => {
-                    self.results.insert(planned.item.clone(), (outcome, reason));
-                }
-            }
+            self.carry_again(vec![planned.item.clone()]).await?;
         }
         Ok(())
     }
@@ -230,18 +316,26 @@ impl<'a> Carrier<'a> {
     }
 
     fn take(&mut self, carried: Vec<Carried>) {
-        for Carried { item, outcome, reason, uid } in carried {
+        for Carried { item, outcome, reason, uid, awaits } in carried {
             if let Some(uid) = uid {
                 self.walk.planner.family.add_live(item.clone(), uid);
             }
-            self.results.insert(item, (outcome, reason));
+            match (awaits, reason) {
+                (Some(awaited), Some(remark)) => {
+                    self.put_back.entry(awaited).or_default().push(item.clone());
+                    self.refused.insert(item, remark);
+                }
+                (_, reason) => {
+                    self.results.insert(item, (outcome, reason));
+                }
+            }
         }
         self.progress.update(self.counts());
     }
 
     async fn write_one(&self, stored: &Stored, mut proposal: Proposal) -> Result<Carried, Failure> {
         let item = proposal.item().clone();
-        let over = |outcome, reason| Carried { item: item.clone(), outcome, reason, uid: None };
+        let over = |outcome, reason| Carried { item: item.clone(), outcome, reason, uid: None, awaits: None };
         let Some(planned) = self.is_to_write(&item) else { return Ok(over(ItemOutcome::Skipped, None)) };
         for _ in 0..LOOKS {
             let Some(target) = self.target(&item, &proposal.planned().api_version) else {
@@ -258,7 +352,8 @@ impl<'a> Carrier<'a> {
                 }
                 Performed::Refused { code, message } => {
                     let (_, remark) = refusal(code, &message, proposal.write());
-                    return Ok(over(ItemOutcome::Failed, Some(remark)));
+                    let awaits = awaited(code, &message);
+                    return Ok(Carried { awaits, ..over(ItemOutcome::Failed, Some(remark)) });
                 }
                 Performed::Moved => {}
             }
@@ -288,8 +383,9 @@ impl<'a> Carrier<'a> {
         Some(Target { kind, namespace: &self.walk.planner.namespace, name: &item.name })
     }
 
-    fn entry(&self, kind: &StoredKind, name: &str) -> Option<&'a Entry> {
-        self.walk.inventory.kinds.get(kind)?.get(name)
+    fn entry(&self, item: &ItemId) -> Option<(&'a StoredKind, &'a Entry)> {
+        let mut of_kind = self.walk.inventory.kinds.iter().filter(|(kind, _)| kind.kind == item.kind);
+        of_kind.find_map(|(kind, entries)| Some((kind, entries.get(&item.name)?)))
     }
 
     async fn read_one(&self, entry: &'a Entry) -> Result<Stored, Failure> {

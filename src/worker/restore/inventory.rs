@@ -72,6 +72,13 @@ impl Inventory {
         })
     }
 
+    /// Whether an item was selected.
+    #[must_use]
+    pub fn selects(&self, item: &ItemId) -> bool {
+        let mut of_kind = self.kinds.iter().filter(|(kind, _)| kind.kind == item.kind);
+        of_kind.any(|(_, entries)| entries.contains_key(&item.name))
+    }
+
     /// Whether the snapshot holds an item, selected or not.
     #[must_use]
     pub fn holds(&self, item: &ItemId) -> bool {

@@ -17,6 +17,7 @@ use crate::{
         decide::{Decision, Live, Planner, Proposal, Stored, Verdict, Write},
         order::in_order,
         plan::{Action, PlannedItem, Remark, reason},
+        refusal::{Awaited, PATIENCE, awaited},
         selection::ItemSelection,
     },
     worker::{
@@ -271,10 +272,20 @@ impl Walk<'_> {
         Ok(Decided { planned, owners, diff })
     }
 
-    /// A dry run is refused where the API server looks for another object that the same restore makes first, and that a
+    /// A dry run is refused where the API server needs another object that the same restore makes first, and that a
     /// preview leaves unmade. What will be said then is not known.
     fn unless_it_waits(&self, verdict: Verdict, write: &Write) -> Verdict {
         let Verdict::Refused { code, message, .. } = &verdict else { return verdict };
+        let brings = |item: &ItemId| self.inventory.selects(item);
+        if let Some(Awaited::Webhook(webhook)) = awaited(*code, message) {
+            return match webhook.service_in(&self.planner.namespace).filter(brings) {
+                Some(service) => Verdict::NotAsked(format!(
+                    "{webhook} must be asked and does not answer: {service} is in this restore, which tries again until it does, for {} s",
+                    PATIENCE.as_secs()
+                )),
+                None => verdict,
+            };
+        }
         let (Write::Create(body) | Write::Recreate(_, body)) = write else { return verdict };
         let needed = match (*code, body["kind"].as_str()) {
             (404, Some("RoleBinding")) if body["roleRef"]["kind"] == "Role" => {
@@ -287,7 +298,7 @@ impl Walk<'_> {
         };
         let (kind, Some(name)) = (needed.0, needed.1.as_str()) else { return verdict };
         let needed = ItemId::new(kind, name);
-        if self.inventory.holds(&needed) {
+        if brings(&needed) {
             Verdict::NotAsked(format!("the API server looks for {needed}, which this restore makes first"))
         } else {
             verdict
@@ -373,9 +384,13 @@ pub fn version_of(api_version: &str) -> &str {
 #[must_use]
 pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
     let item = ItemId::new(kind.kind.clone(), name);
-    let forbidden = matches!(error, kube::Error::Api(status) if status.code == 403);
-    let (action, code) =
-        if forbidden { (Action::Forbidden, reason::FORBIDDEN) } else { (Action::Conflict, reason::SERVER_FAILED) };
+    let (action, code) = match error {
+        kube::Error::Api(status) if status.code == 403 => (Action::Forbidden, reason::FORBIDDEN),
+        kube::Error::Api(status) if matches!(awaited(status.code, &status.message), Some(Awaited::Webhook(_))) => {
+            (Action::Conflict, reason::WEBHOOK_UNAVAILABLE)
+        }
+        _ => (Action::Conflict, reason::SERVER_FAILED),
+    };
     let message = format!(
         "{} could not be listed, so that it is not known what is there: {}: let the account of the restore list them, or look at the server of {}",
         kind.kind,

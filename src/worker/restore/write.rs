@@ -2,14 +2,21 @@
 
 use crate::{
     cluster::{discovery::ServedKind, list::encode, pace::Pace, redact::redact},
-    restore::decide::{Precondition, Verdict, Write},
+    restore::{
+        decide::{Precondition, Verdict, Write},
+        refusal::{Awaited, awaited},
+    },
     worker::failure::{Failure, api_failure},
 };
 use http::{Method, Request};
 use kube::{Client, Error};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The name under which a restore's fields are managed.
@@ -28,13 +35,23 @@ pub const AT_ONCE: usize = 16;
 pub struct Calls {
     client: Client,
     pace: Pace,
+    /// Who did not answer however often a dry run was repeated: for them no other one is.
+    unanswered: Mutex<BTreeSet<Awaited>>,
 }
 
 impl Calls {
     /// By this client.
     #[must_use]
     pub fn new(client: &Client) -> Self {
-        Self { client: client.clone(), pace: Pace::new(AT_ONCE) }
+        Self { client: client.clone(), pace: Pace::new(AT_ONCE), unanswered: Mutex::default() }
+    }
+
+    fn gave_up(&self, awaited: &Awaited) -> bool {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).contains(awaited)
+    }
+
+    fn give_up(&self, awaited: Awaited) {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).insert(awaited);
     }
 }
 
@@ -200,7 +217,7 @@ async fn call<T: DeserializeOwned>(
         uri.push_str("?dryRun=All");
     }
     let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-    calls
+    let answer = calls
         .pace
         .call(|| async {
             let request = Request::builder()
@@ -209,7 +226,24 @@ async fn call<T: DeserializeOwned>(
                 .header(http::header::CONTENT_TYPE, "application/json")
                 .body(bytes.clone())
                 .map_err(Error::HttpError)?;
-            calls.client.request::<T>(request).await
+            match calls.client.request::<T>(request).await {
+                // Who meant the write puts it back, and has other things to do.
+                Err(Error::Api(status)) if webhook(&status).is_some_and(|of| !dry_run || calls.gave_up(&of)) => {
+                    Ok(Err(Error::Api(status)))
+                }
+                answer => answer.map(Ok),
+            }
         })
-        .await
+        .await;
+    if let Err(Error::Api(status)) = &answer
+        && let Some(webhook) = webhook(status)
+    {
+        calls.give_up(webhook);
+    }
+    answer?
+}
+
+/// The webhook that does not answer, if that is what an answer is about.
+fn webhook(status: &kube::core::Status) -> Option<Awaited> {
+    awaited(status.code, &status.message).filter(|awaited| matches!(awaited, Awaited::Webhook(_)))
 }

@@ -20,7 +20,7 @@ pub(crate) struct Cluster {
     /// As the administrator.
     pub(crate) client: Client,
     config: Config,
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
 }
 
 /// Whether this story leaves the operator alone.
@@ -37,7 +37,7 @@ pub(crate) fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
             "{name} is not set: these tests need a cluster with the operator. `cargo xtask test --only e2e -- NAME` makes one and \
-             runs the tests whose names contain NAME; --keep keeps it for the next time"
+             runs the tests whose names contain NAME; --keep keeps it for the next time. Those of two clusters: --only recovery"
         )
     })
 }
@@ -45,12 +45,21 @@ pub(crate) fn environment(name: &str) -> String {
 impl Cluster {
     /// The cluster, as its administrator.
     pub(crate) async fn connect() -> Self {
-        let path = PathBuf::from(environment("ATLAS_KUBECONFIG"));
+        Self::at(environment("ATLAS_KUBECONFIG").into()).await
+    }
+
+    /// Another one, where the operator was installed and nothing else was done.
+    pub(crate) async fn second() -> Self {
+        Self::at(environment("ATLAS_SECOND_KUBECONFIG").into()).await
+    }
+
+    /// The one of a kubeconfig.
+    pub(crate) async fn at(path: PathBuf) -> Self {
         let file = Kubeconfig::read_from(&path)
-            .unwrap_or_else(|error| panic!("ATLAS_KUBECONFIG {} cannot be read: {error}", path.display()));
+            .unwrap_or_else(|error| panic!("the kubeconfig {} cannot be read: {error}", path.display()));
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
             .await
-            .unwrap_or_else(|error| panic!("ATLAS_KUBECONFIG {} is not complete: {error}", path.display()));
+            .unwrap_or_else(|error| panic!("the kubeconfig {} is not complete: {error}", path.display()));
         Self {
             client: Client::try_from(config.clone()).expect("a client for the kubeconfig"),
             config,

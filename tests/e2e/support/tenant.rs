@@ -48,10 +48,22 @@ impl Tenant {
         Self::onboard(story, Hold::None).await
     }
 
+    /// A tenant whose namespace has the same name in another cluster, and nothing else in common.
+    pub(crate) async fn namesake(&self, cluster: Cluster) -> Self {
+        let tenant = Self::in_cluster(cluster, self.name.clone(), Hold::None).await;
+        tenant.onboarded().await;
+        tenant
+    }
+
     async fn onboard(story: &str, hold: Hold) -> Self {
         let tenant = Self::unprepared(story, hold).await;
-        let accounts: Api<ServiceAccount> = tenant.api();
-        wait_for(&format!("the accounts of tenant {}", tenant.name), SOON, async || {
+        tenant.onboarded().await;
+        tenant
+    }
+
+    async fn onboarded(&self) {
+        let accounts: Api<ServiceAccount> = self.api();
+        wait_for(&format!("the accounts of tenant {}", self.name), SOON, async || {
             let mut missing = Vec::new();
             for account in ACCOUNTS {
                 if accounts.get_opt(account).await.expect("ServiceAccounts can be read").is_none() {
@@ -61,13 +73,14 @@ impl Tenant {
             if missing.is_empty() { Ok(()) } else { Err(format!("missing: {}", missing.join(", "))) }
         })
         .await;
-        tenant
     }
 
     /// The namespace alone, at the moment it was created.
     async fn unprepared(story: &str, hold: Hold) -> Self {
-        let cluster = Cluster::connect().await;
-        let name = unique(story);
+        Self::in_cluster(Cluster::connect().await, unique(story), hold).await
+    }
+
+    async fn in_cluster(cluster: Cluster, name: String, hold: Hold) -> Self {
         let workspace = "e2e".to_owned();
         let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
         let namespace = serde_json::from_value(json!({ "metadata": { "name": name, "labels": {
@@ -176,12 +189,12 @@ impl Drop for Tenant {
             eprintln!("left to be looked at: namespace {}\n{}", self.name, self.look());
             return;
         }
-        let name = self.name.clone();
+        let (name, kubeconfig) = (self.name.clone(), self.cluster.kubeconfig.clone());
         // A client belongs to its runtime, and this one is about to end.
         let deletion = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let client = Cluster::connect().await.client;
+                let client = Cluster::at(kubeconfig).await.client;
                 let story = ListParams::default().labels(&format!("{STORY}={name}"));
                 let parameters = DeleteParams::default();
                 let _ = Api::<Namespace>::all(client.clone()).delete(&name, &parameters).await;

@@ -32,6 +32,9 @@ pub enum Answer {
 /// Asked before a request is served: its path, and how often this path was asked for before.
 type Fault = Box<dyn Fn(&Uri, usize) -> Option<Answer> + Send + Sync>;
 
+/// Asked before a write of an object is served, tried or meant: its method and path.
+type Refusal = Box<dyn Fn(&Method, &Uri) -> Option<Answer> + Send + Sync>;
+
 /// A change of an object: its kind, its name, and what is done to it.
 pub type Change = (&'static str, &'static str, fn(&mut Value));
 
@@ -71,6 +74,7 @@ struct State {
     meanwhile: Option<(String, Vec<Change>)>,
     asked: HashMap<String, usize>,
     fault: Option<Fault>,
+    refusal: Option<Refusal>,
     page: Option<usize>,
 }
 
@@ -163,8 +167,13 @@ impl Api {
         self.edit(|state| state.fault = Some(Box::new(fault)));
     }
 
+    /// Answers writes of the tenant's objects so, where it says how.
+    pub fn refuse_writes(&self, refusal: impl Fn(&Method, &Uri) -> Option<Answer> + Send + Sync + 'static) {
+        self.edit(|state| state.refusal = Some(Box::new(refusal)));
+    }
+
     pub fn heal(&self) {
-        self.edit(|state| (state.fault, state.breaks_after) = (None, None));
+        self.edit(|state| (state.fault, state.refusal, state.breaks_after) = (None, None, None));
     }
 
     pub fn change_run(&self, change: impl FnOnce(&mut Value)) {
@@ -260,7 +269,11 @@ fn response(status: u16, text: String) -> Response<Body> {
 
 /// A refusal as the API server words it.
 pub fn refusal(code: u16, reason: &str) -> Answer {
-    let message = format!("made to fail with {reason}");
+    refusal_with(code, reason, &format!("made to fail with {reason}"))
+}
+
+/// A refusal with these words.
+pub fn refusal_with(code: u16, reason: &str, message: &str) -> Answer {
     Answer::Json(
         code,
         json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}),
@@ -442,6 +455,9 @@ impl State {
     /// What an API server does with a write, as far as a restore can tell.
     fn write(&mut self, method: &Method, path: &str, uri: &Uri, body: &Bytes) -> Answer {
         let Some((kind, name)) = self.place(path) else { return refusal(404, "NotFound") };
+        if let Some(refused) = self.refusal.as_ref().and_then(|refuses| refuses(method, uri)) {
+            return refused;
+        }
         let dry_run = parameter(uri, "dryRun").is_some();
         if let Some((_, changes)) = self.meanwhile.take_if(|(suffix, _)| !dry_run && path.ends_with(suffix.as_str())) {
             for (kind, name, change) in changes {

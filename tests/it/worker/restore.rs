@@ -28,7 +28,7 @@ pub struct Tenant {
     snapshot: String,
     /// Counts runs: each has a uid of its own.
     run: usize,
-    stop: Stop,
+    pub stop: Stop,
 }
 
 impl Tenant {
@@ -118,7 +118,7 @@ impl Tenant {
     }
 
     /// `item: outcome reason` of each result.
-    fn results(&self) -> Vec<String> {
+    pub fn results(&self) -> Vec<String> {
         let reports = self.api.reports();
         let of_run = format!("-{:08}-results-", self.run);
         let of_results = reports.iter().filter(|(name, _)| name.contains(&of_run));
@@ -132,7 +132,7 @@ impl Tenant {
     }
 
     /// The plan in the reports, in its order.
-    fn planned(&self) -> Vec<Value> {
+    pub fn planned(&self) -> Vec<Value> {
         let reports = self.api.reports();
         let of_run = format!("-{:08}-plan-", self.run);
         let of_plan = reports.iter().filter(|(name, _)| name.contains(&of_run));
@@ -142,7 +142,7 @@ impl Tenant {
     }
 
     /// `item: action reason` of each.
-    fn actions(&self) -> Vec<String> {
+    pub fn actions(&self) -> Vec<String> {
         let text = |planned: &Value| {
             let reason = planned["reason"]["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
             format!("{}: {}{reason}", planned["itemId"].as_str().unwrap(), planned["action"].as_str().unwrap())
@@ -151,14 +151,14 @@ impl Tenant {
     }
 }
 
-fn deployment(name: &str, image: &str) -> Value {
+pub fn deployment(name: &str, image: &str) -> Value {
     let mut deployment = object(name);
     deployment["spec"] =
         json!({"replicas": 2, "template": {"spec": {"containers": [{"name": "web", "image": image}]}}});
     deployment
 }
 
-fn counts(result: &TerminationResult) -> SummaryCounts {
+pub fn counts(result: &TerminationResult) -> SummaryCounts {
     let counts = result.summary_counts.unwrap();
     assert!(counts.add_up(), "{counts:?}");
     counts

@@ -3,7 +3,8 @@
 //! Everything of a cluster runs inside its own Linux namespaces (network, mounts, processes, IPC), which one process, the
 //! *holder*, keeps open. So ports, firewall rules, mounts and process ids are private to a cluster, any number of
 //! clusters run side by side, and ending the holder ends all of it at once: the kernel kills what is left in
-//! its process namespace, and the mounts and the network go with the last process.
+//! its process namespace, and the mounts and the network go with the last process. A cluster outlives the command that
+//! started it, but for one that is bound to it.
 //!
 //! Outside of the namespaces there are only: a folder below the user's cache folder, a folder below `/run`, one end of a
 //! virtual Ethernet pair (all named by the cluster's id), and the containers' control groups.
@@ -97,6 +98,8 @@ pub(crate) struct Cluster {
     /// What must not outlive a reboot: containerd's socket (whose path must be short, below 108 bytes) and the state of
     /// running containers.
     runtime: PathBuf,
+    /// Whether it ends with this process.
+    bound: bool,
 }
 
 impl Cluster {
@@ -124,7 +127,14 @@ impl Cluster {
             folder: cache.join("clusters").join(format!("{name}-{id}")),
             runtime: Path::new("/run/tenantatlas").join(&id),
             id,
+            bound: false,
         }
+    }
+
+    /// The same, but it ends with this process, however that ends: nobody else knows that it is there. What it stored stays
+    /// until the next start or `down`.
+    pub(crate) fn bound(self) -> Self {
+        Self { bound: true, ..self }
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {

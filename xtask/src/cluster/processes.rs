@@ -66,8 +66,16 @@ pub(super) fn start_holder(cluster: &Cluster) -> Result<u32> {
     let log = cluster.logs().join("namespaces.log");
     let output = fs::File::create(&log)?;
     // setsid: the developer's Ctrl+C and closed terminal are not meant for the cluster.
-    let mut child = shell::command("setsid")
-        .args(["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--mount-proc"])
+    let mut command = shell::command("setsid");
+    let mut unshare = vec!["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--mount-proc"];
+    if cluster.bound {
+        // The kernel ends `unshare` with this process, and the holder with `unshare`.
+        command = shell::command("setpriv");
+        command.args(["--pdeathsig", "KILL", "setsid"]);
+        unshare.push("--kill-child=KILL");
+    }
+    let mut child = command
+        .args(unshare)
         .args(["sh", "-c", script, "sh"])
         .arg(&cluster.folder)
         .arg(tools::pause()?)

@@ -12,6 +12,9 @@ use crate::{operator, tools};
 /// The cluster's name: another one than the developer's own.
 const NAME: &str = "test";
 
+/// The name of a second one, for the step that needs another cluster.
+const SECOND: &str = "test-second";
+
 /// The user that plays a queue such as Kueue, which may suspend and admit Jobs.
 const QUEUE_CONTROLLER: &str = "system:serviceaccount:queue:controller";
 
@@ -19,6 +22,7 @@ const QUEUE_CONTROLLER: &str = "system:serviceaccount:queue:controller";
 pub(super) struct Bed {
     keep: bool,
     cluster: Option<Cluster>,
+    second: Option<Cluster>,
     images: Option<Images>,
 }
 
@@ -30,12 +34,17 @@ struct Images {
 
 impl Bed {
     pub(super) fn new(keep: bool) -> Self {
-        Self { keep, cluster: None, images: None }
+        Self { keep, cluster: None, second: None, images: None }
     }
 
     /// The cluster, where a step has asked for it.
     pub(super) fn running(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
+    }
+
+    /// The second cluster, while a step uses it.
+    pub(super) fn second_running(&self) -> Option<&Cluster> {
+        self.second.as_ref()
     }
 
     /// The cluster, running.
@@ -70,11 +79,8 @@ impl Bed {
         shell::ensure_packages(&[("restic", "restic")])?;
         let cluster = self.cluster.as_ref().context("there is no cluster")?;
         let images = self.images.as_ref().context("there are no images")?;
-        let mut helm = shell::command(tools::helm()?);
-        helm.env("KUBECONFIG", cluster.kubeconfig());
-        cluster.bypass_proxy(&mut helm);
         let queue = format!("admission.queueControllers[0]={QUEUE_CONTROLLER}");
-        operator::install(helm, &images.operator.reference, "Never", &[&queue])?;
+        install(cluster, &images.operator, &[&queue])?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
@@ -92,6 +98,29 @@ impl Bed {
         Ok(environment)
     }
 
+    /// Starts a second cluster, with the operator and nothing else, and returns what tests read of both.
+    pub(super) fn second(&mut self) -> Result<Vec<(&'static str, String)>> {
+        let mut environment = self.operator()?;
+        let operator = &self.images.as_ref().context("there are no images")?.operator;
+        let second = self.second.insert(Cluster::new(SECOND)?.bound());
+        // What a run that was interrupted has left; this one is to be empty.
+        second.down()?;
+        second.up()?;
+        second.load(&operator.file)?;
+        install(second, operator, &[])?;
+        environment.push(("ATLAS_SECOND_KUBECONFIG", second.kubeconfig().to_string_lossy().into_owned()));
+        let address = second.address()?;
+        for (_, value) in environment.iter_mut().filter(|(name, _)| *name == "NO_PROXY") {
+            *value = format!("{value},{address}");
+        }
+        Ok(environment)
+    }
+
+    /// Takes the second cluster down, if there is one. It is never kept: the next step that needs it needs it empty.
+    pub(super) fn end_second(&mut self) -> Result<()> {
+        self.second.take().map_or(Ok(()), |second| second.down())
+    }
+
     /// Takes the cluster down, or says how to go on with it.
     pub(super) fn finish(self) -> Result<()> {
         match self.cluster {
@@ -106,4 +135,12 @@ impl Bed {
             None => Ok(()),
         }
     }
+}
+
+/// Installs the operator with an image that the cluster holds.
+fn install(cluster: &Cluster, image: &Archive, values: &[&str]) -> Result<()> {
+    let mut helm = shell::command(tools::helm()?);
+    helm.env("KUBECONFIG", cluster.kubeconfig());
+    cluster.bypass_proxy(&mut helm);
+    operator::install(helm, &image.reference, "Never", values)
 }

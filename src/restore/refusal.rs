@@ -1,0 +1,235 @@
+//! What it means that the API server refuses a write: what the item counts as, what to do, and whether it may pass by itself.
+//!
+//! Read from the HTTP status and the server's words, which are all there is: a webhook that does not answer has no status of
+//! its own, only "failed calling webhook" in an internal error. So the words here are those of Kubernetes' own sources.
+
+use crate::{
+    api::item::{GroupKind, ItemId},
+    restore::{
+        decide::Write,
+        plan::{Action, Remark, reason},
+    },
+};
+use std::{fmt, time::Duration};
+
+/// How long a restore tries again for those who do not answer, all in all: as long as a Pod takes to start that it brings back.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Whom the API server needs to take a write, and who does not answer yet. What this restore has written since, or a
+/// controller, may bring it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaited {
+    /// An admission or conversion webhook.
+    Webhook(Webhook),
+    /// The ServiceAccount `default`, which a controller makes in each namespace.
+    DefaultAccount,
+    /// The first count of what a quota limits.
+    QuotaCount,
+    /// The API server itself, or one behind it.
+    Server,
+}
+
+/// A webhook, as an answer names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Webhook {
+    /// Its name in its configuration; of a conversion webhook, what it converts.
+    pub name: String,
+    /// The Service that serves it, if one does: name and namespace.
+    pub service: Option<(String, String)>,
+}
+
+impl Webhook {
+    /// The Service that serves it, if it is in this namespace.
+    #[must_use]
+    pub fn service_in(&self, namespace: &str) -> Option<ItemId> {
+        let (name, _) = self.service.as_ref().filter(|(_, of)| of == namespace)?;
+        Some(ItemId::new(GroupKind::new("", "Service"), name))
+    }
+
+    /// The webhook that an internal error is about.
+    fn read(message: &str) -> Option<Self> {
+        let between = |before: &str, after: &str| {
+            let (_, rest) = message.split_once(before)?;
+            rest.split_once(after).map(|(name, _)| name.to_owned())
+        };
+        let name = between("failed calling webhook \"", "\"")
+            .or_else(|| Some(format!("for {}", between("conversion webhook for ", " failed")?)))?;
+        let service = message.split_once("Post \"https://").and_then(|(_, url)| {
+            let host = url.split([':', '/', '"']).next()?;
+            let (name, namespace) = host.strip_suffix(".svc")?.split_once('.')?;
+            Some((name.to_owned(), namespace.to_owned()))
+        });
+        Some(Self { name, service })
+    }
+}
+
+impl fmt::Display for Webhook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the webhook {}", self.name)?;
+        match &self.service {
+            Some((name, namespace)) => write!(formatter, " (Service {name} in {namespace})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who does not answer yet, where that is why a write is refused; none where the same write would be refused again.
+#[must_use]
+pub fn awaited(code: u16, message: &str) -> Option<Awaited> {
+    match code {
+        // A webhook that answers may refuse with any status it likes.
+        _ if message.contains("denied the request") => None,
+        403 if message.contains("serviceaccount \"default\" not found") => Some(Awaited::DefaultAccount),
+        403 if message.contains("status unknown for quota") => Some(Awaited::QuotaCount),
+        500 => Webhook::read(message).map(Awaited::Webhook),
+        503 => Some(Webhook::read(message).map_or(Awaited::Server, Awaited::Webhook)),
+        _ => None,
+    }
+}
+
+/// What a refusal means for an item: what it counts as, and why.
+#[must_use]
+pub fn refusal(code: u16, message: &str, write: &Write) -> (Action, Remark) {
+    let (action, reason_code, advice) = match awaited(code, message) {
+        Some(Awaited::Webhook(webhook)) => (
+            Action::Conflict,
+            reason::WEBHOOK_UNAVAILABLE,
+            format!(
+                "{webhook} must be asked and does not answer: see that what serves it runs and is ready, then restore again; what failed alone with spec.rerunOf"
+            ),
+        ),
+        Some(Awaited::DefaultAccount | Awaited::QuotaCount) => (
+            Action::Conflict,
+            reason::SERVER_FAILED,
+            "the cluster's own controllers have not caught up with this namespace: see that kube-controller-manager runs, then restore again".to_owned(),
+        ),
+        Some(Awaited::Server) | None => {
+            let (action, reason_code, advice) = judge(code, message, write);
+            (action, reason_code, advice.to_owned())
+        }
+    };
+    (action, Remark::new(reason_code, format!("the API server answers {code} {message}: {advice}")))
+}
+
+fn judge(code: u16, message: &str, write: &Write) -> (Action, &'static str, &'static str) {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    match code {
+        401 | 403 if says(&["exceeded quota"]) => {
+            (Action::Conflict, reason::QUOTA_EXCEEDED, "raise the quota, or restore less")
+        }
+        403 if says(&["User \"", "attempting to grant RBAC permissions"]) => {
+            (Action::Forbidden, reason::FORBIDDEN, "let the account that writes do it, or exclude the item")
+        }
+        409 => (Action::Conflict, reason::MOVED, "it is not as it was when it was looked at: restore again"),
+        422 if matches!(write, Write::Update(_))
+            && says(&[
+                "immutable",
+                "may not change",
+                "cannot change",
+                "may not be changed",
+                "updates to ",
+                "cannot be changed",
+            ]) =>
+        {
+            (
+                Action::Conflict,
+                reason::IMMUTABLE_FIELD,
+                "to have it as it was it must be made anew: use `existingResourcePolicy: recreate` for this item, or set the field with a transform",
+            )
+        }
+        400 | 403 | 422
+            if says(&["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "denied"]) =>
+        {
+            (
+                Action::Invalid,
+                reason::ADMISSION_REFUSED,
+                "change the object with a transform so that the rule allows it, or change the rule",
+            )
+        }
+        400 | 403 | 404 | 405 | 413 | 415 | 422 => {
+            (Action::Invalid, reason::INVALID, "correct it with a transform, or exclude the item")
+        }
+        _ => (Action::Conflict, reason::SERVER_FAILED, "restore again when the server, or what it asks, is well"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::decide::Precondition;
+
+    const REFUSED: &str = r#"Internal error occurred: failed calling webhook "guard.example.com": failed to call webhook: Post "https://guard.acme.svc:443/check?timeout=5s": dial tcp 10.96.0.7:443: connect: connection refused"#;
+
+    fn webhook(name: &str, service: Option<(&str, &str)>) -> Awaited {
+        let service = service.map(|(name, namespace)| (name.to_owned(), namespace.to_owned()));
+        Awaited::Webhook(Webhook { name: name.to_owned(), service })
+    }
+
+    #[test]
+    fn a_webhook_that_does_not_answer_is_known_with_the_service_behind_it() {
+        let guard = webhook("guard.example.com", Some(("guard", "acme")));
+        let of = |cause: &str| REFUSED.replace("dial tcp 10.96.0.7:443: connect: connection refused", cause);
+        for cause in [
+            "dial tcp 10.96.0.7:443: connect: connection refused",
+            "no endpoints available for service \"guard\"",
+            "service \"guard\" not found",
+            "context deadline exceeded",
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+        ] {
+            assert_eq!(awaited(500, &of(cause)), Some(guard.clone()), "{cause}");
+        }
+        let url = REFUSED.replace("guard.acme.svc:443", "guard.example.com");
+        assert_eq!(awaited(500, &url), Some(webhook("guard.example.com", None)), "one outside of the cluster");
+        let conversion = r#"conversion webhook for example.com/v1, Kind=Widget failed: Post "https://widgets.acme.svc:443/convert?timeout=30s": no endpoints available for service "widgets""#;
+        assert_eq!(
+            awaited(500, conversion),
+            Some(webhook("for example.com/v1, Kind=Widget", Some(("widgets", "acme"))))
+        );
+    }
+
+    #[test]
+    fn what_controllers_are_about_to_do_is_waited_for_and_a_refusal_is_not() {
+        for (code, message, expected) in [
+            (
+                403,
+                r#"pods "a" is forbidden: error looking up service account acme/default: serviceaccount "default" not found"#,
+                Some(Awaited::DefaultAccount),
+            ),
+            (
+                403,
+                r#"pods "a" is forbidden: error looking up service account acme/web: serviceaccount "web" not found"#,
+                None,
+            ),
+            (
+                403,
+                r#"secrets "a" is forbidden: status unknown for quota: small, resources: count/secrets"#,
+                Some(Awaited::QuotaCount),
+            ),
+            (403, r#"secrets "a" is forbidden: exceeded quota: small"#, None),
+            (503, "the server is currently unable to handle the request", Some(Awaited::Server)),
+            (503, r#"admission webhook "guard.example.com" denied the request: not today"#, None),
+            (500, "Internal error occurred: etcdserver: request timed out", None),
+            (422, r#"Invalid value: "failed calling webhook "x"": is what somebody called an object"#, None),
+        ] {
+            assert_eq!(awaited(code, message), expected, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn only_a_service_of_this_namespace_can_come_with_the_restore() {
+        let Some(Awaited::Webhook(webhook)) = awaited(500, REFUSED) else { panic!("a webhook") };
+        assert_eq!(webhook.service_in("acme").map(|item| item.to_string()), Some("core/Service/guard".to_owned()));
+        assert_eq!(webhook.service_in("kube-system"), None);
+    }
+
+    #[test]
+    fn the_words_name_the_webhook_and_what_to_do() {
+        let (action, remark) = refusal(500, REFUSED, &Write::Delete(Precondition::default()));
+        assert_eq!((action, remark.code.as_str()), (Action::Conflict, reason::WEBHOOK_UNAVAILABLE));
+        for word in ["guard.example.com", "Service guard in acme", "connection refused", "spec.rerunOf"] {
+            assert!(remark.message.contains(word), "{word} is not in: {}", remark.message);
+        }
+        let (action, remark) = refusal(403, "status unknown for quota: small", &Write::Delete(Precondition::default()));
+        assert_eq!((action, remark.code.as_str()), (Action::Conflict, reason::SERVER_FAILED));
+    }
+}
