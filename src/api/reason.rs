@@ -48,13 +48,15 @@ pub enum Reason {
     RepositoryNotReady,
     /// The account the Job would run as does not exist.
     AccountNotFound,
+    /// The account that a restore names lacks what every restore needs for its own records.
+    AccountLacksRights,
     /// A run of the same identity is active, and `onDuplicate` is `Reject`.
     DuplicateRun,
     /// The run named in `rerunOf` does not exist, is not completed, or is of another type.
     RerunNotPossible,
     /// An object with the Job's name exists that is not ours.
     JobNameTaken,
-    /// A quota refuses the Job.
+    /// A quota refuses the Job, or the run of a restore.
     QuotaExceeded,
     /// The API server refuses the Job for another reason.
     JobRefused,
@@ -69,6 +71,10 @@ pub enum Reason {
     NoRequester,
     /// The run named as preview does not exist, is not one, did not succeed, or is of another set.
     PreviewNotUsable,
+    /// Runs of others have the names that the restore's run may have.
+    RunNameTaken,
+    /// The API server refuses the restore's run.
+    RunRefused,
     // -- restores, completed and failed
     /// The run that did the restore's work was deleted.
     RunDeleted,
@@ -126,6 +132,7 @@ impl Reason {
         Self::RepositoryNotFound,
         Self::RepositoryNotReady,
         Self::AccountNotFound,
+        Self::AccountLacksRights,
         Self::DuplicateRun,
         Self::RerunNotPossible,
         Self::JobNameTaken,
@@ -136,6 +143,8 @@ impl Reason {
         Self::InvalidRestore,
         Self::NoRequester,
         Self::PreviewNotUsable,
+        Self::RunNameTaken,
+        Self::RunRefused,
         Self::RunDeleted,
         Self::ConcurrencyLimit,
         Self::Suspended,
@@ -176,6 +185,7 @@ impl Reason {
             Self::RepositoryNotFound => "RepositoryNotFound",
             Self::RepositoryNotReady => "RepositoryNotReady",
             Self::AccountNotFound => "AccountNotFound",
+            Self::AccountLacksRights => "AccountLacksRights",
             Self::DuplicateRun => "DuplicateRun",
             Self::RerunNotPossible => "RerunNotPossible",
             Self::JobNameTaken => "JobNameTaken",
@@ -186,6 +196,8 @@ impl Reason {
             Self::InvalidRestore => "InvalidRestore",
             Self::NoRequester => "NoRequester",
             Self::PreviewNotUsable => "PreviewNotUsable",
+            Self::RunNameTaken => "RunNameTaken",
+            Self::RunRefused => "RunRefused",
             Self::RunDeleted => "RunDeleted",
             Self::ConcurrencyLimit => "ConcurrencyLimit",
             Self::Suspended => "Suspended",

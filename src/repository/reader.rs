@@ -7,7 +7,7 @@ use rustic_core::IndexedFullStatus;
 use rustic_core::repofile::SnapshotFile;
 
 use super::engine::Opened;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::path::ItemPath;
 use super::read::{self, Directory, Item};
 
@@ -69,6 +69,12 @@ impl SnapshotReader {
             Ok(paths.iter().map(|path| reading.content(&inner, path)).collect())
         })
         .await
+    }
+
+    /// The first fault of the store while this was read, if there was one. Not all that could not be read need be damaged then.
+    #[must_use]
+    pub fn fault(&self) -> Option<Error> {
+        self.inner.opened.fault()
     }
 }
 

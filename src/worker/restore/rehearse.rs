@@ -25,6 +25,10 @@ pub async fn rehearse(
     let set = order.backup_set.name.clone();
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;
+    // An item that the store did not give is not one that is damaged: nothing is said of the set, and it is tried again.
+    if let Some(fault) = survey.reader.fault().filter(|fault| !fault.is_of_the_content()) {
+        return Err(fault.into());
+    }
     let mut result = made.to_result();
     result.message = result.message.map(|message| format!("a restore of {set} {message}"));
     let digest = made.plan().digest();
