@@ -8,7 +8,7 @@ use crate::{
         environment::Environment,
         failure::Failure,
         progress::Progress,
-        report::{self, Contents},
+        report,
         restore::{order, preview::make, survey::Survey, walk::Ask},
     },
 };
@@ -31,8 +31,7 @@ pub async fn rehearse(
     }
     let mut result = made.to_result();
     result.message = result.message.map(|message| format!("a restore of {set} {message}"));
-    let digest = made.plan().digest();
-    report::write(client, &environment.identity, Contents::Plan(digest, made.into_reports())).await?;
+    report::write(client, &environment.identity, made.contents()).await?;
     let counts = result.summary_counts.unwrap_or_default();
     Progress::of(client.clone(), &environment.identity).finish(counts).await;
     Ok(result)
