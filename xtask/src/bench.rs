@@ -26,6 +26,9 @@ use crate::{operator, tools};
 /// The cluster's name: another one than the developer's own and the tests'.
 const NAME: &str = "bench";
 
+/// Held while something is measured.
+const LOCK: &str = "target/bench.lock";
+
 /// The results as data; text and picture beside it are written from it.
 const RESULTS: &str = "docs/benchmarks.json";
 
@@ -108,6 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let rows = if arguments.rows.is_empty() { Row::ours().collect() } else { arguments.rows.clone() };
     machine::check(arguments.quick)?;
+    let _alone = guard::Alone::take(&checkout()?.join(LOCK))?;
     let build = if arguments.release { Build::Release } else { Build::Optimized };
     // Before the cluster is there: a mistake in the code is found without it.
     let driver = build_driver(build)?;
