@@ -220,7 +220,8 @@ fn tell(context: &Context, observed: &Observed, before: &OperationRunStatus, now
     let reason = now.reason.clone().unwrap_or_default();
     context.events.publish(&*observed.run, severity, &reason, action, now.message.as_deref().unwrap_or_default());
     if now.phase == Phase::Completed && changed {
-        context.metrics.completed(&observed.run.spec.operation_type, now.outcome);
+        let spec = &observed.run.spec;
+        context.metrics.completed(&spec.operation_type, spec.trigger, now.outcome);
     }
 }
 

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     api::{
-        ObjectReference, Outcome, Phase, Reason, conditions, labels,
+        ObjectReference, Outcome, Phase, Reason,
+        backup_schedule::origin,
+        conditions, labels,
         operation_run::{OnDuplicate, OperationRunStatus, RunContext, Transition, Waiting},
         operation_type::Scope,
         result::{CapturedSnapshot, CheckedRepository, truncate},
@@ -500,6 +502,10 @@ fn describe(next: &mut OperationRunStatus, observed: &Observed) {
     next.context.workspace =
         observed.tenant.as_ref().map(|tenant| tenant.workspace.clone()).or_else(|| next.context.workspace.take());
     next.context.target_scope = Some(format!("{:?}", Scope::Tenant));
+    // Its own, also where it ends as another run: who made that says nothing of this one.
+    let origin = origin(&observed.run);
+    next.context.scheduled_for = origin.as_ref().and_then(|origin| origin.scheduled_for);
+    next.context.backup_schedule = origin.map(|origin| origin.schedule);
     next.context.repository = repository_of(observed).or_else(|| next.context.repository.take());
 }
 
