@@ -25,6 +25,7 @@ mod repository;
 mod restore;
 mod results;
 mod runs;
+mod schedule;
 mod tenancy;
 mod unready;
 mod waiting;
