@@ -88,6 +88,10 @@ pub struct BackupScheduleSpec {
     /// What to start.
     #[serde(default)]
     pub operation: ScheduledOperation,
+    /// Which backup sets of the schedule are kept; whatever one rule names is. The last good one and those with `hold` always are. Left out:
+    /// all of them. Setting it takes the right to delete backup sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// Succeeded runs that are kept.
     #[serde(default = "history")]
     #[schemars(range(min = 1, max = 1000))]
@@ -120,6 +124,44 @@ pub enum ConcurrencyPolicy {
     Forbid,
     /// Cancel it and start.
     Replace,
+}
+
+/// Which backup sets are kept, by the clock of the schedule's zone. Of each of the newest hours (days, …) that have a set, the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)").message("retention keeps nothing: give at least one of keepLast, keepHourly, keepDaily, keepWeekly, keepMonthly, keepYearly and keepWithin, or leave retention out to keep all"))]
+pub struct Retention {
+    /// So many of the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_last: Option<i32>,
+    /// One of each of so many hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_hourly: Option<i32>,
+    /// One of each of so many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_daily: Option<i32>,
+    /// One of each of so many weeks, Monday to Sunday.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_weekly: Option<i32>,
+    /// One of each of so many months.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_monthly: Option<i32>,
+    /// One of each of so many years.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_yearly: Option<i32>,
+    /// All that are at most so much older than the newest, such as `30d` or `1y6m`: years, months, days, hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 2, max = 20),
+        regex(pattern = r"^([0-9]{1,4}y)?([0-9]{1,4}m)?([0-9]{1,4}d)?([0-9]{1,4}h)?$")
+    )]
+    pub keep_within: Option<String>,
 }
 
 /// An operation with its inputs.
@@ -172,6 +214,9 @@ pub struct BackupScheduleStatus {
     /// The last token of the annotation `tenantatlas.io/run-now` that was answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run_now: Option<LastRunNow>,
+    /// What retention did last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retained>,
     /// By what ticks are counted, and since when: a change of it begins anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timetable: Option<Counted>,
@@ -215,6 +260,21 @@ pub struct LastRunNow {
     /// The run that was started for it.
     #[schemars(length(max = 253))]
     pub run: String,
+}
+
+/// What retention did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retained {
+    /// After which run, under which generation of the spec: it is looked at again when either is another.
+    #[schemars(length(max = 300))]
+    pub after: String,
+    /// Backup sets that were left.
+    #[schemars(range(min = 0))]
+    pub kept: i64,
+    /// Backup sets that were deleted then.
+    #[schemars(range(min = 0))]
+    pub expired: i64,
 }
 
 /// What ticks are counted by.

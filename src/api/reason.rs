@@ -114,6 +114,8 @@ pub enum Reason {
     TicksMissed,
     /// A run of somebody else has the name of the run for a tick.
     RunNameTaken,
+    /// Retention deleted backup sets.
+    BackupSetsExpired,
 }
 
 impl Reason {
@@ -169,6 +171,7 @@ impl Reason {
         Self::UnknownTimeZone,
         Self::TicksMissed,
         Self::RunNameTaken,
+        Self::BackupSetsExpired,
     ];
 
     /// The code as users see it: the variant's own name.
@@ -225,6 +228,7 @@ impl Reason {
             Self::UnknownTimeZone => "UnknownTimeZone",
             Self::TicksMissed => "TicksMissed",
             Self::RunNameTaken => "RunNameTaken",
+            Self::BackupSetsExpired => "BackupSetsExpired",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod cron;
 pub mod due;
+pub mod retention;
 pub mod timetable;
 pub mod zone;
 

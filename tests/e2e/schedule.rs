@@ -6,10 +6,12 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tenantatlas::api::{BackupSchedule, BackupScheduleStatus, OperationRun, Outcome, labels, operation_run::Trigger};
+use tenantatlas::api::{
+    BackupSchedule, BackupScheduleStatus, BackupSet, OperationRun, Outcome, labels, operation_run::Trigger,
+};
 
 /// A minute, and what a slow machine takes more.
-const A_TICK: Duration = Duration::from_secs(120);
+const A_TICK: Duration = Duration::from_mins(2);
 
 impl Tenant {
     /// A schedule, as the administrator.
@@ -69,7 +71,7 @@ async fn a_schedule_starts_a_run_at_once_and_at_its_tick_and_leaves_both_when_it
         let status = tenant.completed(&name, SOON).await;
         assert_eq!(status.outcome, Outcome::Succeeded);
         assert_eq!(status.context.backup_schedule.as_deref(), Some("minutely"));
-        assert_eq!(status.context.scheduled_for.map(|tick| tick.as_second()), Some(minute * 60));
+        assert_eq!(status.context.scheduled_for.map(jiff::Timestamp::as_second), Some(minute * 60));
         let run = tenant.run(&name).await;
         assert_eq!(run.labels()[labels::TRIGGER], "scheduled");
         assert_eq!(run.spec.initiator, made.spec.requested_by, "in the name of the schedule's author");
@@ -165,6 +167,45 @@ async fn completed_runs_of_a_schedule_are_kept_up_to_its_own_limits() {
 }
 
 #[tokio::test]
+async fn retention_deletes_the_schedules_own_sets_but_the_last_good_one_and_those_that_are_held() {
+    let tenant = Tenant::new("retention").await;
+    tenant.repository("main").await;
+    let capture = json!({ "type": "backup.capture", "inputs": { "repository": "main" } });
+    tenant.start("by-hand", capture.clone()).await;
+    tenant.completed("by-hand", SOON).await;
+    tenant
+        .schedule("kept", json!({ "schedule": "@yearly", "operation": capture, "retention": { "keepLast": 1 } }))
+        .await;
+    let mut names = Vec::new();
+    for token in ["held", "two", "three"] {
+        tenant.run_now("kept", token).await;
+        let answered = tenant.scheduled_when("kept", "answered", |status| {
+            status.last_run_now.as_ref().is_some_and(|answer| answer.token == token)
+        });
+        let name = answered.await.last_run_now.expect("an answer").run;
+        let status = tenant.completed(&name, SOON).await;
+        assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
+        names.push(name);
+        if token == "held" {
+            tenant.merge::<BackupSet>(&names[0], json!({ "spec": { "hold": true } })).await;
+        }
+    }
+    let left = wait_for("the set between them has expired", SOON, async || {
+        let sets = tenant.api::<BackupSet>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let mut left: Vec<_> = sets.items.iter().map(ResourceExt::name_any).collect();
+        left.sort();
+        if left.contains(&names[1]) { Err(format!("{left:?}")) } else { Ok(left) }
+    })
+    .await;
+    let mut wanted = vec!["by-hand".to_owned(), names[0].clone(), names[2].clone()];
+    wanted.sort();
+    assert_eq!(left, wanted, "another's set is not the schedule's to delete");
+    let told =
+        tenant.scheduled_when("kept", "tells", |status| status.retention.as_ref().is_some_and(|told| told.kept == 2));
+    assert_eq!(told.await.retention.map(|retained| retained.expired), Some(1));
+}
+
+#[tokio::test]
 async fn a_mistake_in_the_expression_is_shown_with_its_position_and_mended_without_a_restart() {
     let tenant = Tenant::new("stalled").await;
     tenant.schedule("wrong", json!({ "schedule": "0 25 * * *" })).await;
@@ -214,6 +255,9 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
         ("bad", json!({ "startingDeadlineSeconds": 5 }), "spec.startingDeadlineSeconds"),
         ("bad", json!({ "successfulRunsHistoryLimit": 0 }), "spec.successfulRunsHistoryLimit"),
         ("bad", json!({ "failedRunsHistoryLimit": -3 }), "spec.failedRunsHistoryLimit"),
+        ("bad", json!({ "retention": {} }), "keeps nothing"),
+        ("bad", json!({ "retention": { "keepDaily": 0 } }), "spec.retention.keepDaily"),
+        ("bad", json!({ "retention": { "keepWithin": "a week" } }), "spec.retention.keepWithin"),
         ("bad", json!({ "concurrencyPolicy": "Perhaps" }), "spec.concurrencyPolicy"),
         ("bad", json!({ "operation": { "type": "restore.apply" } }), "not run by schedules"),
     ] {

@@ -1,10 +1,10 @@
-//! All writes of a schedule's reconcile, in the order of the decision: what is replaced is cancelled, runs are made, then both stand
-//! in the status, then what is too old goes.
+//! All writes of a schedule's reconcile, in the order of the decision: what is replaced is cancelled, runs are made, backup sets
+//! expire, then all of it stands in the status, then runs that are too old go.
 
 use super::decide::{Decision, Observed};
 use crate::{
     api::{
-        BackupSchedule, BackupScheduleStatus, ObjectReference, OperationRun, Reason,
+        BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, Reason,
         backup_schedule::{Missed, origin},
         conditions,
     },
@@ -31,7 +31,12 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             None => taken.push(run),
         }
     }
+    let expired = expire(context, schedule, &decision.expire).await;
     if let Some(mut status) = decision.status {
+        if expired.is_err() {
+            // It is looked at again; and ticks do not wait for it.
+            status.retention = schedule.status.as_ref().and_then(|status| status.retention.clone());
+        }
         for run in made {
             if !status.active.iter().any(|active| active.uid == run.uid) {
                 status.active.push(run);
@@ -44,6 +49,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
         }
         write_status(context, schedule, &status).await?;
     }
+    expired?;
     for run in taken {
         let note = format!("{} was made by somebody else: delete it, or rename the schedule", run.name_any());
         context.events.publish(&**schedule, Severity::Warning, Reason::RunNameTaken.as_str(), "Start", &note);
@@ -101,6 +107,29 @@ async fn delete(runs: &Api<OperationRun>, run: &ObjectReference) -> Result<(), E
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Deletes backup sets, each as it was looked at: one that is held since then stays.
+async fn expire(context: &Context, schedule: &BackupSchedule, sets: &[BackupSet]) -> Result<(), Error> {
+    let api: Api<BackupSet> = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
+    for set in sets {
+        let as_seen = Preconditions { uid: set.uid(), resource_version: set.resource_version() };
+        let parameters = DeleteParams { preconditions: Some(as_seen), ..DeleteParams::default() };
+        match api.delete(&set.name_any(), &parameters).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                return Err(Error::Again("a backup set changed meanwhile"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !sets.is_empty() {
+        let names: Vec<_> = sets.iter().map(ResourceExt::name_any).collect();
+        let note = format!("{} backup sets expired: {}", sets.len(), names.join(", "));
+        context.events.publish(schedule, Severity::Normal, Reason::BackupSetsExpired.as_str(), "Expire", &note);
+    }
+    Ok(())
 }
 
 /// Writes what differs from the status as it was observed. It holds only for the version of the schedule that was decided about.

@@ -6,16 +6,23 @@
 
 use crate::{
     api::{
-        BackupSchedule, BackupScheduleStatus, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase, Reason,
+        BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, OperationRunSpec, Outcome,
+        Phase, Reason,
         backup_schedule::{
-            ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, Missed, origin, run_now_name, tick_run_name,
+            ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, Missed, Retained, Retention, origin, run_now_name,
+            tick_run_name,
         },
+        backup_set::Coverage,
         conditions::{self, Wanted},
         labels,
         operation_run::Trigger,
         result::truncate,
     },
-    schedule::{Due, Expression, Timetable, due, jitter, zone},
+    schedule::{
+        Due, Expression, Timetable, due, jitter,
+        retention::{Backup, Rules, expired, span},
+        zone,
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -41,6 +48,8 @@ pub struct Observed {
     pub terminating: bool,
     /// Runs that bear its name.
     pub runs: Vec<Arc<OperationRun>>,
+    /// Backup sets of its runs, where retention may have something to do.
+    pub sets: Option<Vec<BackupSet>>,
 }
 
 /// What to do, in this order.
@@ -50,6 +59,8 @@ pub struct Decision {
     pub cancel: Vec<ObjectReference>,
     /// Runs to create.
     pub start: Vec<OperationRun>,
+    /// Backup sets to delete, as they were looked at.
+    pub expire: Vec<BackupSet>,
     /// The status after that; runs that were created are added to `active`.
     pub status: Option<BackupScheduleStatus>,
     /// Completed runs to delete.
@@ -86,12 +97,14 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
             next.next_scheduled_for = None;
             (vec![wanted(conditions::READY, "False"), wanted(conditions::STALLED, "True")], reason, message)
         }
-        Ok(_) if schedule.spec.suspend => {
+        Ok(timetable) if schedule.spec.suspend => {
+            retain(&mut decision, &mut next, observed, &timetable);
             next.next_scheduled_for = None;
             let message = "suspended: ticks are left out and do not count as missed".to_owned();
             (vec![wanted(conditions::READY, "True")], Reason::ScheduleSuspended, message)
         }
         Ok(timetable) => {
+            retain(&mut decision, &mut next, observed, &timetable);
             fire(&mut decision, &mut next, observed, &timetable, now);
             (vec![wanted(conditions::READY, "True")], Reason::Scheduled, "starts a run at each tick".to_owned())
         }
@@ -149,6 +162,60 @@ fn beyond_history(observed: &Observed) -> Vec<ObjectReference> {
     };
     let succeeded = beyond(true, spec.successful_runs_history_limit);
     succeeded.chain(beyond(false, spec.failed_runs_history_limit)).collect()
+}
+
+/// After which run, under which spec, retention was looked at: what is kept depends on nothing else that changes by itself.
+#[must_use]
+pub fn retention_mark(schedule: &BackupSchedule, runs: &[Arc<OperationRun>]) -> String {
+    let ended = runs.iter().filter_map(|run| Some((run.status.as_ref()?.completed_at?, run.name_any())));
+    let newest = ended.max().map_or_else(|| "none".to_owned(), |(_, name)| name);
+    format!("{}/{newest}", schedule.metadata.generation.unwrap_or_default())
+}
+
+/// What of the schedule's backup sets goes.
+fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &Observed, timetable: &Timetable) {
+    let Some(retention) = &observed.schedule.spec.retention else {
+        next.retention = None;
+        return;
+    };
+    let Some(sets) = &observed.sets else { return };
+    let name = observed.schedule.name_any();
+    let own = sets.iter().filter(|set| set.spec.backup_schedule.as_deref() == Some(name.as_str()));
+    let own: Vec<_> = own.filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
+    let backups: Vec<Backup> = own.iter().filter_map(|set| backup(set)).collect();
+    let gone = expired(&rules(retention), &timetable.zone, &backups);
+    decision.expire = own.iter().filter(|set| gone.contains(&set.name_any())).map(|set| (*set).clone()).collect();
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let expired = count(decision.expire.len());
+    let after = retention_mark(&observed.schedule, &observed.runs);
+    next.retention = Some(Retained { after, kept: count(own.len()) - expired, expired });
+}
+
+fn backup(set: &BackupSet) -> Option<Backup> {
+    let conditions = set.status.iter().flat_map(|status| &status.conditions);
+    let mut ready = conditions.filter(|condition| condition.type_ == conditions::READY);
+    Some(Backup {
+        name: set.name_any(),
+        at: set.metadata.creation_timestamp.as_ref()?.0,
+        good: ready.any(|condition| condition.status == "True"),
+        whole: set.spec.coverage == Coverage::Full,
+        hold: set.spec.hold,
+    })
+}
+
+fn rules(retention: &Retention) -> Rules {
+    let Retention { keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within } =
+        retention;
+    let count = |number: &Option<i32>| number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
+    Rules {
+        last: count(keep_last),
+        hourly: count(keep_hourly),
+        daily: count(keep_daily),
+        weekly: count(keep_weekly),
+        monthly: count(keep_monthly),
+        yearly: count(keep_yearly),
+        within: keep_within.as_deref().and_then(span),
+    }
 }
 
 /// A change of what ticks are counted by begins anew: what a new expression would have named yesterday is not missed.

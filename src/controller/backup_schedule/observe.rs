@@ -1,15 +1,15 @@
-//! All reads of a schedule's reconcile. From caches alone.
+//! All reads of a schedule's reconcile. From caches; the API server is asked for backup sets when retention may have something to do.
 
-use super::decide::Observed;
+use super::decide::{Observed, retention_mark};
 use crate::{
-    api::{BackupSchedule, labels},
-    controller::Context,
+    api::{BackupSchedule, BackupSet, labels},
+    controller::{Context, Error},
 };
-use kube::ResourceExt;
+use kube::{Api, ResourceExt, api::ListParams};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Reads all that a decision about the schedule depends on.
-pub fn observe(context: &Context, schedule: Arc<BackupSchedule>) -> Observed {
+pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>) -> Result<Observed, Error> {
     let namespace = schedule.namespace().unwrap_or_default();
     // The queue may hand over an object older than our own last write of it.
     let newer = context.schedules.get(&namespace, &schedule.name_any());
@@ -27,5 +27,16 @@ pub fn observe(context: &Context, schedule: Arc<BackupSchedule>) -> Observed {
             runs.insert(active.name.clone(), run);
         }
     }
-    Observed { schedule, workspace, terminating, runs: runs.into_values().collect() }
+    let runs: Vec<_> = runs.into_values().collect();
+    let status = schedule.status.as_ref();
+    let looked_after = status.and_then(|status| status.retention.as_ref()).map(|retained| retained.after.as_str());
+    let mut sets = None;
+    if schedule.spec.retention.is_some()
+        && workspace.is_some()
+        && looked_after != Some(&retention_mark(&schedule, &runs))
+    {
+        let own = ListParams::default().fields(&format!("spec.backupSchedule={}", schedule.name_any()));
+        sets = Some(Api::<BackupSet>::namespaced(context.client.clone(), &namespace).list(&own).await?.items);
+    }
+    Ok(Observed { schedule, workspace, terminating, runs, sets })
 }

@@ -43,7 +43,13 @@ fn run(hour: i64, phase: &str, outcome: &str) -> Arc<OperationRun> {
 }
 
 fn observed(schedule: BackupSchedule) -> Observed {
-    Observed { schedule: Arc::new(schedule), workspace: Some("team".into()), terminating: false, runs: Vec::new() }
+    Observed {
+        schedule: Arc::new(schedule),
+        workspace: Some("team".into()),
+        terminating: false,
+        runs: Vec::new(),
+        sets: None,
+    }
 }
 
 fn with(spec: Value, status: Value, runs: Vec<Arc<OperationRun>>) -> Observed {
@@ -267,6 +273,63 @@ fn a_clock_that_was_ahead_neither_silences_a_schedule_nor_doubles_a_tick() {
     let decision = decide(&made, at("06:59:59"));
     let decision = decide(&after(&made, &decision), at("07:00:00"));
     assert_eq!((started(&decision), decision.missed), (vec![], None), "it is known by its name");
+}
+
+fn set(hour: u32, schedule: &str, spec: Value) -> crate::api::BackupSet {
+    let mut whole = json!({"repository": {"name": "main"}, "snapshot": "a".repeat(64), "run": {"name": "r", "uid": "u"},
+        "namespaceUid": "tenant", "coverage": "full", "backupSchedule": schedule});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "spec": whole,
+        "metadata": {"name": format!("{schedule}-{hour}"), "namespace": "acme", "uid": format!("set-{hour}"),
+            "creationTimestamp": format!("2026-01-01T{hour:02}:00:00Z")},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "ReadBack", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+    }))
+    .expect("a set")
+}
+
+#[test]
+fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_again_after_the_next_run() {
+    let sets = vec![
+        set(1, "nightly", json!({})),
+        set(2, "nightly", json!({"hold": true})),
+        set(3, "nightly", json!({})),
+        set(0, "other", json!({})),
+        set(4, "nightly", json!({})),
+    ];
+    let spec = json!({"retention": {"keepLast": 1}, "suspend": true});
+    let looked = Observed { sets: Some(sets), ..with(spec, json!({}), vec![run(4, "completed", "succeeded")]) };
+    let decision = decide(&looked, at("06:30:00"));
+    let gone: Vec<_> = decision.expire.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(gone, ["nightly-1", "nightly-3"]);
+    let retained = status(&decision).retention.expect("it was looked at");
+    assert_eq!((retained.kept, retained.expired), (2, 2));
+    assert_eq!(retained.after, super::decide::retention_mark(&looked.schedule, &looked.runs));
+    let later = [run(4, "completed", "succeeded"), run(5, "completed", "failed"), run(6, "running", "pending")];
+    assert_ne!(retained.after, super::decide::retention_mark(&looked.schedule, &later));
+    // Where nothing was listed nothing is decided, and where no retention is asked for nothing goes.
+    assert!(decide(&Observed { sets: None, ..looked.clone() }, at("06:30:00")).expire.is_empty());
+    let without = Observed { sets: looked.sets, ..with(json!({}), json!({}), vec![]) };
+    assert!(decide(&without, at("06:30:00")).expire.is_empty());
+}
+
+#[test]
+fn every_rule_of_retention_counts() {
+    for rule in ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] {
+        let sets = (0..6).map(|month| {
+            let mut set = set(month, "nightly", json!({}));
+            let time = format!("{}-01-01T00:00:00Z", 2020 + month).parse().expect("a time");
+            set.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time));
+            set
+        });
+        let looked =
+            Observed { sets: Some(sets.collect()), ..with(json!({"retention": {rule: 4}}), json!({}), vec![]) };
+        assert_eq!(decide(&looked, at("05:45:00")).expire.len(), 2, "{rule}");
+    }
+    let sets = Some((1..5).map(|hour| set(hour, "nightly", json!({}))).collect());
+    let looked = Observed { sets, ..with(json!({"retention": {"keepWithin": "2h"}}), json!({}), vec![]) };
+    assert_eq!(decide(&looked, at("05:45:00")).expire.len(), 1);
 }
 
 proptest! {

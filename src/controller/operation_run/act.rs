@@ -14,6 +14,7 @@ use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
         Outcome, Phase, Reason,
+        backup_schedule::origin,
         backup_set::{Coverage, Verified, names_for, status_of_adopted},
         conditions, labels,
         operation_run::OperationRunStatus,
@@ -305,6 +306,7 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
         namespace_uid: observed.tenant.as_ref().map(|tenant| tenant.uid.clone()).unwrap_or_default(),
         coverage: if whole { Coverage::Full } else { Coverage::Partial },
         absent: Vec::new(),
+        backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
         expires_at: None,
         hold: false,
     })

@@ -47,6 +47,22 @@ async fn who_says_what_a_schedule_starts_needs_the_verb_run_on_it() {
 }
 
 #[tokio::test]
+async fn who_has_backup_sets_expire_must_be_allowed_to_delete_them() {
+    let tenant = Tenant::new("schedule-retention").await;
+    let ada = tenant.person("ada", &["tenantatlas-tenant-operator"]).await;
+    let admin = tenant.person("root", &["tenantatlas-tenant-admin"]).await;
+    let mut with = schedule("kept", "backup.capture");
+    with["spec"]["retention"] = json!({ "keepDaily": 3 });
+    let refused = tenant.create_as::<BackupSchedule>(ada.clone(), with.clone()).await;
+    assert_refused(refused, 403, &["ada may not have backup sets expire", "verb delete"]);
+    tenant.create_as::<BackupSchedule>(admin, with).await.expect("an administrator of the tenant may");
+    let path = tenant.path(GROUP, "backupschedules/kept");
+    let fewer = json!({ "spec": { "retention": { "keepDaily": 1 } } });
+    assert_refused(call(&ada, "PATCH", &path, &fewer).await, 403, &["ada may not have backup sets expire"]);
+    call(&ada, "PATCH", &path, &json!({ "spec": { "suspend": true } })).await.expect("the rest is hers to change");
+}
+
+#[tokio::test]
 async fn another_tenants_people_neither_see_nor_make_schedules() {
     let tenant = Tenant::new("schedule-own").await;
     let other = tenant.beside("schedule-other").await;
