@@ -43,15 +43,12 @@ pub struct Backup {
 
 /// The names of the backups that no rule keeps. Calling it changes nothing, so that a plan can be looked at.
 #[must_use]
-pub fn expired(rules: &Rules, zone: &TimeZone, backups: &[Backup]) -> Vec<String> {
+pub fn expired<'a>(rules: &Rules, zone: &TimeZone, backups: &'a [Backup]) -> Vec<String> {
     let mut newest_first: Vec<&Backup> = backups.iter().filter(|backup| backup.good).collect();
     newest_first.sort_by(|one, other| (other.at, &other.name).cmp(&(one.at, &one.name)));
     let mut kept: BTreeSet<&str> = BTreeSet::new();
-    let mut keep = |backup: &&Backup| {
-        // The name outlives the reference to it.
-        if let Some(found) = backups.iter().find(|known| known.name == backup.name) {
-            kept.insert(found.name.as_str());
-        }
+    let mut keep = |backup: &&'a Backup| {
+        kept.insert(backup.name.as_str());
     };
     newest_first.iter().take(rules.last.max(1)).for_each(&mut keep);
     newest_first.iter().find(|backup| backup.whole).into_iter().for_each(&mut keep);
@@ -190,15 +187,17 @@ mod tests {
         assert_eq!(names, all, "held; the last whole one; the last good one; not good");
         backups[2].whole = true;
         assert_eq!(kept(&Rules::default(), &backups), [&all[0], &all[2], &all[3]].map(Clone::clone));
+        backups[2].whole = false;
+        assert_eq!(kept(&Rules::default(), &backups), all, "the newest good one, and the newest whole one");
     }
 
     #[test]
     fn a_span_reads_as_restic_writes_it() {
         assert_eq!(
-            span("1y2m3d4h").map(|span| span.fieldwise()),
+            span("1y2m3d4h").map(jiff::Span::fieldwise),
             Some(Span::new().years(1).months(2).days(3).hours(4).fieldwise())
         );
-        assert_eq!(span("30d").map(|span| span.fieldwise()), Some(Span::new().days(30).fieldwise()));
+        assert_eq!(span("30d").map(jiff::Span::fieldwise), Some(Span::new().days(30).fieldwise()));
         assert!(["", "30", "d", "4h3d", "-1d", "99999y", "1w"].iter().all(|text| span(text).is_none()));
     }
 
