@@ -5,6 +5,8 @@
 //! Which schedule made a run, and for which tick, stands in the run's name: it never changes, and only the operator may
 //! make a run whose trigger says that a schedule did.
 
+#![allow(clippy::struct_field_names, reason = "keepLast and its like are the words that users of restic know")]
+
 use crate::api::{
     ObjectReference, OperationRun,
     operation_run::{Initiator, Trigger},
@@ -128,7 +130,6 @@ pub enum ConcurrencyPolicy {
 
 /// Which backup sets are kept, by the clock of the schedule's zone. Of each of the newest hours (days, …) that have a set, the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[allow(clippy::struct_field_names, reason = "the words that users of restic know")]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)").message("retention keeps nothing: give at least one of keepLast, keepHourly, keepDaily, keepWeekly, keepMonthly, keepYearly and keepWithin, or leave retention out to keep all"))]
 pub struct Retention {

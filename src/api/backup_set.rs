@@ -157,7 +157,7 @@ pub struct BackupSetStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub short_snapshot: Option<String>,
-    /// The last rehearsal of a restore from it.
+    /// The last rehearsal of a restore from it that came to its end, or was ended by damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
     /// `Ready`: the snapshot was read back after it was written.

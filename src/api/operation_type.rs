@@ -70,7 +70,8 @@ pub struct OperationTypeSpec {
     /// How many runs of the type may be active at once.
     #[serde(default)]
     pub concurrency: Concurrency,
-    /// Completed runs kept for each tenant; 100 where left out. The newest run of each outcome always stays.
+    /// Completed runs kept for each tenant; 100 where left out. The newest run of each outcome always stays. A run that was
+    /// made for a RestoreRun goes together with it, and not while another that is not completed names that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub history_limit: Option<i32>,

@@ -48,13 +48,15 @@ pub enum Reason {
     RepositoryNotReady,
     /// The account the Job would run as does not exist.
     AccountNotFound,
+    /// The account that a restore names lacks what every restore needs for its own records.
+    AccountLacksRights,
     /// A run of the same identity is active, and `onDuplicate` is `Reject`.
     DuplicateRun,
     /// The run named in `rerunOf` does not exist, is not completed, or is of another type.
     RerunNotPossible,
     /// An object with the Job's name exists that is not ours.
     JobNameTaken,
-    /// A quota refuses the Job.
+    /// A quota refuses the Job, or the run of a restore.
     QuotaExceeded,
     /// The API server refuses the Job for another reason.
     JobRefused,
@@ -69,6 +71,10 @@ pub enum Reason {
     NoRequester,
     /// The run named as preview does not exist, is not one, did not succeed, or is of another set.
     PreviewNotUsable,
+    /// Runs of others have the names that the restore's run may have.
+    RunNameTaken,
+    /// The API server refuses the restore's run.
+    RunRefused,
     // -- restores, completed and failed
     /// The run that did the restore's work was deleted.
     RunDeleted,
@@ -112,8 +118,6 @@ pub enum Reason {
     UnknownTimeZone,
     /// Ticks came and were not started.
     TicksMissed,
-    /// A run of somebody else has the name of the run for a tick.
-    RunNameTaken,
     /// Retention deleted backup sets.
     BackupSetsExpired,
 }
@@ -141,6 +145,7 @@ impl Reason {
         Self::RepositoryNotFound,
         Self::RepositoryNotReady,
         Self::AccountNotFound,
+        Self::AccountLacksRights,
         Self::DuplicateRun,
         Self::RerunNotPossible,
         Self::JobNameTaken,
@@ -151,6 +156,8 @@ impl Reason {
         Self::InvalidRestore,
         Self::NoRequester,
         Self::PreviewNotUsable,
+        Self::RunNameTaken,
+        Self::RunRefused,
         Self::RunDeleted,
         Self::ConcurrencyLimit,
         Self::Suspended,
@@ -170,7 +177,6 @@ impl Reason {
         Self::InvalidSchedule,
         Self::UnknownTimeZone,
         Self::TicksMissed,
-        Self::RunNameTaken,
         Self::BackupSetsExpired,
     ];
 
@@ -198,6 +204,7 @@ impl Reason {
             Self::RepositoryNotFound => "RepositoryNotFound",
             Self::RepositoryNotReady => "RepositoryNotReady",
             Self::AccountNotFound => "AccountNotFound",
+            Self::AccountLacksRights => "AccountLacksRights",
             Self::DuplicateRun => "DuplicateRun",
             Self::RerunNotPossible => "RerunNotPossible",
             Self::JobNameTaken => "JobNameTaken",
@@ -208,6 +215,8 @@ impl Reason {
             Self::InvalidRestore => "InvalidRestore",
             Self::NoRequester => "NoRequester",
             Self::PreviewNotUsable => "PreviewNotUsable",
+            Self::RunNameTaken => "RunNameTaken",
+            Self::RunRefused => "RunRefused",
             Self::RunDeleted => "RunDeleted",
             Self::ConcurrencyLimit => "ConcurrencyLimit",
             Self::Suspended => "Suspended",
@@ -227,7 +236,6 @@ impl Reason {
             Self::InvalidSchedule => "InvalidSchedule",
             Self::UnknownTimeZone => "UnknownTimeZone",
             Self::TicksMissed => "TicksMissed",
-            Self::RunNameTaken => "RunNameTaken",
             Self::BackupSetsExpired => "BackupSetsExpired",
         }
     }

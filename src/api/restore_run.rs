@@ -28,7 +28,7 @@ use serde_json::Value;
     namespaced,
     status = "RestoreRunStatus",
     derive = "PartialEq",
-    doc = "Puts objects of a backup set back. With `dryRun: true` it only says what it would do, item by item; a run with `preview` then does exactly that.",
+    doc = "Puts objects of a backup set back. With `dryRun: true` it only says what it would do, item by item; a run with `preview` then does exactly that. It is deleted when its OperationRun falls out of the type's history; what undoes it and its audit entries stay.",
     selectable = ".spec.backupSet.name",
     selectable = ".status.phase",
     selectable = ".status.outcome",

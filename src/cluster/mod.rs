@@ -2,6 +2,7 @@
 //!
 //! Must not: know of runs, repositories or reconcilers.
 
+pub mod access;
 pub mod canonical;
 pub mod client;
 pub mod discovery;

@@ -85,6 +85,11 @@ impl<S> Opened<S> {
         self.backend.explain(error, |what| damaged(&self.store, what))
     }
 
+    /// The first fault of the store since it was opened, if there was one.
+    pub(super) fn fault(&self) -> Option<Error> {
+        self.backend.fault()
+    }
+
     /// The repository is damaged.
     pub(super) fn damaged(&self, what: String) -> Error {
         damaged(&self.store, what)

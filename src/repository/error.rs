@@ -20,6 +20,9 @@ pub enum RetryClass {
     Transient,
 }
 
+/// Codes that tell something of what is stored. All others tell of the way there, or of what was asked.
+pub const CODES_OF_THE_CONTENT: [&str; 3] = ["Damaged", "SnapshotNotFound", "ItemNotFound"];
+
 /// Why an operation on a repository failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -239,6 +242,12 @@ impl Error {
         }
     }
 
+    /// Whether it tells something of what is stored: with the store as it is, another attempt finds the same.
+    #[must_use]
+    pub fn is_of_the_content(&self) -> bool {
+        CODES_OF_THE_CONTENT.contains(&self.reason())
+    }
+
     /// Whether the same attempt may succeed later with nothing changed by anybody.
     #[must_use]
     pub fn retry_class(&self) -> RetryClass {
@@ -396,11 +405,11 @@ mod tests {
         let codes = source
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once("{ .. } => \"")?.1.strip_suffix("\","));
-        let mut count = 0;
-        for code in codes {
+        let codes: Vec<_> = codes.collect();
+        for code in &codes {
             assert!(guide.contains(&format!("`{code}`")), "the guide does not say what to do about {code}");
-            count += 1;
         }
-        assert!(count > 20, "only {count} codes were found");
+        assert!(codes.len() > 20, "only {codes:?} were found");
+        assert!(super::CODES_OF_THE_CONTENT.iter().all(|code| codes.contains(code)), "not a code of this file");
     }
 }

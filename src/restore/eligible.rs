@@ -83,7 +83,7 @@ pub fn previewed_plan(
             ),
         })
     };
-    let Some(preview) = preview else { return no("it does not exist") };
+    let Some(preview) = preview else { return no("it does not exist (the history limit may have deleted it)") };
     let status = preview.status_or_default();
     let made = matches!(status.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
     if !preview.spec.dry_run {

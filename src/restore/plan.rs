@@ -14,6 +14,7 @@ use crate::{
 };
 use serde::Serialize;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 pub use crate::api::operation_report::{Action, Remark};
@@ -162,8 +163,8 @@ pub struct PlannedItem {
 impl PlannedItem {
     /// As it stands in a report.
     #[must_use]
-    pub fn into_report(self, diff: Option<String>) -> PlannedObject {
-        let Self { item, api_version, action, reason, warnings, live, wanted } = self;
+    pub fn to_report(&self, diff: Option<String>) -> PlannedObject {
+        let Self { item, api_version, action, reason, warnings, live, wanted } = self.clone();
         PlannedObject { item_id: item.to_string(), api_version, action, reason, warnings, diff, live, wanted }
     }
 
@@ -243,15 +244,23 @@ impl Plan {
     /// decided from. Words do not count. The hashes are keyed, so that nothing can be guessed from it.
     #[must_use]
     pub fn digest(&self) -> String {
-        let items: Vec<_> = self
-            .items
-            .iter()
-            .map(|planned| {
-                json!({"item": planned.item.to_string(), "apiVersion": planned.api_version, "action": planned.action,
-                       "live": planned.live, "wanted": planned.wanted})
-            })
-            .collect();
-        canonical::digest(&json!({"terms": self.terms, "items": items}))
+        // The canonical JSON of `{"items": […], "terms": …}`, which would be as large as the plan, is made item by item.
+        let mut hash = Sha256::new();
+        let mut before: &[u8] = br#"{"items":["#;
+        for planned in &self.items {
+            let item = json!({"item": planned.item.to_string(), "apiVersion": planned.api_version, "action": planned.action,
+                              "live": planned.live, "wanted": planned.wanted});
+            hash.update(before);
+            hash.update(canonical::to_vec(&item));
+            before = b",";
+        }
+        if self.items.is_empty() {
+            hash.update(before);
+        }
+        hash.update(br#"],"terms":"#);
+        hash.update(canonical::to_vec(&json!(self.terms)));
+        hash.update(b"}");
+        hex::encode(hash.finalize())
     }
 
     /// What undoes this plan: the live objects to keep, and the items to name as absent.

@@ -680,15 +680,35 @@ fn a_plan_is_bound_to_what_it_was_made_from() {
 fn a_plan_that_was_stored_reads_back() {
     let namespace = Namespace::of(&[map("b", 2)]);
     let first = plan(&mut planner(terms(|_| {})), &full(&[map("a", 1), map("b", 1)]), &namespace);
-    let stored: Vec<String> = first
-        .items()
-        .iter()
-        .map(|planned| serde_json::to_string(&planned.clone().into_report(None)).expect("JSON"))
-        .collect();
+    let stored: Vec<String> =
+        first.items().iter().map(|planned| serde_json::to_string(&planned.to_report(None)).expect("JSON")).collect();
     let item =
         |text: &String| PlannedItem::from_report(serde_json::from_str(text).expect("a report")).expect("an item");
     let read = Plan::stored(first.terms().clone(), stored.iter().map(item).collect());
     assert_eq!((&read, read.digest()), (&first, first.digest()));
+}
+
+/// What anybody computes who has the plan's reports and a JSON tool.
+#[test]
+fn a_plans_digest_is_that_of_its_canonical_json() {
+    let whole = |plan: &Plan| {
+        let items: Vec<_> = plan
+            .items()
+            .iter()
+            .map(|planned| {
+                json!({"item": planned.item.to_string(), "apiVersion": planned.api_version, "action": planned.action,
+                       "live": planned.live, "wanted": planned.wanted})
+            })
+            .collect();
+        crate::api::canonical::digest(&json!({"items": items, "terms": plan.terms()}))
+    };
+    let namespace = Namespace::of(&[map("b", 2)]);
+    let plan = plan(&mut planner(terms(|_| {})), &full(&[map("a", 1), map("b", 1)]), &namespace);
+    let empty = Plan::stored(plan.terms().clone(), Vec::new());
+    let one = Plan::stored(plan.terms().clone(), plan.items()[..1].to_vec());
+    for plan in [plan, empty, one] {
+        assert_eq!(plan.digest(), whole(&plan));
+    }
 }
 
 #[test]

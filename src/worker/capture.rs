@@ -267,7 +267,7 @@ impl Captured {
 /// Reports that cannot be written must not lose the capture: that they are refused is logged, that they are not
 /// answered is tried again.
 async fn write_reports(client: &Client, identity: &RunIdentity, note: Note) -> Result<(), Failure> {
-    match report::write(client, identity, report::Contents::Failures(note.items)).await {
+    match report::write(client, identity, report::Contents::Failures(&note.items)).await {
         Err(failure) if failure.retry == Retry::Permanent => {
             tracing::warn!(%failure, "the reports were refused");
             Ok(())

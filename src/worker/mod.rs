@@ -18,6 +18,7 @@ pub mod open;
 pub mod progress;
 pub mod report;
 pub mod restore;
+mod scheduling;
 pub mod scope;
 pub mod skip;
 pub mod stop;
@@ -75,6 +76,7 @@ pub struct Place {
 #[must_use]
 pub fn run(command: &Command) -> ExitCode {
     crate::telemetry::init_logs();
+    scheduling::be_a_batch_job();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -6,11 +6,13 @@
 use crate::{
     api::{
         ObjectReference, OperationReport, OperationReportSpec,
+        item::ItemId,
         operation_report::{ItemResult, MAX_BYTES, MAX_ITEMS, PlannedObject, Remark},
         operation_run::ItemFailure,
         result::truncate,
     },
     cluster::retry::retry,
+    restore::plan::Plan,
     worker::{
         environment::RunIdentity,
         failure::{Failure, api_failure},
@@ -22,7 +24,10 @@ use kube::{
     api::{ListParams, ObjectMeta, PostParams},
 };
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 /// Room for everything of a report but its items, in bytes.
 const ENVELOPE: usize = 4096;
@@ -34,18 +39,18 @@ const MAX_MESSAGE: usize = 1000;
 const MAX_WARNINGS: usize = 8;
 
 /// What reports are about. Each has names of its own.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Contents {
+#[derive(Clone, Copy, Debug)]
+pub enum Contents<'a> {
     /// What failed or was left out.
-    Failures(Vec<ItemFailure>),
-    /// The plan of a restore with its digest, in its order.
-    Plan(String, Vec<PlannedObject>),
+    Failures(&'a [ItemFailure]),
+    /// The plan of a restore, in its order, with the differences it shows by item.
+    Plan(&'a Plan, &'a BTreeMap<ItemId, String>),
     /// What became of the items of a restore, in the order of the plan.
-    Results(Vec<ItemResult>),
+    Results(&'a [ItemResult]),
 }
 
 /// Writes all reports of a run.
-pub async fn write(client: &Client, run: &RunIdentity, contents: Contents) -> Result<(), Failure> {
+pub async fn write(client: &Client, run: &RunIdentity, contents: Contents<'_>) -> Result<(), Failure> {
     let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
     let parameters = PostParams::default();
     for report in of_run(run, contents) {
@@ -122,35 +127,44 @@ fn plan_name(digest: &str) -> String {
 const FAILURES: &str = "";
 const RESULTS: &str = "results-";
 
-/// The reports, each within the bounds.
-fn of_run(run: &RunIdentity, contents: Contents) -> Vec<OperationReport> {
+/// The reports, each within the bounds, and made when it is its turn: all of them are larger than all else that a worker
+/// holds of its items.
+fn of_run<'a>(run: &'a RunIdentity, contents: Contents<'a>) -> Box<dyn Iterator<Item = OperationReport> + 'a> {
     match contents {
-        Contents::Failures(mut items) => {
-            items.sort_by(|one, other| one.item_id.cmp(&other.item_id));
-            for item in &mut items {
-                item.message = truncate(&item.message, MAX_MESSAGE);
-            }
-            chunked(run, FAILURES, items, |spec, items| spec.items = items)
+        Contents::Failures(items) => {
+            let mut sorted: Vec<&ItemFailure> = items.iter().collect();
+            sorted.sort_by(|one, other| one.item_id.cmp(&other.item_id));
+            let item = move |place: usize| {
+                let item = sorted[place];
+                ItemFailure { message: truncate(&item.message, MAX_MESSAGE), ..item.clone() }
+            };
+            Box::new(chunked(run, FAILURES.to_owned(), items.len(), item, |spec, items| spec.items = items))
         }
-        Contents::Plan(digest, mut plan) => {
-            for planned in &mut plan {
+        Contents::Plan(plan, diffs) => {
+            let digest = plan.digest();
+            let item = move |place: usize| {
+                let planned = &plan.items()[place];
+                let mut planned = planned.to_report(diffs.get(&planned.item).cloned());
                 planned.warnings.truncate(MAX_WARNINGS);
                 planned.reason.iter_mut().chain(&mut planned.warnings).for_each(bound);
-            }
+                planned
+            };
             let what = plan_name(&digest);
-            let mut reports = chunked(run, &what, plan, |spec, plan| spec.plan = plan);
-            if reports.is_empty() {
-                // An empty plan is one that was made.
-                reports.push(report(run, &what, 0, 1));
-            }
-            for report in &mut reports {
+            // An empty plan is one that was made.
+            let empty = plan.items().is_empty().then(|| report(run, &what, 0, 1));
+            let reports = chunked(run, what, plan.items().len(), item, |spec, plan| spec.plan = plan);
+            Box::new(reports.chain(empty).map(move |mut report| {
                 report.spec.plan_digest = Some(digest.clone());
-            }
-            reports
+                report
+            }))
         }
-        Contents::Results(mut results) => {
-            results.iter_mut().filter_map(|result| result.reason.as_mut()).for_each(bound);
-            chunked(run, RESULTS, results, |spec, results| spec.results = results)
+        Contents::Results(results) => {
+            let item = move |place: usize| {
+                let mut result: ItemResult = results[place].clone();
+                result.reason.iter_mut().for_each(bound);
+                result
+            };
+            Box::new(chunked(run, RESULTS.to_owned(), results.len(), item, |spec, results| spec.results = results))
         }
     }
 }
@@ -159,35 +173,37 @@ fn bound(remark: &mut Remark) {
     remark.message = truncate(&remark.message, MAX_MESSAGE);
 }
 
+/// Reports of `count` items, each of which `item` makes.
 fn chunked<T: Serialize>(
     run: &RunIdentity,
-    what: &str,
-    items: Vec<T>,
+    what: String,
+    count: usize,
+    item: impl Fn(usize) -> T,
     put: impl Fn(&mut OperationReportSpec, Vec<T>),
-) -> Vec<OperationReport> {
-    let chunks = split(items);
-    let count = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
-    let filled = |(chunk, items)| {
-        let mut report = report(run, what, chunk, count);
-        put(&mut report.spec, items);
+) -> impl Iterator<Item = OperationReport> {
+    let sizes = (0..count).map(|place| serde_json::to_vec(&item(place)).map_or(0, |json| json.len() + 1));
+    let chunks = split(sizes);
+    let of = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
+    (0..).zip(chunks).map(move |(chunk, places)| {
+        let mut report = report(run, &what, chunk, of);
+        put(&mut report.spec, places.map(&item).collect());
         report
-    };
-    (0..).zip(chunks).map(filled).collect()
+    })
 }
 
-fn split<T: Serialize>(items: Vec<T>) -> Vec<Vec<T>> {
-    let mut chunks: Vec<Vec<T>> = Vec::new();
+/// Which items, of these sizes, share a report.
+fn split(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut chunks: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;
-    for item in items {
-        let size = serde_json::to_vec(&item).map_or(0, |json| json.len() + 1);
+    for (place, size) in sizes.enumerate() {
         match chunks.last_mut() {
             Some(chunk) if chunk.len() < MAX_ITEMS && bytes + size <= MAX_BYTES - ENVELOPE => {
                 bytes += size;
-                chunk.push(item);
+                chunk.end += 1;
             }
             _ => {
                 bytes = size;
-                chunks.push(vec![item]);
+                chunks.push(place..place + 1);
             }
         }
     }
@@ -258,8 +274,10 @@ mod tests {
             let items: Vec<_> = lengths.iter().enumerate().map(|(number, length)| item(number, *length)).collect();
             let mut shuffled = items.clone();
             shuffled.reverse();
-            let reports = of_run(&run(), Contents::Failures(items.clone()));
-            prop_assert_eq!(&reports, &of_run(&run(), Contents::Failures(shuffled)), "the order of the items does not matter");
+            let run = run();
+            let reports: Vec<_> = of_run(&run, Contents::Failures(&items)).collect();
+            let others: Vec<_> = of_run(&run, Contents::Failures(&shuffled)).collect();
+            prop_assert_eq!(&reports, &others, "the order of the items does not matter");
             let mut ids: Vec<_> = items.iter().map(|item| item.item_id.clone()).collect();
             ids.sort();
             let reported: Vec<_> = reports.iter().flat_map(|report| &report.spec.items).map(|item| item.item_id.clone()).collect();

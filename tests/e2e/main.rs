@@ -23,6 +23,7 @@ mod leader;
 mod lost_cluster;
 mod repository;
 mod restore;
+mod restore_history;
 mod results;
 mod runs;
 mod schedule;

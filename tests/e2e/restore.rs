@@ -9,8 +9,8 @@ use kube::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenantatlas::api::{
-    BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus, operation_report::ItemOutcome,
-    restore_run::PlanSummary,
+    AuditEntry, BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditEvent,
+    operation_report::ItemOutcome, restore_run::PlanSummary,
 };
 
 /// Objects of most kinds.
@@ -282,6 +282,22 @@ async fn what_is_asked_for_wrongly_is_blocked_before_there_is_a_job() {
 }
 
 #[tokio::test]
+async fn a_restore_whose_run_is_refused_is_blocked_in_the_api_servers_words() {
+    let tenant = Tenant::with_a_captured_shop("refused-run").await;
+    let blockade = tenant.blockade_runs().await;
+    tenant.restore("look", "nightly", json!({ "dryRun": true })).await;
+    let status = tenant.restored("look").await;
+    let ended = (status.outcome, status.failure_reason.as_deref());
+    assert_eq!(ended, (Outcome::Blocked, Some("RunRefused")), "{status:#?}");
+    let message = status.message.unwrap_or_default();
+    for words in ["a blockade of the tests", &tenant.name, "create a new restore"] {
+        assert!(message.contains(words), "{message}");
+    }
+    assert!(status.operation_run.is_none());
+    blockade.lift();
+}
+
+#[tokio::test]
 async fn a_rehearsal_writes_nothing_and_is_recorded_on_the_set() {
     let tenant = Tenant::with_a_captured_shop("rehearsal").await;
     tenant.damage().await;
@@ -430,6 +446,12 @@ async fn a_restore_that_is_cancelled_in_the_middle_stops_says_what_it_did_and_ca
     let reported = tenant.reported(&status).await;
     let written = reported.iter().filter(|line| line.ends_with("done")).count();
     assert_eq!((reported.len(), written), (MANY, done), "each is named, done or not");
+    let audit = status.audit.expect("status.audit");
+    for (name, event) in [(Some(&audit.intent), AuditEvent::Intent), (audit.outcome.as_ref(), AuditEvent::Outcome)] {
+        let entry: AuditEntry = tenant.api().get(name.expect("a name")).await.expect("an entry of the chain");
+        assert_eq!((entry.spec.event, Some(entry.spec.run)), (event, status.operation_run.clone()));
+        assert_eq!(Some(entry.spec.plan_digest), status.plan_digest);
+    }
     let undo = status.undo_backup_set.expect("status.undoBackupSet");
     tenant.restore("look-back", &undo, json!({ "dryRun": true, "prune": true })).await;
     let look = tenant.restored("look-back").await;
@@ -489,7 +511,7 @@ async fn a_damaged_item_fails_alone_and_a_lost_snapshot_or_a_wrong_password_fail
     tenant.start("rehearsal", json!({ "type": "restore.rehearse", "inputs": inputs })).await;
     assert_eq!(tenant.completed("rehearsal", SOON).await.outcome, Outcome::PartiallySucceeded);
     let set: BackupSet = tenant.api().get("nightly").await.expect("the set");
-    let verified = set.status.and_then(|status| status.verified).map(|verified| verified.outcome);
+    let verified = set.status.as_ref().and_then(|status| status.verified.as_ref()).map(|verified| verified.outcome);
     assert_eq!(verified, Some(Outcome::PartiallySucceeded));
     std::fs::write(&pack, &good).expect("the pack can be put back");
 
@@ -501,6 +523,11 @@ async fn a_damaged_item_fails_alone_and_a_lost_snapshot_or_a_wrong_password_fail
         (Outcome::Failed, Some("WrongPassword")),
         "{locked:#?}"
     );
+    let inputs = json!({ "repository": "main", "backupSet": "nightly" });
+    tenant.start("rehearsal-locked", json!({ "type": "restore.rehearse", "inputs": inputs })).await;
+    assert_eq!(tenant.completed("rehearsal-locked", SOON).await.reason.as_deref(), Some("WrongPassword"));
+    let now: BackupSet = tenant.api().get("nightly").await.expect("the set");
+    assert_eq!(now.status, set.status, "a store that could not be opened says nothing of the set");
     tenant.password("main", crate::support::repository::PASSWORD);
 
     let snapshot = restic.folder().join("snapshots").join(&set.spec.snapshot);

@@ -1,6 +1,6 @@
 //! The repository, against real stores: directories, an S3 server in this process, and Debian's `restic`.
 
-mod support;
+pub mod support;
 
 mod capture;
 mod cloud;

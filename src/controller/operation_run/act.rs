@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
-        Outcome, Phase, Reason,
+        Outcome, Phase, Reason, RestoreRun,
         backup_schedule::origin,
         backup_set::{Coverage, Verified, names_for, status_of_adopted},
         conditions, labels,
@@ -21,12 +21,12 @@ use crate::{
         result::{CapturedSnapshot, truncate},
         selection::Selection,
     },
-    cluster::redact::redact,
     controller::{
         Context, Error,
         backup_set::{settle, settle_new},
         events::Severity,
         patch,
+        refusal::CreateFailure,
     },
 };
 use k8s_openapi::api::batch::v1::Job;
@@ -34,7 +34,9 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fmt::Debug;
 
 /// Carries a decision out.
 pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
@@ -64,7 +66,15 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
                     .await?;
                 context.wrote(run);
             }
-            Action::DeleteRun => delete_run(context, observed).await?,
+            Action::DeleteRun => {
+                let runs = runs(context, observed);
+                delete(&runs, ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() })
+                    .await?;
+            }
+            Action::DeleteRestore(restore) => {
+                let namespace = observed.run.namespace().unwrap_or_default();
+                delete(&Api::<RestoreRun>::namespaced(context.client.clone(), &namespace), restore).await?;
+            }
         }
     }
     Ok(())
@@ -99,56 +109,40 @@ async fn start(context: &Context, observed: &Observed, mut status: OperationRunS
         }
         Err(error) => {
             context.registry.release(observed.uid());
-            match refusal(&error, &job) {
+            let namespace = observed.run.namespace().unwrap_or_default();
+            let refusal = match CreateFailure::of(&error) {
                 CreateFailure::Taken => {
-                    context.taken.insert(&observed.run.namespace().unwrap_or_default(), &job.name_any());
-                    Err(Error::Again("a Job of this name exists"))
+                    context.taken.insert(&namespace, &job.name_any());
+                    return Err(Error::Again("a Job of this name exists"));
                 }
-                CreateFailure::NamespaceTerminating => Ok(()),
-                CreateFailure::Refused(refusal) => {
-                    let decision = refused(observed, &refusal, context.clock.now());
-                    Box::pin(act(context, observed, decision)).await
-                }
-                CreateFailure::Fault => Err(error.into()),
-            }
+                CreateFailure::NamespaceTerminating => return Ok(()),
+                CreateFailure::OverQuota(says) => quota(&says, &namespace),
+                CreateFailure::Refused(says) => refusal(&says),
+                CreateFailure::Fault => return Err(error.into()),
+            };
+            let decision = refused(observed, &refusal, context.clock.now());
+            Box::pin(act(context, observed, decision)).await
         }
     }
 }
 
-enum CreateFailure {
-    Taken,
-    NamespaceTerminating,
-    Refused(Refusal),
-    Fault,
+/// Why the API server does not take a Job, in words for its run.
+fn quota(says: &str, namespace: &str) -> Refusal {
+    Refusal::new(
+        Reason::QuotaExceeded,
+        format!(
+            "a quota refuses the Job: {says}; free some with `kubectl get jobs -n {namespace}`, or ask for more, then create a new run"
+        ),
+    )
 }
 
-/// What an error on creating a Job means.
-fn refusal(error: &kube::Error, job: &Job) -> CreateFailure {
-    let kube::Error::Api(status) = error else { return CreateFailure::Fault };
-    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-    if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") || status.is_not_found() {
-        return CreateFailure::NamespaceTerminating;
-    }
-    if status.is_already_exists() {
-        return CreateFailure::Taken;
-    }
-    let says = truncate(&redact(&status.message), 1000);
-    let namespace = job.namespace().unwrap_or_default();
-    match status.code {
-        403 if status.message.contains("exceeded quota") => CreateFailure::Refused(Refusal::new(
-            Reason::QuotaExceeded,
-            format!(
-                "a quota refuses the Job: {says}; free some with `kubectl get jobs -n {namespace}`, or ask for more, then create a new run"
-            ),
-        )),
-        400 | 403 | 422 => CreateFailure::Refused(Refusal::new(
-            Reason::JobRefused,
-            format!(
-                "the API server refuses the Job: {says}; mend the operation type or what refuses it, then create a new run"
-            ),
-        )),
-        _ => CreateFailure::Fault,
-    }
+fn refusal(says: &str) -> Refusal {
+    Refusal::new(
+        Reason::JobRefused,
+        format!(
+            "the API server refuses the Job: {says}; mend the operation type or what refuses it, then create a new run"
+        ),
+    )
 }
 
 async fn delete_job(context: &Context, observed: &Observed, job: &ObjectReference) -> Result<(), Error> {
@@ -167,19 +161,22 @@ async fn delete_job(context: &Context, observed: &Observed, job: &ObjectReferenc
     }
 }
 
-async fn delete_run(context: &Context, observed: &Observed) -> Result<(), Error> {
+/// Deletes an object if it still has its uid; that it is gone is no fault.
+async fn delete<K>(api: &Api<K>, object: ObjectReference) -> Result<(), Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     let parameters = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(observed.uid().to_owned()), resource_version: None }),
+        preconditions: Some(Preconditions { uid: Some(object.uid), resource_version: None }),
         ..DeleteParams::default()
     };
-    match runs(context, observed).delete(&observed.run.name_any(), &parameters).await {
+    match api.delete(&object.name, &parameters).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Writes what differs from the status as it was observed; nothing where nothing does.
 /// The patch that makes a run's status what was decided; none where it is so already.
 ///
 /// It holds only for the very version of the run that was decided about: made from one view and merged into another, as
@@ -190,6 +187,7 @@ pub(super) fn status_patch(observed: &Observed, status: &OperationRunStatus) -> 
     Ok(difference.map(|difference| json!({ "metadata": metadata, "status": difference })))
 }
 
+/// Writes what differs from the status as it was observed; nothing where nothing does.
 async fn write_status(context: &Context, observed: &Observed, status: &OperationRunStatus) -> Result<(), Error> {
     let before = observed.status();
     let Some(body) = status_patch(observed, status)? else { return Ok(()) };

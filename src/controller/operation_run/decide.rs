@@ -5,20 +5,18 @@
 
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
-    observed::{JobView, JoinedView, Observed, Slot},
-    prepare::{Refusal, is_check, is_object_name, rehearsed_set, repository_name},
+    observed::{JobView, JoinedView, Observed, Parent, Slot},
+    prepare::{Refusal, is_check, rehearsed_set},
+    status::{describe, end, reference, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
 use crate::{
     api::{
-        ObjectReference, Outcome, Phase, Reason,
-        backup_schedule::origin,
-        conditions, labels,
-        operation_run::{OnDuplicate, OperationRunStatus, RunContext, Transition, Waiting},
-        operation_type::Scope,
+        ObjectReference, Outcome, Phase, Reason, labels,
+        operation_run::{OnDuplicate, OperationRunStatus, RunContext, Waiting},
         result::{CapturedSnapshot, CheckedRepository, truncate},
     },
-    controller::duration::human,
+    repository::CODES_OF_THE_CONTENT,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -71,6 +69,8 @@ pub enum Action {
     WriteLabels(BTreeMap<String, Option<String>>),
     /// Delete the run, if it still has this uid.
     DeleteRun,
+    /// Delete the restore that the run was made for, if it still has this uid; the run goes with it.
+    DeleteRestore(ObjectReference),
 }
 
 /// The end of a `repository.check`.
@@ -360,9 +360,15 @@ fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestam
     let ttl = operation_type
         .and_then(|spec| spec.ttl_seconds_after_finished)
         .map(|seconds| SignedDuration::from_secs(seconds.into()));
-    let left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
+    let mut left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
     if observed.beyond_history || left.is_some_and(|left| left <= SignedDuration::ZERO) {
-        return Decision::act(Action::DeleteRun);
+        match &observed.restore {
+            None => return Decision::act(Action::DeleteRun),
+            Some(Parent { reference, needed: false }) => {
+                return Decision::act(Action::DeleteRestore(reference.clone()));
+            }
+            Some(Parent { needed: true, .. }) => left = Some(SignedDuration::from_mins(1)),
+        }
     }
     let mut decision = Decision { requeue: left, ..Decision::default() };
     let patch = label_patch(observed, status);
@@ -442,10 +448,10 @@ fn ended(
         }
         (None, _) => {}
     }
-    // What never ran says nothing of the set.
     if let Some(set) = rehearsed(observed).filter(|_| job.is_some() && outcome != Outcome::Blocked) {
         next.context.backup_set = Some(set.clone());
-        if reason != Reason::Cancelled.as_str() {
+        // One that did not come to its end says nothing of the set, unless damage is what ended it.
+        if made.plan.is_some() || CODES_OF_THE_CONTENT.contains(&reason.as_str()) {
             actions.push(Action::RecordRehearsal { set, outcome });
         }
     }
@@ -475,84 +481,6 @@ fn wait(observed: &Observed, status: &OperationRunStatus, reason: Reason, messag
     Decision { actions: vec![Action::WriteStatus(Box::new(next))], ..again }
 }
 
-/// The status of a run that has a Job, or another's.
-fn running(observed: &Observed, status: &OperationRunStatus, job: Option<&Job>, now: Timestamp) -> OperationRunStatus {
-    let mut next = status.clone();
-    describe(&mut next, observed);
-    next.waiting = None;
-    next.job = job.map(reference);
-    // A Job that is adopted after a crash was made by then: the run started with it.
-    let made = job.and_then(|job| job.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0.min(now));
-    next.started_at = next.started_at.or(Some(made));
-    transition(&mut next, Phase::Running, Outcome::Pending, now);
-    let name = job
-        .and_then(|job| job.metadata.name.clone())
-        .or_else(|| observed.prepared.as_ref().ok().map(|prepared| prepared.identity.job_name()));
-    settle(&mut next, observed, Reason::Running, running_message(&name.unwrap_or_default()), now);
-    next
-}
-
-/// What is known of a run as soon as it is looked at.
-fn describe(next: &mut OperationRunStatus, observed: &Observed) {
-    if let Ok(prepared) = &observed.prepared {
-        next.identity_hash = Some(prepared.identity.as_str().to_owned());
-        next.context.selection =
-            prepared.inputs.get("selection").map(|selection| truncate(&selection.to_string(), 1000));
-    }
-    next.context.workspace =
-        observed.tenant.as_ref().map(|tenant| tenant.workspace.clone()).or_else(|| next.context.workspace.take());
-    next.context.target_scope = Some(format!("{:?}", Scope::Tenant));
-    // Its own, also where it ends as another run: who made that says nothing of this one.
-    let origin = origin(&observed.run);
-    next.context.scheduled_for = origin.as_ref().and_then(|origin| origin.scheduled_for);
-    next.context.backup_schedule = origin.map(|origin| origin.schedule);
-    next.context.repository = repository_of(observed).or_else(|| next.context.repository.take());
-}
-
-fn end(
-    next: &mut OperationRunStatus,
-    observed: &Observed,
-    outcome: Outcome,
-    reason: &str,
-    message: String,
-    now: Timestamp,
-) {
-    describe(next, observed);
-    next.waiting = None;
-    next.completed_at = Some(now);
-    next.duration = next.started_at.map(|started| human(now.duration_since(started)));
-    transition(next, Phase::Completed, outcome, now);
-    settle_text(next, observed, reason, message, now);
-}
-
-fn transition(next: &mut OperationRunStatus, phase: Phase, outcome: Outcome, now: Timestamp) {
-    if (next.phase, next.outcome) != (phase, outcome) || next.transitions.is_empty() {
-        next.transitions.push(Transition { phase, outcome, at: now });
-    }
-    next.phase = phase;
-    next.outcome = outcome;
-}
-
-fn settle(next: &mut OperationRunStatus, observed: &Observed, reason: Reason, message: String, now: Timestamp) {
-    settle_text(next, observed, reason.as_str(), message, now);
-}
-
-/// Reason, message and the conditions that say the same to machines.
-fn settle_text(next: &mut OperationRunStatus, observed: &Observed, reason: &str, message: String, now: Timestamp) {
-    let generation = observed.run.metadata.generation;
-    let wanted = conditions::of_run(next.phase, next.outcome);
-    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &truncate(&message, 1000), generation, now);
-    next.reason = Some(reason.to_owned());
-    next.message = Some(message);
-    next.observed_generation = generation.unwrap_or(0);
-}
-
-fn repository_of(observed: &Observed) -> Option<String> {
-    let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
-    let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    repository_name(executor, inputs).filter(|name| is_object_name(name)).map(str::to_owned)
-}
-
 fn rehearsed(observed: &Observed) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
@@ -570,13 +498,6 @@ fn is_of(pod: &k8s_openapi::api::core::v1::Pod, job_uid: &str) -> bool {
     pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == job_uid)
 }
 
-fn reference(job: &Job) -> ObjectReference {
-    ObjectReference {
-        name: job.metadata.name.clone().unwrap_or_default(),
-        uid: job.metadata.uid.clone().unwrap_or_default(),
-    }
-}
-
 fn duplicate(name: &str) -> Refusal {
     Refusal::new(
         Reason::DuplicateRun,
@@ -588,8 +509,4 @@ fn duplicate(name: &str) -> Refusal {
 
 fn leaving_message(of: &str) -> String {
     format!("waits until the Job of {of} is gone")
-}
-
-fn running_message(job: &str) -> String {
-    format!("Job {job} runs")
 }

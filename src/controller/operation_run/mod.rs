@@ -13,6 +13,7 @@ pub mod observe;
 pub mod observed;
 pub mod prepare;
 pub mod registry;
+mod status;
 pub mod waiting;
 
 #[cfg(test)]

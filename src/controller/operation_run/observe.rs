@@ -4,13 +4,14 @@
 use super::{
     fairness::Limits,
     finish::{is_told, job_end},
-    observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
+    observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
     prepare::{effective_inputs, is_object_name, named_account, prepare, repository_name},
     waiting::stuck,
 };
 use crate::{
     api::{
-        BackupRepository, OperationRun, OperationType, Phase, execution, labels, operation_type::DEFAULT_HISTORY_LIMIT,
+        BackupRepository, ObjectReference, OperationRun, OperationType, Phase, RestoreRun, execution, labels,
+        operation_type::DEFAULT_HISTORY_LIMIT,
     },
     controller::{Context, Error, slim::is_whole},
 };
@@ -18,7 +19,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, Pod, ServiceAccount},
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
 use std::sync::Arc;
 
 /// Reads all that a decision about the run depends on.
@@ -95,6 +96,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
             &uid,
             usize::try_from(limit).unwrap_or(1),
         );
+    let restore = if open { None } else { restore(context, &run, &namespace) };
     let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
     Ok(Observed {
         run,
@@ -108,6 +110,24 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         slot,
         waiting_since,
         beyond_history,
+        restore,
+    })
+}
+
+/// The restore that a run was made for.
+fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
+    let owner = run.owner_references().iter().find(|owner| owner.kind == RestoreRun::kind(&()))?;
+    let restore =
+        context.restores.get(namespace, &owner.name).filter(|found| found.uid().as_ref() == Some(&owner.uid))?;
+    let names_it = |other: &RestoreRun| {
+        let named = [&other.spec.preview, &other.spec.rerun_of];
+        !other.is_completed() && named.into_iter().flatten().any(|reference| reference.name == owner.name)
+    };
+    let mut others =
+        context.restores.names(namespace).into_iter().filter_map(|name| context.restores.get(namespace, &name));
+    Some(Parent {
+        reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
+        needed: !restore.is_completed() || others.any(|other| names_it(&other)),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What a decision about a run sees: plain data, read once, before it.
 
 use super::prepare::{Prepared, Refusal};
-use crate::api::{BackupRepository, OperationRun, OperationType, operation_run::OperationRunStatus};
+use crate::api::{BackupRepository, ObjectReference, OperationRun, OperationType, operation_run::OperationRunStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub struct Observed {
     pub waiting_since: Option<Timestamp>,
     /// Whether newer completed runs of its tenant and type fill the history limit.
     pub beyond_history: bool,
+    /// The restore that a completed run was made for, while that exists.
+    pub restore: Option<Parent>,
 }
 
 impl Observed {
@@ -56,6 +58,15 @@ pub struct Tenant {
     pub workspace: String,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
+}
+
+/// The object that a run was made for, and that goes in its place when its time is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Which one.
+    pub reference: ObjectReference,
+    /// Whether it is not at its end, or another that is not names it.
+    pub needed: bool,
 }
 
 /// The Job that stands under the identity's name.

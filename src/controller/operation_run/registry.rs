@@ -91,10 +91,9 @@ impl Registry {
         let status = run.status_or_default();
         if status.phase == Phase::Completed {
             let mut wake = state.close(&entry.uid);
-            let group = state.completed.entry((entry.namespace.clone(), entry.operation_type.clone())).or_default();
-            group.insert(ended(&entry, &status));
-            // The oldest may be beyond the history limit now.
-            wake.extend(group.first().map(|oldest| ObjectRef::new(&oldest.name).within(&entry.namespace)));
+            let key = entry.counted_as();
+            state.completed.entry(key.clone()).or_default().insert(ended(&entry, &status));
+            wake.extend(state.oldest(&key));
             return wake;
         }
         if entry.status.job.is_some() {
@@ -115,7 +114,7 @@ impl Registry {
         let Some(entry) = entry(run) else { return Vec::new() };
         let mut state = self.state();
         let mut emptied = false;
-        let key = (entry.namespace, entry.operation_type);
+        let key = entry.counted_as();
         if let Some(group) = state.completed.get_mut(&key) {
             group.retain(|ended| ended.uid != entry.uid);
             emptied = group.is_empty();
@@ -123,7 +122,9 @@ impl Registry {
         if emptied {
             state.completed.remove(&key);
         }
-        state.close(&entry.uid)
+        let mut wake = state.close(&entry.uid);
+        wake.extend(state.oldest(&key));
+        wake
     }
 
     /// Notes a run's identity as soon as it is known.
@@ -256,6 +257,15 @@ impl State {
             wake.extend(self.next_in_line());
         }
         wake
+    }
+
+    /// The oldest completed runs of a tenant and type, one for each outcome: those of them that are not the last of their
+    /// outcome are the first to be beyond the history limit.
+    fn oldest(&self, key: &(String, String)) -> Vec<ObjectRef<OperationRun>> {
+        let mut seen = BTreeSet::new();
+        let group = self.completed.get(key).into_iter().flatten();
+        let oldest = group.filter(|ended| seen.insert(ended.outcome));
+        oldest.map(|ended| ObjectRef::new(&ended.name).within(&key.0)).collect()
     }
 
     fn siblings_of(&self, uid: &str) -> Vec<ObjectRef<OperationRun>> {

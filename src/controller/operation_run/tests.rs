@@ -8,7 +8,7 @@ use super::{
     decide::{Action, Decision, decide},
     fairness::Limits,
     job::{JobSettings, build},
-    observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Sibling, Slot, Tenant},
+    observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
     prepare::{Prepared, Refusal, prepare},
     registry::Registry,
 };
@@ -218,6 +218,7 @@ fn observed(run: OperationRun, job: JobView) -> Observed {
         slot: Slot::Free,
         waiting_since: None,
         beyond_history: false,
+        restore: None,
     }
 }
 
@@ -446,7 +447,7 @@ fn a_repository_counts_as_checked_only_at_the_generation_that_was_checked() {
 }
 
 #[test]
-fn a_rehearsal_is_recorded_on_its_set_unless_it_never_ran() {
+fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
     let rehearsal = operation_type(&json!({"executor": {"worker": {"command": ["rehearse"]}}, "readOnly": true}));
     let mut run = capture(json!({"inputs": {"repository": "main", "backupSet": "nightly"}}));
     let prepared = prepared_with(&run, &rehearsal, &RepositoryView::Ready(repository()));
@@ -465,10 +466,33 @@ fn a_rehearsal_is_recorded_on_its_set_unless_it_never_ran() {
     status.phase = Phase::Running;
     status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
     run.status = Some(status);
-    let (job, pod) = ended_job(true, "Complete", 0, r#"{"outcome": "partially_succeeded"}"#);
-    let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run, JobView::Own(Arc::new(job))) };
-    let expected = Action::RecordRehearsal { set: "nightly".into(), outcome: Outcome::PartiallySucceeded };
-    assert_eq!(recorded(decide(&ended, now())), Some(expected));
+    let ended = |condition: &str, exit_code: i32, message: &Value| {
+        let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
+        let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run.clone(), JobView::Own(Arc::new(job))) };
+        recorded(decide(&ended, now()))
+    };
+    let record = |outcome: Outcome| Some(Action::RecordRehearsal { set: "nightly".into(), outcome });
+    let tried = json!({"outcome": "partially_succeeded", "context": {"plan": {"digest": "d", "summary": {"create": 1, "invalid": 1}}}});
+    assert_eq!(ended("Complete", 0, &tried), record(Outcome::PartiallySucceeded));
+    for code in ["Damaged", "SnapshotNotFound"] {
+        assert_eq!(
+            ended("Failed", 40, &json!({"outcome": "failed", "reason": code})),
+            record(Outcome::Failed),
+            "{code}"
+        );
+    }
+    for code in [
+        "WrongPassword",
+        "StoreUnreachable",
+        "AccessDenied",
+        "BucketNotFound",
+        "ApiUnreachable",
+        "Interrupted",
+        "Cancelled",
+    ] {
+        assert_eq!(ended("Failed", 40, &json!({"outcome": "failed", "reason": code})), None, "{code}");
+    }
+    assert_eq!(ended("Complete", 0, &json!({})), None, "no result: it is not known what was tried");
 }
 
 #[test]
@@ -615,6 +639,27 @@ fn a_completed_run_goes_when_its_time_to_live_is_over_or_newer_ones_fill_the_his
 }
 
 #[test]
+fn a_restore_goes_in_the_place_of_its_run_unless_another_still_needs_it() {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Completed;
+    status.outcome = Outcome::Succeeded;
+    status.completed_at = Some(now());
+    run.status = Some(status);
+    let mut ended = observed(run, JobView::Absent);
+    let reference = ObjectReference { name: "look".into(), uid: "restore-uid".into() };
+    ended.restore = Some(Parent { reference: reference.clone(), needed: false });
+    let deletes = |action: &Action| matches!(action, Action::DeleteRun | Action::DeleteRestore(_));
+    assert!(!decide(&ended, now()).actions.iter().any(deletes), "its time has not come");
+    ended.beyond_history = true;
+    assert_eq!(decide(&ended, now()).actions, [Action::DeleteRestore(reference.clone())]);
+    ended.restore = Some(Parent { reference, needed: true });
+    let decision = decide(&ended, now());
+    assert!(!decision.actions.iter().any(deletes), "{decision:?}");
+    assert!(decision.requeue.is_some(), "nobody says when it is not needed any more");
+}
+
+#[test]
 fn history_keeps_the_newest_and_the_last_of_each_outcome() {
     let registry = Registry::default();
     let ended = |second: i64, outcome: Outcome| {
@@ -634,4 +679,32 @@ fn history_keeps_the_newest_and_the_last_of_each_outcome() {
     let goes: Vec<i64> =
         (1..=4).filter(|second| registry.beyond_history("acme", "work", &format!("uid-{second}"), 2)).collect();
     assert_eq!(goes, [1], "2 is the last failure, 3 and 4 are the newest");
+}
+
+#[test]
+fn a_run_that_must_stay_does_not_keep_those_behind_it_from_going() {
+    let registry = Registry::default();
+    let ended = |second: i64, outcome: Outcome| {
+        let mut run = run(json!({"type": "work"}));
+        run.metadata.name = Some(format!("run-{second}"));
+        run.metadata.uid = Some(format!("uid-{second}"));
+        let mut status = run.status_or_default();
+        status.phase = Phase::Completed;
+        status.outcome = outcome;
+        status.completed_at = Timestamp::from_second(second).ok();
+        run.status = Some(status);
+        run
+    };
+    let names = |woken: Vec<kube::runtime::reflector::ObjectRef<OperationRun>>| {
+        woken.into_iter().map(|reference| reference.name).collect::<Vec<_>>()
+    };
+    registry.apply(&ended(1, Outcome::Failed));
+    registry.apply(&ended(2, Outcome::Succeeded));
+    registry.apply(&ended(3, Outcome::Succeeded));
+    assert_eq!(names(registry.apply(&ended(4, Outcome::Succeeded))), ["run-1", "run-2"], "the last failure stays");
+    assert_eq!(
+        names(registry.remove(&ended(2, Outcome::Succeeded))),
+        ["run-1", "run-3"],
+        "more than one may have to go"
+    );
 }

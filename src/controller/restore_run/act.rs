@@ -1,9 +1,9 @@
 //! All writes of a restore's reconcile, in the order of the decision.
 
-use super::decide::{Action, Observed, started};
+use super::decide::{Action, Observed, over_quota, refused, run_refused, started};
 use crate::{
     api::{OperationRun, Phase, RestoreRun, RestoreRunStatus},
-    controller::{Context, Error, backup_set::settle_new, events::Severity, patch},
+    controller::{Context, Error, backup_set::settle_new, events::Severity, patch, refusal::CreateFailure},
 };
 use kube::{
     Api, ResourceExt,
@@ -47,10 +47,18 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
             context.wrote(run);
             write_status(context, observed, &status).await
         }
-        // Ours from before a crash, or somebody else's: once the watch has brought it, the next pass tells.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Err(Error::Again("a run of this name exists")),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            let refusal = match CreateFailure::of(&error) {
+                // Ours from before a crash, or somebody else's: once the watch has brought it, the next pass tells.
+                CreateFailure::Taken => return Err(Error::Again("a run of this name exists")),
+                CreateFailure::NamespaceTerminating => return Ok(()),
+                CreateFailure::OverQuota(says) => over_quota(&says, &observed.restore.namespace().unwrap_or_default()),
+                CreateFailure::Refused(says) => run_refused(&says),
+                CreateFailure::Fault => return Err(error.into()),
+            };
+            let end = refused(observed, &refusal, context.clock.now());
+            Box::pin(act(context, observed, vec![end])).await
+        }
     }
 }
 

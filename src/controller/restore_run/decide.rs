@@ -3,10 +3,12 @@
 //! A restore starts one run and follows it: `queued` until that runs, then `running`, then what the run ended with. What can
 //! be known before there is a run is known here, and blocks.
 
+use super::account::{AccountView, expect_usable};
 use crate::{
     api::{
-        BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
-        Reason, RestoreRun, RestoreRunStatus, conditions, operation_run::Trigger, result::truncate,
+        AuditEntry, BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec,
+        Outcome, Phase, Reason, RestoreRun, RestoreRunStatus, audit_entry::AuditEvent, conditions,
+        operation_run::Trigger, restore_run::AuditReferences, result::truncate,
     },
     controller::{backup_set::is_settled, operation_run::prepare::Refusal},
     restore::eligible::{self, Ineligible},
@@ -40,8 +42,13 @@ pub struct Observed {
     pub preview: Option<Arc<RestoreRun>>,
     /// The restore that `spec.rerunOf` names.
     pub rerun_of: Option<Arc<RestoreRun>>,
+    /// The account that `spec.serviceAccountName` names, where there is no run yet.
+    pub account: AccountView,
     /// The set that the run's worker made to undo the restore, once the run is at its end.
     pub undo: Option<BackupSet>,
+    /// What the run's workers wrote into the audit chain, in its order, where the run is at its end and does not say so: its
+    /// last worker was stopped or died.
+    pub audit: Vec<AuditEntry>,
 }
 
 /// The run of a restore.
@@ -53,6 +60,8 @@ pub enum RunView {
     Found(Box<OperationRun>),
     /// It was made, and is gone.
     Gone,
+    /// None was made, and none can be: runs that are not its own have all [`run_names`].
+    Taken,
 }
 
 /// One write.
@@ -86,15 +95,14 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         return Vec::new();
     }
     match &observed.run {
-        RunView::None(_) if restore.spec.cancel => {
+        RunView::None(_) | RunView::Taken if restore.spec.cancel => {
             vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), "cancelled before it started", now)]
         }
         RunView::None(name) => match repository(observed) {
             Ok(repository) => vec![Action::Start(Box::new(run(restore, name, repository)))],
-            Err(Refusal { reason, message }) => {
-                vec![ended(observed, Outcome::Blocked, reason.as_str(), &message, now)]
-            }
+            Err(refusal) => vec![refused(observed, &refusal, now)],
         },
+        RunView::Taken => vec![refused(observed, &names_taken(restore), now)],
         RunView::Gone => {
             let message = "the run that did its work was deleted before its end was recorded: look at what it did, and create a new restore";
             let cancelled = restore.spec.cancel;
@@ -105,6 +113,45 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         }
         RunView::Found(run) => follow(observed, run, now),
     }
+}
+
+/// The end of a restore that cannot be begun.
+#[must_use]
+pub fn refused(observed: &Observed, Refusal { reason, message }: &Refusal, now: Timestamp) -> Action {
+    ended(observed, Outcome::Blocked, reason.as_str(), message, now)
+}
+
+fn names_taken(restore: &RestoreRun) -> Refusal {
+    let [first, second] = run_names(restore);
+    let namespace = restore.namespace().unwrap_or_default();
+    Refusal::new(
+        Reason::RunNameTaken,
+        format!(
+            "OperationRuns that are not this restore's have both names that its run may have, {first} and {second}: delete one with `kubectl delete operationrun {first} -n {namespace}`, or choose another name, then create a new restore"
+        ),
+    )
+}
+
+/// Why the API server does not take the run, in words for the restore.
+#[must_use]
+pub fn over_quota(says: &str, namespace: &str) -> Refusal {
+    Refusal::new(
+        Reason::QuotaExceeded,
+        format!(
+            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new restore"
+        ),
+    )
+}
+
+/// The same where it is no quota.
+#[must_use]
+pub fn run_refused(says: &str) -> Refusal {
+    Refusal::new(
+        Reason::RunRefused,
+        format!(
+            "the API server refuses the OperationRun that would do the work: {says}; mend what refuses it, then create a new restore"
+        ),
+    )
 }
 
 /// What the run says.
@@ -121,6 +168,7 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     next.operation_run = Some(reference(run));
     next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
     next.audit = theirs.context.audit.or(next.audit);
+    told_by_the_chain(&mut next, &observed.audit);
     if restore.spec.dry_run {
         next.preview = theirs.context.plan.as_ref().map(|plan| plan.summary).or(next.preview);
     } else if theirs.phase == Phase::Completed {
@@ -142,9 +190,18 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
 fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: &str, now: Timestamp) -> Action {
     let mut next = observed.restore.status_or_default();
     next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
+    told_by_the_chain(&mut next, &observed.audit);
     next.completed_at = Some(now);
     settle(&mut next, &observed.restore, (Phase::Completed, outcome), reason, message, now);
     Action::WriteStatus(Box::new(next))
+}
+
+/// Names the entries of the chain, and the plan that they were about. Of several attempts the last one's outcome counts.
+fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditEntry]) {
+    let Some(intent) = entries.iter().find(|entry| entry.spec.event == AuditEvent::Intent) else { return };
+    let outcome = entries.iter().rfind(|entry| entry.spec.event == AuditEvent::Outcome);
+    next.audit = Some(AuditReferences { intent: intent.name_any(), outcome: outcome.map(ResourceExt::name_any) });
+    next.plan_digest = Some(intent.spec.plan_digest.clone());
 }
 
 /// The status of a restore whose run was made this moment.
@@ -205,6 +262,7 @@ fn repository(observed: &Observed) -> Result<&str, Refusal> {
     if let Some(LocalReference { name }) = &spec.rerun_of {
         usable_rerun(restore, name, observed.rerun_of.as_deref())?;
     }
+    expect_usable(&observed.account, spec.service_account_name.as_deref().unwrap_or_default(), &namespace)?;
     Ok(&set.spec.repository.name)
 }
 
@@ -221,7 +279,7 @@ fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) 
             ),
         ))
     };
-    let Some(earlier) = earlier else { return no("it does not exist") };
+    let Some(earlier) = earlier else { return no("it does not exist (the history limit may have deleted it)") };
     if earlier.spec.backup_set != restore.spec.backup_set {
         no("it is of another backup set")
     } else if earlier.spec.dry_run {

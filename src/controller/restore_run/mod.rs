@@ -2,6 +2,7 @@
 //!
 //! What a restore does is decided in [`crate::restore`] and done by a worker. Must not: read or write a tenant's objects.
 
+pub mod account;
 pub mod act;
 pub mod decide;
 pub mod observe;

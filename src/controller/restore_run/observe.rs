@@ -1,12 +1,20 @@
 //! All reads of a restore's reconcile. From caches; the API server is asked once for the set, and where a cache holds
 //! less than a decision needs or its "not there" would be final.
 
-use super::decide::{Observed, RunView, run_names};
+use super::{
+    account::{AccountView, needed},
+    decide::{Observed, RunView, run_names},
+};
 use crate::{
-    api::{BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, labels},
+    api::{
+        AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, execution::ACCOUNTS, labels,
+    },
+    cluster::access,
     controller::{Context, Error, slim::is_whole},
 };
-use kube::{Api, ResourceExt};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, ResourceExt, api::ListParams};
 use std::sync::Arc;
 
 /// Reads all that a decision about the restore depends on.
@@ -26,7 +34,9 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         repository: None,
         preview: None,
         rerun_of: None,
+        account: AccountView::NotAsked,
         undo: None,
+        audit: Vec::new(),
         restore: restore.clone(),
     };
     if restore.is_completed() || terminating {
@@ -44,13 +54,37 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
             };
             observed.preview = named(&restore.spec.preview);
             observed.rerun_of = named(&restore.spec.rerun_of);
+            observed.account = account(context, &restore, &namespace).await?;
         }
+        RunView::Taken => {}
         RunView::Found(run) if !run.is_completed() => {}
         RunView::Found(_) | RunView::Gone => {
             observed.undo = undo(context, &restore, &namespace, &observed.run).await?;
+            observed.audit = audit(context, &restore, &namespace, &observed.run).await?;
         }
     }
     Ok(observed)
+}
+
+/// The account that a restore names. Ours are made on onboarding, with all their rights, and a Job waits for them.
+async fn account(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<AccountView, Error> {
+    let named = restore.spec.service_account_name.as_deref();
+    let Some(name) = named.filter(|name| !restore.spec.dry_run && !ACCOUNTS.contains(name)) else {
+        return Ok(AccountView::NotAsked);
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), namespace);
+    if accounts.get_opt(name).await?.is_none() {
+        return Ok(AccountView::Missing);
+    }
+    let user = access::service_account(namespace, name);
+    let reviews = needed(restore.spec.safety_capture).map(|right| {
+        let user = &user;
+        async move {
+            let allowed = access::may(&context.client, namespace, user, right.attributes()).await?;
+            Ok::<_, Error>((!allowed).then_some(right))
+        }
+    });
+    Ok(AccountView::Found { lacks: try_join_all(reviews).await?.into_iter().flatten().collect() })
 }
 
 /// The run of a restore: the one that is on record, or one that was made before a crash.
@@ -80,7 +114,15 @@ async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result
             Some(_) => {}
         }
     }
-    Err(Error::Again("both names for the restore's run are taken"))
+    // "Taken" is final, and the cache may still show what is gone: make sure.
+    for name in names {
+        match runs.get_opt(&name).await? {
+            None => return Ok(RunView::None(name)),
+            Some(run) if own(&run) => return Ok(RunView::Found(Box::new(run))),
+            Some(_) => {}
+        }
+    }
+    Ok(RunView::Taken)
 }
 
 /// The set that undoes a restore bears the name of the restore's run.
@@ -93,11 +135,7 @@ async fn undo(
     if restore.spec.dry_run || !restore.spec.safety_capture {
         return Ok(None);
     }
-    let reference = match run {
-        RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),
-        _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
-    };
-    let Some(ObjectReference { name, uid }) = reference else { return Ok(None) };
+    let Some(ObjectReference { name, uid }) = reference_of(restore, run) else { return Ok(None) };
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
     for name in crate::api::backup_set::names_for(&name, &uid) {
         if let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == uid) {
@@ -105,4 +143,34 @@ async fn undo(
         }
     }
     Ok(None)
+}
+
+/// What the workers of a restore's run wrote into the audit chain, unless the run itself says so.
+async fn audit(
+    context: &Context,
+    restore: &RestoreRun,
+    namespace: &str,
+    run: &RunView,
+) -> Result<Vec<AuditEntry>, Error> {
+    let told = matches!(run, RunView::Found(run) if run.status_or_default().context.audit.is_some());
+    let Some(ObjectReference { uid, .. }) = reference_of(restore, run).filter(|_| !restore.spec.dry_run && !told)
+    else {
+        return Ok(Vec::new());
+    };
+    let entries: Api<AuditEntry> = Api::namespaced(context.client.clone(), namespace);
+    let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
+    let mut entries = entries.list(&of_run).await?.items;
+    // Others may bear the label too.
+    entries.retain(|entry| entry.spec.run.uid == uid);
+    // Names are places in the chain, of one length.
+    entries.sort_by_key(ResourceExt::name_any);
+    Ok(entries)
+}
+
+/// The run of a restore, or the one that it had.
+fn reference_of(restore: &RestoreRun, run: &RunView) -> Option<ObjectReference> {
+    match run {
+        RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),
+        _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
+    }
 }

@@ -1,7 +1,11 @@
 //! What is decided about a restore, case by case.
 
-use super::decide::{Action, Observed, RunView, decide, run_names};
-use crate::api::{BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus};
+use super::account::{AccountView, needed};
+use super::decide::{Action, Observed, RunView, decide, over_quota, refused, run_names, run_refused};
+use crate::api::{
+    AuditEntry, BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
+    restore_run::AuditReferences,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -53,8 +57,18 @@ fn observed(restore: RestoreRun) -> Observed {
         repository: Some(Arc::new(repository(&[]))),
         preview: None,
         rerun_of: None,
+        account: AccountView::NotAsked,
         undo: None,
+        audit: Vec::new(),
     }
+}
+
+fn entry(place: &str, event: &str) -> AuditEntry {
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "AuditEntry", "metadata": {"name": place, "namespace": "acme"},
+        "spec": {"event": event, "at": "2026-01-01T00:00:00Z", "who": {"username": "ada"}, "operationType": "restore.apply",
+            "run": {"name": "put-back-restore", "uid": "run-uid"}, "planDigest": "e".repeat(64), "previous": ""}
+    }))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
@@ -131,6 +145,47 @@ fn what_can_be_known_beforehand_blocks_with_a_code_and_a_remedy() {
         assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, code), "{message}");
         assert!(message.contains(words), "{code}: {message}");
     }
+}
+
+#[test]
+fn a_restore_whose_run_can_have_no_name_is_blocked_and_says_which_names_are_taken() {
+    let taken = |spec: Value| Observed { run: RunView::Taken, ..observed(restore(spec, json!({}))) };
+    let (outcome, reason, message) = refusal(&taken(json!({})));
+    assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "RunNameTaken"));
+    for words in
+        ["put-back-restore and put-back-restore-01234567", "kubectl delete operationrun put-back-restore -n acme"]
+    {
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(refusal(&taken(json!({"cancel": true}))).1, "Cancelled");
+}
+
+#[test]
+fn a_restore_whose_run_the_api_server_refuses_is_blocked_with_its_words() {
+    let waits = observed(restore(json!({}), json!({})));
+    for (why, reason) in [(over_quota("no room", "acme"), "QuotaExceeded"), (run_refused("no room"), "RunRefused")] {
+        let status = written(&[refused(&waits, &why, now())]);
+        assert_eq!((status.phase, status.outcome), (Phase::Completed, Outcome::Blocked));
+        assert_eq!(status.failure_reason.as_deref(), Some(reason));
+        let message = status.message.unwrap_or_default();
+        assert!(message.contains("no room") && message.contains("create a new restore"), "{message}");
+    }
+}
+
+#[test]
+fn an_account_that_could_not_do_the_work_blocks_and_one_that_could_does_not() {
+    let of_account = |account: AccountView| Observed {
+        account,
+        ..observed(restore(json!({"serviceAccountName": "deployer"}), json!({})))
+    };
+    let (outcome, reason, message) = refusal(&of_account(AccountView::Missing));
+    assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "AccountNotFound"));
+    assert!(message.contains("ServiceAccount deployer does not exist"), "{message}");
+    let (outcome, reason, message) = refusal(&of_account(AccountView::Found { lacks: needed(true).collect() }));
+    assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "AccountLacksRights"));
+    assert!(message.contains("kubectl create rolebinding deployer-"), "{message}");
+    let sound = of_account(AccountView::Found { lacks: Vec::new() });
+    assert!(matches!(decide(&sound, now()).as_slice(), [Action::Start(_)]));
 }
 
 #[test]
@@ -214,6 +269,25 @@ fn a_restore_whose_run_was_deleted_ends_and_names_what_undoes_it() {
     let status = written(&decide(&lost, now()));
     assert_eq!(status.failure_reason.as_deref(), Some("RunDeleted"));
     assert_eq!(status.undo_backup_set.as_deref(), Some("nightly"));
+}
+
+#[test]
+fn a_restore_that_ended_before_its_run_could_say_so_names_what_stands_in_the_audit_chain() {
+    let mut stopped = observed(restore(json!({"cancel": true}), json!({"phase": "running"})));
+    let ended = json!({"phase": "completed", "outcome": "failed", "reason": "Cancelled", "message": "cancelled"});
+    stopped.run = RunView::Found(Box::new(run(json!({"cancel": true}), ended)));
+    let mut lost = stopped.clone();
+    lost.run = RunView::Gone;
+    assert_eq!(written(&decide(&stopped, now())).audit, None, "it had not begun");
+    for observed in [&mut stopped, &mut lost] {
+        observed.audit = vec![entry("000000000003", "intent")];
+        let status = written(&decide(observed, now()));
+        let intent = AuditReferences { intent: "000000000003".into(), outcome: None };
+        assert_eq!((status.audit, status.plan_digest), (Some(intent), Some("e".repeat(64))));
+        observed.audit.extend([entry("000000000004", "outcome"), entry("000000000007", "outcome")]);
+        let outcome = written(&decide(observed, now())).audit.and_then(|audit| audit.outcome);
+        assert_eq!(outcome.as_deref(), Some("000000000007"));
+    }
 }
 
 #[test]

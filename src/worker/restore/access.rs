@@ -1,20 +1,16 @@
 //! What who asked, and the account that writes, may do: never more than both (design §4).
 //!
-//! One review per kind and verb, of those that the terms of a restore can lead to. Reviews are the namespaced kind: a
-//! RoleBinding gives an account the right to ask about its own namespace, and about no other.
+//! One review per kind and verb, of those that the terms of a restore can lead to.
 
 use crate::{
     api::{item::GroupKind, operation_run::Initiator, restore_run::ExistingResourcePolicy},
-    cluster::{discovery::ServedKind, retry::retry},
+    cluster::{access, discovery::ServedKind, retry::retry},
     restore::{decide::Verb, plan::Terms},
     worker::failure::{Failure, api_failure},
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, ResourceAttributes, SubjectAccessReviewSpec};
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
+use kube::Client;
 use std::collections::BTreeMap;
 
 /// Reviews asked at once.
@@ -44,15 +40,7 @@ pub async fn refused(
     kinds: &[ServedKind],
     verbs: &[Verb],
 ) -> Result<BTreeMap<(GroupKind, Verb), String>, Failure> {
-    let account_user = Initiator {
-        username: format!("system:serviceaccount:{namespace}:{account}"),
-        uid: None,
-        groups: vec![
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated".to_owned(),
-        ],
-    };
+    let account_user = access::service_account(namespace, account);
     let questions = kinds.iter().flat_map(|kind| verbs.iter().map(move |verb| (kind, *verb)));
     let asked = questions.flat_map(|(kind, verb)| [(kind, verb, requested_by), (kind, verb, &account_user)]);
     let answers = stream::iter(asked).map(|(kind, verb, user)| async move {
@@ -81,28 +69,14 @@ async fn allowed(
     kind: &ServedKind,
     verb: Verb,
 ) -> Result<bool, Failure> {
-    let review = LocalSubjectAccessReview {
-        metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
-        spec: SubjectAccessReviewSpec {
-            user: Some(user.username.clone()),
-            uid: user.uid.clone(),
-            groups: Some(user.groups.clone()),
-            resource_attributes: Some(ResourceAttributes {
-                namespace: Some(namespace.to_owned()),
-                group: Some(kind.group.clone()),
-                version: Some(kind.version.clone()),
-                resource: Some(kind.plural.clone()),
-                verb: Some(verb.as_str().to_owned()),
-                ..ResourceAttributes::default()
-            }),
-            ..SubjectAccessReviewSpec::default()
-        },
-        ..LocalSubjectAccessReview::default()
+    let attributes = ResourceAttributes {
+        group: Some(kind.group.clone()),
+        version: Some(kind.version.clone()),
+        resource: Some(kind.plural.clone()),
+        verb: Some(verb.as_str().to_owned()),
+        ..ResourceAttributes::default()
     };
-    let reviews: Api<LocalSubjectAccessReview> = Api::namespaced(client.clone(), namespace);
-    let parameters = PostParams::default();
-    let answer = retry(|| reviews.create(&parameters, &review))
+    retry(|| access::may(client, namespace, user, attributes.clone()))
         .await
-        .map_err(|error| api_failure("ask what this restore may do", &error))?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
+        .map_err(|error| api_failure("ask what this restore may do", &error))
 }

@@ -81,7 +81,7 @@ pub async fn apply(
         expect_cancelled(client, identity).await?;
     }
     let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
-    report::write(client, identity, Contents::Results(results)).await?;
+    report::write(client, identity, Contents::Results(&results)).await?;
     result.context.audit = Some(record.end(&result).await?);
     Ok(result)
 }
@@ -158,9 +158,8 @@ async fn own(client: &Client, identity: &RunIdentity, survey: &Survey) -> Result
         });
     }
     let made = make(survey, client, Ask::Nobody).await?;
-    let plan = made.plan().clone();
-    report::write(client, identity, Contents::Plan(plan.digest(), made.into_reports())).await?;
-    Ok(plan)
+    report::write(client, identity, made.contents()).await?;
+    Ok(made.into_plan())
 }
 
 /// A plan as it was stored, if it is the one of this digest.

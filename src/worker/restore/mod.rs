@@ -8,6 +8,7 @@
 //! join       the stored items of a kind beside its live objects
 //! walk       all kinds in order, each pair decided about
 //! write      one write, tried or meant
+//! execute    one item of a plan, looked at once more and written
 //! carry      a plan carried out, item by item
 //! safety     what undoes it, captured before
 //! record     what the audit chain is told
@@ -21,6 +22,7 @@
 pub mod access;
 pub mod apply;
 pub mod carry;
+pub mod execute;
 pub mod inventory;
 pub mod join;
 pub mod order;

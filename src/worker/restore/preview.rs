@@ -6,7 +6,7 @@
 use crate::{
     api::{
         Outcome, Reason,
-        operation_report::PlannedObject,
+        item::ItemId,
         operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{MadePlan, ResultContext, TerminationResult},
     },
@@ -39,8 +39,7 @@ pub async fn preview(
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;
     let result = made.to_result();
-    let digest = made.plan().digest();
-    report::write(client, &environment.identity, Contents::Plan(digest, made.into_reports())).await?;
+    report::write(client, &environment.identity, made.contents()).await?;
     let counts = result.summary_counts.unwrap_or_default();
     Progress::of(client.clone(), &environment.identity).finish(counts).await;
     Ok(result)
@@ -49,7 +48,7 @@ pub async fn preview(
 /// A plan, with what people want to know besides.
 pub struct Made {
     plan: Plan,
-    diffs: BTreeMap<String, String>,
+    diffs: BTreeMap<ItemId, String>,
     unmatched: Vec<usize>,
 }
 
@@ -67,7 +66,7 @@ impl Made {
     fn new(terms: Terms, decided: Vec<Decided>, unmatched: Vec<usize>) -> Self {
         let mut diffs = BTreeMap::new();
         let items = decided.into_iter().map(|Decided { planned, owners, diff }| {
-            diffs.extend(diff.map(|diff| (planned.item.to_string(), diff)));
+            diffs.extend(diff.map(|diff| (planned.item.clone(), diff)));
             (planned, owners)
         });
         let items = items.collect();
@@ -80,17 +79,16 @@ impl Made {
         &self.plan
     }
 
+    /// The plan alone.
+    #[must_use]
+    pub fn into_plan(self) -> Plan {
+        self.plan
+    }
+
     /// As reports hold it.
     #[must_use]
-    pub fn into_reports(mut self) -> Vec<PlannedObject> {
-        let items = self.plan.items().to_vec();
-        items
-            .into_iter()
-            .map(|planned| {
-                let diff = self.diffs.remove(&planned.item.to_string());
-                planned.into_report(diff)
-            })
-            .collect()
+    pub fn contents(&self) -> Contents<'_> {
+        Contents::Plan(&self.plan, &self.diffs)
     }
 
     fn failures(&self) -> Vec<ItemFailure> {

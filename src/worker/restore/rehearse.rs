@@ -8,7 +8,7 @@ use crate::{
         environment::Environment,
         failure::Failure,
         progress::Progress,
-        report::{self, Contents},
+        report,
         restore::{order, preview::make, survey::Survey, walk::Ask},
     },
 };
@@ -25,10 +25,13 @@ pub async fn rehearse(
     let set = order.backup_set.name.clone();
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;
+    // An item that the store did not give is not one that is damaged: nothing is said of the set, and it is tried again.
+    if let Some(fault) = survey.reader.fault().filter(|fault| !fault.is_of_the_content()) {
+        return Err(fault.into());
+    }
     let mut result = made.to_result();
     result.message = result.message.map(|message| format!("a restore of {set} {message}"));
-    let digest = made.plan().digest();
-    report::write(client, &environment.identity, Contents::Plan(digest, made.into_reports())).await?;
+    report::write(client, &environment.identity, made.contents()).await?;
     let counts = result.summary_counts.unwrap_or_default();
     Progress::of(client.clone(), &environment.identity).finish(counts).await;
     Ok(result)

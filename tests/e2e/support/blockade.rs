@@ -62,6 +62,18 @@ impl Tenant {
         .await
     }
 
+    /// No run can be made in the tenant.
+    pub(crate) async fn blockade_runs(&self) -> Blockade {
+        let run = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun", "metadata": { "name": "probe" },
+            "spec": { "type": "backup.capture", "initiator": { "username": "ada" } } });
+        let run: OperationRun = serde_json::from_value(run).expect("a run");
+        self.blockade("operationruns", "CREATE", async |operator| {
+            let runs: Api<OperationRun> = Api::namespaced(operator.clone(), &self.name);
+            runs.create(&PostParams { dry_run: true, ..PostParams::default() }, &run).await.map(drop)
+        })
+        .await
+    }
+
     /// No backup set can be made in the tenant.
     pub(crate) async fn blockade_backup_sets(&self) -> Blockade {
         let set = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": { "name": "probe" },

@@ -3,9 +3,11 @@
 use super::initiator::{fills_in, without_mutation};
 use super::{assert_refused, call};
 use crate::support::Tenant;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use tenantatlas::api::{OperationRun, RestoreRun};
+use tenantatlas::api::{OperationRun, Outcome, RestoreRun};
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
 
@@ -148,6 +150,52 @@ async fn a_restore_runs_as_an_account_that_its_author_may_be() {
     tenant.create_as::<RestoreRun>(ada.clone(), with("one", "deployer")).await.expect("ada may be this account");
     let answer = tenant.create_as::<RestoreRun>(ada, with("two", "default")).await;
     assert_refused(answer, 403, &["default", "verb impersonate"]);
+}
+
+#[tokio::test]
+async fn an_account_that_is_not_there_or_could_not_keep_its_records_blocks_the_restore_which_says_what_to_bind() {
+    let tenant = Tenant::new("account").await;
+    let made: Result<ConfigMap, _> = tenant.create(json!({ "metadata": { "name": "there" } })).await;
+    made.expect("a ConfigMap");
+    tenant.repository("main").await;
+    tenant.captured_whole("nightly").await;
+    tenant.cluster.kubectl_prints(&["delete", "configmap/there", "--namespace", &tenant.name]);
+    let spec = json!({ "serviceAccountName": "deployer", "items": [{ "kind": "ConfigMap", "name": "there" }] });
+    let blocked = async |name: &str, reason: &str| {
+        tenant.restore(name, "nightly", spec.clone()).await;
+        let status = tenant.restored(name).await;
+        let ended = (status.outcome, status.failure_reason.as_deref());
+        assert_eq!(ended, (Outcome::Blocked, Some(reason)), "{status:#?}");
+        assert_eq!(status.operation_run, None, "there is no run, and so no Job");
+        status.message.unwrap_or_default()
+    };
+    let message = blocked("as-nobody", "AccountNotFound").await;
+    assert!(message.contains("ServiceAccount deployer does not exist"), "{message}");
+
+    tenant.apply(r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"deployer"}}"#);
+    let message = blocked("bare", "AccountLacksRights").await;
+    assert!(message.contains("create auditentries.tenantatlas.io"), "{message}");
+    // What it says is what helps; what the items take is the tenant's to give.
+    let bind = message.split('`').filter_map(|words| words.strip_prefix("kubectl "));
+    let bind: Vec<Vec<&str>> = bind.map(|words| words.split(' ').collect()).collect();
+    assert_eq!(bind.len(), 3, "{message}");
+    for words in &bind {
+        tenant.cluster.kubectl_prints(words);
+    }
+    let user = format!("system:serviceaccount:{}:deployer", tenant.name);
+    tenant.person(&user, &["edit"]).await;
+    let right = ResourceAttributes {
+        verb: Some("create".to_owned()),
+        group: Some("tenantatlas.io".to_owned()),
+        resource: Some("auditentries".to_owned()),
+        namespace: Some(tenant.name.clone()),
+        ..ResourceAttributes::default()
+    };
+    tenant.until_allowed(&tenant.cluster.as_user(&user, &[]), right).await;
+    tenant.restore("bound", "nightly", spec.clone()).await;
+    let status = tenant.restored("bound").await;
+    assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
+    tenant.api::<ConfigMap>().get("there").await.expect("it is back");
 }
 
 #[tokio::test]

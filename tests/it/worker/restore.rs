@@ -2,7 +2,9 @@ use super::{
     api::{Api, NAMESPACE, RUN, object, objects, refusal},
     support::{Pod, environment},
 };
+use crate::repository::support::faults::{Fault, Request};
 use serde_json::{Value, json};
+use std::{io::ErrorKind, sync::Mutex};
 use tenantatlas::{
     api::{Outcome, operation_run::SummaryCounts, result::TerminationResult},
     clock::SystemClock,
@@ -718,6 +720,25 @@ async fn a_rehearsal_reads_everything_back_tries_every_write_and_names_what_coul
     environment.inputs = json!({"repository": "main", "backupSet": "missing"}).to_string();
     let failure = rehearse::rehearse(&tenant.api.client(), &environment, &repository, &run).await.unwrap_err();
     assert_eq!(failure.reason, "BackupSetNotFound");
+}
+
+#[tokio::test]
+async fn a_rehearsal_whose_store_goes_away_in_the_middle_says_nothing_of_the_set() {
+    let tenant = Tenant::usual().await;
+    let mut environment = tenant.environment();
+    environment.inputs = json!({"repository": "main", "backupSet": SET}).to_string();
+    tenant.api.change_run(|run| run["spec"]["initiator"] = json!({"username": "ada"}));
+    let run = serde_json::from_value(tenant.api.run()).unwrap();
+    // The pack that is read first holds the trees; what the others hold, the items, is not had any more.
+    let first = Mutex::new(None);
+    let goes_away = move |request, path: &str| {
+        let is_pack = request == Request::Get && path.starts_with("data/");
+        let lost = is_pack && *first.lock().unwrap().get_or_insert(path.to_owned()) != path;
+        lost.then_some(Fault::Io(ErrorKind::ConnectionReset))
+    };
+    let repository = tenant.pod.repository_behind(goes_away).await;
+    let failure = rehearse::rehearse(&tenant.api.client(), &environment, &repository, &run).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("StoreFailed", 1), "{failure}");
 }
 
 #[tokio::test]

@@ -1,13 +1,18 @@
 //! What the tests of the worker share: an environment as the controller gives it, and a repository in a directory.
 
 use super::api::{Api, JOB_UID, NAMESPACE, RUN, RUN_UID};
+use crate::repository::support::{
+    faults::{Fault, FaultyStore, Request},
+    owned_by,
+};
+use object_store::local::LocalFileSystem;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tenantatlas::{
     api::{OperationRun, execution, result::TerminationResult},
     clock::SystemClock,
-    repository::{Repository as _, RepositoryKey, RusticRepository},
+    repository::{Repository as _, RepositoryKey, RusticRepository, Store},
     worker::{
         capture,
         environment::{Environment, Mounts},
@@ -56,6 +61,19 @@ impl Pod {
     /// The repository as a capture opens it.
     pub async fn repository(&self) -> Result<RusticRepository, Failure> {
         open::open(&environment(json!({"repository": "main"}), None), &self.mounts()).await
+    }
+
+    /// The same in a store that fails on demand.
+    pub async fn repository_behind(
+        &self,
+        hook: impl Fn(Request, &str) -> Option<Fault> + Send + Sync + 'static,
+    ) -> RusticRepository {
+        let inner = LocalFileSystem::new_with_prefix(self.mounts().volume).unwrap();
+        let store =
+            Store::new(FaultyStore::new(Arc::new(inner), hook), "", "the test's store", Duration::from_secs(10));
+        let key = std::fs::read(self.mounts().password.join("master-key")).unwrap();
+        let key = RepositoryKey::from_secret(&key).unwrap();
+        RusticRepository::open_or_init_in(store, &key, &owned_by("cluster-uid", "namespace-uid")).await.unwrap()
     }
 
     /// One capture from beginning to end.

@@ -1,0 +1,84 @@
+//! What it means that the API server did not make an object: final for who asked for it, or to be tried again. Pure.
+
+use crate::{api::result::truncate, cluster::redact::redact};
+
+/// Why an object was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateFailure {
+    /// An object of this name exists.
+    Taken,
+    /// Its namespace goes, or is gone: nothing can be made there.
+    NamespaceTerminating,
+    /// A quota has no room for it. In the API server's words, redacted.
+    OverQuota(String),
+    /// The same request is refused again until somebody changes something. In the API server's words, redacted.
+    Refused(String),
+    /// It may pass: too many requests, a fault of the server, no answer.
+    Fault,
+}
+
+impl CreateFailure {
+    /// What an error on creating an object means.
+    #[must_use]
+    pub fn of(error: &kube::Error) -> Self {
+        let kube::Error::Api(status) = error else { return Self::Fault };
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") || status.is_not_found() {
+            return Self::NamespaceTerminating;
+        }
+        if status.is_already_exists() {
+            return Self::Taken;
+        }
+        let says = || truncate(&redact(&status.message), 1000);
+        match status.code {
+            403 if of_quota(&status.message) => Self::OverQuota(says()),
+            400 | 403 | 422 => Self::Refused(says()),
+            _ => Self::Fault,
+        }
+    }
+}
+
+/// Whether a quota refuses: it is full, or not counted yet, or its kind is none that the cluster's quota controller knows.
+fn of_quota(message: &str) -> bool {
+    ["exceeded quota", "status unknown for quota"].iter().any(|words| message.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn of(code: u16, reason: &str, message: &str, details: Value) -> CreateFailure {
+        let status =
+            json!({ "status": "Failure", "code": code, "reason": reason, "message": message, "details": details });
+        let status: kube::core::Status = serde_json::from_value(status).expect("a status");
+        CreateFailure::of(&kube::Error::Api(status.boxed()))
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_what_may_pass_is_tried_again() {
+        let none = || json!({});
+        assert_eq!(of(409, "AlreadyExists", "there", none()), CreateFailure::Taken);
+        let going = json!({ "causes": [{ "reason": "NamespaceTerminating", "message": "being terminated" }] });
+        assert_eq!(of(403, "Forbidden", "being terminated", going), CreateFailure::NamespaceTerminating);
+        assert_eq!(of(404, "NotFound", "no namespace", none()), CreateFailure::NamespaceTerminating);
+        for words in ["exceeded quota: full, used: 1, limited: 1", "status unknown for quota: full"] {
+            assert_eq!(of(403, "Forbidden", words, none()), CreateFailure::OverQuota(words.to_owned()));
+        }
+        for code in [400, 403, 422] {
+            assert_eq!(of(code, "Why", "denied", none()), CreateFailure::Refused("denied".to_owned()), "{code}");
+        }
+        for (code, reason) in [
+            (401, "Unauthorized"),
+            (409, "Conflict"),
+            (429, "TooManyRequests"),
+            (500, "InternalError"),
+            (503, "ServiceUnavailable"),
+            (504, "Timeout"),
+        ] {
+            assert_eq!(of(code, reason, "later", none()), CreateFailure::Fault, "{code}");
+        }
+        assert_eq!(CreateFailure::of(&kube::Error::LinesCodecMaxLineLengthExceeded), CreateFailure::Fault);
+    }
+}
