@@ -8,6 +8,7 @@
 //! | [`worker`] | what runs inside a Job |
 //! | [`repository`] | snapshots in an object store; knows nothing of Kubernetes |
 //! | [`restore`] | what a restore would write, in which order, and why not; pure |
+//! | [`schedule`] | when a schedule is due: cron, time zones, missed ticks; pure |
 //! | [`cluster`] | the one way to the API server; dynamic objects: discovery, lists, canonical form, redaction |
 //! | [`telemetry`] | logs and metrics |
 //! | [`clock`] | the one clock |
@@ -23,5 +24,6 @@ pub mod command;
 pub mod controller;
 pub mod repository;
 pub mod restore;
+pub mod schedule;
 pub mod telemetry;
 pub mod worker;

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
     derive = "PartialEq",
     doc = "One snapshot of a tenant in its repository. Deleting it gives the snapshot up; maintenance removes its data later.",
     selectable = ".spec.repository.name",
+    selectable = ".spec.backupSchedule",
     printcolumn(name = "Repository", type_ = "string", json_path = ".spec.repository.name"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.shortSnapshot"),
     printcolumn(name = "Coverage", type_ = "string", json_path = ".spec.coverage"),
@@ -42,6 +43,7 @@ use std::collections::BTreeMap;
 #[x_kube(
     validation = Rule::new("self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.run == oldSelf.run && self.namespaceUid == oldSelf.namespaceUid && self.coverage == oldSelf.coverage && self.selection == oldSelf.selection").message("a backup set is immutable but for hold"),
     validation = Rule::new("has(self.absent) == has(oldSelf.absent) && (!has(self.absent) || self.absent == oldSelf.absent)").message("absent is immutable"),
+    validation = Rule::new("has(self.backupSchedule) == has(oldSelf.backupSchedule) && (!has(self.backupSchedule) || self.backupSchedule == oldSelf.backupSchedule)").message("backupSchedule is immutable: use hold to keep a set"),
     validation = Rule::new("has(self.expiresAt) == has(oldSelf.expiresAt) && (!has(self.expiresAt) || self.expiresAt == oldSelf.expiresAt)").message("expiresAt is immutable: use hold to keep a set"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +69,10 @@ pub struct BackupSetSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000), inner(length(max = 600)))]
     pub absent: Vec<String>,
+    /// The schedule whose run captured it, and whose retention may delete it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub backup_schedule: Option<String>,
     /// When retention may delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::api::schema::optional_date_time")]

@@ -29,6 +29,9 @@ pub const EXCLUDE: &str = "tenantatlas.io/exclude-from-backup";
 /// Velero's opt-out label, honoured.
 pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
 
+/// An annotation on a schedule: starts one run now, once for each value.
+pub const RUN_NOW: &str = "tenantatlas.io/run-now";
+
 /// A label value for an initiator: 40 hex digits of the SHA-256 of the user name.
 #[must_use]
 pub fn initiator_value(username: &str) -> String {

@@ -5,6 +5,7 @@
 
 pub mod audit_entry;
 pub mod backup_repository;
+pub mod backup_schedule;
 pub mod backup_set;
 pub mod canonical;
 pub mod conditions;
@@ -24,6 +25,7 @@ pub mod selection;
 
 pub use audit_entry::{AuditEntry, AuditEntrySpec};
 pub use backup_repository::{BackupRepository, BackupRepositorySpec, BackupRepositoryStatus};
+pub use backup_schedule::{BackupSchedule, BackupScheduleSpec, BackupScheduleStatus};
 pub use backup_set::{BackupSet, BackupSetSpec, BackupSetStatus};
 pub use operation_report::{OperationReport, OperationReportSpec};
 pub use operation_run::{OperationRun, OperationRunSpec, OperationRunStatus, Outcome, Phase};

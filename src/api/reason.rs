@@ -107,6 +107,19 @@ pub enum Reason {
     CheckPassed,
     /// The first check runs.
     Checking,
+    // -- schedules
+    /// It fires as scheduled.
+    Scheduled,
+    /// It is suspended: no tick fires.
+    ScheduleSuspended,
+    /// The expression does not read.
+    InvalidSchedule,
+    /// There is no such time zone.
+    UnknownTimeZone,
+    /// Ticks came and were not started.
+    TicksMissed,
+    /// Retention deleted backup sets.
+    BackupSetsExpired,
 }
 
 impl Reason {
@@ -159,6 +172,12 @@ impl Reason {
         Self::Joined,
         Self::CheckPassed,
         Self::Checking,
+        Self::Scheduled,
+        Self::ScheduleSuspended,
+        Self::InvalidSchedule,
+        Self::UnknownTimeZone,
+        Self::TicksMissed,
+        Self::BackupSetsExpired,
     ];
 
     /// The code as users see it: the variant's own name.
@@ -212,6 +231,12 @@ impl Reason {
             Self::Joined => "Joined",
             Self::CheckPassed => "CheckPassed",
             Self::Checking => "Checking",
+            Self::Scheduled => "Scheduled",
+            Self::ScheduleSuspended => "ScheduleSuspended",
+            Self::InvalidSchedule => "InvalidSchedule",
+            Self::UnknownTimeZone => "UnknownTimeZone",
+            Self::TicksMissed => "TicksMissed",
+            Self::BackupSetsExpired => "BackupSetsExpired",
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Schema fragments, and the custom resource definitions as they are installed.
 
-use crate::api::{AuditEntry, BackupRepository, BackupSet, OperationReport, OperationRun, OperationType, RestoreRun};
+use crate::api::{
+    AuditEntry, BackupRepository, BackupSchedule, BackupSet, OperationReport, OperationRun, OperationType, RestoreRun,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps,
 };
@@ -38,6 +40,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         OperationRun::crd(),
         OperationType::crd(),
         BackupRepository::crd(),
+        BackupSchedule::crd(),
         BackupSet::crd(),
         OperationReport::crd(),
         RestoreRun::crd(),

@@ -3,6 +3,7 @@
 //! Here is the wiring: options, caches, watches, queues, leadership, shutdown.
 
 pub mod backup_repository;
+pub mod backup_schedule;
 pub mod backup_set;
 pub mod cache;
 pub mod duration;
@@ -22,7 +23,7 @@ mod watches;
 pub use error::Error;
 
 use crate::{
-    api::{BackupRepository, OperationRun, OperationType, RestoreRun},
+    api::{BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun},
     clock::{SharedClock, SystemClock},
     cluster::client::{CallCounts, CallObserver, ClientOptions, ConnectError, connect},
     telemetry::metrics::Metrics,
@@ -120,6 +121,8 @@ pub struct Context {
     pub repositories: Arc<Cache<BackupRepository>>,
     /// Restores of all tenants.
     pub restores: Arc<Cache<RestoreRun>>,
+    /// Schedules of all tenants.
+    pub schedules: Arc<Cache<BackupSchedule>>,
     /// Tenants.
     pub namespaces: Arc<Cache<Namespace>>,
     /// Accounts of ours.

@@ -4,7 +4,7 @@
 
 use crate::{
     api::{
-        BackupRepository, OperationRun, OperationType, Phase, RestoreRun,
+        BackupRepository, BackupSchedule, OperationRun, OperationType, Phase, RestoreRun,
         execution::FENCE_CONTAINER,
         labels,
         operation_run::{OperationRunStatus, RunContext},
@@ -43,6 +43,7 @@ fn drop_bookkeeping<K: Resource>(object: &mut K) {
 impl Slim for OperationType {}
 impl Slim for BackupRepository {}
 impl Slim for RestoreRun {}
+impl Slim for BackupSchedule {}
 impl Slim for Namespace {}
 impl Slim for ServiceAccount {}
 impl Slim for RoleBinding {}

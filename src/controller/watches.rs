@@ -1,7 +1,7 @@
 //! Watches, and who is looked at because of what they bring.
 
 use super::{
-    Context, Error, Settings, backup_repository,
+    Context, Error, Settings, backup_repository, backup_schedule,
     cache::{Cache, Change, Feed, Incoming},
     events::Events,
     operation_run::{self, registry::Registry},
@@ -10,7 +10,7 @@ use super::{
     tenant,
 };
 use crate::{
-    api::{BackupRepository, OperationRun, OperationType, RestoreRun, labels},
+    api::{BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun, backup_schedule::origin, labels},
     clock::SharedClock,
     telemetry::metrics::Metrics,
 };
@@ -32,12 +32,13 @@ const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// Objects in a page of a list: few, for a page is held in full while it is read.
 const PAGE: u32 = 100;
 
-/// Runs, tenants and repositories to look at.
+/// Runs, tenants, repositories, restores and schedules to look at.
 struct Queues {
     runs: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
     tenants: mpsc::UnboundedSender<ObjectRef<Namespace>>,
     repositories: mpsc::UnboundedSender<ObjectRef<BackupRepository>>,
     restores: mpsc::UnboundedSender<ObjectRef<RestoreRun>>,
+    schedules: mpsc::UnboundedSender<ObjectRef<BackupSchedule>>,
 }
 
 /// The sides of the caches that the watches feed.
@@ -48,6 +49,7 @@ struct Feeds {
     types: Feed<OperationType>,
     repositories: Feed<BackupRepository>,
     restores: Feed<RestoreRun>,
+    schedules: Feed<BackupSchedule>,
     namespaces: Feed<Namespace>,
     accounts: Feed<ServiceAccount>,
     bindings: Feed<RoleBinding>,
@@ -76,7 +78,8 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
     let (tenants, tenant_line) = mpsc::unbounded_channel();
     let (repositories, repository_line) = mpsc::unbounded_channel();
     let (restores, restore_line) = mpsc::unbounded_channel();
-    let queues = Queues { runs, tenants, repositories, restores };
+    let (schedules, schedule_line) = mpsc::unbounded_channel();
+    let queues = Queues { runs, tenants, repositories, restores, schedules };
     let (context, feeds) = caches(surroundings, &queues);
     watch_runs(&context, feeds.runs, &queues);
     watch_work(&context, feeds.jobs, feeds.pods, feeds.types);
@@ -86,6 +89,13 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         let _ = queue.send(ObjectRef::from_obj(&*object(change)));
     });
 
+    let (queue, it) = (queues.schedules, context.clone());
+    feed(feeds.schedules, &context.client, watcher::Config::default(), move |change| {
+        if let Change::Deleted(schedule) = &change {
+            it.metrics.forget_schedule(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
+        }
+        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+    });
     let queue = queues.restores;
     feed(feeds.restores, &context.client, watcher::Config::default(), move |change| {
         let _ = queue.send(ObjectRef::from_obj(&*object(change)));
@@ -98,6 +108,7 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         context.types.ready(),
         context.repositories.ready(),
         context.restores.ready(),
+        context.schedules.ready(),
         context.namespaces.ready(),
         context.accounts.ready(),
         context.bindings.ready()
@@ -108,17 +119,19 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         passes(tenant::reconcile, &context.namespaces, tenant_line, &context, 4, &ended),
         passes(backup_repository::reconcile, &context.repositories, repository_line, &context, 4, &ended),
         passes(restore_run::reconcile, &context.restores, restore_line, &context, 4, &ended),
+        passes(backup_schedule::reconcile, &context.schedules, schedule_line, &context, concurrency, &ended),
     );
 }
 
 fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) {
     let Surroundings { client, clock, settings, events, metrics, concurrency: _ } = surroundings;
-    let (runs, run_feed) = Cache::new(|_| None);
+    let (runs, run_feed) = Cache::new(|run: &OperationRun| origin(run).map(|origin| origin.schedule));
     let (jobs, job_feed) = Cache::new(|_| None);
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
     let (types, type_feed) = Cache::new(|_| None);
     let (repositories, repository_feed) = Cache::new(|_| None);
     let (restores, restore_feed) = Cache::new(|_| None);
+    let (schedules, schedule_feed) = Cache::new(|_| None);
     let (namespaces, namespace_feed) = Cache::new(|_| None);
     let (accounts, account_feed) = Cache::new(|_| None);
     let (bindings, binding_feed) = Cache::new(|_| None);
@@ -132,6 +145,7 @@ fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) 
         types,
         repositories,
         restores,
+        schedules,
         namespaces,
         accounts,
         bindings,
@@ -148,6 +162,7 @@ fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) 
         types: type_feed,
         repositories: repository_feed,
         restores: restore_feed,
+        schedules: schedule_feed,
         namespaces: namespace_feed,
         accounts: account_feed,
         bindings: binding_feed,
@@ -160,10 +175,11 @@ fn ours() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
 }
 
-/// A run's change concerns itself, those whom the registry names, and the repository or restore it was made for.
+/// A run's change concerns itself, those whom the registry names, and the repository, restore or schedule it was made for.
 fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
     let it = context.clone();
     let (repositories, restores) = (queues.repositories.clone(), queues.restores.clone());
+    let schedules = queues.schedules.clone();
     feed(runs, &context.client, watcher::Config::default(), move |change| {
         let wake = match &change {
             Change::Applied(run) => it.registry.apply(run),
@@ -177,6 +193,9 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
                 "RestoreRun" => restores.send(ObjectRef::new(&owner.name).within(&namespace)).is_ok(),
                 _ => false,
             };
+        }
+        if let Some(origin) = origin(&run) {
+            let _ = schedules.send(ObjectRef::new(&origin.schedule).within(&namespace));
         }
         it.wake(std::iter::once(ObjectRef::from_obj(&*run)).chain(wake));
     });
@@ -205,7 +224,7 @@ fn watch_work(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>, types: F
     });
 }
 
-/// A tenant's change concerns its accounts, its repositories and its runs.
+/// A tenant's change concerns its accounts, its repositories, its schedules and its runs.
 fn watch_tenants(
     context: &Arc<Context>,
     namespaces: Feed<Namespace>,
@@ -215,12 +234,16 @@ fn watch_tenants(
 ) {
     let it = context.clone();
     let (tenants, repositories) = (queues.tenants.clone(), queues.repositories.clone());
+    let schedules = queues.schedules.clone();
     feed(namespaces, &context.client, watcher::Config::default().labels(labels::WORKSPACE), move |change| {
         let namespace = object(change);
         let name = namespace.name_any();
         let _ = tenants.send(ObjectRef::from_obj(&*namespace));
         for repository in it.repositories.names(&name) {
             let _ = repositories.send(ObjectRef::new(&repository).within(&name));
+        }
+        for schedule in it.schedules.names(&name) {
+            let _ = schedules.send(ObjectRef::new(&schedule).within(&name));
         }
         it.wake(it.registry.by_namespace(&name));
     });

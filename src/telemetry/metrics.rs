@@ -1,6 +1,9 @@
 //! Metrics, in OpenMetrics text.
 
-use crate::{api::Outcome, cluster::client::CallCounts};
+use crate::{
+    api::{Outcome, operation_run::Trigger},
+    cluster::client::CallCounts,
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -12,6 +15,7 @@ use std::{fmt::Write, sync::Arc};
 #[derive(Clone)]
 pub struct Metrics {
     completed: Family<RunLabels, Counter>,
+    missed_ticks: Family<ScheduleLabels, Counter>,
     failed_passes: Counter,
     leader: Gauge,
     calls: CallCounts,
@@ -21,7 +25,20 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunLabels {
     r#type: String,
+    trigger: String,
     outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScheduleLabels {
+    namespace: String,
+    schedule: String,
+}
+
+impl ScheduleLabels {
+    fn of(namespace: &str, schedule: &str) -> Self {
+        Self { namespace: namespace.to_owned(), schedule: schedule.to_owned() }
+    }
 }
 
 impl Metrics {
@@ -32,8 +49,14 @@ impl Metrics {
         let mut registry = Registry::with_prefix("tenantatlas");
         registry.register(
             "operation_runs_completed",
-            "Runs recorded completed, by type and outcome",
+            "Runs recorded completed, by type, trigger and outcome",
             completed.clone(),
+        );
+        let missed_ticks = Family::default();
+        registry.register(
+            "schedule_missed_ticks",
+            "Ticks of a schedule that came and were not started",
+            missed_ticks.clone(),
         );
         registry.register(
             "reconcile_errors",
@@ -41,13 +64,24 @@ impl Metrics {
             failed_passes.clone(),
         );
         registry.register("leader", "Whether this replica leads", leader.clone());
-        Self { completed, failed_passes, leader, calls, registry: Arc::new(registry) }
+        Self { completed, missed_ticks, failed_passes, leader, calls, registry: Arc::new(registry) }
     }
 
     /// Counts a run's end.
-    pub fn completed(&self, operation_type: &str, outcome: Outcome) {
-        let labels = RunLabels { r#type: operation_type.to_owned(), outcome: outcome.as_str().to_owned() };
+    pub fn completed(&self, operation_type: &str, trigger: Trigger, outcome: Outcome) {
+        let (r#type, trigger) = (operation_type.to_owned(), trigger.as_str().to_owned());
+        let labels = RunLabels { r#type, trigger, outcome: outcome.as_str().to_owned() };
         self.completed.get_or_create(&labels).inc();
+    }
+
+    /// Counts ticks that were not started.
+    pub fn missed(&self, namespace: &str, schedule: &str, ticks: u64) {
+        self.missed_ticks.get_or_create(&ScheduleLabels::of(namespace, schedule)).inc_by(ticks);
+    }
+
+    /// A schedule that is gone is told of no more.
+    pub fn forget_schedule(&self, namespace: &str, schedule: &str) {
+        self.missed_ticks.remove(&ScheduleLabels::of(namespace, schedule));
     }
 
     /// Counts a pass that failed.

@@ -26,6 +26,7 @@ mod restore;
 mod restore_history;
 mod results;
 mod runs;
+mod schedule;
 mod tenancy;
 mod unready;
 mod waiting;

@@ -78,3 +78,13 @@ fn the_audit_chain_names_no_client_and_no_clock() {
     assert_without(&files, &CLOCKS);
     assert_without(&files, &["kube::", "async ", "crate::repository", "crate::worker", "crate::controller"]);
 }
+
+#[test]
+fn schedules_name_no_client_and_no_clock() {
+    let mut files = under("src/schedule");
+    // A test measures how long a count takes.
+    files.retain(|(path, _)| !path.ends_with("tests.rs"));
+    assert_without(&files, &CLIENTS);
+    assert_without(&files, &CLOCKS);
+    assert_without(&files, &["kube::", "async ", "crate::repository", "crate::worker", "crate::controller"]);
+}

@@ -2,6 +2,7 @@
 //! each command is printed before its output.
 
 mod restore;
+mod schedule;
 mod screen;
 mod table;
 mod tenant;
@@ -22,7 +23,7 @@ use crate::{cluster, image, operator, shell};
 /// How long runs and checks of the demo may take, on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Shows the main job on a cluster: two tenants, captures, a restore, and what must be refused
+/// Shows the main job on a cluster: two tenants, captures, a restore, schedules, and what must be refused
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// Use the cluster of this kubeconfig context instead of one made for the purpose
@@ -98,6 +99,7 @@ impl Demo {
         );
 
         self.restore(&tenants[0], &started[0].name)?;
+        self.schedules(&tenants[0])?;
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;

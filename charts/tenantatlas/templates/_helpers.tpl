@@ -84,3 +84,11 @@ spec:
   policyName: {{ .name }}
   validationActions: [Deny]
 {{- end }}
+
+{{- /* Whether a request for a schedule says what is started: it is new, its operation changes, or it is to start one now. */ -}}
+{{- define "tenantatlas.asksForRuns" -}}
+>-
+        request.operation == 'CREATE'
+        || object.spec.?operation != oldObject.spec.?operation
+        || object.metadata.?annotations[?'tenantatlas.io/run-now'] != oldObject.metadata.?annotations[?'tenantatlas.io/run-now']
+{{- end }}

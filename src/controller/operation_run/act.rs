@@ -14,6 +14,7 @@ use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
         Outcome, Phase, Reason, RestoreRun,
+        backup_schedule::origin,
         backup_set::{Coverage, Verified, names_for, status_of_adopted},
         conditions, labels,
         operation_run::OperationRunStatus,
@@ -218,7 +219,8 @@ fn tell(context: &Context, observed: &Observed, before: &OperationRunStatus, now
     let reason = now.reason.clone().unwrap_or_default();
     context.events.publish(&*observed.run, severity, &reason, action, now.message.as_deref().unwrap_or_default());
     if now.phase == Phase::Completed && changed {
-        context.metrics.completed(&observed.run.spec.operation_type, now.outcome);
+        let spec = &observed.run.spec;
+        context.metrics.completed(&spec.operation_type, spec.trigger, now.outcome);
     }
 }
 
@@ -302,6 +304,7 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
         namespace_uid: observed.tenant.as_ref().map(|tenant| tenant.uid.clone()).unwrap_or_default(),
         coverage: if whole { Coverage::Full } else { Coverage::Partial },
         absent: Vec::new(),
+        backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
         expires_at: None,
         hold: false,
     })

@@ -7,7 +7,9 @@ use super::{
 };
 use crate::{
     api::{
-        ObjectReference, Outcome, Phase, Reason, conditions,
+        ObjectReference, Outcome, Phase, Reason,
+        backup_schedule::origin,
+        conditions,
         operation_run::{OperationRunStatus, Transition},
         operation_type::Scope,
         result::truncate,
@@ -49,6 +51,10 @@ pub(super) fn describe(next: &mut OperationRunStatus, observed: &Observed) {
     next.context.workspace =
         observed.tenant.as_ref().map(|tenant| tenant.workspace.clone()).or_else(|| next.context.workspace.take());
     next.context.target_scope = Some(format!("{:?}", Scope::Tenant));
+    // Its own, also where it ends as another run: who made that says nothing of this one.
+    let origin = origin(&observed.run);
+    next.context.scheduled_for = origin.as_ref().and_then(|origin| origin.scheduled_for);
+    next.context.backup_schedule = origin.map(|origin| origin.schedule);
     next.context.repository = repository_of(observed).or_else(|| next.context.repository.take());
 }
 

@@ -112,6 +112,7 @@ async fn record(
         namespace_uid: environment.namespace_uid.clone(),
         coverage: Coverage::Partial,
         absent,
+        backup_schedule: None,
         expires_at: None,
         hold: false,
     };

@@ -13,6 +13,7 @@ mod records;
 mod restore_accounts;
 mod restores;
 mod roles;
+mod schedules;
 mod start;
 mod status;
 

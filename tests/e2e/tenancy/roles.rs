@@ -23,7 +23,7 @@ fn attributes(tenant: &Tenant, right: &str) -> ResourceAttributes {
 }
 
 /// Rights that no role of the chart gives to people.
-const NEVER: [&str; 15] = [
+const NEVER: [&str; 16] = [
     "impersonate core/serviceaccounts",
     "create core/serviceaccounts/token",
     "patch tenantatlas.io/operationruns/status",
@@ -31,6 +31,7 @@ const NEVER: [&str; 15] = [
     "patch tenantatlas.io/backuprepositories/status",
     "patch tenantatlas.io/backupsets/status",
     "patch tenantatlas.io/restoreruns/status",
+    "patch tenantatlas.io/backupschedules/status",
     "create authorization.k8s.io/localsubjectaccessreviews",
     "create tenantatlas.io/backupsets",
     "create tenantatlas.io/operationreports",
@@ -47,6 +48,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
     let looks = [
         "list tenantatlas.io/operationruns",
         "list tenantatlas.io/restoreruns",
+        "list tenantatlas.io/backupschedules",
         "get tenantatlas.io/backupsets",
         "watch tenantatlas.io/auditentries",
         "get core/pods/log",
@@ -55,6 +57,8 @@ async fn the_tenants_roles_give_what_their_names_say() {
         "create tenantatlas.io/operationruns",
         "create tenantatlas.io/restoreruns",
         "patch tenantatlas.io/restoreruns",
+        "create tenantatlas.io/backupschedules",
+        "delete tenantatlas.io/backupschedules",
         "patch tenantatlas.io/backupsets",
     ];
     let runs = [
@@ -99,6 +103,8 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("delete tenantatlas.io/auditentries", &[]),
         ("create tenantatlas.io/operationruns", &["edit", "admin"]),
         ("create tenantatlas.io/backuprepositories", &["edit", "admin"]),
+        ("list tenantatlas.io/backupschedules", &["view", "edit", "admin"]),
+        ("create tenantatlas.io/backupschedules", &["edit", "admin"]),
         ("list tenantatlas.io/restoreruns", &["view", "edit", "admin"]),
         ("create tenantatlas.io/restoreruns", &["edit", "admin"]),
         ("delete tenantatlas.io/restoreruns", &["admin"]),

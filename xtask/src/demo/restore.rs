@@ -86,7 +86,7 @@ impl Demo {
         ]))
     }
 
-    fn as_person(&self, person: &str, arguments: &[&str]) -> Result<()> {
+    pub(super) fn as_person(&self, person: &str, arguments: &[&str]) -> Result<()> {
         self.screen.command(&format!("kubectl --as {person} {}", arguments.join(" ")));
         self.screen.table(&shell::output(self.kubectl_as(Some(person))?.args(arguments))?);
         Ok(())

@@ -125,6 +125,11 @@ impl Tenant {
         restore
     }
 
+    /// A schedule.
+    pub(super) fn schedule(&self, name: &str, spec: &Value) -> Value {
+        self.object("tenantatlas.io/v1alpha1", "BackupSchedule", name, json!({ "spec": spec }))
+    }
+
     /// What a team keeps in a namespace. No pod runs: the demo is about records, not about images to pull.
     pub(super) fn objects(&self) -> Vec<Value> {
         let mut objects: Vec<Value> = self.services.iter().flat_map(|service| self.service(service)).collect();

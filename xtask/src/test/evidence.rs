@@ -10,8 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Our kinds, as kubectl takes them.
-const KINDS: &str =
-    "operationruns,operationtypes,backuprepositories,backupsets,restoreruns,operationreports,auditentries";
+const KINDS: &str = "operationruns,operationtypes,backuprepositories,backupsets,backupschedules,restoreruns,operationreports,auditentries";
 
 /// Writes the files of each cluster and prints where they are. Nothing where there is none.
 pub(super) fn collect(bed: &Bed, folder: &Path) {

@@ -1,0 +1,376 @@
+//! `BackupSchedule`: starts runs of one operation at the ticks of a cron expression.
+//!
+//! Writers, one for each field: the author writes `spec`; admission writes `spec.requestedBy`; the controller writes `status`.
+//!
+//! Which schedule made a run, and for which tick, stands in the run's name: it never changes, and only the operator may
+//! make a run whose trigger says that a schedule did.
+
+#![allow(clippy::struct_field_names, reason = "keepLast and its like are the words that users of restic know")]
+
+use crate::api::{
+    ObjectReference, OperationRun,
+    operation_run::{Initiator, Trigger},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+/// The longest name of a schedule, as of a CronJob: its runs bear it with the minute behind.
+pub const MAX_NAME_LENGTH: usize = 52;
+
+/// When to start what. Every field may be changed at any time.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "tenantatlas.io",
+    version = "v1alpha1",
+    kind = "BackupSchedule",
+    plural = "backupschedules",
+    shortname = "bsched",
+    category = "atlas",
+    namespaced,
+    status = "BackupScheduleStatus",
+    derive = "PartialEq",
+    doc = "Starts runs of an operation, backups above all, at the ticks of a cron expression. `status.nextScheduledFor` says when next; deleting it leaves its runs and backups as they are.",
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
+    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Last", type_ = "date", json_path = ".status.lastScheduledFor"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextScheduledFor"),
+    printcolumn(name = "Last-Success", type_ = "date", json_path = ".status.lastSuccessful.completedAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Zone", type_ = "string", json_path = ".spec.timeZone", priority = "1"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.operation.type", priority = "1"),
+    printcolumn(name = "Missed", type_ = "integer", json_path = ".status.missed.count", priority = "1"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = "1"
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 52").message("the name of a schedule is at most 52 characters: its runs bear it with the minute behind").reason(Reason::FieldValueInvalid),
+)]
+#[x_kube(
+    validation = Rule::new("self.schedule.matches('^ *(@[a-z]+|[0-9A-Za-z*?,/-]+( +[0-9A-Za-z*?,/-]+){4}) *$')").message("schedule takes five fields (minute, hour, day of month, month, day of week) such as '15 2 * * *', or an alias such as @daily; the time zone goes into timeZone"),
+    validation = Rule::new("!self.schedule.contains('@') || self.schedule.trim() in ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly']").message("schedule knows the aliases @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly"),
+    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply'])").message("operation.type: restores are not run by schedules; restore.rehearse checks a backup set without writing"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupScheduleSpec {
+    /// When: five fields of cron (minute, hour, day of month, month, day of week), or `@yearly`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`.
+    #[schemars(length(min = 1, max = 200))]
+    pub schedule: String,
+    /// The IANA zone whose clock is meant, such as `Europe/Berlin`.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"))]
+    pub time_zone: String,
+    /// Each tick fires up to so many seconds later, so that schedules of the same minute do not all start at once. Always the same
+    /// for one schedule.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub jitter: i64,
+    /// Whether ticks are left out. They do not count as missed, and nothing is caught up afterwards.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Seconds after which a tick that could not be started in time (the operator was down) is given up. Left out: the last one is
+    /// caught up however late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 31_536_000))]
+    pub starting_deadline_seconds: Option<i64>,
+    /// What a tick does while an earlier run of the schedule is not completed: start beside it (`Allow`), be left out (`Forbid`), or
+    /// cancel it and start (`Replace`).
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// Whether one run is started at once when the schedule is new.
+    #[serde(default)]
+    pub immediate: bool,
+    /// What to start.
+    #[serde(default)]
+    pub operation: ScheduledOperation,
+    /// Which backup sets of the schedule are kept; whatever one rule names is. The last good one and those with `hold` always are. Left out:
+    /// all of them. Setting it takes the right to delete backup sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Succeeded runs that are kept.
+    #[serde(default = "history")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub successful_runs_history_limit: i32,
+    /// Other completed runs that are kept.
+    #[serde(default = "history")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub failed_runs_history_limit: i32,
+    /// The authenticated user who last said what is started: who created the schedule, changed `operation`, or asked for a run now. Its
+    /// runs name them as initiator. Set by the API server's admission, whatever the author writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<Initiator>,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+fn history() -> i32 {
+    10
+}
+
+/// What to do while an earlier run is not completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// Start beside it. The same work is joined, not done twice.
+    Allow,
+    /// Leave the tick out; it counts as missed.
+    #[default]
+    Forbid,
+    /// Cancel it and start.
+    Replace,
+}
+
+/// Which backup sets are kept, by the clock of the schedule's zone. Of each of the newest hours (days, …) that have a set, the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)").message("retention keeps nothing: give at least one of keepLast, keepHourly, keepDaily, keepWeekly, keepMonthly, keepYearly and keepWithin, or leave retention out to keep all"))]
+pub struct Retention {
+    /// So many of the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_last: Option<i32>,
+    /// One of each of so many hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_hourly: Option<i32>,
+    /// One of each of so many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_daily: Option<i32>,
+    /// One of each of so many weeks, Monday to Sunday.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_weekly: Option<i32>,
+    /// One of each of so many months.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_monthly: Option<i32>,
+    /// One of each of so many years.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_yearly: Option<i32>,
+    /// All that are at most so much older than the newest, such as `30d` or `1y6m`: years, months, days, hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 2, max = 20),
+        regex(pattern = r"^([0-9]{1,4}y)?([0-9]{1,4}m)?([0-9]{1,4}d)?([0-9]{1,4}h)?$")
+    )]
+    pub keep_within: Option<String>,
+}
+
+/// An operation with its inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScheduledOperation {
+    /// Name of the OperationType.
+    #[serde(rename = "type")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub operation_type: String,
+    /// Inputs of the type, as in a run; checked when a run starts.
+    #[schemars(schema_with = "crate::api::schema::any_object")]
+    pub inputs: Map<String, Value>,
+}
+
+impl Default for ScheduledOperation {
+    fn default() -> Self {
+        Self { operation_type: "backup.capture".to_owned(), inputs: Map::new() }
+    }
+}
+
+/// What the schedule did and will do. Written by the controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupScheduleStatus {
+    /// Generation of the spec this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The last tick that is dealt with: started, or left out. Its minute, without jitter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub last_scheduled_for: Option<Timestamp>,
+    /// The next tick. Its minute, without jitter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub next_scheduled_for: Option<Timestamp>,
+    /// The run that succeeded last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful: Option<LastSuccessful>,
+    /// Runs of the schedule that are not completed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub active: Vec<ObjectReference>,
+    /// Ticks that came and were not started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Missed>,
+    /// The last token of the annotation `tenantatlas.io/run-now` that was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_now: Option<LastRunNow>,
+    /// What retention did last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retained>,
+    /// By what ticks are counted, and since when: a change of it begins anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timetable: Option<Counted>,
+    /// Conditions for kstatus, Flux, Argo CD and `kubectl wait`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A run that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSuccessful {
+    /// Name of the run.
+    #[schemars(length(max = 253))]
+    pub run: String,
+    /// When it was recorded completed.
+    #[schemars(schema_with = "crate::api::schema::date_time")]
+    pub completed_at: Timestamp,
+}
+
+/// Ticks that were not started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Missed {
+    /// How many since the schedule was created.
+    #[schemars(range(min = 0))]
+    pub count: i64,
+    /// The last of them.
+    #[schemars(schema_with = "crate::api::schema::date_time")]
+    pub last: Timestamp,
+}
+
+/// An answer to the annotation `tenantatlas.io/run-now`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRunNow {
+    /// The annotation's value.
+    #[schemars(length(max = 253))]
+    pub token: String,
+    /// The run that was started for it.
+    #[schemars(length(max = 253))]
+    pub run: String,
+}
+
+/// What retention did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retained {
+    /// After which run, under which generation of the spec: it is looked at again when either is another.
+    #[schemars(length(max = 300))]
+    pub after: String,
+    /// Backup sets that were left.
+    #[schemars(range(min = 0))]
+    pub kept: i64,
+    /// Backup sets that were deleted then.
+    #[schemars(range(min = 0))]
+    pub expired: i64,
+}
+
+/// What ticks are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counted {
+    /// The expression.
+    #[schemars(length(max = 200))]
+    pub schedule: String,
+    /// The zone.
+    #[schemars(length(max = 64))]
+    pub time_zone: String,
+    /// Whether no ticks are counted: suspended, or the namespace is no tenant.
+    pub paused: bool,
+    /// Since when. Earlier ticks are nobody's.
+    #[schemars(schema_with = "crate::api::schema::date_time")]
+    pub since: Timestamp,
+}
+
+/// The schedule and tick a run was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Name of the schedule.
+    pub schedule: String,
+    /// The tick; none of a run that was asked for by annotation.
+    pub scheduled_for: Option<Timestamp>,
+}
+
+const NOW: &str = "-now-";
+
+/// The name of the run for a tick: who makes it a second time meets the first.
+#[must_use]
+pub fn tick_run_name(schedule: &str, tick: Timestamp) -> String {
+    format!("{schedule}-{}", tick.as_second().div_euclid(60))
+}
+
+/// The name of the run for a token.
+#[must_use]
+pub fn run_now_name(schedule: &str, token: &str) -> String {
+    format!("{schedule}{NOW}{}", &hex::encode(Sha256::digest(token))[..16])
+}
+
+/// Which schedule made a run; none where no schedule did.
+#[must_use]
+pub fn origin(run: &OperationRun) -> Option<Origin> {
+    let name = run.metadata.name.as_deref()?;
+    match run.spec.trigger {
+        Trigger::Scheduled => {
+            let (schedule, minute) = name.rsplit_once('-')?;
+            let tick = Timestamp::from_second(minute.parse::<i64>().ok()?.checked_mul(60)?).ok()?;
+            Some(Origin { schedule: schedule.to_owned(), scheduled_for: Some(tick) })
+        }
+        Trigger::RunNow => {
+            let (schedule, _) = name.rsplit_once(NOW)?;
+            Some(Origin { schedule: schedule.to_owned(), scheduled_for: None })
+        }
+        Trigger::Manual | Trigger::Retry => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(name: &str, trigger: &str) -> OperationRun {
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun", "metadata": {"name": name},
+            "spec": {"type": "backup.capture", "trigger": trigger}
+        }))
+        .expect("a run")
+    }
+
+    #[test]
+    fn a_name_leads_back_to_schedule_and_tick_if_the_trigger_says_so() {
+        let tick: Timestamp = "2026-01-01T02:15:00Z".parse().expect("a time");
+        for schedule in ["nightly", "a-now-b", "tick-29384720"] {
+            let of = |scheduled_for| Some(Origin { schedule: schedule.to_owned(), scheduled_for });
+            assert_eq!(origin(&run(&tick_run_name(schedule, tick), "scheduled")), of(Some(tick)));
+            assert_eq!(origin(&run(&run_now_name(schedule, "2026-01-01"), "run_now")), of(None));
+        }
+        assert_eq!(origin(&run(&tick_run_name("nightly", tick), "manual")), None);
+        assert_eq!(origin(&run("nightly", "scheduled")), None);
+        assert_eq!(tick_run_name("nightly", tick), "nightly-29453895");
+        let longest = "n".repeat(MAX_NAME_LENGTH);
+        assert!(run_now_name(&longest, &"t".repeat(300)).len() <= 100);
+    }
+
+    #[test]
+    fn a_schedule_captures_in_utc_and_forbids_overlap_unless_told_otherwise() {
+        let spec: BackupScheduleSpec = serde_json::from_value(json!({"schedule": "@daily"})).expect("a spec");
+        assert_eq!((spec.time_zone.as_str(), spec.operation.operation_type.as_str()), ("UTC", "backup.capture"));
+        assert_eq!(spec.concurrency_policy, ConcurrencyPolicy::Forbid);
+        assert_eq!((spec.successful_runs_history_limit, spec.failed_runs_history_limit), (10, 10));
+        assert!(!spec.suspend && !spec.immediate && spec.jitter == 0);
+    }
+}

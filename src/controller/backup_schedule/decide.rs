@@ -1,0 +1,379 @@
+//! The decision about a schedule. Pure.
+//!
+//! First what there is: which runs are active, which succeeded last, which are too old. Then what is due, then what that means under
+//! the policy. A tick that is dealt with stands in the status; a run that was made before a crash, and does not stand there, is
+//! known by its name.
+
+use crate::{
+    api::{
+        BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, OperationRunSpec, Outcome,
+        Phase, Reason,
+        backup_schedule::{
+            ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, Missed, Retained, Retention, origin, run_now_name,
+            tick_run_name,
+        },
+        backup_set::Coverage,
+        conditions::{self, Wanted},
+        labels,
+        operation_run::Trigger,
+        result::truncate,
+    },
+    schedule::{
+        Due, Expression, Timetable, due, jitter,
+        retention::{Backup, Rules, expired, span},
+        zone,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use std::sync::Arc;
+
+/// The longest time until a schedule is looked at again: clocks step, and a timer does not see it.
+const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
+
+/// By how much the clocks of two leaders may differ.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
+
+/// Active runs that a status names.
+const MAX_ACTIVE: usize = 100;
+
+/// All that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The schedule.
+    pub schedule: Arc<BackupSchedule>,
+    /// The workspace of the tenant; none where the namespace is no tenant.
+    pub workspace: Option<String>,
+    /// Whether the namespace is being deleted.
+    pub terminating: bool,
+    /// Runs that bear its name.
+    pub runs: Vec<Arc<OperationRun>>,
+    /// Backup sets of its runs, where retention may have something to do.
+    pub sets: Option<Vec<BackupSet>>,
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Active runs to cancel.
+    pub cancel: Vec<ObjectReference>,
+    /// Runs to create.
+    pub start: Vec<OperationRun>,
+    /// Backup sets to delete, as they were looked at.
+    pub expire: Vec<BackupSet>,
+    /// The status after that; runs that were created are added to `active`.
+    pub status: Option<BackupScheduleStatus>,
+    /// Completed runs to delete.
+    pub delete: Vec<ObjectReference>,
+    /// Ticks that are newly missed, and why.
+    pub missed: Option<(u64, &'static str)>,
+    /// When to look again.
+    pub requeue: Option<SignedDuration>,
+}
+
+/// Why no ticks can be told.
+struct Stall {
+    reason: Reason,
+    message: String,
+}
+
+/// Decides about a schedule.
+#[must_use]
+pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
+    let schedule = &observed.schedule;
+    if schedule.metadata.deletion_timestamp.is_some() || observed.terminating {
+        return Decision::default();
+    }
+    let mut next = schedule.status.clone().unwrap_or_default();
+    next.observed_generation = schedule.metadata.generation;
+    let mut decision = Decision { delete: beyond_history(observed), ..Decision::default() };
+    follow(&mut next, observed);
+    count_anew(&mut next, observed, now);
+    if observed.workspace.is_some() {
+        run_now(&mut decision, &mut next, observed);
+    }
+    let (wanted, reason, message) = match timetable(observed) {
+        Err(Stall { reason, message }) => {
+            next.next_scheduled_for = None;
+            (vec![wanted(conditions::READY, "False"), wanted(conditions::STALLED, "True")], reason, message)
+        }
+        Ok(timetable) if schedule.spec.suspend => {
+            retain(&mut decision, &mut next, observed, &timetable);
+            next.next_scheduled_for = None;
+            let message = "suspended: ticks are left out and do not count as missed".to_owned();
+            (vec![wanted(conditions::READY, "True")], Reason::ScheduleSuspended, message)
+        }
+        Ok(timetable) => {
+            retain(&mut decision, &mut next, observed, &timetable);
+            fire(&mut decision, &mut next, observed, &timetable, now);
+            (vec![wanted(conditions::READY, "True")], Reason::Scheduled, "starts a run at each tick".to_owned())
+        }
+    };
+    let generation = schedule.metadata.generation;
+    let message = truncate(&message, 1000);
+    next.conditions = conditions::merge(&next.conditions, &wanted, reason.as_str(), &message, generation, now);
+    if schedule.status.as_ref() != Some(&next) || !decision.start.is_empty() {
+        decision.status = Some(next);
+    }
+    decision
+}
+
+fn wanted(type_: &'static str, status: &'static str) -> Wanted {
+    Wanted { type_, status }
+}
+
+fn reference(run: &OperationRun) -> ObjectReference {
+    ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }
+}
+
+fn active(observed: &Observed) -> impl Iterator<Item = &OperationRun> {
+    observed.runs.iter().map(|run| &**run).filter(|run| !run.is_completed())
+}
+
+/// What became of the runs.
+fn follow(next: &mut BackupScheduleStatus, observed: &Observed) {
+    next.active = active(observed).map(reference).take(MAX_ACTIVE).collect();
+    let ends = observed.runs.iter().filter_map(|run| {
+        let status = run.status.as_ref().filter(|status| status.phase == Phase::Completed)?;
+        let completed_at = status.completed_at.filter(|_| status.outcome == Outcome::Succeeded)?;
+        Some(LastSuccessful { run: run.name_any(), completed_at })
+    });
+    let newest = ends.chain(next.last_successful.take());
+    next.last_successful =
+        newest.max_by(|one, other| (one.completed_at, &one.run).cmp(&(other.completed_at, &other.run)));
+}
+
+/// Completed runs that newer ones of their sort push out.
+fn beyond_history(observed: &Observed) -> Vec<ObjectReference> {
+    let spec = &observed.schedule.spec;
+    let mut ended: Vec<_> = observed
+        .runs
+        .iter()
+        .filter(|run| run.metadata.deletion_timestamp.is_none())
+        .filter_map(|run| {
+            let status = run.status.as_ref().filter(|status| status.phase == Phase::Completed)?;
+            Some((status.completed_at, run.name_any(), status.outcome == Outcome::Succeeded, run))
+        })
+        .collect();
+    ended.sort_by(|one, other| (other.0, &other.1).cmp(&(one.0, &one.1)));
+    let beyond = |succeeded: bool, limit: i32| {
+        let of_sort = ended.iter().filter(move |(_, _, of_run, _)| *of_run == succeeded);
+        of_sort.skip(usize::try_from(limit).unwrap_or(1)).map(|(_, _, _, run)| reference(run))
+    };
+    let succeeded = beyond(true, spec.successful_runs_history_limit);
+    succeeded.chain(beyond(false, spec.failed_runs_history_limit)).collect()
+}
+
+/// After which run, under which spec, retention was looked at: what is kept depends on nothing else that changes by itself.
+#[must_use]
+pub fn retention_mark(schedule: &BackupSchedule, runs: &[Arc<OperationRun>]) -> String {
+    let ended = runs.iter().filter_map(|run| Some((run.status.as_ref()?.completed_at?, run.name_any())));
+    let newest = ended.max().map_or_else(|| "none".to_owned(), |(_, name)| name);
+    format!("{}/{newest}", schedule.metadata.generation.unwrap_or_default())
+}
+
+/// What of the schedule's backup sets goes.
+fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &Observed, timetable: &Timetable) {
+    let Some(retention) = &observed.schedule.spec.retention else {
+        next.retention = None;
+        return;
+    };
+    let Some(sets) = &observed.sets else { return };
+    let name = observed.schedule.name_any();
+    let own = sets.iter().filter(|set| set.spec.backup_schedule.as_deref() == Some(name.as_str()));
+    let own: Vec<_> = own.filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
+    let backups: Vec<Backup> = own.iter().filter_map(|set| backup(set)).collect();
+    let gone = expired(&rules(retention), &timetable.zone, &backups);
+    decision.expire = own.iter().filter(|set| gone.contains(&set.name_any())).map(|set| (*set).clone()).collect();
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let expired = count(decision.expire.len());
+    let after = retention_mark(&observed.schedule, &observed.runs);
+    next.retention = Some(Retained { after, kept: count(own.len()) - expired, expired });
+}
+
+fn backup(set: &BackupSet) -> Option<Backup> {
+    let conditions = set.status.iter().flat_map(|status| &status.conditions);
+    let mut ready = conditions.filter(|condition| condition.type_ == conditions::READY);
+    Some(Backup {
+        name: set.name_any(),
+        at: set.metadata.creation_timestamp.as_ref()?.0,
+        good: ready.any(|condition| condition.status == "True"),
+        whole: set.spec.coverage == Coverage::Full,
+        hold: set.spec.hold,
+    })
+}
+
+fn rules(retention: &Retention) -> Rules {
+    let Retention { keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within } =
+        retention;
+    let count = |number: &Option<i32>| number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
+    Rules {
+        last: count(keep_last),
+        hourly: count(keep_hourly),
+        daily: count(keep_daily),
+        weekly: count(keep_weekly),
+        monthly: count(keep_monthly),
+        yearly: count(keep_yearly),
+        within: keep_within.as_deref().and_then(span),
+    }
+}
+
+/// A change of what ticks are counted by begins anew: what a new expression would have named yesterday is not missed.
+fn count_anew(next: &mut BackupScheduleStatus, observed: &Observed, now: Timestamp) {
+    let schedule = &observed.schedule;
+    let spec = &schedule.spec;
+    let paused = spec.suspend || observed.workspace.is_none();
+    let before = next.timetable.take();
+    let same = before.as_ref().is_none_or(|before| {
+        (&before.schedule, &before.time_zone, before.paused) == (&spec.schedule, &spec.time_zone, paused)
+    });
+    let since = match before {
+        Some(before) if same && !is_ahead(before.since, now) => before.since,
+        Some(_) => now,
+        // Not when it was first seen: the operator may have been down then.
+        None => schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
+    };
+    let (schedule, time_zone) = (spec.schedule.clone(), spec.time_zone.clone());
+    next.timetable = Some(Counted { schedule, time_zone, paused, since });
+}
+
+fn timetable(observed: &Observed) -> Result<Timetable, Stall> {
+    let spec = &observed.schedule.spec;
+    if observed.workspace.is_none() {
+        let namespace = observed.schedule.namespace().unwrap_or_default();
+        let message = format!(
+            "namespace {namespace} is no tenant: a platform administrator labels it with `kubectl label namespace {namespace} {}=<name>`",
+            labels::WORKSPACE
+        );
+        return Err(Stall { reason: Reason::NotATenant, message });
+    }
+    let expression = Expression::parse(&spec.schedule).map_err(|mistake| Stall {
+        reason: Reason::InvalidSchedule,
+        message: format!("spec.schedule {:?}, {mistake}", spec.schedule),
+    })?;
+    let zone = zone::find(&spec.time_zone).ok_or_else(|| Stall {
+        reason: Reason::UnknownTimeZone,
+        message: format!(
+            "spec.timeZone: there is no zone {:?} in the IANA database: names are such as UTC or Europe/Berlin",
+            spec.time_zone
+        ),
+    })?;
+    Ok(Timetable { expression, zone })
+}
+
+/// The annotation asks for one run, now, whatever policy and suspension say. The same work is joined, not done twice.
+fn run_now(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &Observed) {
+    let schedule = &observed.schedule;
+    let Some(token) = schedule.annotations().get(labels::RUN_NOW).filter(|token| !token.is_empty()) else { return };
+    // A status holds so much of it; longer ones are told apart by the name.
+    let run = run_now_name(&schedule.name_any(), token);
+    let answer = LastRunNow { token: truncate(token, 250), run: run.clone() };
+    if next.last_run_now.as_ref() == Some(&answer) {
+        return;
+    }
+    if !observed.runs.iter().any(|known| known.name_any() == run) {
+        decision.start.push(of(observed, &run, Trigger::RunNow));
+    }
+    next.last_run_now = Some(answer);
+}
+
+/// What is due now, and what comes next.
+fn fire(
+    decision: &mut Decision,
+    next: &mut BackupScheduleStatus,
+    observed: &Observed,
+    timetable: &Timetable,
+    now: Timestamp,
+) {
+    let schedule = &observed.schedule;
+    let spec = &schedule.spec;
+    let created = schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let since = next.timetable.as_ref().map_or(created, |counted| counted.since);
+    if next.last_scheduled_for.is_some_and(|last| is_ahead(last, now)) {
+        next.last_scheduled_for = minute_of(now);
+    }
+    let settled = next.last_scheduled_for.map_or(since, |last| last.max(since));
+    let shift = jitter(&schedule.uid().unwrap_or_default(), spec.jitter);
+    let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
+    let Due { mut tick, mut missed, last_missed, next: upcoming } = due(timetable, settled, shift, deadline, now);
+
+    // Made before a crash, and not on record yet: neither missed nor to be made again.
+    let made = |tick: Timestamp| observed.runs.iter().any(|run| origin_tick(run) == Some(tick));
+    let on_time = observed.runs.iter().filter_map(|run| origin_tick(run));
+    let on_time = on_time.filter(|made| *made > settled && Some(*made) <= last_missed).count();
+    missed = missed.saturating_sub(u64::try_from(on_time).unwrap_or_default());
+
+    if tick.is_none() && spec.immediate && next.last_scheduled_for.is_none() {
+        tick = minute_of(created);
+    }
+    let mut skipped = false;
+    if let Some(due) = tick {
+        if made(due) {
+            // It is among the active ones already, or at its end.
+        } else if spec.concurrency_policy == ConcurrencyPolicy::Forbid && active(observed).next().is_some() {
+            missed += 1;
+            skipped = true;
+        } else {
+            if spec.concurrency_policy == ConcurrencyPolicy::Replace {
+                decision.cancel = active(observed).filter(|run| !run.spec.cancel).map(reference).collect();
+            }
+            decision.start.push(of(observed, &tick_run_name(&schedule.name_any(), due), Trigger::Scheduled));
+        }
+    }
+    let dealt_with = tick.or(last_missed);
+    if missed > 0
+        && let Some(last) = if skipped { tick } else { last_missed }
+    {
+        let before = next.missed.as_ref().map_or(0, |missed| missed.count);
+        let count = before.saturating_add(i64::try_from(missed).unwrap_or(i64::MAX));
+        next.missed = Some(Missed { count, last });
+        let why = if skipped {
+            "an earlier run is not completed, and concurrencyPolicy is Forbid"
+        } else {
+            "they were due while the operator could not start them"
+        };
+        decision.missed = Some((missed, why));
+    }
+    next.last_scheduled_for = dealt_with.or(next.last_scheduled_for);
+    next.next_scheduled_for = upcoming;
+    decision.requeue = upcoming.map(|upcoming| {
+        let fires = upcoming.checked_add(shift).unwrap_or(upcoming);
+        fires.duration_since(now).clamp(SignedDuration::from_millis(1), LONGEST_REST)
+    });
+}
+
+/// Whether a time was written by a clock that has been set back since: it must not silence a schedule until then. A tick that comes
+/// a second time by that is known by its run's name.
+fn is_ahead(written: Timestamp, now: Timestamp) -> bool {
+    written.duration_since(now) > CLOCKS_DIFFER
+}
+
+fn origin_tick(run: &OperationRun) -> Option<Timestamp> {
+    origin(run)?.scheduled_for
+}
+
+fn minute_of(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_second().div_euclid(60) * 60).ok()
+}
+
+/// A run of the schedule. It belongs to nobody: deleting the schedule must leave it, and what it made, as they are.
+fn of(observed: &Observed, name: &str, trigger: Trigger) -> OperationRun {
+    let schedule = &observed.schedule;
+    let spec = &schedule.spec;
+    let operation_type = &spec.operation.operation_type;
+    let mut run = OperationRun::new(
+        name,
+        OperationRunSpec {
+            operation_type: operation_type.clone(),
+            trigger,
+            initiator: spec.requested_by.clone(),
+            inputs: spec.operation.inputs.clone(),
+            ..OperationRunSpec::default()
+        },
+    );
+    let initiator = spec.requested_by.as_ref().map(|initiator| initiator.username.as_str());
+    let workspace = observed.workspace.as_deref();
+    run.metadata.namespace = schedule.namespace();
+    run.metadata.labels = Some(labels::of_run(None, operation_type, trigger, workspace, initiator, Outcome::Pending));
+    run
+}

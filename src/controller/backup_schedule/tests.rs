@@ -1,0 +1,384 @@
+//! What is decided about a schedule, case by case.
+
+// `schedule(json!({…}))` reads better than a borrow of it.
+#![allow(clippy::needless_pass_by_value)]
+
+use super::decide::{Decision, Observed, decide};
+use crate::api::{BackupSchedule, BackupScheduleStatus, OperationRun, Reason, operation_run::Trigger};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The schedules here are hourly, made at 05:30.
+const CREATED: &str = "2026-01-01T05:30:00Z";
+
+fn at(text: &str) -> Timestamp {
+    format!("2026-01-01T{text}Z").parse().expect("a time")
+}
+
+fn schedule(spec: Value, status: Value) -> BackupSchedule {
+    let mut whole = json!({"schedule": "@hourly", "operation": {"inputs": {"repository": "main"}}, "requestedBy": {"username": "ada"}});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule",
+        "metadata": {"name": "nightly", "namespace": "acme", "uid": "schedule", "generation": 1, "creationTimestamp": CREATED},
+        "spec": whole, "status": status
+    }))
+    .expect("a schedule")
+}
+
+/// A run of the schedule for the tick at this hour.
+fn run(hour: i64, phase: &str, outcome: &str) -> Arc<OperationRun> {
+    let minute = at("00:00:00").as_second() / 60 + hour * 60;
+    let completed = (phase == "completed").then(|| format!("2026-01-01T{hour:02}:01:00Z"));
+    let run = json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+        "metadata": {"name": format!("nightly-{minute}"), "namespace": "acme", "uid": format!("run-{hour}")},
+        "spec": {"type": "backup.capture", "trigger": "scheduled"},
+        "status": {"phase": phase, "outcome": outcome, "observedGeneration": 1, "completedAt": completed}
+    });
+    Arc::new(serde_json::from_value(run).expect("a run"))
+}
+
+fn observed(schedule: BackupSchedule) -> Observed {
+    Observed {
+        schedule: Arc::new(schedule),
+        workspace: Some("team".into()),
+        terminating: false,
+        runs: Vec::new(),
+        sets: None,
+    }
+}
+
+fn with(spec: Value, status: Value, runs: Vec<Arc<OperationRun>>) -> Observed {
+    Observed { runs, ..observed(schedule(spec, status)) }
+}
+
+fn status(decision: &Decision) -> BackupScheduleStatus {
+    decision.status.clone().expect("a status is written")
+}
+
+fn started(decision: &Decision) -> Vec<String> {
+    decision.start.iter().map(ResourceExt::name_any).collect()
+}
+
+/// The same schedule after the decision was carried out.
+fn after(before: &Observed, decision: &Decision) -> Observed {
+    let mut schedule = (*before.schedule).clone();
+    schedule.status = decision.status.clone().or(schedule.status);
+    let made = decision.start.iter().map(|made| {
+        let mut made = made.clone();
+        made.metadata.uid = Some(format!("uid of {}", made.name_any()));
+        Arc::new(made)
+    });
+    Observed { runs: before.runs.iter().cloned().chain(made).collect(), schedule: Arc::new(schedule), ..before.clone() }
+}
+
+fn tick(hour: i64) -> String {
+    run(hour, "queued", "pending").name_any()
+}
+
+#[test]
+fn a_tick_starts_one_run_that_says_what_made_it_and_belongs_to_nobody() {
+    let new = observed(schedule(json!({}), json!({})));
+    let early = decide(&new, at("05:59:59"));
+    assert!(early.start.is_empty(), "nothing is caught up from before it was made");
+    assert_eq!(status(&early).next_scheduled_for, Some(at("06:00:00")));
+    assert_eq!(early.requeue.map(|after| after.as_secs()), Some(1));
+
+    let due = decide(&after(&new, &early), at("06:00:00"));
+    let [run] = due.start.as_slice() else { panic!("{due:?}") };
+    assert_eq!(run.name_any(), tick(6));
+    assert_eq!((run.spec.trigger, run.spec.operation_type.as_str()), (Trigger::Scheduled, "backup.capture"));
+    assert_eq!(run.spec.initiator.as_ref().map(|initiator| initiator.username.as_str()), Some("ada"));
+    assert_eq!(Value::Object(run.spec.inputs.clone()), json!({"repository": "main"}));
+    assert_eq!(run.metadata.owner_references, None);
+    assert_eq!(run.labels()["tenantatlas.io/trigger"], "scheduled");
+    assert_eq!((status(&due).last_scheduled_for, due.missed), (Some(at("06:00:00")), None));
+}
+
+#[test]
+fn a_pass_after_a_pass_changes_nothing_but_names_the_run_once() {
+    let due = observed(schedule(json!({}), json!({})));
+    let first = decide(&due, at("06:00:00"));
+    let second_view = after(&due, &first);
+    let second = decide(&second_view, at("06:00:01"));
+    assert!(second.start.is_empty());
+    assert_eq!(status(&second).active.len(), 1);
+    let third = decide(&after(&second_view, &second), at("06:00:02"));
+    assert_eq!((third.status, third.start, third.missed), (None, vec![], None));
+}
+
+#[test]
+fn a_run_made_before_a_crash_is_neither_made_again_nor_missed() {
+    let crashed = with(json!({}), json!({}), vec![run(6, "running", "pending")]);
+    let decision = decide(&crashed, at("06:00:30"));
+    assert_eq!((started(&decision), decision.missed), (vec![], None));
+    assert_eq!(status(&decision).last_scheduled_for, Some(at("06:00:00")));
+    // Also where the next tick has come since: five were due, the first was started, the last is.
+    let later = with(json!({"concurrencyPolicy": "Allow"}), json!({}), vec![run(6, "running", "pending")]);
+    let decision = decide(&later, at("10:00:30"));
+    assert_eq!((started(&decision), decision.missed.map(|missed| missed.0)), (vec![tick(10)], Some(3)));
+}
+
+#[test]
+fn after_downtime_one_is_caught_up_within_the_deadline_and_every_miss_is_counted() {
+    let status_before = json!({"missed": {"count": 2, "last": "2025-12-31T00:00:00Z"}});
+    for (deadline, now, names, missed) in [
+        (json!(null), "10:59:59", vec![tick(10)], 4),
+        (json!(600), "10:10:00", vec![tick(10)], 4),
+        (json!(600), "10:10:01", vec![], 5),
+    ] {
+        let down = with(json!({"startingDeadlineSeconds": deadline}), status_before.clone(), vec![]);
+        let decision = decide(&down, at(now));
+        assert_eq!((started(&decision), decision.missed.map(|missed| missed.0)), (names, Some(missed)), "{now}");
+        let written = status(&decision);
+        assert_eq!(written.missed.as_ref().map(|missed| missed.count), Some(2 + i64::try_from(missed).expect("few")));
+        assert_eq!(written.last_scheduled_for, Some(at("10:00:00")));
+        assert_eq!(decide(&after(&down, &decision), at(now)).missed, None, "a miss is counted once");
+    }
+}
+
+#[test]
+fn the_policy_looks_at_every_state_that_is_not_the_end() {
+    for phase in ["queued", "running"] {
+        let active = || vec![run(5, phase, "pending")];
+        let forbid = decide(&with(json!({}), json!({}), active()), at("06:00:00"));
+        assert_eq!((started(&forbid), forbid.missed.map(|missed| missed.0)), (vec![], Some(1)), "{phase}");
+        assert_eq!(status(&forbid).missed.map(|missed| missed.last), Some(at("06:00:00")));
+        assert_eq!(status(&forbid).last_scheduled_for, Some(at("06:00:00")), "it does not start when the other ends");
+        let allow = decide(&with(json!({"concurrencyPolicy": "Allow"}), json!({}), active()), at("06:00:00"));
+        assert_eq!((started(&allow), allow.cancel.len()), (vec![tick(6)], 0), "{phase}");
+        let replace = decide(&with(json!({"concurrencyPolicy": "Replace"}), json!({}), active()), at("06:00:00"));
+        assert_eq!((started(&replace), replace.cancel[0].uid.as_str()), (vec![tick(6)], "run-5"), "{phase}");
+    }
+    for outcome in ["succeeded", "partially_succeeded", "failed", "blocked"] {
+        let ended = with(json!({}), json!({}), vec![run(5, "completed", outcome)]);
+        assert_eq!(started(&decide(&ended, at("06:00:00"))), [tick(6)], "{outcome}");
+    }
+}
+
+#[test]
+fn a_suspended_schedule_starts_nothing_and_catches_nothing_up() {
+    let suspended = with(json!({"suspend": true}), json!({}), vec![]);
+    let decision = decide(&suspended, at("09:00:00"));
+    assert_eq!((started(&decision), decision.missed, decision.requeue), (vec![], None, None));
+    let written = status(&decision);
+    assert_eq!((written.next_scheduled_for, written.conditions[0].reason.as_str()), (None, "ScheduleSuspended"));
+
+    let resumed = with(json!({}), serde_json::to_value(written).expect("JSON"), vec![]);
+    let decision = decide(&resumed, at("09:20:00"));
+    assert_eq!((started(&decision), decision.missed), (vec![], None));
+    assert_eq!(status(&decision).next_scheduled_for, Some(at("10:00:00")));
+}
+
+#[test]
+fn an_edited_expression_or_zone_counts_from_the_edit() {
+    let first = decide(&observed(schedule(json!({}), json!({}))), at("06:00:00"));
+    let before = serde_json::to_value(status(&first)).expect("JSON");
+    for edit in [json!({"schedule": "10 * * * *"}), json!({"timeZone": "Asia/Kathmandu"})] {
+        let decision = decide(&with(edit.clone(), before.clone(), vec![]), at("08:30:00"));
+        assert_eq!((started(&decision), decision.missed), (vec![], None), "{edit}");
+        assert!(status(&decision).next_scheduled_for > Some(at("08:30:00")), "{edit}");
+    }
+}
+
+#[test]
+fn an_immediate_schedule_starts_one_run_for_the_minute_it_was_made_in() {
+    let immediate = observed(schedule(json!({"immediate": true}), json!({})));
+    let first = decide(&immediate, at("05:30:02"));
+    let minute = at("05:30:00").as_second() / 60;
+    assert_eq!(started(&first), [format!("nightly-{minute}")]);
+    let next = after(&immediate, &first);
+    assert!(decide(&next, at("05:30:03")).start.is_empty());
+    // A crash between the run and the status: the same name again, and nothing is made.
+    let crashed = Observed { schedule: immediate.schedule.clone(), ..next };
+    assert!(decide(&crashed, at("05:45:00")).start.is_empty());
+}
+
+#[test]
+fn run_now_answers_each_token_once_whatever_policy_and_suspension_say() {
+    let asked = |token: &str, status: Value| {
+        let mut schedule = schedule(json!({"suspend": true}), status);
+        schedule.annotations_mut().insert("tenantatlas.io/run-now".into(), token.into());
+        Observed { runs: vec![run(5, "running", "pending")], ..observed(schedule) }
+    };
+    let first = asked("one", json!({}));
+    let decision = decide(&first, at("05:40:00"));
+    let [made] = decision.start.as_slice() else { panic!("{decision:?}") };
+    assert_eq!(made.spec.trigger, Trigger::RunNow);
+    assert!(made.name_any().starts_with("nightly-now-"));
+    assert_eq!(status(&decision).last_run_now.map(|answer| answer.token).as_deref(), Some("one"));
+    assert!(decide(&after(&first, &decision), at("05:41:00")).start.is_empty());
+    let before = serde_json::to_value(status(&decision)).expect("JSON");
+    assert_eq!(decide(&asked("two", before.clone()), at("05:42:00")).start.len(), 1);
+    assert!(decide(&asked("", before), at("05:43:00")).start.is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_stalls_and_says_where_it_is_wrong() {
+    let stalled = |observed: &Observed, reason: Reason, words: &str| {
+        let decision = decide(observed, at("06:00:00"));
+        assert!(decision.start.is_empty() && decision.requeue.is_none());
+        let written = status(&decision);
+        let stall = written.conditions.iter().find(|condition| condition.type_ == "Stalled").expect("Stalled");
+        assert_eq!((stall.status.as_str(), stall.reason.as_str()), ("True", reason.as_str()));
+        assert!(stall.message.contains(words), "{}", stall.message);
+    };
+    let bad = |spec: Value| observed(schedule(spec, json!({})));
+    stalled(&bad(json!({"schedule": "0 25 * * *"})), Reason::InvalidSchedule, "position 3");
+    stalled(&bad(json!({"schedule": "0 0 30 2 *"})), Reason::InvalidSchedule, "never comes");
+    stalled(&bad(json!({"timeZone": "Europe/Berln"})), Reason::UnknownTimeZone, "Europe/Berln");
+    let outside = Observed { workspace: None, ..bad(json!({})) };
+    stalled(&outside, Reason::NotATenant, "kubectl label namespace acme");
+}
+
+#[test]
+fn succeeded_and_other_runs_have_limits_of_their_own_and_active_ones_none() {
+    let spec = json!({"successfulRunsHistoryLimit": 2, "failedRunsHistoryLimit": 1, "suspend": true});
+    let ends = ["succeeded", "failed", "succeeded", "succeeded", "blocked", "partially_succeeded"];
+    let mut runs: Vec<_> = (0..).zip(ends).map(|(hour, outcome)| run(hour, "completed", outcome)).collect();
+    runs.push(run(7, "running", "pending"));
+    let decision = decide(&with(spec, json!({}), runs), at("08:00:00"));
+    let mut deleted: Vec<&str> = decision.delete.iter().map(|run| run.uid.as_str()).collect();
+    deleted.sort_unstable();
+    assert_eq!(deleted, ["run-0", "run-1", "run-4"]);
+    assert_eq!(status(&decision).last_successful.map(|last| last.completed_at), Some(at("03:01:00")));
+}
+
+#[test]
+fn what_succeeded_last_is_remembered_when_its_run_is_gone() {
+    let before = json!({"lastSuccessful": {"run": "nightly-1", "completedAt": "2026-01-01T05:00:00Z"}});
+    let decision = decide(&with(json!({}), before, vec![run(4, "completed", "succeeded")]), at("05:40:00"));
+    assert_eq!(status(&decision).last_successful.map(|last| last.run).as_deref(), Some("nightly-1"));
+}
+
+#[test]
+fn in_a_namespace_that_is_going_nothing_is_written() {
+    let going = Observed { terminating: true, ..observed(schedule(json!({}), json!({}))) };
+    assert_eq!(decide(&going, at("06:00:00")), Decision::default());
+}
+
+#[test]
+fn a_clock_that_was_ahead_neither_silences_a_schedule_nor_doubles_a_tick() {
+    let ahead = json!({"lastScheduledFor": "2027-01-01T00:00:00Z",
+        "timetable": {"schedule": "@hourly", "timeZone": "UTC", "paused": false, "since": CREATED}});
+    let back = with(json!({}), ahead.clone(), vec![]);
+    let decision = decide(&back, at("06:59:59"));
+    assert_eq!(status(&decision).next_scheduled_for, Some(at("07:00:00")));
+    assert_eq!(started(&decide(&after(&back, &decision), at("07:00:00"))), [tick(7)]);
+    let made = with(json!({}), ahead, vec![run(7, "completed", "succeeded")]);
+    let decision = decide(&made, at("06:59:59"));
+    let decision = decide(&after(&made, &decision), at("07:00:00"));
+    assert_eq!((started(&decision), decision.missed), (vec![], None), "it is known by its name");
+}
+
+fn set(hour: u32, schedule: &str, spec: Value) -> crate::api::BackupSet {
+    let mut whole = json!({"repository": {"name": "main"}, "snapshot": "a".repeat(64), "run": {"name": "r", "uid": "u"},
+        "namespaceUid": "tenant", "coverage": "full", "backupSchedule": schedule});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "spec": whole,
+        "metadata": {"name": format!("{schedule}-{hour}"), "namespace": "acme", "uid": format!("set-{hour}"),
+            "creationTimestamp": format!("2026-01-01T{hour:02}:00:00Z")},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "ReadBack", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+    }))
+    .expect("a set")
+}
+
+#[test]
+fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_again_after_the_next_run() {
+    let sets = vec![
+        set(1, "nightly", json!({})),
+        set(2, "nightly", json!({"hold": true})),
+        set(3, "nightly", json!({})),
+        set(0, "other", json!({})),
+        set(4, "nightly", json!({})),
+    ];
+    let spec = json!({"retention": {"keepLast": 1}, "suspend": true});
+    let looked = Observed { sets: Some(sets), ..with(spec, json!({}), vec![run(4, "completed", "succeeded")]) };
+    let decision = decide(&looked, at("06:30:00"));
+    let gone: Vec<_> = decision.expire.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(gone, ["nightly-1", "nightly-3"]);
+    let retained = status(&decision).retention.expect("it was looked at");
+    assert_eq!((retained.kept, retained.expired), (2, 2));
+    assert_eq!(retained.after, super::decide::retention_mark(&looked.schedule, &looked.runs));
+    let later = [run(4, "completed", "succeeded"), run(5, "completed", "failed"), run(6, "running", "pending")];
+    assert_ne!(retained.after, super::decide::retention_mark(&looked.schedule, &later));
+    // Where nothing was listed nothing is decided, and where no retention is asked for nothing goes.
+    assert!(decide(&Observed { sets: None, ..looked.clone() }, at("06:30:00")).expire.is_empty());
+    let without = Observed { sets: looked.sets, ..with(json!({}), json!({}), vec![]) };
+    assert!(decide(&without, at("06:30:00")).expire.is_empty());
+}
+
+#[test]
+fn every_rule_of_retention_counts() {
+    for rule in ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] {
+        let sets = (0..6).map(|month| {
+            let mut set = set(month, "nightly", json!({}));
+            let time = format!("{}-01-01T00:00:00Z", 2020 + month).parse().expect("a time");
+            set.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time));
+            set
+        });
+        let looked =
+            Observed { sets: Some(sets.collect()), ..with(json!({"retention": {rule: 4}}), json!({}), vec![]) };
+        assert_eq!(decide(&looked, at("05:45:00")).expire.len(), 2, "{rule}");
+    }
+    let sets = Some((1..5).map(|hour| set(hour, "nightly", json!({}))).collect());
+    let looked = Observed { sets, ..with(json!({"retention": {"keepWithin": "2h"}}), json!({}), vec![]) };
+    assert_eq!(decide(&looked, at("05:45:00")).expire.len(), 1);
+}
+
+proptest! {
+    /// Passes at any times, with crashes after the runs were made: no tick is made twice, and each is made or missed.
+    #[test]
+    fn whatever_happens_between_passes_each_tick_is_made_or_missed_once(
+        steps in proptest::collection::vec((1_i64..20_000, any::<bool>(), 0_u8..3), 1..20),
+        policy in prop_oneof![Just("Allow"), Just("Forbid"), Just("Replace")],
+        jitter in prop_oneof![Just(0), Just(1000)],
+    ) {
+        let spec = json!({"concurrencyPolicy": policy, "jitter": jitter});
+        let mut view = observed(schedule(spec, json!({})));
+        let mut now = at("05:30:00");
+        let mut made = std::collections::BTreeSet::new();
+        for (seconds, crash, ends) in steps {
+            now = now.checked_add(jiff::SignedDuration::from_secs(seconds)).expect("a time");
+            let decision = decide(&view, now);
+            prop_assert!(decision.start.len() <= 1);
+            for name in started(&decision) {
+                prop_assert!(made.insert(name), "made twice");
+            }
+            if policy == "Forbid" && !decision.start.is_empty() {
+                prop_assert!(view.runs.iter().all(|run| run.is_completed()));
+            }
+            let mut next = after(&view, &decision);
+            if crash && !decision.start.is_empty() {
+                next.schedule = view.schedule.clone();
+            }
+            if ends == 0 {
+                for run in &mut next.runs {
+                    let mut ended = (**run).clone();
+                    ended.status = serde_json::from_value(json!({"phase": "completed", "outcome": "succeeded",
+                        "observedGeneration": 1, "completedAt": now})).expect("a status");
+                    *run = Arc::new(ended);
+                }
+            }
+            view = next;
+        }
+        let last = decide(&view, now);
+        for name in started(&last) {
+            made.insert(name);
+        }
+        let written = last.status.or_else(|| view.schedule.status.clone()).unwrap_or_default();
+        let missed = written.missed.map_or(0, |missed| missed.count);
+        let hourly = crate::schedule::Timetable {
+            expression: crate::schedule::Expression::parse("@hourly").expect("an expression"),
+            zone: crate::schedule::zone::find("UTC").expect("a zone"),
+        };
+        let come = written.last_scheduled_for.map_or(0, |last| hourly.count(at("05:30:00"), last));
+        prop_assert_eq!(u64::try_from(missed).expect("not negative") + made.len() as u64, come);
+    }
+}

@@ -1,0 +1,17 @@
+//! When a schedule is due: cron expressions, time zones, jitter, missed ticks. Pure.
+//!
+//! A tick is the minute an expression names; it fires then, or up to `jitter` later. What daylight saving does to ticks is said
+//! in [`timetable`]. Must not: a Kubernetes client, a clock.
+
+pub mod cron;
+pub mod due;
+pub mod retention;
+pub mod timetable;
+pub mod zone;
+
+#[cfg(test)]
+mod tests;
+
+pub use cron::{Expression, Mistake};
+pub use due::{Due, due, jitter};
+pub use timetable::Timetable;

@@ -1,0 +1,262 @@
+//! Which backups of a schedule are kept. Pure.
+//!
+//! Each rule names backups to keep, and whatever one rule names is kept. A rule by the clock keeps the last backup of each of the newest
+//! hours (days, …) that have one, as restic does. Whatever the rules say, the last good backup stays, the last good one
+//! that holds the whole tenant stays, one that is held stays, and one that is not known to be good is for people to judge.
+
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+use std::collections::BTreeSet;
+
+/// What to keep; a rule that is left out keeps nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// So many of the newest.
+    pub last: usize,
+    /// One of each of so many hours.
+    pub hourly: usize,
+    /// One of each of so many days.
+    pub daily: usize,
+    /// One of each of so many weeks, Monday to Sunday.
+    pub weekly: usize,
+    /// One of each of so many months.
+    pub monthly: usize,
+    /// One of each of so many years.
+    pub yearly: usize,
+    /// All that are at most so much older than the newest.
+    pub within: Option<Span>,
+}
+
+/// A backup to judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Its name.
+    pub name: String,
+    /// When it was taken.
+    pub at: Timestamp,
+    /// Whether it is known to be good.
+    pub good: bool,
+    /// Whether it holds the whole tenant.
+    pub whole: bool,
+    /// Whether somebody holds it.
+    pub hold: bool,
+}
+
+/// The names of the backups that no rule keeps. Calling it changes nothing, so that a plan can be looked at.
+#[must_use]
+pub fn expired<'a>(rules: &Rules, zone: &TimeZone, backups: &'a [Backup]) -> Vec<String> {
+    let mut newest_first: Vec<&Backup> = backups.iter().filter(|backup| backup.good).collect();
+    newest_first.sort_by(|one, other| (other.at, &other.name).cmp(&(one.at, &one.name)));
+    let mut kept: BTreeSet<&str> = BTreeSet::new();
+    let mut keep = |backup: &&'a Backup| {
+        kept.insert(backup.name.as_str());
+    };
+    newest_first.iter().take(rules.last.max(1)).for_each(&mut keep);
+    newest_first.iter().find(|backup| backup.whole).into_iter().for_each(&mut keep);
+    newest_first.iter().filter(|backup| backup.hold).for_each(&mut keep);
+    for (count, period) in PERIODS {
+        let mut seen = BTreeSet::new();
+        for backup in &newest_first {
+            let of = period(zone, backup.at);
+            if seen.contains(&of) {
+                continue;
+            }
+            if seen.len() >= count(rules) {
+                break;
+            }
+            seen.insert(of);
+            keep(backup);
+        }
+    }
+    if let (Some(within), Some(newest)) = (rules.within, newest_first.first()) {
+        let oldest = newest.at.to_zoned(zone.clone()).checked_sub(within).map(|oldest| oldest.timestamp());
+        newest_first
+            .iter()
+            .filter(|backup| oldest.as_ref().map_or(true, |oldest| backup.at >= *oldest))
+            .for_each(&mut keep);
+    }
+    let expired = newest_first.iter().filter(|backup| !kept.contains(backup.name.as_str()));
+    expired.map(|backup| backup.name.clone()).collect()
+}
+
+/// A span of time by the zone's clock, such as an hour: the date it begins at, and a number within that date.
+type Period = (Date, i32);
+
+type Rule = (fn(&Rules) -> usize, fn(&TimeZone, Timestamp) -> Period);
+
+const PERIODS: [Rule; 5] = [
+    // An hour that comes twice is two: so its offset is part of it.
+    (
+        |rules| rules.hourly,
+        |zone, at| {
+            let shown = zone.to_datetime(at);
+            (shown.date(), i32::from(shown.hour()) * 100_000 + zone.to_offset(at).seconds())
+        },
+    ),
+    (|rules| rules.daily, |zone, at| (zone.to_datetime(at).date(), 0)),
+    (
+        |rules| rules.weekly,
+        |zone, at| {
+            let date = zone.to_datetime(at).date();
+            let monday = date.checked_sub(Span::new().days(i64::from(date.weekday().to_monday_zero_offset())));
+            (monday.unwrap_or(date), 0)
+        },
+    ),
+    (|rules| rules.monthly, |zone, at| (zone.to_datetime(at).date().first_of_month(), 0)),
+    (|rules| rules.yearly, |zone, at| (zone.to_datetime(at).date().first_of_year(), 0)),
+];
+
+/// A length of time such as `1y2m3d4h`, as restic writes it: years, months, days, hours.
+#[must_use]
+pub fn span(text: &str) -> Option<Span> {
+    let mut span = Span::new();
+    let mut rest = text;
+    let mut any = false;
+    for unit in ['y', 'm', 'd', 'h'] {
+        if let Some((number, after)) = rest.split_once(unit) {
+            let number: i64 = number.parse().ok().filter(|number| (0..=9_999).contains(number))?;
+            span = match unit {
+                'y' => span.try_years(number),
+                'm' => span.try_months(number),
+                'd' => span.try_days(number),
+                _ => span.try_hours(number),
+            }
+            .ok()?;
+            any = true;
+            rest = after;
+        }
+    }
+    (any && rest.is_empty()).then_some(span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::zone;
+    use proptest::prelude::*;
+
+    fn berlin() -> TimeZone {
+        zone::find("Europe/Berlin").expect("a zone")
+    }
+
+    fn good(at: &str) -> Backup {
+        Backup { name: at.to_owned(), at: at.parse().expect("a time"), good: true, whole: true, hold: false }
+    }
+
+    fn kept(rules: &Rules, backups: &[Backup]) -> Vec<String> {
+        let gone = expired(rules, &berlin(), backups);
+        backups.iter().map(|backup| backup.name.clone()).filter(|name| !gone.contains(name)).collect()
+    }
+
+    #[test]
+    fn each_rule_keeps_the_last_of_its_period_by_the_zones_clock_and_all_are_united() {
+        let backups = [
+            "2024-12-31T12:00:00Z",
+            "2025-11-30T12:00:00Z",
+            "2025-12-01T12:00:00Z",
+            "2025-12-30T20:00:00Z",
+            // In Berlin these two are of the same day, and of the new year.
+            "2025-12-31T23:30:00Z",
+            "2026-01-01T20:00:00Z",
+            "2026-01-01T20:40:00Z",
+        ]
+        .map(good);
+        let keeps = |rules: Rules, indexes: &[usize]| {
+            let wanted: Vec<String> = indexes.iter().map(|index| backups[*index].name.clone()).collect();
+            assert_eq!(kept(&rules, &backups), wanted, "{rules:?}");
+        };
+        keeps(Rules::default(), &[6]);
+        keeps(Rules { last: 3, ..Rules::default() }, &[4, 5, 6]);
+        keeps(Rules { hourly: 2, ..Rules::default() }, &[4, 6]);
+        keeps(Rules { daily: 2, ..Rules::default() }, &[3, 6]);
+        keeps(Rules { weekly: 2, ..Rules::default() }, &[2, 6]);
+        keeps(Rules { monthly: 3, ..Rules::default() }, &[1, 3, 6]);
+        keeps(Rules { yearly: 3, ..Rules::default() }, &[0, 3, 6]);
+        keeps(Rules { within: span("1d"), ..Rules::default() }, &[4, 5, 6]);
+        keeps(Rules { daily: 2, yearly: 3, last: 2, ..Rules::default() }, &[0, 3, 5, 6]);
+    }
+
+    #[test]
+    fn the_last_good_one_a_held_one_and_what_is_not_known_to_be_good_stay() {
+        let mut backups =
+            ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "2026-01-04T00:00:00Z"].map(good);
+        backups[0].hold = true;
+        backups[2].whole = false;
+        backups[3].good = false;
+        let names = kept(&Rules { last: 1, ..Rules::default() }, &backups);
+        let all: Vec<String> = backups.iter().map(|backup| backup.name.clone()).collect();
+        assert_eq!(names, all, "held; the last whole one; the last good one; not good");
+        backups[2].whole = true;
+        assert_eq!(kept(&Rules::default(), &backups), [&all[0], &all[2], &all[3]].map(Clone::clone));
+        backups[2].whole = false;
+        assert_eq!(kept(&Rules::default(), &backups), all, "the newest good one, and the newest whole one");
+    }
+
+    #[test]
+    fn a_span_reads_as_restic_writes_it() {
+        assert_eq!(
+            span("1y2m3d4h").map(jiff::Span::fieldwise),
+            Some(Span::new().years(1).months(2).days(3).hours(4).fieldwise())
+        );
+        assert_eq!(span("30d").map(jiff::Span::fieldwise), Some(Span::new().days(30).fieldwise()));
+        assert!(["", "30", "d", "4h3d", "-1d", "99999y", "1w"].iter().all(|text| span(text).is_none()));
+    }
+
+    fn any_backups() -> impl Strategy<Value = Vec<Backup>> {
+        let backup = (1_700_000_000_i64..1_760_000_000, any::<bool>(), any::<bool>(), prop::bool::weighted(0.1));
+        proptest::collection::vec(backup, 0..60).prop_map(|backups| {
+            let backup = |(number, (second, good, whole, hold)): (usize, (i64, bool, bool, bool))| Backup {
+                name: number.to_string(),
+                at: Timestamp::from_second(second).expect("a time"),
+                good,
+                whole,
+                hold,
+            };
+            backups.into_iter().enumerate().map(backup).collect()
+        })
+    }
+
+    fn any_rules() -> impl Strategy<Value = Rules> {
+        let few = || 0_usize..5;
+        let within = proptest::option::of(prop_oneof![Just("3d"), Just("1m"), Just("1y")]);
+        (few(), few(), few(), few(), few(), few(), within).prop_map(
+            |(last, hourly, daily, weekly, monthly, yearly, within)| Rules {
+                last,
+                hourly,
+                daily,
+                weekly,
+                monthly,
+                yearly,
+                within: within.and_then(span),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_rules_the_last_good_one_stays_and_so_does_what_is_held(rules in any_rules(), backups in any_backups()) {
+            let gone = expired(&rules, &berlin(), &backups);
+            let is_gone = |backup: &Backup| gone.contains(&backup.name);
+            let newest = |wanted: fn(&Backup) -> bool| {
+                backups.iter().filter(|backup| backup.good && wanted(backup)).max_by(|one, other| (one.at, &one.name).cmp(&(other.at, &other.name)))
+            };
+            prop_assert!(newest(|_| true).is_none_or(|last| !is_gone(last)));
+            prop_assert!(newest(|backup| backup.whole).is_none_or(|last| !is_gone(last)));
+            prop_assert!(backups.iter().all(|backup| !(is_gone(backup) && (backup.hold || !backup.good))));
+        }
+
+        /// So that it does not matter how often it is asked, and nothing goes that a look at the plan did not name.
+        #[test]
+        fn what_is_left_is_left_again_and_more_rules_keep_more(rules in any_rules(), more in any_rules(), backups in any_backups()) {
+            let gone = expired(&rules, &berlin(), &backups);
+            let left: Vec<Backup> = backups.iter().filter(|backup| !gone.contains(&backup.name)).cloned().collect();
+            prop_assert_eq!(expired(&rules, &berlin(), &left), Vec::<String>::new());
+            let both = Rules {
+                last: rules.last.max(more.last), hourly: rules.hourly.max(more.hourly), daily: rules.daily.max(more.daily),
+                weekly: rules.weekly.max(more.weekly), monthly: rules.monthly.max(more.monthly), yearly: rules.yearly.max(more.yearly),
+                within: rules.within,
+            };
+            let gone_by_both = expired(&both, &berlin(), &backups);
+            prop_assert!(gone_by_both.iter().all(|name| gone.contains(name)));
+        }
+    }
+}

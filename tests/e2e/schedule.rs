@@ -1,0 +1,274 @@
+//! Schedules: what starts by itself, when it is asked for, and what a user is told.
+
+use crate::support::types::FOREVER;
+use crate::support::{SOON, Tenant, wait_for};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tenantatlas::api::{
+    BackupSchedule, BackupScheduleStatus, BackupSet, OperationRun, Outcome, labels, operation_run::Trigger,
+};
+
+/// A minute, and what a slow machine takes more.
+const A_TICK: Duration = Duration::from_mins(2);
+
+impl Tenant {
+    /// A schedule, as the administrator.
+    pub(crate) async fn schedule(&self, name: &str, spec: Value) -> BackupSchedule {
+        let created = self.create(json!({ "metadata": { "name": name }, "spec": spec })).await;
+        created.unwrap_or_else(|error| panic!("schedule {name} is refused: {error}"))
+    }
+
+    /// Waits until the schedule's status is as described.
+    async fn scheduled_when(
+        &self,
+        name: &str,
+        described: &str,
+        condition: impl Fn(&BackupScheduleStatus) -> bool,
+    ) -> BackupScheduleStatus {
+        let schedules: Api<BackupSchedule> = self.api();
+        wait_for(&format!("schedule {}/{name} {described}", self.name), SOON, async || {
+            let schedule = schedules.get(name).await.map_err(|error| error.to_string())?;
+            let status = schedule.status.unwrap_or_default();
+            if condition(&status) { Ok(status) } else { Err(format!("{status:#?}")) }
+        })
+        .await
+    }
+
+    /// Waits until there are so many runs of this trigger, oldest first.
+    async fn runs_by(&self, trigger: Trigger, count: usize, deadline: Duration) -> Vec<OperationRun> {
+        let runs: Api<OperationRun> = self.api();
+        let of_trigger = ListParams::default().fields(&format!("spec.trigger={}", trigger.as_str()));
+        wait_for(&format!("{count} runs with trigger {}", trigger.as_str()), deadline, async || {
+            let mut found = runs.list(&of_trigger).await.map_err(|error| error.to_string())?.items;
+            found.sort_by_key(|run| run.metadata.creation_timestamp.clone());
+            let names: Vec<_> = found.iter().map(ResourceExt::name_any).collect();
+            if found.len() >= count { Ok(found) } else { Err(format!("{names:?}")) }
+        })
+        .await
+    }
+
+    /// Asks the schedule for a run now.
+    async fn run_now(&self, schedule: &str, token: &str) {
+        self.merge::<BackupSchedule>(schedule, json!({ "metadata": { "annotations": { (labels::RUN_NOW): token } } }))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_starts_a_run_at_once_and_at_its_tick_and_leaves_both_when_it_goes() {
+    let tenant = Tenant::new("ticks").await;
+    let operation = tenant.script_type("greet", "true", |_| {}).await;
+    let made = tenant
+        .schedule("minutely", json!({ "schedule": "* * * * *", "immediate": true, "operation": { "type": operation } }))
+        .await;
+    let runs = tenant.runs_by(Trigger::Scheduled, 2, A_TICK).await;
+    let created = made.metadata.creation_timestamp.expect("a time").0.as_second();
+    for (run, minute) in runs.iter().zip(created / 60..) {
+        let name = run.name_any();
+        assert_eq!(name, format!("minutely-{minute}"), "one run for each minute, from the one it was made in");
+        let status = tenant.completed(&name, SOON).await;
+        assert_eq!(status.outcome, Outcome::Succeeded);
+        assert_eq!(status.context.backup_schedule.as_deref(), Some("minutely"));
+        assert_eq!(status.context.scheduled_for.map(jiff::Timestamp::as_second), Some(minute * 60));
+        let run = tenant.run(&name).await;
+        assert_eq!(run.labels()[labels::TRIGGER], "scheduled");
+        assert_eq!(run.spec.initiator, made.spec.requested_by, "in the name of the schedule's author");
+    }
+    let last = runs[1].name_any();
+    let status = tenant
+        .scheduled_when("minutely", "knows what succeeded last", |status| {
+            status.active.is_empty() && status.last_successful.as_ref().is_some_and(|success| success.run >= last)
+        })
+        .await;
+    let (last_tick, next) = (status.last_scheduled_for.expect("a tick"), status.next_scheduled_for.expect("a tick"));
+    assert_eq!(next.as_second() - last_tick.as_second(), 60);
+    tenant.cluster.kubectl_prints(&[
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=10s",
+        "--namespace",
+        &tenant.name,
+        "backupschedule/minutely",
+    ]);
+
+    tenant.api::<BackupSchedule>().delete("minutely", &DeleteParams::foreground()).await.expect("it can be deleted");
+    wait_for("the schedule is gone", SOON, async || {
+        let there = tenant.api::<BackupSchedule>().get_opt("minutely").await.map_err(|error| error.to_string())?;
+        if there.is_none() { Ok(()) } else { Err("still there".to_owned()) }
+    })
+    .await;
+    for run in runs {
+        let there = tenant.run(&run.name_any()).await;
+        assert_eq!((there.uid(), there.metadata.deletion_timestamp), (run.uid(), None));
+    }
+}
+
+#[tokio::test]
+async fn the_annotation_starts_one_run_for_each_token_and_the_same_work_is_joined() {
+    let tenant = Tenant::new("run-now").await;
+    let operation = tenant.script_type("wait", FOREVER, |_| {}).await;
+    tenant
+        .schedule("yearly", json!({ "schedule": "@yearly", "suspend": true, "operation": { "type": operation } }))
+        .await;
+    tenant.run_now("yearly", "one").await;
+    let first = tenant.runs_by(Trigger::RunNow, 1, SOON).await.remove(0);
+    tenant.running(&first.name_any(), SOON).await;
+    tenant.run_now("yearly", "two").await;
+    let runs = tenant.runs_by(Trigger::RunNow, 2, SOON).await;
+    let second = runs.iter().find(|run| run.uid() != first.uid()).expect("another run").name_any();
+    let joined = tenant.run_when(&second, "joined", SOON, |run| run.status_or_default().joined.is_some()).await;
+    let status = joined.status_or_default();
+    assert_eq!(status.joined.map(|joined| joined.name), Some(first.name_any()));
+    assert_eq!(status.context.backup_schedule.as_deref(), Some("yearly"));
+    assert_eq!(status.context.scheduled_for, None);
+    let answered = tenant
+        .scheduled_when("yearly", "answered", |status| {
+            status.active.len() == 2 && status.last_run_now.as_ref().is_some_and(|answer| answer.token == "two")
+        })
+        .await;
+    assert_eq!(answered.last_run_now.map(|answer| answer.run), Some(second.clone()));
+    assert_eq!(answered.next_scheduled_for, None, "it is suspended");
+
+    // The same token again is nothing new; a third pass over the schedule finds that out.
+    tenant.run_now("yearly", "two").await;
+    tenant.merge::<BackupSchedule>("yearly", json!({ "spec": { "suspend": false } })).await;
+    tenant.scheduled_when("yearly", "resumed", |status| status.next_scheduled_for.is_some()).await;
+    assert_eq!(tenant.runs_by(Trigger::RunNow, 2, SOON).await.len(), 2);
+    for run in [first.name_any(), second] {
+        tenant.merge::<OperationRun>(&run, json!({ "spec": { "cancel": true } })).await;
+        tenant.completed(&run, SOON).await;
+    }
+}
+
+#[tokio::test]
+async fn completed_runs_of_a_schedule_are_kept_up_to_its_own_limits() {
+    let tenant = Tenant::new("schedule-history").await;
+    let good = tenant.script_type("good", "true", |_| {}).await;
+    let spec = json!({ "schedule": "@yearly", "operation": { "type": good }, "successfulRunsHistoryLimit": 1, "failedRunsHistoryLimit": 1 });
+    tenant.schedule("limited", spec).await;
+    let mut names = Vec::new();
+    for token in ["one", "two"] {
+        tenant.run_now("limited", token).await;
+        let answered = tenant.scheduled_when("limited", "answered", |status| {
+            status.last_run_now.as_ref().is_some_and(|answer| answer.token == token)
+        });
+        let name = answered.await.last_run_now.expect("an answer").run;
+        tenant.completed(&name, SOON).await;
+        names.push(name);
+    }
+    wait_for("the older run is deleted", SOON, async || {
+        let there = tenant.api::<OperationRun>().get_opt(&names[0]).await.map_err(|error| error.to_string())?;
+        if there.is_none() { Ok(()) } else { Err("still there".to_owned()) }
+    })
+    .await;
+    tenant.run(&names[1]).await;
+}
+
+#[tokio::test]
+async fn retention_deletes_the_schedules_own_sets_but_the_last_good_one_and_those_that_are_held() {
+    let tenant = Tenant::new("retention").await;
+    tenant.repository("main").await;
+    let capture = json!({ "type": "backup.capture", "inputs": { "repository": "main" } });
+    tenant.start("by-hand", capture.clone()).await;
+    tenant.completed("by-hand", SOON).await;
+    tenant
+        .schedule("kept", json!({ "schedule": "@yearly", "operation": capture, "retention": { "keepLast": 1 } }))
+        .await;
+    let mut names = Vec::new();
+    for token in ["held", "two", "three"] {
+        tenant.run_now("kept", token).await;
+        let answered = tenant.scheduled_when("kept", "answered", |status| {
+            status.last_run_now.as_ref().is_some_and(|answer| answer.token == token)
+        });
+        let name = answered.await.last_run_now.expect("an answer").run;
+        let status = tenant.completed(&name, SOON).await;
+        assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
+        names.push(name);
+        if token == "held" {
+            tenant.merge::<BackupSet>(&names[0], json!({ "spec": { "hold": true } })).await;
+        }
+    }
+    let left = wait_for("the set between them has expired", SOON, async || {
+        let sets = tenant.api::<BackupSet>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let mut left: Vec<_> = sets.items.iter().map(ResourceExt::name_any).collect();
+        left.sort();
+        if left.contains(&names[1]) { Err(format!("{left:?}")) } else { Ok(left) }
+    })
+    .await;
+    let mut wanted = vec!["by-hand".to_owned(), names[0].clone(), names[2].clone()];
+    wanted.sort();
+    assert_eq!(left, wanted, "another's set is not the schedule's to delete");
+    let told =
+        tenant.scheduled_when("kept", "tells", |status| status.retention.as_ref().is_some_and(|told| told.kept == 2));
+    assert_eq!(told.await.retention.map(|retained| retained.expired), Some(1));
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_expression_is_shown_with_its_position_and_mended_without_a_restart() {
+    let tenant = Tenant::new("stalled").await;
+    tenant.schedule("wrong", json!({ "schedule": "0 25 * * *" })).await;
+    let reason = |status: &BackupScheduleStatus, wanted: &str| {
+        status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == wanted)
+    };
+    let stalled = tenant.scheduled_when("wrong", "stalled", |status| reason(status, "InvalidSchedule")).await;
+    assert!(
+        stalled
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "Stalled" && condition.message.contains("position 3"))
+    );
+    tenant
+        .merge::<BackupSchedule>("wrong", json!({ "spec": { "schedule": "0 2 * * *", "timeZone": "Mars/Olympus" } }))
+        .await;
+    tenant.scheduled_when("wrong", "has no zone", |status| reason(status, "UnknownTimeZone")).await;
+    tenant.merge::<BackupSchedule>("wrong", json!({ "spec": { "timeZone": "Asia/Kathmandu" } })).await;
+    let ready = tenant.scheduled_when("wrong", "ready", |status| reason(status, "Scheduled")).await;
+    assert!(ready.conditions.iter().all(|condition| condition.type_ != "Stalled"));
+    let next = ready.next_scheduled_for.expect("a tick").as_second();
+    assert_eq!(
+        next % 86_400,
+        (20 * 60 + 15) * 60,
+        "two in the morning in Kathmandu, in a static image without zone files"
+    );
+}
+
+#[tokio::test]
+async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
+    let tenant = Tenant::new("refused-schedule").await;
+    let attempt = async |name: &str, with: Value| -> Result<BackupSchedule, kube::Error> {
+        let mut spec = json!({ "schedule": "@daily" });
+        spec.as_object_mut().expect("a spec").extend(with.as_object().cloned().into_iter().flatten());
+        tenant.create(json!({ "metadata": { "name": name }, "spec": spec })).await
+    };
+    let long = "a".repeat(53);
+    attempt(&long[..52], json!({})).await.expect("52 characters");
+    for (name, with, words) in [
+        (long.as_str(), json!({}), "52 characters"),
+        ("bad", json!({ "schedule": "* * * *" }), "five fields"),
+        ("bad", json!({ "schedule": "TZ=UTC 0 0 * * *" }), "timeZone"),
+        ("bad", json!({ "schedule": "@every 1h" }), "five fields"),
+        ("bad", json!({ "schedule": "@fortnightly" }), "aliases"),
+        ("bad", json!({ "timeZone": "../UTC" }), "spec.timeZone"),
+        ("bad", json!({ "jitter": -1 }), "spec.jitter"),
+        ("bad", json!({ "startingDeadlineSeconds": 5 }), "spec.startingDeadlineSeconds"),
+        ("bad", json!({ "successfulRunsHistoryLimit": 0 }), "spec.successfulRunsHistoryLimit"),
+        ("bad", json!({ "failedRunsHistoryLimit": -3 }), "spec.failedRunsHistoryLimit"),
+        ("bad", json!({ "retention": {} }), "keeps nothing"),
+        ("bad", json!({ "retention": { "keepDaily": 0 } }), "spec.retention.keepDaily"),
+        ("bad", json!({ "retention": { "keepWithin": "a week" } }), "spec.retention.keepWithin"),
+        ("bad", json!({ "concurrencyPolicy": "Perhaps" }), "spec.concurrencyPolicy"),
+        ("bad", json!({ "operation": { "type": "restore.apply" } }), "not run by schedules"),
+    ] {
+        match attempt(name, with.clone()).await {
+            Err(kube::Error::Api(status)) => {
+                assert!(status.code == 422 && status.message.contains(words), "{with}: {}", status.message);
+            }
+            other => panic!("{with} is not refused: {other:?}"),
+        }
+    }
+    for good in ["@midnight", " 5/15 0-6,22 ? JAN-MAR mon ", "0 0 29 2 *"] {
+        attempt(&format!("good-{}", good.len()), json!({ "schedule": good })).await.expect(good);
+    }
+}
