@@ -86,7 +86,12 @@ impl Intake {
             offered,
             items: match state.unread.as_slice() {
                 [] => "unknown ones".to_owned(),
-                unread => unread.join(", "),
+                // They come as the engine's threads end with them.
+                unread => {
+                    let mut unread = unread.to_vec();
+                    unread.sort();
+                    unread.join(", ")
+                }
             },
         })
     }
