@@ -274,7 +274,7 @@ pub struct Retained {
     /// Backup sets that were left.
     #[schemars(range(min = 0))]
     pub kept: i64,
-    /// Backup sets that were deleted then.
+    /// Backup sets that were deleted in that look. One that was interrupted counts none in the next; events name them all.
     #[schemars(range(min = 0))]
     pub expired: i64,
 }

@@ -106,6 +106,9 @@ fn sound(kind: &str, path: &[Step]) -> Value {
             };
             json!({ "storage": storage, "passwordSecret": { "name": "none" } })
         }
+        // It is due in a year: what it starts then has the fields of a run, which are tried as such.
+        "BackupSchedule" => json!({ "schedule": "@yearly",
+            "operation": { "type": "backup.capture", "inputs": { "repository": "main" } } }),
         "BackupSet" => json!({ "repository": { "name": "main" }, "snapshot": "0".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "selection": {}, "namespaceUid": "uid", "coverage": "full" }),
         "OperationReport" => json!({ "run": { "name": "run", "uid": "uid" }, "chunk": 0, "chunks": 1, "items": [] }),
