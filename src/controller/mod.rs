@@ -6,6 +6,7 @@ pub mod backup_repository;
 pub mod backup_schedule;
 pub mod backup_set;
 pub mod cache;
+pub mod delete;
 pub mod duration;
 pub mod error;
 pub mod events;

@@ -8,7 +8,7 @@ use crate::{
         backup_schedule::{Missed, origin},
         conditions,
     },
-    controller::{Context, Error, events::Severity, patch},
+    controller::{Context, Error, delete::delete, events::Severity, patch},
 };
 use kube::{
     Api, ResourceExt,
@@ -97,16 +97,6 @@ async fn cancel(context: &Context, runs: &Api<OperationRun>, run: &ObjectReferen
         Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-async fn delete(runs: &Api<OperationRun>, run: &ObjectReference) -> Result<(), Error> {
-    let only_this = Preconditions { uid: Some(run.uid.clone()), resource_version: None };
-    let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::background() };
-    match runs.delete(&run.name, &parameters).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Deletes backup sets, each as it was looked at: one that is held since then stays.

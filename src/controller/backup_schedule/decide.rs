@@ -18,6 +18,7 @@ use crate::{
         operation_run::Trigger,
         result::truncate,
     },
+    controller::operation_run::prepare::Refusal,
     schedule::{
         Due, Expression, Timetable, due, jitter,
         retention::{Backup, Rules, expired, span},
@@ -71,12 +72,6 @@ pub struct Decision {
     pub requeue: Option<SignedDuration>,
 }
 
-/// Why no ticks can be told.
-struct Stall {
-    reason: Reason,
-    message: String,
-}
-
 /// Decides about a schedule.
 #[must_use]
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
@@ -93,7 +88,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         run_now(&mut decision, &mut next, observed);
     }
     let (wanted, reason, message) = match timetable(observed) {
-        Err(Stall { reason, message }) => {
+        Err(Refusal { reason, message }) => {
             next.next_scheduled_for = None;
             (vec![wanted(conditions::READY, "False"), wanted(conditions::STALLED, "True")], reason, message)
         }
@@ -237,26 +232,23 @@ fn count_anew(next: &mut BackupScheduleStatus, observed: &Observed, now: Timesta
     next.timetable = Some(Counted { schedule, time_zone, paused, since });
 }
 
-fn timetable(observed: &Observed) -> Result<Timetable, Stall> {
+/// How ticks are told, or why none can be.
+fn timetable(observed: &Observed) -> Result<Timetable, Refusal> {
     let spec = &observed.schedule.spec;
     if observed.workspace.is_none() {
-        let namespace = observed.schedule.namespace().unwrap_or_default();
-        let message = format!(
-            "namespace {namespace} is no tenant: a platform administrator labels it with `kubectl label namespace {namespace} {}=<name>`",
-            labels::WORKSPACE
-        );
-        return Err(Stall { reason: Reason::NotATenant, message });
+        return Err(Refusal::not_a_tenant(&observed.schedule.namespace().unwrap_or_default()));
     }
-    let expression = Expression::parse(&spec.schedule).map_err(|mistake| Stall {
-        reason: Reason::InvalidSchedule,
-        message: format!("spec.schedule {:?}, {mistake}", spec.schedule),
+    let expression = Expression::parse(&spec.schedule).map_err(|mistake| {
+        Refusal::new(Reason::InvalidSchedule, format!("spec.schedule {:?}, {mistake}", spec.schedule))
     })?;
-    let zone = zone::find(&spec.time_zone).ok_or_else(|| Stall {
-        reason: Reason::UnknownTimeZone,
-        message: format!(
-            "spec.timeZone: there is no zone {:?} in the IANA database: names are such as UTC or Europe/Berlin",
-            spec.time_zone
-        ),
+    let zone = zone::find(&spec.time_zone).ok_or_else(|| {
+        Refusal::new(
+            Reason::UnknownTimeZone,
+            format!(
+                "spec.timeZone: there is no zone {:?} in the IANA database: names are such as UTC or Europe/Berlin",
+                spec.time_zone
+            ),
+        )
     })?;
     Ok(Timetable { expression, zone })
 }

@@ -24,6 +24,7 @@ use crate::{
     controller::{
         Context, Error,
         backup_set::{settle, settle_new},
+        delete::delete,
         events::Severity,
         patch,
         refusal::CreateFailure,
@@ -34,9 +35,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::fmt::Debug;
 
 /// Carries a decision out.
 pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
@@ -68,12 +67,12 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             }
             Action::DeleteRun => {
                 let runs = runs(context, observed);
-                delete(&runs, ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() })
-                    .await?;
+                let run = ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() };
+                delete(&runs, &run).await?;
             }
             Action::DeleteRestore(restore) => {
                 let namespace = observed.run.namespace().unwrap_or_default();
-                delete(&Api::<RestoreRun>::namespaced(context.client.clone(), &namespace), restore).await?;
+                delete(&Api::<RestoreRun>::namespaced(context.client.clone(), &namespace), &restore).await?;
             }
         }
     }
@@ -156,22 +155,6 @@ async fn delete_job(context: &Context, observed: &Observed, job: &ObjectReferenc
             answer.map_left(|job| context.jobs.wrote(job));
             Ok(())
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Deletes an object if it still has its uid; that it is gone is no fault.
-async fn delete<K>(api: &Api<K>, object: ObjectReference) -> Result<(), Error>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some(object.uid), resource_version: None }),
-        ..DeleteParams::default()
-    };
-    match api.delete(&object.name, &parameters).await {
-        Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -659,23 +659,27 @@ fn a_restore_goes_in_the_place_of_its_run_unless_another_still_needs_it() {
     assert!(decision.requeue.is_some(), "nobody says when it is not needed any more");
 }
 
+/// A run that ended so many seconds after 1970.
+fn ended(second: i64, outcome: Outcome) -> OperationRun {
+    let mut run = run(json!({"type": "work"}));
+    run.metadata.name = Some(format!("run-{second}"));
+    run.metadata.uid = Some(format!("uid-{second}"));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Completed;
+    status.outcome = outcome;
+    status.completed_at = Timestamp::from_second(second).ok();
+    run.status = Some(status);
+    run
+}
+
 #[test]
 fn history_keeps_the_newest_and_the_last_of_each_outcome() {
     let registry = Registry::default();
-    let ended = |second: i64, outcome: Outcome| {
-        let mut run = run(json!({"type": "work"}));
-        run.metadata.uid = Some(format!("uid-{second}"));
-        let mut status = run.status_or_default();
-        status.phase = Phase::Completed;
-        status.outcome = outcome;
-        status.completed_at = Timestamp::from_second(second).ok();
-        run.status = Some(status);
-        registry.apply(&run);
-    };
-    ended(1, Outcome::Succeeded);
-    ended(2, Outcome::Failed);
-    ended(3, Outcome::Succeeded);
-    ended(4, Outcome::Succeeded);
+    for (second, outcome) in
+        [(1, Outcome::Succeeded), (2, Outcome::Failed), (3, Outcome::Succeeded), (4, Outcome::Succeeded)]
+    {
+        registry.apply(&ended(second, outcome));
+    }
     let goes: Vec<i64> =
         (1..=4).filter(|second| registry.beyond_history("acme", "work", &format!("uid-{second}"), 2)).collect();
     assert_eq!(goes, [1], "2 is the last failure, 3 and 4 are the newest");
@@ -684,17 +688,6 @@ fn history_keeps_the_newest_and_the_last_of_each_outcome() {
 #[test]
 fn a_run_that_must_stay_does_not_keep_those_behind_it_from_going() {
     let registry = Registry::default();
-    let ended = |second: i64, outcome: Outcome| {
-        let mut run = run(json!({"type": "work"}));
-        run.metadata.name = Some(format!("run-{second}"));
-        run.metadata.uid = Some(format!("uid-{second}"));
-        let mut status = run.status_or_default();
-        status.phase = Phase::Completed;
-        status.outcome = outcome;
-        status.completed_at = Timestamp::from_second(second).ok();
-        run.status = Some(status);
-        run
-    };
     let names = |woken: Vec<kube::runtime::reflector::ObjectRef<OperationRun>>| {
         woken.into_iter().map(|reference| reference.name).collect::<Vec<_>>()
     };
