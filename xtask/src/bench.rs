@@ -20,8 +20,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::{Cluster, checkout};
 use crate::image::{self, Build};
+use crate::operator;
 use crate::shell::{self, say};
-use crate::{operator, tools};
 
 /// The cluster's name: another one than the developer's own and the tests'.
 const NAME: &str = "bench";
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let rows = if arguments.rows.is_empty() { Row::ours().collect() } else { arguments.rows.clone() };
     machine::check(arguments.quick)?;
-    let _alone = guard::Alone::take(&checkout()?.join(LOCK))?;
+    let _alone = guard::alone(&checkout()?.join(LOCK))?;
     let build = if arguments.release { Build::Release } else { Build::Optimized };
     // Before the cluster is there: a mistake in the code is found without it.
     let driver = build_driver(build)?;
@@ -176,12 +176,9 @@ fn prepare(cluster: &Cluster, build: Build) -> Result<Vec<(&'static str, String)
     let example = image::build(&operator::example_image())?;
     cluster.load(&ours.file)?;
     cluster.load(&example.file)?;
-    let mut helm = shell::command(tools::helm()?);
-    helm.env("KUBECONFIG", cluster.kubeconfig());
-    cluster.bypass_proxy(&mut helm);
     // The limits would be what is measured.
     let limits = ["limits.maxActiveRuns=100000", "limits.maxActiveRunsPerTenant=10000"];
-    operator::install(helm, &ours.reference, "Never", &limits)?;
+    operator::install(cluster.helm()?, &ours.reference, "Never", &limits)?;
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let mut environment = vec![
         ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),

@@ -105,12 +105,7 @@ impl Target {
                 command.env("KUBECONFIG", &kind.kubeconfig);
                 Ok(command)
             }
-            Self::Local(cluster) => {
-                let mut command = shell::command(tools::helm()?);
-                command.env("KUBECONFIG", cluster.kubeconfig());
-                cluster.bypass_proxy(&mut command);
-                Ok(command)
-            }
+            Self::Local(cluster) => cluster.helm(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! pin builds beside the old programs and two checkouts with the same pins share one build.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -117,15 +117,26 @@ pub(crate) fn cache() -> Result<PathBuf> {
 
 /// An exclusive lock on a file, held until the value is dropped (or the process dies, however it dies).
 pub(crate) fn lock(file: &Path, waiting_for: &str) -> Result<File> {
+    if let Some(lock) = try_lock(file)? {
+        return Ok(lock);
+    }
+    shell::say(format!("Waiting for {waiting_for} …"));
+    let lock = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// The same, or nothing where somebody else holds it.
+pub(crate) fn try_lock(file: &Path) -> Result<Option<File>> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let lock = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-    if lock.try_lock().is_err() {
-        shell::say(format!("Waiting for {waiting_for} …"));
-        lock.lock()?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", file.display())),
     }
-    Ok(lock)
 }
 
 /// Returns the program, building it first where it is missing. `build` gets an empty folder and returns the names of

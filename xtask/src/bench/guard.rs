@@ -2,33 +2,18 @@
 //!
 //! The cluster is taken down when this process ends without having done so: an interruption, a closed terminal, a kill.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::shell;
+use crate::{shell, tools};
 
-/// The right to measure, as long as this lives.
-pub(crate) struct Alone {
-    _file: File,
-}
-
-impl Alone {
-    /// Takes it. Two measurements on one cluster would measure each other. The kernel gives it back, however this process
-    /// ends, and what it starts does not hold it.
-    pub(crate) fn take(file: &Path) -> Result<Self> {
-        let lock = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { _file: lock }),
-            Err(TryLockError::WouldBlock) => {
-                bail!("another `cargo xtask bench` measures in this checkout: wait for its end, or end it")
-            }
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", file.display())),
-        }
-    }
+/// The right to measure, as long as what is returned lives: two measurements on one cluster would measure each other.
+pub(crate) fn alone(file: &Path) -> Result<File> {
+    tools::try_lock(file)?.context("another `cargo xtask bench` measures in this checkout: wait for its end, or end it")
 }
 
 /// A process that waits for the end of this one.
@@ -68,11 +53,11 @@ mod tests {
     #[test]
     fn a_second_measurement_is_refused_until_the_first_has_ended() {
         let file = std::env::temp_dir().join(format!("tenantatlas-bench-{}.lock", std::process::id()));
-        let first = Alone::take(&file).expect("nobody else measures");
-        let refused = Alone::take(&file).err().expect("somebody measures").to_string();
+        let first = alone(&file).expect("nobody else measures");
+        let refused = alone(&file).expect_err("somebody measures").to_string();
         assert!(refused.contains("another `cargo xtask bench`"), "{refused}");
         drop(first);
-        Alone::take(&file).expect("nobody measures any more");
+        alone(&file).expect("nobody measures any more");
         std::fs::remove_file(&file).expect("the file can be removed");
     }
 }

@@ -187,17 +187,22 @@ impl Cluster {
 
     /// kubectl as the cluster's administrator.
     pub(crate) fn kubectl(&self) -> Result<Command> {
-        let mut command = shell::command(tools::kubectl()?);
-        command.env("KUBECONFIG", self.kubeconfig());
-        self.bypass_proxy(&mut command);
-        Ok(command)
+        Ok(self.as_administrator(tools::kubectl()?))
     }
 
-    /// The cluster is reached directly, whatever proxy the downloads go through.
-    pub(crate) fn bypass_proxy(&self, command: &mut Command) {
+    /// Helm as the cluster's administrator.
+    pub(crate) fn helm(&self) -> Result<Command> {
+        Ok(self.as_administrator(tools::helm()?))
+    }
+
+    /// A client of the cluster, which is reached directly, whatever proxy the downloads go through.
+    fn as_administrator(&self, program: PathBuf) -> Command {
+        let mut command = shell::command(program);
+        command.env("KUBECONFIG", self.kubeconfig());
         if let Ok(subnet) = self.subnet() {
             command.env("NO_PROXY", subnet.cluster().to_string());
         }
+        command
     }
 
     /// Starts the cluster. A running one is left alone; one that misses a component gets it back, with its data; one whose

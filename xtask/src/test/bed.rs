@@ -80,7 +80,7 @@ impl Bed {
         let cluster = self.cluster.as_ref().context("there is no cluster")?;
         let images = self.images.as_ref().context("there are no images")?;
         let queue = format!("admission.queueControllers[0]={QUEUE_CONTROLLER}");
-        install(cluster, &images.operator, &[&queue])?;
+        operator::install(cluster.helm()?, &images.operator.reference, "Never", &[&queue])?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
@@ -107,7 +107,7 @@ impl Bed {
         second.down()?;
         second.up()?;
         second.load(&operator.file)?;
-        install(second, operator, &[])?;
+        operator::install(second.helm()?, &operator.reference, "Never", &[])?;
         environment.push(("ATLAS_SECOND_KUBECONFIG", second.kubeconfig().to_string_lossy().into_owned()));
         let address = second.address()?;
         for (_, value) in environment.iter_mut().filter(|(name, _)| *name == "NO_PROXY") {
@@ -135,12 +135,4 @@ impl Bed {
             None => Ok(()),
         }
     }
-}
-
-/// Installs the operator with an image that the cluster holds.
-fn install(cluster: &Cluster, image: &Archive, values: &[&str]) -> Result<()> {
-    let mut helm = shell::command(tools::helm()?);
-    helm.env("KUBECONFIG", cluster.kubeconfig());
-    cluster.bypass_proxy(&mut helm);
-    operator::install(helm, &image.reference, "Never", values)
 }
