@@ -36,8 +36,8 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let sizes = if plan.quick { vec![100] } else { vec![5_000, 20_000] };
     let mut report = Report::new(
         "Restore",
-        "Half ConfigMaps, half Secrets, 2,000 bytes of data each. Bare: a client that creates (or puts them back where another client has changed a label of each, or creates them as a dry run) the same objects in an empty \
-         namespace, 16 at once, as the worker does. Ours: the worker as a process of this machine, from the line in which it says that it begins to its end: listing, reading the \
+        "Half ConfigMaps, half Secrets, 2,000 bytes of data each. Bare: a client that creates the same objects in an empty \
+         namespace, creates them as a dry run, or puts them back where another client has changed a label of each; 16 at once, as the worker does. Ours: the worker as a process of this machine, from the line in which it says that it begins to its end: listing, reading the \
          snapshot, deciding, storing plan and results in reports and two entries in the audit chain included; without the safety capture, which the bare side has nothing \
          beside. Two admission policies that let only pods write records are taken away for it. Memory is the process's peak, less that of a capture of nothing, which opens the repository.",
         plan.quick,

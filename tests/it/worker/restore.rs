@@ -605,17 +605,28 @@ async fn what_moves_while_it_is_restored_fails_as_moved_and_the_rest_goes_on() {
     assert_eq!(tenant.api.objects_of("Secret")[1]["data"]["password"], "c29tZWJvZHk=");
 }
 
-#[tokio::test]
-async fn children_are_written_behind_their_owners_with_the_uids_these_have_now() {
+/// A tenant, captured, with a Widget that owns a ConfigMap.
+async fn family() -> Tenant {
     let api = Api::new();
     let mut child = object("child");
     child["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "uid-of-w"}]);
     api.serve_config_maps(vec![child]);
     api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
-    let tenant = Tenant::captured(api).await;
+    Tenant::captured(api).await
+}
+
+/// The same, where both are lost since.
+pub async fn lost_family() -> Tenant {
+    let tenant = family().await;
     tenant.api.serve_config_maps(vec![]);
     tenant.api.serve("example.com", "v1", "Widget", "widgets", vec![]);
+    tenant
+}
+
+#[tokio::test]
+async fn children_are_written_behind_their_owners_with_the_uids_these_have_now() {
+    let tenant = lost_family().await;
     let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
     assert_eq!(result.outcome, Some(Outcome::Succeeded));
     let owner = tenant.api.objects_of("Widget")[0]["metadata"]["uid"].clone();
@@ -625,13 +636,7 @@ async fn children_are_written_behind_their_owners_with_the_uids_these_have_now()
 
 #[tokio::test]
 async fn a_recreation_deletes_what_is_there_and_makes_it_anew_with_its_children() {
-    let api = Api::new();
-    let mut child = object("child");
-    child["metadata"]["ownerReferences"] =
-        json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "uid-of-w"}]);
-    api.serve_config_maps(vec![child]);
-    api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
-    let tenant = Tenant::captured(api).await;
+    let tenant = family().await;
     tenant.api.change("Widget", "w", |object| object["data"] = json!({"of": "another"}));
     tenant
         .apply(json!({"dryRun": false, "existingResourcePolicy": "recreate", "items": [{"kind": "Widget"}]}))

@@ -2,7 +2,7 @@
 
 use super::{
     api::{Answer, Api, object, objects, refusal_with},
-    restore::{Tenant, counts},
+    restore::{Tenant, counts, lost_family},
 };
 use http::{Method, Uri};
 use serde_json::{Value, json};
@@ -148,23 +148,9 @@ async fn an_attempt_that_died_while_it_waited_is_followed_by_one_that_does_what_
     assert_eq!(tenant.api.writes().len(), 6, "nothing twice");
 }
 
-/// A tenant with a Widget that owns a ConfigMap; both are lost.
-async fn family() -> Tenant {
-    let api = Api::new();
-    let mut child = object("child");
-    child["metadata"]["ownerReferences"] =
-        json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "uid-of-w"}]);
-    api.serve_config_maps(vec![child]);
-    api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
-    let tenant = Tenant::captured(api).await;
-    tenant.api.serve_config_maps(vec![]);
-    tenant.api.serve("example.com", "v1", "Widget", "widgets", vec![]);
-    tenant
-}
-
 #[tokio::test]
 async fn children_wait_with_their_owner() {
-    let tenant = family().await;
+    let tenant = lost_family().await;
     hold_up(&tenant.api, "/widgets", 3, unanswered);
     tenant.apply(restore()).await.unwrap();
     assert_eq!(tenant.results(), ["example.com/Widget/w: done", "core/ConfigMap/child: done"]);
@@ -174,7 +160,7 @@ async fn children_wait_with_their_owner() {
 
 #[tokio::test]
 async fn children_fail_with_an_owner_that_waited_in_vain() {
-    let tenant = family().await;
+    let tenant = lost_family().await;
     hold_up(&tenant.api, "/widgets", usize::MAX, unanswered);
     tenant.apply(restore()).await.unwrap();
     assert_eq!(
