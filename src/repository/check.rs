@@ -81,7 +81,7 @@ impl Stats {
 }
 
 pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData) -> Result<CheckReport> {
-    let opened = engine::open(store, key, None)?;
+    let opened = engine::open(store, key)?;
     let mut options = CheckOptions::default();
     options.read_data = read_data != ReadData::No;
     if let ReadData::Part { part, of } = read_data {
@@ -115,7 +115,7 @@ pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData)
 }
 
 pub(super) fn stats(store: &BlockingStore, key: &MasterKey) -> Result<Stats> {
-    let opened = engine::open(store, key, None)?;
+    let opened = engine::open(store, key)?;
     let explain = |error: Box<rustic_core::RusticError>| opened.explain(&error);
     let snapshots = opened.repository.get_all_snapshots().map_err(explain)?;
     let index = opened.repository.infos_index().map_err(explain)?;
