@@ -19,9 +19,9 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         "Half ConfigMaps, half Secrets, 2,000 bytes of data each, into a repository in a folder of this machine. The worker is the image's binary as a \
          process of this machine. Bare: a client that lists the same two kinds in pages of 500 and parses each into JSON values. A rate counts from the \
          line in which the worker says that it begins to capture to its process's end, the reading back of the snapshot included; what comes before (start, opening by \
-         password, discovery) is told by itself. Memory is the process's peak, less the peak of a capture of nothing. Where the rest of a first capture goes, by a profile: a third of \
-         the worker's time compresses each item and reads back what was compressed, a fifth hands items from thread to thread within the engine, a tenth is memory that both ask for anew; \
-         JSON, hashes and encryption are a twentieth each or less. The API server shares the two cores, so what the worker computes is what the list waits for.",
+         password, discovery) is told by itself. Memory is the process's peak, less the peak of a capture of nothing. Where the rest of a first capture goes, by a profile of what archives: a third compresses \
+         and opens again what was compressed, an eighth writes trees, a tenth hashes, a fifteenth encrypts, the rest is memory and the kernel. \
+         The API server shares the two cores, so what the worker computes is what the list waits for.",
         plan.quick,
     );
     // The run that the worker is for must not be carried out.
