@@ -3,7 +3,7 @@
 //! One backend lives as long as one operation (a capture, a check, a sequence of reads), so whatever it remembers is as
 //! fresh as the operation.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -32,6 +32,8 @@ pub(super) struct Backend {
     /// Index files that were read once and will be read once more.
     indexes: Mutex<HashMap<Id, Bytes>>,
     packs: Mutex<PackCache>,
+    /// Packs that a check found to be rotten.
+    rotten: Mutex<HashSet<Id>>,
 }
 
 #[derive(Default)]
@@ -49,6 +51,7 @@ impl Backend {
             trusted: Mutex::default(),
             indexes: Mutex::default(),
             packs: Mutex::default(),
+            rotten: Mutex::default(),
         })
     }
 
@@ -65,10 +68,16 @@ impl Backend {
             }
         }
         let mut trusted = self.list_with_size(FileType::Pack)?;
-        trusted.retain(|(id, size)| indexed.get(id) == Some(size));
+        let rotten = lock(&self.rotten);
+        trusted.retain(|(id, size)| indexed.get(id) == Some(size) && !rotten.contains(id));
         let lost = indexed.len().saturating_sub(trusted.len());
         *lock(&self.trusted) = Some(trusted);
         Ok(lost)
+    }
+
+    /// Shows these packs no more: to be said before [`Backend::trust_index`].
+    pub(super) fn distrust(&self, rotten: HashSet<Id>) {
+        *lock(&self.rotten) = rotten;
     }
 
     /// Forgets what only opening needs.
