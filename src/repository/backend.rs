@@ -12,6 +12,7 @@ use rustic_core::{
     BytesList, ErrorKind, FileType, Id, Open, ReadBackend, Repository, RusticError, RusticResult, WriteBackend,
 };
 
+use super::check::SHOWN_DIGITS;
 use super::error::{Error, Result};
 use super::store::{BlockingStore, Created};
 
@@ -32,8 +33,8 @@ pub(super) struct Backend {
     /// Index files that were read once and will be read once more.
     indexes: Mutex<HashMap<Id, Bytes>>,
     packs: Mutex<PackCache>,
-    /// Packs that a check found to be rotten.
-    rotten: Mutex<HashSet<Id>>,
+    /// The first digits of the ids of packs that a check found to be rotten.
+    rotten: Mutex<HashSet<String>>,
 }
 
 #[derive(Default)]
@@ -68,15 +69,14 @@ impl Backend {
             }
         }
         let mut trusted = self.list_with_size(FileType::Pack)?;
-        let rotten = lock(&self.rotten);
-        trusted.retain(|(id, size)| indexed.get(id) == Some(size) && !rotten.contains(id));
+        trusted.retain(|(id, size)| indexed.get(id) == Some(size));
         let lost = indexed.len().saturating_sub(trusted.len());
         *lock(&self.trusted) = Some(trusted);
         Ok(lost)
     }
 
-    /// Shows these packs no more: to be said before [`Backend::trust_index`].
-    pub(super) fn distrust(&self, rotten: HashSet<Id>) {
+    /// Shows these packs no more.
+    pub(super) fn distrust(&self, rotten: HashSet<String>) {
         *lock(&self.rotten) = rotten;
     }
 
@@ -152,7 +152,9 @@ impl ReadBackend for Backend {
         if kind == FileType::Pack
             && let Some(trusted) = &*lock(&self.trusted)
         {
-            return Ok(trusted.clone());
+            let rotten = lock(&self.rotten);
+            let is_rotten = |id: &Id| !rotten.is_empty() && rotten.contains(&id.to_hex().as_str()[..SHOWN_DIGITS]);
+            return Ok(trusted.iter().filter(|(id, _)| !is_rotten(id)).copied().collect());
         }
         let files = self.store.list(kind.dirname()).map_err(|error| self.fail(error))?;
         Ok(files.into_iter().filter_map(|(name, size)| Some((name.parse().ok()?, clamp(size)))).collect())

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rustic_core::repofile::{BlobType, MasterKey};
-use rustic_core::{CheckOptions, CheckResults, Id, ReadSubsetOption};
+use rustic_core::{CheckOptions, CheckResults, ReadSubsetOption};
 
 use super::engine;
 use super::error::Result;
@@ -17,6 +17,9 @@ const NAMED: usize = 50;
 /// What the engine says of a pack that maintenance has marked, because nothing needs it. Its size is lost when its mark is carried
 /// over, and once it is deleted a reader of an older index still looks for it: neither says anything of what can be restored.
 const OF_A_MARKED_PACK: &str = "marked to delete: true";
+
+/// So many digits of an id the engine shows.
+pub(super) const SHOWN_DIGITS: usize = 8;
 
 /// How much content a check reads; it always reads the index and all trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,16 +131,14 @@ pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData)
     Ok(report)
 }
 
-/// The ids that a finding names. Its own type is not exported.
-fn ids(finding: &str) -> impl Iterator<Item = Id> {
-    finding.split(|character: char| !character.is_ascii_hexdigit()).filter_map(|word| {
-        let id = (word.len() == 64).then(|| word.parse().ok());
-        id.flatten()
-    })
+/// The first digits of the ids that a finding names, packs' among others. Its own type is not exported.
+fn ids(finding: &str) -> impl Iterator<Item = String> {
+    let words = finding.split(|character: char| !character.is_ascii_hexdigit());
+    words.filter(|word| word.len() == SHOWN_DIGITS).map(str::to_owned)
 }
 
 /// The snapshots that need something that is not there, or that lies in a pack found to be rotten and nowhere else.
-fn damaged(store: &BlockingStore, key: &MasterKey, rotten: HashSet<Id>) -> Result<Vec<String>> {
+fn damaged(store: &BlockingStore, key: &MasterKey, rotten: HashSet<String>) -> Result<Vec<String>> {
     let opened = engine::open(store, key, None)?;
     let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
     opened.backend.distrust(rotten);

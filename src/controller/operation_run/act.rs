@@ -15,7 +15,7 @@ use crate::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
         Outcome, Phase, Reason, RestoreRun,
         backup_schedule::origin,
-        backup_set::{Coverage, Verified, names_for, status_of_adopted},
+        backup_set::{Coverage, DAMAGED, Verified, is_damaged, names_for, status_of_adopted},
         conditions, labels,
         operation_run::OperationRunStatus,
         result::{CapturedSnapshot, truncate},
@@ -23,7 +23,7 @@ use crate::{
     },
     controller::{
         Context, Error,
-        backup_set::{settle, settle_new},
+        backup_set::{Ready, mark, settle, settle_new},
         delete::delete,
         events::Severity,
         patch,
@@ -306,11 +306,40 @@ async fn settle_adopted(context: &Context, observed: &Observed) -> Result<(), Er
     Ok(())
 }
 
+/// Says of the sets whose snapshots a check found damaged that they are, and of those that were and are not any more that they
+/// are whole: such a check has read everything back (`worker/check.rs`). A crash in between leaves some; the next pass does them.
+async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) -> Result<(), Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
+    let of_repository = ListParams::default().fields(&format!("spec.repository.name={}", check.repository));
+    for set in sets.list(&of_repository).await?.items {
+        let damaged = check.damaged.iter().any(|begin| set.spec.snapshot.starts_with(begin.as_str()));
+        let status = set.status.clone().unwrap_or_default();
+        let marked = if damaged {
+            let message = "a check found that something of it cannot be restored; a rehearsal says what can";
+            mark(context, &set, status, Ready::No, DAMAGED, message).await
+        } else if check.passed && is_damaged(&set) {
+            let reason = Reason::CheckPassed.as_str();
+            mark(context, &set, status, Ready::Yes, reason, "a check read it back: it is whole again").await
+        } else {
+            Ok(())
+        };
+        match marked {
+            // Deleted meanwhile.
+            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// Records a check on its repository. The repository may be gone; that is no fault.
 async fn record_check(context: &Context, observed: &Observed, check: &RepositoryCheck) -> Result<(), Error> {
     let namespace = observed.run.namespace().unwrap_or_default();
     if check.figures.as_ref().is_some_and(|figures| figures.adopted > 0) {
         settle_adopted(context, observed).await?;
+    }
+    if check.passed || !check.damaged.is_empty() {
+        mark_sets(context, &namespace, check).await?;
     }
     let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
     let Some(repository) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
@@ -333,6 +362,7 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
     let run = ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() };
     if before.last_check_run.as_ref() != Some(&run) {
         status.last_check = Some(now);
+        status.last_prune = Some(now).filter(|_| check.maintained).or(status.last_prune);
     }
     status.last_check_run = Some(run);
     if let Some(figures) = &check.figures {
