@@ -19,13 +19,9 @@ use super::store::{BlockingStore, Created};
 /// Whole packs kept while reading. A pack is at most [`super::engine::PACK_SIZE`] and a bit.
 const CACHED_PACKS: usize = 4;
 
-/// Asked right before a snapshot file is written: the last moment to refuse.
-pub(super) type SnapshotGate = Box<dyn Fn() -> Result<()> + Send + Sync>;
-
 /// A store as the engine sees it during one operation.
 pub(super) struct Backend {
     store: BlockingStore,
-    gate: Option<SnapshotGate>,
     /// The first fault of the store. The engine logs and swallows some errors and wraps the others.
     fault: Mutex<Option<Error>>,
     /// Packs that may be used, once [`Backend::trust_index`] has looked.
@@ -44,10 +40,9 @@ struct PackCache {
 }
 
 impl Backend {
-    pub(super) fn new(store: BlockingStore, gate: Option<SnapshotGate>) -> Arc<Self> {
+    pub(super) fn new(store: BlockingStore) -> Arc<Self> {
         Arc::new(Self {
             store,
-            gate,
             fault: Mutex::default(),
             trusted: Mutex::default(),
             indexes: Mutex::default(),
@@ -56,23 +51,25 @@ impl Backend {
         })
     }
 
-    /// From now on shows only packs that an index file names *and* that are there in the size it names. Returns how many
-    /// packs are indexed but not there.
+    /// From now on shows only packs that an index file names *and* that are there in the size it names: what is in any
+    /// other counts as missing. The engine would read the headers of packs that no index file names (another writer's, or
+    /// a killed one's), and find there what `restic` does not.
     ///
-    /// The engine's own check also takes in packs that no index file names (another writer's, or a killed one's),
-    /// and deduplicates against them; but it never writes their index, so `restic` could not read the snapshot.
-    pub(super) fn trust_index<S: Open>(&self, repository: &Repository<S>) -> RusticResult<usize> {
+    /// Whether a pack is both indexed and marked to be deleted: somebody prunes, or was killed while it did.
+    pub(super) fn trust_index<S: Open>(&self, repository: &Repository<S>) -> RusticResult<bool> {
         let mut indexed: HashMap<Id, u32> = HashMap::new();
+        let mut marked: HashSet<Id> = HashSet::new();
         for index in repository.stream_files::<IndexFile>()? {
-            for pack in index?.1.packs {
+            let index = index?.1;
+            marked.extend(index.packs_to_delete.iter().map(|pack| *pack.id));
+            for pack in index.packs {
                 indexed.insert(*pack.id, pack.pack_size());
             }
         }
         let mut trusted = self.list_with_size(FileType::Pack)?;
         trusted.retain(|(id, size)| indexed.get(id) == Some(size));
-        let lost = indexed.len().saturating_sub(trusted.len());
         *lock(&self.trusted) = Some(trusted);
-        Ok(lost)
+        Ok(indexed.keys().any(|pack| marked.contains(pack)))
     }
 
     /// Shows these packs no more.
@@ -201,9 +198,6 @@ impl WriteBackend for Backend {
                 }),
                 Err(error) => Err(error),
             },
-            FileType::Snapshot => {
-                self.gate.as_ref().map_or(Ok(()), |gate| gate()).and_then(|()| self.store.put(&name, content))
-            }
             _ => self.store.put(&name, content),
         }
         .map_err(|error| self.fail(error))

@@ -2,22 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rustic_core::repofile::{MasterKey, SnapshotFile};
-use rustic_core::{BackupOptions, Open, Repository, SnapshotOptions};
+use rustic_core::repofile::{MasterKey, SnapshotFile, SnapshotSummary};
+use rustic_core::{FileType, Open, Repository, SnapshotOptions};
 
+use super::archive::{Archived, Target, archive};
 use super::engine;
 use super::entry::Offered;
 use super::error::{Error, Result};
+use super::pack::store_file;
 use super::read;
+use super::seal::Sealer;
 use super::snapshot::{AUDIT_TAG, RUN_TAG, Snapshot};
-use super::source::{Intake, Source, Tally};
 use super::store::BlockingStore;
+use super::stored::Stored;
+use super::tally::Tally;
+
+/// What snapshots say they were made by.
+const COMMAND: &str = "tenantatlas";
 
 /// What a capture is to be recorded as.
 #[derive(Debug, Clone)]
@@ -82,47 +87,58 @@ pub struct CaptureSummary {
 }
 
 /// Captures what is offered, and reads it back.
-pub(super) fn capture<R: Read + Send + 'static>(
+pub(super) fn capture(
     store: &BlockingStore,
     key: &MasterKey,
-    offers: impl Iterator<Item = Offered<R>> + Send + 'static,
+    offers: impl Iterator<Item = Offered>,
     options: &CaptureOptions,
 ) -> Result<CaptureSummary> {
-    let intake = Arc::new(Intake::default());
-    let opened = engine::open(store, key, Some(gate(store, &intake, &options.permit)))?;
+    let opened = engine::open(store, key)?;
     let mut earlier = snapshots(&opened)?;
     if let Some(summary) = earlier_attempt(store, key, &opened.repository, &earlier, options)? {
         return Ok(summary);
     }
     earlier.retain(|file| Snapshot::from_file(file).run_uid.as_ref() != Some(&options.run_uid));
-    let template = template(options)?;
-    let (opened, lost_packs) = opened.for_writing()?;
+    let mut file = template(options)?;
+    let level = opened.repository.config().zstd().map_err(|error| opened.explain(&error))?;
+    let stored = Stored::load(&opened)?;
+    let archived = archive(offers, &Target { store, key, level, stored: &stored, time: options.time })?;
 
-    let mut backup = BackupOptions::default();
-    // Without it a change of equal size counts as none wherever the times are equal, and is lost without any error.
-    backup.parent_opts.force = true;
-    backup.no_scan = true;
-    let source = Source::new(offers, intake.clone(), opened.backend.clone());
-    let written = opened
-        .repository
-        .archive(&backup, &source, template, &[PathBuf::from("/")])
-        .map_err(|error| opened.backend.explain(&error, |cause| engine::internal("capturing", cause)))?;
-    let snapshot = Snapshot::from_file(&written);
-
-    confirm(store, key, &opened.repository, &written, |tally| {
-        tally.equals(&intake.offered()) && tally.items == snapshot.items
-    })?;
-    Ok(summarize(snapshot, &earlier, false, lost_packs))
+    // The last moment to refuse: who finds a snapshot takes it for whole.
+    if !options.permit.is_held() {
+        return Err(Error::PermitLost { location: store.description().to_owned() });
+    }
+    record(&mut file, &archived);
+    file.id = store_file(store, &mut Sealer::new(key, level)?, FileType::Snapshot, &file)?.into();
+    let snapshot = Snapshot::from_file(&file);
+    confirm(store, key, &opened.repository, &file, |tally| tally.equals(&archived.tally))?;
+    Ok(summarize(snapshot, &earlier, false, stored.lost_packs))
 }
 
-/// The last word before the snapshot file is written: incomplete, disordered or unpermitted captures leave none, which
-/// a later attempt would take for the run's snapshot.
-fn gate(store: &BlockingStore, intake: &Arc<Intake>, permit: &WriterPermit) -> super::backend::SnapshotGate {
-    let (intake, permit, location) = (intake.clone(), permit.clone(), store.description().to_owned());
-    Box::new(move || {
-        intake.verdict()?;
-        if permit.is_held() { Ok(()) } else { Err(Error::PermitLost { location: location.clone() }) }
-    })
+/// Says in the snapshot what it holds.
+fn record(file: &mut SnapshotFile, archived: &Archived) {
+    let (data, trees) = (archived.data, archived.trees);
+    file.tree = archived.root;
+    let mut summary = SnapshotSummary::default();
+    // No parent is used: to the format, all of it is new.
+    summary.files_new = archived.tally.items;
+    summary.total_files_processed = archived.tally.items;
+    summary.total_bytes_processed = archived.tally.bytes;
+    summary.dirs_new = archived.directories;
+    summary.total_dirs_processed = archived.directories;
+    summary.data_blobs = data.blobs;
+    summary.tree_blobs = trees.blobs;
+    summary.data_added = data.bytes + trees.bytes;
+    summary.data_added_packed = data.packed + trees.packed;
+    summary.data_added_files = data.bytes;
+    summary.data_added_files_packed = data.packed;
+    summary.data_added_trees = trees.bytes;
+    summary.data_added_trees_packed = trees.packed;
+    COMMAND.clone_into(&mut summary.command);
+    // How long it took is in the run's status: no clock is read here.
+    summary.backup_start = file.time.clone();
+    summary.backup_end = file.time.clone();
+    file.summary = Some(summary);
 }
 
 fn snapshots(opened: &engine::Opened<rustic_core::OpenStatus>) -> Result<Vec<SnapshotFile>> {
@@ -166,7 +182,7 @@ fn confirm<S: Open>(
     file: &SnapshotFile,
     expected: impl FnOnce(&Tally) -> bool,
 ) -> Result<()> {
-    let walked = engine::open(store, key, None).and_then(engine::Opened::for_reading).and_then(|fresh| {
+    let walked = engine::open(store, key).and_then(engine::Opened::for_reading).and_then(|fresh| {
         // The file itself, as it lies in the store.
         let stored: SnapshotFile = fresh.repository.get_file(&file.id).map_err(|error| fresh.explain(&error))?;
         read::tally(&fresh, stored.tree)
@@ -210,7 +226,7 @@ fn template(options: &CaptureOptions) -> Result<SnapshotFile> {
         .host(options.host.clone())
         .time(options.time.to_zoned(TimeZone::UTC))
         // Not the worker's command line, which the engine would record.
-        .command("tenantatlas".to_owned());
+        .command(COMMAND.to_owned());
     for tag in options.tags.iter().chain(&ours) {
         if tag.is_empty() || tag.contains(',') || taken(tag) {
             return Err(engine::internal("tagging a snapshot", format!("`{tag}` is not a tag")));
@@ -222,79 +238,4 @@ fn template(options: &CaptureOptions) -> Result<SnapshotFile> {
         snapshot.to_snapshot().map_err(|error| engine::internal("preparing a snapshot", error.display_log()))?;
     concat!("tenantatlas ", env!("CARGO_PKG_VERSION")).clone_into(&mut file.program_version);
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use object_store::memory::InMemory;
-    use rustic_core::repofile::MasterKey;
-
-    use super::super::entry::Offer;
-    use super::super::key::RepositoryKey;
-    use super::super::path::ItemPath;
-    use super::super::store::Store;
-    use super::*;
-
-    /// Content that breaks off, for the names that say so.
-    struct Content {
-        breaks: bool,
-        rest: &'static [u8],
-    }
-
-    impl Read for Content {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            if self.breaks && self.rest.is_empty() {
-                return Err(std::io::Error::other("broken off"));
-            }
-            self.rest.read(buffer)
-        }
-    }
-
-    fn offers(names: &[&str]) -> Vec<Offered<Content>> {
-        let mut offers: Vec<_> = names
-            .iter()
-            .map(|name| {
-                Offered::Item(Offer {
-                    path: ItemPath::new("", "v1", "ConfigMap", name).unwrap(),
-                    size: 2,
-                    mtime: Timestamp::UNIX_EPOCH,
-                    reader: Content { breaks: name.starts_with("broken"), rest: b"{}" },
-                })
-            })
-            .collect();
-        offers.push(Offered::End);
-        offers
-    }
-
-    fn attempt(store: &BlockingStore, key: &MasterKey, names: &[&str]) -> Result<CaptureSummary> {
-        let options = CaptureOptions {
-            run_uid: "run-1".to_owned(),
-            host: "host".to_owned(),
-            tags: Vec::new(),
-            audit: None,
-            time: Timestamp::UNIX_EPOCH,
-            permit: WriterPermit::without_maintenance(),
-        };
-        capture(store, key, offers(names).into_iter(), &options)
-    }
-
-    /// The engine would leave out what it cannot read, and report success.
-    #[test]
-    fn an_item_that_cannot_be_read_is_named_and_leaves_no_snapshot() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let store = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(10));
-        let store = store.blocking(runtime.handle().clone());
-        let key = RepositoryKey::from_secret(RepositoryKey::generate_master_key().unwrap().as_bytes()).unwrap();
-        let key = engine::create(&store, &key).unwrap();
-
-        let error = attempt(&store, &key, &["a", "broken-1", "broken-2", "c"]).unwrap_err();
-        let items = "core/v1/ConfigMap/broken-1.json, core/v1/ConfigMap/broken-2.json".to_owned();
-        assert_eq!(error, Error::ItemUnreadable { missing: 2, offered: 4, items });
-        assert!(store.list("snapshots").unwrap().is_empty());
-
-        let whole = attempt(&store, &key, &["a", "c"]).unwrap();
-        assert_eq!((whole.snapshot.items, whole.earlier_attempt), (2, false));
-    }
 }

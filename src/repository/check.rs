@@ -93,7 +93,7 @@ impl Stats {
 }
 
 pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData) -> Result<CheckReport> {
-    let opened = engine::open(store, key, None)?;
+    let opened = engine::open(store, key)?;
     let mut options = CheckOptions::default();
     options.read_data = read_data != ReadData::No;
     if let ReadData::Part { part, of } = read_data {
@@ -139,7 +139,7 @@ fn ids(finding: &str) -> impl Iterator<Item = String> {
 
 /// The snapshots that need something that is not there, or that lies in a pack found to be rotten and nowhere else.
 fn damaged(store: &BlockingStore, key: &MasterKey, rotten: HashSet<String>) -> Result<Vec<String>> {
-    let opened = engine::open(store, key, None)?;
+    let opened = engine::open(store, key)?;
     let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
     opened.backend.distrust(rotten);
     let opened = opened.for_reading()?;
@@ -164,7 +164,7 @@ fn damaged(store: &BlockingStore, key: &MasterKey, rotten: HashSet<String>) -> R
 }
 
 pub(super) fn stats(store: &BlockingStore, key: &MasterKey) -> Result<Stats> {
-    let opened = engine::open(store, key, None)?;
+    let opened = engine::open(store, key)?;
     let explain = |error: Box<rustic_core::RusticError>| opened.explain(&error);
     let snapshots = opened.repository.get_all_snapshots().map_err(explain)?;
     let index = opened.repository.infos_index().map_err(explain)?;

@@ -4,22 +4,20 @@ use std::sync::Arc;
 
 use rustic_core::repofile::{Chunker, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, IndexedFullStatus, IndexedIdsStatus, KeyOptions, OpenStatus, Repository,
-    RepositoryBackends, RepositoryOptions, RusticError,
+    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Repository, RepositoryBackends,
+    RepositoryOptions, RusticError,
 };
 
-use super::backend::{Backend, SnapshotGate};
+use super::backend::Backend;
 use super::error::{Error, Result};
 use super::key::RepositoryKey;
 use super::store::BlockingStore;
 
 /// Target size of a pack, in bytes. Several are in memory at once while writing and reading.
 pub(super) const PACK_SIZE: u64 = 8 * 1024 * 1024;
-/// Items are far smaller than a chunk. The engine's default chunker rebuilds its tables for every file, which
-/// makes a capture 3–20 times slower.
-const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
-/// The engine compresses each item by itself, with tables that it makes anew. At zstd's usual level these are larger
-/// than any item: level 2 takes a third less time for 2% more bytes.
+/// Items are far smaller than a chunk; what is larger is cut here, as the engine is told to do, too.
+pub(super) const CHUNK_SIZE: usize = 4 * 1024 * 1024;
+/// Items are small and compressed each by itself: against zstd's usual level this takes a third less time for 2% more bytes.
 const COMPRESSION: i32 = 2;
 
 /// An opened repository, with the backend that knows why the store failed.
@@ -30,8 +28,8 @@ pub(super) struct Opened<S> {
 }
 
 /// Opens a repository whose master key is known.
-pub(super) fn open(store: &BlockingStore, key: &MasterKey, gate: Option<SnapshotGate>) -> Result<Opened<OpenStatus>> {
-    let backend = Backend::new(store.clone(), gate);
+pub(super) fn open(store: &BlockingStore, key: &MasterKey) -> Result<Opened<OpenStatus>> {
+    let backend = Backend::new(store.clone());
     let repository = prepare(&backend)?
         .open(&Credentials::Masterkey(key.clone()))
         .map_err(|error| backend.explain(&error, |what| damaged(store, what)))?;
@@ -48,7 +46,7 @@ pub(super) fn unlock(store: &BlockingStore, key: &RepositoryKey) -> Result<Maste
             found: "a `config`, but no keys".to_owned(),
         });
     }
-    let backend = Backend::new(store.clone(), None);
+    let backend = Backend::new(store.clone());
     let wrong = || Error::WrongPassword { location: store.description().to_owned(), credential: key.describe() };
     match prepare(&backend)?.open(&key.credentials()) {
         Ok(repository) => Ok(repository.key()),
@@ -63,13 +61,13 @@ pub(super) fn unlock(store: &BlockingStore, key: &RepositoryKey) -> Result<Maste
 
 /// Creates a repository in an empty store.
 pub(super) fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<MasterKey> {
-    let backend = Backend::new(store.clone(), None);
+    let backend = Backend::new(store.clone());
     // The engine's type for sizes is not exported, but reads itself from text.
     let bytes = |size: u64| size.to_string().parse().ok();
     let mut config = ConfigOptions::default();
     config.set_version = Some(2);
     config.set_chunker = Some(Chunker::FixedSize);
-    config.set_chunk_size = bytes(CHUNK_SIZE);
+    config.set_chunk_size = bytes(CHUNK_SIZE as u64);
     config.set_datapack_size = bytes(PACK_SIZE);
     config.set_datapack_size_limit = bytes(PACK_SIZE);
     config.set_compression = Some(COMPRESSION);
@@ -97,24 +95,15 @@ impl<S> Opened<S> {
 }
 
 impl Opened<OpenStatus> {
-    /// Loads what is needed to write: which content is already there. Also says how many packs are lost; a capture then
-    /// stores their content again, where the engine's unchecked index would take it for stored.
-    pub(super) fn for_writing(self) -> Result<(Opened<IndexedIdsStatus>, usize)> {
-        let Self { repository, backend, store } = self;
-        let explain = |error: Box<RusticError>| backend.explain(&error, |what| damaged(&store, what));
-        let lost = backend.trust_index(&repository).map_err(explain)?;
-        let repository = repository.to_indexed_ids_checked().map_err(explain)?;
-        backend.opened();
-        let opened = Opened { repository, backend, store };
-        Ok((opened, lost))
-    }
-
     /// Loads what is needed to read: where all content lies.
     pub(super) fn for_reading(self) -> Result<Opened<IndexedFullStatus>> {
         let Self { repository, backend, store } = self;
         let explain = |error: Box<RusticError>| backend.explain(&error, |what| damaged(&store, what));
-        backend.trust_index(&repository).map_err(explain)?;
-        let repository = repository.to_indexed_checked().map_err(explain)?;
+        let is_half_pruned = backend.trust_index(&repository).map_err(explain)?;
+        // Checked, the engine takes such a pack for marked or for indexed, as it happens to read one index file first or another. It is
+        // indexed: what is needed may lie in it until the pruning is done again.
+        let repository =
+            if is_half_pruned { repository.to_indexed() } else { repository.to_indexed_checked() }.map_err(explain)?;
         backend.opened();
         Ok(Opened { repository, backend, store })
     }
@@ -151,11 +140,11 @@ mod tests {
         let store = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(10));
         let store = store.blocking(runtime.handle().clone());
         let key = create(&store, &RepositoryKey::MasterKey(MasterKey::new())).unwrap();
-        let opened = open(&store, &key, None).unwrap();
+        let opened = open(&store, &key).unwrap();
         let config = opened.repository.config();
         assert_eq!(config.version, 2);
         assert_eq!(config.chunker(), Chunker::FixedSize);
-        assert_eq!(config.chunk_size() as u64, CHUNK_SIZE);
+        assert_eq!(config.chunk_size(), CHUNK_SIZE);
         assert_eq!(config.datapack_size.map(u64::from), Some(PACK_SIZE));
         assert_eq!(config.datapack_size_limit.map(u64::from), Some(PACK_SIZE));
         assert_eq!(config.compression, Some(COMPRESSION));

@@ -1,6 +1,5 @@
 //! What a capture takes in: a stream of entries with bounded memory and an explicit end.
 
-use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,10 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::order::{HasPath, Reorder};
 use super::path::ItemPath;
 
-/// Content in flight between the offering side and the engine, in KiB.
+/// Content in flight between the offering side and the archiving side, in KiB.
 const BUDGET_KIB: u32 = 8 * 1024;
-/// What one batch counts at most. The engine looks one entry ahead before it reads the one it has, so two batches of any
-/// size must fit, or both sides wait for each other.
+/// What one batch counts at most: while one is archived, the next is on its way.
 const LARGEST_KIB: u32 = BUDGET_KIB / 2;
 /// Entries that are handed over at once: waking the other side for each takes longer than reading it.
 const BATCH: usize = 64;
@@ -48,7 +46,7 @@ pub struct CaptureEnded;
 /// worker that dies halfway must not leave half a namespace behind as a snapshot.
 #[derive(Debug)]
 pub struct EntrySender {
-    queue: mpsc::Sender<Vec<Offered<EntryReader>>>,
+    queue: mpsc::Sender<Vec<Offered>>,
     budget: Arc<Semaphore>,
     order: Reorder<Entry>,
     batch: Vec<Entry>,
@@ -59,7 +57,7 @@ pub struct EntrySender {
 /// The receiving side of a capture; give it to [`super::Repository::capture`].
 #[derive(Debug)]
 pub struct Entries {
-    queue: mpsc::Receiver<Vec<Offered<EntryReader>>>,
+    queue: mpsc::Receiver<Vec<Offered>>,
 }
 
 /// The two sides of a capture.
@@ -111,46 +109,34 @@ impl EntrySender {
         let offers = self.batch.drain(..).map(|entry| {
             Offered::Item(Offer {
                 path: entry.path,
-                size: entry.content.len() as u64,
                 mtime: entry.mtime,
-                reader: EntryReader { content: Cursor::new(entry.content), _permit: permit.clone() },
+                content: entry.content,
+                _permit: permit.clone(),
             })
         });
         self.queue.send(offers.collect()).await.map_err(|_| CaptureEnded)
     }
 }
 
-/// What the engine is given.
-pub(super) enum Offered<R> {
+/// What the archiving side is given.
+pub(super) enum Offered {
     /// One more item.
-    Item(Offer<R>),
+    Item(Offer),
     /// There are no more.
     End,
 }
 
-/// One item, ready to be read once.
-pub(super) struct Offer<R> {
+/// One item. Its batch counts as in flight until all of it is dropped.
+pub(super) struct Offer {
     pub(super) path: ItemPath,
-    pub(super) size: u64,
     pub(super) mtime: Timestamp,
-    pub(super) reader: R,
-}
-
-/// The content of an entry; its batch counts as in flight until all of it is dropped.
-pub(super) struct EntryReader {
-    content: Cursor<Bytes>,
+    pub(super) content: Bytes,
     _permit: Arc<OwnedSemaphorePermit>,
-}
-
-impl Read for EntryReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.content.read(buffer)
-    }
 }
 
 impl Entries {
     /// Blocks for each next entry; ends without [`Offered::End`] if the offering side went away.
-    pub(super) fn into_offers(mut self) -> impl Iterator<Item = Offered<EntryReader>> + Send + 'static {
+    pub(super) fn into_offers(mut self) -> impl Iterator<Item = Offered> + Send + 'static {
         std::iter::from_fn(move || self.queue.blocking_recv()).flatten()
     }
 }

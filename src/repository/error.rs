@@ -164,16 +164,6 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// Items were offered, but are not in the snapshot.
-    #[error("{missing} of {offered} items could not be stored, among them {items}: no snapshot was recorded")]
-    ItemUnreadable {
-        /// How many items are missing.
-        missing: u64,
-        /// How many were offered.
-        offered: u64,
-        /// Some of the missing items' paths.
-        items: String,
-    },
     /// The offering side went away before it said that everything was offered.
     #[error("the capture was interrupted after {offered} items: no snapshot was recorded")]
     Interrupted {
@@ -235,7 +225,6 @@ impl Error {
             Self::StoreFailed { .. } => "StoreFailed",
             Self::OutOfOrder { .. } => "OutOfOrder",
             Self::UnsafePath { .. } => "UnsafePath",
-            Self::ItemUnreadable { .. } => "ItemUnreadable",
             Self::Interrupted { .. } => "Interrupted",
             Self::PermitLost { .. } => "PermitLost",
             Self::SnapshotNotFound { .. } => "SnapshotNotFound",
@@ -258,7 +247,6 @@ impl Error {
             | Self::StoreFailed { .. }
             | Self::Interrupted { .. }
             | Self::PermitLost { .. }
-            | Self::ItemUnreadable { .. }
             | Self::Internal { .. } => RetryClass::Transient,
             Self::WrongPassword { .. }
             | Self::InvalidKey { .. }

@@ -63,7 +63,7 @@ pub(super) fn forget(store: &BlockingStore, snapshots: &[String], permit: &Write
 
 /// Removes what no snapshot needs.
 pub(super) fn prune(store: &BlockingStore, key: &MasterKey, pruning: &Pruning) -> Result<Pruned> {
-    let opened = engine::open(&store.guarded(&pruning.permit), key, None)?;
+    let opened = engine::open(&store.guarded(&pruning.permit), key)?;
     let mut options = PruneOptions::default();
     options.keep_delete = Span::new().seconds(pruning.keep_marked.as_secs().max(0));
     let plan = opened.repository.prune_plan(&options).map_err(|error| opened.explain(&error))?;

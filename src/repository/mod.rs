@@ -2,6 +2,7 @@
 //!
 //! The format is restic's (version 2), so a repository opens with the stock `restic` when this program and its cluster are gone.
 //! The engine is `rustic_core`, used only behind the trait [`Repository`]; no type of it shows in this module's interface.
+//! Content is written by [`archive`] (ADR 13), and read, checked and measured by the engine.
 //! Nothing in here knows of Kubernetes or reads a clock: times come in as arguments, permits as functions.
 //!
 //! # Layout
@@ -16,28 +17,30 @@
 //!
 //! # What could go wrong without any error, and what prevents it
 //!
-//! 1. *A change of equal size is taken for none*: no parent is ever used, every item is read, times are explicit ([`capture`]).
-//! 2. *An item that cannot be read is left out*: items are counted in and out, and the snapshot file is written
-//!    only if the account balances ([`source`], [`capture`]).
+//! 1. *A change of equal size is taken for none*: no parent is ever used, every item's content is hashed, times are explicit ([`archive`]).
+//! 2. *An item is left out*: items are counted in, and counted out of the snapshot as it lies in the store
+//!    ([`tally`], [`capture`]); what ends without saying so leaves no snapshot ([`archive`]).
 //! 3. *Pruning beside a writer deletes what the new snapshot needs*: a [`WriterPermit`] must be held when the snapshot is
 //!    recorded; the owner marker keeps other clusters out ([`owner`]); before success is reported the
 //!    repository is opened afresh and the snapshot walked. Only [`maintain`] deletes content, what nothing has needed for a
 //!    while, and only while it holds the permit that excludes writers.
 //! 4. *Content counts as stored though its pack is lost, or was never indexed*: only packs that are both indexed
-//!    and there in full count ([`backend`]).
-//! 5. *The engine's default chunker is many times slower*: chunks have a fixed size ([`engine`]).
+//!    and there in full count ([`stored`] for writing, [`backend`] for reading).
+//! 5. *What was sealed opens as something else*: it is opened again before it is stored ([`seal`]).
 //! 6. *One request an item while reading*: whole packs are read and kept for a while ([`backend`]).
 //! 7. *A repository that only a master key opens is lost to `restic`*: [`Repository::add_key`].
 //! 8. *Two first captures at once leave two keys*: everybody carries out one plan, and `config` is only ever created ([`init`]).
 //! 9. *A tree out of order*: listing order is turned into tree order, and what is still out of order is refused
-//!    ([`order`], [`source`]).
+//!    ([`order`], [`archive`]).
 //!
 //! # Files
 //!
 //! [`location`] and [`store`] reach an object store; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`] and [`key`]
-//! open a repository; [`entry`], [`path`], [`order`], [`source`] and [`capture`] write a snapshot; [`read`], [`reader`],
-//! [`check`] and [`snapshot`] read; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
+//! open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
+//! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`read`], [`reader`], [`check`] and
+//! [`snapshot`] read; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
 
+mod archive;
 mod backend;
 mod capture;
 mod check;
@@ -51,12 +54,16 @@ mod location;
 mod maintain;
 pub mod order;
 mod owner;
+mod pack;
 mod path;
 mod read;
 mod reader;
+mod seal;
 mod snapshot;
-mod source;
 mod store;
+mod stored;
+mod tally;
+mod tree;
 
 use std::sync::Arc;
 
@@ -185,7 +192,7 @@ impl Repository for RusticRepository {
 
     async fn snapshots(&self) -> Result<Vec<Snapshot>> {
         self.run("listing snapshots", |inner| {
-            let opened = engine::open(&inner.store, &inner.key, None)?;
+            let opened = engine::open(&inner.store, &inner.key)?;
             let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
             let mut snapshots: Vec<_> = files.iter().map(Snapshot::from_file).collect();
             snapshots.sort_by(|one, other| (one.time, &one.id).cmp(&(other.time, &other.id)));
@@ -244,7 +251,7 @@ impl Repository for RusticRepository {
     async fn add_key(&self, password: &str) -> Result<String> {
         let password = password.to_owned();
         self.run("adding a key", move |inner| {
-            let opened = engine::open(&inner.store, &inner.key, None)?;
+            let opened = engine::open(&inner.store, &inner.key)?;
             opened
                 .repository
                 .add_key(&password, &KeyOptions::default())
@@ -257,7 +264,7 @@ impl Repository for RusticRepository {
 
 impl Inner {
     fn open_snapshot(&self, id: &str) -> Result<(engine::Opened<rustic_core::IndexedFullStatus>, SnapshotFile)> {
-        let opened = engine::open(&self.store, &self.key, None)?;
+        let opened = engine::open(&self.store, &self.key)?;
         let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
         let file =
             files.into_iter().find(|file| file.id.to_hex().as_str() == id).ok_or_else(|| Error::SnapshotNotFound {

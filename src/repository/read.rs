@@ -10,7 +10,7 @@ use rustic_core::{IndexedFullStatus, TreeId};
 use super::engine::Opened;
 use super::error::{Error, Result};
 use super::path::ItemPath;
-use super::source::Tally;
+use super::tally::Tally;
 
 /// Our trees are four levels deep.
 const MAX_DEPTH: usize = 32;

@@ -1,7 +1,7 @@
 //! What the kernel's scheduler is told of a worker: that it is a batch job, which wakes up without pushing others aside.
 //!
-//! A tenant's node has more urgent things to do; and the engine hands each item through half a dozen threads, which
-//! otherwise push each other aside at every turn: an unchanged capture is a fifth faster for it (docs/benchmarks.md).
+//! A tenant's node has more urgent things to do; and threads that hand work to each other otherwise push each other aside at
+//! every turn.
 
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,

@@ -186,6 +186,36 @@ async fn what_a_killed_writer_left_goes_and_marks_that_are_carried_over_are_no_d
 }
 
 #[tokio::test]
+async fn a_pack_that_is_both_indexed_and_marked_is_read_and_not_relied_on() {
+    let place = Place::new();
+    let repository = place.open().await;
+    let first = capture(&repository, "first", generation(1)).await.unwrap().snapshot;
+    let kept = capture(&repository, "kept", generation(2)).await.unwrap().snapshot;
+    let indexes: Vec<_> = place.volume.files("index").into_iter().map(|file| (std::fs::read(&file), file)).collect();
+    let snapshot = place.volume.path().join("snapshots").join(&first.id);
+    let content = std::fs::read(&snapshot).unwrap();
+    forget(&repository, &first.id).await;
+    prune(&repository, IN_AN_HOUR).await.unwrap();
+    // As if it had been killed before it removed these.
+    for (content, file) in indexes {
+        std::fs::write(file, content.unwrap()).unwrap();
+    }
+    std::fs::write(&snapshot, content).unwrap();
+    // Index files are read in any order: whatever depends on it fails now and then.
+    for round in 0..10 {
+        assert_whole(&repository, &first.id, 1).await;
+        assert_whole(&repository, &kept.id, 2).await;
+        let again = capture(&repository, &format!("again-{round}"), generation(1)).await.unwrap().snapshot;
+        assert_eq!(again.added_bytes > 4096, round == 0, "it is stored again, once");
+    }
+    std::fs::remove_file(&snapshot).unwrap();
+    prune(&repository, AT_ONCE).await.unwrap();
+    prune(&repository, AT_ONCE).await.unwrap();
+    assert_whole(&repository, &kept.id, 2).await;
+    assert_sound(&repository).await;
+}
+
+#[tokio::test]
 async fn nothing_is_removed_from_a_repository_in_which_something_is_missing() {
     let place = Place::new();
     let repository = place.open().await;

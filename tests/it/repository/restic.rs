@@ -157,15 +157,21 @@ async fn restic_reads_a_repository_in_a_bucket() {
 
 #[tokio::test]
 async fn a_repository_that_restic_made_is_taken_over() {
-    let volume = Volume::new();
-    let path: &Path = volume.path();
-    restic(path, &["init", "--repository-version", "2"]);
-    let repository = open(&volume.location(), &password()).await.unwrap();
-    let captured = capture(&repository, "run-1", offered()).await.unwrap();
-    assert_restores(path, &captured.snapshot.id, &offered());
-    assert!(repository.check(ReadData::All).await.unwrap().is_ok());
-    let wrong = RepositoryKey::Password("another".to_owned());
-    assert_eq!(open(&volume.location(), &wrong).await.unwrap_err().reason(), "WrongPassword");
+    // The first version of the format knows no compression.
+    for version in ["1", "2"] {
+        let volume = Volume::new();
+        let path: &Path = volume.path();
+        restic(path, &["init", "--repository-version", version]);
+        let repository = open(&volume.location(), &password()).await.unwrap();
+        let captured = capture(&repository, "run-1", offered()).await.unwrap();
+        assert_restores(path, &captured.snapshot.id, &offered());
+        assert!(repository.check(ReadData::All).await.unwrap().is_ok());
+        let again = capture(&repository, "run-2", offered()).await.unwrap();
+        assert!(again.unchanged);
+        assert_eq!(again.snapshot.added_bytes, 0);
+        let wrong = RepositoryKey::Password("another".to_owned());
+        assert_eq!(open(&volume.location(), &wrong).await.unwrap_err().reason(), "WrongPassword");
+    }
 }
 
 /// A tenant can put anything into its own repository.

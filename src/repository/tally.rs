@@ -1,0 +1,26 @@
+//! The account of a capture: what went in is what must come out.
+
+use sha2::{Digest as _, Sha256};
+
+/// Items, bytes and a digest over paths and sizes in order: equal for what was offered and what is in a snapshot
+/// only if nothing is missing, doubled or in another place.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    pub(super) items: u64,
+    pub(super) bytes: u64,
+    digest: Sha256,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, path: &str, size: u64) {
+        self.items += 1;
+        self.bytes += size;
+        self.digest.update(path.as_bytes());
+        self.digest.update([0]);
+        self.digest.update(size.to_le_bytes());
+    }
+
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        self.items == other.items && self.digest.clone().finalize() == other.digest.clone().finalize()
+    }
+}
