@@ -5,6 +5,7 @@ use crate::{
         BackupRepository, BackupRepositoryStatus, OperationRun, OperationRunSpec, Reason,
         backup_repository::{MaintenanceStatus, Ticked},
         conditions::{self, Wanted},
+        operation_run::Trigger,
         result::truncate,
     },
     schedule::{Due, Expression, Mistake, Timetable, due},
@@ -41,14 +42,15 @@ pub fn decide(repository: &BackupRepository, in_tenant: bool, check: Option<&Ope
     if checked == repository.metadata.generation || leaving || !in_tenant || check.is_some() {
         return None;
     }
-    Some(run(repository, &check_name(repository), CHECK_TYPE))
+    Some(run(repository, &check_name(repository), CHECK_TYPE, Trigger::Manual))
 }
 
-fn run(repository: &BackupRepository, name: &str, operation_type: &str) -> OperationRun {
+fn run(repository: &BackupRepository, name: &str, operation_type: &str, trigger: Trigger) -> OperationRun {
     let mut run = OperationRun::new(
         name,
         OperationRunSpec {
             operation_type: operation_type.to_owned(),
+            trigger,
             inputs: inputs(repository),
             ..OperationRunSpec::default()
         },
@@ -116,7 +118,7 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
         start: start.map(|(tick, operation_type, what)| {
             // Not as the run of a schedule is named, whose minute comes last.
             let name = format!("{}-{}-{what}", repository.name_any(), tick.as_second().div_euclid(60));
-            run(repository, &name, operation_type)
+            run(repository, &name, operation_type, Trigger::Scheduled)
         }),
         status: (next != before).then_some(next),
         requeue: requeue.map(|next| next.duration_since(now).clamp(SignedDuration::from_millis(1), LONGEST_REST)),
@@ -190,6 +192,7 @@ pub fn checking(repository: &BackupRepository, now: Timestamp) -> Option<BackupR
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::backup_schedule::origin;
 
     fn repository(generation: i64, checked: Option<i64>) -> BackupRepository {
         serde_json::from_value(json!({
@@ -280,6 +283,8 @@ mod tests {
         );
         let run = upkeep(&seen, true, at("2026-01-02T03:00:00Z")).start.expect("a run");
         assert_eq!(run.spec.inputs.get("readDataPercent"), Some(&json!(7)));
+        assert_eq!(run.spec.trigger, Trigger::Scheduled);
+        assert_eq!(origin(&run), None, "it is no schedule's");
         assert_eq!(run.metadata.owner_references.map(|owners| owners.len()), Some(1));
     }
 
