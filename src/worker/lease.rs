@@ -163,6 +163,18 @@ impl Leases {
         let mut seen = Seen::default();
         let deadline = Instant::now() + self.timings.waits;
         let held = self.take(&mut seen, deadline).await?;
+        match self.outwait(&held, &mut seen, deadline).await {
+            Ok(()) => Ok(held),
+            Err(failure) => {
+                // Nobody shall wait for one that gave up.
+                held.release().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Waits until no worker is left.
+    async fn outwait(&self, held: &Held, seen: &mut Seen, deadline: Instant) -> Result<(), Failure> {
         loop {
             let mut workers = Vec::new();
             for lease in self.workers().await? {
@@ -174,10 +186,9 @@ impl Leases {
                 return Err(busy("its Lease was lost while it waited for others"));
             }
             if workers.is_empty() {
-                return Ok(held);
+                return Ok(());
             }
             if Instant::now() >= deadline {
-                held.release().await;
                 return Err(busy(&format!("these pods still use it: {}", workers.join(", "))));
             }
             tokio::time::sleep(self.timings.looks).await;

@@ -10,39 +10,68 @@ use crate::{
     },
 };
 use jiff::SignedDuration;
-use kube::{Api, Client, ResourceExt, api::ListParams};
-use std::collections::BTreeSet;
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeSet, fmt::Debug};
 
 /// The most snapshots that a result names as damaged: as many as fit.
 const MAX_DAMAGED: usize = 150;
+
+/// Objects in a page of a list, which is held in full while it is read.
+const PAGE: u32 = 200;
 
 /// So much of a snapshot's id tells it from the others.
 const DAMAGED_DIGITS: usize = 12;
 
 /// The backup sets of a namespace. Not those of one repository alone: another of its repositories may be the same store.
 pub async fn list(client: &Client, environment: &Environment) -> Result<Vec<BackupSet>, Failure> {
-    let sets: Api<BackupSet> = Api::namespaced(client.clone(), &environment.identity.namespace);
-    let all = ListParams::default();
-    let listed = retry(|| sets.list(&all)).await;
-    Ok(listed.map_err(|error| api_failure("list the backup sets", &error))?.items)
+    let mut sets = Vec::new();
+    each(client, environment, "list the backup sets", |mut set: BackupSet| {
+        // Megabytes, in the worst case, of what is not asked about.
+        set.spec.absent.clear();
+        sets.push(set);
+    })
+    .await?;
+    Ok(sets)
 }
 
 /// What the snapshots of a tenant are needed for.
 ///
 /// The runs are read first: one that is completed by then has its backup set, and one that is not keeps its snapshot.
 pub async fn needed(client: &Client, environment: &Environment, grace: SignedDuration) -> Result<Needed, Failure> {
-    let runs: Api<OperationRun> = Api::namespaced(client.clone(), &environment.identity.namespace);
-    let all = ListParams::default();
-    let listed = retry(|| runs.list(&all)).await;
-    let runs = listed.map_err(|error| api_failure("list the runs that may yet report a snapshot", &error))?.items;
-    let running = runs.into_iter().filter(|run| !run.is_completed()).filter_map(|run| run.metadata.uid);
+    let mut running = BTreeSet::new();
+    each(client, environment, "list the runs that may yet report a snapshot", |run: OperationRun| {
+        running.extend(run.metadata.uid.clone().filter(|_| !run.is_completed()));
+    })
+    .await?;
     let adopted = environment.repository_spec.adopt.iter().flat_map(|adopt| &adopt.namespace_uids);
     Ok(Needed {
-        running: running.collect(),
+        running,
         named: list(client, environment).await?.into_iter().map(|set| set.spec.snapshot).collect(),
         own_tags: adopted.chain([&environment.namespace_uid]).map(|uid| format!("{NAMESPACE_TAG}{uid}")).collect(),
         grace,
     })
+}
+
+/// Visits all objects of a kind in the namespace, as they were when the first page was read.
+async fn each<K>(
+    client: &Client,
+    environment: &Environment,
+    doing: &str,
+    mut visit: impl FnMut(K),
+) -> Result<(), Failure>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let objects: Api<K> = Api::namespaced(client.clone(), &environment.identity.namespace);
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let listed = retry(|| objects.list(&page)).await.map_err(|error| api_failure(doing, &error))?;
+        let next = listed.metadata.continue_.filter(|next| !next.is_empty());
+        listed.items.into_iter().for_each(&mut visit);
+        let Some(next) = next else { return Ok(()) };
+        page = page.continue_token(&next);
+    }
 }
 
 /// Whether a check is to read everything back: a set that an earlier one found damaged counts as whole only after that.

@@ -10,4 +10,4 @@ mod maintain;
 mod memory;
 mod opening;
 mod order;
-mod restic;
+pub mod restic;

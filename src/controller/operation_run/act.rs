@@ -344,6 +344,10 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
     let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
     let Some(repository) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
     let before = repository.status.clone().unwrap_or_default();
+    // Begun before the spec changed, and ended after a check of what it is now: it says nothing of that.
+    if check.generation.is_some_and(|of_check| before.observed_generation.is_some_and(|known| of_check < known)) {
+        return Ok(());
+    }
     let mut status = before.clone();
     let now = context.clock.now();
     let wanted: &[conditions::Wanted] = if check.passed {

@@ -509,7 +509,7 @@ fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
         let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
         let operation_type = Some(Arc::new(maintenance.clone()));
         let pods = vec![Arc::new(pod)];
-        let ended = Observed { pods, operation_type, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
+        let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
         decide(&ended, now()).actions.into_iter().find_map(|action| match action {
             Action::RecordCheck(check) => Some((check.passed, check.maintained, check.damaged)),
             _ => None,

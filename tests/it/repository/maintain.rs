@@ -1,4 +1,4 @@
-//! Forgetting and pruning, alone, killed anywhere, and against captures.
+//! Forgetting and pruning, alone and killed anywhere. Against captures: `worker/maintain.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use tenantatlas::repository::{
     Entry, Error, Pruned, Pruning, ReadData, Repository as _, RepositoryKey, RetryClass, RusticRepository, Store,
     WriterPermit,
 };
-use tokio::sync::RwLock;
 
 use super::restic::restic;
 use super::support::faults::{Fault, FaultyStore, Request};
@@ -330,77 +329,4 @@ async fn killed_at_any_write_maintenance_leaves_all_that_is_needed_and_the_next_
             return;
         }
     }
-}
-
-/// A random number generator that gives the same numbers each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn captures_and_maintenance_against_each_other_and_killed_lose_nothing_that_is_named() {
-    let place = Arc::new(Place::new());
-    place.open().await;
-    // What the Leases are in a cluster: captures share it, maintenance has it alone, and who is killed has it no more.
-    let leases = Arc::new(RwLock::new(()));
-    // Backup sets: which generation each holds.
-    let mut named: BTreeMap<String, usize> = BTreeMap::new();
-    let mut dice = Dice(7);
-    let (mut killed, mut whole) = (0, 0);
-    for round in 0..50 {
-        let mut work = tokio::task::JoinSet::new();
-        for capturer in 0..2 {
-            let (place, leases, number) = (place.clone(), leases.clone(), dice.below(8));
-            let dies_at = if dice.below(2) == 0 { dice.below(5) } else { usize::MAX - 1 };
-            work.spawn(async move {
-                let repository = place.dying(dies_at).await;
-                let _held = leases.read().await;
-                let captured = capture(&repository, &format!("run-{round}-{capturer}"), generation(number)).await;
-                captured.ok().map(|captured| (captured.snapshot.id, number))
-            });
-        }
-        // Some sets are deleted; what nobody names goes.
-        let gone: Vec<String> = named.keys().filter(|_| dice.below(3) == 0).cloned().collect();
-        named.retain(|id, _| !gone.contains(id));
-        let keep_marked = if dice.below(2) == 0 { AT_ONCE } else { IN_AN_HOUR };
-        let dies_at = if dice.below(2) == 0 { dice.below(8) } else { usize::MAX - 1 };
-        let maintained = {
-            let (place, leases) = (place.clone(), leases.clone());
-            tokio::spawn(async move {
-                let repository = place.dying(dies_at).await;
-                let _held = leases.write().await;
-                repository.forget(gone, free()).await?;
-                prune(&repository, keep_marked).await
-            })
-        };
-        while let Some(captured) = work.join_next().await {
-            match captured.unwrap() {
-                Some((id, number)) => {
-                    named.insert(id, number);
-                }
-                None => killed += 1,
-            }
-        }
-        match maintained.await.unwrap() {
-            Ok(_) => whole += 1,
-            Err(_) => killed += 1,
-        }
-        let repository = place.open().await;
-        for (snapshot, number) in &named {
-            assert_whole(&repository, snapshot, *number).await;
-        }
-        if round % 10 == 9 {
-            assert_sound(&repository).await;
-        }
-    }
-    assert!(killed > 20 && whole > 10, "{killed} were killed, {whole} maintenances came to their end");
-    let repository = place.open().await;
-    assert_sound(&repository).await;
-    repository.add_key(PASSWORD).await.unwrap();
-    restic(place.volume.path(), &["check", "--read-data"]);
 }

@@ -5,13 +5,34 @@ use super::{
     process::{code, message, serve, worker},
     support::{Pod, environment},
 };
+use crate::repository::{
+    restic::restic,
+    support::{
+        PASSWORD,
+        faults::{Fault, Request},
+        noise,
+    },
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 use tenantatlas::{
     api::{Outcome, result::TerminationResult},
     clock::{Clock as _, SystemClock},
-    repository::{CaptureOptions, Entry, ItemPath, Repository as _, WriterPermit, entries},
-    worker::{check, failure::Failure, maintain, open, sets},
+    repository::{CaptureOptions, Entry, ItemPath, ReadData, Repository as _, RusticRepository, WriterPermit, entries},
+    worker::{
+        check,
+        failure::Failure,
+        lease::{Leases, Timings, Use},
+        maintain, open, sets,
+    },
 };
 
 const OWN: &str = "namespace=namespace-uid";
@@ -185,4 +206,141 @@ async fn as_a_process_it_takes_the_lease_of_maintenance_and_gives_it_back() {
     let listed = leases.iter().position(|request| request.starts_with("GET") && request.ends_with("/leases"));
     assert!(listed.is_some(), "it looks for others: {leases:?}");
     assert!(api.leases().is_empty(), "given back");
+}
+
+/// A random number generator that gives the same numbers each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+
+    /// At which of its writes a process dies, if it does.
+    fn death(&mut self, writes: usize) -> usize {
+        if self.below(2) == 0 { self.below(writes) } else { usize::MAX }
+    }
+}
+
+/// A process of a pod: its view of the store ends at the write of this number, and its Lease is not given back.
+async fn process(pod: &Pod, dies_at: usize) -> RusticRepository {
+    let writes = AtomicUsize::new(0);
+    pod.repository_behind(move |request, path| {
+        let writes_data = matches!(request, Request::Put | Request::Delete) && !path.starts_with("tenantatlas");
+        (writes_data && writes.fetch_add(1, SeqCst) == dies_at).then_some(Fault::Die)
+    })
+    .await
+}
+
+fn leases(api: &Api, pod_name: &str, repository: &RusticRepository) -> Leases {
+    let mut environment = environment(inputs(), None);
+    pod_name.clone_into(&mut environment.pod);
+    let timings = Timings {
+        lasts: Duration::from_millis(400),
+        holds: Duration::from_millis(250),
+        renews: Duration::from_millis(50),
+        looks: Duration::from_millis(5),
+        waits: Duration::from_secs(30),
+    };
+    Leases::of(&api.client(), &environment, repository).with_timings(timings)
+}
+
+/// What a generation holds: one item that all share, one of its own.
+fn generation(number: usize) -> Vec<Entry> {
+    let noise = hex::encode(noise(2000 + number));
+    let entry = |name: &str, content: String| Entry {
+        path: ItemPath::new("", "v1", "ConfigMap", name).unwrap(),
+        content: content.into(),
+        mtime: Timestamp::UNIX_EPOCH,
+    };
+    vec![entry("own", format!("{{\"noise\":\"{noise}\"}}")), entry("shared", "{}".to_owned())]
+}
+
+/// A capture in a pod of its own; the snapshot, if it came to its end.
+async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Option<String> {
+    let repository = process(&pod, dies_at).await;
+    let held = leases(&api, &run, &repository).share(Use::Writes).await.ok()?;
+    let options = CaptureOptions {
+        run_uid: run.clone(),
+        host: NAMESPACE.to_owned(),
+        tags: vec![OWN.to_owned()],
+        audit: None,
+        time: SystemClock.now(),
+        permit: held.permit(),
+    };
+    let (mut sender, receiver) = entries();
+    let offering = async {
+        for entry in generation(number) {
+            if sender.offer(entry).await.is_err() {
+                return;
+            }
+        }
+        let _ = sender.finish().await;
+    };
+    let captured = tokio::join!(offering, repository.capture(receiver, options)).1.ok()?;
+    held.release().await;
+    Some(captured.snapshot.id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn captures_and_maintenance_against_each_other_and_killed_lose_nothing_that_is_named() {
+    let (api, pod) = (Api::new(), Arc::new(Pod::new()));
+    // Backup sets: which generation the snapshot of each holds.
+    let mut named: BTreeMap<String, usize> = BTreeMap::new();
+    let mut dice = Dice(7);
+    let (mut killed, mut whole) = (0, 0);
+    for round in 0..50 {
+        let runs: Vec<String> = (0..2).map(|capturer| format!("op-{round}-{capturer}")).collect();
+        named.retain(|_, _| dice.below(3) != 0);
+        let running = runs.iter().map(|uid| {
+            json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun", "metadata": {"name": uid, "uid": uid},
+                "spec": {"type": "backup.capture"}, "status": {"phase": "running", "outcome": "pending"}})
+        });
+        api.list("OperationRun", running.collect());
+        api.list("BackupSet", named.keys().map(|id| set(&id[..12], id, None)).collect());
+        let mut work = tokio::task::JoinSet::new();
+        for run in runs {
+            let (number, dies_at) = (dice.below(8), dice.death(5));
+            let captured = captured(api.clone(), pod.clone(), run, number, dies_at);
+            work.spawn(async move { captured.await.map(|id| (id, number)) });
+        }
+        let (dies_at, grace) = (dice.death(8), dice.below(2) * 2);
+        let maintained = {
+            let (api, pod) = (api.clone(), pod.clone());
+            tokio::spawn(async move {
+                let repository = process(&pod, dies_at).await;
+                let held = leases(&api, &format!("op-{round}-maintain"), &repository).exclude().await?;
+                let environment = environment(json!({"repository": "main", "graceHours": grace}), None);
+                let inputs = maintain::read_inputs(&environment)?;
+                let client = api.client();
+                let permit = held.permit();
+                maintain::maintain(&client, &environment, &repository, &inputs, &SystemClock, permit).await?;
+                held.release().await;
+                Ok::<_, Failure>(())
+            })
+        };
+        while let Some(captured) = work.join_next().await {
+            match captured.unwrap() {
+                Some((id, number)) => {
+                    named.insert(id, number);
+                }
+                None => killed += 1,
+            }
+        }
+        *(if maintained.await.unwrap().is_ok() { &mut whole } else { &mut killed }) += 1;
+        let repository = pod.repository().await.unwrap();
+        for (snapshot, number) in &named {
+            let offered = generation(*number);
+            let paths = offered.iter().map(|entry| entry.path.clone()).collect();
+            let contents = repository.read(snapshot, paths).await.unwrap();
+            assert!(offered.iter().map(|entry| entry.content.to_vec()).eq(contents), "generation {number}");
+        }
+    }
+    assert!(killed > 20 && whole > 10, "{killed} were killed, {whole} maintenances came to their end");
+    let repository = pod.repository().await.unwrap();
+    let report = repository.check(ReadData::All).await.unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    repository.add_key(PASSWORD).await.unwrap();
+    restic(pod.mounts().volume, &["check", "--read-data"]);
 }
