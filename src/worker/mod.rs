@@ -1,6 +1,6 @@
 //! What runs inside a Job: one command, one result, one exit code.
 //!
-//! Every command passes the fence first ([`fence`]), then does its work, then leaves a result in the pod's termination
+//! Every command passes the fence first ([`fence`]), takes its Lease on the repository ([`lease`]), then does its work, then leaves a result in the pod's termination
 //! message ([`crate::api::result`]). Exit codes: 0 done, 1 may pass when tried again, 40 never, 49 not its to do.
 //! Must not: decide what a run becomes (the controller does), or write to a tenant anything but its run's progress
 //! and reports; [`restore`] alone writes what its plan says, once [`audit`] has been told.

@@ -30,7 +30,7 @@ use crate::{
         refusal::CreateFailure,
     },
 };
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
@@ -379,6 +379,15 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
         let written =
             repositories.patch_status(&check.repository, &PatchParams::default(), &Patch::Merge(body)).await?;
         context.repositories.wrote(written);
+        if !check.passed && !is_unready(&before.conditions, reason) {
+            context.events.publish(&repository, Severity::Warning, reason, "Check", &check.message);
+        }
     }
     Ok(())
+}
+
+/// Whether it was said before, for the same reason.
+fn is_unready(conditions: &[Condition], reason: &str) -> bool {
+    let mut ready = conditions.iter().filter(|condition| condition.type_ == conditions::READY);
+    ready.any(|condition| condition.status == "False" && condition.reason == reason)
 }
