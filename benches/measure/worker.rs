@@ -71,6 +71,7 @@ impl Worker {
             (execution::NAMESPACE_UID, text(&owner["metadata"]["uid"])),
             (execution::CLUSTER_UID, "bench".to_owned()),
             (execution::JOB_UID, "bench".to_owned()),
+            (execution::POD_NAME, "bench".to_owned()),
             (execution::REPOSITORY, "main".to_owned()),
             (execution::REPOSITORY_SPEC, spec.to_string()),
         ]);

@@ -159,19 +159,22 @@ pub struct VolumeStorage {
     pub claim_name: String,
 }
 
-/// When a repository is cleaned and checked. Read by maintenance.
+/// When a repository is cleaned and checked. Of ticks that came while the operator was down one is made up for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Maintenance {
-    /// When unneeded data are removed, cron with 5 fields, UTC.
+    /// When `repository.maintain` runs, cron with 5 fields or an `@alias`, UTC: it removes snapshots that no backup set has named for
+    /// a day, later their data, and then checks. Left out: never, and what backup sets gave up stays in the store. Needs the verb `run`
+    /// on `repository.maintain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub schedule: Option<String>,
-    /// When the repository is checked, cron with 5 fields, UTC.
+    /// When `repository.check` runs, cron with 5 fields or an `@alias`, UTC. Left out: when the spec changes, and with maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub check: Option<String>,
-    /// Percentage of the data a check reads back; 0 checks the structure alone.
+    /// Percentage of the data a check reads back, also that of maintenance; 0 (or left out) checks the structure alone. Checks of
+    /// consecutive days read consecutive parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub read_data_percent: Option<i32>,
@@ -186,7 +189,7 @@ pub struct Adoption {
     pub namespace_uids: Vec<String>,
 }
 
-/// What is known of the store. Written by the controller from the last `repository.check`.
+/// What is known of the store. Written by the controller, from the last `repository.check` or `repository.maintain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupRepositoryStatus {
@@ -214,10 +217,37 @@ pub struct BackupRepositoryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::api::schema::optional_date_time")]
     pub last_prune: Option<Timestamp>,
+    /// Until when the ticks of `spec.maintenance` are dealt with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceStatus>,
     /// `Ready`, and kstatus' `Reconciling` and `Stalled`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+}
+
+/// Until when ticks are dealt with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MaintenanceStatus {
+    /// Of `spec.maintenance.schedule`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Ticked>,
+    /// Of `spec.maintenance.check`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Ticked>,
+}
+
+/// An expression, and until when its ticks are dealt with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ticked {
+    /// The expression, as it is in the spec. Another one is counted anew.
+    #[schemars(length(max = 128))]
+    pub expression: String,
+    /// No tick until then is started any more.
+    #[schemars(schema_with = "crate::api::schema::date_time")]
+    pub until: Timestamp,
 }
 
 impl BackupRepository {

@@ -126,6 +126,16 @@ pub fn status_of_adopted(set: &BackupSet) -> BackupSetStatus {
     }
 }
 
+/// The reason of a set whose snapshot a check has found damaged. [`crate::repository::Error::Damaged`]'s code.
+pub const DAMAGED: &str = "Damaged";
+
+/// Whether a check has found that something of a set cannot be restored.
+#[must_use]
+pub fn is_damaged(set: &BackupSet) -> bool {
+    let mut conditions = set.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "False" && condition.reason == DAMAGED)
+}
+
 /// How much of a tenant a set holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

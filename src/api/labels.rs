@@ -20,6 +20,8 @@ pub const INITIATOR: &str = "tenantatlas.io/initiator";
 pub const OUTCOME: &str = "tenantatlas.io/outcome";
 /// On a Job, its pods and its audit entries: the uid of the run it executes.
 pub const RUN_UID: &str = "tenantatlas.io/run-uid";
+/// On a Lease of a worker: which repository of the namespace it is on.
+pub const LEASED: &str = "tenantatlas.io/leased-repository";
 /// On everything the operator makes.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`].

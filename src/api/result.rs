@@ -70,6 +70,12 @@ pub struct ResultContext {
     /// A restore planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
+    /// What maintenance removed from a repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintained: Option<Maintained>,
+    /// The first digits of the ids of snapshots of which something cannot be restored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged_snapshots: Vec<String>,
     /// What the audit chain was told about a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,
@@ -125,6 +131,18 @@ pub struct CheckedRepository {
     /// Captured bytes for each stored byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup_ratio: Option<String>,
+}
+
+/// What maintenance removed from a repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Maintained {
+    /// Snapshots that no backup set named.
+    pub forgotten: i64,
+    /// Bytes deleted from the store.
+    pub deleted_bytes: i64,
+    /// Bytes that nothing needs, to be deleted later.
+    pub marked_bytes: i64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]

@@ -10,19 +10,46 @@ use kube::{
 };
 use serde_json::json;
 
+/// Whether a set can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// It can.
+    Yes,
+    /// Not all of it.
+    No,
+}
+
 /// Writes a status with `Ready: True`; nothing where nothing differs.
 pub async fn settle(
     context: &Context,
     set: &BackupSet,
+    status: BackupSetStatus,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    mark(context, set, status, Ready::Yes, reason, message).await
+}
+
+/// Writes a status that says whether the set can be used; nothing where nothing differs.
+pub async fn mark(
+    context: &Context,
+    set: &BackupSet,
     mut status: BackupSetStatus,
+    ready: Ready,
     reason: &str,
     message: &str,
 ) -> Result<(), Error> {
     let before = set.status.clone().unwrap_or_default();
-    let ready = [conditions::Wanted { type_: conditions::READY, status: "True" }];
+    let ready: &[conditions::Wanted] = match ready {
+        Ready::Yes => &[conditions::Wanted { type_: conditions::READY, status: "True" }],
+        Ready::No => &[
+            conditions::Wanted { type_: conditions::READY, status: "False" },
+            conditions::Wanted { type_: conditions::STALLED, status: "True" },
+        ],
+    };
     let (generation, now) = (set.metadata.generation, context.clock.now());
     status.short_snapshot = set.spec.snapshot.get(..8).map(str::to_owned);
-    status.conditions = conditions::merge(&before.conditions, &ready, reason, message, generation, now);
+    status.conditions = conditions::merge(&before.conditions, ready, reason, message, generation, now);
     let difference = patch::merge(&serde_json::to_value(before)?, &serde_json::to_value(status)?);
     let Some(difference) = difference else { return Ok(()) };
     let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });

@@ -3,7 +3,7 @@
 //! One backend lives as long as one operation (a capture, a check, a sequence of reads), so whatever it remembers is as
 //! fresh as the operation.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use rustic_core::{
     BytesList, ErrorKind, FileType, Id, Open, ReadBackend, Repository, RusticError, RusticResult, WriteBackend,
 };
 
+use super::check::SHOWN_DIGITS;
 use super::error::{Error, Result};
 use super::store::{BlockingStore, Created};
 
@@ -28,6 +29,8 @@ pub(super) struct Backend {
     /// Index files that were read once and will be read once more.
     indexes: Mutex<HashMap<Id, Bytes>>,
     packs: Mutex<PackCache>,
+    /// The first digits of the ids of packs that a check found to be rotten.
+    rotten: Mutex<HashSet<String>>,
 }
 
 #[derive(Default)]
@@ -44,23 +47,34 @@ impl Backend {
             trusted: Mutex::default(),
             indexes: Mutex::default(),
             packs: Mutex::default(),
+            rotten: Mutex::default(),
         })
     }
 
     /// From now on shows only packs that an index file names *and* that are there in the size it names: what is in any
     /// other counts as missing. The engine would read the headers of packs that no index file names (another writer's, or
     /// a killed one's), and find there what `restic` does not.
-    pub(super) fn trust_index<S: Open>(&self, repository: &Repository<S>) -> RusticResult<()> {
+    ///
+    /// Whether a pack is both indexed and marked to be deleted: somebody prunes, or was killed while it did.
+    pub(super) fn trust_index<S: Open>(&self, repository: &Repository<S>) -> RusticResult<bool> {
         let mut indexed: HashMap<Id, u32> = HashMap::new();
+        let mut marked: HashSet<Id> = HashSet::new();
         for index in repository.stream_files::<IndexFile>()? {
-            for pack in index?.1.packs {
+            let index = index?.1;
+            marked.extend(index.packs_to_delete.iter().map(|pack| *pack.id));
+            for pack in index.packs {
                 indexed.insert(*pack.id, pack.pack_size());
             }
         }
         let mut trusted = self.list_with_size(FileType::Pack)?;
         trusted.retain(|(id, size)| indexed.get(id) == Some(size));
         *lock(&self.trusted) = Some(trusted);
-        Ok(())
+        Ok(indexed.keys().any(|pack| marked.contains(pack)))
+    }
+
+    /// Shows these packs no more.
+    pub(super) fn distrust(&self, rotten: HashSet<String>) {
+        *lock(&self.rotten) = rotten;
     }
 
     /// Forgets what only opening needs.
@@ -135,7 +149,9 @@ impl ReadBackend for Backend {
         if kind == FileType::Pack
             && let Some(trusted) = &*lock(&self.trusted)
         {
-            return Ok(trusted.clone());
+            let rotten = lock(&self.rotten);
+            let is_rotten = |id: &Id| !rotten.is_empty() && rotten.contains(&id.to_hex().as_str()[..SHOWN_DIGITS]);
+            return Ok(trusted.iter().filter(|(id, _)| !is_rotten(id)).copied().collect());
         }
         let files = self.store.list(kind.dirname()).map_err(|error| self.fail(error))?;
         Ok(files.into_iter().filter_map(|(name, size)| Some((name.parse().ok()?, clamp(size)))).collect())

@@ -61,7 +61,7 @@ impl WriterPermit {
         Self::new(|| true)
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         (self.0)()
     }
 }

@@ -99,8 +99,11 @@ impl Opened<OpenStatus> {
     pub(super) fn for_reading(self) -> Result<Opened<IndexedFullStatus>> {
         let Self { repository, backend, store } = self;
         let explain = |error: Box<RusticError>| backend.explain(&error, |what| damaged(&store, what));
-        backend.trust_index(&repository).map_err(explain)?;
-        let repository = repository.to_indexed_checked().map_err(explain)?;
+        let is_half_pruned = backend.trust_index(&repository).map_err(explain)?;
+        // Checked, the engine takes such a pack for marked or for indexed, as it happens to read one index file first or another. It is
+        // indexed: what is needed may lie in it until the pruning is done again.
+        let repository =
+            if is_half_pruned { repository.to_indexed() } else { repository.to_indexed_checked() }.map_err(explain)?;
         backend.opened();
         Ok(Opened { repository, backend, store })
     }

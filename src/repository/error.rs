@@ -170,8 +170,10 @@ pub enum Error {
         /// How many items had been offered.
         offered: u64,
     },
-    /// The permit to write was lost, so maintenance may be running.
-    #[error("the permit to write to {location} was lost during the capture: no snapshot was recorded")]
+    /// The permit to write was lost, so maintenance may be running; or that of maintenance, so somebody may be writing.
+    #[error(
+        "the permit to write to {location} was lost, and nothing was written from then on: the next attempt goes on"
+    )]
     PermitLost {
         /// The repository, without secrets.
         location: String,

@@ -22,7 +22,8 @@
 //!    ([`tally`], [`capture`]); what ends without saying so leaves no snapshot ([`archive`]).
 //! 3. *Pruning beside a writer deletes what the new snapshot needs*: a [`WriterPermit`] must be held when the snapshot is
 //!    recorded; the owner marker keeps other clusters out ([`owner`]); before success is reported the
-//!    repository is opened afresh and the snapshot walked. Nothing here deletes content.
+//!    repository is opened afresh and the snapshot walked. Only [`maintain`] deletes content, what nothing has needed for a
+//!    while, and only while it holds the permit that excludes writers.
 //! 4. *Content counts as stored though its pack is lost, or was never indexed*: only packs that are both indexed
 //!    and there in full count ([`stored`] for writing, [`backend`] for reading).
 //! 5. *What was sealed opens as something else*: it is opened again before it is stored ([`seal`]).
@@ -37,7 +38,7 @@
 //! [`location`] and [`store`] reach an object store; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`] and [`key`]
 //! open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
 //! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`read`], [`reader`], [`check`] and
-//! [`snapshot`] read; [`error`] says what went wrong.
+//! [`snapshot`] read; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
 
 mod archive;
 mod backend;
@@ -46,9 +47,11 @@ mod check;
 mod engine;
 mod entry;
 mod error;
+pub mod forget;
 mod init;
 mod key;
 mod location;
+mod maintain;
 pub mod order;
 mod owner;
 mod pack;
@@ -73,6 +76,7 @@ pub use self::entry::{CaptureEnded, Entries, Entry, EntrySender, entries};
 pub use self::error::{CODES_OF_THE_CONTENT, Error, Result, RetryClass};
 pub use self::key::RepositoryKey;
 pub use self::location::{Credentials, Environment, Location, Timeouts};
+pub use self::maintain::{Pruned, Pruning};
 pub use self::owner::{OwnerMarker, Ownership};
 pub use self::path::ItemPath;
 pub use self::read::Item;
@@ -110,6 +114,12 @@ pub trait Repository: Send + Sync {
 
     /// Looks for damage.
     fn check(&self, read_data: ReadData) -> impl Future<Output = Result<CheckReport>> + Send;
+
+    /// Removes snapshots, while the permit is held that excludes writers. Their content stays until it is pruned.
+    fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes what no snapshot needs. Nothing is removed from a repository in which anything is missing.
+    fn prune(&self, pruning: Pruning) -> impl Future<Output = Result<Pruned>> + Send;
 
     /// Measures the repository.
     fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
@@ -224,6 +234,14 @@ impl Repository for RusticRepository {
 
     async fn check(&self, read_data: ReadData) -> Result<CheckReport> {
         self.run("checking a repository", move |inner| check::check(&inner.store, &inner.key, read_data)).await
+    }
+
+    async fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> Result<()> {
+        self.run("forgetting snapshots", move |inner| maintain::forget(&inner.store, &snapshots, &permit)).await
+    }
+
+    async fn prune(&self, pruning: Pruning) -> Result<Pruned> {
+        self.run("pruning a repository", move |inner| maintain::prune(&inner.store, &inner.key, &pruning)).await
     }
 
     async fn stats(&self) -> Result<Stats> {

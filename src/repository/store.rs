@@ -15,6 +15,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 use tokio::runtime::Handle;
 
+use super::capture::WriterPermit;
 use super::error::{Error, Result};
 
 /// What a directory holds at its top.
@@ -60,7 +61,7 @@ impl Store {
 
     /// Binds the store to the runtime that drives its requests. Requests are then made from threads that may block.
     pub(super) fn blocking(self, runtime: Handle) -> BlockingStore {
-        BlockingStore { store: self, runtime }
+        BlockingStore { store: self, runtime, permit: None }
     }
 }
 
@@ -69,6 +70,8 @@ impl Store {
 pub(super) struct BlockingStore {
     store: Store,
     runtime: Handle,
+    /// Without it nothing is written.
+    permit: Option<WriterPermit>,
 }
 
 impl BlockingStore {
@@ -80,6 +83,11 @@ impl BlockingStore {
     /// Another store on the same runtime.
     pub(super) fn beside(&self, store: Store) -> Self {
         store.blocking(self.runtime.clone())
+    }
+
+    /// The same store, which from now on changes only while a permit is held. Of what takes many requests, the rest is refused.
+    pub(super) fn guarded(&self, permit: &WriterPermit) -> Self {
+        Self { permit: Some(permit.clone()), ..self.clone() }
     }
 
     /// What lies at the top of the repository: one request, and the first one, so that it tells what is wrong with
@@ -141,12 +149,14 @@ impl BlockingStore {
 
     /// Writes an object, whether or not it exists.
     pub(super) fn put(&self, name: &str, content: PutPayload) -> Result<()> {
+        self.expect_permit()?;
         let path = self.path(name);
         self.run(&format!("write {name}"), self.store.inner.put(&path, content)).map(|_| ())
     }
 
     /// Writes an object only if there is none of that name: the store decides between concurrent writers.
     pub(super) fn create(&self, name: &str, content: PutPayload) -> Result<Created> {
+        self.expect_permit()?;
         let path = self.path(name);
         let doing = format!("create {name}");
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -162,6 +172,7 @@ impl BlockingStore {
 
     /// Removes an object; it need not exist.
     pub(super) fn delete(&self, name: &str) -> Result<()> {
+        self.expect_permit()?;
         let path = self.path(name);
         let doing = format!("delete {name}");
         match self.request(self.store.inner.delete(&path)) {
@@ -169,6 +180,13 @@ impl BlockingStore {
             Some(Err(error)) => self.absent::<()>(&doing, &error).map(|_| ()),
             None => Err(self.timed_out(&doing)),
         }
+    }
+
+    fn expect_permit(&self) -> Result<()> {
+        if self.permit.as_ref().is_none_or(WriterPermit::is_held) {
+            return Ok(());
+        }
+        Err(Error::PermitLost { location: self.description().to_owned() })
     }
 
     fn path(&self, name: &str) -> Path {

@@ -1,6 +1,6 @@
 //! What a repository holds already, so that a capture stores only the rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rustic_core::repofile::{BlobType, IndexFile};
 use rustic_core::{FileType, Id, OpenStatus, ReadBackend as _};
@@ -9,7 +9,7 @@ use super::engine::Opened;
 use super::error::Result;
 
 /// Content that is indexed *and* in a pack that is there in full. What a killed writer left behind without an index
-/// does not count: nobody who reads would find it; nor does what is in a pack that was lost.
+/// does not count: nobody who reads would find it; nor does what is in a pack that was lost, or that is marked to be deleted.
 pub(super) struct Stored {
     /// Sorted.
     data: Vec<Id>,
@@ -30,8 +30,12 @@ impl Stored {
     /// would count as lost.
     pub(super) fn load(opened: &Opened<OpenStatus>) -> Result<Self> {
         let mut indexed: HashMap<Id, Pack> = HashMap::new();
+        // A pruning that was killed leaves packs both indexed, by files that it would have removed, and marked.
+        let mut marked: HashSet<Id> = HashSet::new();
         for index in opened.repository.stream_files::<IndexFile>().map_err(|error| opened.explain(&error))? {
-            for pack in index.map_err(|error| opened.explain(&error))?.1.packs {
+            let index = index.map_err(|error| opened.explain(&error))?.1;
+            marked.extend(index.packs_to_delete.iter().map(|pack| *pack.id));
+            for pack in index.packs {
                 let blobs = pack.blobs.iter().map(|blob| *blob.id).collect();
                 indexed.insert(*pack.id, Pack { size: pack.pack_size(), kind: pack.blob_type(), blobs });
             }
@@ -39,6 +43,7 @@ impl Stored {
         let mut stored = Self { data: Vec::new(), trees: Vec::new(), lost_packs: 0 };
         for (id, size) in opened.backend.list_with_size(FileType::Pack).map_err(|error| opened.explain(&error))? {
             match indexed.remove(&id) {
+                Some(_) if marked.contains(&id) => {}
                 Some(pack) if pack.size == size => match pack.kind {
                     BlobType::Data => stored.data.extend(pack.blobs),
                     BlobType::Tree => stored.trees.extend(pack.blobs),

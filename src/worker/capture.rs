@@ -51,6 +51,7 @@ pub async fn capture(
     repository: &impl Repository,
     run: &OperationRun,
     clock: &dyn Clock,
+    permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
     let identity = &environment.identity;
     let scope = read_scope(environment)?;
@@ -60,8 +61,7 @@ pub async fn capture(
         tags: environment.snapshot_tags(),
         audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
-        // Nothing prunes a repository in this version; maintenance will bring its Lease with it.
-        permit: WriterPermit::without_maintenance(),
+        permit,
     };
     let captured = match find_earlier(repository, &options, run).await? {
         Some(earlier) => {

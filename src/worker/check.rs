@@ -2,12 +2,16 @@
 
 use crate::{
     api::{
-        Outcome, Reason,
+        BackupSet, Outcome, Reason,
         result::{CheckedRepository, ResultContext, TerminationResult},
     },
     clock::Clock,
-    repository::{ReadData, Repository},
-    worker::{environment::Environment, failure::Failure},
+    repository::{CheckReport, ReadData, Repository},
+    worker::{
+        environment::Environment,
+        failure::{Failure, reason},
+        sets,
+    },
 };
 use serde::Deserialize;
 
@@ -16,6 +20,9 @@ const DAY: i64 = 86_400;
 
 /// How many findings a message names.
 const NAMED_FINDINGS: usize = 3;
+
+/// How many affected backup sets a message names.
+const NAMED_SETS: usize = 5;
 
 /// The inputs of `repository.check`.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,41 +34,49 @@ pub struct Inputs {
     read_data_percent: Option<u8>,
 }
 
+impl Inputs {
+    /// Inputs that are made by another operation.
+    pub(super) fn new(repository: &str, read_data_percent: Option<u8>) -> Self {
+        Self { repository: repository.to_owned(), read_data_percent }
+    }
+
+    pub(super) fn expect_percentage(&self) -> Result<(), Failure> {
+        if self.read_data_percent.is_some_and(|percent| percent > 100) {
+            return Err(Failure::permanent(
+                reason::INVALID_INPUTS,
+                "inputs.readDataPercent is a percentage, from 0 to 100",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Reads the inputs; to be done before anything is opened, so that bad inputs fail fast.
 pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
     let inputs: Inputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
-    if inputs.read_data_percent.is_some_and(|percent| percent > 100) {
-        return Err(Failure::permanent(
-            super::failure::reason::INVALID_INPUTS,
-            "inputs.readDataPercent is a percentage, from 0 to 100",
-        ));
-    }
+    inputs.expect_percentage()?;
     Ok(inputs)
 }
 
-/// Checks an opened repository.
+/// Checks an opened repository. `sets` are the backup sets of its namespace.
 pub async fn check(
     repository: &impl Repository,
     environment: &Environment,
     inputs: &Inputs,
+    sets: &[BackupSet],
     clock: &dyn Clock,
 ) -> Result<TerminationResult, Failure> {
     let of_spec =
         environment.repository_spec.maintenance.as_ref().and_then(|maintenance| maintenance.read_data_percent);
-    let percent =
+    let asked =
         inputs.read_data_percent.or_else(|| of_spec.and_then(|percent| u8::try_from(percent).ok())).unwrap_or(0);
+    let percent = if sets::any_damaged(sets, &environment.repository) { 100 } else { asked };
     let day = u32::try_from(clock.now().as_second() / DAY).unwrap_or(0);
     let report = repository.check(ReadData::percent(percent, day)).await?;
     let named = report.findings.iter().take(NAMED_FINDINGS).cloned().collect::<Vec<_>>().join("; ");
     if !report.is_ok() {
-        return Err(Failure::permanent(
-            "Damaged",
-            format!(
-                "{} findings mean that something cannot be restored ({named}): restore the store's lost objects, or start a new repository and keep this one for what is whole",
-                report.errors
-            ),
-        ));
+        return Err(damaged(&report, &named, sets));
     }
     let stats = repository.stats().await?;
     let mut message = match percent {
@@ -86,4 +101,24 @@ pub async fn check(
         },
         ..TerminationResult::default()
     })
+}
+
+/// Damage, with the backup sets that it concerns.
+fn damaged(report: &CheckReport, named: &str, sets: &[BackupSet]) -> Failure {
+    let (affected, snapshots) = sets::of_damaged(sets, &report.damaged);
+    let of_sets = match affected.as_slice() {
+        [] => "no backup set is affected".to_owned(),
+        some => {
+            let more = some.len().saturating_sub(NAMED_SETS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let names: Vec<_> = some.iter().take(NAMED_SETS).map(String::as_str).collect();
+            format!("affected backup sets: {}{more}", names.join(", "))
+        }
+    };
+    let message = format!(
+        "{} findings mean that something cannot be restored; {of_sets} ({named}): restore the store's lost objects, or start a new repository and keep this one for what is whole",
+        report.errors
+    );
+    let made = ResultContext { damaged_snapshots: snapshots, ..ResultContext::default() };
+    Failure { made: Box::new(made), ..Failure::permanent("Damaged", message) }
 }

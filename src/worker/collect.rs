@@ -48,7 +48,7 @@ pub struct Collected {
 }
 
 /// Why collecting stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Stopped {
     /// The capture takes no more; its own result says why.
     CaptureEnded,

@@ -47,6 +47,8 @@ impl RunIdentity {
 pub struct Environment {
     /// Whose work this is.
     pub identity: RunIdentity,
+    /// The pod's name.
+    pub pod: String,
     /// The uid of the tenant's namespace.
     pub namespace_uid: String,
     /// The uid of the cluster.
@@ -67,6 +69,7 @@ impl Environment {
         let target = lookup(execution::TARGET).filter(|text| !text.is_empty());
         Ok(Self {
             identity: RunIdentity::read(lookup)?,
+            pod: required(lookup, execution::POD_NAME)?,
             namespace_uid: required(lookup, execution::NAMESPACE_UID)?,
             cluster_uid: required(lookup, execution::CLUSTER_UID)?,
             inputs: required(lookup, execution::INPUTS)?,
@@ -162,6 +165,7 @@ pub(super) mod tests {
             (execution::NAMESPACE_UID, "namespace-uid".to_owned()),
             (execution::CLUSTER_UID, "cluster-uid".to_owned()),
             (execution::JOB_UID, "job-uid".to_owned()),
+            (execution::POD_NAME, "op-1-x".to_owned()),
             (execution::INPUTS, r#"{"repository":"main"}"#.to_owned()),
             (execution::TARGET, String::new()),
             (execution::REPOSITORY, "main".to_owned()),

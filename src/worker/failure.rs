@@ -3,7 +3,7 @@
 use crate::{
     api::{
         Outcome,
-        result::{EXIT_FENCED, EXIT_PERMANENT, EXIT_TRANSIENT, TerminationResult},
+        result::{EXIT_FENCED, EXIT_PERMANENT, EXIT_TRANSIENT, ResultContext, TerminationResult},
     },
     repository,
 };
@@ -30,6 +30,8 @@ pub mod reason {
     pub const NOTHING_CAPTURED: &str = "NothingCaptured";
     /// The pod was told to stop.
     pub const INTERRUPTED: &str = "Interrupted";
+    /// Others use the repository, and what is to be done needs it alone; or its Lease cannot be had.
+    pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
     /// A fault of ours.
     pub const INTERNAL: &str = "Internal";
 }
@@ -48,7 +50,7 @@ pub enum Retry {
 }
 
 /// Why the work was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{reason}: {message}")]
 pub struct Failure {
     /// Stable code.
@@ -57,22 +59,29 @@ pub struct Failure {
     pub message: String,
     /// What may help.
     pub retry: Retry,
+    /// What the operator is to know all the same.
+    pub made: Box<ResultContext>,
 }
 
 impl Failure {
     /// A failure that only a change by somebody helps.
     pub fn permanent(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason: reason.into(), message: message.into(), retry: Retry::Permanent }
+        Self::new(reason, message, Retry::Permanent)
     }
 
     /// What could have been known beforehand: nothing was done.
     pub fn blocked(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason: reason.into(), message: message.into(), retry: Retry::Blocked }
+        Self::new(reason, message, Retry::Blocked)
     }
 
     /// A failure that may pass.
     pub fn transient(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason: reason.into(), message: message.into(), retry: Retry::Transient }
+        Self::new(reason, message, Retry::Transient)
+    }
+
+    /// A failure that made nothing.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>, retry: Retry) -> Self {
+        Self { reason: reason.into(), message: message.into(), retry, made: Box::default() }
     }
 
     /// The process's exit code.
@@ -92,6 +101,7 @@ impl Failure {
             outcome: Some(if self.retry == Retry::Blocked { Outcome::Blocked } else { Outcome::Failed }),
             reason: Some(self.reason.clone()),
             message: Some(self.message.clone()),
+            context: (*self.made).clone(),
             ..TerminationResult::default()
         }
     }
@@ -103,7 +113,7 @@ impl From<repository::Error> for Failure {
             repository::RetryClass::Permanent => Retry::Permanent,
             repository::RetryClass::Transient => Retry::Transient,
         };
-        Self { reason: error.reason().to_owned(), message: error.to_string(), retry }
+        Self::new(error.reason(), error.to_string(), retry)
     }
 }
 
@@ -165,6 +175,7 @@ mod tests {
             NOTHING_CAPTURED,
             INTERRUPTED,
             INTERNAL,
+            REPOSITORY_BUSY,
         ];
         insta::assert_snapshot!(codes.join("\n"));
         let guide = include_str!("../../docs/guides/operations.md");

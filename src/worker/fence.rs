@@ -24,11 +24,7 @@ pub async fn pass(client: &Client, own: &RunIdentity) -> Result<OperationRun, Fa
     let run = retry(|| runs.get_opt(&own.run))
         .await
         .map_err(|error| api_failure(&format!("read the run {}", own.run), &error))?;
-    decide(own, run).map_err(|(reason, why)| Failure {
-        reason: reason.to_owned(),
-        message: format!("nothing was done: {why}"),
-        retry: Retry::Fenced,
-    })
+    decide(own, run).map_err(|(reason, why)| Failure::new(reason, format!("nothing was done: {why}"), Retry::Fenced))
 }
 
 /// Whether the work is this worker's to do; if not, a code and why.

@@ -1,6 +1,6 @@
 //! What runs inside a Job: one command, one result, one exit code.
 //!
-//! Every command passes the fence first ([`fence`]), then does its work, then leaves a result in the pod's termination
+//! Every command passes the fence first ([`fence`]), takes its Lease on the repository ([`lease`]), then does its work, then leaves a result in the pod's termination
 //! message ([`crate::api::result`]). Exit codes: 0 done, 1 may pass when tried again, 40 never, 49 not its to do.
 //! Must not: decide what a run becomes (the controller does), or write to a tenant anything but its run's progress
 //! and reports; [`restore`] alone writes what its plan says, once [`audit`] has been told.
@@ -13,6 +13,8 @@ pub mod collect;
 pub mod environment;
 pub mod failure;
 pub mod fence;
+pub mod lease;
+pub mod maintain;
 pub mod omission;
 pub mod open;
 pub mod progress;
@@ -20,6 +22,7 @@ pub mod report;
 pub mod restore;
 mod scheduling;
 pub mod scope;
+pub mod sets;
 pub mod skip;
 pub mod stop;
 
@@ -33,11 +36,12 @@ use crate::{
     worker::{
         environment::{Environment, Mounts, RunIdentity},
         failure::{Failure, reason},
+        lease::{Held, Leases, Use},
         stop::Stop,
     },
 };
 use clap::{Args, Subcommand};
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, pin::Pin, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a call may take: longer than the API server itself waits for an aggregated one (60 s), so that a kind
@@ -54,6 +58,8 @@ pub enum Command {
     Capture(Place),
     /// Open or create the tenant's repository and look for damage.
     Check(Place),
+    /// Remove from the tenant's repository what no backup set needs, and look for damage.
+    Maintain(Place),
     /// Say what a restore would do, item by item, and do nothing.
     Preview(Place),
     /// Try whether all of a backup set could be restored, and do nothing.
@@ -86,6 +92,7 @@ pub fn run(command: &Command) -> ExitCode {
     };
     let (Command::Capture(place)
     | Command::Check(place)
+    | Command::Maintain(place)
     | Command::Preview(place)
     | Command::Rehearse(place)
     | Command::Restore(place)
@@ -125,37 +132,69 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
             let environment = Environment::read(&lookup)?;
             capture::read_scope(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            capture::capture(&client, &environment, &repository, &run, &clock).await.map(Some)
+            let held = Leases::of(&client, &environment, &repository).share(Use::Writes).await?;
+            let permit = held.permit();
+            during(held, Box::pin(capture::capture(&client, &environment, &repository, &run, &clock, permit)))
+                .await
+                .map(Some)
         }
         Command::Preview(_) => {
             let environment = Environment::read(&lookup)?;
             restore::order::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            restore::preview::preview(&client, &environment, &repository).await.map(Some)
+            let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
+            during(held, Box::pin(restore::preview::preview(&client, &environment, &repository))).await.map(Some)
         }
         Command::Rehearse(_) => {
             let environment = Environment::read(&lookup)?;
             restore::order::read_rehearsal(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            restore::rehearse::rehearse(&client, &environment, &repository, &run).await.map(Some)
+            let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
+            during(held, Box::pin(restore::rehearse::rehearse(&client, &environment, &repository, &run)))
+                .await
+                .map(Some)
         }
         Command::Restore(_) => {
             let environment = Environment::read(&lookup)?;
             restore::order::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            restore::apply::apply(&client, &environment, &repository, &clock, stop).await.map(Some)
+            let held = Leases::of(&client, &environment, &repository).share(Use::Writes).await?;
+            let permit = held.permit();
+            let work = restore::apply::apply(&client, &environment, &repository, &clock, stop, permit);
+            during(held, Box::pin(work)).await.map(Some)
         }
         Command::Check(_) => {
             let environment = Environment::read(&lookup)?;
             let inputs = check::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            let mut result = check::check(&repository, &environment, &inputs, &clock).await?;
-            if let Some(figures) = &mut result.context.repository {
-                figures.adopted = adopt::record_sets(&client, &environment, &repository).await?;
-            }
-            Ok(Some(result))
+            let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
+            let work = async {
+                let sets = sets::list(&client, &environment).await?;
+                let mut result = check::check(&repository, &environment, &inputs, &sets, &clock).await?;
+                if let Some(figures) = &mut result.context.repository {
+                    figures.adopted = adopt::record_sets(&client, &environment, &repository).await?;
+                }
+                Ok(Some(result))
+            };
+            during(held, Box::pin(work)).await
+        }
+        Command::Maintain(_) => {
+            let environment = Environment::read(&lookup)?;
+            let inputs = maintain::read_inputs(&environment)?;
+            let repository = open::open(&environment, mounts).await?;
+            let held = Leases::of(&client, &environment, &repository).exclude().await?;
+            let permit = held.permit();
+            let work = maintain::maintain(&client, &environment, &repository, &inputs, &clock, permit);
+            during(held, Box::pin(work)).await.map(Some)
         }
     }
+}
+
+/// Does something while a Lease is held, and gives it back. What is done is large: it is moved to the heap.
+async fn during<T>(held: Held, work: Pin<Box<impl Future<Output = T>>>) -> T {
+    let ended = work.await;
+    held.release().await;
+    ended
 }
 
 /// Ends when the kubelet (or a person) wants the process to end.

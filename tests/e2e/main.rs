@@ -21,6 +21,7 @@ mod duplicates;
 mod hostile;
 mod leader;
 mod lost_cluster;
+mod maintenance;
 mod repository;
 mod restore;
 mod restore_history;

@@ -8,6 +8,8 @@ mod api;
 mod audit;
 mod capture;
 mod check;
+mod lease;
+mod maintain;
 mod process;
 mod restore;
 mod support;

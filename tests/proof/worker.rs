@@ -48,6 +48,7 @@ use tenantatlas::repository::{
 };
 use tenantatlas::worker::environment::{Environment, RunIdentity};
 use tenantatlas::worker::failure::Failure;
+use tenantatlas::worker::lease::{Leases, Use};
 use tenantatlas::worker::{capture, fence};
 
 /// The variable by which this program knows that it is a worker; its value is where the repository's files are.
@@ -98,7 +99,11 @@ async fn attempt(saboteur: Arc<Saboteur>) -> Result<TerminationResult, Failure> 
     let folder = PathBuf::from(std::env::var(FOLDER).expect("a folder"));
     let files = LocalFileSystem::new_with_prefix(folder).expect("a folder").with_fsync(true);
     let repository = open(Arc::new(Sabotaged { files, saboteur }), &environment).await?;
-    capture::capture(&client, &environment, &repository, &run, &SystemClock).await
+    let held = Leases::of(&client, &environment, &repository).share(Use::Writes).await?;
+    let permit = held.permit();
+    let ended = capture::capture(&client, &environment, &repository, &run, &SystemClock, permit).await;
+    held.release().await;
+    ended
 }
 
 async fn open(store: Arc<dyn ObjectStore>, environment: &Environment) -> Result<RusticRepository, Failure> {
@@ -116,6 +121,7 @@ async fn open(store: Arc<dyn ObjectStore>, environment: &Environment) -> Result<
 async fn check(job: &Job, folder: &Path) {
     let mut variables = crate::witness::variables(job);
     variables.insert(execution::JOB_UID.to_owned(), job.uid().expect("a uid"));
+    variables.insert(execution::POD_NAME.to_owned(), "op-of-the-proof".to_owned());
     let environment = Environment::read(&|name| variables.get(name).cloned()).expect("the Job's variables");
     let files = LocalFileSystem::new_with_prefix(folder).expect("a folder");
     let repository = open(Arc::new(files), &environment).await.expect("the repository opens");
@@ -186,9 +192,9 @@ impl Workers {
             index: key.index,
         };
         let folder = if self.copies { self.copy() } else { self.folder.clone() };
-        let (_, said) = self.attempt(&job, &folder, Some(&order)).await;
+        let (_, said) = self.attempt(&job, &pod, &folder, Some(&order)).await;
         let fired = said.iter().find_map(|line| Some(line.strip_prefix(FIRED)?.trim().to_owned()));
-        let (ended_well, said) = self.attempt(&job, &folder, None).await;
+        let (ended_well, said) = self.attempt(&job, &pod, &folder, None).await;
         assert!(ended_well, "{key}: the second attempt failed:\n{}", said.join("\n"));
         let result = said.iter().find_map(|line| line.strip_prefix(RESULT)).expect("a result");
         let result: Value = serde_json::from_str(result).expect("JSON");
@@ -214,11 +220,12 @@ impl Workers {
     }
 
     /// One worker's process: whether it ended well, and what it said.
-    async fn attempt(&self, job: &Job, folder: &Path, order: Option<&Order>) -> (bool, Vec<String>) {
+    async fn attempt(&self, job: &Job, pod: &Pod, folder: &Path, order: Option<&Order>) -> (bool, Vec<String>) {
         let order = order.map(|order| serde_json::to_string(order).expect("JSON")).unwrap_or_default();
         let started = tokio::process::Command::new(std::env::current_exe().expect("this program"))
             .envs(crate::witness::variables(job))
             .env(execution::JOB_UID, job.uid().expect("a uid"))
+            .env(execution::POD_NAME, pod.name_any())
             .env(MARK, order)
             .env(FOLDER, folder)
             .env("KUBECONFIG", self.home.path().join("kubeconfig"))

@@ -1,7 +1,7 @@
 //! `BackupSchedule`: starts an `OperationRun` at each tick, and follows those it started.
 //!
 //! All is derived from the schedule's status and from the runs there are: nothing is remembered between passes. What a tick is, is
-//! [`crate::schedule`]'s, and so is what is kept of what they made: here backup sets go. Nothing removes their data yet.
+//! [`crate::schedule`]'s, and so is what is kept of what they made: here backup sets go, and their data with the repository's maintenance.
 
 pub mod act;
 pub mod decide;

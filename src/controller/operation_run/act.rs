@@ -15,7 +15,7 @@ use crate::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
         Outcome, Phase, Reason, RestoreRun,
         backup_schedule::origin,
-        backup_set::{Coverage, Verified, names_for, status_of_adopted},
+        backup_set::{Coverage, DAMAGED, Verified, is_damaged, names_for, status_of_adopted},
         conditions, labels,
         operation_run::OperationRunStatus,
         result::{CapturedSnapshot, truncate},
@@ -23,14 +23,14 @@ use crate::{
     },
     controller::{
         Context, Error,
-        backup_set::{settle, settle_new},
+        backup_set::{Ready, mark, settle, settle_new},
         delete::delete,
         events::Severity,
         patch,
         refusal::CreateFailure,
     },
 };
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
@@ -306,15 +306,48 @@ async fn settle_adopted(context: &Context, observed: &Observed) -> Result<(), Er
     Ok(())
 }
 
+/// Says of the sets whose snapshots a check found damaged that they are, and of those that were and are not any more that they
+/// are whole: such a check has read everything back (`worker/check.rs`). A crash in between leaves some; the next pass does them.
+async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) -> Result<(), Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
+    let of_repository = ListParams::default().fields(&format!("spec.repository.name={}", check.repository));
+    for set in sets.list(&of_repository).await?.items {
+        let damaged = check.damaged.iter().any(|begin| set.spec.snapshot.starts_with(begin.as_str()));
+        let status = set.status.clone().unwrap_or_default();
+        let marked = if damaged {
+            let message = "a check found that something of it cannot be restored; a rehearsal says what can";
+            mark(context, &set, status, Ready::No, DAMAGED, message).await
+        } else if check.passed && is_damaged(&set) {
+            let reason = Reason::CheckPassed.as_str();
+            mark(context, &set, status, Ready::Yes, reason, "a check read it back: it is whole again").await
+        } else {
+            Ok(())
+        };
+        match marked {
+            // Deleted meanwhile.
+            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// Records a check on its repository. The repository may be gone; that is no fault.
 async fn record_check(context: &Context, observed: &Observed, check: &RepositoryCheck) -> Result<(), Error> {
     let namespace = observed.run.namespace().unwrap_or_default();
     if check.figures.as_ref().is_some_and(|figures| figures.adopted > 0) {
         settle_adopted(context, observed).await?;
     }
+    if check.passed || !check.damaged.is_empty() {
+        mark_sets(context, &namespace, check).await?;
+    }
     let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
     let Some(repository) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
     let before = repository.status.clone().unwrap_or_default();
+    // Begun before the spec changed, and ended after a check of what it is now: it says nothing of that.
+    if check.generation.is_some_and(|of_check| before.observed_generation.is_some_and(|known| of_check < known)) {
+        return Ok(());
+    }
     let mut status = before.clone();
     let now = context.clock.now();
     let wanted: &[conditions::Wanted] = if check.passed {
@@ -333,6 +366,7 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
     let run = ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() };
     if before.last_check_run.as_ref() != Some(&run) {
         status.last_check = Some(now);
+        status.last_prune = Some(now).filter(|_| check.maintained).or(status.last_prune);
     }
     status.last_check_run = Some(run);
     if let Some(figures) = &check.figures {
@@ -345,6 +379,15 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
         let written =
             repositories.patch_status(&check.repository, &PatchParams::default(), &Patch::Merge(body)).await?;
         context.repositories.wrote(written);
+        if !check.passed && !is_unready(&before.conditions, reason) {
+            context.events.publish(&repository, Severity::Warning, reason, "Check", &check.message);
+        }
     }
     Ok(())
+}
+
+/// Whether it was said before, for the same reason.
+fn is_unready(conditions: &[Condition], reason: &str) -> bool {
+    let mut ready = conditions.iter().filter(|condition| condition.type_ == conditions::READY);
+    ready.any(|condition| condition.status == "False" && condition.reason == reason)
 }

@@ -6,7 +6,7 @@
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Parent, Slot},
-    prepare::{Refusal, is_check, rehearsed_set},
+    prepare::{Refusal, is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
@@ -73,7 +73,7 @@ pub enum Action {
     DeleteRestore(ObjectReference),
 }
 
-/// The end of a `repository.check`.
+/// The end of a `repository.check`, or of the check in a `repository.maintain`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RepositoryCheck {
     /// Name of the repository.
@@ -88,6 +88,10 @@ pub struct RepositoryCheck {
     pub message: String,
     /// Its figures, where told.
     pub figures: Option<CheckedRepository>,
+    /// Whether unneeded data were removed first.
+    pub maintained: bool,
+    /// The first digits of the ids of damaged snapshots.
+    pub damaged: Vec<String>,
 }
 
 impl Decision {
@@ -261,7 +265,10 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         };
         let mut next = status.clone();
         next.attempts = Some(attempts(job));
-        let check = trusted && executor.is_some_and(is_check);
+        // Maintenance that could not be done says nothing of the repository, unless damage is what ended it.
+        let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
+        let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
+        let check = trusted && executor.is_some_and(says);
         return ended(observed, &next, finish, Some(job), check, now);
     }
     if job.metadata.deletion_timestamp.is_some() {
@@ -437,6 +444,8 @@ fn ended(
             reason: reason.clone(),
             message: message.clone(),
             figures: made.repository.clone(),
+            maintained: made.maintained.is_some(),
+            damaged: made.damaged_snapshots.clone(),
         })));
     }
     let mut next = status.clone();

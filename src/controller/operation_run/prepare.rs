@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// The worker command that opens a repository for the first time, and so needs none that is Ready.
 pub const CHECK_COMMAND: &str = "check";
 
+/// The worker command that removes what no backup set needs.
+pub const MAINTAIN_COMMAND: &str = "maintain";
+
 /// The worker command that tries whether a backup set could be restored.
 pub const REHEARSE_COMMAND: &str = "rehearse";
 
@@ -105,6 +108,12 @@ pub fn rehearsed_set<'a>(executor: &Executor, inputs: &'a Map<String, Value>) ->
 #[must_use]
 pub fn is_check(executor: &Executor) -> bool {
     command(executor) == Some(CHECK_COMMAND)
+}
+
+/// Whether the type is our worker's maintenance.
+#[must_use]
+pub fn is_maintenance(executor: &Executor) -> bool {
+    command(executor) == Some(MAINTAIN_COMMAND)
 }
 
 /// Checks a run and computes what it would execute.

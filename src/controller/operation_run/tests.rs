@@ -496,6 +496,36 @@ fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
 }
 
 #[test]
+fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
+    let maintenance = operation_type(&json!({"executor": {"worker": {"command": ["maintain"]}}, "readOnly": true}));
+    let mut run = capture(json!({}));
+    let unready = prepared_with(&run, &maintenance, &RepositoryView::NotReady(repository()));
+    assert_eq!(refused(unready).reason, Reason::RepositoryNotReady);
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+    let ended = |condition: &str, exit_code: i32, message: &Value| {
+        let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
+        let operation_type = Some(Arc::new(maintenance.clone()));
+        let pods = vec![Arc::new(pod)];
+        let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
+        decide(&ended, now()).actions.into_iter().find_map(|action| match action {
+            Action::RecordCheck(check) => Some((check.passed, check.maintained, check.damaged)),
+            _ => None,
+        })
+    };
+    let done = json!({"outcome": "succeeded", "reason": "CheckPassed", "context": {"maintained": {"forgotten": 1}}});
+    assert_eq!(ended("Complete", 0, &done), Some((true, true, Vec::new())));
+    let damaged = json!({"outcome": "failed", "reason": "Damaged", "context": {"damagedSnapshots": ["0123"]}});
+    assert_eq!(ended("Failed", 40, &damaged), Some((false, false, vec!["0123".to_owned()])));
+    for code in ["RepositoryBusy", "PermitLost", "StoreUnreachable", "AccessDenied", "Interrupted", "Cancelled"] {
+        let message = json!({"outcome": "failed", "reason": code});
+        assert_eq!(ended("Failed", 40, &message), None, "{code} says nothing of what is stored");
+    }
+}
+
+#[test]
 fn what_a_run_made_is_recorded_before_its_end() {
     let mut run = capture(json!({}));
     let mut status = run.status_or_default();

@@ -17,6 +17,7 @@ pub struct Right {
 }
 
 const OURS: &str = "tenantatlas.io";
+const LEASES: &str = "coordination.k8s.io";
 const RUN: &str = "tenantatlas-account-run";
 const RESTORE: &str = "tenantatlas-restore-run";
 const AUDIT: &str = "tenantatlas-account-audit";
@@ -28,12 +29,16 @@ const fn right(role: &'static str, verb: &'static str, group: &'static str, reso
 /// A place for what undoes a restore.
 const UNDO: Right = right(RUN, "create", OURS, "backupsets");
 
-const NEEDED: [Right; 13] = [
+const NEEDED: [Right; 17] = [
     right(RUN, "get", OURS, "operationruns"),
     right(RUN, "patch", OURS, "operationruns/status"),
     right(RUN, "list", OURS, "backuprepositories"),
     right(RUN, "create", OURS, "operationreports"),
     UNDO,
+    right(RUN, "get", LEASES, "leases"),
+    right(RUN, "create", LEASES, "leases"),
+    right(RUN, "patch", LEASES, "leases"),
+    right(RUN, "delete", LEASES, "leases"),
     right(RESTORE, "get", OURS, "restoreruns"),
     right(RESTORE, "get", OURS, "backupsets"),
     right(RESTORE, "get", OURS, "operationreports"),

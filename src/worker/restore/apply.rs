@@ -17,7 +17,7 @@ use crate::{
         result::{MadePlan, ResultContext, TerminationResult},
     },
     clock::Clock,
-    repository::Repository,
+    repository::{Repository, WriterPermit},
     restore::{
         eligible::PreviewedPlan,
         plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
@@ -56,6 +56,7 @@ pub async fn apply(
     repository: &impl Repository,
     clock: &dyn Clock,
     stop: &Stop,
+    permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
     tracing::info!("restoring");
     let inputs = order::read_inputs(environment)?;
@@ -67,7 +68,7 @@ pub async fn apply(
         None => own(client, identity, &survey).await?,
     };
     let undo = if survey.order.safety_capture {
-        safety::capture(client, environment, repository, &survey, &plan, clock).await?
+        safety::capture(client, environment, repository, &survey, &plan, clock, permit).await?
     } else {
         None
     };

@@ -79,9 +79,5 @@ impl<'a> Record<'a> {
 
 /// The same failure, about the chain.
 fn not_written(what: &str, failure: &Failure) -> Failure {
-    Failure {
-        reason: reason::AUDIT_NOT_WRITTEN.to_owned(),
-        message: format!("{what}: {}", failure.message),
-        retry: failure.retry,
-    }
+    Failure::new(reason::AUDIT_NOT_WRITTEN, format!("{what}: {}", failure.message), failure.retry)
 }

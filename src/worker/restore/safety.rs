@@ -53,6 +53,7 @@ pub async fn capture(
     survey: &Survey,
     plan: &Plan,
     clock: &dyn Clock,
+    permit: WriterPermit,
 ) -> Result<Option<Undo>, Failure> {
     let kept = kept(survey, plan);
     let absent: Vec<String> = plan.undo().absent.iter().map(ToString::to_string).collect();
@@ -75,7 +76,7 @@ pub async fn capture(
         tags: [environment.snapshot_tags(), vec![UNDO_TAG.to_owned()]].concat(),
         audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
-        permit: WriterPermit::without_maintenance(),
+        permit,
     };
     // The snapshot of an earlier attempt stays: since then it may have written. The repository ends this one at once.
     let (sender, receiver) = entries();

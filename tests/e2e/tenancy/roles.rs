@@ -64,6 +64,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
     let runs = [
         "run tenantatlas.io/operationtypes:backup.capture",
         "run tenantatlas.io/operationtypes:repository.check",
+        "run tenantatlas.io/operationtypes:repository.maintain",
         "run tenantatlas.io/operationtypes:restore.preview",
         "run tenantatlas.io/operationtypes:restore.apply",
         "run tenantatlas.io/operationtypes:restore.rehearse",

@@ -86,6 +86,21 @@ async fn setting_up_a_repository_needs_the_verb_of_its_check() {
     let label = json!({ "metadata": { "labels": { "team": "blue" } } });
     call(&eve, "PATCH", &path, &label).await.expect("a label starts nothing");
     call(&ada, "PATCH", &path, &move_it).await.expect("ada may");
+    // Whoever says when it is maintained starts that: the check's verb is not enough.
+    let rules = json!([
+        { "apiGroups": ["tenantatlas.io"], "resources": ["backuprepositories"], "verbs": ["patch"] },
+        { "apiGroups": ["tenantatlas.io"], "resources": ["operationtypes"], "resourceNames": ["repository.check"], "verbs": ["run"] },
+    ]);
+    let bob = tenant.person_with("bob", rules).await;
+    let nightly = json!({ "spec": { "maintenance": { "schedule": "0 3 * * *", "readDataPercent": 5 } } });
+    assert_refused(
+        call(&bob, "PATCH", &path, &nightly).await,
+        403,
+        &["spec.maintenance.schedule", "repository.maintain"],
+    );
+    call(&ada, "PATCH", &path, &nightly).await.expect("ada may");
+    let more = json!({ "spec": { "maintenance": { "readDataPercent": 6 } } });
+    call(&bob, "PATCH", &path, &more).await.expect("when it runs stays as it was");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::support::s3::{self, SECRET_KEY, Server};
 use super::support::{PASSWORD, Volume, capture, entry, items, master_key, open, owner, password};
 
 /// Runs `restic` on a repository, and returns what it printed; it must succeed.
-fn restic(repository: impl AsRef<Path>, arguments: &[&str]) -> Vec<u8> {
+pub fn restic(repository: impl AsRef<Path>, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("restic")
         .args(["--no-cache", "--quiet"])
         .args(arguments)

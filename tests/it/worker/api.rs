@@ -15,9 +15,13 @@ pub const NAMESPACE: &str = "acme";
 pub const RUN: &str = "nightly";
 pub const RUN_UID: &str = "11111111-2222-3333-4444-555555555555";
 pub const JOB_UID: &str = "job-uid";
+pub const POD: &str = "op-0123456789abcdef0123-x7k2p";
 
 /// Where audit entries are.
 pub const AUDIT: &str = "/apis/tenantatlas.io/v1alpha1/namespaces/acme/auditentries";
+
+/// Where Leases are.
+pub const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/acme/leases";
 
 /// What a request is answered with.
 pub enum Answer {
@@ -57,6 +61,10 @@ struct State {
     loses_answer: bool,
     /// What is served at a path, beside lists.
     records: BTreeMap<String, Value>,
+    /// Leases, by name.
+    leases: BTreeMap<String, Value>,
+    /// Sets and runs that are listed beside the run itself.
+    listed: BTreeMap<&'static str, Vec<Value>>,
     /// User, verb and resource of what is not allowed.
     denied: BTreeSet<(String, String, String)>,
     patches: Vec<Value>,
@@ -144,6 +152,26 @@ impl Api {
     pub fn record_of(&self, plural: &str, name: &str) -> Value {
         let path = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{NAMESPACE}/{plural}/{name}");
         self.edit(|state| state.records[&path].clone())
+    }
+
+    /// The Leases there are, by name.
+    pub fn leases(&self) -> BTreeMap<String, Value> {
+        self.edit(|state| state.leases.clone())
+    }
+
+    /// Removes a Lease, as somebody else would.
+    pub fn remove_lease(&self, name: &str) {
+        self.edit(|state| state.leases.remove(name));
+    }
+
+    /// Changes the version of a Lease and nothing else.
+    pub fn touch_lease(&self, name: &str) {
+        self.edit(|state| state.leases.get_mut(name).unwrap()["metadata"]["resourceVersion"] = json!("touched"));
+    }
+
+    /// What a list of all backup sets, or of all runs beside this one, shows.
+    pub fn list(&self, kind: &'static str, items: Vec<Value>) {
+        self.edit(|state| state.listed.insert(kind, items));
     }
 
     pub fn writes(&self) -> Vec<String> {
@@ -361,10 +389,71 @@ impl State {
                     .get(name)
                     .map_or_else(|| refusal(404, "NotFound"), |report| Answer::Json(200, report.clone()))
             }
+            (_, path) if path.starts_with(LEASES) => self.lease(method, path, uri, body),
+            ("GET", path) if own.strip_suffix(&format!("/{RUN}")) == Some(path) => {
+                self.all("OperationRun", vec![self.run.clone()])
+            }
+            ("GET", path) if path.ends_with("/backupsets") => self.all("BackupSet", Vec::new()),
             (_, path) if path.starts_with(AUDIT) => self.audit(method, path, uri, body),
             ("GET", path) => self.get_or_list(path, uri),
             ("POST" | "PUT" | "DELETE", path) => self.write(method, path, uri, body),
             _ => refusal(405, "MethodNotAllowed"),
+        }
+    }
+
+    /// A list without pages.
+    fn all(&self, kind: &'static str, mut items: Vec<Value>) -> Answer {
+        items.extend(self.listed.get(kind).cloned().unwrap_or_default());
+        Answer::Json(
+            200,
+            json!({"kind": format!("{kind}List"), "apiVersion": "tenantatlas.io/v1alpha1", "metadata": {}, "items": items}),
+        )
+    }
+
+    /// What an API server does with Leases: each change needs the version that it was made of, where it names one.
+    fn lease(&mut self, method: &Method, path: &str, uri: &Uri, body: &Bytes) -> Answer {
+        let name = path.strip_prefix(LEASES).and_then(|rest| rest.strip_prefix('/'));
+        self.counter += 1;
+        let version = json!(format!("lease-{}", self.counter));
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let Some(name) = name else {
+            if method == Method::GET {
+                let selector = parameter(uri, "labelSelector").unwrap();
+                let (label, value) = selector.split_once('=').unwrap();
+                let of_repository = |lease: &&Value| lease["metadata"]["labels"][label] == value;
+                let items: Vec<_> = self.leases.values().filter(of_repository).cloned().collect();
+                let list = json!({"kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1", "metadata": {}, "items": items});
+                return Answer::Json(200, list);
+            }
+            let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+            if self.leases.contains_key(&name) {
+                return refusal(409, "AlreadyExists");
+            }
+            let mut lease = body;
+            lease["metadata"]["uid"] = version.clone();
+            lease["metadata"]["resourceVersion"] = version;
+            self.leases.insert(name, lease.clone());
+            return Answer::Json(201, lease);
+        };
+        let Some(live) = self.leases.get_mut(name) else { return refusal(404, "NotFound") };
+        let conditions = if method == Method::DELETE { &body["preconditions"] } else { &body["metadata"] };
+        let moved = ["uid", "resourceVersion"]
+            .iter()
+            .any(|field| !conditions[field].is_null() && conditions[field] != live["metadata"][field]);
+        match method.as_str() {
+            "GET" => Answer::Json(200, live.clone()),
+            _ if moved => refusal(409, "Conflict"),
+            "DELETE" => {
+                self.leases.remove(name);
+                Answer::Json(200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+            }
+            _ => {
+                for (field, value) in body["spec"].as_object().into_iter().flatten() {
+                    live["spec"][field] = value.clone();
+                }
+                live["metadata"]["resourceVersion"] = version;
+                Answer::Json(200, live.clone())
+            }
         }
     }
 

@@ -13,7 +13,7 @@ async fn checked(pod: &Pod, inputs: Value) -> Result<TerminationResult, Failure>
     let environment = environment(inputs, None);
     let inputs = check::read_inputs(&environment)?;
     let repository = open::open(&environment, &pod.mounts()).await?;
-    check::check(&repository, &environment, &inputs, &SystemClock).await
+    check::check(&repository, &environment, &inputs, &[], &SystemClock).await
 }
 
 fn all_data() -> Value {
@@ -80,7 +80,7 @@ async fn the_share_of_data_to_read_is_a_percentage_and_comes_from_the_inputs_or_
     environment.repository_spec.maintenance = serde_json::from_value(json!({"readDataPercent": 30})).unwrap();
     let inputs = check::read_inputs(&environment).unwrap();
     let repository = pod.repository().await.unwrap();
-    let result = check::check(&repository, &environment, &inputs, &SystemClock).await.unwrap();
+    let result = check::check(&repository, &environment, &inputs, &[], &SystemClock).await.unwrap();
     assert_eq!(result.message.as_deref(), Some("the repository's structure and 30 % of its data are whole"));
 }
 

@@ -13,7 +13,7 @@ use std::{
 use tokio::process::{Child, Command};
 
 /// Serves an API on a port of its own; ends with the test's runtime.
-async fn serve(api: &Api) -> String {
+pub async fn serve(api: &Api) -> String {
     let api = api.clone();
     let router = Router::new().fallback(move |request: Request| {
         let api = api.clone();
@@ -36,7 +36,7 @@ async fn serve(api: &Api) -> String {
 }
 
 /// A worker's process in a pod, before it is started.
-fn worker(pod: &Pod, url: &str, command: &str) -> Command {
+pub fn worker(pod: &Pod, url: &str, command: &str) -> Command {
     let kubeconfig = pod.root().join("kubeconfig");
     let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "test",
         "clusters": [{"name": "test", "cluster": {"server": url}}],
@@ -49,11 +49,11 @@ fn worker(pod: &Pod, url: &str, command: &str) -> Command {
     worker
 }
 
-fn message(pod: &Pod) -> Value {
+pub fn message(pod: &Pod) -> Value {
     serde_json::from_slice(&std::fs::read(pod.mounts().termination_message).unwrap()).unwrap()
 }
 
-async fn code(worker: &mut Command) -> i32 {
+pub async fn code(worker: &mut Command) -> i32 {
     worker.status().await.unwrap().code().expect("it was not killed")
 }
 

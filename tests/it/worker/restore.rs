@@ -84,7 +84,8 @@ impl Tenant {
     /// Another attempt of the same run.
     pub async fn apply_again(&self) -> Result<TerminationResult, Failure> {
         let repository = self.pod.repository().await?;
-        apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock, &self.stop).await
+        let permit = WriterPermit::without_maintenance();
+        apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock, &self.stop, permit).await
     }
 
     /// From now on everything is done by another run.

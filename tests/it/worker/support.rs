@@ -1,18 +1,23 @@
 //! What the tests of the worker share: an environment as the controller gives it, and a repository in a directory.
 
-use super::api::{Api, JOB_UID, NAMESPACE, RUN, RUN_UID};
+use super::api::{Api, JOB_UID, NAMESPACE, POD, RUN, RUN_UID};
 use crate::repository::support::{
     faults::{Fault, FaultyStore, Request},
     owned_by,
 };
 use object_store::local::LocalFileSystem;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tenantatlas::{
     api::{OperationRun, execution, result::TerminationResult},
     clock::SystemClock,
-    repository::{Repository as _, RepositoryKey, RusticRepository, Store},
+    repository::{Repository as _, RepositoryKey, RusticRepository, Store, WriterPermit},
     worker::{
         capture,
         environment::{Environment, Mounts},
@@ -81,7 +86,8 @@ impl Pod {
         let environment = environment(inputs, target);
         let repository = open::open(&environment, &self.mounts()).await?;
         let run: OperationRun = serde_json::from_value(api.run()).unwrap();
-        capture::capture(&api.client(), &environment, &repository, &run, &SystemClock).await
+        let permit = WriterPermit::without_maintenance();
+        capture::capture(&api.client(), &environment, &repository, &run, &SystemClock, permit).await
     }
 
     pub async fn capture_all(&self, api: &Api) -> Result<TerminationResult, Failure> {
@@ -106,6 +112,13 @@ impl Pod {
         String::from_utf8(repository.read(&snapshot.id, vec![item.path]).await.unwrap().remove(0)).unwrap()
     }
 
+    /// The packs in the repository.
+    pub fn packs(&self) -> Vec<PathBuf> {
+        let folders = std::fs::read_dir(self.mounts().volume.join("data")).into_iter().flatten();
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        files.map(|file| file.unwrap().path()).collect()
+    }
+
     pub async fn snapshots(&self) -> usize {
         self.repository().await.unwrap().snapshots().await.unwrap().len()
     }
@@ -120,6 +133,7 @@ pub fn variables(inputs: &Value, target: Option<&Value>) -> BTreeMap<&'static st
         (execution::NAMESPACE_UID, "namespace-uid".to_owned()),
         (execution::CLUSTER_UID, "cluster-uid".to_owned()),
         (execution::JOB_UID, JOB_UID.to_owned()),
+        (execution::POD_NAME, POD.to_owned()),
         (execution::INPUTS, inputs.to_string()),
         (execution::TARGET, target.map(Value::to_string).unwrap_or_default()),
         (execution::REPOSITORY, "main".to_owned()),

@@ -32,6 +32,7 @@ const ACCOUNTS: [Account; 3] = [
             "clusterrole/tenantatlas-account-run",
             "clusterrole/tenantatlas-account-audit-tip",
             "clusterrole/tenantatlas-worker-builtin",
+            "clusterrole/tenantatlas-worker-records",
         ],
     },
     Account {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -36,7 +37,7 @@ type Hook = dyn Fn(Request, &str) -> Option<Fault> + Send + Sync;
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     hook: Arc<Hook>,
-    dead: Arc<std::sync::atomic::AtomicBool>,
+    dead: Arc<AtomicBool>,
 }
 
 impl FaultyStore {
@@ -48,18 +49,25 @@ impl FaultyStore {
     }
 
     async fn ask(&self, request: Request, path: &str) -> Result<()> {
-        use std::sync::atomic::Ordering::SeqCst;
-        let fault = if self.dead.load(SeqCst) { Some(Fault::Die) } else { (self.hook)(request, path) };
-        match fault {
+        match fate(&*self.hook, &self.dead, request, path) {
             None => Ok(()),
             Some(Fault::Io(kind)) => Err(io(kind)),
             Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Die) => {
-                self.dead.store(true, SeqCst);
-                Err(io(std::io::ErrorKind::Other))
-            }
+            Some(Fault::Die) => Err(io(std::io::ErrorKind::Other)),
         }
     }
+}
+
+/// What happens to a request: what the hook says, until the process is dead.
+fn fate(hook: &Hook, dead: &AtomicBool, request: Request, path: &str) -> Option<Fault> {
+    if dead.load(SeqCst) {
+        return Some(Fault::Die);
+    }
+    let fault = hook(request, path);
+    if matches!(fault, Some(Fault::Die)) {
+        dead.store(true, SeqCst);
+    }
+    fault
 }
 
 fn io(kind: std::io::ErrorKind) -> object_store::Error {
@@ -105,10 +113,10 @@ impl ObjectStore for FaultyStore {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         // Deletions are few and of one object each.
-        let hook = self.hook.clone();
+        let (hook, dead) = (self.hook.clone(), self.dead.clone());
         let checked = locations.map(move |location| {
             let location = location?;
-            match hook(Request::Delete, location.as_ref()) {
+            match fate(&*hook, &dead, Request::Delete, location.as_ref()) {
                 None => Ok(location),
                 Some(_) => Err(io(std::io::ErrorKind::Other)),
             }
@@ -117,7 +125,7 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match (self.hook)(Request::List, prefix.map_or("", AsRef::as_ref)) {
+        match fate(&*self.hook, &self.dead, Request::List, prefix.map_or("", AsRef::as_ref)) {
             None => self.inner.list(prefix),
             Some(Fault::Hang) => stream::pending().boxed(),
             Some(_) => stream::iter([Err(io(std::io::ErrorKind::Other))]).boxed(),
