@@ -71,7 +71,6 @@ impl Worker {
             (execution::NAMESPACE_UID, text(&owner["metadata"]["uid"])),
             (execution::CLUSTER_UID, "bench".to_owned()),
             (execution::JOB_UID, "bench".to_owned()),
-            (execution::POD_NAME, "bench".to_owned()),
             (execution::REPOSITORY, "main".to_owned()),
             (execution::REPOSITORY_SPEC, spec.to_string()),
         ]);
@@ -110,7 +109,9 @@ impl Worker {
             .env("KUBECONFIG", &self.bed.kubeconfig)
             .env("ATLAS_LOG", "error,tenantatlas::worker=info")
             .env(execution::INPUTS, inputs.to_string())
-            .env(execution::RUN, name)
+            .env(execution::RUN, &name)
+            // Its Lease on the repository has the name of its pod.
+            .env(execution::POD_NAME, &name)
             .env(execution::RUN_UID, run["metadata"]["uid"].as_str().unwrap_or_default())
             .envs(&self.variables)
             .kill_on_drop(true)
