@@ -274,3 +274,23 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
         attempt(&format!("good-{}", good.len()), json!({ "schedule": good })).await.expect(good);
     }
 }
+
+/// What a tool that reads Git asks: does the API server hold what the manifest says, and would applying it write?
+#[tokio::test]
+async fn a_schedule_from_git_shows_no_drift_and_is_not_written_when_applied_again() {
+    let tenant = Tenant::new("git").await;
+    let operation = tenant.script_type("greet", "true", |_| {}).await;
+    // Suspended, so that nothing but the manifest is a reason to write.
+    let manifest = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule", "metadata": { "name": "nightly" }, "spec": {
+        "schedule": "15 2 * * *", "timeZone": "Europe/Berlin", "suspend": true, "operation": { "type": operation } } })
+    .to_string();
+    tenant.apply(&manifest);
+    tenant.scheduled_when("nightly", "was looked at", |status| status.observed_generation == Some(1)).await;
+    let version = async || tenant.api::<BackupSchedule>().get("nightly").await.expect("a read").resource_version();
+    let before = version().await;
+    tenant.apply(&manifest);
+    assert_eq!(version().await, before, "the second time writes nothing");
+    let arguments = ["diff", "--server-side", "--namespace", &tenant.name, "--filename", "-"];
+    let diff = tenant.cluster.kubectl_with(&arguments, &manifest);
+    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
+}

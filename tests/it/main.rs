@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "nothing here is used elsewhere")]
 
+mod argo_cd;
 mod purity;
 mod repository;
 mod worker;
