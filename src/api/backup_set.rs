@@ -1,6 +1,6 @@
 //! `BackupSet`: one snapshot of a tenant in its repository. Only the operator creates them.
 
-use crate::api::{LocalReference, ObjectReference, selection::Selection};
+use crate::api::{LocalReference, ObjectReference, conditions, selection::Selection};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -132,8 +132,10 @@ pub const DAMAGED: &str = "Damaged";
 /// Whether a check has found that something of a set cannot be restored.
 #[must_use]
 pub fn is_damaged(set: &BackupSet) -> bool {
-    let mut conditions = set.status.iter().flat_map(|status| &status.conditions);
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "False" && condition.reason == DAMAGED)
+    let mut told = set.status.iter().flat_map(|status| &status.conditions);
+    told.any(|condition| {
+        condition.type_ == conditions::READY && condition.status == "False" && condition.reason == DAMAGED
+    })
 }
 
 /// How much of a tenant a set holds.

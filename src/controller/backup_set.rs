@@ -31,7 +31,7 @@ pub async fn settle(
 }
 
 /// Writes a status that says whether the set can be used; nothing where nothing differs.
-pub async fn mark(
+async fn mark(
     context: &Context,
     set: &BackupSet,
     mut status: BackupSetStatus,
@@ -58,7 +58,25 @@ pub async fn mark(
     Ok(())
 }
 
-/// The same of a set that a worker made, if nobody has settled it and nobody has deleted it since.
+/// The same of a set that may be deleted or changed meanwhile: then there is nothing to say of it.
+pub async fn mark_if_there(
+    context: &Context,
+    set: &BackupSet,
+    ready: Ready,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    unless_gone(mark(context, set, set.status.clone().unwrap_or_default(), ready, reason, message).await)
+}
+
+fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes `Ready: True` of a set that a worker made, if nobody has settled it and nobody has deleted it since.
 pub async fn settle_new(
     context: &Context,
     set: &BackupSet,
@@ -69,10 +87,7 @@ pub async fn settle_new(
     if is_settled(set) {
         return Ok(());
     }
-    match settle(context, set, status, reason, message).await {
-        Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(()),
-        result => result,
-    }
+    unless_gone(settle(context, set, status, reason, message).await)
 }
 
 /// Whether it was said of a set that it can be used.

@@ -23,7 +23,7 @@ use crate::{
     },
     controller::{
         Context, Error,
-        backup_set::{Ready, mark, settle, settle_new},
+        backup_set::{Ready, mark_if_there, settle, settle_new},
         delete::delete,
         events::Severity,
         patch,
@@ -313,20 +313,12 @@ async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) 
     let of_repository = ListParams::default().fields(&format!("spec.repository.name={}", check.repository));
     for set in sets.list(&of_repository).await?.items {
         let damaged = check.damaged.iter().any(|begin| set.spec.snapshot.starts_with(begin.as_str()));
-        let status = set.status.clone().unwrap_or_default();
-        let marked = if damaged {
+        if damaged {
             let message = "a check found that something of it cannot be restored; a rehearsal says what can";
-            mark(context, &set, status, Ready::No, DAMAGED, message).await
+            mark_if_there(context, &set, Ready::No, DAMAGED, message).await?;
         } else if check.passed && is_damaged(&set) {
-            let reason = Reason::CheckPassed.as_str();
-            mark(context, &set, status, Ready::Yes, reason, "a check read it back: it is whole again").await
-        } else {
-            Ok(())
-        };
-        match marked {
-            // Deleted meanwhile.
-            Err(Error::Api(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
-            result => result?,
+            let message = "a check read it back: it is whole again";
+            mark_if_there(context, &set, Ready::Yes, Reason::CheckPassed.as_str(), message).await?;
         }
     }
     Ok(())

@@ -84,6 +84,14 @@ fn refused(result: Result<Prepared, Refusal>) -> Refusal {
     refusal
 }
 
+/// As its status says it while the Job that [`ended_job`] makes is at work.
+fn runs_its_job(run: &mut OperationRun) {
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+}
+
 #[test]
 fn what_can_be_known_beforehand_is_refused_with_a_code_and_a_remedy() {
     let good = run(json!({"type": "work", "inputs": {"repository": "main"}}));
@@ -255,10 +263,7 @@ fn a_duplicate_joins_or_is_rejected_as_it_asks() {
 /// A run whose Job failed with this termination message, by our worker or by another image.
 fn failed_job(ours: bool, message: &str) -> crate::api::OperationRunStatus {
     let mut run = capture(json!({}));
-    let mut status = run.status_or_default();
-    status.phase = Phase::Running;
-    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
-    run.status = Some(status);
+    runs_its_job(&mut run);
     let (job, pod) = ended_job(ours, "Failed", 49, message);
     let mut observed = observed(run, JobView::Own(Arc::new(job)));
     observed.pods = vec![Arc::new(pod)];
@@ -294,10 +299,7 @@ fn a_run_whose_worker_found_it_cancelled_is_cancelled_though_the_operator_has_no
 #[test]
 fn a_job_that_is_managed_elsewhere_has_no_pods_to_wait_for() {
     let mut run = capture(json!({}));
-    let mut status = run.status_or_default();
-    status.phase = Phase::Running;
-    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
-    run.status = Some(status);
+    runs_its_job(&mut run);
     let job = |managed_by: &str| -> Job {
         serde_json::from_value(json!({
             "metadata": {"name": "op", "uid": "job-uid"},
@@ -317,10 +319,7 @@ fn a_job_that_is_managed_elsewhere_has_no_pods_to_wait_for() {
 fn a_cancelled_run_whose_job_failed_and_left_no_pod_is_cancelled() {
     let end_of = |cancel: bool, reason: &str| {
         let mut run = capture(json!({ "cancel": cancel }));
-        let mut status = run.status_or_default();
-        status.phase = Phase::Running;
-        status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
-        run.status = Some(status);
+        runs_its_job(&mut run);
         let job: Job = serde_json::from_value(json!({
             "metadata": {"name": "op", "uid": "job-uid"},
             "spec": {"managedBy": "kueue.x-k8s.io/multikueue", "template": {"spec": {"containers": []}}},
@@ -386,10 +385,7 @@ fn a_status_is_written_to_the_uid_and_the_version_that_were_decided_about() {
 /// A run whose Job of uid `job-uid` is on record, which sees this Job and these pods.
 fn with_a_recorded_job(job: JobView, pods: &[(&str, &str)]) -> Observed {
     let mut run = capture(json!({}));
-    let mut status = run.status_or_default();
-    status.phase = Phase::Running;
-    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
-    run.status = Some(status);
+    runs_its_job(&mut run);
     let mut observed = observed(run, job);
     observed.pods = pods.iter().map(|(of, phase)| Arc::new(pod(of, phase))).collect();
     observed
@@ -462,10 +458,7 @@ fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
     let queued = of_type(run.clone(), JobView::Absent);
     let refusal = Refusal::new(Reason::QuotaExceeded, "full");
     assert_eq!(recorded(super::decide::refused(&queued, &refusal, now())), None);
-    let mut status = run.status_or_default();
-    status.phase = Phase::Running;
-    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
-    run.status = Some(status);
+    runs_its_job(&mut run);
     let ended = |condition: &str, exit_code: i32, message: &Value| {
         let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
         let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run.clone(), JobView::Own(Arc::new(job))) };
@@ -501,10 +494,7 @@ fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
     let mut run = capture(json!({}));
     let unready = prepared_with(&run, &maintenance, &RepositoryView::NotReady(repository()));
     assert_eq!(refused(unready).reason, Reason::RepositoryNotReady);
-    let mut status = run.status_or_default();
-    status.phase = Phase::Running;
-    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
-    run.status = Some(status);
+    runs_its_job(&mut run);
     let ended = |condition: &str, exit_code: i32, message: &Value| {
         let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
         let operation_type = Some(Arc::new(maintenance.clone()));
@@ -528,10 +518,7 @@ fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
 #[test]
 fn what_a_run_made_is_recorded_before_its_end() {
     let mut run = capture(json!({}));
-    let mut status = run.status_or_default();
-    status.phase = Phase::Running;
-    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
-    run.status = Some(status);
+    runs_its_job(&mut run);
     let made = r#"{"context": {"snapshot": {"id": "abc", "items": 1, "bytes": 1, "addedBytes": 1}}}"#;
     let (job, pod) = ended_job(true, "Complete", 0, made);
     let mut observed = observed(run, JobView::Own(Arc::new(job)));
