@@ -4,6 +4,7 @@
 //! hashes and captured objects both depend on it, so it does not rely on `serde_json`'s map order,
 //! which a feature of an unrelated dependency can change.
 
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -31,7 +32,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
                 if position > 0 {
                     out.push(b',');
                 }
-                write_scalar(&Value::String(key.clone()), out);
+                write_scalar(key, out);
                 out.push(b':');
                 write(value, out);
             }
@@ -51,9 +52,9 @@ fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn write_scalar(value: &Value, out: &mut Vec<u8>) {
-    // `Display` of a JSON value is its compact JSON text and cannot fail.
-    out.extend_from_slice(value.to_string().as_bytes());
+fn write_scalar(value: &impl Serialize, out: &mut Vec<u8>) {
+    // Into memory, of what has no keys but strings, it cannot fail.
+    let _ = serde_json::to_writer(out, value);
 }
 
 #[cfg(test)]

@@ -214,7 +214,8 @@ impl Repository for RusticRepository {
         let snapshot = snapshot.to_owned();
         self.run("reading a snapshot", move |inner| {
             let (opened, file) = inner.open_snapshot(&snapshot)?;
-            paths.iter().map(|path| read::item(&opened, &file, path)).collect()
+            let mut reading = read::Reading::of(&opened)?;
+            paths.iter().map(|path| read::content(&opened, &file, path, &mut reading)).collect()
         })
         .await
     }
@@ -223,7 +224,7 @@ impl Repository for RusticRepository {
         let snapshot = snapshot.to_owned();
         self.run("opening a snapshot", move |inner| {
             let (opened, file) = inner.open_snapshot(&snapshot)?;
-            Ok(SnapshotReader::new(opened, file))
+            SnapshotReader::new(opened, file)
         })
         .await
     }

@@ -8,7 +8,7 @@ use rustic_core::repofile::SnapshotFile;
 use super::engine::Opened;
 use super::error::{Error, Result};
 use super::path::ItemPath;
-use super::read::{self, Directory, Item};
+use super::read::{self, Item, Reading};
 
 /// An open snapshot. Clones are the same one.
 #[derive(Clone)]
@@ -19,13 +19,13 @@ pub struct SnapshotReader {
 struct Inner {
     opened: Opened<IndexedFullStatus>,
     snapshot: SnapshotFile,
-    /// The directory that was read last.
-    last: Mutex<Directory>,
+    reading: Mutex<Reading>,
 }
 
 impl SnapshotReader {
-    pub(super) fn new(opened: Opened<IndexedFullStatus>, snapshot: SnapshotFile) -> Self {
-        Self { inner: Arc::new(Inner { opened, snapshot, last: Mutex::default() }) }
+    pub(super) fn new(opened: Opened<IndexedFullStatus>, snapshot: SnapshotFile) -> Result<Self> {
+        let reading = Reading::of(&opened)?.into();
+        Ok(Self { inner: Arc::new(Inner { opened, snapshot, reading }) })
     }
 
     /// All items, in order.
@@ -39,8 +39,8 @@ impl SnapshotReader {
     pub async fn read(&self, paths: Vec<ItemPath>) -> Result<Vec<Result<Vec<u8>>>> {
         let inner = self.inner.clone();
         super::blocking("reading a snapshot", move || {
-            let mut last = inner.last.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(paths.iter().map(|path| read::content(&inner.opened, &inner.snapshot, path, &mut last)).collect())
+            let mut reading = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(paths.iter().map(|path| read::content(&inner.opened, &inner.snapshot, path, &mut reading)).collect())
         })
         .await
     }

@@ -1,7 +1,7 @@
-//! Compressing and encrypting, as the format has it; and opening again what was sealed before anybody relies on it.
+//! Compressing and encrypting, as the format has it, and opening what was sealed: also at once, before anybody relies on it.
 //!
-//! The engine does the same, with tables and buffers that it makes anew for each item and from which most of a first
-//! capture's time went; here they are kept from item to item. The ciphers and the compression are the engine's own crates.
+//! The engine does the same, with tables and buffers that it makes anew for each item, to which most of a first capture's time went,
+//! and most of the time to read an item; here they are kept from item to item. The ciphers and the compression are the engine's own crates.
 
 use aes256ctr_poly1305aes::aead::AeadInPlace as _;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce, Tag};
@@ -19,42 +19,84 @@ const TAG: usize = 16;
 /// Begins a file (not a blob) that is compressed.
 const COMPRESSED: u8 = 2;
 
-/// Seals one piece of content after the other. Each thread has its own.
-pub(super) struct Sealer {
+/// The most bytes of a blob's content: many times what any writer of the format makes. A repository is untrusted.
+const MAX_BLOB: usize = 64 * 1024 * 1024;
+
+/// Opens one sealed piece of content after the other. Each thread has its own.
+pub(super) struct Opener {
     cipher: Aes256CtrPoly1305Aes,
-    compression: Option<Compression>,
-    /// What is to be encrypted, and what came of opening it again.
+    decompressor: Decompressor<'static>,
+    /// What was encrypted.
     plain: Vec<u8>,
-    opened: Vec<u8>,
-    content: Vec<u8>,
 }
 
-struct Compression {
-    compressor: Compressor<'static>,
-    decompressor: Decompressor<'static>,
+/// What was read is not what somebody with the key sealed.
+#[derive(Debug)]
+pub(super) struct Unsealed;
+
+impl Opener {
+    pub(super) fn new(key: &MasterKey) -> Result<Self> {
+        let bytes = [key.encrypt.as_slice(), &key.mac.k, &key.mac.r].concat();
+        if bytes.len() != Key::default().len() {
+            return Err(failed(&"the master key has another length"));
+        }
+        Ok(Self {
+            cipher: Aes256CtrPoly1305Aes::new(Key::from_slice(&bytes)),
+            decompressor: Decompressor::new().map_err(|error| failed(&error))?,
+            plain: Vec::new(),
+        })
+    }
+
+    /// The content of a sealed blob. `length` is the content's, if that was compressed.
+    pub(super) fn blob(&mut self, sealed: &[u8], length: Option<usize>) -> std::result::Result<Vec<u8>, Unsealed> {
+        let mut content = Vec::new();
+        self.open(sealed, 0, length, &mut content)?;
+        Ok(content)
+    }
+
+    /// Puts the content of what was sealed into a buffer; without the first bytes of what was encrypted.
+    fn open(
+        &mut self,
+        sealed: &[u8],
+        before: usize,
+        length: Option<usize>,
+        content: &mut Vec<u8>,
+    ) -> std::result::Result<(), Unsealed> {
+        let (nonce, rest) = sealed.split_at_checked(NONCE).ok_or(Unsealed)?;
+        let (ciphertext, tag) = rest.split_at_checked(rest.len().wrapping_sub(TAG)).ok_or(Unsealed)?;
+        self.plain.clear();
+        self.plain.extend_from_slice(ciphertext);
+        self.cipher
+            .decrypt_in_place_detached(Nonce::from_slice(nonce), &[], &mut self.plain, Tag::from_slice(tag))
+            .map_err(|_| Unsealed)?;
+        let plain = self.plain.get(before..).ok_or(Unsealed)?;
+        content.clear();
+        match length {
+            None => content.extend_from_slice(plain),
+            Some(length) if length > MAX_BLOB => return Err(Unsealed),
+            Some(length) => {
+                content.reserve(length);
+                self.decompressor.decompress_to_buffer(plain, content).map_err(|_| Unsealed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Seals one piece of content after the other. Each thread has its own.
+pub(super) struct Sealer {
+    opener: Opener,
+    compressor: Option<Compressor<'static>>,
+    /// What is to be encrypted, and the content that came of opening it again.
+    plain: Vec<u8>,
+    content: Vec<u8>,
 }
 
 impl Sealer {
     /// `level` is the repository's, none where its format knows no compression.
     pub(super) fn new(key: &MasterKey, level: Option<i32>) -> Result<Self> {
-        let bytes = [key.encrypt.as_slice(), &key.mac.k, &key.mac.r].concat();
-        if bytes.len() != Key::default().len() {
-            return Err(failed(&"the master key has another length"));
-        }
-        let compression = match level {
-            Some(level) => Some(Compression {
-                compressor: Compressor::new(level).map_err(|error| failed(&error))?,
-                decompressor: Decompressor::new().map_err(|error| failed(&error))?,
-            }),
-            None => None,
-        };
-        Ok(Self {
-            cipher: Aes256CtrPoly1305Aes::new(Key::from_slice(&bytes)),
-            compression,
-            plain: Vec::new(),
-            opened: Vec::new(),
-            content: Vec::new(),
-        })
+        let compressor = level.map(Compressor::new).transpose().map_err(|error| failed(&error))?;
+        Ok(Self { opener: Opener::new(key)?, compressor, plain: Vec::new(), content: Vec::new() })
     }
 
     /// Appends a sealed blob. Returns its content's length if that was compressed.
@@ -62,7 +104,7 @@ impl Sealer {
         self.plain.clear();
         self.compress(content)?;
         self.encrypt(content, sealed, 0)?;
-        match self.compression {
+        match self.compressor {
             Some(_) => u32::try_from(content.len()).map(Some).map_err(|error| failed(&error)),
             None => Ok(None),
         }
@@ -71,7 +113,7 @@ impl Sealer {
     /// A sealed file of the repository's own, such as an index.
     pub(super) fn file(&mut self, content: &[u8]) -> Result<Vec<u8>> {
         self.plain.clear();
-        if self.compression.is_some() {
+        if self.compressor.is_some() {
             self.plain.push(COMPRESSED);
         }
         let before = self.plain.len();
@@ -90,13 +132,13 @@ impl Sealer {
 
     /// Appends to what is to be encrypted.
     fn compress(&mut self, content: &[u8]) -> Result<()> {
-        let Some(compression) = &mut self.compression else {
+        let Some(compressor) = &mut self.compressor else {
             self.plain.extend_from_slice(content);
             return Ok(());
         };
         let before = self.plain.len();
         self.plain.resize(before + zstd::zstd_safe::compress_bound(content.len()), 0);
-        let compressed = compression.compressor.compress_to_buffer(content, &mut self.plain[before..]);
+        let compressed = compressor.compress_to_buffer(content, &mut self.plain[before..]);
         self.plain.truncate(before + compressed.map_err(|error| failed(&error))?);
         Ok(())
     }
@@ -105,24 +147,12 @@ impl Sealer {
     /// found out when somebody restores.
     fn encrypt(&mut self, content: &[u8], sealed: &mut Vec<u8>, before: usize) -> Result<()> {
         let start = self.encrypt_only(sealed)?;
-        let (nonce, rest) = sealed[start..].split_at(NONCE);
-        let (ciphertext, tag) = rest.split_at(rest.len() - TAG);
-        self.opened.clear();
-        self.opened.extend_from_slice(ciphertext);
-        self.cipher
-            .decrypt_in_place_detached(Nonce::from_slice(nonce), &[], &mut self.opened, Tag::from_slice(tag))
-            .map_err(|error| failed(&error))?;
-        let same = match &mut self.compression {
-            None => self.opened[before..] == *content,
-            Some(compression) => {
-                self.content.clear();
-                self.content.reserve(content.len());
-                let read = compression.decompressor.decompress_to_buffer(&self.opened[before..], &mut self.content);
-                read.map_err(|error| failed(&error))?;
-                self.content == content
-            }
-        };
-        if same { Ok(()) } else { Err(failed(&"what was sealed opens as something else: the memory may be faulty")) }
+        let length = self.compressor.as_ref().map(|_| content.len());
+        let opened = self.opener.open(&sealed[start..], before, length, &mut self.content);
+        if opened.is_ok() && self.content == content {
+            return Ok(());
+        }
+        Err(failed(&"what was sealed opens as something else: the memory may be faulty"))
     }
 
     /// Returns where the sealed bytes begin.
@@ -133,6 +163,7 @@ impl Sealer {
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(&self.plain);
         let tag = self
+            .opener
             .cipher
             .encrypt_in_place_detached(&nonce, &[], &mut sealed[start + NONCE..])
             .map_err(|error| failed(&error))?;

@@ -140,7 +140,7 @@ impl Precondition {
 /// What the API server said to a dry run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It would be done; with the object as it would then be, of a create or update.
+    /// It would be done; with the object as it would then be, of an update.
     Accepted(Option<Value>),
     /// It would not.
     Refused {

@@ -18,6 +18,7 @@ use crate::{
         failure::{Failure, api_failure},
     },
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource,
@@ -28,6 +29,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
 };
+
+/// Reports written at once: while one is looked at by the API server, the next is made.
+const AT_ONCE: usize = 4;
 
 /// Room for everything of a report but its items, in bytes.
 const ENVELOPE: usize = 4096;
@@ -53,15 +57,12 @@ pub enum Contents<'a> {
 pub async fn write(client: &Client, run: &RunIdentity, contents: Contents<'_>) -> Result<(), Failure> {
     let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
     let parameters = PostParams::default();
-    for report in of_run(run, contents) {
-        let created = retry(|| reports.create(&parameters, &report)).await;
-        match created {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(api_failure("write a report of the run's items", &error)),
-        }
-    }
-    Ok(())
+    let create = async |report: OperationReport| match retry(|| reports.create(&parameters, &report)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(api_failure("write a report of the run's items", &error)),
+    };
+    stream::iter(of_run(run, contents)).map(create).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// The plan with this digest that a run stored, if all of it is there.

@@ -172,7 +172,8 @@ impl Bench<'_> {
             let (path, object) = object(namespace, number, &text(number));
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             let patch = json!({ "metadata": { "labels": { "changed": "since" } } });
-            api::merge(&self.bed.client, &format!("{path}/{name}"), &patch).await
+            // Under another name than either side writes by: whose field is whose is a part of what a write costs.
+            api::merge(&self.bed.client, &format!("{path}/{name}?fieldManager=somebody"), &patch).await
         })
         .await
     }

@@ -23,7 +23,7 @@ use crate::{
         restore::{
             execute::{Carried, Executor, Fate},
             inventory::StoredKind,
-            walk::Walk,
+            walk::{AHEAD, Walk},
             write::AT_ONCE,
         },
         stop::Stop,
@@ -35,9 +35,6 @@ use tokio::{sync::mpsc, time::Instant};
 
 /// How often what was put back is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// How many items may be decided about and wait for their write.
-const AHEAD: usize = 2 * AT_ONCE;
 
 /// A plan being carried out.
 pub struct Carrier<'a> {
@@ -89,7 +86,9 @@ impl<'a> Carrier<'a> {
             if self.stop.is_set() {
                 break;
             }
-            self.carry_kind(&kind).await?;
+            if self.executor.writes(&kind) {
+                self.carry_kind(&kind).await?;
+            }
         }
         self.carry_left().await?;
         if !self.stop.is_set() {

@@ -3,7 +3,10 @@
 //! Must not: keep results, or know what comes before and after an item; that is `carry`.
 
 use crate::{
-    api::{item::ItemId, operation_report::ItemOutcome},
+    api::{
+        item::{GroupKind, ItemId},
+        operation_report::ItemOutcome,
+    },
     restore::{
         decide::{Decision, Live, Proposal, Stored, Write},
         owners::pending,
@@ -14,13 +17,13 @@ use crate::{
         failure::Failure,
         restore::{
             inventory::{Entry, StoredKind},
-            join::{Join, Joined, Pair},
-            walk::{Walk, left_out, unlisted, version_of},
+            join::Pair,
+            walk::{Met, Walk, left_out, version_of},
             write::{self, Performed, Target},
         },
     },
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc::Sender;
 
 /// How often an item is looked at again that was written by others in between.
@@ -77,6 +80,8 @@ pub struct Executor<'a> {
     /// What there is to read and whom to ask. It is prepared, and knows what the plan deletes and makes anew.
     pub walk: Walk<'a>,
     planned: BTreeMap<&'a ItemId, &'a PlannedItem>,
+    /// Kinds of which the plan writes something.
+    kinds: BTreeSet<&'a GroupKind>,
 }
 
 impl<'a> Executor<'a> {
@@ -90,45 +95,42 @@ impl<'a> Executor<'a> {
                 _ => {}
             }
         }
-        Self { walk, planned: plan.items().iter().map(|planned| (&planned.item, planned)).collect() }
+        let writes = plan.items().iter().filter(|planned| planned.action.writes());
+        Self {
+            walk,
+            planned: plan.items().iter().map(|planned| (&planned.item, planned)).collect(),
+            kinds: writes.map(|planned| &planned.item.kind).collect(),
+        }
+    }
+
+    /// Whether the plan writes anything of a kind; of others there is nothing to read.
+    #[must_use]
+    pub fn writes(&self, kind: &StoredKind) -> bool {
+        self.kinds.contains(&kind.kind)
     }
 
     /// Reads the items of a kind and decides about them, in order, as fast as `candidates` takes them: the next ones are
     /// ready while earlier ones are written. What changes in between, their writes will notice; an item whose owner is of
     /// the same kind has no uid for it yet and is deferred. Ends early if nobody takes any more.
     pub async fn weigh_kind(&self, kind: &StoredKind, candidates: Sender<Candidate<'a>>) -> Result<(), Failure> {
-        let served = self.walk.served(kind).cloned();
-        let mut join = Join::new(&self.walk, kind, served.as_ref());
-        loop {
-            let mut pairs = match join.next().await? {
-                Joined::End => return Ok(()),
-                Joined::Pairs(pairs) => pairs,
-                Joined::Unlisted(names, error) => {
-                    for name in names {
-                        let lost = unlisted(kind, name, &error);
-                        let (Some(planned), Some(reason)) = (self.is_to_write(&lost.item), lost.reason) else {
-                            continue;
-                        };
-                        let weighed = Weighed::Over(Fate::failed(reason));
-                        let candidate = Candidate { planned, stored: Stored::Absent, weighed };
-                        if candidates.send(candidate).await.is_err() {
-                            break;
-                        }
-                    }
-                    return Ok(());
+        let find = |name: &str| self.is_to_write(&ItemId::new(kind.kind.clone(), name));
+        let send = async |met: Met<'_>| {
+            let (planned, stored, weighed) = match met {
+                Met::Unlisted(lost) => {
+                    let fate = Fate::failed(lost.reason.unwrap_or_else(moved));
+                    (find(&lost.item.name), Stored::Absent, Weighed::Over(fate))
+                }
+                Met::Pair(pair, stored) => {
+                    let Some(planned) = find(&pair.name) else { return true };
+                    let uid = pair.live.as_ref().and_then(|live| uid_of(live.as_ref().ok()?));
+                    let decision = self.walk.decide_pair(kind, &pair.name, stored.clone(), pair.live);
+                    (Some(planned), stored, weigh(planned, decision, uid))
                 }
             };
-            pairs.retain(|pair| self.is_to_write(&ItemId::new(kind.kind.clone(), &pair.name)).is_some());
-            for (pair, stored) in self.walk.read(pairs).await? {
-                let Some(planned) = self.is_to_write(&ItemId::new(kind.kind.clone(), &pair.name)) else { continue };
-                let uid = pair.live.as_ref().and_then(|live| uid_of(live.as_ref().ok()?));
-                let decision = self.walk.decide_pair(kind, &pair.name, stored.clone(), pair.live);
-                let weighed = weigh(planned, decision, uid);
-                if candidates.send(Candidate { planned, stored, weighed }).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
+            let Some(planned) = planned else { return true };
+            candidates.send(Candidate { planned, stored, weighed }).await.is_ok()
+        };
+        self.walk.each_pair(kind, |name| find(name).is_some(), send).await
     }
 
     /// Writes what is to be written.

@@ -31,10 +31,14 @@ use crate::{
         skip::ItemRules,
     },
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kube::Client;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::mpsc;
+
+/// How many items may be decided about and wait for what comes next: the API server's opinion, or their write.
+pub const AHEAD: usize = 2 * AT_ONCE;
 
 /// The most bytes of one item's diff.
 const MAX_DIFF: usize = 4096;
@@ -48,6 +52,14 @@ pub struct Decided {
     pub owners: Vec<ItemId>,
     /// What changes.
     pub diff: Option<String>,
+}
+
+/// An item as it is met on the way through a kind.
+pub enum Met<'a> {
+    /// Both sides of it.
+    Pair(Pair<'a>, Stored),
+    /// The API server refuses to list it: what that means for it.
+    Unlisted(PlannedItem),
 }
 
 /// Whether the API server is asked about each write.
@@ -163,26 +175,75 @@ impl Walk<'_> {
     }
 
     async fn decide_kind(&mut self, kind: &StoredKind, decided: &mut Vec<Decided>) -> Result<(), Failure> {
+        let mut settled = self.settle_kind(kind, |_| true).await?;
+        let mut renewed = BTreeSet::new();
+        loop {
+            let made_anew = settled.iter().filter(|decided| decided.planned.action == Action::Recreate);
+            let made_anew: Vec<ItemId> = made_anew.map(|decided| decided.planned.item.clone()).collect();
+            let newly: BTreeSet<ItemId> = made_anew.into_iter().filter(|item| renewed.insert(item.clone())).collect();
+            for item in &newly {
+                self.planner.family.add_renewed(item.clone());
+            }
+            // What they own of their own kind was decided about when they seemed to keep their uids.
+            let owned = settled.iter().filter(|decided| decided.owners.iter().any(|owner| newly.contains(owner)));
+            let owned: BTreeSet<String> = owned.map(|decided| decided.planned.item.name.clone()).collect();
+            if owned.is_empty() {
+                break;
+            }
+            settled.retain(|decided| !owned.contains(&decided.planned.item.name));
+            settled.extend(self.settle_kind(kind, |name| owned.contains(name)).await?);
+        }
+        decided.extend(settled);
+        Ok(())
+    }
+
+    /// Decides about the items of a kind with these names: the next ones are read while the API server is asked about earlier ones.
+    async fn settle_kind(&self, kind: &StoredKind, takes: impl Fn(&str) -> bool) -> Result<Vec<Decided>, Failure> {
+        let (sender, mut receiver) = mpsc::channel(AHEAD);
+        // With this the sender goes: no more comes.
+        let decide = async move {
+            let send = async |met: Met<'_>| {
+                let decision = match met {
+                    Met::Unlisted(planned) => (Decision::Settled(planned), Vec::new()),
+                    Met::Pair(pair, stored) => {
+                        (self.decide_pair(kind, &pair.name, stored, pair.live), pair.entry.owners.clone())
+                    }
+                };
+                sender.send(decision).await.is_ok()
+            };
+            self.each_pair(kind, takes, send).await
+        };
+        let decisions = stream::poll_fn(|context| receiver.poll_recv(context));
+        let (read, settled) = tokio::join!(decide, self.settle(decisions));
+        let settled = settled?;
+        read.map(|()| settled)
+    }
+
+    /// Reads the items of a kind with these names, stored and live, and gives each to `each` until that takes no more.
+    pub async fn each_pair(
+        &self,
+        kind: &StoredKind,
+        takes: impl Fn(&str) -> bool,
+        mut each: impl AsyncFnMut(Met<'_>) -> bool,
+    ) -> Result<(), Failure> {
         let served = self.served(kind).cloned();
         let mut join = Join::new(self, kind, served.as_ref());
-        let mut ahead = join.next().await?;
         loop {
-            match ahead {
-                Joined::Pairs(pairs) => {
-                    let decisions = self.decide_page(kind, pairs).await?;
-                    // The next page is read while the API server is asked about this one.
-                    let (settled, next) = tokio::join!(self.settle(decisions), join.next());
-                    let settled = settled?;
-                    for renewed in settled.iter().filter(|decided| decided.planned.action == Action::Recreate) {
-                        self.planner.family.add_renewed(renewed.planned.item.clone());
-                    }
-                    decided.extend(settled);
-                    ahead = next?;
-                }
+            let mut pairs = match join.next().await? {
                 Joined::End => return Ok(()),
+                Joined::Pairs(pairs) => pairs,
                 Joined::Unlisted(names, error) => {
-                    let planned = names.into_iter().map(|name| unlisted(kind, name, &error));
-                    decided.extend(planned.map(|planned| Decided { planned, owners: Vec::new(), diff: None }));
+                    for name in names.into_iter().filter(|name| takes(name)) {
+                        if !each(Met::Unlisted(unlisted(kind, name, &error))).await {
+                            break;
+                        }
+                    }
+                    return Ok(());
+                }
+            };
+            pairs.retain(|pair| takes(&pair.name));
+            for (pair, stored) in self.read(pairs).await? {
+                if !each(Met::Pair(pair, stored)).await {
                     return Ok(());
                 }
             }
@@ -194,18 +255,6 @@ impl Walk<'_> {
     pub fn served(&self, kind: &StoredKind) -> Option<&ServedKind> {
         let same = self.discovered.find(&kind.kind.group, &kind.version, &kind.kind.kind);
         same.or_else(|| self.preferred(&kind.kind))
-    }
-
-    async fn decide_page(
-        &self,
-        kind: &StoredKind,
-        pairs: Vec<Pair<'_>>,
-    ) -> Result<Vec<(Decision, Vec<ItemId>)>, Failure> {
-        let read = self.read(pairs).await?.into_iter();
-        let decide = |(pair, stored): (Pair<'_>, Stored)| {
-            (self.decide_pair(kind, &pair.name, stored, pair.live), pair.entry.owners.clone())
-        };
-        Ok(read.map(decide).collect())
     }
 
     /// Reads the stored side of pairs.
@@ -242,8 +291,8 @@ impl Walk<'_> {
     }
 
     /// Asks about what is proposed.
-    async fn settle(&self, decisions: Vec<(Decision, Vec<ItemId>)>) -> Result<Vec<Decided>, Failure> {
-        let settled = stream::iter(decisions).map(|(decision, owners)| async move {
+    async fn settle(&self, decisions: impl Stream<Item = (Decision, Vec<ItemId>)>) -> Result<Vec<Decided>, Failure> {
+        let settled = decisions.map(|(decision, owners)| async move {
             match decision {
                 Decision::Settled(planned) => Ok(Decided { planned, owners, diff: None }),
                 Decision::Proposed(proposal) => self.try_out(proposal, owners).await,
@@ -325,7 +374,7 @@ impl Walk<'_> {
                     decisions.push((decision, crate::restore::owners::owners(&live.object)));
                 }
             }
-            decided.extend(self.settle(decisions).await?);
+            decided.extend(self.settle(stream::iter(decisions)).await?);
         }
         Ok(())
     }
@@ -343,7 +392,7 @@ impl Walk<'_> {
             if self.selection.takes(item, live.as_ref().map_or(&nothing, |live| &live.object)) {
                 let owners = live.as_ref().map(|live| crate::restore::owners::owners(&live.object)).unwrap_or_default();
                 let decision = self.planner.decide(item, &served.api_version(), Stored::Absent, live.as_ref());
-                decided.extend(self.settle(vec![(decision, owners)]).await?);
+                decided.extend(self.settle(stream::iter([(decision, owners)])).await?);
             }
         }
         Ok(())

@@ -10,7 +10,10 @@ use crate::{
 };
 use http::{Method, Request};
 use kube::{Client, Error};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -70,19 +73,22 @@ pub struct Target<'a> {
 pub async fn attempt(calls: &Calls, target: Target<'_>, write: &Write) -> Result<Verdict, Failure> {
     let answer = match write {
         // An object that is there answers the creation with AlreadyExists, after everything else was looked at.
-        Write::Create(body) | Write::Recreate(_, body) => call(calls, target, Method::POST, Some(body), true).await,
-        Write::Update(body) => call(calls, target, Method::PUT, Some(body), true).await,
-        Write::Delete(precondition) => {
-            call(calls, target, Method::DELETE, Some(&delete_options(precondition, true)), true).await
-        }
+        Write::Create(body) | Write::Recreate(_, body) => taken(calls, target, Method::POST, body).await,
+        Write::Update(body) => call(calls, target, Method::PUT, Some(body), true).await.map(Some),
+        Write::Delete(precondition) => taken(calls, target, Method::DELETE, &delete_options(precondition, true)).await,
     };
     match answer {
-        Ok(object) => Ok(Verdict::Accepted(matches!(write, Write::Create(_) | Write::Update(_)).then_some(object))),
+        Ok(would_be) => Ok(Verdict::Accepted(would_be)),
         Err(Error::Api(status)) => {
             Ok(Verdict::Refused { code: status.code, reason: status.reason.clone(), message: words(target, &status) })
         }
         Err(error) => Err(api_failure(&format!("try to write {} {}", target.kind.kind, target.name), &error)),
     }
+}
+
+/// A dry run of which only counts that it was taken.
+async fn taken(calls: &Calls, target: Target<'_>, method: Method, body: &Value) -> Result<Option<Value>, Error> {
+    call::<IgnoredAny>(calls, target, method, Some(body), true).await.map(|_| None)
 }
 
 /// What became of a write that was meant.
@@ -216,7 +222,7 @@ async fn call<T: DeserializeOwned>(
     } else if dry_run {
         uri.push_str("?dryRun=All");
     }
-    let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let bytes = body.map(serde_json::to_vec).transpose().map_err(Error::SerdeError)?.unwrap_or_default();
     let answer = calls
         .pace
         .call(|| async {
