@@ -164,7 +164,13 @@ pub struct Retention {
         regex(pattern = r"^([0-9]{1,4}y)?([0-9]{1,4}m)?([0-9]{1,4}d)?([0-9]{1,4}h)?$")
     )]
     pub keep_within: Option<String>,
+    /// Whether to say in `status.retention.wouldExpire` what goes, and delete nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
+
+/// The most backup sets that a status names as about to expire.
+pub const MAX_WOULD_EXPIRE: usize = 100;
 
 /// An operation with its inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -277,6 +283,10 @@ pub struct Retained {
     /// Backup sets that were deleted in that look. One that was interrupted counts none in the next; events name them all.
     #[schemars(range(min = 0))]
     pub expired: i64,
+    /// Of a dry run: backup sets that would be deleted, those that would go first; at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 253)))]
+    pub would_expire: Vec<String>,
 }
 
 /// What ticks are counted by.

@@ -29,6 +29,8 @@ use std::collections::BTreeMap;
     printcolumn(name = "Items", type_ = "integer", json_path = ".status.items"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
     printcolumn(name = "Added", type_ = "integer", json_path = ".status.addedBytes"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.verified.outcome"),
+    printcolumn(name = "Last Verified", type_ = "date", json_path = ".status.verified.at"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Ready",
@@ -37,7 +39,6 @@ use std::collections::BTreeMap;
         priority = "1"
     ),
     printcolumn(name = "Hold", type_ = "boolean", json_path = ".spec.hold", priority = "1"),
-    printcolumn(name = "Verified", type_ = "date", json_path = ".status.verified.at", priority = "1"),
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name", priority = "1")
 )]
 #[x_kube(

@@ -64,6 +64,9 @@ pub struct ResultContext {
     /// A repository checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<CheckedRepository>,
+    /// Name of the backup set that a rehearsal was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_set: Option<String>,
     /// Name of the backup set that undoes a restore, which the worker made before its first write; `snapshot` is its.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo_set: Option<String>,

@@ -41,7 +41,13 @@ use crate::{
     },
 };
 use clap::{Args, Subcommand};
-use std::{path::PathBuf, pin::Pin, process::ExitCode, time::Duration};
+use std::{
+    path::PathBuf,
+    pin::Pin,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a call may take: longer than the API server itself waits for an aggregated one (60 s), so that a kind
@@ -50,6 +56,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a restore that was told to stop may take to end what it has begun: less than a pod's usual grace of 30 s.
 const LAST_WORDS: Duration = Duration::from_secs(20);
+
+/// How long giving back a Lease may take once the pod was told to stop.
+const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// What a worker can do.
 #[derive(Clone, Debug, Subcommand)]
@@ -98,19 +107,24 @@ pub fn run(command: &Command) -> ExitCode {
     | Command::Restore(place)
     | Command::Fence(place)) = command;
     let mounts = Mounts::below(&place.root);
-    let stop = Stop::default();
+    let (stop, holding) = (Stop::default(), Holding::default());
     let ended = runtime.block_on(async {
-        let mut work = std::pin::pin!(execute(command, &mounts, &stop));
+        let mut work = Box::pin(execute(command, &mounts, &stop, &holding));
         let stopped = tokio::select! {
             ended = &mut work => return ended,
             stopped = told_to_stop() => stopped,
         };
         stop.set();
-        match command {
-            // What it has written is to be told.
-            Command::Restore(_) => tokio::time::timeout(LAST_WORDS, work).await.unwrap_or(Err(stopped)),
-            _ => Err(stopped),
+        // What it has written is to be told.
+        if matches!(command, Command::Restore(_))
+            && let Ok(ended) = tokio::time::timeout(LAST_WORDS, &mut work).await
+        {
+            return ended;
         }
+        drop(work);
+        // Else maintenance would wait until the Lease has run out. One that cannot be given back does that.
+        let _ = tokio::time::timeout(GIVING_BACK, holding.release()).await;
+        Err(stopped)
     });
     // Threads of the engine are not waited for: what they had not recorded is not there.
     runtime.shutdown_background();
@@ -118,7 +132,12 @@ pub fn run(command: &Command) -> ExitCode {
 }
 
 /// What a command did, or why not. The fence alone has no result.
-async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Option<TerminationResult>, Failure> {
+async fn execute(
+    command: &Command,
+    mounts: &Mounts,
+    stop: &Stop,
+    holding: &Holding,
+) -> Result<Option<TerminationResult>, Failure> {
     let lookup = |name: &str| std::env::var(name).ok();
     let identity = RunIdentity::read(&lookup)?;
     let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
@@ -134,7 +153,8 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
             let repository = open::open(&environment, mounts).await?;
             let held = Leases::of(&client, &environment, &repository).share(Use::Writes).await?;
             let permit = held.permit();
-            during(held, Box::pin(capture::capture(&client, &environment, &repository, &run, &clock, permit)))
+            holding
+                .during(held, Box::pin(capture::capture(&client, &environment, &repository, &run, &clock, permit)))
                 .await
                 .map(Some)
         }
@@ -143,14 +163,18 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
             restore::order::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
             let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
-            during(held, Box::pin(restore::preview::preview(&client, &environment, &repository))).await.map(Some)
+            holding
+                .during(held, Box::pin(restore::preview::preview(&client, &environment, &repository)))
+                .await
+                .map(Some)
         }
         Command::Rehearse(_) => {
             let environment = Environment::read(&lookup)?;
             restore::order::read_rehearsal(&environment)?;
             let repository = open::open(&environment, mounts).await?;
             let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
-            during(held, Box::pin(restore::rehearse::rehearse(&client, &environment, &repository, &run)))
+            holding
+                .during(held, Box::pin(restore::rehearse::rehearse(&client, &environment, &repository, &run)))
                 .await
                 .map(Some)
         }
@@ -161,7 +185,7 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
             let held = Leases::of(&client, &environment, &repository).share(Use::Writes).await?;
             let permit = held.permit();
             let work = restore::apply::apply(&client, &environment, &repository, &clock, stop, permit);
-            during(held, Box::pin(work)).await.map(Some)
+            holding.during(held, Box::pin(work)).await.map(Some)
         }
         Command::Check(_) => {
             let environment = Environment::read(&lookup)?;
@@ -176,7 +200,7 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
                 }
                 Ok(Some(result))
             };
-            during(held, Box::pin(work)).await
+            holding.during(held, Box::pin(work)).await
         }
         Command::Maintain(_) => {
             let environment = Environment::read(&lookup)?;
@@ -185,16 +209,31 @@ async fn execute(command: &Command, mounts: &Mounts, stop: &Stop) -> Result<Opti
             let held = Leases::of(&client, &environment, &repository).exclude().await?;
             let permit = held.permit();
             let work = maintain::maintain(&client, &environment, &repository, &inputs, &clock, permit);
-            during(held, Box::pin(work)).await.map(Some)
+            holding.during(held, Box::pin(work)).await.map(Some)
         }
     }
 }
 
-/// Does something while a Lease is held, and gives it back. What is done is large: it is moved to the heap.
-async fn during<T>(held: Held, work: Pin<Box<impl Future<Output = T>>>) -> T {
-    let ended = work.await;
-    held.release().await;
-    ended
+/// The Lease that is held, for whoever ends the work: itself, or what is told to stop.
+#[derive(Default)]
+struct Holding(Mutex<Option<Held>>);
+
+impl Holding {
+    /// Does something while a Lease is held, and gives it back. What is done is large: it is moved to the heap.
+    async fn during<T>(&self, held: Held, work: Pin<Box<impl Future<Output = T>>>) -> T {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        let ended = work.await;
+        self.release().await;
+        ended
+    }
+
+    /// Gives it back. From then on nothing is written to the store any more, whatever threads of the engine had in mind.
+    async fn release(&self) {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(held) = held {
+            held.release().await;
+        }
+    }
 }
 
 /// Ends when the kubelet (or a person) wants the process to end.

@@ -9,8 +9,8 @@ use kube::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenantatlas::api::{
-    AuditEntry, BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditEvent,
-    operation_report::ItemOutcome, restore_run::PlanSummary,
+    AuditEntry, BackupSchedule, BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus,
+    audit_entry::AuditEvent, operation_report::ItemOutcome, restore_run::PlanSummary,
 };
 
 /// Objects of most kinds.
@@ -302,10 +302,15 @@ async fn a_rehearsal_writes_nothing_and_is_recorded_on_the_set() {
     let tenant = Tenant::with_a_captured_shop("rehearsal").await;
     tenant.damage().await;
     let versions = tenant.object_versions();
-    let inputs = json!({ "repository": "main", "backupSet": "nightly" });
-    tenant.start("rehearsal", json!({ "type": "restore.rehearse", "inputs": inputs })).await;
-    let status = tenant.completed("rehearsal", SOON).await;
+    // By a schedule, which names no set: there will be another one each time.
+    let operation = json!({ "type": "restore.rehearse", "inputs": { "repository": "main" } });
+    let spec = json!({ "schedule": "@yearly", "immediate": true, "operation": operation });
+    let schedule: BackupSchedule =
+        tenant.create(json!({ "metadata": { "name": "rehearsal" }, "spec": spec })).await.expect("a schedule");
+    let minute = schedule.metadata.creation_timestamp.expect("a time").0.as_second() / 60;
+    let status = tenant.completed(&format!("rehearsal-{minute}"), SOON).await;
     assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
+    assert_eq!(status.context.backup_set.as_deref(), Some("nightly"));
     assert_eq!(tenant.object_versions(), versions);
     let set: BackupSet = tenant.api().get("nightly").await.expect("the set");
     assert_eq!(

@@ -275,6 +275,37 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
     }
 }
 
+#[tokio::test]
+async fn a_schedule_whose_run_is_refused_says_so_and_makes_it_once_it_may() {
+    let tenant = Tenant::new("refused-tick").await;
+    let operation = tenant.script_type("greet", "true", |_| {}).await;
+    let blockade = tenant.blockade_runs().await;
+    let spec = json!({ "schedule": "@yearly", "immediate": true, "operation": { "type": operation } });
+    let made = tenant.schedule("kept-out", spec).await;
+    let ready =
+        |status: &BackupScheduleStatus| status.conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
+    let refused = tenant
+        .scheduled_when("kept-out", "says that its run is refused", |status| {
+            ready(status).is_some_and(|ready| ready.reason == "RunRefused")
+        })
+        .await;
+    let message = ready(&refused).expect("a condition").message;
+    assert!(message.contains("a blockade of the tests") && message.contains("tried again"), "{message}");
+    assert_eq!((refused.last_scheduled_for, refused.missed), (None, None), "its tick is not lost");
+
+    blockade.lift();
+    // Any change is a reason to look at once; else it is half a minute.
+    tenant.merge::<BackupSchedule>("kept-out", json!({ "spec": { "jitter": 1 } })).await;
+    let minute = made.metadata.creation_timestamp.expect("a time").0.as_second() / 60;
+    let status = tenant.completed(&format!("kept-out-{minute}"), SOON).await;
+    assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
+    tenant
+        .scheduled_when("kept-out", "is ready again", |status| {
+            ready(status).is_some_and(|ready| ready.status == "True")
+        })
+        .await;
+}
+
 /// What a tool that reads Git asks: does the API server hold what the manifest says, and would applying it write?
 #[tokio::test]
 async fn a_schedule_from_git_shows_no_drift_and_is_not_written_when_applied_again() {

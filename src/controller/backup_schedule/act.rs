@@ -1,14 +1,17 @@
 //! All writes of a schedule's reconcile, in the order of the decision: what is replaced is cancelled, runs are made, backup sets
 //! expire, then all of it stands in the status, then runs that are too old go.
 
-use super::decide::{Decision, Observed};
+use super::decide::{Decision, Observed, refused};
 use crate::{
     api::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, Reason,
         backup_schedule::{Missed, origin},
         conditions,
     },
-    controller::{Context, Error, delete::delete, events::Severity, patch},
+    controller::{
+        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch,
+        refusal::CreateFailure,
+    },
 };
 use kube::{
     Api, ResourceExt,
@@ -26,9 +29,16 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
     let mut made = Vec::new();
     let mut taken = Vec::new();
     for run in &decision.start {
-        match start(context, &runs, run).await? {
-            Some(reference) => made.push(reference),
-            None => taken.push(run),
+        match start(context, &runs, run).await {
+            Ok(Some(reference)) => made.push(reference),
+            Ok(None) => taken.push(run),
+            Err(error) => {
+                if let Some(refusal) = refusal(&error) {
+                    write_status(context, schedule, &refused(schedule, &refusal, context.clock.now())).await?;
+                }
+                // It is tried again, and the tick with it until its deadline.
+                return Err(error);
+            }
         }
     }
     let expired = expire(context, schedule, &decision.expire).await;
@@ -63,6 +73,20 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
         delete(&runs, run).await?;
     }
     Ok(())
+}
+
+/// Why the API server does not take a run, in words for its schedule; none where that may pass by itself.
+fn refusal(error: &Error) -> Option<Refusal> {
+    let Error::Api(error) = error else { return None };
+    let (reason, who, says) = match CreateFailure::of(error) {
+        CreateFailure::OverQuota(says) => (Reason::QuotaExceeded, "a quota", says),
+        CreateFailure::Refused(says) => (Reason::RunRefused, "the API server", says),
+        CreateFailure::Taken | CreateFailure::NamespaceTerminating | CreateFailure::Fault => return None,
+    };
+    let message = format!(
+        "{who} refuses the run that is due: {says}; mend what refuses it: until then it is tried again every half minute, and later ticks count as missed"
+    );
+    Some(Refusal::new(reason, message))
 }
 
 /// Creates a run; nothing where somebody else's has its name.

@@ -9,8 +9,8 @@ use crate::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, OperationRunSpec, Outcome,
         Phase, Reason,
         backup_schedule::{
-            ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, Missed, Retained, Retention, origin, run_now_name,
-            tick_run_name,
+            ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, MAX_WOULD_EXPIRE, Missed, Retained, Retention,
+            origin, run_now_name, tick_run_name,
         },
         backup_set::Coverage,
         conditions::{self, Wanted},
@@ -113,6 +113,18 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     decision
 }
 
+/// The status of a schedule whose run the API server does not take. The tick is not dealt with by that.
+#[must_use]
+pub fn refused(schedule: &BackupSchedule, refusal: &Refusal, now: Timestamp) -> BackupScheduleStatus {
+    let mut next = schedule.status.clone().unwrap_or_default();
+    let (generation, message) = (schedule.metadata.generation, truncate(&refusal.message, 1000));
+    let stalled = [wanted(conditions::READY, "False"), wanted(conditions::STALLED, "True")];
+    let reason = refusal.reason.as_str();
+    next.observed_generation = generation;
+    next.conditions = conditions::merge(&next.conditions, &stalled, reason, &message, generation, now);
+    next
+}
+
 fn wanted(type_: &'static str, status: &'static str) -> Wanted {
     Wanted { type_, status }
 }
@@ -179,11 +191,17 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
     let own: Vec<_> = own.filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
     let backups: Vec<Backup> = own.iter().filter_map(|set| backup(set)).collect();
     let gone = expired(&rules(retention), &timetable.zone, &backups);
-    decision.expire = own.iter().filter(|set| gone.contains(&set.name_any())).map(|set| (*set).clone()).collect();
+    let mut gone: Vec<&BackupSet> = own.iter().copied().filter(|set| gone.contains(&set.name_any())).collect();
+    let mut would_expire = Vec::new();
+    if retention.dry_run {
+        gone.sort_by_key(|set| (set.metadata.creation_timestamp.clone(), set.name_any()));
+        would_expire = gone.drain(..).take(MAX_WOULD_EXPIRE).map(ResourceExt::name_any).collect();
+    }
+    decision.expire = gone.into_iter().cloned().collect();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let expired = count(decision.expire.len());
     let after = retention_mark(&observed.schedule, &observed.runs);
-    next.retention = Some(Retained { after, kept: count(own.len()) - expired, expired });
+    next.retention = Some(Retained { after, kept: count(own.len()) - expired, expired, would_expire });
 }
 
 fn backup(set: &BackupSet) -> Option<Backup> {
@@ -199,8 +217,16 @@ fn backup(set: &BackupSet) -> Option<Backup> {
 }
 
 fn rules(retention: &Retention) -> Rules {
-    let Retention { keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within } =
-        retention;
+    let Retention {
+        keep_last,
+        keep_hourly,
+        keep_daily,
+        keep_weekly,
+        keep_monthly,
+        keep_yearly,
+        keep_within,
+        dry_run: _,
+    } = retention;
     let count = |number: &Option<i32>| number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
     Rules {
         last: count(keep_last),

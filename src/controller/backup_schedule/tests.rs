@@ -315,6 +315,18 @@ fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_agai
 }
 
 #[test]
+fn a_dry_run_of_retention_names_what_would_go_and_deletes_nothing() {
+    let sets = (1..=4).rev().map(|hour| set(hour, "nightly", json!({}))).collect();
+    let spec = json!({"retention": {"keepLast": 2, "dryRun": true}});
+    let looked = Observed { sets: Some(sets), ..with(spec, json!({}), vec![]) };
+    let decision = decide(&looked, at("05:45:00"));
+    assert_eq!(decision.expire, []);
+    let retained = status(&decision).retention.expect("it was looked at");
+    assert_eq!((retained.kept, retained.expired), (4, 0));
+    assert_eq!(retained.would_expire, ["nightly-1", "nightly-2"]);
+}
+
+#[test]
 fn every_rule_of_retention_counts() {
     for rule in ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] {
         let sets = (0..6).map(|month| {

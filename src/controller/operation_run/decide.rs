@@ -457,7 +457,8 @@ fn ended(
         }
         (None, _) => {}
     }
-    if let Some(set) = rehearsed(observed).filter(|_| job.is_some() && outcome != Outcome::Blocked) {
+    let rehearsed = rehearsed(observed, made.backup_set.as_deref());
+    if let Some(set) = rehearsed.filter(|_| job.is_some() && outcome != Outcome::Blocked) {
         next.context.backup_set = Some(set.clone());
         // One that did not come to its end says nothing of the set, unless damage is what ended it.
         if made.plan.is_some() || CODES_OF_THE_CONTENT.contains(&reason.as_str()) {
@@ -490,10 +491,11 @@ fn wait(observed: &Observed, status: &OperationRunStatus, reason: Reason, messag
     Decision { actions: vec![Action::WriteStatus(Box::new(next))], ..again }
 }
 
-fn rehearsed(observed: &Observed) -> Option<String> {
+/// The set that a rehearsal is about: what its inputs name, or else what the worker found to be the newest.
+fn rehearsed(observed: &Observed, found: Option<&str>) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    rehearsed_set(executor, inputs).map(str::to_owned)
+    rehearsed_set(executor, inputs, found).map(str::to_owned)
 }
 
 /// Whether the Job runs our own worker: its pod has a container of that name that the operator put there.

@@ -97,11 +97,16 @@ fn command(executor: &Executor) -> Option<&str> {
     executor.worker.as_ref().and_then(|worker| worker.command.first()).map(String::as_str)
 }
 
-/// Name of the backup set that a rehearsal is about.
+/// Name of the backup set that a rehearsal is about: the one its inputs name, or else the one that was found.
 #[must_use]
-pub fn rehearsed_set<'a>(executor: &Executor, inputs: &'a Map<String, Value>) -> Option<&'a str> {
+pub fn rehearsed_set<'a>(
+    executor: &Executor,
+    inputs: &'a Map<String, Value>,
+    found: Option<&'a str>,
+) -> Option<&'a str> {
     command(executor).filter(|command| *command == REHEARSE_COMMAND)?;
-    inputs.get("backupSet").and_then(Value::as_str).filter(|name| is_object_name(name))
+    let named = inputs.get("backupSet").map_or(found, Value::as_str);
+    named.filter(|name| is_object_name(name))
 }
 
 /// Whether the type is our worker's repository check.

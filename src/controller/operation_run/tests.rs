@@ -465,6 +465,8 @@ fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
         recorded(decide(&ended, now()))
     };
     let record = |outcome: Outcome| Some(Action::RecordRehearsal { set: "nightly".into(), outcome });
+    let another = json!({"outcome": "succeeded", "context": {"backupSet": "of-another-run", "plan": {"digest": "d"}}});
+    assert_eq!(ended("Complete", 0, &another), record(Outcome::Succeeded), "the inputs name it");
     let tried = json!({"outcome": "partially_succeeded", "context": {"plan": {"digest": "d", "summary": {"create": 1, "invalid": 1}}}});
     assert_eq!(ended("Complete", 0, &tried), record(Outcome::PartiallySucceeded));
     for code in ["Damaged", "SnapshotNotFound"] {
@@ -486,6 +488,26 @@ fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
         assert_eq!(ended("Failed", 40, &json!({"outcome": "failed", "reason": code})), None, "{code}");
     }
     assert_eq!(ended("Complete", 0, &json!({})), None, "no result: it is not known what was tried");
+}
+
+#[test]
+fn a_rehearsal_that_names_no_set_is_recorded_on_the_one_its_worker_found() {
+    let rehearsal = operation_type(&json!({"executor": {"worker": {"command": ["rehearse"]}}, "readOnly": true}));
+    let mut run = capture(json!({"inputs": {"repository": "main"}}));
+    runs_its_job(&mut run);
+    let recorded = |found: &str| {
+        let message = json!({"outcome": "succeeded", "context": {"backupSet": found, "plan": {"digest": "d"}}});
+        let (job, pod) = ended_job(true, "Complete", 0, &message.to_string());
+        let operation_type = Some(Arc::new(rehearsal.clone()));
+        let pods = vec![Arc::new(pod)];
+        let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
+        decide(&ended, now()).actions.into_iter().find_map(|action| match action {
+            Action::RecordRehearsal { set, .. } => Some(set),
+            _ => None,
+        })
+    };
+    assert_eq!(recorded("nightly").as_deref(), Some("nightly"));
+    assert_eq!(recorded("../nightly"), None, "a tenant's pod may say anything");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{
     worker::{
         environment::Environment,
         failure::{Failure, api_failure},
-        report,
+        report, sets,
     },
 };
 use kube::{Api, Client, Resource, ResourceExt};
@@ -88,8 +88,9 @@ pub struct Inputs {
 pub struct RehearsalInputs {
     /// Name of the `BackupRepository`.
     pub repository: String,
-    /// Name of the `BackupSet`.
-    pub backup_set: String,
+    /// Name of the `BackupSet`; none: the newest.
+    #[serde(default)]
+    pub backup_set: Option<String>,
 }
 
 /// Reads the inputs of a rehearsal; to be done before anything is opened.
@@ -99,18 +100,41 @@ pub fn read_rehearsal(environment: &Environment) -> Result<RehearsalInputs, Fail
     Ok(inputs)
 }
 
-/// A restore of all of a set, which replaces what differs: what a rehearsal tries.
-pub async fn rehearsal(client: &Client, environment: &Environment, run: &OperationRun) -> Result<Order, Failure> {
+/// The set that a rehearsal is about.
+pub async fn rehearsed_set(client: &Client, environment: &Environment) -> Result<BackupSet, Failure> {
     let inputs = read_rehearsal(environment)?;
-    let set = find_set(client, environment, &inputs.backup_set).await?;
+    match inputs.backup_set {
+        Some(name) => find_set(client, environment, &name).await,
+        None => newest(sets::list(client, environment).await?, &inputs.repository).ok_or_else(|| {
+            let message = format!(
+                "repository {} has no backup set yet: rehearse again after the first capture",
+                inputs.repository
+            );
+            Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
+        }),
+    }
+}
+
+/// The newest set of a repository that holds the whole tenant, or else the newest: a selection, or one that undoes a restore.
+fn newest(sets: Vec<BackupSet>, repository: &str) -> Option<BackupSet> {
+    let there = |set: &BackupSet| set.spec.repository.name == repository && set.metadata.deletion_timestamp.is_none();
+    let age = |set: &BackupSet| {
+        let whole = set.spec.coverage == Coverage::Full;
+        (whole, set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
+    };
+    sets.into_iter().filter(there).max_by_key(age)
+}
+
+/// A restore of all of a set, which replaces what differs: what a rehearsal tries.
+pub fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun) -> Result<Order, Failure> {
     let spec = RestoreRunSpec {
         dry_run: true,
         existing_resource_policy: ExistingResourcePolicy::Update,
         requested_by: run.spec.initiator.clone(),
-        ..RestoreRunSpec::of(LocalReference::new(&inputs.backup_set))
+        ..RestoreRunSpec::of(LocalReference::new(set.name_any()))
     };
     let restore = RestoreRun::new("rehearsal", spec);
-    decide(environment, &restore, &set, None, true)
+    decide(environment, &restore, set, None, true)
 }
 
 /// A restore, read.
@@ -286,5 +310,30 @@ mod tests {
         for code in reason::ALL {
             assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
         }
+    }
+
+    #[test]
+    fn the_newest_set_is_the_newest_that_holds_the_whole_tenant() {
+        let set = |name: &str, repository: &str, minute: u32, coverage: &str| -> BackupSet {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
+                "metadata": {"name": name, "creationTimestamp": format!("2026-01-01T00:{minute:02}:00Z")},
+                "spec": {"repository": {"name": repository}, "snapshot": "a", "run": {"name": "r", "uid": "u"}, "namespaceUid": "n", "coverage": coverage},
+            }))
+            .expect("a set")
+        };
+        let mut going = set("going", "main", 9, "full");
+        going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
+        let all = [
+            set("whole", "main", 1, "full"),
+            set("older", "main", 0, "full"),
+            set("undo", "main", 2, "partial"),
+            set("elsewhere", "other", 3, "full"),
+            going,
+        ];
+        let newest_of = |sets: &[BackupSet]| newest(sets.to_vec(), "main").map(|set| set.name_any());
+        assert_eq!(newest_of(&all).as_deref(), Some("whole"));
+        assert_eq!(newest_of(&all[2..]).as_deref(), Some("undo"));
+        assert_eq!(newest_of(&all[3..]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `tenantatlas worker rehearse`: whether a backup set could be restored now. All of it is read back, and every write that a
+//! `tenantatlas worker rehearse`: whether a backup set, the newest unless told otherwise, could be restored now. All of it is read back, and every write that a
 //! restore would make is tried as a dry run. The plan goes into the run's reports, as that of a preview.
 
 use crate::{
@@ -9,10 +9,15 @@ use crate::{
         failure::Failure,
         progress::Progress,
         report,
-        restore::{order, preview::make, survey::Survey, walk::Ask},
+        restore::{
+            order::{self, Order},
+            preview::make,
+            survey::Survey,
+            walk::Ask,
+        },
     },
 };
-use kube::Client;
+use kube::{Client, ResourceExt};
 
 /// Rehearses. `run` says who asked: what they may not write is not restorable for them.
 pub async fn rehearse(
@@ -21,7 +26,24 @@ pub async fn rehearse(
     repository: &impl Repository,
     run: &OperationRun,
 ) -> Result<TerminationResult, Failure> {
-    let order = order::rehearsal(client, environment, run).await?;
+    let set = order::rehearsed_set(client, environment).await?;
+    let name = set.name_any();
+    let order = order::rehearsal(environment, &set, run)?;
+    let mut ended = try_out(client, environment, repository, order).await;
+    // The operator records the end on the set, also where the run did not name one.
+    match &mut ended {
+        Ok(result) => result.context.backup_set = Some(name),
+        Err(failure) => failure.made.backup_set = Some(name),
+    }
+    ended
+}
+
+async fn try_out(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    order: Order,
+) -> Result<TerminationResult, Failure> {
     let set = order.backup_set.name.clone();
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;

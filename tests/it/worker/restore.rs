@@ -723,6 +723,7 @@ async fn a_rehearsal_reads_everything_back_tries_every_write_and_names_what_coul
     assert_eq!((tenant.api.writes(), tenant.api.dry_runs().len()), (Vec::new(), 3));
     assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
     assert_eq!(result.failures.iter().map(|item| item.item_id.as_str()).collect::<Vec<_>>(), ["apps/Deployment/web"]);
+    assert_eq!(result.context.backup_set.as_deref(), Some(SET));
     environment.inputs = json!({"repository": "main", "backupSet": "missing"}).to_string();
     let failure = rehearse::rehearse(&tenant.api.client(), &environment, &repository, &run).await.unwrap_err();
     assert_eq!(failure.reason, "BackupSetNotFound");
