@@ -15,7 +15,7 @@ use crate::{
         owners::{Family, controller, owners},
         plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
         refusal::refusal,
-        sanitize::{replacement, sanitize},
+        sanitize::{replacement, sanitize, sanitized},
         semantic::{DigestKey, semantic},
         transform::Transforms,
     },
@@ -299,9 +299,7 @@ impl Planner {
             let message = "it is being deleted: restore again when it is gone; if it does not go, its finalizers say what it waits for";
             return draft.settled(Action::Conflict, reason::BEING_DELETED, message);
         }
-        let mut current = live.clone();
-        sanitize(&mut current);
-        if current == wanted {
+        if sanitized(live) == wanted {
             return Decision::Settled(draft.with(Action::Unchanged, None));
         }
         let left = match (self.terms.only, self.terms.existing_resource_policy) {
@@ -446,10 +444,7 @@ impl Proposal {
             (Write::Update(_), Verdict::Accepted(Some(would_be))) => diff(live, would_be, key, limit),
             (Write::Update(wanted) | Write::Recreate(_, wanted), _) => {
                 // What the server owns would be as it is.
-                let (mut live, mut wanted) = (live.clone(), wanted.clone());
-                sanitize(&mut live);
-                sanitize(&mut wanted);
-                diff(&live, &wanted, key, limit)
+                diff(&sanitized(live), &sanitized(wanted), key, limit)
             }
             _ => Diff::default(),
         }

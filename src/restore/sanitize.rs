@@ -198,6 +198,27 @@ pub fn sanitize(object: &mut Value) {
     kept.put_back(object);
 }
 
+/// The same of a copy. The two fields that are often the larger part of a live object are not copied first.
+#[must_use]
+pub fn sanitized(live: &Value) -> Value {
+    let mut copy = match live.as_object() {
+        None => live.clone(),
+        Some(object) => {
+            let stays = object.iter().filter(|(key, _)| *key != "status");
+            let copied = stays.map(|(key, value)| match value.as_object().filter(|_| key == "metadata") {
+                None => (key.clone(), value.clone()),
+                Some(metadata) => {
+                    let stays = metadata.iter().filter(|(key, _)| *key != "managedFields");
+                    (key.clone(), stays.map(|(key, value)| (key.clone(), value.clone())).collect())
+                }
+            });
+            Value::Object(copied.collect())
+        }
+    };
+    sanitize(&mut copy);
+    copy
+}
+
 /// What is written over a live object: the wanted one, with what the server owns as it is.
 ///
 /// It carries the live uid and resourceVersion, so that the API server refuses it once the object has moved.
@@ -393,7 +414,9 @@ mod tests {
     use serde_json::json;
 
     fn sanitized(mut object: Value) -> Value {
+        let copy = super::sanitized(&object);
         sanitize(&mut object);
+        assert_eq!(copy, object, "a copy is sanitized as the object itself is");
         let once = object.clone();
         sanitize(&mut object);
         assert_eq!(object, once, "sanitizing twice is the same as once");

@@ -23,25 +23,32 @@ pub const IGNORED_ANNOTATIONS: [&str; 5] = [
 /// Fields of `metadata` that do not count.
 const IGNORED_METADATA: [&str; 4] = ["resourceVersion", "generation", "managedFields", "selfLink"];
 
-/// A live object less what does not count.
+/// A live object less what does not count. That is often its larger part, and is not copied first.
 #[must_use]
 pub fn semantic(live: &Value) -> Value {
-    let mut object = live.clone();
-    if let Some(object) = object.as_object_mut() {
-        object.remove("status");
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            for field in IGNORED_METADATA {
-                metadata.remove(field);
-            }
-            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-                annotations.retain(|key, _| !IGNORED_ANNOTATIONS.contains(&key.as_str()));
-                if annotations.is_empty() {
-                    metadata.remove("annotations");
-                }
+    let Some(object) = live.as_object() else { return live.clone() };
+    let counts = object.iter().filter(|(key, _)| *key != "status");
+    let copied = counts.map(|(key, value)| {
+        let value = if key == "metadata" { metadata_that_counts(value) } else { value.clone() };
+        (key.clone(), value)
+    });
+    Value::Object(copied.collect())
+}
+
+fn metadata_that_counts(metadata: &Value) -> Value {
+    let Some(metadata) = metadata.as_object() else { return metadata.clone() };
+    let counts = metadata.iter().filter(|(key, _)| !IGNORED_METADATA.contains(&key.as_str()));
+    let copied = counts.filter_map(|(key, value)| {
+        let mut value = value.clone();
+        if let Some(annotations) = value.as_object_mut().filter(|_| key == "annotations") {
+            annotations.retain(|key, _| !IGNORED_ANNOTATIONS.contains(&key.as_str()));
+            if annotations.is_empty() {
+                return None;
             }
         }
-    }
-    object
+        Some((key.clone(), value))
+    });
+    Value::Object(copied.collect())
 }
 
 /// A key under which values may be shown as digests. Never shown itself, not even by `{:?}`.
