@@ -2,7 +2,9 @@
 //! asked for that.
 //!
 //! The order matters when there is more to do than the API server takes: whoever came first must not wait for all who
-//! came after.
+//! came after. Two things come before others all the same. Of an object, what cannot wait: a pass is told that others wait behind it, and
+//! may leave the rest for when they had their turn ([`Again::Last`]). And one line may go before another ([`Rush`]): when
+//! thousands of schedules are due at once, their runs are on record before any of them is worked on.
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use std::{
@@ -16,6 +18,88 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+/// When an object comes again by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Not at all.
+    Never,
+    /// So much later.
+    After(Duration),
+    /// When nobody else is in line.
+    Last,
+}
+
+impl From<Option<Duration>> for Again {
+    fn from(after: Option<Duration>) -> Self {
+        after.map_or(Self::Never, Self::After)
+    }
+}
+
+/// Whether somebody waits behind an object whose pass begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// Nobody.
+    Nobody,
+    /// Others. What can wait may be left for [`Again::Last`].
+    Others,
+}
+
+/// How long a line waits for one that goes before it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Since when more stand in a line than have their passes; none: they have.
+#[derive(Debug, Default)]
+pub struct Rush(watch::Sender<Option<Instant>>);
+
+/// How a line stands to another one.
+#[derive(Clone, Copy, Debug)]
+pub enum Precedence<'a> {
+    /// Not at all.
+    None,
+    /// It goes before those that wait for this.
+    Before(&'a Rush),
+    /// It begins nothing while that goes on, for [`PATIENCE`] at most.
+    Behind(&'a Rush),
+}
+
+impl Precedence<'_> {
+    fn tell(self, waiting: bool) {
+        if let Self::Before(Rush(since)) = self {
+            since.send_if_modified(|since| {
+                let changes = since.is_some() != waiting;
+                if changes {
+                    *since = waiting.then(Instant::now);
+                }
+                changes
+            });
+        }
+    }
+
+    fn watch(self) -> Option<watch::Receiver<Option<Instant>>> {
+        match self {
+            Self::Behind(Rush(since)) => Some(since.subscribe()),
+            Self::None | Self::Before(_) => None,
+        }
+    }
+}
+
+/// Until when nothing is begun, if nothing changes.
+fn held_until(rush: &mut Option<watch::Receiver<Option<Instant>>>) -> Option<Instant> {
+    let since = (*rush.as_mut()?.borrow_and_update())?;
+    Some(since + PATIENCE).filter(|until| Instant::now() < *until)
+}
+
+/// Ends when that may have changed since it was looked at.
+async fn changed(rush: &mut Option<watch::Receiver<Option<Instant>>>) {
+    // An error means that the line before is gone, and the process with it.
+    if let Some(rush) = rush
+        && rush.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Makes a pass for everything in line, until told to end; then waits for the passes that are under way.
 ///
 /// `pass` begins one, or says that there is nothing to do; it ends with when to come again, if at all. What comes into
@@ -23,46 +107,54 @@ use tokio::{
 pub async fn work<T, P>(
     mut line: mpsc::UnboundedReceiver<T>,
     concurrency: usize,
+    precedence: Precedence<'_>,
     mut ended: watch::Receiver<bool>,
-    mut pass: impl FnMut(T) -> Option<P>,
+    mut pass: impl FnMut(T, Behind) -> Option<P>,
 ) where
     T: Clone + Eq + Hash,
-    P: Future<Output = Option<Duration>>,
+    P: Future<Output = Again>,
 {
     let mut order = Order::<T>::default();
     let mut passes = FuturesUnordered::new();
+    let mut rush = precedence.watch();
     loop {
         // All that came, before anything begins: a burst of events about one object is one pass.
         while let Ok(arrived) = line.try_recv() {
             order.arrive(arrived);
         }
-        while passes.len() < concurrency
-            && let Some(next) = order.begin()
+        let held_until = held_until(&mut rush);
+        while held_until.is_none()
+            && passes.len() < concurrency
+            && let Some((next, behind)) = order.begin()
         {
-            match pass(next.clone()) {
+            match pass(next.clone(), behind) {
                 Some(pass) => passes.push(async move { (next, pass.await) }),
-                None => order.end(next, None),
+                None => order.end(next, Again::Never),
             }
         }
+        precedence.tell(order.is_waiting());
         let due = order.due();
         tokio::select! {
             biased;
             // An error means that the sender is gone, and the process with it.
             _ = ended.wait_for(|ended| *ended) => break,
-            Some((done, after)) = passes.next(), if !passes.is_empty() => {
-                order.end(done, after.map(|after| Instant::now() + after));
-            }
+            Some((done, again)) = passes.next(), if !passes.is_empty() => order.end(done, again),
             Some(arrived) = line.recv() => order.arrive(arrived),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => order.wake(Instant::now()),
+            () = changed(&mut rush), if held_until.is_some() => {}
+            () = sleep_until(held_until.unwrap_or_else(Instant::now)), if held_until.is_some() => {}
         }
     }
+    precedence.tell(false);
     while passes.next().await.is_some() {}
 }
 
 /// Who is next.
 struct Order<T> {
     line: VecDeque<T>,
-    /// Those in `line`.
+    /// Those whose turn is when nobody is in `line`.
+    last: VecDeque<T>,
+    /// Those in `line` or `last`.
     in_line: HashSet<T>,
     /// Those whose pass is under way, and whether they came again meanwhile.
     under_way: HashMap<T, bool>,
@@ -77,6 +169,7 @@ impl<T> Default for Order<T> {
     fn default() -> Self {
         Self {
             line: VecDeque::new(),
+            last: VecDeque::new(),
             in_line: HashSet::new(),
             under_way: HashMap::new(),
             later: BTreeMap::new(),
@@ -101,21 +194,36 @@ impl<T: Clone + Eq + Hash> Order<T> {
     }
 
     /// The first in line, whose pass is under way from now on.
-    fn begin(&mut self) -> Option<T> {
-        let one = self.line.pop_front()?;
+    fn begin(&mut self) -> Option<(T, Behind)> {
+        let one = self.line.pop_front().or_else(|| self.last.pop_front())?;
         self.in_line.remove(&one);
         self.under_way.insert(one.clone(), false);
-        Some(one)
+        let behind = if self.line.is_empty() { Behind::Nobody } else { Behind::Others };
+        Some((one, behind))
+    }
+
+    /// Whether somebody is in line who is not there to come last.
+    fn is_waiting(&self) -> bool {
+        !self.line.is_empty()
     }
 
     /// Its pass is at its end. If it came again meanwhile, the next pass says when to come again.
-    fn end(&mut self, one: T, again_at: Option<Instant>) {
-        if self.under_way.remove(&one) == Some(true) {
-            self.arrive(one);
-        } else if let Some(at) = again_at {
-            self.number += 1;
-            self.time.insert(one.clone(), (at, self.number));
-            self.later.insert((at, self.number), one);
+    fn end(&mut self, one: T, again: Again) {
+        let came = self.under_way.remove(&one) == Some(true);
+        match again {
+            // Also for what it came for meanwhile: it left something to do.
+            Again::Last => {
+                self.in_line.insert(one.clone());
+                self.last.push_back(one);
+            }
+            _ if came => self.arrive(one),
+            Again::Never => {}
+            Again::After(after) => {
+                let at = Instant::now() + after;
+                self.number += 1;
+                self.time.insert(one.clone(), (at, self.number));
+                self.later.insert((at, self.number), one);
+            }
         }
     }
 
@@ -152,14 +260,14 @@ mod tests {
         let log = Arc::new(Mutex::new(Vec::new()));
         let note = |text: String| log.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         let mut begun = 0;
-        let work = work(receiver, concurrency, ended, |one| {
+        let work = work(receiver, concurrency, Precedence::None, ended, |one, _| {
             begun += 1;
             note(format!("{one}("));
             let (after, log) = (again(begun), log.clone());
             Some(async move {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 log.lock().unwrap_or_else(PoisonError::into_inner).push(format!("){one}"));
-                after
+                Again::from(after)
             })
         });
         let stop = async {
@@ -201,14 +309,14 @@ mod tests {
     fn who_comes_while_its_pass_is_under_way_gets_another_and_one_only() {
         let mut order = Order::default();
         order.arrive("a");
-        assert_eq!(order.begin(), Some("a"));
+        assert_eq!(begun(&mut order), Some("a"));
         order.arrive("a");
         order.arrive("a");
-        assert_eq!(order.begin(), None, "never two passes of one at once");
-        order.end("a", Some(Instant::now()));
-        assert_eq!(order.begin(), Some("a"));
-        order.end("a", None);
-        assert_eq!((order.begin(), order.due()), (None, None), "it was not to come again by itself");
+        assert_eq!(begun(&mut order), None, "never two passes of one at once");
+        order.end("a", Again::After(Duration::ZERO));
+        assert_eq!(begun(&mut order), Some("a"));
+        order.end("a", Again::Never);
+        assert_eq!((begun(&mut order), order.due()), (None, None), "it was not to come again by itself");
     }
 
     #[test]
@@ -216,12 +324,71 @@ mod tests {
         let mut order = Order::default();
         order.arrive("a");
         order.begin();
-        let at = Instant::now() + Duration::from_secs(9);
-        order.end("a", Some(at));
+        order.end("a", Again::After(Duration::from_secs(9)));
         order.arrive("a");
-        assert_eq!((order.begin(), order.due()), (Some("a"), None));
-        order.end("a", Some(at));
-        order.wake(at);
-        assert_eq!(order.begin(), Some("a"));
+        assert_eq!((begun(&mut order), order.due()), (Some("a"), None));
+        order.end("a", Again::After(Duration::from_secs(9)));
+        order.wake(Instant::now() + Duration::from_secs(9));
+        assert_eq!(begun(&mut order), Some("a"));
+    }
+
+    fn begun(order: &mut Order<&'static str>) -> Option<&'static str> {
+        order.begin().map(|(one, _)| one)
+    }
+
+    #[test]
+    fn who_leaves_something_for_last_has_its_turn_when_nobody_is_in_line_whatever_comes_for_it() {
+        let mut order = Order::default();
+        for one in ["a", "b"] {
+            order.arrive(one);
+        }
+        assert_eq!(order.begin(), Some(("a", Behind::Others)));
+        order.arrive("a");
+        order.end("a", Again::Last);
+        order.arrive("a");
+        order.arrive("c");
+        assert_eq!(order.begin(), Some(("b", Behind::Others)));
+        assert!(order.is_waiting());
+        assert_eq!(order.begin(), Some(("c", Behind::Nobody)));
+        assert!(!order.is_waiting());
+        assert_eq!(order.begin(), Some(("a", Behind::Nobody)));
+        order.end("a", Again::Never);
+        assert_eq!(order.begin(), None, "one turn for all that it came for");
+    }
+
+    /// Two lines with one place each: the one behind has so many, that before it so many, each of a second.
+    async fn ended_behind(before: usize) -> Duration {
+        let rush = Rush::default();
+        let (end, ended) = watch::channel(false);
+        let (first, first_line) = mpsc::unbounded_channel();
+        let (second, second_line) = mpsc::unbounded_channel();
+        for number in 0..before {
+            first.send(number).expect("a receiver");
+        }
+        second.send(0).expect("a receiver");
+        let begun = Instant::now();
+        let second_begun = Mutex::new(None);
+        let a_second = || async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Again::Never
+        };
+        let before = work(first_line, 1, Precedence::Before(&rush), ended.clone(), |_, _| Some(a_second()));
+        let behind = work(second_line, 1, Precedence::Behind(&rush), ended, |_, _| {
+            second_begun.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(begun.elapsed());
+            Some(a_second())
+        });
+        let stop = async {
+            tokio::time::sleep(Duration::from_mins(3)).await;
+            end.send(true).expect("a receiver");
+        };
+        tokio::join!(before, behind, stop);
+        second_begun.into_inner().unwrap_or_else(PoisonError::into_inner).expect("it has its turn")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_waits_for_the_one_before_it_but_not_for_ever() {
+        assert_eq!(ended_behind(1).await.as_secs(), 0, "nobody waits there");
+        assert_eq!(ended_behind(11).await.as_secs(), 10, "the last one has its pass");
+        assert_eq!(ended_behind(500).await, PATIENCE);
     }
 }

@@ -5,7 +5,8 @@ use super::{
     cache::{Cache, Change, Feed, Incoming},
     events::Events,
     operation_run::{self, registry::Registry},
-    queue, restore_run,
+    queue::{self, Again, Behind, Precedence, Rush},
+    restore_run,
     slim::Slim,
     tenant,
 };
@@ -14,6 +15,7 @@ use crate::{
     clock::SharedClock,
     telemetry::metrics::Metrics,
 };
+use futures::future::BoxFuture;
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, Pod, ServiceAccount},
@@ -29,8 +31,8 @@ use tokio::sync::{mpsc, watch};
 /// Pods' label with the name of their Job, set by the Job controller.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
-/// Objects in a page of a list: few, for a page is held in full while it is read.
-const PAGE: u32 = 100;
+/// Objects in a page of a list: few, for a page is held in full while it is read, and leaves holes between what is kept of it.
+const PAGE: u32 = 50;
 
 /// Runs, tenants, repositories, restores and schedules to look at.
 struct Queues {
@@ -114,12 +116,16 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         context.bindings.ready()
     );
     tracing::info!(runs = context.runs.len(), tenants = context.namespaces.len(), "caches filled");
+    let rush = Rush::default();
+    let (before, behind) = (Precedence::Before(&rush), Precedence::Behind(&rush));
+    let line = |concurrency, precedence| Line { context: &context, concurrency, precedence, ended: &ended };
+    let few = || line(4, Precedence::None);
     tokio::join!(
-        passes(operation_run::reconcile, &context.runs, run_line, &context, concurrency, &ended),
-        passes(tenant::reconcile, &context.namespaces, tenant_line, &context, 4, &ended),
-        passes(backup_repository::reconcile, &context.repositories, repository_line, &context, 4, &ended),
-        passes(restore_run::reconcile, &context.restores, restore_line, &context, 4, &ended),
-        passes(backup_schedule::reconcile, &context.schedules, schedule_line, &context, concurrency, &ended),
+        line(concurrency, behind).passes(unhurried(operation_run::reconcile), &context.runs, run_line),
+        few().passes(unhurried(tenant::reconcile), &context.namespaces, tenant_line),
+        few().passes(unhurried(backup_repository::reconcile), &context.repositories, repository_line),
+        few().passes(unhurried(restore_run::reconcile), &context.restores, restore_line),
+        line(concurrency, before).passes(backup_schedule::reconcile, &context.schedules, schedule_line),
     );
 }
 
@@ -279,31 +285,52 @@ fn feed<K: Slim>(
     tokio::spawn(feed.run(events, changed));
 }
 
-/// Reconciles what stands in line until told to end.
-async fn passes<K, R>(
-    mut reconcile: impl FnMut(Arc<K>, Arc<Context>) -> R,
-    cache: &Cache<K>,
-    line: mpsc::UnboundedReceiver<ObjectRef<K>>,
-    context: &Arc<Context>,
+/// How a line of objects is worked off.
+struct Line<'a> {
+    context: &'a Arc<Context>,
     concurrency: u16,
-    ended: &watch::Receiver<bool>,
-) where
-    K: Slim,
+    precedence: Precedence<'a>,
+    ended: &'a watch::Receiver<bool>,
+}
+
+impl Line<'_> {
+    /// Reconciles what stands in line until told to end.
+    async fn passes<K, R>(
+        self,
+        mut reconcile: impl FnMut(Arc<K>, Arc<Context>, Behind) -> R,
+        cache: &Cache<K>,
+        line: mpsc::UnboundedReceiver<ObjectRef<K>>,
+    ) where
+        K: Slim,
+        R: Future<Output = Result<Again, Error>>,
+    {
+        let begin = |reference: ObjectRef<K>, behind: Behind| {
+            let object = cache.get(reference.namespace.as_deref().unwrap_or_default(), &reference.name)?;
+            let context = self.context.clone();
+            let pass = reconcile(object.clone(), context.clone(), behind);
+            Some(async move {
+                pass.await.unwrap_or_else(|error| {
+                    if !matches!(error, Error::Again(_)) {
+                        context.metrics.pass_failed();
+                        tracing::warn!(kind = %K::kind(&()), name = object.name_any(), namespace = ?object.namespace(), %error, "pass failed; it is tried again");
+                    }
+                    Again::After(error.retry_after())
+                })
+            })
+        };
+        queue::work(line, usize::from(self.concurrency), self.precedence, self.ended.clone(), begin).await;
+    }
+}
+
+/// A pass that does all there is to do, whoever waits behind it.
+fn unhurried<K, R>(
+    mut reconcile: impl FnMut(Arc<K>, Arc<Context>) -> R,
+) -> impl FnMut(Arc<K>, Arc<Context>, Behind) -> BoxFuture<'static, Result<Again, Error>>
+where
     R: Future<Output = Result<Option<Duration>, Error>> + Send + 'static,
 {
-    queue::work(line, usize::from(concurrency), ended.clone(), |reference: ObjectRef<K>| {
-        let object = cache.get(reference.namespace.as_deref().unwrap_or_default(), &reference.name)?;
-        let pass = reconcile(object.clone(), context.clone());
-        let context = context.clone();
-        Some(async move {
-            pass.await.unwrap_or_else(|error| {
-                if !matches!(error, Error::Again(_)) {
-                    context.metrics.pass_failed();
-                    tracing::warn!(kind = %K::kind(&()), name = object.name_any(), namespace = ?object.namespace(), %error, "pass failed; it is tried again");
-                }
-                Some(error.retry_after())
-            })
-        })
-    })
-    .await;
+    move |object, context, _| {
+        let pass = reconcile(object, context);
+        Box::pin(async move { pass.await.map(Again::from) })
+    }
 }

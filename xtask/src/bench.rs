@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Small sizes: to see that it works. Nothing is written to docs/
     #[arg(long)]
     quick: bool,
-    /// Leave the cluster running; the next measurement uses it, but for memory and idle, which take an empty one
+    /// Leave the cluster running; the next measurement uses it, but for schedules, memory and idle, which take an empty one
     #[arg(long)]
     keep: bool,
     /// Measure the binary as it is shipped, whose build takes minutes
@@ -75,6 +75,8 @@ enum Row {
     Restore,
     /// Runs a second
     Admission,
+    /// Thousands of schedules that are due at once, and at rest
+    Schedules,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -95,7 +97,7 @@ impl Row {
 
     /// Whether what earlier rows left, tens of thousands of runs, would be measured with it.
     fn needs_an_empty_cluster(self) -> bool {
-        matches!(self, Self::Memory | Self::Idle)
+        matches!(self, Self::Schedules | Self::Memory | Self::Idle)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::{Plan, memory};
 use crate::bed::Bed;
+use crate::process::Process;
 use crate::report::{Report, Target, count, median};
 use crate::{Result, audit};
 use std::time::{Duration, Instant};
 
 pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let runs = plan.size(10_000, 200);
-    let minutes = plan.size(10, 0);
-    let length = if plan.quick { Duration::from_secs(10) } else { Duration::from_mins(minutes as u64) };
+    let length = Duration::from_secs(plan.size(600, 10) as u64);
     let mut report = Report::new(
         "The controller at rest",
         format!(
@@ -21,6 +21,29 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     );
     memory::fill(bed, runs, 0).await?;
     let process = bed.start_operator().await?;
+    let rest = at_rest(bed, &process, length).await?;
+    report.against("writes but the Lease", count(rest.writes), "", Target::AtMost(0.0));
+    report.against("of one core", rest.percent, "%", Target::AtMost(0.5));
+    report.figure("reads", count(rest.reads), "");
+    report.figure("requests about the Lease", count(rest.about_the_lease), "");
+    report.figure("memory", median(&[process.memory()?]), "MiB");
+    Ok(report)
+}
+
+/// What an operator does that has nothing to do.
+pub struct Rest {
+    /// Writes but those of the Lease.
+    pub writes: usize,
+    /// Reads but those of the Lease.
+    pub reads: usize,
+    /// Requests about the Lease.
+    pub about_the_lease: usize,
+    /// Processor time, of one core.
+    pub percent: f64,
+}
+
+/// Lets it rest for so long.
+pub async fn at_rest(bed: &Bed, process: &Process, length: Duration) -> Result<Rest> {
     // The probe's namespace goes, and accounts are made in the tenants.
     tokio::time::sleep(Duration::from_secs(30)).await;
     let begun = (Instant::now(), jiff::Timestamp::now(), process.processor_seconds()?);
@@ -30,12 +53,10 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let requests = audit::requests_of(&bed.operator(), &bed.audit_log, None)?;
     let since = requests.iter().filter(|request| request.arrived > begun.1);
     let (lease, since): (Vec<_>, Vec<_>) = since.partition(|request| request.what() == "leases");
-    let writes = since.iter().filter(|request| request.wrote()).count();
-    let reads = since.iter().filter(|request| request.read()).count();
-    report.against("writes but the Lease", count(writes), "", Target::AtMost(0.0));
-    report.against("of one core", percent, "%", Target::AtMost(0.5));
-    report.figure("reads", count(reads), "");
-    report.figure("requests about the Lease", count(lease.len()), "");
-    report.figure("memory", median(&[process.memory()?]), "MiB");
-    Ok(report)
+    Ok(Rest {
+        writes: since.iter().filter(|request| request.wrote()).count(),
+        reads: since.iter().filter(|request| request.read()).count(),
+        about_the_lease: lease.len(),
+        percent,
+    })
 }

@@ -9,6 +9,7 @@ mod latency;
 mod memory;
 mod objects;
 mod restore;
+mod schedules;
 mod shape;
 mod writes;
 
@@ -35,6 +36,8 @@ pub enum Row {
     Restore,
     /// Runs a second
     Admission,
+    /// Thousands of schedules that are due at once, and at rest
+    Schedules,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -67,6 +70,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Capture => capture::measure(bed, plan).await,
         Row::Restore => restore::measure(bed, plan).await,
         Row::Admission => admission::measure(bed, plan).await,
+        Row::Schedules => schedules::measure(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
         Row::Idle => idle::measure(bed, plan).await,
     }

@@ -19,19 +19,22 @@ use kube::{
 };
 use serde_json::json;
 
-/// Carries a decision out.
-pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
+/// What of a decision cannot wait: what is replaced is cancelled, and what is due is made.
+pub async fn start_due<'d>(
+    context: &Context,
+    observed: &Observed,
+    decision: &'d Decision,
+) -> Result<Started<'d>, Error> {
     let schedule = &observed.schedule;
     let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
     for run in &decision.cancel {
         cancel(context, &runs, run).await?;
     }
-    let mut made = Vec::new();
-    let mut taken = Vec::new();
+    let mut started = Started::default();
     for run in &decision.start {
         match start(context, &runs, run).await {
-            Ok(Some(reference)) => made.push(reference),
-            Ok(None) => taken.push(run),
+            Ok(Some(reference)) => started.made.push(reference),
+            Ok(None) => started.taken.push(run),
             Err(error) => {
                 if let Some(refusal) = refusal(&error) {
                     write_status(context, schedule, &refused(schedule, &refusal, context.clock.now())).await?;
@@ -41,8 +44,23 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             }
         }
     }
+    Ok(started)
+}
+
+/// What became of the runs that were due.
+#[derive(Default)]
+pub struct Started<'d> {
+    made: Vec<ObjectReference>,
+    /// Those whose names somebody else's runs have.
+    taken: Vec<&'d OperationRun>,
+}
+
+/// Carries a decision out.
+pub async fn act(context: &Context, observed: &Observed, decision: &Decision) -> Result<(), Error> {
+    let schedule = &observed.schedule;
+    let Started { made, taken } = start_due(context, observed, decision).await?;
     let expired = expire(context, schedule, &decision.expire).await;
-    if let Some(mut status) = decision.status {
+    if let Some(mut status) = decision.status.clone() {
         if expired.is_err() {
             // It is looked at again; and ticks do not wait for it.
             status.retention = schedule.status.as_ref().and_then(|status| status.retention.clone());
@@ -69,6 +87,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
         let note = format!("{count} ticks were not started: {why}");
         context.events.publish(&**schedule, Severity::Warning, Reason::TicksMissed.as_str(), "Start", &note);
     }
+    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
     for run in &decision.delete {
         delete(&runs, run).await?;
     }

@@ -51,6 +51,8 @@ pub struct Observed {
     pub runs: Vec<Arc<OperationRun>>,
     /// Backup sets of its runs, where retention may have something to do.
     pub sets: Option<Vec<BackupSet>>,
+    /// Whether it may, and they were not looked at because others wait.
+    pub retention_waits: bool,
 }
 
 /// What to do, in this order.
@@ -70,6 +72,16 @@ pub struct Decision {
     pub missed: Option<(u64, &'static str)>,
     /// When to look again.
     pub requeue: Option<SignedDuration>,
+}
+
+impl Decision {
+    /// Whether there is anything to do.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        let Self { cancel, start, expire, status, delete, missed, requeue: _ } = self;
+        let lists = cancel.is_empty() && start.is_empty() && expire.is_empty() && delete.is_empty();
+        !lists || status.is_some() || missed.is_some()
+    }
 }
 
 /// Decides about a schedule.

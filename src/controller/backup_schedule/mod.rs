@@ -12,15 +12,25 @@ mod tests;
 
 use crate::{
     api::BackupSchedule,
-    controller::{Context, Error},
+    controller::{
+        Context, Error,
+        queue::{Again, Behind},
+    },
 };
 use std::{sync::Arc, time::Duration};
 
 /// One pass over one schedule; when to look again though nothing happens.
-pub async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
-    let observed = observe::observe(&context, schedule).await?;
+///
+/// While others wait behind it only what is due is started, for it is due there, too. The next pass knows by their names the
+/// runs that this one made, as it does after a crash, and does the rest.
+pub async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>, behind: Behind) -> Result<Again, Error> {
+    let observed = observe::observe(&context, schedule, behind).await?;
     let decision = decide::decide(&observed, context.clock.now());
-    let requeue = decision.requeue;
-    act::act(&context, &observed, decision).await?;
-    Ok(requeue.and_then(|after| Duration::try_from(after).ok()))
+    if behind == Behind::Others && (decision.writes() || observed.retention_waits) {
+        act::start_due(&context, &observed, &decision).await?;
+        return Ok(Again::Last);
+    }
+    let requeue = decision.requeue.and_then(|after| Duration::try_from(after).ok());
+    act::act(&context, &observed, &decision).await?;
+    Ok(requeue.into())
 }

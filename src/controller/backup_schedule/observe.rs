@@ -3,13 +3,13 @@
 use super::decide::{Observed, retention_mark};
 use crate::{
     api::{BackupSchedule, BackupSet, labels},
-    controller::{Context, Error},
+    controller::{Context, Error, queue::Behind},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Reads all that a decision about the schedule depends on.
-pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>) -> Result<Observed, Error> {
+/// Reads all that a decision about the schedule depends on. Retention waits while others do.
+pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: Behind) -> Result<Observed, Error> {
     let namespace = schedule.namespace().unwrap_or_default();
     // The queue may hand over an object older than our own last write of it.
     let newer = context.schedules.get(&namespace, &schedule.name_any());
@@ -31,12 +31,12 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>) -> Result
     let status = schedule.status.as_ref();
     let looked_after = status.and_then(|status| status.retention.as_ref()).map(|retained| retained.after.as_str());
     let mut sets = None;
-    if schedule.spec.retention.is_some()
+    let retention_is_due = schedule.spec.retention.is_some()
         && workspace.is_some()
-        && looked_after != Some(&retention_mark(&schedule, &runs))
-    {
+        && looked_after != Some(&retention_mark(&schedule, &runs));
+    if retention_is_due && behind == Behind::Nobody {
         let own = ListParams::default().fields(&format!("spec.backupSchedule={}", schedule.name_any()));
         sets = Some(Api::<BackupSet>::namespaced(context.client.clone(), &namespace).list(&own).await?.items);
     }
-    Ok(Observed { schedule, workspace, terminating, runs, sets })
+    Ok(Observed { schedule, workspace, terminating, runs, retention_waits: retention_is_due && sets.is_none(), sets })
 }

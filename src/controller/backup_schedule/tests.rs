@@ -49,6 +49,7 @@ fn observed(schedule: BackupSchedule) -> Observed {
         terminating: false,
         runs: Vec::new(),
         sets: None,
+        retention_waits: false,
     }
 }
 
