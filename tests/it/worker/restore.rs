@@ -653,6 +653,28 @@ async fn a_recreation_deletes_what_is_there_and_makes_it_anew_with_its_children(
 }
 
 #[tokio::test]
+async fn a_child_of_the_same_kind_is_planned_with_the_uid_that_its_recreated_owner_will_have() {
+    let api = Api::new();
+    // By name the child comes first, when nothing is known of its owner yet.
+    let mut child = object("a-child");
+    child["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "b-owner", "uid": "uid-of-b-owner"}]);
+    api.serve_config_maps(vec![child, object("b-owner"), object("c-other")]);
+    let mut tenant = Tenant::captured(api).await;
+    tenant.api.change("ConfigMap", "b-owner", |object| object["data"] = json!({"of": "another"}));
+    tenant.previewed(json!({"existingResourcePolicy": "recreate"})).await;
+    tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}})).await.unwrap();
+    assert_eq!(
+        tenant.results(),
+        ["core/ConfigMap/b-owner: done", "core/ConfigMap/a-child: done", "core/ConfigMap/c-other: unchanged"]
+    );
+    let objects = tenant.api.objects_of("ConfigMap");
+    let find = |name: &str| objects.iter().find(|object| object["metadata"]["name"] == name).unwrap();
+    assert_ne!(find("b-owner")["metadata"]["uid"], "uid-of-b-owner");
+    assert_eq!(find("a-child")["metadata"]["ownerReferences"][0]["uid"], find("b-owner")["metadata"]["uid"]);
+}
+
+#[tokio::test]
 async fn an_item_that_is_refused_fails_with_the_server_s_words_and_the_rest_goes_on() {
     let tenant = Tenant::usual().await;
     tenant.api.serve_config_maps(vec![]);
