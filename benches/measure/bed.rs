@@ -92,6 +92,15 @@ impl Bed {
         Ok(namespace)
     }
 
+    /// So many of them.
+    pub async fn tenants(&self, stem: &str, count: usize, wait: bool) -> Result<Vec<String>> {
+        let mut namespaces = Vec::new();
+        for number in 0..count {
+            namespaces.push(self.tenant(&format!("{stem}{number}"), wait).await?);
+        }
+        Ok(namespaces)
+    }
+
     /// A type whose Jobs the stub carries out. Returns its name.
     pub async fn stub_type(&self, stem: &str) -> Result<String> {
         let mut template = self.shell_job("true");

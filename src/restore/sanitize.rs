@@ -4,6 +4,7 @@
 //! same fields are left out of both sides of a comparison, so that they alone never make a difference.
 //! The guide `docs/guides/what-is-restored.md` has the same table (a test compares).
 
+use crate::restore::semantic::without;
 use serde_json::{Map, Value};
 
 /// A field that the server owns.
@@ -198,23 +199,10 @@ pub fn sanitize(object: &mut Value) {
     kept.put_back(object);
 }
 
-/// The same of a copy. The two fields that are often the larger part of a live object are not copied first.
+/// The same of a copy.
 #[must_use]
 pub fn sanitized(live: &Value) -> Value {
-    let mut copy = match live.as_object() {
-        None => live.clone(),
-        Some(object) => {
-            let stays = object.iter().filter(|(key, _)| *key != "status");
-            let copied = stays.map(|(key, value)| match value.as_object().filter(|_| key == "metadata") {
-                None => (key.clone(), value.clone()),
-                Some(metadata) => {
-                    let stays = metadata.iter().filter(|(key, _)| *key != "managedFields");
-                    (key.clone(), stays.map(|(key, value)| (key.clone(), value.clone())).collect())
-                }
-            });
-            Value::Object(copied.collect())
-        }
-    };
+    let mut copy = without(live, &["managedFields"]);
     sanitize(&mut copy);
     copy
 }

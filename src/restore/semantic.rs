@@ -23,30 +23,29 @@ pub const IGNORED_ANNOTATIONS: [&str; 5] = [
 /// Fields of `metadata` that do not count.
 const IGNORED_METADATA: [&str; 4] = ["resourceVersion", "generation", "managedFields", "selfLink"];
 
-/// A live object less what does not count. That is often its larger part, and is not copied first.
+/// A live object less what does not count.
 #[must_use]
 pub fn semantic(live: &Value) -> Value {
-    let Some(object) = live.as_object() else { return live.clone() };
-    let counts = object.iter().filter(|(key, _)| *key != "status");
-    let copied = counts.map(|(key, value)| {
-        let value = if key == "metadata" { metadata_that_counts(value) } else { value.clone() };
-        (key.clone(), value)
-    });
-    Value::Object(copied.collect())
+    let mut object = without(live, &IGNORED_METADATA);
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+    {
+        annotations.retain(|key, _| !IGNORED_ANNOTATIONS.contains(&key.as_str()));
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
+    object
 }
 
-fn metadata_that_counts(metadata: &Value) -> Value {
-    let Some(metadata) = metadata.as_object() else { return metadata.clone() };
-    let counts = metadata.iter().filter(|(key, _)| !IGNORED_METADATA.contains(&key.as_str()));
-    let copied = counts.filter_map(|(key, value)| {
-        let mut value = value.clone();
-        if let Some(annotations) = value.as_object_mut().filter(|_| key == "annotations") {
-            annotations.retain(|key, _| !IGNORED_ANNOTATIONS.contains(&key.as_str()));
-            if annotations.is_empty() {
-                return None;
-            }
-        }
-        Some((key.clone(), value))
+/// A copy without status and these fields of `metadata`: often the larger part of an object, which is not copied first.
+pub(super) fn without(object: &Value, metadata: &[&str]) -> Value {
+    let copy = |(key, value): (&String, &Value)| (key.clone(), value.clone());
+    let Some(fields) = object.as_object() else { return object.clone() };
+    let counts = fields.iter().filter(|(key, _)| *key != "status");
+    let copied = counts.map(|(key, value)| match value.as_object().filter(|_| key == "metadata") {
+        None => copy((key, value)),
+        Some(all) => (key.clone(), all.iter().filter(|(key, _)| !metadata.contains(&key.as_str())).map(copy).collect()),
     });
     Value::Object(copied.collect())
 }

@@ -32,7 +32,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for repetition in 0..plan.repetitions {
         bed.stop_operator().await?;
-        let namespaces = tenants(bed, false).await?;
+        let namespaces = bed.tenants("admission", TENANTS, false).await?;
         at_once(runs, BARE, async |number| {
             shape.write([&bed.client, &bed.as_operator], &namespaces[number % TENANTS], number, true).await
         })
@@ -40,7 +40,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         bare.push(rate(bed, &namespaces, runs)?);
 
         bed.start_operator().await?;
-        let namespaces = tenants(bed, true).await?;
+        let namespaces = bed.tenants("admission", TENANTS, true).await?;
         // A type of its own, so that the stub meets no Jobs of an earlier repetition.
         let operation_type = bed.stub_type("admission").await?;
         let stub = Stub::start(&bed.client, &operation_type, Duration::ZERO);
@@ -73,14 +73,6 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     report.samples("ours", "runs/s", &ours);
     report.samples("bare", "runs/s", &bare);
     Ok(report)
-}
-
-async fn tenants(bed: &Bed, wait: bool) -> Result<Vec<String>> {
-    let mut namespaces = Vec::new();
-    for number in 0..TENANTS {
-        namespaces.push(bed.tenant(&format!("admission{number}"), wait).await?);
-    }
-    Ok(namespaces)
 }
 
 /// Runs a second, as the API server saw them.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let runs = plan.size(10_000, 200);
-    let length = Duration::from_secs(plan.size(600, 10) as u64);
+    let length = length(plan);
     let mut report = Report::new(
         "The controller at rest",
         format!(
@@ -28,6 +28,11 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     report.figure("requests about the Lease", count(rest.about_the_lease), "");
     report.figure("memory", median(&[process.memory()?]), "MiB");
     Ok(report)
+}
+
+/// How long it is looked at.
+pub fn length(plan: Plan) -> Duration {
+    Duration::from_secs(plan.size(600, 10) as u64)
 }
 
 /// What an operator does that has nothing to do.

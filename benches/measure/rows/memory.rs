@@ -61,10 +61,7 @@ pub async fn fill(bed: &Bed, completed: usize, active: usize) -> Result<History>
     let operation_type = bed.stub_type("history").await?;
     let shape = Shape::record(bed, &operation_type).await?.with_failures();
     bed.stop_operator().await?;
-    let mut namespaces = Vec::new();
-    for number in 0..TENANTS {
-        namespaces.push(bed.tenant(&format!("history{number}"), false).await?);
-    }
+    let namespaces = bed.tenants("history", TENANTS, false).await?;
     eprintln!("   making {completed} completed and {active} active runs");
     at_once(completed + active, 64, async |number| {
         let namespace = &namespaces[number % TENANTS];

@@ -1,6 +1,6 @@
 //! Thousands of schedules that are due at once, and at rest.
 
-use super::idle::{Rest, at_rest};
+use super::idle::{Rest, at_rest, length};
 use super::{Plan, at_once};
 use crate::bed::{Bed, until};
 use crate::report::{Report, Target, count, median, ratios};
@@ -29,12 +29,12 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
          Then once more with the operator stopped and started again in the middle of the minute: lost are ticks without a run, doubled those with more than one. Then all schedules at rest, \
          for {} s: processor time by /proc, requests by the audit log.",
         example.to_string().len(),
-        rest(plan).as_secs()
+        length(plan).as_secs()
     );
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for repetition in 0..plan.repetitions {
         bed.stop_operator().await?;
-        let namespaces = tenants(bed, false).await?;
+        let namespaces = bed.tenants("schedules", TENANTS, false).await?;
         at_once(schedules, BARE, async |number| {
             let mut run = example.clone();
             run["metadata"]["name"] = format!("s{number}-29384720").into();
@@ -76,7 +76,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     report.against("ticks doubled, with a restart in the middle", count(doubled), "", Target::AtMost(0.0));
 
     bed.all_completed(&namespaces, Duration::from_mins(5)).await?;
-    let Rest { writes, percent, reads, .. } = at_rest(bed, &process, rest(plan)).await?;
+    let Rest { writes, percent, reads, .. } = at_rest(bed, &process, length(plan)).await?;
     report.against("at rest: writes but the Lease", count(writes), "", Target::AtMost(0.0));
     report.against("at rest: of one core", percent, "%", Target::AtMost(0.5));
     report.figure("at rest: reads", count(reads), "");
@@ -85,23 +85,11 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     Ok(report)
 }
 
-fn rest(plan: Plan) -> Duration {
-    Duration::from_secs(plan.size(600, 10) as u64)
-}
-
 async fn suspended_type(bed: &Bed) -> Result<String> {
     let name = bed.stub_type("schedules").await?;
     let path = format!("/apis/tenantatlas.io/v1alpha1/operationtypes/{name}");
     api::merge(&bed.client, &path, &json!({ "spec": { "suspended": true } })).await?;
     Ok(name)
-}
-
-async fn tenants(bed: &Bed, wait: bool) -> Result<Vec<String>> {
-    let mut namespaces = Vec::new();
-    for number in 0..TENANTS {
-        namespaces.push(bed.tenant(&format!("schedules{number}"), wait).await?);
-    }
-    Ok(namespaces)
 }
 
 async fn remove(bed: &Bed, namespaces: &[String]) -> Result<()> {
@@ -140,7 +128,7 @@ async fn example(bed: &Bed, operation_type: &str) -> Result<Value> {
 
 /// Makes the schedules, and waits until they are due. Returns their namespaces.
 async fn due(bed: &Bed, operation_type: &str, schedules: usize) -> Result<Vec<String>> {
-    let namespaces = tenants(bed, true).await?;
+    let namespaces = bed.tenants("schedules", TENANTS, true).await?;
     // Time to make them all, and for the operator to look at each.
     let lead = 45 + i64::try_from(schedules)? / 50;
     let minute = (Timestamp::now().as_second() + lead).div_euclid(60) + 1;

@@ -19,6 +19,10 @@ use kube::{
 };
 use serde_json::json;
 
+fn runs(context: &Context, schedule: &BackupSchedule) -> Api<OperationRun> {
+    Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default())
+}
+
 /// What of a decision cannot wait: what is replaced is cancelled, and what is due is made.
 pub async fn start_due<'d>(
     context: &Context,
@@ -26,7 +30,7 @@ pub async fn start_due<'d>(
     decision: &'d Decision,
 ) -> Result<Started<'d>, Error> {
     let schedule = &observed.schedule;
-    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
+    let runs = runs(context, schedule);
     for run in &decision.cancel {
         cancel(context, &runs, run).await?;
     }
@@ -87,7 +91,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: &Decision) ->
         let note = format!("{count} ticks were not started: {why}");
         context.events.publish(&**schedule, Severity::Warning, Reason::TicksMissed.as_str(), "Start", &note);
     }
-    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
+    let runs = runs(context, schedule);
     for run in &decision.delete {
         delete(&runs, run).await?;
     }

@@ -178,9 +178,10 @@ impl Walk<'_> {
         let mut settled = self.settle_kind(kind, |_| true).await?;
         let mut renewed = BTreeSet::new();
         loop {
-            let made_anew = settled.iter().filter(|decided| decided.planned.action == Action::Recreate);
-            let made_anew: Vec<ItemId> = made_anew.map(|decided| decided.planned.item.clone()).collect();
-            let newly: BTreeSet<ItemId> = made_anew.into_iter().filter(|item| renewed.insert(item.clone())).collect();
+            let made_anew =
+                settled.iter().map(|decided| &decided.planned).filter(|item| item.action == Action::Recreate);
+            let newly = made_anew.map(|planned| planned.item.clone()).filter(|item| renewed.insert(item.clone()));
+            let newly: BTreeSet<ItemId> = newly.collect();
             for item in &newly {
                 self.planner.family.add_renewed(item.clone());
             }
