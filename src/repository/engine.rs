@@ -11,6 +11,7 @@ use rustic_core::{
 use super::backend::Backend;
 use super::error::{Error, Result};
 use super::key::RepositoryKey;
+use super::key_file::key_file;
 use super::store::BlockingStore;
 
 /// Target size of a pack, in bytes. Several are in memory at once while writing and reading.
@@ -61,6 +62,14 @@ pub(super) fn unlock(store: &BlockingStore, key: &RepositoryKey) -> Result<Maste
 
 /// Creates a repository in an empty store.
 pub(super) fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<MasterKey> {
+    let master = match key {
+        RepositoryKey::MasterKey(key) => key.clone(),
+        RepositoryKey::Password(password) => {
+            let master = MasterKey::new();
+            add_key(store, &master, password)?;
+            master
+        }
+    };
     let backend = Backend::new(store.clone());
     // The engine's type for sizes is not exported, but reads itself from text.
     let bytes = |size: u64| size.to_string().parse().ok();
@@ -72,9 +81,16 @@ pub(super) fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<Maste
     config.set_datapack_size_limit = bytes(PACK_SIZE);
     config.set_compression = Some(COMPRESSION);
     let repository = prepare(&backend)?
-        .init(&key.credentials(), &KeyOptions::default(), &config)
+        .init(&Credentials::Masterkey(master), &KeyOptions::default(), &config)
         .map_err(|error| backend.explain(&error, |cause| internal("creating a repository", cause)))?;
     Ok(repository.key())
+}
+
+/// Lets a password open a repository. Returns the id of its key file.
+pub(super) fn add_key(store: &BlockingStore, master: &MasterKey, password: &str) -> Result<String> {
+    let (id, content) = key_file(master, password)?;
+    store.put(&format!("keys/{id}"), content.into())?;
+    Ok(id)
 }
 
 impl<S> Opened<S> {
@@ -134,11 +150,38 @@ mod tests {
     use super::super::store::Store;
     use super::*;
 
-    #[test]
-    fn a_new_repository_has_the_chunker_the_sizes_and_the_compression_that_captures_need() {
+    fn in_memory() -> (tokio::runtime::Runtime, BlockingStore) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let store = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_secs(10));
         let store = store.blocking(runtime.handle().clone());
+        (runtime, store)
+    }
+
+    #[test]
+    fn a_password_opens_with_a_quarter_of_the_usual_memory_and_key_files_of_other_programs_open_too() {
+        let password = RepositoryKey::Password("correct horse".to_owned());
+        let wrong = RepositoryKey::Password("battery staple".to_owned());
+        let (_runtime, store) = in_memory();
+        let master = create(&store, &password).unwrap();
+        let (name, _) = store.list("keys").unwrap().remove(0);
+        let file: serde_json::Value = serde_json::from_slice(&store.get(&format!("keys/{name}")).unwrap()).unwrap();
+        assert_eq!(["N", "r", "p"].map(|parameter| file[parameter].as_u64()), [Some(1 << 15), Some(8), Some(3)]);
+        assert_eq!(unlock(&store, &password).unwrap().encrypt, master.encrypt);
+        assert!(matches!(unlock(&store, &wrong), Err(Error::WrongPassword { .. })));
+
+        let (_runtime, store) = in_memory();
+        let theirs = Credentials::Password("correct horse".to_owned());
+        prepare(&Backend::new(store.clone()))
+            .unwrap()
+            .init(&theirs, &KeyOptions::default(), &ConfigOptions::default())
+            .unwrap();
+        unlock(&store, &password).unwrap();
+        assert!(matches!(unlock(&store, &wrong), Err(Error::WrongPassword { .. })));
+    }
+
+    #[test]
+    fn a_new_repository_has_the_chunker_the_sizes_and_the_compression_that_captures_need() {
+        let (_runtime, store) = in_memory();
         let key = create(&store, &RepositoryKey::MasterKey(MasterKey::new())).unwrap();
         let opened = open(&store, &key).unwrap();
         let config = opened.repository.config();

@@ -35,8 +35,8 @@
 //!
 //! # Files
 //!
-//! [`location`] and [`store`] reach an object store; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`] and [`key`]
-//! open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
+//! [`location`] and [`store`] reach an object store; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`], [`key`] and
+//! [`key_file`] open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
 //! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`read`], [`reader`], [`check`] and
 //! [`snapshot`] read; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
 
@@ -50,6 +50,7 @@ mod error;
 pub mod forget;
 mod init;
 mod key;
+mod key_file;
 mod location;
 mod maintain;
 pub mod order;
@@ -67,7 +68,6 @@ mod tree;
 
 use std::sync::Arc;
 
-use rustic_core::KeyOptions;
 use rustic_core::repofile::{MasterKey, SnapshotFile};
 
 pub use self::capture::{CaptureOptions, CaptureSummary, WriterPermit};
@@ -251,15 +251,7 @@ impl Repository for RusticRepository {
 
     async fn add_key(&self, password: &str) -> Result<String> {
         let password = password.to_owned();
-        self.run("adding a key", move |inner| {
-            let opened = engine::open(&inner.store, &inner.key)?;
-            opened
-                .repository
-                .add_key(&password, &KeyOptions::default())
-                .map(|id| id.to_hex().as_str().to_owned())
-                .map_err(|error| opened.backend.explain(&error, |cause| engine::internal("adding a key", cause)))
-        })
-        .await
+        self.run("adding a key", move |inner| engine::add_key(&inner.store, &inner.key, &password)).await
     }
 }
 

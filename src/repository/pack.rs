@@ -148,7 +148,7 @@ impl Pack {
             header.extend_from_slice(&blob.id);
         }
         let before = self.content.len();
-        sealer.header(&header, &mut self.content)?;
+        sealer.uncompressed(&header, &mut self.content)?;
         let length = u32::try_from(self.content.len() - before);
         let length = length.map_err(|error| internal("packing", error.to_string()))?;
         self.content.extend_from_slice(&length.to_le_bytes());

@@ -123,8 +123,8 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// Appends content that is encrypted only: a pack's header.
-    pub(super) fn header(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<()> {
+    /// Appends content that is encrypted only: a pack's header, the master key in a key file.
+    pub(super) fn uncompressed(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<()> {
         self.plain.clear();
         self.plain.extend_from_slice(content);
         self.encrypt_only(sealed).map(drop)
