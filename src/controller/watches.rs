@@ -86,15 +86,20 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
     watch_runs(&context, feeds.runs, &queues);
     watch_work(&context, feeds.jobs, feeds.pods, feeds.types);
     watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
-    let queue = queues.repositories;
+    let (queue, it) = (queues.repositories, context.clone());
     feed(feeds.repositories, &context.client, watcher::Config::default(), move |change| {
+        match &change {
+            Change::Applied(repository) => it.metrics.repository(repository),
+            Change::Deleted(repository) => it.metrics.forget_repository(repository),
+        }
         let _ = queue.send(ObjectRef::from_obj(&*object(change)));
     });
 
     let (queue, it) = (queues.schedules, context.clone());
     feed(feeds.schedules, &context.client, watcher::Config::default(), move |change| {
-        if let Change::Deleted(schedule) = &change {
-            it.metrics.forget_schedule(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
+        match &change {
+            Change::Applied(schedule) => it.metrics.schedule(schedule),
+            Change::Deleted(schedule) => it.metrics.forget_schedule(schedule),
         }
         let _ = queue.send(ObjectRef::from_obj(&*object(change)));
     });

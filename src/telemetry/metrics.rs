@@ -1,9 +1,12 @@
 //! Metrics, in OpenMetrics text.
 
 use crate::{
-    api::{Outcome, operation_run::Trigger},
+    api::{BackupRepository, BackupSchedule, Outcome, operation_run::Trigger},
     cluster::client::CallCounts,
+    schedule::jitter,
 };
+use jiff::Timestamp;
+use kube::ResourceExt;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -16,6 +19,10 @@ use std::{fmt::Write, sync::Arc};
 pub struct Metrics {
     completed: Family<RunLabels, Counter>,
     missed_ticks: Family<ScheduleLabels, Counter>,
+    last_successful: Family<ScheduleLabels, Gauge>,
+    next_start: Family<ScheduleLabels, Gauge>,
+    repository_ready: Family<RepositoryLabels, Gauge>,
+    repository_times: Family<RepositoryWorkLabels, Gauge>,
     failed_passes: Counter,
     leader: Gauge,
     calls: CallCounts,
@@ -41,6 +48,45 @@ impl ScheduleLabels {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RepositoryLabels {
+    namespace: String,
+    repository: String,
+}
+
+impl RepositoryLabels {
+    fn of(repository: &BackupRepository) -> Self {
+        Self { namespace: repository.namespace().unwrap_or_default(), repository: repository.name_any() }
+    }
+}
+
+/// What was done to a repository: `check` or `prune`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RepositoryWorkLabels {
+    namespace: String,
+    repository: String,
+    work: &'static str,
+}
+
+impl RepositoryWorkLabels {
+    fn of(repository: &BackupRepository, work: &'static str) -> Self {
+        let RepositoryLabels { namespace, repository } = RepositoryLabels::of(repository);
+        Self { namespace, repository, work }
+    }
+}
+
+/// Sets a gauge to a time; where there is none, there is no gauge either: 1970 would be a false alarm.
+fn tell<L: Clone + std::hash::Hash + Eq>(gauges: &Family<L, Gauge>, labels: &L, time: Option<Timestamp>) {
+    match time {
+        Some(time) => {
+            gauges.get_or_create(labels).set(time.as_second());
+        }
+        None => {
+            gauges.remove(labels);
+        }
+    }
+}
+
 impl Metrics {
     /// Metrics, with the counts of API calls beside them.
     #[must_use]
@@ -58,13 +104,46 @@ impl Metrics {
             "Ticks of a schedule that came and were not started",
             missed_ticks.clone(),
         );
+        let (last_successful, next_start) = (Family::default(), Family::default());
+        registry.register(
+            "schedule_last_successful_timestamp_seconds",
+            "When the run of a schedule that succeeded last was recorded completed",
+            last_successful.clone(),
+        );
+        registry.register(
+            "schedule_next_start_timestamp_seconds",
+            "When the next tick of a schedule starts, its jitter included",
+            next_start.clone(),
+        );
+        let (repository_ready, repository_times) = (Family::default(), Family::default());
+        registry.register(
+            "repository_ready",
+            "Whether a repository passed its last check with its spec as it is now",
+            repository_ready.clone(),
+        );
+        registry.register(
+            "repository_last_timestamp_seconds",
+            "When a repository was last checked, or cleaned of what no backup set needs",
+            repository_times.clone(),
+        );
         registry.register(
             "reconcile_errors",
             "Passes that ended in an error and are tried again",
             failed_passes.clone(),
         );
         registry.register("leader", "Whether this replica leads", leader.clone());
-        Self { completed, missed_ticks, failed_passes, leader, calls, registry: Arc::new(registry) }
+        Self {
+            completed,
+            missed_ticks,
+            last_successful,
+            next_start,
+            repository_ready,
+            repository_times,
+            failed_passes,
+            leader,
+            calls,
+            registry: Arc::new(registry),
+        }
     }
 
     /// Counts a run's end.
@@ -79,9 +158,44 @@ impl Metrics {
         self.missed_ticks.get_or_create(&ScheduleLabels::of(namespace, schedule)).inc_by(ticks);
     }
 
+    /// What a schedule's status says.
+    pub fn schedule(&self, schedule: &BackupSchedule) {
+        let labels = ScheduleLabels::of(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
+        let status = schedule.status.as_ref();
+        let next = status.and_then(|status| status.next_scheduled_for);
+        let shift = jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter);
+        tell(&self.next_start, &labels, next.and_then(|next| next.checked_add(shift).ok()));
+        let last = status.and_then(|status| status.last_successful.as_ref());
+        tell(&self.last_successful, &labels, last.map(|last| last.completed_at));
+    }
+
     /// A schedule that is gone is told of no more.
-    pub fn forget_schedule(&self, namespace: &str, schedule: &str) {
-        self.missed_ticks.remove(&ScheduleLabels::of(namespace, schedule));
+    pub fn forget_schedule(&self, schedule: &BackupSchedule) {
+        let labels = ScheduleLabels::of(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
+        self.missed_ticks.remove(&labels);
+        self.next_start.remove(&labels);
+        self.last_successful.remove(&labels);
+    }
+
+    /// What a repository's status says.
+    pub fn repository(&self, repository: &BackupRepository) {
+        self.repository_ready.get_or_create(&RepositoryLabels::of(repository)).set(i64::from(repository.is_ready()));
+        let status = repository.status.as_ref();
+        let times = [
+            ("check", status.and_then(|status| status.last_check)),
+            ("prune", status.and_then(|status| status.last_prune)),
+        ];
+        for (work, time) in times {
+            tell(&self.repository_times, &RepositoryWorkLabels::of(repository, work), time);
+        }
+    }
+
+    /// A repository that is gone is told of no more.
+    pub fn forget_repository(&self, repository: &BackupRepository) {
+        self.repository_ready.remove(&RepositoryLabels::of(repository));
+        for work in ["check", "prune"] {
+            self.repository_times.remove(&RepositoryWorkLabels::of(repository, work));
+        }
     }
 
     /// Counts a pass that failed.
@@ -116,5 +230,71 @@ impl Metrics {
         }
         text.push_str("# EOF\n");
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn lines_of(metrics: &Metrics, what: &str) -> Vec<String> {
+        metrics.text().lines().filter(|line| line.starts_with(what)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_a_schedule_says_is_told_with_its_jitter_until_it_is_gone() {
+        let metrics = Metrics::new(CallCounts::default());
+        let mut schedule: BackupSchedule = serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule",
+            "metadata": {"name": "nightly", "namespace": "acme", "uid": "u"}, "spec": {"schedule": "@daily", "jitter": 600},
+            "status": {"nextScheduledFor": "2026-01-02T00:00:00Z",
+                "lastSuccessful": {"run": "nightly-1", "completedAt": "2026-01-01T00:01:00Z"}}
+        }))
+        .expect("a schedule");
+        metrics.schedule(&schedule);
+        metrics.missed("acme", "nightly", 2);
+        let labels = "{namespace=\"acme\",schedule=\"nightly\"}";
+        let second = "2026-01-02T00:00:00Z".parse::<Timestamp>().expect("a time").as_second();
+        let start = second + jitter("u", 600).as_secs();
+        assert_ne!(start, second);
+        assert_eq!(
+            lines_of(&metrics, "tenantatlas_schedule_"),
+            [
+                format!("tenantatlas_schedule_missed_ticks_total{labels} 2"),
+                format!("tenantatlas_schedule_last_successful_timestamp_seconds{labels} {}", second - 86_400 + 60),
+                format!("tenantatlas_schedule_next_start_timestamp_seconds{labels} {start}"),
+            ]
+        );
+        // Suspended: nothing is overdue.
+        schedule.status.as_mut().expect("a status").next_scheduled_for = None;
+        metrics.schedule(&schedule);
+        assert_eq!(lines_of(&metrics, "tenantatlas_schedule_next"), Vec::<String>::new());
+        metrics.forget_schedule(&schedule);
+        assert_eq!(lines_of(&metrics, "tenantatlas_schedule_"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_repository_that_is_not_ready_is_told_as_such_until_it_is_gone() {
+        let metrics = Metrics::new(CallCounts::default());
+        let mut repository: BackupRepository = serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
+            "metadata": {"name": "main", "namespace": "acme", "generation": 1},
+            "spec": {"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}},
+            "status": {"observedGeneration": 1, "lastCheck": "2026-01-01T00:00:00Z", "conditions": [{"type": "Ready", "status": "True",
+                "reason": "CheckPassed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+        }))
+        .expect("a repository");
+        let ready =
+            |value: u8| [format!("tenantatlas_repository_ready{{namespace=\"acme\",repository=\"main\"}} {value}")];
+        metrics.repository(&repository);
+        assert_eq!(lines_of(&metrics, "tenantatlas_repository_ready"), ready(1));
+        let times = lines_of(&metrics, "tenantatlas_repository_last_timestamp_seconds");
+        assert!(matches!(times.as_slice(), [check] if check.contains("work=\"check\"")), "{times:?}");
+        repository.status.as_mut().expect("a status").conditions[0].status = "False".to_owned();
+        metrics.repository(&repository);
+        assert_eq!(lines_of(&metrics, "tenantatlas_repository_ready"), ready(0));
+        metrics.forget_repository(&repository);
+        assert_eq!(lines_of(&metrics, "tenantatlas_repository"), Vec::<String>::new());
     }
 }
