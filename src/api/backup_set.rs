@@ -54,7 +54,7 @@ pub struct BackupSetSpec {
     /// Id of the snapshot, 64 hex digits; `restic` takes it as it is.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub snapshot: String,
-    /// The run that captured it. Of a snapshot that was found in an adopted repository its uid, with the name of the
+    /// The run that captured it, or that joined the one which did and is kept by another schedule or none. Of a snapshot that was found in an adopted repository its uid, with the name of the
     /// check that found it.
     pub run: ObjectReference,
     /// What was selected.

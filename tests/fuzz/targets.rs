@@ -108,6 +108,7 @@ fn statuses_are_valid(run: &OperationRun, tenant: Tenant, prepared: Result<Prepa
         slot: Slot::Free,
         waiting_since: None,
         beyond_history: false,
+        awaited: false,
         restore: None,
     };
     for action in decide(&observed, Timestamp::UNIX_EPOCH).actions {

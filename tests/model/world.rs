@@ -433,6 +433,7 @@ impl State {
             slot: Slot::Free,
             waiting_since: None,
             beyond_history: false,
+            awaited: false,
             restore: None,
         }
     }

@@ -49,6 +49,9 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             Action::RecordBackupSet { snapshot, complete } => {
                 set_name = Some(record_backup_set(context, observed, &snapshot, complete).await?);
             }
+            Action::RecordSharedSet { set, captured_by } => {
+                set_name = record_shared_set(context, observed, &set, &captured_by).await?;
+            }
             Action::RecordUndoSet { name, snapshot } => {
                 set_name = record_undo_set(context, observed, name, &snapshot).await?;
             }
@@ -67,8 +70,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             }
             Action::DeleteRun => {
                 let runs = runs(context, observed);
-                let run = ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() };
-                delete(&runs, &run).await?;
+                delete(&runs, &own_reference(observed)).await?;
             }
             Action::DeleteRestore(restore) => {
                 let namespace = observed.run.namespace().unwrap_or_default();
@@ -207,28 +209,67 @@ fn tell(context: &Context, observed: &Observed, before: &OperationRunStatus, now
     }
 }
 
-/// Records a snapshot. The name is the run's, so that a second pass finds the first one's set.
+/// Records a snapshot.
 async fn record_backup_set(
     context: &Context,
     observed: &Observed,
     snapshot: &CapturedSnapshot,
     complete: bool,
 ) -> Result<String, Error> {
-    let namespace = observed.run.namespace().unwrap_or_default();
-    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
-    let spec = backup_set_spec(observed, snapshot, complete)?;
+    let set = make_set(context, observed, backup_set_spec(observed, snapshot, complete)?).await?;
+    write_set_status(context, &set, snapshot).await?;
+    Ok(set.name_any())
+}
+
+/// Records a set of a snapshot that another run captured. Theirs may be gone: then there is nothing to name.
+async fn record_shared_set(
+    context: &Context,
+    observed: &Observed,
+    theirs: &str,
+    captured_by: &str,
+) -> Result<Option<String>, Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
+    // A rehearsal names a set, too, which it did not capture.
+    let Some(theirs) = sets.get_opt(theirs).await?.filter(|set| set.spec.run.uid == captured_by) else {
+        return Ok(None);
+    };
+    let spec = BackupSetSpec {
+        run: own_reference(observed),
+        backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
+        hold: false,
+        ..theirs.spec
+    };
+    let set = make_set(context, observed, spec).await?;
+    let figures = theirs.status.unwrap_or_default();
+    let status = BackupSetStatus {
+        items: figures.items,
+        items_by_kind: figures.items_by_kind,
+        bytes: figures.bytes,
+        added_bytes: figures.added_bytes,
+        ..set.status.clone().unwrap_or_default()
+    };
+    settle(context, &set, status, "ReadBack", "the snapshot, which the run that it joined captured, was read back")
+        .await?;
+    Ok(Some(set.name_any()))
+}
+
+fn own_reference(observed: &Observed) -> ObjectReference {
+    ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() }
+}
+
+/// Makes the run's set. The name is the run's, so that a second pass finds the first one's.
+async fn make_set(context: &Context, observed: &Observed, spec: BackupSetSpec) -> Result<BackupSet, Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
     for name in names_for(&observed.run.name_any(), observed.uid()) {
-        let set = match sets.create(&PostParams::default(), &BackupSet::new(&name, spec.clone())).await {
-            Ok(set) => set,
+        match sets.create(&PostParams::default(), &BackupSet::new(&name, spec.clone())).await {
+            Ok(set) => return Ok(set),
             Err(kube::Error::Api(status)) if status.is_already_exists() => match sets.get_opt(&name).await? {
-                Some(set) if set.spec.run.uid == observed.uid() => set,
+                Some(set) if set.spec.run.uid == observed.uid() => return Ok(set),
                 // An earlier run of this name left a set; it is not ours to touch.
-                _ => continue,
+                _ => {}
             },
             Err(error) => return Err(error.into()),
-        };
-        write_set_status(context, &set, snapshot).await?;
-        return Ok(name);
+        }
     }
     Err(Error::Again("both names for the backup set are taken"))
 }
@@ -282,7 +323,7 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
     Ok(BackupSetSpec {
         repository: LocalReference::new(repository),
         snapshot: snapshot.id.clone(),
-        run: ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() },
+        run: own_reference(observed),
         selection,
         namespace_uid: observed.tenant.as_ref().map(|tenant| tenant.uid.clone()).unwrap_or_default(),
         coverage: if whole { Coverage::Full } else { Coverage::Partial },

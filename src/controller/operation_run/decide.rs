@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     api::{
-        ObjectReference, Outcome, Phase, Reason, labels,
+        ObjectReference, Outcome, Phase, Reason,
+        backup_schedule::origin,
+        labels,
         operation_run::{OnDuplicate, OperationRunStatus, RunContext, Waiting},
         result::{CapturedSnapshot, CheckedRepository, truncate},
     },
@@ -46,6 +48,14 @@ pub enum Action {
         snapshot: Box<CapturedSnapshot>,
         /// Whether no item failed.
         complete: bool,
+    },
+    /// Record a set of the snapshot that another run captured for this one, too, and its name in the status that follows: each has the
+    /// retention of whoever asked for it.
+    RecordSharedSet {
+        /// Name of the other run's set.
+        set: String,
+        /// Uid of that run.
+        captured_by: String,
     },
     /// Say what the set holds that a restore's worker made to undo it, and record its name in the status that follows.
     RecordUndoSet {
@@ -337,7 +347,16 @@ fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> D
             };
             let message = format!("as run {name}, which it had joined: {}", theirs.message.unwrap_or_default());
             end(&mut next, observed, theirs.outcome, &theirs.reason.unwrap_or_default(), truncate(&message, 2000), now);
-            Decision::act(Action::WriteStatus(Box::new(next)))
+            let mut actions = Vec::new();
+            let schedule = |run| origin(run).map(|origin| origin.schedule);
+            if let Some(set) = next.context.backup_set.clone()
+                && schedule(&observed.run) != schedule(winner)
+            {
+                let captured_by = winner.metadata.uid.clone().unwrap_or_default();
+                actions.push(Action::RecordSharedSet { set, captured_by });
+            }
+            actions.push(Action::WriteStatus(Box::new(next)));
+            Decision { actions, ..Decision::default() }
         }
         JoinedView::Completed(_) | JoinedView::Gone => {
             let mut next = status.clone();
@@ -370,6 +389,8 @@ fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestam
     let mut left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
     if observed.beyond_history || left.is_some_and(|left| left <= SignedDuration::ZERO) {
         match &observed.restore {
+            // They would find it gone, and do its work again.
+            _ if observed.awaited => left = Some(SignedDuration::from_mins(1)),
             None => return Decision::act(Action::DeleteRun),
             Some(Parent { reference, needed: false }) => {
                 return Decision::act(Action::DeleteRestore(reference.clone()));

@@ -96,6 +96,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
             &uid,
             usize::try_from(limit).unwrap_or(1),
         );
+    let awaited = !open && context.registry.is_awaited(&uid);
     let restore = if open { None } else { restore(context, &run, &namespace) };
     let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
     Ok(Observed {
@@ -110,6 +111,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         slot,
         waiting_since,
         beyond_history,
+        awaited,
         restore,
     })
 }

@@ -31,6 +31,8 @@ pub struct Observed {
     pub waiting_since: Option<Timestamp>,
     /// Whether newer completed runs of its tenant and type fill the history limit.
     pub beyond_history: bool,
+    /// Whether runs have joined this one and not copied its end yet.
+    pub awaited: bool,
     /// The restore that a completed run was made for, while that exists.
     pub restore: Option<Parent>,
 }

@@ -227,6 +227,11 @@ impl Registry {
         }
     }
 
+    /// Whether runs have joined this one and not copied its end yet: gone before that, its work would be done again.
+    pub fn is_awaited(&self, uid: &str) -> bool {
+        self.state().joiners.contains_key(uid)
+    }
+
     /// Whether newer completed runs of the same tenant and type fill the limit. The newest of each outcome stays.
     pub fn beyond_history(&self, namespace: &str, operation_type: &str, uid: &str, limit: usize) -> bool {
         let state = self.state();

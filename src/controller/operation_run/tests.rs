@@ -226,6 +226,7 @@ fn observed(run: OperationRun, job: JobView) -> Observed {
         slot: Slot::Free,
         waiting_since: None,
         beyond_history: false,
+        awaited: false,
         restore: None,
     }
 }
@@ -622,6 +623,9 @@ fn the_registry_wakes_those_of_the_same_identity_and_tenant_and_those_that_joine
     let ended = json!({"identityHash": identity, "phase": "completed", "outcome": "succeeded"});
     let woken = registered(&registry, "winner", "acme", ended);
     assert!(woken.contains(&"joiner".to_owned()) && woken.contains(&"twin".to_owned()), "{woken:?}");
+    assert!(registry.is_awaited("winner") && !registry.is_awaited("twin"));
+    registered(&registry, "joiner", "acme", json!({"phase": "completed", "outcome": "succeeded"}));
+    assert!(!registry.is_awaited("winner"), "its end was copied");
     assert!(registry.by_job_name("acme", &job).iter().all(|reference| reference.name == "twin"));
 }
 
@@ -675,6 +679,47 @@ fn a_completed_run_goes_when_its_time_to_live_is_over_or_newer_ones_fill_the_his
     assert_eq!(decide(&ended, now() + SignedDuration::from_secs(60)).actions, [Action::DeleteRun]);
     ended.beyond_history = true;
     assert_eq!(decide(&ended, now()).actions, [Action::DeleteRun]);
+    ended.awaited = true;
+    let awaited = decide(&ended, now());
+    assert!(
+        !awaited.actions.contains(&Action::DeleteRun) && awaited.requeue.is_some(),
+        "others would do its work again"
+    );
+}
+
+#[test]
+fn who_joined_the_capture_of_another_schedule_gets_a_set_of_its_own() {
+    let run_of = |name: &str, trigger: &str| {
+        let mut run = run(json!({"type": "backup.capture", "trigger": trigger}));
+        run.metadata.name = Some(name.to_owned());
+        run
+    };
+    let kept = |joiner: &OperationRun, winner: &OperationRun, set: Option<&str>| {
+        let (mut joiner, mut winner) = (joiner.clone(), winner.clone());
+        winner.metadata.uid = Some("winner".to_owned());
+        winner.status =
+            serde_json::from_value(json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded",
+            "observedGeneration": 1, "completedAt": now(), "context": {"backupSet": set}}))
+            .expect("a status");
+        joiner.status =
+            serde_json::from_value(json!({"phase": "running", "outcome": "pending", "observedGeneration": 1,
+            "joined": {"name": winner.metadata.name, "uid": "winner"}}))
+            .expect("a status");
+        let mut seen = observed(joiner, JobView::Absent);
+        seen.joined = JoinedView::Completed(Arc::new(winner));
+        decide(&seen, now()).actions
+    };
+    let (hourly, daily) = (run_of("hourly-29384720", "scheduled"), run_of("daily-29384720", "scheduled"));
+    let (again, by_hand) = (run_of("hourly-29384780", "scheduled"), run_of("by-hand", "manual"));
+    for (joiner, winner) in [(&daily, &hourly), (&by_hand, &hourly), (&hourly, &by_hand)] {
+        let actions = kept(joiner, winner, Some("made"));
+        let wanted = Action::RecordSharedSet { set: "made".to_owned(), captured_by: "winner".to_owned() };
+        assert_eq!(actions[0], wanted, "{:?}", joiner.metadata.name);
+        assert!(matches!(actions[1..], [Action::WriteStatus(_)]), "before its end is recorded");
+        assert_eq!(kept(joiner, winner, None).len(), 1, "nothing was captured");
+    }
+    assert_eq!(kept(&again, &hourly, Some("made")).len(), 1, "of one schedule they share the set");
+    assert_eq!(kept(&run_of("another", "manual"), &by_hand, Some("made")).len(), 1);
 }
 
 #[test]
