@@ -118,6 +118,8 @@ pub enum Reason {
     UnknownTimeZone,
     /// Ticks came and were not started.
     TicksMissed,
+    /// A schedule made a run.
+    RunCreated,
     /// Retention deleted backup sets.
     BackupSetsExpired,
 }
@@ -177,6 +179,7 @@ impl Reason {
         Self::InvalidSchedule,
         Self::UnknownTimeZone,
         Self::TicksMissed,
+        Self::RunCreated,
         Self::BackupSetsExpired,
     ];
 
@@ -236,6 +239,7 @@ impl Reason {
             Self::InvalidSchedule => "InvalidSchedule",
             Self::UnknownTimeZone => "UnknownTimeZone",
             Self::TicksMissed => "TicksMissed",
+            Self::RunCreated => "RunCreated",
             Self::BackupSetsExpired => "BackupSetsExpired",
         }
     }

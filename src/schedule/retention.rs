@@ -1,7 +1,7 @@
 //! Which backups of a schedule are kept. Pure.
 //!
 //! Each rule names backups to keep, and whatever one rule names is kept. A rule by the clock keeps the last backup of each of the newest
-//! hours (days, …) that have one, as restic does. Whatever the rules say, the last good backup stays, the last good one
+//! hours (days, …) that have one, as restic does; the last whole one, where there is one. Whatever the rules say, the last good backup stays, the last good one
 //! that holds the whole tenant stays, one that is held stays, and one that is not known to be good is for people to judge.
 
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
@@ -54,18 +54,22 @@ pub fn expired<'a>(rules: &Rules, zone: &TimeZone, backups: &'a [Backup]) -> Vec
     newest_first.iter().find(|backup| backup.whole).into_iter().for_each(&mut keep);
     newest_first.iter().filter(|backup| backup.hold).for_each(&mut keep);
     for (count, period) in PERIODS {
-        let mut seen = BTreeSet::new();
+        // Of each period the last that holds the whole tenant, or else the last: one of which an item failed replaces no whole one.
+        let mut of_periods: Vec<(Period, &&Backup)> = Vec::new();
         for backup in &newest_first {
             let of = period(zone, backup.at);
-            if seen.contains(&of) {
-                continue;
+            let seen = of_periods.len();
+            match of_periods.last_mut() {
+                Some((last, kept)) if *last == of => {
+                    if backup.whole && !kept.whole {
+                        *kept = backup;
+                    }
+                }
+                _ if seen == count(rules) => break,
+                _ => of_periods.push((of, backup)),
             }
-            if seen.len() >= count(rules) {
-                break;
-            }
-            seen.insert(of);
-            keep(backup);
         }
+        of_periods.into_iter().map(|(_, backup)| backup).for_each(&mut keep);
     }
     if let (Some(within), Some(newest)) = (rules.within, newest_first.first()) {
         let oldest = newest.at.to_zoned(zone.clone()).checked_sub(within).map(|oldest| oldest.timestamp());
@@ -125,7 +129,7 @@ pub fn span(text: &str) -> Option<Span> {
             rest = after;
         }
     }
-    (any && rest.is_empty()).then_some(span)
+    (any && rest.is_empty() && !span.is_zero()).then_some(span)
 }
 
 #[cfg(test)]
@@ -176,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn one_of_which_an_item_failed_does_not_replace_a_whole_one_of_its_day() {
+        let mut backups =
+            ["2026-01-01T08:00:00Z", "2026-01-01T20:00:00Z", "2026-01-02T08:00:00Z", "2026-01-02T20:00:00Z"].map(good);
+        backups[1].whole = false;
+        backups[2].whole = false;
+        let daily = Rules { daily: 2, ..Rules::default() };
+        assert_eq!(kept(&daily, &backups), [&backups[0].name, &backups[3].name].map(Clone::clone));
+        backups[0].whole = false;
+        assert_eq!(kept(&daily, &backups), [&backups[1].name, &backups[3].name].map(Clone::clone));
+    }
+
+    #[test]
     fn the_last_good_one_a_held_one_and_what_is_not_known_to_be_good_stay() {
         let mut backups =
             ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "2026-01-04T00:00:00Z"].map(good);
@@ -198,7 +214,7 @@ mod tests {
             Some(Span::new().years(1).months(2).days(3).hours(4).fieldwise())
         );
         assert_eq!(span("30d").map(jiff::Span::fieldwise), Some(Span::new().days(30).fieldwise()));
-        assert!(["", "30", "d", "4h3d", "-1d", "99999y", "1w"].iter().all(|text| span(text).is_none()));
+        assert!(["", "30", "d", "4h3d", "-1d", "99999y", "1w", "0h", "0y0m"].iter().all(|text| span(text).is_none()));
     }
 
     fn any_backups() -> impl Strategy<Value = Vec<Backup>> {
@@ -257,6 +273,25 @@ mod tests {
             };
             let gone_by_both = expired(&both, &berlin(), &backups);
             prop_assert!(gone_by_both.iter().all(|name| gone.contains(name)));
+        }
+
+        /// Beside what stays whatever the rules say: exactly what one rule or another names.
+        #[test]
+        fn what_the_rules_keep_together_is_what_each_keeps_by_itself(rules in any_rules(), backups in any_backups()) {
+            let kept = |rules: &Rules| kept(rules, &backups).into_iter().collect::<BTreeSet<_>>();
+            let none = Rules::default();
+            let Rules { last, hourly, daily, weekly, monthly, yearly, within } = rules.clone();
+            let each = [
+                Rules { last, ..none.clone() },
+                Rules { hourly, ..none.clone() },
+                Rules { daily, ..none.clone() },
+                Rules { weekly, ..none.clone() },
+                Rules { monthly, ..none.clone() },
+                Rules { yearly, ..none.clone() },
+                Rules { within, ..none.clone() },
+            ];
+            let united: BTreeSet<String> = each.iter().flat_map(kept).collect();
+            prop_assert_eq!(kept(&rules), united);
         }
     }
 }

@@ -112,16 +112,46 @@ const EXPRESSIONS: [&str; 12] = [
     "59 23 31 12 *",
 ];
 
-/// Half an hour of daylight saving, none, a change at midnight, a quarter of an hour of offset, and the usual.
-const ZONES: [&str; 7] = [
+/// Half an hour of daylight saving and two, none, in winter, four changes a year, a change at midnight, a quarter of an hour of offset, and the
+/// usual.
+const ZONES: [&str; 10] = [
     "UTC",
     "Europe/Berlin",
+    "Europe/Dublin",
+    "Africa/Casablanca",
+    "Antarctica/Troll",
     "America/New_York",
     "Australia/Lord_Howe",
     "America/Santiago",
     "Asia/Kathmandu",
     "Pacific/Chatham",
 ];
+
+/// Somebody else's reading of the same expressions, where daylight saving, which it treats otherwise, is not in question.
+#[test]
+fn the_ticks_of_a_leap_year_and_the_one_after_are_those_that_another_library_finds() {
+    let more = [
+        "0 0 29 2 *",
+        "7 */5 1-7 * MON",
+        "0 9-17/4 * JAN-MAR,NOV tue-thu",
+        "3-59/19 0,12 * * *",
+        "0 0 31 * *",
+        "1 1 * * 7",
+    ];
+    let (from, to) = (at("2028-01-01T00:00:00Z"), at("2030-01-01T00:00:00Z"));
+    for expression in EXPRESSIONS.into_iter().chain(more) {
+        // Of the form `5/25` it knows nothing.
+        let theirs = expression.replace("5/25", "5-59/25");
+        let theirs: croner::Cron = theirs.parse().unwrap_or_else(|error| panic!("{theirs}: {error}"));
+        let theirs =
+            theirs.iter_from(from.to_zoned(TimeZone::UTC), croner::Direction::Forward).map(|tick| tick.timestamp());
+        let timetable = timetable(expression, "UTC");
+        let before = from.checked_sub(SignedDuration::from_nanos(1)).expect("a time");
+        let ours = std::iter::successors(timetable.next(before), |tick| timetable.next(*tick));
+        let until = |tick: &Timestamp| *tick < to;
+        assert!(ours.take_while(until).eq(theirs.take_while(until)), "{expression}");
+    }
+}
 
 #[test]
 fn a_year_of_ticks_is_what_a_clock_on_the_wall_gives_minute_by_minute() {

@@ -6,7 +6,10 @@
 //!
 //! Between two changes of its offset a zone is plain arithmetic, so that is how far each step here goes. Nothing loops over ticks.
 
-use super::cron::Expression;
+use super::{
+    cron::{Expression, Mistake},
+    zone,
+};
 use jiff::{
     SignedDuration, Timestamp,
     civil::DateTime,
@@ -23,6 +26,15 @@ pub struct Timetable {
     pub expression: Expression,
     /// By whose clock.
     pub zone: TimeZone,
+}
+
+/// Why there is no timetable of two texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The expression has a mistake.
+    Expression(Mistake),
+    /// There is no such zone.
+    Zone,
 }
 
 /// A time over which a zone's offset is the same: `[start, end)`.
@@ -44,6 +56,12 @@ struct Window {
 }
 
 impl Timetable {
+    /// Reads an expression and the name of a zone.
+    pub fn read(expression: &str, zone: &str) -> Result<Self, Unreadable> {
+        let expression = Expression::parse(expression).map_err(Unreadable::Expression)?;
+        Ok(Self { expression, zone: zone::find(zone).ok_or(Unreadable::Zone)? })
+    }
+
     /// The first tick after a moment.
     #[must_use]
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {

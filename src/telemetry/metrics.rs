@@ -12,7 +12,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+};
 
 /// Counters of the controller.
 #[derive(Clone)]
@@ -153,15 +156,14 @@ impl Metrics {
         self.completed.get_or_create(&labels).inc();
     }
 
-    /// Counts ticks that were not started.
-    pub fn missed(&self, namespace: &str, schedule: &str, ticks: u64) {
-        self.missed_ticks.get_or_create(&ScheduleLabels::of(namespace, schedule)).inc_by(ticks);
-    }
-
     /// What a schedule's status says.
     pub fn schedule(&self, schedule: &BackupSchedule) {
         let labels = ScheduleLabels::of(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
         let status = schedule.status.as_ref();
+        // The persisted count, and not what this process saw: a new process must not begin at nought right after a downtime.
+        let missed = status.and_then(|status| status.missed.as_ref()).map_or(0, |missed| missed.count);
+        let counter = self.missed_ticks.get_or_create_owned(&labels);
+        counter.inner().store(u64::try_from(missed).unwrap_or_default(), Ordering::Relaxed);
         let next = status.and_then(|status| status.next_scheduled_for);
         let shift = jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter);
         tell(&self.next_start, &labels, next.and_then(|next| next.checked_add(shift).ok()));
@@ -248,12 +250,11 @@ mod tests {
         let mut schedule: BackupSchedule = serde_json::from_value(json!({
             "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule",
             "metadata": {"name": "nightly", "namespace": "acme", "uid": "u"}, "spec": {"schedule": "@daily", "jitter": 600},
-            "status": {"nextScheduledFor": "2026-01-02T00:00:00Z",
+            "status": {"nextScheduledFor": "2026-01-02T00:00:00Z", "missed": {"count": 2, "last": "2026-01-01T00:00:00Z"},
                 "lastSuccessful": {"run": "nightly-1", "completedAt": "2026-01-01T00:01:00Z"}}
         }))
         .expect("a schedule");
         metrics.schedule(&schedule);
-        metrics.missed("acme", "nightly", 2);
         let labels = "{namespace=\"acme\",schedule=\"nightly\"}";
         let second = "2026-01-02T00:00:00Z".parse::<Timestamp>().expect("a time").as_second();
         let start = second + jitter("u", 600).as_secs();

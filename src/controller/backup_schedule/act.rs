@@ -1,51 +1,56 @@
-//! All writes of a schedule's reconcile, in the order of the decision: what is replaced is cancelled, runs are made, backup sets
+//! All writes of a schedule's reconcile, in the order of the decision: runs are made, what they replace is cancelled, backup sets
 //! expire, then all of it stands in the status, then runs that are too old go.
 
-use super::decide::{Decision, Observed, refused};
+use super::decide::{Decision, MAX_ACTIVE, Observed, refused, retry_after};
 use crate::{
     api::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, Reason,
         backup_schedule::{Missed, origin},
         conditions,
+        operation_run::Trigger,
+        result::truncate,
     },
     controller::{
         Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch,
         refusal::CreateFailure,
     },
 };
+use jiff::SignedDuration;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
 
+/// Names of backup sets in an event, which holds 1 KiB.
+const NAMES: usize = 12;
+
 fn runs(context: &Context, schedule: &BackupSchedule) -> Api<OperationRun> {
     Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default())
 }
 
-/// What of a decision cannot wait: what is replaced is cancelled, and what is due is made.
+/// What of a decision cannot wait: what is due is made, then what it replaces is cancelled. One that is refused keeps no other
+/// from being made, and what would have been replaced goes on.
 pub async fn start_due<'d>(
     context: &Context,
     observed: &Observed,
     decision: &'d Decision,
 ) -> Result<Started<'d>, Error> {
-    let schedule = &observed.schedule;
-    let runs = runs(context, schedule);
-    for run in &decision.cancel {
-        cancel(context, &runs, run).await?;
-    }
+    let runs = runs(context, &observed.schedule);
     let mut started = Started::default();
     for run in &decision.start {
         match start(context, &runs, run).await {
-            Ok(Some(reference)) => started.made.push(reference),
+            Ok(Some(reference)) => started.made.push((run, reference)),
             Ok(None) => started.taken.push(run),
-            Err(error) => {
-                if let Some(refusal) = refusal(&error) {
-                    write_status(context, schedule, &refused(schedule, &refusal, context.clock.now())).await?;
-                }
-                // It is tried again, and the tick with it until its deadline.
-                return Err(error);
-            }
+            Err(error) => match refusal(&error) {
+                Some(refusal) => started.refused.push((run, refusal)),
+                None => return Err(error),
+            },
+        }
+    }
+    if started.refused.is_empty() {
+        for run in &decision.cancel {
+            cancel(context, &runs, run).await?;
         }
     }
     Ok(started)
@@ -54,48 +59,84 @@ pub async fn start_due<'d>(
 /// What became of the runs that were due.
 #[derive(Default)]
 pub struct Started<'d> {
-    made: Vec<ObjectReference>,
+    made: Vec<(&'d OperationRun, ObjectReference)>,
     /// Those whose names somebody else's runs have.
     taken: Vec<&'d OperationRun>,
+    /// Those that the API server does not take.
+    refused: Vec<(&'d OperationRun, Refusal)>,
 }
 
-/// Carries a decision out.
-pub async fn act(context: &Context, observed: &Observed, decision: &Decision) -> Result<(), Error> {
+impl Started<'_> {
+    fn is_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// The status that was decided, by what became of the runs.
+    fn told(
+        &self,
+        context: &Context,
+        schedule: &BackupSchedule,
+        mut status: BackupScheduleStatus,
+    ) -> BackupScheduleStatus {
+        for (_, run) in &self.made {
+            // The rest of them is counted by the next pass.
+            if status.active.len() < MAX_ACTIVE && !status.active.iter().any(|active| active.uid == run.uid) {
+                status.active.push(run.clone());
+            }
+        }
+        for last in self.taken.iter().filter_map(|run| origin(run)?.scheduled_for) {
+            let count = status.missed.as_ref().map_or(0, |missed| missed.count).saturating_add(1);
+            status.missed = Some(Missed { count, last });
+        }
+        let Some((_, why)) = self.refused.first() else { return status };
+        let not_made: Vec<_> = self.refused.iter().map(|(run, _)| *run).collect();
+        refused(schedule, status, &not_made, why, context.clock.now())
+    }
+}
+
+/// Carries a decision out; when to look again because of what became of it.
+pub async fn act(context: &Context, observed: &Observed, decision: &Decision) -> Result<Option<SignedDuration>, Error> {
     let schedule = &observed.schedule;
-    let Started { made, taken } = start_due(context, observed, decision).await?;
+    let started = start_due(context, observed, decision).await?;
     let expired = expire(context, schedule, &decision.expire).await;
     if let Some(mut status) = decision.status.clone() {
         if expired.is_err() {
             // It is looked at again; and ticks do not wait for it.
             status.retention = schedule.status.as_ref().and_then(|status| status.retention.clone());
         }
-        for run in made {
-            if !status.active.iter().any(|active| active.uid == run.uid) {
-                status.active.push(run);
-            }
-        }
-        for last in taken.iter().filter_map(|run| origin(run)?.scheduled_for) {
-            let count = status.missed.as_ref().map_or(0, |missed| missed.count).saturating_add(1);
-            status.missed = Some(Missed { count, last });
-            context.metrics.missed(&schedule.namespace().unwrap_or_default(), &schedule.name_any(), 1);
-        }
-        write_status(context, schedule, &status).await?;
+        write_status(context, schedule, &started.told(context, schedule, status)).await?;
     }
-    expired?;
-    for run in taken {
-        let note = format!("{} was made by somebody else: delete it, or rename the schedule", run.name_any());
-        context.events.publish(&**schedule, Severity::Warning, Reason::RunNameTaken.as_str(), "Start", &note);
-    }
-    if let Some((count, why)) = decision.missed {
-        context.metrics.missed(&schedule.namespace().unwrap_or_default(), &schedule.name_any(), count);
-        let note = format!("{count} ticks were not started: {why}");
-        context.events.publish(&**schedule, Severity::Warning, Reason::TicksMissed.as_str(), "Start", &note);
+    announce(context, schedule, &started, decision);
+    if started.is_refused() {
+        // Nothing new came, so nothing is too old by that.
+        return expired.map(|()| Some(retry_after(schedule)));
     }
     let runs = runs(context, schedule);
     for run in &decision.delete {
         delete(&runs, run).await?;
     }
-    Ok(())
+    expired.map(|()| None)
+}
+
+/// Events of what was started, and of what was not and why.
+fn announce(context: &Context, schedule: &BackupSchedule, started: &Started<'_>, decision: &Decision) {
+    let publish = |severity, reason: Reason, note: &str| {
+        context.events.publish(schedule, severity, reason.as_str(), "Start", note);
+    };
+    for (run, reference) in &started.made {
+        let note = format!("run {}, {}", reference.name, run.spec.trigger.as_str());
+        publish(Severity::Normal, Reason::RunCreated, &note);
+    }
+    for run in &started.taken {
+        let note = format!("{} was made by somebody else: delete it, or rename the schedule", run.name_any());
+        publish(Severity::Warning, Reason::RunNameTaken, &note);
+    }
+    // Those are still to be dealt with where a tick was refused.
+    if !started.refused.iter().any(|(run, _)| run.spec.trigger == Trigger::Scheduled) {
+        for miss in &decision.missed {
+            publish(Severity::Warning, Reason::TicksMissed, &miss.note());
+        }
+    }
 }
 
 /// Why the API server does not take a run, in words for its schedule; none where that may pass by itself.
@@ -107,7 +148,8 @@ fn refusal(error: &Error) -> Option<Refusal> {
         CreateFailure::Taken | CreateFailure::NamespaceTerminating | CreateFailure::Fault => return None,
     };
     let message = format!(
-        "{who} refuses the run that is due: {says}; mend what refuses it: until then it is tried again every half minute, and later ticks count as missed"
+        "{who} refuses the run that is due: {}; mend what refuses it: it is tried again, a tick until its deadline or the next one; those then count as missed",
+        truncate(&says, 600)
     );
     Some(Refusal::new(reason, message))
 }
@@ -146,27 +188,32 @@ async fn cancel(context: &Context, runs: &Api<OperationRun>, run: &ObjectReferen
     Ok(())
 }
 
-/// Deletes backup sets, each as it was looked at: one that is held since then stays.
+/// Deletes backup sets, each as it was looked at: one that is held since then stays. One that cannot be deleted keeps no other from
+/// going; the first fault is returned.
 async fn expire(context: &Context, schedule: &BackupSchedule, sets: &[BackupSet]) -> Result<(), Error> {
     let api: Api<BackupSet> = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
+    let (mut gone, mut fault) = (Vec::new(), Ok(()));
     for set in sets {
         let as_seen = Preconditions { uid: set.uid(), resource_version: set.resource_version() };
         let parameters = DeleteParams { preconditions: Some(as_seen), ..DeleteParams::default() };
-        match api.delete(&set.name_any(), &parameters).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(kube::Error::Api(status)) if status.is_conflict() => {
-                return Err(Error::Again("a backup set changed meanwhile"));
+        let failed = match api.delete(&set.name_any(), &parameters).await {
+            Ok(_) => {
+                gone.push(set.name_any());
+                continue;
             }
-            Err(error) => return Err(error.into()),
-        }
+            Err(kube::Error::Api(status)) if status.is_not_found() => continue,
+            Err(kube::Error::Api(status)) if status.is_conflict() => Error::Again("a backup set changed meanwhile"),
+            Err(error) => error.into(),
+        };
+        fault = fault.and(Err(failed));
     }
-    if !sets.is_empty() {
-        let names: Vec<_> = sets.iter().map(ResourceExt::name_any).collect();
-        let note = format!("{} backup sets expired: {}", sets.len(), names.join(", "));
+    // An event holds some of the names.
+    for names in gone.chunks(NAMES) {
+        let sets = if names.len() == 1 { "1 backup set".to_owned() } else { format!("{} backup sets", names.len()) };
+        let note = format!("{sets} expired: {}", names.join(", "));
         context.events.publish(schedule, Severity::Normal, Reason::BackupSetsExpired.as_str(), "Expire", &note);
     }
-    Ok(())
+    fault
 }
 
 /// Writes what differs from the status as it was observed. It holds only for the version of the schedule that was decided about.

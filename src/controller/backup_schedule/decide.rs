@@ -20,14 +20,14 @@ use crate::{
     },
     controller::operation_run::prepare::Refusal,
     schedule::{
-        Due, Expression, Timetable, due, jitter,
+        Due, Timetable, due, jitter,
         retention::{Backup, Rules, expired, span},
-        zone,
+        timetable::Unreadable,
     },
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The longest time until a schedule is looked at again: clocks step, and a timer does not see it.
 const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
@@ -35,8 +35,15 @@ const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
 /// By how much the clocks of two leaders may differ.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
+/// The longest step back of a clock over which ticks that were dealt with stay so: their runs may be gone, and with them the names
+/// that would say so. A clock that was further ahead was wrong, and must not silence a schedule until then.
+const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(24);
+
 /// Active runs that a status names.
-const MAX_ACTIVE: usize = 100;
+pub const MAX_ACTIVE: usize = 100;
+
+/// Backup sets that one pass deletes; the next one goes on. Ticks do not wait for thousands.
+const MAX_EXPIRE: usize = 100;
 
 /// All that a decision depends on.
 #[derive(Clone, Debug)]
@@ -49,6 +56,8 @@ pub struct Observed {
     pub terminating: bool,
     /// Runs that bear its name.
     pub runs: Vec<Arc<OperationRun>>,
+    /// Uids of those whose end others have joined and not copied yet.
+    pub awaited: BTreeSet<String>,
     /// Backup sets of its runs, where retention may have something to do.
     pub sets: Option<Vec<BackupSet>>,
     /// Whether it may, and they were not looked at because others wait.
@@ -58,10 +67,10 @@ pub struct Observed {
 /// What to do, in this order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// Active runs to cancel.
-    pub cancel: Vec<ObjectReference>,
     /// Runs to create.
     pub start: Vec<OperationRun>,
+    /// Active runs to cancel, once those are made: what cannot be replaced goes on.
+    pub cancel: Vec<ObjectReference>,
     /// Backup sets to delete, as they were looked at.
     pub expire: Vec<BackupSet>,
     /// The status after that; runs that were created are added to `active`.
@@ -69,10 +78,32 @@ pub struct Decision {
     /// Completed runs to delete.
     pub delete: Vec<ObjectReference>,
     /// Ticks that are newly missed, and why.
-    pub missed: Option<(u64, &'static str)>,
+    pub missed: Vec<Miss>,
     /// When to look again.
     pub requeue: Option<SignedDuration>,
 }
+
+/// Ticks that came and are not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// How many.
+    pub count: u64,
+    /// Why.
+    pub why: &'static str,
+}
+
+impl Miss {
+    /// In words for an event.
+    #[must_use]
+    pub fn note(&self) -> String {
+        let ticks = if self.count == 1 { "1 tick was".to_owned() } else { format!("{} ticks were", self.count) };
+        format!("{ticks} not started: {}", self.why)
+    }
+}
+
+const FORBIDDEN: &str = "an earlier run is not completed, and concurrencyPolicy is Forbid";
+const DOWN: &str = "they were due while the operator could not start them";
+const EDITED: &str = "they were due before the schedule was changed, while the operator could not start them";
 
 impl Decision {
     /// Whether there is anything to do.
@@ -80,7 +111,22 @@ impl Decision {
     pub fn writes(&self) -> bool {
         let Self { cancel, start, expire, status, delete, missed, requeue: _ } = self;
         let lists = cancel.is_empty() && start.is_empty() && expire.is_empty() && delete.is_empty();
-        !lists || status.is_some() || missed.is_some()
+        !lists || status.is_some() || !missed.is_empty()
+    }
+
+    /// How many ticks are newly missed.
+    #[must_use]
+    pub fn missed_ticks(&self) -> u64 {
+        self.missed.iter().map(|miss| miss.count).sum()
+    }
+
+    fn miss(&mut self, next: &mut BackupScheduleStatus, count: u64, last: Option<Timestamp>, why: &'static str) {
+        let Some(last) = last.filter(|_| count > 0) else { return };
+        let before = next.missed.as_ref();
+        let total = before.map_or(0, |missed| missed.count).saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
+        let last = before.map_or(last, |missed| missed.last.max(last));
+        next.missed = Some(Missed { count: total, last });
+        self.missed.push(Miss { count, why });
     }
 }
 
@@ -93,16 +139,16 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
     let mut next = schedule.status.clone().unwrap_or_default();
     next.observed_generation = schedule.metadata.generation;
-    let mut decision = Decision { delete: beyond_history(observed), ..Decision::default() };
+    let mut decision = Decision::default();
     follow(&mut next, observed);
-    count_anew(&mut next, observed, now);
+    count_anew(&mut decision, &mut next, observed, now);
     if observed.workspace.is_some() {
         run_now(&mut decision, &mut next, observed);
     }
     let (wanted, reason, message) = match timetable(observed) {
         Err(Refusal { reason, message }) => {
             next.next_scheduled_for = None;
-            (vec![wanted(conditions::READY, "False"), wanted(conditions::STALLED, "True")], reason, message)
+            (stalled(), reason, message)
         }
         Ok(timetable) if schedule.spec.suspend => {
             retain(&mut decision, &mut next, observed, &timetable);
@@ -116,25 +162,68 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
             (vec![wanted(conditions::READY, "True")], Reason::Scheduled, "starts a run at each tick".to_owned())
         }
     };
-    let generation = schedule.metadata.generation;
-    let message = truncate(&message, 1000);
-    next.conditions = conditions::merge(&next.conditions, &wanted, reason.as_str(), &message, generation, now);
+    decision.delete = beyond_history(observed, &next);
+    if !(reason == Reason::Scheduled && decision.start.is_empty() && is_refused(schedule)) {
+        let message = truncate(&message, 1000);
+        let generation = schedule.metadata.generation;
+        next.conditions = conditions::merge(&next.conditions, &wanted, reason.as_str(), &message, generation, now);
+    }
     if schedule.status.as_ref() != Some(&next) || !decision.start.is_empty() {
         decision.status = Some(next);
     }
     decision
 }
 
-/// The status of a schedule whose run the API server does not take. The tick is not dealt with by that.
+/// The reasons of a schedule whose run the API server did not take.
+const REFUSALS: [Reason; 2] = [Reason::RunRefused, Reason::QuotaExceeded];
+
+/// Whether it was said of the schedule, as it is now, that its run is refused. That stands until a run is made: a tick that was given up
+/// meanwhile is no sign that the next one will be taken.
+fn is_refused(schedule: &BackupSchedule) -> bool {
+    let conditions = schedule.status.iter().flat_map(|status| &status.conditions);
+    let mut stalled =
+        conditions.filter(|condition| condition.type_ == conditions::STALLED && condition.status == "True");
+    stalled.any(|condition| {
+        condition.observed_generation == schedule.metadata.generation
+            && REFUSALS.iter().any(|reason| reason.as_str() == condition.reason)
+    })
+}
+
+/// The status after a decision of which the API server did not take these runs. What they are for is not dealt with: it is tried
+/// again, a tick until its deadline.
 #[must_use]
-pub fn refused(schedule: &BackupSchedule, refusal: &Refusal, now: Timestamp) -> BackupScheduleStatus {
-    let mut next = schedule.status.clone().unwrap_or_default();
+pub fn refused(
+    schedule: &BackupSchedule,
+    mut next: BackupScheduleStatus,
+    not_made: &[&OperationRun],
+    refusal: &Refusal,
+    now: Timestamp,
+) -> BackupScheduleStatus {
+    let before = schedule.status.clone().unwrap_or_default();
+    for run in not_made {
+        match run.spec.trigger {
+            Trigger::RunNow => next.last_run_now.clone_from(&before.last_run_now),
+            _ => {
+                next.last_scheduled_for = before.last_scheduled_for;
+                next.missed.clone_from(&before.missed);
+            }
+        }
+    }
     let (generation, message) = (schedule.metadata.generation, truncate(&refusal.message, 1000));
-    let stalled = [wanted(conditions::READY, "False"), wanted(conditions::STALLED, "True")];
     let reason = refusal.reason.as_str();
-    next.observed_generation = generation;
-    next.conditions = conditions::merge(&next.conditions, &stalled, reason, &message, generation, now);
+    next.conditions = conditions::merge(&before.conditions, &stalled(), reason, &message, generation, now);
     next
+}
+
+/// When to try again what was refused: in half a minute, and a few times before the deadline if that is short.
+#[must_use]
+pub fn retry_after(schedule: &BackupSchedule) -> SignedDuration {
+    let quarter = schedule.spec.starting_deadline_seconds.map_or(i64::MAX, |deadline| deadline / 4);
+    SignedDuration::from_secs(quarter.clamp(2, 30))
+}
+
+fn stalled() -> Vec<Wanted> {
+    vec![wanted(conditions::READY, "False"), wanted(conditions::STALLED, "True")]
 }
 
 fn wanted(type_: &'static str, status: &'static str) -> Wanted {
@@ -162,9 +251,16 @@ fn follow(next: &mut BackupScheduleStatus, observed: &Observed) {
         newest.max_by(|one, other| (one.completed_at, &one.run).cmp(&(other.completed_at, &other.run)));
 }
 
-/// Completed runs that newer ones of their sort push out.
-fn beyond_history(observed: &Observed) -> Vec<ObjectReference> {
+/// Completed runs that newer ones of their sort push out. Not one whose tick does not stand in the status yet, for its name is all
+/// that says that it was made; nor one whose end others wait for, who would begin anew.
+fn beyond_history(observed: &Observed, next: &BackupScheduleStatus) -> Vec<ObjectReference> {
     let spec = &observed.schedule.spec;
+    let since = next.timetable.as_ref().map(|counted| counted.since);
+    let settled = next.last_scheduled_for.max(since);
+    let may_go = |run: &OperationRun| {
+        origin_tick(run).is_none_or(|tick| Some(tick) <= settled)
+            && !run.metadata.uid.as_ref().is_some_and(|uid| observed.awaited.contains(uid))
+    };
     let mut ended: Vec<_> = observed
         .runs
         .iter()
@@ -177,11 +273,15 @@ fn beyond_history(observed: &Observed) -> Vec<ObjectReference> {
     ended.sort_by(|one, other| (other.0, &other.1).cmp(&(one.0, &one.1)));
     let beyond = |succeeded: bool, limit: i32| {
         let of_sort = ended.iter().filter(move |(_, _, of_run, _)| *of_run == succeeded);
-        of_sort.skip(usize::try_from(limit).unwrap_or(1)).map(|(_, _, _, run)| reference(run))
+        let old = of_sort.skip(usize::try_from(limit).unwrap_or(1)).map(|(_, _, _, run)| run);
+        old.filter(|run| may_go(run)).map(|run| reference(run))
     };
     let succeeded = beyond(true, spec.successful_runs_history_limit);
     succeeded.chain(beyond(false, spec.failed_runs_history_limit)).collect()
 }
+
+/// The mark of a retention that is not through with what it has to delete.
+const UNFINISHED: &str = "unfinished";
 
 /// After which run, under which spec, retention was looked at: what is kept depends on nothing else that changes by itself.
 #[must_use]
@@ -202,17 +302,20 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
     let own = sets.iter().filter(|set| set.spec.backup_schedule.as_deref() == Some(name.as_str()));
     let own: Vec<_> = own.filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
     let backups: Vec<Backup> = own.iter().filter_map(|set| backup(set)).collect();
-    let gone = expired(&rules(retention), &timetable.zone, &backups);
+    let gone: BTreeSet<String> = expired(&rules(retention), &timetable.zone, &backups).into_iter().collect();
     let mut gone: Vec<&BackupSet> = own.iter().copied().filter(|set| gone.contains(&set.name_any())).collect();
+    gone.sort_by_key(|set| (set.metadata.creation_timestamp.clone(), set.name_any()));
     let mut would_expire = Vec::new();
+    let mut after = retention_mark(&observed.schedule, &observed.runs);
     if retention.dry_run {
-        gone.sort_by_key(|set| (set.metadata.creation_timestamp.clone(), set.name_any()));
         would_expire = gone.drain(..).take(MAX_WOULD_EXPIRE).map(ResourceExt::name_any).collect();
+    } else if gone.len() > MAX_EXPIRE {
+        // The write of it brings the next pass, which goes on.
+        after = UNFINISHED.to_owned();
     }
-    decision.expire = gone.into_iter().cloned().collect();
+    decision.expire = gone.into_iter().take(MAX_EXPIRE).cloned().collect();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let expired = count(decision.expire.len());
-    let after = retention_mark(&observed.schedule, &observed.runs);
     next.retention = Some(Retained { after, kept: count(own.len()) - expired, expired, would_expire });
 }
 
@@ -251,8 +354,9 @@ fn rules(retention: &Retention) -> Rules {
     }
 }
 
-/// A change of what ticks are counted by begins anew: what a new expression would have named yesterday is not missed.
-fn count_anew(next: &mut BackupScheduleStatus, observed: &Observed, now: Timestamp) {
+/// A change of what ticks are counted by begins anew: what a new expression would have named yesterday is not missed. What the old one
+/// named, and nobody was there to start, is.
+fn count_anew(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &Observed, now: Timestamp) {
     let schedule = &observed.schedule;
     let spec = &schedule.spec;
     let paused = spec.suspend || observed.workspace.is_none();
@@ -260,14 +364,38 @@ fn count_anew(next: &mut BackupScheduleStatus, observed: &Observed, now: Timesta
     let same = before.as_ref().is_none_or(|before| {
         (&before.schedule, &before.time_zone, before.paused) == (&spec.schedule, &spec.time_zone, paused)
     });
-    let since = match before {
+    let since = match &before {
         Some(before) if same && !is_ahead(before.since, now) => before.since,
         Some(_) => now,
         // Not when it was first seen: the operator may have been down then.
-        None => schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
+        None => created(schedule, now),
     };
+    if let Some(before) = before.filter(|before| !same && !before.paused)
+        && let Ok(timetable) = Timetable::read(&before.schedule, &before.time_zone)
+    {
+        let settled = next.last_scheduled_for.map_or(before.since, |last| last.max(before.since));
+        // As if it were too late for all of them.
+        let Due { missed, last_missed, .. } =
+            due(&timetable, settled, shift(schedule), Some(SignedDuration::from_nanos(-1)), now);
+        decision.miss(next, missed.saturating_sub(made_between(observed, settled, last_missed)), last_missed, EDITED);
+        next.last_scheduled_for = last_missed.or(next.last_scheduled_for);
+    }
     let (schedule, time_zone) = (spec.schedule.clone(), spec.time_zone.clone());
     next.timetable = Some(Counted { schedule, time_zone, paused, since });
+}
+
+/// Runs of ticks in `(settled, until]` that were made before a crash and are not on record yet.
+fn made_between(observed: &Observed, settled: Timestamp, until: Option<Timestamp>) -> u64 {
+    let made = observed.runs.iter().filter_map(|run| origin_tick(run));
+    made.filter(|made| *made > settled && Some(*made) <= until).count() as u64
+}
+
+fn created(schedule: &BackupSchedule, now: Timestamp) -> Timestamp {
+    schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0)
+}
+
+fn shift(schedule: &BackupSchedule) -> SignedDuration {
+    jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter)
 }
 
 /// How ticks are told, or why none can be.
@@ -276,19 +404,18 @@ fn timetable(observed: &Observed) -> Result<Timetable, Refusal> {
     if observed.workspace.is_none() {
         return Err(Refusal::not_a_tenant(&observed.schedule.namespace().unwrap_or_default()));
     }
-    let expression = Expression::parse(&spec.schedule).map_err(|mistake| {
-        Refusal::new(Reason::InvalidSchedule, format!("spec.schedule {:?}, {mistake}", spec.schedule))
-    })?;
-    let zone = zone::find(&spec.time_zone).ok_or_else(|| {
-        Refusal::new(
+    Timetable::read(&spec.schedule, &spec.time_zone).map_err(|unreadable| match unreadable {
+        Unreadable::Expression(mistake) => {
+            Refusal::new(Reason::InvalidSchedule, format!("spec.schedule {:?}, {mistake}", spec.schedule))
+        }
+        Unreadable::Zone => Refusal::new(
             Reason::UnknownTimeZone,
             format!(
                 "spec.timeZone: there is no zone {:?} in the IANA database: names are such as UTC or Europe/Berlin",
                 spec.time_zone
             ),
-        )
-    })?;
-    Ok(Timetable { expression, zone })
+        ),
+    })
 }
 
 /// The annotation asks for one run, now, whatever policy and suspension say. The same work is joined, not done twice.
@@ -317,54 +444,44 @@ fn fire(
 ) {
     let schedule = &observed.schedule;
     let spec = &schedule.spec;
-    let created = schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let created = created(schedule, now);
     let since = next.timetable.as_ref().map_or(created, |counted| counted.since);
-    if next.last_scheduled_for.is_some_and(|last| is_ahead(last, now)) {
-        next.last_scheduled_for = minute_of(now);
+    if next.last_scheduled_for.is_some_and(|last| last.duration_since(now) > LONGEST_STEP) {
+        // What is due this very minute is still to be made.
+        next.last_scheduled_for = minute_of(now.checked_sub(SignedDuration::from_mins(1)).unwrap_or(now));
     }
     let settled = next.last_scheduled_for.map_or(since, |last| last.max(since));
-    let shift = jitter(&schedule.uid().unwrap_or_default(), spec.jitter);
+    let shift = shift(schedule);
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
-    let Due { mut tick, mut missed, last_missed, next: upcoming } = due(timetable, settled, shift, deadline, now);
-
+    let Due { mut tick, missed, last_missed, next: upcoming } = due(timetable, settled, shift, deadline, now);
     // Made before a crash, and not on record yet: neither missed nor to be made again.
-    let made = |tick: Timestamp| observed.runs.iter().any(|run| origin_tick(run) == Some(tick));
-    let on_time = observed.runs.iter().filter_map(|run| origin_tick(run));
-    let on_time = on_time.filter(|made| *made > settled && Some(*made) <= last_missed).count();
-    missed = missed.saturating_sub(u64::try_from(on_time).unwrap_or_default());
+    decision.miss(next, missed.saturating_sub(made_between(observed, settled, last_missed)), last_missed, DOWN);
 
-    if tick.is_none() && spec.immediate && next.last_scheduled_for.is_none() {
-        tick = minute_of(created);
+    let dealt_with = tick.or(last_missed);
+    if dealt_with.is_none() && spec.immediate && next.last_scheduled_for.is_none() && since == created {
+        // Not long after: a schedule that was suspended meanwhile starts at its ticks.
+        tick = minute_of(created).filter(|_| deadline.is_none_or(|deadline| now.duration_since(created) <= deadline));
     }
-    let mut skipped = false;
     if let Some(due) = tick {
-        if made(due) {
-            // It is among the active ones already, or at its end.
-        } else if spec.concurrency_policy == ConcurrencyPolicy::Forbid && active(observed).next().is_some() {
-            missed += 1;
-            skipped = true;
-        } else {
-            if spec.concurrency_policy == ConcurrencyPolicy::Replace {
-                decision.cancel = active(observed).filter(|run| !run.spec.cancel).map(reference).collect();
+        let is_of = |run: &OperationRun| origin_tick(run) == Some(due);
+        let is_made = observed.runs.iter().any(|run| is_of(run));
+        let others = || active(observed).filter(|run| !is_of(run));
+        let forbidden = || others().next().is_some() || !decision.start.is_empty();
+        match spec.concurrency_policy {
+            ConcurrencyPolicy::Forbid if !is_made && forbidden() => decision.miss(next, 1, Some(due), FORBIDDEN),
+            policy => {
+                if policy == ConcurrencyPolicy::Replace {
+                    // Also where the run was made before a crash.
+                    decision.cancel = others().filter(|run| !run.spec.cancel).map(reference).collect();
+                }
+                // Else it is among the active ones already, or at its end.
+                if !is_made {
+                    decision.start.push(of(observed, &tick_run_name(&schedule.name_any(), due), Trigger::Scheduled));
+                }
             }
-            decision.start.push(of(observed, &tick_run_name(&schedule.name_any(), due), Trigger::Scheduled));
         }
     }
-    let dealt_with = tick.or(last_missed);
-    if missed > 0
-        && let Some(last) = if skipped { tick } else { last_missed }
-    {
-        let before = next.missed.as_ref().map_or(0, |missed| missed.count);
-        let count = before.saturating_add(i64::try_from(missed).unwrap_or(i64::MAX));
-        next.missed = Some(Missed { count, last });
-        let why = if skipped {
-            "an earlier run is not completed, and concurrencyPolicy is Forbid"
-        } else {
-            "they were due while the operator could not start them"
-        };
-        decision.missed = Some((missed, why));
-    }
-    next.last_scheduled_for = dealt_with.or(next.last_scheduled_for);
+    next.last_scheduled_for = tick.or(dealt_with).or(next.last_scheduled_for);
     next.next_scheduled_for = upcoming;
     decision.requeue = upcoming.map(|upcoming| {
         let fires = upcoming.checked_add(shift).unwrap_or(upcoming);
@@ -372,8 +489,7 @@ fn fire(
     });
 }
 
-/// Whether a time was written by a clock that has been set back since: it must not silence a schedule until then. A tick that comes
-/// a second time by that is known by its run's name.
+/// Whether a time was written by a clock that has been set back since.
 fn is_ahead(written: Timestamp, now: Timestamp) -> bool {
     written.duration_since(now) > CLOCKS_DIFFER
 }

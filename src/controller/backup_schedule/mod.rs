@@ -30,7 +30,7 @@ pub async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>, beh
         act::start_due(&context, &observed, &decision).await?;
         return Ok(Again::Last);
     }
-    let requeue = decision.requeue.and_then(|after| Duration::try_from(after).ok());
-    act::act(&context, &observed, &decision).await?;
+    let sooner = act::act(&context, &observed, &decision).await?;
+    let requeue = sooner.or(decision.requeue).and_then(|after| Duration::try_from(after).ok());
     Ok(requeue.into())
 }

@@ -1,12 +1,16 @@
-//! All reads of a schedule's reconcile. From caches; the API server is asked for backup sets when retention may have something to do.
+//! All reads of a schedule's reconcile. From caches; the API server is asked for backup sets when retention may have something to do, and
+//! for an active run that the caches lack.
 
 use super::decide::{Observed, retention_mark};
 use crate::{
-    api::{BackupSchedule, BackupSet, labels},
+    api::{BackupSchedule, BackupSet, OperationRun, labels, selection::Selection},
     controller::{Context, Error, queue::Behind},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use std::{collections::BTreeMap, sync::Arc};
+
+/// Backup sets in a page of a list, which is held in full while it is read.
+const PAGE: u32 = 200;
 
 /// Reads all that a decision about the schedule depends on. Retention waits while others do.
 pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: Behind) -> Result<Observed, Error> {
@@ -23,9 +27,20 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: B
         runs.insert(run.name_any(), run);
     }
     for active in schedule.status.iter().flat_map(|status| &status.active) {
-        if let Some(run) = context.runs.get(&namespace, &active.name) {
-            runs.insert(active.name.clone(), run);
+        if runs.contains_key(&active.name) {
+            continue;
         }
+        // Made longer ago than our own writes are remembered, and not brought by the watch: gone, or the watch is late. Taken for gone
+        // it would let the next tick start beside it.
+        let run = match context.runs.get(&namespace, &active.name) {
+            Some(run) => Some(run),
+            None => Api::<OperationRun>::namespaced(context.client.clone(), &namespace)
+                .get_opt(&active.name)
+                .await?
+                .filter(|run| run.uid().as_deref() == Some(&active.uid))
+                .map(Arc::new),
+        };
+        runs.extend(run.map(|run| (active.name.clone(), run)));
     }
     let runs: Vec<_> = runs.into_values().collect();
     let status = schedule.status.as_ref();
@@ -35,8 +50,40 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: B
         && workspace.is_some()
         && looked_after != Some(&retention_mark(&schedule, &runs));
     if retention_is_due && behind == Behind::Nobody {
-        let own = ListParams::default().fields(&format!("spec.backupSchedule={}", schedule.name_any()));
-        sets = Some(Api::<BackupSet>::namespaced(context.client.clone(), &namespace).list(&own).await?.items);
+        sets = Some(sets_of(context, &namespace, &schedule.name_any()).await?);
     }
-    Ok(Observed { schedule, workspace, terminating, runs, retention_waits: retention_is_due && sets.is_none(), sets })
+    let ended = runs.iter().filter(|run| run.is_completed()).filter_map(|run| run.uid());
+    let awaited = ended.filter(|uid| context.registry.is_awaited(uid)).collect();
+    Ok(Observed {
+        schedule,
+        workspace,
+        terminating,
+        runs,
+        awaited,
+        retention_waits: retention_is_due && sets.is_none(),
+        sets,
+    })
+}
+
+/// The backup sets that retention may delete, without what it does not look at: there may be thousands.
+async fn sets_of(context: &Context, namespace: &str, schedule: &str) -> Result<Vec<BackupSet>, Error> {
+    let api: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
+    let mut page = ListParams::default().fields(&format!("spec.backupSchedule={schedule}")).limit(PAGE);
+    let mut sets = Vec::new();
+    loop {
+        let listed = api.list(&page).await?;
+        sets.extend(listed.items.into_iter().map(|mut set| {
+            set.metadata.managed_fields = None;
+            set.spec.absent = Vec::new();
+            set.spec.selection = Selection::default();
+            if let Some(status) = &mut set.status {
+                status.items_by_kind.clear();
+            }
+            set
+        }));
+        match listed.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(sets),
+        }
+    }
 }
