@@ -70,7 +70,7 @@ pub struct OperationRunSpec {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub operation_type: String,
-    /// What started the run. Only the operator may say another than `manual`.
+    /// What started the run: `manual`, or `retry` where `rerunOf` is given. The others are the operator's to say.
     #[serde(default)]
     pub trigger: Trigger,
     /// The authenticated user who asked. Set by the API server's admission, whatever the author writes.
@@ -109,7 +109,7 @@ pub enum Trigger {
     Scheduled,
     /// A schedule's run-now annotation.
     RunNow,
-    /// The operator's own repetition.
+    /// The same as an earlier one once more, by `rerunOf`.
     Retry,
 }
 

@@ -307,7 +307,8 @@ fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
         name,
         OperationRunSpec {
             operation_type: operation_type.to_owned(),
-            trigger: Trigger::Manual,
+            // Again what an earlier one could not do.
+            trigger: if restore.spec.rerun_of.is_some() { Trigger::Retry } else { Trigger::Manual },
             initiator: spec.requested_by.clone(),
             inputs,
             ..OperationRunSpec::default()
