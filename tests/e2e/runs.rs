@@ -4,10 +4,11 @@ use crate::support::run::{assert_ended, condition};
 use crate::support::types::{FOREVER, container, reports};
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 use std::time::Duration;
-use tenantatlas::api::{OperationRun, Outcome, Phase, Reason, labels};
+use tenantatlas::api::{OperationRun, Outcome, Phase, Reason, labels, operation_run::Trigger};
 
 #[tokio::test]
 async fn a_run_is_queued_from_birth_then_runs_then_is_completed() {
@@ -251,4 +252,6 @@ async fn a_rerun_takes_the_inputs_of_the_run_it_repeats() {
     let status = tenant.completed("again", SOON).await;
     assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
     assert_eq!(status.message.as_deref(), Some("7}"), "the inputs were the first run's");
+    let again = tenant.run("again").await;
+    assert_eq!((again.spec.trigger, again.labels()[labels::TRIGGER].as_str()), (Trigger::Retry, "retry"));
 }

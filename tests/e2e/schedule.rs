@@ -49,6 +49,15 @@ impl Tenant {
         .await
     }
 
+    /// How many of these runs have a Job; the others have joined one.
+    async fn jobs_of(&self, runs: &[OperationRun]) -> usize {
+        let mut jobs = 0;
+        for run in runs {
+            jobs += usize::from(self.run(&run.name_any()).await.status_or_default().job.is_some());
+        }
+        jobs
+    }
+
     /// Asks the schedule for a run now.
     async fn run_now(&self, schedule: &str, token: &str) {
         self.merge::<BackupSchedule>(schedule, json!({ "metadata": { "annotations": { (labels::RUN_NOW): token } } }))
@@ -203,14 +212,51 @@ async fn retention_deletes_the_schedules_own_sets_but_the_last_good_one_and_thos
     let mut wanted = vec!["by-hand".to_owned(), names[0].clone(), names[2].clone()];
     wanted.sort();
     assert_eq!(left, wanted, "another's set is not the schedule's to delete");
+    let kept_sets = wanted;
     // How many went is said by the pass that deleted them, unless it met somebody's edit: the next one has none to delete.
     tenant.scheduled_when("kept", "tells", |status| status.retention.as_ref().is_some_and(|told| told.kept == 2)).await;
+
+    // Two more whose ticks are the same work: one captures, the other joins, and each has a set under its own retention.
+    tenant.api::<BackupSchedule>().delete("kept", &DeleteParams::default()).await.expect("deleted");
+    for name in ["hourly", "daily"] {
+        let spec =
+            json!({ "schedule": "@yearly", "immediate": true, "operation": capture, "retention": { "keepLast": 1 } });
+        tenant.schedule(name, spec).await;
+    }
+    let runs = tenant.runs_by(Trigger::Scheduled, 2, SOON).await;
+    let mut sets = Vec::new();
+    for run in &runs {
+        let status = tenant.completed(&run.name_any(), SOON).await;
+        assert_eq!(status.context.backup_set, Some(run.name_any()), "{status:#?}");
+        sets.push(tenant.api::<BackupSet>().get(&run.name_any()).await.expect("its set"));
+    }
+    let joined = runs.len() - tenant.jobs_of(&runs).await;
+    assert_eq!((joined, &sets[0].spec.snapshot), (1, &sets[1].spec.snapshot));
+    for set in &sets {
+        let schedule = set.spec.backup_schedule.clone().expect("a schedule");
+        assert!(set.name_any().starts_with(&format!("{schedule}-")), "{schedule}: {}", set.name_any());
+        assert_eq!(
+            set.status.as_ref().and_then(|status| status.items),
+            sets[0].status.as_ref().and_then(|status| status.items)
+        );
+        assert!(is_ready(set), "{set:#?}");
+    }
+    // What the deleted schedule made is nobody's to delete.
+    for name in kept_sets {
+        tenant.api::<BackupSet>().get(&name).await.expect("it is there");
+    }
+}
+
+fn is_ready(set: &BackupSet) -> bool {
+    let mut conditions = set.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 #[tokio::test]
 async fn a_mistake_in_the_expression_is_shown_with_its_position_and_mended_without_a_restart() {
     let tenant = Tenant::new("stalled").await;
-    tenant.schedule("wrong", json!({ "schedule": "0 25 * * *" })).await;
+    // What no rule of the API server sees.
+    tenant.schedule("wrong", json!({ "schedule": "0 5-2 * * *" })).await;
     let reason = |status: &BackupScheduleStatus, wanted: &str| {
         status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == wanted)
     };
@@ -221,9 +267,7 @@ async fn a_mistake_in_the_expression_is_shown_with_its_position_and_mended_witho
             .iter()
             .any(|condition| condition.type_ == "Stalled" && condition.message.contains("position 3"))
     );
-    tenant
-        .merge::<BackupSchedule>("wrong", json!({ "spec": { "schedule": "0 2 * * *", "timeZone": "Mars/Olympus" } }))
-        .await;
+    tenant.merge::<BackupSchedule>("wrong", json!({ "spec": { "schedule": "0 2 * * *", "timeZone": "Local" } })).await;
     tenant.scheduled_when("wrong", "has no zone", |status| reason(status, "UnknownTimeZone")).await;
     tenant.merge::<BackupSchedule>("wrong", json!({ "spec": { "timeZone": "Asia/Kathmandu" } })).await;
     let ready = tenant.scheduled_when("wrong", "ready", |status| reason(status, "Scheduled")).await;
@@ -251,6 +295,11 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
         ("bad", json!({ "schedule": "* * * *" }), "five fields"),
         ("bad", json!({ "schedule": "TZ=UTC 0 0 * * *" }), "timeZone"),
         ("bad", json!({ "schedule": "@every 1h" }), "five fields"),
+        ("bad", json!({ "schedule": "0 25 * * *" }), "hour 0-23"),
+        ("bad", json!({ "schedule": "*/0 * * * *" }), "five fields"),
+        ("bad", json!({ "schedule": "0 0 30 2 *" }), "a day that its month never has"),
+        ("bad", json!({ "schedule": "0 0 31 SEP *" }), "a day that its month never has"),
+        ("bad", json!({ "timeZone": "Mars/Olympus" }), "timeZone is none"),
         ("bad", json!({ "schedule": "@fortnightly" }), "aliases"),
         ("bad", json!({ "timeZone": "../UTC" }), "spec.timeZone"),
         ("bad", json!({ "jitter": -1 }), "spec.jitter"),
@@ -258,6 +307,8 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
         ("bad", json!({ "successfulRunsHistoryLimit": 0 }), "spec.successfulRunsHistoryLimit"),
         ("bad", json!({ "failedRunsHistoryLimit": -3 }), "spec.failedRunsHistoryLimit"),
         ("bad", json!({ "retention": {} }), "keeps nothing"),
+        ("bad", json!({ "retention": { "dryRun": true } }), "keeps nothing"),
+        ("bad", json!({ "retention": { "keepWithin": "0d0h" } }), "no time at all"),
         ("bad", json!({ "retention": { "keepDaily": 0 } }), "spec.retention.keepDaily"),
         ("bad", json!({ "retention": { "keepWithin": "a week" } }), "spec.retention.keepWithin"),
         ("bad", json!({ "concurrencyPolicy": "Perhaps" }), "spec.concurrencyPolicy"),
@@ -270,8 +321,9 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
             other => panic!("{with} is not refused: {other:?}"),
         }
     }
-    for good in ["@midnight", " 5/15 0-6,22 ? JAN-MAR mon ", "0 0 29 2 *"] {
-        attempt(&format!("good-{}", good.len()), json!({ "schedule": good })).await.expect(good);
+    for good in ["@midnight", " 5/15 0-6,22 ? JAN-MAR mon ", "0 0 29 2 *", "0 0 30 2,3 *", "0 0 31 4 mon"] {
+        let name = format!("good-{:x}", jiff::Timestamp::now().as_nanosecond());
+        attempt(&name, json!({ "schedule": good })).await.expect(good);
     }
 }
 

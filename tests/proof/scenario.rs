@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 use tenantatlas::api::execution::ACCOUNTS;
-use tenantatlas::api::{OperationRun, Outcome, Phase, Reason};
+use tenantatlas::api::{BackupSchedule, OperationRun, Outcome, Phase, Reason};
 
 /// Nothing is stuck: the promise of the proof.
 pub(crate) const IN_TIME: Duration = Duration::from_mins(1);
@@ -39,6 +39,8 @@ pub(crate) enum Scenario {
     Timeout,
     /// A running run is deleted that another has joined.
     Delete,
+    /// A schedule makes the run of its one tick.
+    Tick,
     /// A namespace becomes a tenant.
     Onboard,
     /// One run; its events are what fails.
@@ -58,7 +60,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -67,6 +69,7 @@ impl Scenario {
         Self::CancelJoined,
         Self::Retry,
         Self::Timeout,
+        Self::Tick,
         Self::Onboard,
         Self::Events,
         Self::Start,
@@ -78,7 +81,7 @@ impl Scenario {
     ];
 
     /// The stories about runs whose work the stub does.
-    pub(crate) const OF_RUNS: [Self; 8] = [
+    pub(crate) const OF_RUNS: [Self; 9] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -87,6 +90,7 @@ impl Scenario {
         Self::CancelJoined,
         Self::Retry,
         Self::Timeout,
+        Self::Tick,
     ];
 
     /// Which calls fail in it.
@@ -113,6 +117,7 @@ impl fmt::Display for Scenario {
             Self::Retry => "retry",
             Self::Timeout => "timeout",
             Self::Delete => "delete",
+            Self::Tick => "tick",
             Self::Onboard => "onboard",
             Self::Events => "events",
             Self::Start => "start",
@@ -166,6 +171,7 @@ impl Stage<'_> {
             Scenario::Retry => self.retry().await,
             Scenario::Timeout => self.timeout().await,
             Scenario::Delete => self.delete().await,
+            Scenario::Tick => self.tick().await,
             Scenario::Capture
             | Scenario::Check
             | Scenario::WorkerCalls
@@ -268,6 +274,31 @@ impl Stage<'_> {
         self.start("only", json!({ "inputs": { "work": "time_out" }, "timeoutSeconds": 30 })).await;
         self.ends("only", Outcome::Failed, Reason::TimedOut).await;
         expect(1..=1, &[("only", 1..=1)])
+    }
+
+    /// One run for one tick, whoever makes it how often.
+    async fn tick(&self) -> Expected {
+        self.open();
+        let spec = json!({ "schedule": "@yearly", "immediate": true, "operation": { "type": self.operation } });
+        let made = self.tenant.create(json!({ "metadata": { "name": "yearly" }, "spec": spec })).await;
+        let made: BackupSchedule = made.expect("a schedule");
+        let created = made.metadata.creation_timestamp.expect("a time").0.as_second();
+        // A trial's names last as long as the program.
+        let run: &str = format!("yearly-{}", created / 60).leak();
+        self.ends(run, Outcome::Succeeded, Reason::Succeeded).await;
+        let schedules: Api<BackupSchedule> = self.tenant.api();
+        wait_for("the schedule knows its run's end", self.patience, async || {
+            let schedule = schedules.get("yearly").await.map_err(|error| error.to_string())?;
+            let status = schedule.status.unwrap_or_default();
+            let knows = status.last_successful.as_ref().is_some_and(|last| last.run == run);
+            let is_settled = knows && status.active.is_empty() && status.last_scheduled_for.is_some();
+            if is_settled { Ok(()) } else { Err(format!("{status:#?}")) }
+        })
+        .await;
+        let runs = self.tenant.api::<OperationRun>().list(&ListParams::default()).await.expect("runs can be listed");
+        let names: Vec<_> = runs.items.iter().map(kube::ResourceExt::name_any).collect();
+        assert_eq!(names, [run], "one for its one tick");
+        expect(1..=1, &[(run, 1..=1)])
     }
 
     /// Two identical runs; the one that works, and the one that has joined it.

@@ -66,6 +66,9 @@ async fn a_trigger_other_than_manual_and_another_initiator_are_the_operators() {
     let answer = tenant.create_as::<OperationRun>(ada, scheduled.clone()).await;
     assert_refused(answer, 403, &["tenantatlas-initiator", "spec.trigger"]);
     assert_refused(tenant.create::<OperationRun>(scheduled.clone()).await, 403, &["spec."]);
+    let mut retry = run("retry", &Value::Null);
+    retry["spec"]["trigger"] = "retry".into();
+    assert_refused(tenant.create::<OperationRun>(retry).await, 403, &["spec.rerunOf"]);
 
     let made: OperationRun = tenant.create_as(tenant.cluster.as_operator(), scheduled).await.expect("the operator may");
     assert_eq!(made.spec.initiator.expect("passed on").username, "ada");
