@@ -74,10 +74,15 @@ where
     }
 }
 
+/// The sets that name a repository.
+pub fn of_repository<'a>(sets: &'a [BackupSet], repository: &'a str) -> impl Iterator<Item = &'a BackupSet> {
+    sets.iter().filter(move |set| set.spec.repository.name == repository)
+}
+
 /// Whether a check is to read everything back: a set that an earlier one found damaged counts as whole only after that.
 #[must_use]
 pub fn any_damaged(sets: &[BackupSet], repository: &str) -> bool {
-    sets.iter().any(|set| set.spec.repository.name == repository && backup_set::is_damaged(set))
+    of_repository(sets, repository).any(backup_set::is_damaged)
 }
 
 /// Names of the sets of damaged snapshots, and the snapshots as a result names them.

@@ -60,7 +60,7 @@ async fn snapshot(pod: &Pod, run: &str, tags: &[&str], hours: i64) -> String {
 }
 
 /// A backup set; with a reason it is not Ready.
-fn set(name: &str, snapshot: &str, reason: Option<&str>) -> Value {
+pub fn set(name: &str, snapshot: &str, reason: Option<&str>) -> Value {
     let mut set = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"repository": {"name": "main"}, "snapshot": snapshot, "run": {"name": name, "uid": "u"}, "namespaceUid": "namespace-uid"}});
     if let Some(reason) = reason {
