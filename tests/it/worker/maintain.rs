@@ -78,6 +78,13 @@ async fn maintained(api: &Api, pod: &Pod, inputs: Value) -> Result<TerminationRe
     maintain::maintain(&api.client(), &environment, &repository, &inputs, &SystemClock, permit).await
 }
 
+async fn checked(api: &Api, pod: &Pod) -> Result<TerminationResult, Failure> {
+    let environment = environment(inputs(), None);
+    let sets = sets::list(&api.client(), &environment).await?;
+    let inputs = check::read_inputs(&environment)?;
+    check::check(&pod.repository().await?, &environment, &inputs, &sets, &SystemClock).await
+}
+
 async fn left(pod: &Pod) -> Vec<String> {
     let snapshots = pod.repository().await.unwrap().snapshots().await.unwrap();
     snapshots.into_iter().map(|snapshot| snapshot.run_uid.unwrap()).collect()
@@ -161,6 +168,41 @@ async fn damage_is_told_with_the_sets_that_it_concerns() {
     assert!(failure.message.contains("affected backup sets: tuesday"), "{}", failure.message);
     assert_eq!(failure.to_result().context.damaged_snapshots, [broken[..12].to_owned()]);
     assert_eq!(left(&pod).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_set_whose_snapshot_is_gone_is_damage_and_what_the_snapshot_needed_stays() {
+    let (api, pod) = (Api::new(), Pod::new());
+    let gone = snapshot(&pod, "one", &[OWN], 50).await;
+    let kept = snapshot(&pod, "two", &[OWN], 50).await;
+    let file = pod.mounts().volume.join("snapshots").join(&gone);
+    let content = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let packs = pod.packs();
+    let sets_of = |repository: &str| {
+        let mut monday = set("monday", &gone, None);
+        monday["spec"]["repository"]["name"] = json!(repository);
+        vec![monday, set("tuesday", &kept, None)]
+    };
+    api.list("BackupSet", sets_of("main"));
+    // The first maintenance would mark, the second delete.
+    for round in 0..3 {
+        let ended = match round {
+            0 | 1 => maintained(&api, &pod, json!({"repository": "main", "graceHours": 0})).await,
+            _ => checked(&api, &pod).await,
+        };
+        let failure = ended.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), ("Damaged", 40));
+        assert!(failure.message.contains("affected backup sets: monday ("), "{}", failure.message);
+        assert_eq!(failure.to_result().context.damaged_snapshots, [gone[..12].to_owned()]);
+        assert_eq!((pod.packs(), left(&pod).await), (packs.clone(), vec!["two".to_owned()]));
+    }
+    // Another repository's set may lie in another store.
+    api.list("BackupSet", sets_of("another"));
+    checked(&api, &pod).await.unwrap();
+    std::fs::write(&file, content).unwrap();
+    api.list("BackupSet", sets_of("main"));
+    maintained(&api, &pod, inputs()).await.unwrap();
 }
 
 #[tokio::test]
