@@ -289,7 +289,7 @@ fn leases(api: &Api, pod_name: &str, repository: &RusticRepository) -> Leases {
 }
 
 /// What a generation holds: one item that all share, one of its own.
-fn generation(number: usize) -> Vec<Entry> {
+pub fn generation(number: usize) -> Vec<Entry> {
     let noise = hex::encode(noise(2000 + number));
     let entry = |name: &str, content: String| Entry {
         path: ItemPath::new("", "v1", "ConfigMap", name).unwrap(),
@@ -300,7 +300,7 @@ fn generation(number: usize) -> Vec<Entry> {
 }
 
 /// A capture in a pod of its own; the snapshot, if it came to its end.
-async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Option<String> {
+pub async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Option<String> {
     let repository = process(&pod, dies_at).await;
     let held = leases(&api, &run, &repository).share(Use::Writes).await.ok()?;
     let options = CaptureOptions {

@@ -53,6 +53,13 @@ impl Pod {
         pod
     }
 
+    /// Another pod with the same files.
+    pub fn copied(&self) -> Self {
+        let root = TempDir::new().unwrap();
+        copy(self.root(), root.path());
+        Self { root, checked: self.checked.clone() }
+    }
+
     pub fn root(&self) -> &Path {
         self.root.path()
     }
@@ -166,4 +173,16 @@ pub fn variables(inputs: &Value, target: Option<&Value>) -> BTreeMap<&'static st
 pub fn environment(inputs: Value, target: Option<Value>) -> Environment {
     let variables = variables(&inputs, target.as_ref());
     Environment::read(&|name| variables.get(name).cloned()).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
