@@ -300,9 +300,9 @@ pub fn generation(number: usize) -> Vec<Entry> {
 }
 
 /// A capture in a pod of its own; the snapshot, if it came to its end.
-pub async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Option<String> {
+pub async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Result<String, Failure> {
     let repository = process(&pod, dies_at).await;
-    let held = leases(&api, &run, &repository).share(Use::Writes).await.ok()?;
+    let held = leases(&api, &run, &repository).share(Use::Writes).await?;
     let options = CaptureOptions {
         run_uid: run.clone(),
         host: NAMESPACE.to_owned(),
@@ -320,9 +320,17 @@ pub async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_
         }
         let _ = sender.finish().await;
     };
-    let captured = tokio::join!(offering, repository.capture(receiver, options)).1.ok()?;
+    let captured = tokio::join!(offering, repository.capture(receiver, options)).1?;
     held.release().await;
-    Some(captured.snapshot.id)
+    Ok(captured.snapshot.id)
+}
+
+/// Whoever fails has died, was kept out or lost its permit; nobody finds anything that is not whole.
+fn assert_passes(failure: &Failure, round: usize) {
+    // A store that takes no more requests is how the death of a process looks from inside.
+    let expected = ["StoreFailed", "PermitLost", "RepositoryBusy"];
+    assert!(expected.contains(&failure.reason.as_str()), "round {round}: {failure}");
+    assert_eq!(failure.exit_code(), 1, "round {round}: {failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -364,13 +372,22 @@ async fn captures_and_maintenance_against_each_other_and_killed_lose_nothing_tha
         };
         while let Some(captured) = work.join_next().await {
             match captured.unwrap() {
-                Some((id, number)) => {
+                Ok((id, number)) => {
                     named.insert(id, number);
                 }
-                None => killed += 1,
+                Err(failure) => {
+                    assert_passes(&failure, round);
+                    killed += 1;
+                }
             }
         }
-        *(if maintained.await.unwrap().is_ok() { &mut whole } else { &mut killed }) += 1;
+        match maintained.await.unwrap() {
+            Ok(()) => whole += 1,
+            Err(failure) => {
+                assert_passes(&failure, round);
+                killed += 1;
+            }
+        }
         let repository = pod.repository().await.unwrap();
         for (snapshot, number) in &named {
             let offered = generation(*number);
