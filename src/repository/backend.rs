@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use object_store::PutPayload;
 use rustic_core::repofile::IndexFile;
 use rustic_core::{
     BytesList, ErrorKind, FileType, Id, Open, ReadBackend, Repository, RusticError, RusticResult, WriteBackend,
@@ -31,6 +32,8 @@ pub(super) struct Backend {
     packs: Mutex<PackCache>,
     /// The first digits of the ids of packs that a check found to be rotten.
     rotten: Mutex<HashSet<String>>,
+    /// Name and size of what was written, and not looked for since.
+    written: Mutex<Vec<(String, u64)>>,
 }
 
 #[derive(Default)]
@@ -48,6 +51,7 @@ impl Backend {
             indexes: Mutex::default(),
             packs: Mutex::default(),
             rotten: Mutex::default(),
+            written: Mutex::default(),
         })
     }
 
@@ -99,6 +103,37 @@ impl Backend {
     fn fail(&self, error: Error) -> Box<RusticError> {
         lock(&self.fault).get_or_insert(error.clone());
         RusticError::with_source(ErrorKind::Backend, "a request to the store failed", error)
+    }
+
+    /// Makes sure that what was written is there. To be done before anything relies on it: before an index names packs, for one
+    /// that names a lost pack makes the repository a damaged one, and before what it replaces is removed. A store that lost what it
+    /// had acknowledged would else take along all that old and new index files name.
+    fn confirm_written(&self) -> Result<()> {
+        // Held all the while: the engine removes from several threads, and none may go ahead.
+        let mut written = lock(&self.written);
+        for (name, size) in written.iter() {
+            if self.store.size(name)? != Some(*size) {
+                return Err(Error::StoreFailed {
+                    location: self.store.description().to_owned(),
+                    cause: format!(
+                        "it lost `{name}`, which it had acknowledged; nothing was removed: check the store's health"
+                    ),
+                });
+            }
+        }
+        written.clear();
+        Ok(())
+    }
+
+    /// Writes a file of the repository, and notes that it is to be looked for.
+    fn write_noted(&self, kind: FileType, name: String, content: PutPayload) -> Result<()> {
+        if kind == FileType::Index {
+            self.confirm_written()?;
+        }
+        let size = content.content_length() as u64;
+        self.store.put(&name, content)?;
+        lock(&self.written).push((name, size));
+        Ok(())
     }
 
     /// A part of a pack out of the whole pack, so that reading a snapshot costs one request a pack, not one an item.
@@ -187,7 +222,7 @@ impl ReadBackend for Backend {
 impl WriteBackend for Backend {
     fn write_bytes(&self, kind: FileType, id: &Id, _: bool, content: BytesList) -> RusticResult<()> {
         let name = file_name(kind, id);
-        let content = content.into_vec().into_iter().collect();
+        let content: PutPayload = content.into_vec().into_iter().collect();
         match kind {
             // The config names the master key's repository: it is written once, and never over another.
             FileType::Config => match self.store.create(&name, content) {
@@ -198,12 +233,16 @@ impl WriteBackend for Backend {
                 }),
                 Err(error) => Err(error),
             },
+            FileType::Index | FileType::Pack => self.write_noted(kind, name, content),
             _ => self.store.put(&name, content),
         }
         .map_err(|error| self.fail(error))
     }
 
     fn remove(&self, kind: FileType, id: &Id, _: bool) -> RusticResult<()> {
+        if matches!(kind, FileType::Index | FileType::Pack) {
+            self.confirm_written().map_err(|error| self.fail(error))?;
+        }
         self.store.delete(&file_name(kind, id)).map_err(|error| self.fail(error))
     }
 }

@@ -21,7 +21,7 @@ pub enum RetryClass {
 }
 
 /// Codes that tell something of what is stored. All others tell of the way there, or of what was asked.
-pub const CODES_OF_THE_CONTENT: [&str; 3] = ["Damaged", "SnapshotNotFound", "ItemNotFound"];
+pub const CODES_OF_THE_CONTENT: [&str; 4] = ["Damaged", "RepositoryVanished", "SnapshotNotFound", "ItemNotFound"];
 
 /// Why an operation on a repository failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +106,15 @@ pub enum Error {
         location: String,
         /// What was found there.
         found: String,
+    },
+    /// Nothing is here, and who opens may not create: it is a store that was emptied, or another one than before.
+    #[error(
+        "{location} is empty, and it is not made anew, for that would look as if all were well: bring back what was there, or correct the \
+         location; to begin anew, delete the backup sets that name it, then run repository.check, which creates it"
+    )]
+    RepositoryVanished {
+        /// The repository, without secrets.
+        location: String,
     },
     /// The owner marker names another tenant or another cluster.
     #[error(
@@ -219,6 +228,7 @@ impl Error {
             Self::LocationNotFound { .. } => "LocationNotFound",
             Self::InvalidLocation { .. } => "InvalidLocation",
             Self::NotARepository { .. } => "NotARepository",
+            Self::RepositoryVanished { .. } => "RepositoryVanished",
             Self::OwnedByAnother { .. } => "OwnedByAnother",
             Self::Damaged { .. } => "Damaged",
             Self::StoreFull { .. } => "StoreFull",
@@ -257,6 +267,7 @@ impl Error {
             | Self::LocationNotFound { .. }
             | Self::InvalidLocation { .. }
             | Self::NotARepository { .. }
+            | Self::RepositoryVanished { .. }
             | Self::OwnedByAnother { .. }
             | Self::Damaged { .. }
             | Self::StoreFull { .. }

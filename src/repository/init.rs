@@ -22,15 +22,33 @@ use super::store::{BlockingStore, Created, Listing, Store};
 const CONFIG: &str = "config";
 const PLAN: &str = "tenantatlas/init.json";
 
-/// Opens the repository, or creates it where nothing is.
+/// Opens the repository that is there. One that died while it was being created is not there yet.
+pub(super) fn open(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> Result<MasterKey> {
+    let top = store.top()?;
+    if !has_config(&top) {
+        refuse_foreign(store, &top)?;
+        return Err(Error::RepositoryVanished { location: store.description().to_owned() });
+    }
+    unlock(store, key, ownership)
+}
+
+/// Opens the repository, or creates it where nothing is. Only for who knows that nothing was there: an emptied store looks the same.
 pub(super) fn open_or_init(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> Result<MasterKey> {
     let top = store.top()?;
-    if !top.objects.iter().any(|name| name == CONFIG) {
+    if !has_config(&top) {
         refuse_foreign(store, &top)?;
         // Claimed before anything else is written: two tenants pointed at one empty place do not mix.
         owner::claim(store, ownership)?;
         create(store, key)?;
     }
+    unlock(store, key, ownership)
+}
+
+fn has_config(top: &Listing) -> bool {
+    top.objects.iter().any(|name| name == CONFIG)
+}
+
+fn unlock(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> Result<MasterKey> {
     // The key is proven before a marker is left in a repository that another program made.
     let master = engine::unlock(store, key)?;
     // Whoever created it may have died right before; the plan holds a key file, which must not outlive its removal.

@@ -3,7 +3,8 @@
 //! Nothing that a snapshot needs is deleted, whatever dies when:
 //! - A snapshot is forgotten by deleting its file, and no content goes with it.
 //! - Pruning first writes (packs into which it moves what is still needed, an index that marks what is not), then removes the
-//!   index files that these replace. Killed in between it leaves content twice.
+//!   index files that these replace. Killed in between it leaves content twice. It takes no word of the store for granted: new packs
+//!   are looked for before an index names them, and the new index before the old one goes ([`super::backend`]).
 //! - What is marked is deleted by a later pruning, after [`Pruning::keep_marked`], and only if no snapshot has come to need it since:
 //!   then its mark is taken away. Writers do not rely on what is marked, and who is still reading finds it.
 //! - All of it needs a permit that no writer holds beside it. It is asked at every single write, and without it nothing more is written.

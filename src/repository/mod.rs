@@ -29,9 +29,11 @@
 //! 5. *What was sealed opens as something else*: it is opened again before it is stored ([`seal`]).
 //! 6. *One request an item while reading*: whole packs are read and kept for a while ([`backend`]).
 //! 7. *A repository that only a master key opens is lost to `restic`*: [`Repository::add_key`].
-//! 8. *Two first captures at once leave two keys*: everybody carries out one plan, and `config` is only ever created ([`init`]).
+//! 8. *Two that create it at once leave two keys*: everybody carries out one plan, and `config` is only ever created ([`init`]).
 //! 9. *A tree out of order*: listing order is turned into tree order, and what is still out of order is refused
 //!    ([`order`], [`archive`]).
+//! 10. *A store that was emptied is made anew, and all looks well*: [`RusticRepository::open`] makes nothing; who creates must know that
+//!     nothing was there.
 //!
 //! # Files
 //!
@@ -146,9 +148,29 @@ impl std::fmt::Debug for RusticRepository {
 }
 
 impl RusticRepository {
-    /// Opens the repository at a location, or creates it where nothing is, and claims it for its owner.
+    /// Opens the repository at a location, and claims it for its owner.
     ///
     /// Must be called inside a multi-threaded or current-thread tokio runtime with its I/O and time drivers enabled.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryVanished`] where nothing is.
+    pub async fn open(
+        location: &Location,
+        timeouts: &Timeouts,
+        key: &RepositoryKey,
+        ownership: &Ownership,
+    ) -> Result<Self> {
+        Self::open_in(location.connect(timeouts)?, key, ownership).await
+    }
+
+    /// The same in any object store.
+    pub async fn open_in(store: Store, key: &RepositoryKey, ownership: &Ownership) -> Result<Self> {
+        Self::unlocked(store, key, ownership, init::open).await
+    }
+
+    /// Opens the repository at a location, or creates it where nothing is, and claims it for its owner.
+    ///
+    /// For who knows that none was there before: a store that was emptied looks the same.
     pub async fn open_or_init(
         location: &Location,
         timeouts: &Timeouts,
@@ -160,10 +182,19 @@ impl RusticRepository {
 
     /// The same in any object store.
     pub async fn open_or_init_in(store: Store, key: &RepositoryKey, ownership: &Ownership) -> Result<Self> {
+        Self::unlocked(store, key, ownership, init::open_or_init).await
+    }
+
+    async fn unlocked(
+        store: Store,
+        key: &RepositoryKey,
+        ownership: &Ownership,
+        unlock: fn(&store::BlockingStore, &RepositoryKey, &Ownership) -> Result<MasterKey>,
+    ) -> Result<Self> {
         let store = store.blocking(tokio::runtime::Handle::current());
         let (key, ownership) = (key.clone(), ownership.clone());
         blocking("opening a repository", move || {
-            let key = init::open_or_init(&store, &key, &ownership)?;
+            let key = unlock(&store, &key, &ownership)?;
             Ok(Self { inner: Arc::new(Inner { store, key }) })
         })
         .await

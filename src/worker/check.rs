@@ -6,13 +6,14 @@ use crate::{
         result::{CheckedRepository, ResultContext, TerminationResult},
     },
     clock::Clock,
-    repository::{CheckReport, ReadData, Repository},
+    repository::{CheckReport, ReadData, Repository, Snapshot},
     worker::{
         environment::Environment,
         failure::{Failure, reason},
         sets,
     },
 };
+use kube::ResourceExt;
 use serde::Deserialize;
 
 /// A day, in seconds: checks of consecutive days read consecutive parts of the data.
@@ -59,7 +60,7 @@ pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
     Ok(inputs)
 }
 
-/// Checks an opened repository. `sets` are the backup sets of its namespace.
+/// Checks an opened repository. `sets` are the backup sets of its namespace, listed before this is called.
 pub async fn check(
     repository: &impl Repository,
     environment: &Environment,
@@ -73,10 +74,10 @@ pub async fn check(
         inputs.read_data_percent.or_else(|| of_spec.and_then(|percent| u8::try_from(percent).ok())).unwrap_or(0);
     let percent = if sets::any_damaged(sets, &environment.repository) { 100 } else { asked };
     let day = u32::try_from(clock.now().as_second() / DAY).unwrap_or(0);
-    let report = repository.check(ReadData::percent(percent, day)).await?;
-    let named = report.findings.iter().take(NAMED_FINDINGS).cloned().collect::<Vec<_>>().join("; ");
+    let mut report = repository.check(ReadData::percent(percent, day)).await?;
+    add_lost_snapshots(&mut report, environment, sets, &repository.snapshots().await?);
     if !report.is_ok() {
-        return Err(damaged(&report, &named, sets));
+        return Err(damaged(&report, sets));
     }
     let stats = repository.stats().await?;
     let mut message = match percent {
@@ -84,7 +85,7 @@ pub async fn check(
         percent => format!("the repository's structure and {percent} % of its data are whole"),
     };
     if report.warnings > 0 {
-        message = format!("{message}; {} findings cost space only ({named})", report.warnings);
+        message = format!("{message}; {} findings cost space only ({})", report.warnings, named(&report));
     }
     Ok(TerminationResult {
         outcome: Some(Outcome::Succeeded),
@@ -103,8 +104,35 @@ pub async fn check(
     })
 }
 
+/// Fails where the snapshot of a backup set is not there: to the engine, what it held is content that nobody needs.
+pub(super) fn expect_snapshots(
+    environment: &Environment,
+    sets: &[BackupSet],
+    snapshots: &[Snapshot],
+) -> Result<(), Failure> {
+    let mut report = CheckReport::default();
+    add_lost_snapshots(&mut report, environment, sets, snapshots);
+    if report.is_ok() { Ok(()) } else { Err(damaged(&report, sets)) }
+}
+
+/// A repository is whole without any of its snapshots; only the sets tell that one is missing.
+fn add_lost_snapshots(report: &mut CheckReport, environment: &Environment, sets: &[BackupSet], snapshots: &[Snapshot]) {
+    let lost = sets::without_snapshot(sets, &environment.repository, snapshots);
+    report.errors += lost.len();
+    let findings = lost.iter().take(NAMED_FINDINGS);
+    let findings =
+        findings.map(|set| format!("the snapshot of {} is gone: `snapshots/{}`", set.name_any(), set.spec.snapshot));
+    report.findings.splice(0..0, findings);
+    report.damaged.extend(lost.iter().map(|set| set.spec.snapshot.clone()));
+}
+
+/// The first findings.
+fn named(report: &CheckReport) -> String {
+    report.findings.iter().take(NAMED_FINDINGS).map(String::as_str).collect::<Vec<_>>().join("; ")
+}
+
 /// Damage, with the backup sets that it concerns.
-fn damaged(report: &CheckReport, named: &str, sets: &[BackupSet]) -> Failure {
+fn damaged(report: &CheckReport, sets: &[BackupSet]) -> Failure {
     let (affected, snapshots) = sets::of_damaged(sets, &report.damaged);
     let of_sets = match affected.as_slice() {
         [] => "no backup set is affected".to_owned(),
@@ -116,8 +144,9 @@ fn damaged(report: &CheckReport, named: &str, sets: &[BackupSet]) -> Failure {
         }
     };
     let message = format!(
-        "{} findings mean that something cannot be restored; {of_sets} ({named}): restore the store's lost objects, or start a new repository and keep this one for what is whole",
-        report.errors
+        "{} findings mean that something cannot be restored; {of_sets} ({}): restore the store's lost objects, or start a new repository and keep this one for what is whole",
+        report.errors,
+        named(report)
     );
     let made = ResultContext { damaged_snapshots: snapshots, ..ResultContext::default() };
     Failure { made: Box::new(made), ..Failure::permanent("Damaged", message) }

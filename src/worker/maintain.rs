@@ -1,7 +1,8 @@
 //! `tenantatlas worker maintain`: removes from a repository what no backup set needs, and checks it.
 //!
 //! In this order, alone with the repository ([`super::lease`]), and what a crash leaves behind in between:
-//! 1. see which snapshots nobody needs ([`super::sets`], [`crate::repository::forget`]): nothing;
+//! 1. make sure that every backup set has its snapshot, and see which snapshots nobody needs ([`super::sets`],
+//!    [`crate::repository::forget`]): nothing;
 //! 2. forget them: fewer of them for the next attempt;
 //! 3. prune: marks that the next attempt carries over, or content twice, of which it removes one;
 //! 4. check, and tell the figures: nothing.
@@ -63,7 +64,9 @@ pub async fn maintain(
 ) -> Result<TerminationResult, Failure> {
     let grace_hours = inputs.grace_hours.unwrap_or(GRACE_HOURS);
     let grace = SignedDuration::from_hours(grace_hours.into());
+    let sets = sets::list(client, environment).await?;
     let snapshots = repository.snapshots().await?;
+    check::expect_snapshots(environment, &sets, &snapshots)?;
     let needed = sets::needed(client, environment, grace).await?;
     let forgotten: Vec<String> =
         forgettable(&snapshots, &needed, clock.now()).iter().map(|snapshot| snapshot.id.clone()).collect();

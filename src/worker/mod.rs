@@ -190,7 +190,7 @@ async fn execute(
         Command::Check(_) => {
             let environment = Environment::read(&lookup)?;
             let inputs = check::read_inputs(&environment)?;
-            let repository = open::open(&environment, mounts).await?;
+            let repository = open::open_or_create(&client, &environment, mounts).await?;
             let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
             let work = async {
                 let sets = sets::list(&client, &environment).await?;

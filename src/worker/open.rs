@@ -2,32 +2,86 @@
 
 use crate::{
     api::backup_repository::{BackupRepositorySpec, Storage},
-    repository::{Credentials, Location, OwnerMarker, Ownership, RepositoryKey, RusticRepository, Timeouts},
+    repository::{Credentials, Error, Location, OwnerMarker, Ownership, RepositoryKey, RusticRepository, Timeouts},
     worker::{
         environment::{Environment, Mounts},
         failure::{Failure, reason},
+        sets,
     },
 };
+use kube::{Client, ResourceExt};
 use std::path::Path;
 
 /// Name of the file with a master key, beside the password: where a tenant's Secret holds one, it is used.
 const MASTER_KEY: &str = "master-key";
 
-/// Opens the repository, or creates it where nothing is.
+/// How many backup sets a message names.
+const NAMED_SETS: usize = 3;
+
+/// Opens the repository. Where nothing is, nothing is made: a store that was emptied, or a volume that was replaced, would pass for a new
+/// repository, and the sets for whole.
 pub async fn open(environment: &Environment, mounts: &Mounts) -> Result<RusticRepository, Failure> {
-    let spec = &environment.repository_spec;
-    let location = location(spec, mounts)?;
-    let key = key(&mounts.password, &spec.password_secret.key, &spec.password_secret.name)?;
-    let ownership = Ownership {
-        owner: OwnerMarker {
-            cluster_uid: environment.cluster_uid.clone(),
-            namespace_uid: environment.namespace_uid.clone(),
-            created_by: concat!("tenantatlas ", env!("CARGO_PKG_VERSION")).to_owned(),
-        },
-        adopt: spec.adopt.as_ref().map(|adopt| adopt.namespace_uids.clone()).unwrap_or_default(),
+    let place = Place::of(environment, mounts)?;
+    Ok(place.open().await?)
+}
+
+/// Opens the repository for a check, which creates it where nothing is and no backup set says that something was.
+///
+/// The sets are listed after the store was seen empty: whatever makes a set opens the repository first, and then finds none.
+pub async fn open_or_create(
+    client: &Client,
+    environment: &Environment,
+    mounts: &Mounts,
+) -> Result<RusticRepository, Failure> {
+    let place = Place::of(environment, mounts)?;
+    let vanished = match place.open().await {
+        Err(error @ Error::RepositoryVanished { .. }) => error,
+        opened => return Ok(opened?),
     };
-    tracing::info!(%location, "opening the repository");
-    Ok(RusticRepository::open_or_init(&location, &Timeouts::default(), &key, &ownership).await?)
+    let sets = sets::list(client, environment).await?;
+    let names: Vec<_> = sets::of_repository(&sets, &environment.repository).map(ResourceExt::name_any).collect();
+    if names.is_empty() {
+        tracing::info!(location = %place.location, "creating the repository");
+        return Ok(place.open_or_init().await?);
+    }
+    let named = names.iter().take(NAMED_SETS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > NAMED_SETS { ", …" } else { "" };
+    let failure = Failure::from(vanished);
+    let message = format!("{} backup sets name this repository ({named}{more}), and {}", names.len(), failure.message);
+    Err(Failure { message, ..failure })
+}
+
+/// Where a repository is, what opens it, and for whom.
+struct Place {
+    location: Location,
+    key: RepositoryKey,
+    ownership: Ownership,
+}
+
+impl Place {
+    fn of(environment: &Environment, mounts: &Mounts) -> Result<Self, Failure> {
+        let spec = &environment.repository_spec;
+        let location = location(spec, mounts)?;
+        let key = key(&mounts.password, &spec.password_secret.key, &spec.password_secret.name)?;
+        let ownership = Ownership {
+            owner: OwnerMarker {
+                cluster_uid: environment.cluster_uid.clone(),
+                namespace_uid: environment.namespace_uid.clone(),
+                created_by: concat!("tenantatlas ", env!("CARGO_PKG_VERSION")).to_owned(),
+            },
+            adopt: spec.adopt.as_ref().map(|adopt| adopt.namespace_uids.clone()).unwrap_or_default(),
+        };
+        Ok(Self { location, key, ownership })
+    }
+
+    async fn open(&self) -> Result<RusticRepository, Error> {
+        tracing::info!(location = %self.location, "opening the repository");
+        RusticRepository::open(&self.location, &Timeouts::default(), &self.key, &self.ownership).await
+    }
+
+    async fn open_or_init(&self) -> Result<RusticRepository, Error> {
+        RusticRepository::open_or_init(&self.location, &Timeouts::default(), &self.key, &self.ownership).await
+    }
 }
 
 /// Where the repository is.

@@ -3,7 +3,7 @@
 use crate::{
     api::{BackupSet, OperationRun, backup_set},
     cluster::retry::retry,
-    repository::forget::Needed,
+    repository::{Snapshot, forget::Needed},
     worker::{
         environment::{Environment, NAMESPACE_TAG},
         failure::{Failure, api_failure},
@@ -74,10 +74,26 @@ where
     }
 }
 
+/// The sets that name a repository.
+pub fn of_repository<'a>(sets: &'a [BackupSet], repository: &'a str) -> impl Iterator<Item = &'a BackupSet> {
+    sets.iter().filter(move |set| set.spec.repository.name == repository)
+}
+
+/// The sets of a repository whose snapshots are not there.
+///
+/// The sets must have been listed first: a set is recorded after its snapshot was, and while whoever asks holds a Lease nothing is
+/// forgotten. In the other order a capture that ends in between would count as lost.
+#[must_use]
+pub fn without_snapshot<'a>(sets: &'a [BackupSet], repository: &'a str, snapshots: &[Snapshot]) -> Vec<&'a BackupSet> {
+    let there: BTreeSet<&str> = snapshots.iter().map(|snapshot| snapshot.id.as_str()).collect();
+    let is_lost = |set: &&BackupSet| !there.contains(set.spec.snapshot.as_str());
+    of_repository(sets, repository).filter(is_lost).collect()
+}
+
 /// Whether a check is to read everything back: a set that an earlier one found damaged counts as whole only after that.
 #[must_use]
 pub fn any_damaged(sets: &[BackupSet], repository: &str) -> bool {
-    sets.iter().any(|set| set.spec.repository.name == repository && backup_set::is_damaged(set))
+    of_repository(sets, repository).any(backup_set::is_damaged)
 }
 
 /// Names of the sets of damaged snapshots, and the snapshots as a result names them.

@@ -3,9 +3,10 @@
 use crate::support::repository::PASSWORD;
 use crate::support::run::assert_ended;
 use crate::support::{SOON, Tenant};
+use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use tenantatlas::api::{BackupRepository, OperationRunStatus, Outcome, Reason};
+use tenantatlas::api::{BackupRepository, BackupSet, OperationRunStatus, Outcome, Reason};
 
 /// The Ready condition of a repository: status, reason and message.
 fn ready_condition(repository: &BackupRepository) -> (String, String, String) {
@@ -181,6 +182,30 @@ async fn a_flipped_bit_is_found_when_data_are_read_and_a_lost_pack_at_once() {
     std::fs::write(&pack, &good).expect("the pack can be put back");
     assert_eq!(tenant.check("mended", json!({ "readDataPercent": 100 })).await.outcome, Outcome::Succeeded);
     tenant.ready("main").await;
+}
+
+#[tokio::test]
+async fn an_emptied_store_is_told_and_not_made_anew_while_backup_sets_name_it() {
+    let tenant = Tenant::new("repo-emptied").await;
+    let restic = tenant.repository("main").await;
+    assert_ended(&tenant.capture("backup").await, Outcome::Succeeded, Reason::Succeeded);
+    for entry in std::fs::read_dir(restic.folder()).expect("the repository").flatten() {
+        let path = entry.path();
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.expect("it can be removed");
+    }
+    let status = tenant.capture("into-nothing").await;
+    assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("RepositoryVanished")));
+    let status = tenant.check("finds-nothing", json!({})).await;
+    assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("RepositoryVanished")));
+    tenant.not_ready("main", "RepositoryVanished", &["backup", "bring back"]).await;
+    assert_eq!(std::fs::read_dir(restic.folder()).expect("the volume").count(), 0, "nothing was made");
+
+    let sets: Api<BackupSet> = tenant.api();
+    sets.delete("backup", &DeleteParams::default()).await.expect("it can be deleted");
+    assert_eq!(tenant.check("begins-anew", json!({})).await.outcome, Outcome::Succeeded);
+    tenant.ready("main").await;
+    assert_ended(&tenant.capture("backup-2").await, Outcome::Succeeded, Reason::Succeeded);
 }
 
 pub(crate) fn largest(folder: &std::path::Path) -> PathBuf {

@@ -114,7 +114,7 @@ async fn open(store: Arc<dyn ObjectStore>, environment: &Environment) -> Result<
         created_by: "proof".to_owned(),
     };
     let key = RepositoryKey::Password(PASSWORD.to_owned());
-    Ok(RusticRepository::open_or_init_in(store, &key, &Ownership { owner, adopt: Vec::new() }).await?)
+    Ok(RusticRepository::open_in(store, &key, &Ownership { owner, adopt: Vec::new() }).await?)
 }
 
 /// One snapshot of this run and the one from before, and all of it can be read.

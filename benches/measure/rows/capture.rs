@@ -12,6 +12,9 @@ use std::time::Instant;
 /// The worker's command.
 pub const CAPTURE: Work = Work { command: "capture", operation_type: "backup.capture", begins: "capturing" };
 
+/// Creates the repository in an empty volume, which no capture does.
+pub const CHECK: Work = Work { command: "check", operation_type: "repository.check", begins: "opening the repository" };
+
 pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let sizes = if plan.quick { vec![300] } else { vec![5_000, 20_000, 100_000] };
     let mut report = Report::new(
@@ -38,6 +41,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         let (mut peaks, mut before, mut empty_peaks) = (Vec::new(), Vec::new(), Vec::new());
         for repetition in 0..plan.repetitions {
             worker.clear()?;
+            worker.work(&CHECK, &all).await?;
             empty_peaks.push(worker.work(&CAPTURE, &nothing).await?.peak);
             let begun = Instant::now();
             let listed = list(bed, &namespace).await?;

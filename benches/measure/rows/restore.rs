@@ -1,6 +1,6 @@
 //! Restores beside a client that makes the same writes, as many at once.
 
-use super::capture::CAPTURE;
+use super::capture::{CAPTURE, CHECK};
 use super::objects::{fill, object, text};
 use super::{Plan, at_once};
 use crate::bed::Bed;
@@ -55,6 +55,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let mut peaks = Vec::new();
     for (size, namespace, bare_namespace) in places {
         let bench = Bench { bed, worker: Worker::new(bed, &namespace).await?, namespace, bare_namespace, size };
+        bench.worker.work(&CHECK, &json!({ "repository": "main" })).await?;
         let rates = bench.rates(plan.repetitions).await?;
         let nothing = bench
             .worker

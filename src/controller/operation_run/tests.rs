@@ -532,6 +532,8 @@ fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
     assert_eq!(ended("Complete", 0, &done), Some((true, true, Vec::new())));
     let damaged = json!({"outcome": "failed", "reason": "Damaged", "context": {"damagedSnapshots": ["0123"]}});
     assert_eq!(ended("Failed", 40, &damaged), Some((false, false, vec!["0123".to_owned()])));
+    let vanished = json!({"outcome": "failed", "reason": "RepositoryVanished"});
+    assert_eq!(ended("Failed", 40, &vanished), Some((false, false, Vec::new())));
     for code in ["RepositoryBusy", "PermitLost", "StoreUnreachable", "AccessDenied", "Interrupted", "Cancelled"] {
         let message = json!({"outcome": "failed", "reason": code});
         assert_eq!(ended("Failed", 40, &message), None, "{code} says nothing of what is stored");

@@ -235,6 +235,34 @@ async fn a_writer_killed_at_any_request_leaves_a_good_repository() {
 }
 
 #[tokio::test]
+async fn what_the_store_acknowledges_and_loses_of_a_capture_is_told_and_harms_no_earlier_snapshot() {
+    // Packs of content and of trees, the index, the snapshot.
+    for lost_at in 0.. {
+        let captured = captured().await;
+        let (repository, earlier) = (&captured.repository, &captured.snapshot.id);
+        let puts = AtomicUsize::new(0);
+        let losing = with_hook(&captured.volume, &captured.key, move |request, _| {
+            (request == Request::Put && puts.fetch_add(1, SeqCst) == lost_at).then_some(Fault::Lose)
+        })
+        .await;
+        let more = || vec![entry("ConfigMap", "another", "{\"data\":{}}")];
+        let ended = capture(&losing, "run-2", more()).await;
+        captured.assert_whole(earlier).await;
+        if ended.is_ok() {
+            assert_eq!(lost_at, 4, "each of the writes is needed");
+            return;
+        }
+        assert_damaged(&ended.unwrap_err());
+        let left: Vec<_> = repository.snapshots().await.unwrap().into_iter().map(|snapshot| snapshot.id).collect();
+        assert_eq!(left, [earlier.clone()], "nobody shall find it");
+        // With a store that keeps what it takes.
+        let again = capture(repository, "run-2", more()).await.unwrap().snapshot;
+        assert_eq!(repository.list(&again.id).await.unwrap().len(), 1);
+        assert_eq!(repository.read(&again.id, vec![more().remove(0).path]).await.unwrap(), [more().remove(0).content]);
+    }
+}
+
+#[tokio::test]
 async fn packs_that_no_index_names_are_not_relied_on() {
     // The engine alone would, and `restic`, which reads indexes only, could not read the snapshot.
     let captured = captured().await;

@@ -69,12 +69,22 @@ impl Place {
 
     /// A process that dies at the write of this number, after it has opened.
     async fn dying(&self, at: usize) -> RusticRepository {
+        self.failing(at, |request| matches!(request, Request::Put | Request::Delete).then_some(Fault::Die)).await
+    }
+
+    /// A process whose store loses the object of this number that is written, after it has opened.
+    async fn losing(&self, at: usize) -> RusticRepository {
+        self.failing(at, |request| (request == Request::Put).then_some(Fault::Lose)).await
+    }
+
+    /// What happens to the request of this number, of those to which something may happen.
+    async fn failing(&self, at: usize, fault: fn(Request) -> Option<Fault>) -> RusticRepository {
         let inner = Arc::new(LocalFileSystem::new_with_prefix(self.volume.path()).unwrap());
         let requests = AtomicUsize::new(0);
         let store = FaultyStore::new(inner, move |request, path| {
             // Of opening there are tests elsewhere.
-            let writes = matches!(request, Request::Put | Request::Delete) && !path.starts_with("tenantatlas");
-            (writes && requests.fetch_add(1, SeqCst) == at).then_some(Fault::Die)
+            let fault = fault(request).filter(|_| !path.starts_with("tenantatlas"))?;
+            (requests.fetch_add(1, SeqCst) == at).then_some(fault)
         });
         let store = Store::new(store, "", "the test's store", Duration::from_secs(10));
         RusticRepository::open_or_init_in(store, &self.key, &owner()).await.unwrap()
@@ -328,5 +338,42 @@ async fn killed_at_any_write_maintenance_leaves_all_that_is_needed_and_the_next_
             assert!(died_at >= 5, "there are more writes than {died_at}");
             return;
         }
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_acknowledges_and_loses_ends_maintenance_before_anything_is_removed() {
+    for lost_at in 0.. {
+        let place = Place::new();
+        let repository = place.open().await;
+        let mut snapshots = Vec::new();
+        for number in 0..4 {
+            let run = format!("run-{number}");
+            snapshots.push(capture(&repository, &run, generation(number)).await.unwrap().snapshot.id);
+        }
+        forget(&repository, &snapshots[1]).await;
+        prune(&repository, IN_AN_HOUR).await.unwrap();
+        let losing = place.losing(lost_at).await;
+        // Beside what it alone needed lies what all share, which moves into a new pack.
+        losing.forget(vec![snapshots[0].clone()], free()).await.unwrap();
+        let (packs, indexes) = (place.volume.files("data"), place.volume.files("index"));
+        let ended = prune(&losing, AT_ONCE).await;
+        for (number, snapshot) in snapshots.iter().enumerate().skip(2) {
+            assert_whole(&repository, snapshot, number).await;
+        }
+        assert_sound(&repository).await;
+        let Err(error) = ended else {
+            assert!(lost_at >= 2, "there are more writes than {lost_at}");
+            return;
+        };
+        assert_eq!((error.reason(), error.retry_class()), ("StoreFailed", RetryClass::Transient), "{error}");
+        assert!(error.to_string().contains("which it had acknowledged"), "{error}");
+        let left = (place.volume.files("data"), place.volume.files("index"));
+        assert!(packs.iter().all(|pack| left.0.contains(pack)) && indexes.iter().all(|index| left.1.contains(index)));
+        // With a store that keeps what it takes, the next one ends it.
+        prune(&repository, AT_ONCE).await.unwrap();
+        prune(&repository, AT_ONCE).await.unwrap();
+        assert_whole(&repository, &snapshots[3], 3).await;
+        assert_sound(&repository).await;
     }
 }

@@ -109,6 +109,33 @@ async fn creation_that_died_at_any_request_is_completed_by_the_next_attempt() {
     }
 }
 
+#[tokio::test]
+async fn who_only_opens_makes_nothing_where_nothing_is_and_nothing_of_what_is_half_made() {
+    let (volume, key) = (Volume::new(), master_key());
+    let only_open = || async { RusticRepository::open(&volume.location(), &timeouts(), &key, &owner()).await };
+    let error = only_open().await.unwrap_err();
+    assert_eq!((error.reason(), error.retry_class()), ("RepositoryVanished", RetryClass::Permanent));
+    assert!(error.is_of_the_content() && error.to_string().contains(&volume.path().display().to_string()), "{error}");
+    assert_eq!(volume.files(""), Vec::<std::path::PathBuf>::new(), "nothing was written");
+
+    // Claimed and planned.
+    let inner = Arc::new(LocalFileSystem::new_with_prefix(volume.path()).unwrap());
+    let writes = AtomicUsize::new(0);
+    let dying = FaultyStore::new(inner, move |request, _| {
+        (request == Request::Put && writes.fetch_add(1, SeqCst) == 2).then_some(Fault::Die)
+    });
+    RusticRepository::open_or_init_in(store(dying), &key, &owner()).await.unwrap_err();
+    let left = volume.files("");
+    assert_eq!(only_open().await.unwrap_err().reason(), "RepositoryVanished");
+    assert_eq!(volume.files(""), left, "nothing was written");
+
+    let repository = open(&volume.location(), &key).await.unwrap();
+    let captured = capture(&repository, "run-1", items()).await.unwrap();
+    assert_eq!(only_open().await.unwrap().snapshots().await.unwrap(), [captured.snapshot]);
+    std::fs::remove_file(volume.path().join("config")).unwrap();
+    assert_eq!(only_open().await.unwrap_err().reason(), "Damaged", "what is left says that something was here");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_was_overtaken_leaves_no_key() {
     let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());

@@ -1,19 +1,26 @@
 use super::{
-    api::{Api, objects},
+    api::{Api, objects, refusal},
+    maintain::set,
     support::{Pod, environment},
 };
 use serde_json::{Value, json};
 use tenantatlas::{
     api::{Outcome, result::TerminationResult},
     clock::SystemClock,
-    worker::{check, failure::Failure, open},
+    worker::{check, failure::Failure, open, sets},
 };
 
 async fn checked(pod: &Pod, inputs: Value) -> Result<TerminationResult, Failure> {
+    checked_by(&Api::new(), pod, inputs).await
+}
+
+/// A check as the worker does it, of a namespace with the backup sets that an API server lists.
+async fn checked_by(api: &Api, pod: &Pod, inputs: Value) -> Result<TerminationResult, Failure> {
     let environment = environment(inputs, None);
     let inputs = check::read_inputs(&environment)?;
-    let repository = open::open(&environment, &pod.mounts()).await?;
-    check::check(&repository, &environment, &inputs, &[], &SystemClock).await
+    let repository = open::open_or_create(&api.client(), &environment, &pod.mounts()).await?;
+    let sets = sets::list(&api.client(), &environment).await?;
+    check::check(&repository, &environment, &inputs, &sets, &SystemClock).await
 }
 
 fn all_data() -> Value {
@@ -32,6 +39,42 @@ async fn a_check_creates_the_repository_and_tells_its_figures() {
     let figures = checked(&pod, all_data()).await.unwrap().context.repository.unwrap();
     assert_eq!(figures.snapshots, 1);
     assert!(figures.bytes > 0 && figures.dedup_ratio.is_some(), "{figures:?}");
+}
+
+#[tokio::test]
+async fn an_emptied_store_is_told_and_stays_empty() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(20));
+    pod.capture_all(&api).await.unwrap();
+    let before = pod.mounts().volume.join("config");
+    pod.empty_volume();
+    let vanished = pod.capture_all(&api).await.unwrap_err();
+    assert_eq!((vanished.reason.as_str(), vanished.exit_code()), ("RepositoryVanished", 40), "{vanished}");
+    assert!(!before.exists() && walk(&pod.mounts().volume).is_empty(), "nothing was written");
+
+    // A check finds it out as long as a backup set says that something was there.
+    api.list("BackupSet", vec![set("monday", "0123", None)]);
+    let vanished = checked_by(&api, &pod, all_data()).await.unwrap_err();
+    assert_eq!((vanished.reason.as_str(), vanished.exit_code()), ("RepositoryVanished", 40), "{vanished}");
+    assert!(vanished.message.contains("1 backup sets name this repository (monday)"), "{vanished}");
+    assert!(walk(&pod.mounts().volume).is_empty(), "nothing was written");
+
+    // Of another repository of the namespace they say nothing of this one.
+    let mut elsewhere = set("monday", "0123", None);
+    elsewhere["spec"]["repository"]["name"] = json!("another");
+    api.list("BackupSet", vec![elsewhere]);
+    let result = checked_by(&api, &pod, all_data()).await.unwrap();
+    assert_eq!(result.context.repository.unwrap().snapshots, 0);
+    assert!(before.exists());
+}
+
+#[tokio::test]
+async fn no_repository_is_made_while_the_backup_sets_cannot_be_listed() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.fail(|uri, _| uri.path().ends_with("/backupsets").then(|| refusal(403, "No")));
+    let failure = checked_by(&api, &pod, all_data()).await.unwrap_err();
+    assert_eq!(failure.reason, "ApiRefused");
+    assert!(walk(&pod.mounts().volume).is_empty(), "nothing was written");
 }
 
 #[tokio::test]

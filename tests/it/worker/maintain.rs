@@ -60,7 +60,7 @@ async fn snapshot(pod: &Pod, run: &str, tags: &[&str], hours: i64) -> String {
 }
 
 /// A backup set; with a reason it is not Ready.
-fn set(name: &str, snapshot: &str, reason: Option<&str>) -> Value {
+pub fn set(name: &str, snapshot: &str, reason: Option<&str>) -> Value {
     let mut set = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"repository": {"name": "main"}, "snapshot": snapshot, "run": {"name": name, "uid": "u"}, "namespaceUid": "namespace-uid"}});
     if let Some(reason) = reason {
@@ -76,6 +76,13 @@ async fn maintained(api: &Api, pod: &Pod, inputs: Value) -> Result<TerminationRe
     let repository = open::open(&environment, &pod.mounts()).await?;
     let permit = WriterPermit::without_maintenance();
     maintain::maintain(&api.client(), &environment, &repository, &inputs, &SystemClock, permit).await
+}
+
+async fn checked(api: &Api, pod: &Pod) -> Result<TerminationResult, Failure> {
+    let environment = environment(inputs(), None);
+    let sets = sets::list(&api.client(), &environment).await?;
+    let inputs = check::read_inputs(&environment)?;
+    check::check(&pod.repository().await?, &environment, &inputs, &sets, &SystemClock).await
 }
 
 async fn left(pod: &Pod) -> Vec<String> {
@@ -164,6 +171,41 @@ async fn damage_is_told_with_the_sets_that_it_concerns() {
 }
 
 #[tokio::test]
+async fn a_set_whose_snapshot_is_gone_is_damage_and_what_the_snapshot_needed_stays() {
+    let (api, pod) = (Api::new(), Pod::new());
+    let gone = snapshot(&pod, "one", &[OWN], 50).await;
+    let kept = snapshot(&pod, "two", &[OWN], 50).await;
+    let file = pod.mounts().volume.join("snapshots").join(&gone);
+    let content = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let packs = pod.packs();
+    let sets_of = |repository: &str| {
+        let mut monday = set("monday", &gone, None);
+        monday["spec"]["repository"]["name"] = json!(repository);
+        vec![monday, set("tuesday", &kept, None)]
+    };
+    api.list("BackupSet", sets_of("main"));
+    // The first maintenance would mark, the second delete.
+    for round in 0..3 {
+        let ended = match round {
+            0 | 1 => maintained(&api, &pod, json!({"repository": "main", "graceHours": 0})).await,
+            _ => checked(&api, &pod).await,
+        };
+        let failure = ended.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), ("Damaged", 40));
+        assert!(failure.message.contains("affected backup sets: monday ("), "{}", failure.message);
+        assert_eq!(failure.to_result().context.damaged_snapshots, [gone[..12].to_owned()]);
+        assert_eq!((pod.packs(), left(&pod).await), (packs.clone(), vec!["two".to_owned()]));
+    }
+    // Another repository's set may lie in another store.
+    api.list("BackupSet", sets_of("another"));
+    checked(&api, &pod).await.unwrap();
+    std::fs::write(&file, content).unwrap();
+    api.list("BackupSet", sets_of("main"));
+    maintained(&api, &pod, inputs()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_set_that_was_found_damaged_is_whole_only_once_all_data_was_read_back() {
     let pod = Pod::new();
     let snapshot = snapshot(&pod, "one", &[OWN], 9).await;
@@ -247,7 +289,7 @@ fn leases(api: &Api, pod_name: &str, repository: &RusticRepository) -> Leases {
 }
 
 /// What a generation holds: one item that all share, one of its own.
-fn generation(number: usize) -> Vec<Entry> {
+pub fn generation(number: usize) -> Vec<Entry> {
     let noise = hex::encode(noise(2000 + number));
     let entry = |name: &str, content: String| Entry {
         path: ItemPath::new("", "v1", "ConfigMap", name).unwrap(),
@@ -258,9 +300,9 @@ fn generation(number: usize) -> Vec<Entry> {
 }
 
 /// A capture in a pod of its own; the snapshot, if it came to its end.
-async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Option<String> {
+pub async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Result<String, Failure> {
     let repository = process(&pod, dies_at).await;
-    let held = leases(&api, &run, &repository).share(Use::Writes).await.ok()?;
+    let held = leases(&api, &run, &repository).share(Use::Writes).await?;
     let options = CaptureOptions {
         run_uid: run.clone(),
         host: NAMESPACE.to_owned(),
@@ -278,9 +320,17 @@ async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: 
         }
         let _ = sender.finish().await;
     };
-    let captured = tokio::join!(offering, repository.capture(receiver, options)).1.ok()?;
+    let captured = tokio::join!(offering, repository.capture(receiver, options)).1?;
     held.release().await;
-    Some(captured.snapshot.id)
+    Ok(captured.snapshot.id)
+}
+
+/// Whoever fails has died, was kept out or lost its permit; nobody finds anything that is not whole.
+fn assert_passes(failure: &Failure, round: usize) {
+    // A store that takes no more requests is how the death of a process looks from inside.
+    let expected = ["StoreFailed", "PermitLost", "RepositoryBusy"];
+    assert!(expected.contains(&failure.reason.as_str()), "round {round}: {failure}");
+    assert_eq!(failure.exit_code(), 1, "round {round}: {failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,13 +372,22 @@ async fn captures_and_maintenance_against_each_other_and_killed_lose_nothing_tha
         };
         while let Some(captured) = work.join_next().await {
             match captured.unwrap() {
-                Some((id, number)) => {
+                Ok((id, number)) => {
                     named.insert(id, number);
                 }
-                None => killed += 1,
+                Err(failure) => {
+                    assert_passes(&failure, round);
+                    killed += 1;
+                }
             }
         }
-        *(if maintained.await.unwrap().is_ok() { &mut whole } else { &mut killed }) += 1;
+        match maintained.await.unwrap() {
+            Ok(()) => whole += 1,
+            Err(failure) => {
+                assert_passes(&failure, round);
+                killed += 1;
+            }
+        }
         let repository = pod.repository().await.unwrap();
         for (snapshot, number) in &named {
             let offered = generation(*number);

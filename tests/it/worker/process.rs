@@ -76,6 +76,7 @@ async fn a_capture_ends_with_its_result_as_the_termination_message() {
     let (api, pod) = (Api::new(), Pod::with_password());
     api.serve_config_maps(objects(3));
     let url = serve(&api).await;
+    assert_eq!(code(&mut worker(&pod, &url, "check")).await, 0, "it creates the repository");
     assert_eq!(code(&mut worker(&pod, &url, "capture")).await, 0);
     let message = message(&pod);
     assert_eq!((&message["outcome"], &message["summaryCounts"]["succeeded"]), (&json!("succeeded"), &json!(3)));
@@ -115,6 +116,7 @@ async fn told_to_stop_it_stops_at_once_and_leaves_no_snapshot() {
     api.serve("zzz.example.com", "v1", "Last", "lasts", vec![object("z")]);
     api.fail(|uri, _| uri.path().ends_with("/lasts").then_some(Answer::Hangs));
     let url = serve(&api).await;
+    pod.checked().await;
     let mut child = worker(&pod, &url, "capture").spawn().unwrap();
     until("the capture is under way", || api.requests().iter().any(|request| request.ends_with("/lasts"))).await;
     let told = Instant::now();
@@ -137,6 +139,7 @@ async fn killed_in_the_middle_it_leaves_nothing_that_the_next_attempt_does_not_m
     api.serve("zzz.example.com", "v1", "Last", "lasts", vec![object("z")]);
     api.fail(|uri, asked| (uri.path().ends_with("/lasts") && asked == 0).then_some(Answer::Hangs));
     let url = serve(&api).await;
+    pod.checked().await;
     let mut child = worker(&pod, &url, "capture").spawn().unwrap();
     until("the capture is under way", || api.requests().iter().any(|request| request.ends_with("/lasts"))).await;
     child.kill().await.unwrap();

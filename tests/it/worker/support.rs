@@ -25,10 +25,12 @@ use tenantatlas::{
         open,
     },
 };
+use tokio::sync::OnceCell;
 
 /// The files of a worker's pod.
 pub struct Pod {
     root: TempDir,
+    checked: OnceCell<()>,
 }
 
 impl Pod {
@@ -42,13 +44,20 @@ impl Pod {
 
     /// With an empty volume and a password.
     pub fn with_password() -> Self {
-        let pod = Self { root: TempDir::new().unwrap() };
+        let pod = Self { root: TempDir::new().unwrap(), checked: OnceCell::new() };
         let mounts = pod.mounts();
         for directory in [&mounts.password, &mounts.volume, &pod.root().join("dev")] {
             std::fs::create_dir_all(directory).unwrap();
         }
         pod.set_password("correct horse battery staple");
         pod
+    }
+
+    /// Another pod with the same files.
+    pub fn copied(&self) -> Self {
+        let root = TempDir::new().unwrap();
+        copy(self.root(), root.path());
+        Self { root, checked: self.checked.clone() }
     }
 
     pub fn root(&self) -> &Path {
@@ -63,8 +72,18 @@ impl Pod {
         std::fs::write(self.mounts().password.join("password"), password).unwrap();
     }
 
+    /// As after the first check, which has created the repository; from then on nothing creates it any more.
+    pub async fn checked(&self) {
+        let environment = environment(json!({"repository": "main"}), None);
+        let check = async || {
+            open::open_or_create(&Api::new().client(), &environment, &self.mounts()).await.unwrap();
+        };
+        self.checked.get_or_init(check).await;
+    }
+
     /// The repository as a capture opens it.
     pub async fn repository(&self) -> Result<RusticRepository, Failure> {
+        self.checked().await;
         open::open(&environment(json!({"repository": "main"}), None), &self.mounts()).await
     }
 
@@ -73,16 +92,18 @@ impl Pod {
         &self,
         hook: impl Fn(Request, &str) -> Option<Fault> + Send + Sync + 'static,
     ) -> RusticRepository {
+        self.checked().await;
         let inner = LocalFileSystem::new_with_prefix(self.mounts().volume).unwrap();
         let store =
             Store::new(FaultyStore::new(Arc::new(inner), hook), "", "the test's store", Duration::from_secs(10));
         let key = std::fs::read(self.mounts().password.join("master-key")).unwrap();
         let key = RepositoryKey::from_secret(&key).unwrap();
-        RusticRepository::open_or_init_in(store, &key, &owned_by("cluster-uid", "namespace-uid")).await.unwrap()
+        RusticRepository::open_in(store, &key, &owned_by("cluster-uid", "namespace-uid")).await.unwrap()
     }
 
     /// One capture from beginning to end.
     pub async fn capture(&self, api: &Api, inputs: Value, target: Option<Value>) -> Result<TerminationResult, Failure> {
+        self.checked().await;
         let environment = environment(inputs, target);
         let repository = open::open(&environment, &self.mounts()).await?;
         let run: OperationRun = serde_json::from_value(api.run()).unwrap();
@@ -110,6 +131,13 @@ impl Pod {
         let items = repository.list(&snapshot.id).await.unwrap();
         let item = items.into_iter().find(|item| item.path.as_str() == path).unwrap();
         String::from_utf8(repository.read(&snapshot.id, vec![item.path]).await.unwrap().remove(0)).unwrap()
+    }
+
+    /// Removes all that is in the volume.
+    pub fn empty_volume(&self) {
+        let volume = self.mounts().volume;
+        std::fs::remove_dir_all(&volume).unwrap();
+        std::fs::create_dir(volume).unwrap();
     }
 
     /// The packs in the repository.
@@ -145,4 +173,16 @@ pub fn variables(inputs: &Value, target: Option<&Value>) -> BTreeMap<&'static st
 pub fn environment(inputs: Value, target: Option<Value>) -> Environment {
     let variables = variables(&inputs, target.as_ref());
     Environment::read(&|name| variables.get(name).cloned()).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }

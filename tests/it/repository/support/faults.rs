@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Extensions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// A kind of request.
@@ -29,6 +29,8 @@ pub enum Fault {
     Hang,
     /// The process dies here, as far as the store can tell: nothing after this request arrives either.
     Die,
+    /// The write is acknowledged and not carried out. Of other requests: an error.
+    Lose,
 }
 
 type Hook = dyn Fn(Request, &str) -> Option<Fault> + Send + Sync;
@@ -49,12 +51,17 @@ impl FaultyStore {
     }
 
     async fn ask(&self, request: Request, path: &str) -> Result<()> {
-        match fate(&*self.hook, &self.dead, request, path) {
-            None => Ok(()),
-            Some(Fault::Io(kind)) => Err(io(kind)),
-            Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Die) => Err(io(std::io::ErrorKind::Other)),
-        }
+        meet(fate(&*self.hook, &self.dead, request, path)).await
+    }
+}
+
+/// What comes of a fault.
+async fn meet(fault: Option<Fault>) -> Result<()> {
+    match fault {
+        None => Ok(()),
+        Some(Fault::Io(kind)) => Err(io(kind)),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Die | Fault::Lose) => Err(io(std::io::ErrorKind::Other)),
     }
 }
 
@@ -89,7 +96,11 @@ impl fmt::Display for FaultyStore {
 #[async_trait::async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.ask(Request::Put, location.as_ref()).await?;
+        let fault = fate(&*self.hook, &self.dead, Request::Put, location.as_ref());
+        if let Some(Fault::Lose) = fault {
+            return Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() });
+        }
+        meet(fault).await?;
         self.inner.put_opts(location, payload, options).await
     }
 
