@@ -3,6 +3,7 @@
 //!
 //! All of that are `OperationRun`s like any other; their ends are recorded on the repository by those runs' reconcile.
 
+pub mod checked;
 pub mod decide;
 
 use crate::{

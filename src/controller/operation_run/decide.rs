@@ -14,8 +14,9 @@ use crate::{
     api::{
         ObjectReference, Outcome, Phase, Reason, labels,
         operation_run::{OnDuplicate, OperationRunStatus, RunContext, Waiting},
-        result::{CapturedSnapshot, CheckedRepository, truncate},
+        result::{CapturedSnapshot, truncate},
     },
+    controller::backup_repository::checked::RepositoryCheck,
     repository::CODES_OF_THE_CONTENT,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -71,27 +72,6 @@ pub enum Action {
     DeleteRun,
     /// Delete the restore that the run was made for, if it still has this uid; the run goes with it.
     DeleteRestore(ObjectReference),
-}
-
-/// The end of a `repository.check`, or of the check in a `repository.maintain`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RepositoryCheck {
-    /// Name of the repository.
-    pub repository: String,
-    /// Generation of its spec that was checked; none where no Job was made.
-    pub generation: Option<i64>,
-    /// Whether it passed.
-    pub passed: bool,
-    /// The code.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-    /// Its figures, where told.
-    pub figures: Option<CheckedRepository>,
-    /// Whether unneeded data were removed first.
-    pub maintained: bool,
-    /// The first digits of the ids of damaged snapshots.
-    pub damaged: Vec<String>,
 }
 
 impl Decision {
@@ -265,7 +245,8 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         };
         let mut next = status.clone();
         next.attempts = Some(attempts(job));
-        // Maintenance that could not be done says nothing of the repository, unless damage is what ended it.
+        // Maintenance that could not be done says nothing of the repository, unless damage is what ended it. Of the ends of a
+        // check `backup_repository/checked.rs` knows which do.
         let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
         let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
         let check = trusted && executor.is_some_and(says);
@@ -434,7 +415,7 @@ fn ended(
     let mut actions = Vec::new();
     let Finish { outcome, reason, message, counts, failures, failures_truncated, made } = finish;
     let repository = repository_of(observed);
-    if let Some(repository) = repository.clone().filter(|_| check && reason != Reason::Cancelled.as_str()) {
+    if let Some(repository) = repository.clone().filter(|_| check) {
         let generation =
             job.and_then(|job| job.metadata.annotations.as_ref()?.get(super::job::REPOSITORY_GENERATION)?.parse().ok());
         actions.push(Action::RecordCheck(Box::new(RepositoryCheck {
