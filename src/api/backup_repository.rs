@@ -217,7 +217,7 @@ pub struct BackupRepositoryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::api::schema::optional_date_time")]
     pub last_prune: Option<Timestamp>,
-    /// Until when the ticks of `spec.maintenance` are dealt with.
+    /// Until when the ticks of `spec.maintenance` are dealt with, and when the repository was checked by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceStatus>,
     /// `Ready`, and kstatus' `Reconciling` and `Stalled`.
@@ -226,7 +226,7 @@ pub struct BackupRepositoryStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Until when ticks are dealt with.
+/// Until when ticks are dealt with, and when the repository was checked by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MaintenanceStatus {
@@ -236,6 +236,10 @@ pub struct MaintenanceStatus {
     /// Of `spec.maintenance.check`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Ticked>,
+    /// When it was last checked by itself because it was not Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub recheck: Option<Timestamp>,
 }
 
 /// An expression, and until when its ticks are dealt with.

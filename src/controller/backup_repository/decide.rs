@@ -1,5 +1,6 @@
 //! The decision about a repository. Pure.
 
+use super::recheck;
 use crate::{
     api::{
         BackupRepository, BackupRepositoryStatus, OperationRun, OperationRunSpec, Reason,
@@ -24,7 +25,7 @@ pub const MAINTAIN_TYPE: &str = "repository.maintain";
 const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
 
 /// By how much the clocks of two leaders may differ.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The name of the run that checks this generation of this very repository.
 #[must_use]
@@ -60,7 +61,7 @@ fn run(repository: &BackupRepository, name: &str, operation_type: &str, trigger:
     run
 }
 
-/// What `spec.maintenance` asks for.
+/// What `spec.maintenance` asks for, and what a repository needs that cannot be used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Upkeep {
     /// The run to create. It may be there from before a crash.
@@ -75,7 +76,7 @@ pub struct Upkeep {
 ///
 /// All is derived from the status: of ticks that came one run is made, named after the last of them, so that a crash makes no second
 /// one. Maintenance checks too, so that a check which is due at the same time is done with it. A repository that is not Ready is not
-/// maintained; its tick waits.
+/// maintained; its tick waits. It is checked again by itself (`recheck.rs`), whether its spec asks for checks or not.
 #[must_use]
 pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) -> Upkeep {
     let checked = repository.status.as_ref().and_then(|status| status.observed_generation);
@@ -95,25 +96,31 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
     });
 
     let (mut schedule, mut check) = (schedule.unwrap_or_default(), check.unwrap_or_default());
-    let start = match (schedule.due.filter(|_| repository.is_ready()), check.due) {
-        (Some(tick), _) => Some((tick, MAINTAIN_TYPE, "maintain")),
-        (None, Some(tick)) => Some((tick, CHECK_TYPE, "check")),
-        (None, None) => None,
+    let again = recheck::due(&before, now);
+    let start = match (schedule.due.filter(|_| repository.is_ready()), check.due, again) {
+        (Some(tick), _, _) => Some((tick, MAINTAIN_TYPE, "maintain")),
+        (None, Some(tick), _) => Some((tick, CHECK_TYPE, "check")),
+        (None, None, Some(again)) if again <= now => Some((again, CHECK_TYPE, "recheck")),
+        (None, None, _) => None,
     };
+    let mut rechecked = counted.recheck;
     if let Some((_, operation_type, _)) = start {
         // A maintenance whose tick waits is not dealt with by a check.
         if operation_type == MAINTAIN_TYPE {
             schedule.settle();
         }
         check.settle();
+        // Whichever check it is. When it was due may be long ago, after which the next would be due at once.
+        rechecked = again.map(|_| now).or(rechecked);
     }
-    let settled = MaintenanceStatus { schedule: schedule.counted, check: check.counted };
+    let settled = MaintenanceStatus { schedule: schedule.counted, check: check.counted, recheck: rechecked };
     let mut next = before.clone();
     next.maintenance = (settled != MaintenanceStatus::default()).then_some(settled);
     if let Some(mistake) = mistake {
         say(&mut next, repository, &mistake, now);
     }
-    let requeue = [schedule.next, check.next].into_iter().flatten().min();
+    let again = recheck::due(&next, now);
+    let requeue = [schedule.next, check.next, again].into_iter().flatten().min();
     Upkeep {
         start: start.map(|(tick, operation_type, what)| {
             // Not as the run of a schedule is named, whose minute comes last.
@@ -319,6 +326,37 @@ mod tests {
         seen.status.as_mut().expect("a status").conditions[0].status = "True".to_owned();
         let (started, _) = pass(&seen, "2026-01-03T03:06:00Z");
         assert_eq!(started.as_deref(), Some("repository.maintain main-29456820-maintain"));
+    }
+
+    #[test]
+    fn a_repository_that_is_not_ready_is_checked_again_by_itself_and_each_time_once() {
+        let mut seen = kept(json!({}), Value::Null);
+        assert_eq!(upkeep(&seen, true, at("2026-01-03T03:00:00Z")), Upkeep::default(), "nothing is wrong with it");
+        seen.spec.maintenance = None;
+        let status = seen.status.as_mut().expect("a status");
+        status.last_check = Some(at("2026-01-03T03:00:20Z"));
+        let ready = &mut status.conditions[0];
+        (ready.status, ready.reason) = ("False".to_owned(), "StoreUnreachable".to_owned());
+        ready.last_transition_time.0 = at("2026-01-03T03:00:20Z");
+
+        let waits = upkeep(&seen, true, at("2026-01-03T03:01:00Z"));
+        assert_eq!((waits.start, waits.status), (None, None));
+        assert_eq!(waits.requeue, Some(SignedDuration::from_secs(9 * 60 + 20)));
+        let (started, dealt) = pass(&seen, "2026-01-03T03:10:20Z");
+        assert_eq!(started.as_deref(), Some("repository.check main-29456830-recheck"));
+        // As after a crash between the run and the status, and a while.
+        assert_eq!(pass(&seen, "2026-01-03T03:20:05Z").0, started);
+        assert_eq!(pass(&dealt, "2026-01-03T03:10:21Z").0, None);
+        // It came to no end that says something: the next one comes all the same.
+        let (again, dealt) = pass(&dealt, "2026-01-03T04:00:00Z");
+        assert_eq!(again.as_deref(), Some("repository.check main-29456840-recheck"));
+        assert_eq!(
+            pass(&dealt, "2026-01-03T04:00:01Z").0,
+            None,
+            "what an operator that was down left out is not made up for"
+        );
+        let run = upkeep(&seen, true, at("2026-01-03T03:10:20Z")).start.expect("a run");
+        assert_eq!(run.spec.trigger, Trigger::Scheduled);
     }
 
     #[test]

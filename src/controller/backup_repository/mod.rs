@@ -1,10 +1,11 @@
 //! `BackupRepository`: a new or changed one is checked, once for each generation of its spec; after that it is checked and maintained
-//! as its spec says.
+//! as its spec says, and checked again while it cannot be used.
 //!
 //! All of that are `OperationRun`s like any other; their ends are recorded on the repository by those runs' reconcile.
 
 pub mod checked;
 pub mod decide;
+pub mod recheck;
 
 use crate::{
     api::{BackupRepository, BackupRepositoryStatus, OperationRun},
