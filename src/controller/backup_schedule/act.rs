@@ -9,8 +9,7 @@ use crate::{
         conditions,
     },
     controller::{
-        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch,
-        refusal::CreateFailure,
+        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch, refusal::of_due_run,
     },
 };
 use kube::{
@@ -101,15 +100,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: &Decision) ->
 /// Why the API server does not take a run, in words for its schedule; none where that may pass by itself.
 fn refusal(error: &Error) -> Option<Refusal> {
     let Error::Api(error) = error else { return None };
-    let (reason, who, says) = match CreateFailure::of(error) {
-        CreateFailure::OverQuota(says) => (Reason::QuotaExceeded, "a quota", says),
-        CreateFailure::Refused(says) => (Reason::RunRefused, "the API server", says),
-        CreateFailure::Taken | CreateFailure::NamespaceTerminating | CreateFailure::Fault => return None,
-    };
-    let message = format!(
-        "{who} refuses the run that is due: {says}; mend what refuses it: until then it is tried again every half minute, and later ticks count as missed"
-    );
-    Some(Refusal::new(reason, message))
+    of_due_run(error, "until then it is tried again every half minute, and later ticks count as missed")
 }
 
 /// Creates a run; nothing where somebody else's has its name.
