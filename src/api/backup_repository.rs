@@ -7,6 +7,17 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// That what stands here is five fields of cron, or an alias that there is. What else may be wrong the controller says.
+macro_rules! cron_rule {
+    ($expression:expr) => {
+        concat!(
+            $expression,
+            ".matches('^ *(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|",
+            "[0-9A-Za-z*?,/-]+( +[0-9A-Za-z*?,/-]+){4}) *$')"
+        )
+    };
+}
+
 /// A tenant's encrypted, deduplicated store.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -160,8 +171,12 @@ pub struct VolumeStorage {
 }
 
 /// When a repository is cleaned and checked. Of ticks that came while the operator was down one is made up for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(concat!("!has(self.schedule) || ", cron_rule!("self.schedule"))).message("maintenance.schedule takes five fields (minute, hour, day of month, month, day of week) such as '0 3 * * 0', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
+    validation = Rule::new(concat!("!has(self.check) || ", cron_rule!("self.check"))).message("maintenance.check takes five fields (minute, hour, day of month, month, day of week) such as '0 3 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
+)]
 pub struct Maintenance {
     /// When `repository.maintain` runs, cron with 5 fields or an `@alias`, UTC: it removes snapshots that no backup set has named for
     /// a day, later their data, and then checks. Left out: never, and what backup sets gave up stays in the store. Needs the verb `run`
@@ -262,5 +277,49 @@ impl BackupRepository {
             status.observed_generation == self.metadata.generation
                 && status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{api::schema::custom_resource_definitions, schedule::Expression};
+    use serde_json::Value;
+
+    /// The regular expressions that the API server holds the expressions of `spec.maintenance` against, and which fields they are of.
+    fn rules() -> Vec<(String, String)> {
+        let definitions = custom_resource_definitions();
+        let repository = definitions
+            .iter()
+            .find(|definition| definition.spec.names.kind == "BackupRepository")
+            .expect("its definition");
+        let schema = serde_json::to_value(&repository.spec.versions[0].schema).expect("JSON");
+        let maintenance = &schema["openAPIV3Schema"]["properties"]["spec"]["properties"]["maintenance"];
+        let rules = maintenance["x-kubernetes-validations"].as_array().expect("rules");
+        let rule = |rule: &Value| {
+            let (field, pattern) = rule["rule"].as_str()?.strip_prefix("!has(self.")?.split_once(") || self.")?;
+            let pattern = pattern.strip_prefix(field)?.strip_prefix(".matches('")?.strip_suffix("')")?;
+            Some((field.to_owned(), pattern.to_owned()))
+        };
+        rules.iter().filter_map(rule).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_an_expression_of_maintenance_is_refused_before_it_is_stored() {
+        let rules = rules();
+        assert_eq!(rules.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(), ["schedule", "check"]);
+        for (field, pattern) in &rules {
+            let pattern = regex::Regex::new(pattern).expect("a regular expression");
+            for expression in ["0 3 * * 0", " */10 1-5 1,15 JAN-MAR mon ", "@daily", "@midnight", "@annually"] {
+                assert!(pattern.is_match(expression), "{field}: {expression}");
+                assert!(Expression::parse(expression).is_ok(), "{expression}");
+            }
+            for expression in
+                ["", "daily", "@reboot", "@every 5m", "0 3 * *", "0 3 * * * *", "TZ=UTC 0 3 * * *", "0 3 * * L"]
+            {
+                let wrong = Expression::parse(expression).is_err();
+                assert!(wrong, "{expression}");
+                assert!(!pattern.is_match(expression) || expression == "0 3 * * L", "{field}: {expression}");
+            }
+        }
     }
 }
