@@ -1,11 +1,12 @@
 //! `BackupRepository`: where a tenant's backups are, and with which Secrets they open.
 
-use crate::api::{LocalReference, reference::SecretKeyReference};
+use crate::api::{LocalReference, canonical, reference::SecretKeyReference};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// That what stands here is five fields of cron, or an alias that there is. What else may be wrong the controller says.
 macro_rules! cron_rule {
@@ -184,7 +185,8 @@ pub struct Maintenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub schedule: Option<String>,
-    /// When `repository.check` runs, cron with 5 fields or an `@alias`, UTC. Left out: when the spec changes, and with maintenance.
+    /// When `repository.check` runs, cron with 5 fields or an `@alias`, UTC. Left out: when another field of the spec than `maintenance` changes, and
+    /// with maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub check: Option<String>,
@@ -211,6 +213,10 @@ pub struct BackupRepositoryStatus {
     /// Generation of the spec this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// What of the spec the last check vouches for, as a hash: all but `maintenance`. While it stays the same there is no need of another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub checked_spec: Option<String>,
     /// Snapshots in the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<i64>,
@@ -269,21 +275,64 @@ pub struct Ticked {
     pub until: Timestamp,
 }
 
+impl BackupRepositorySpec {
+    /// What a check vouches for, as a hash: where the store is, how it opens, whose it is.
+    #[must_use]
+    pub fn checked_hash(&self) -> String {
+        let Self { storage, credentials_secret, password_secret, maintenance: _, adopt } = self;
+        canonical::digest(&json!({
+            "storage": storage, "credentialsSecret": credentials_secret, "passwordSecret": password_secret, "adopt": adopt,
+        }))
+    }
+}
+
 impl BackupRepository {
+    /// Whether the store was checked with the spec as it is now, or with one that differs in nothing that a check vouches for.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| {
+            status.observed_generation == self.metadata.generation
+                || status.checked_spec.as_ref().is_some_and(|checked| *checked == self.spec.checked_hash())
+        })
+    }
+
     /// Whether the store passed its last check with the spec as it is now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| {
-            status.observed_generation == self.metadata.generation
-                && status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        })
+        let conditions = self.status.iter().flat_map(|status| &status.conditions);
+        let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+        self.is_checked() && ready.next().is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::BackupRepository;
     use crate::{api::schema::custom_resource_definitions, schedule::Expression};
-    use serde_json::Value;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn what_a_check_vouches_for_is_all_of_the_spec_but_maintenance() {
+        let of = |change: &dyn Fn(&mut Value)| {
+            let mut spec = json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"},
+                "credentialsSecret": {"name": "c"}, "adopt": {"namespaceUids": ["u"]}});
+            change(&mut spec);
+            let repository = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository", "metadata": {"name": "main"}, "spec": spec});
+            serde_json::from_value::<BackupRepository>(repository).expect("a repository").spec.checked_hash()
+        };
+        let before = of(&|_| ());
+        // It stands in statuses: another one would have every repository checked once more.
+        insta::assert_snapshot!(before);
+        assert_eq!(of(&|spec| spec["maintenance"] = json!({"schedule": "@daily", "readDataPercent": 7})), before);
+        for (field, value) in [
+            ("storage", json!({"persistentVolumeClaim": {"claimName": "others"}})),
+            ("passwordSecret", json!({"name": "p", "key": "other"})),
+            ("credentialsSecret", Value::Null),
+            ("adopt", Value::Null),
+        ] {
+            assert_ne!(of(&|spec| spec[field] = value.clone()), before, "{field}");
+        }
+    }
 
     /// The regular expressions that the API server holds the expressions of `spec.maintenance` against, and which fields they are of.
     fn rules() -> Vec<(String, String)> {

@@ -5,7 +5,7 @@
 
 use crate::{
     api::{
-        BackupRepositoryStatus, ObjectReference, Reason,
+        BackupRepository, BackupRepositoryStatus, ObjectReference, Reason,
         conditions::{self, Wanted},
         result::{CheckedRepository, truncate},
     },
@@ -21,6 +21,8 @@ pub struct RepositoryCheck {
     pub repository: String,
     /// Generation of its spec that was checked; none where no Job was made.
     pub generation: Option<i64>,
+    /// The hash of what was checked of that spec; none where no Job was made, or by an operator that knew of none.
+    pub spec: Option<String>,
     /// Whether it passed.
     pub passed: bool,
     /// The code.
@@ -35,16 +37,22 @@ pub struct RepositoryCheck {
     pub damaged: Vec<String>,
 }
 
-/// The status of a repository after a check; none where the check says nothing of it. `generation` is the repository's.
+/// The status of a repository after a check; none where the check says nothing of it.
 #[must_use]
 pub fn after(
     check: &RepositoryCheck,
-    before: &BackupRepositoryStatus,
-    generation: Option<i64>,
+    repository: &BackupRepository,
     run: ObjectReference,
     now: Timestamp,
 ) -> Option<BackupRepositoryStatus> {
-    if !says_something(check, before, generation) {
+    let before = repository.status.clone().unwrap_or_default();
+    let hash = repository.spec.checked_hash();
+    // Where no Job was made, the spec is the one of now; and where what counts of it is the same, that of the check is as good.
+    let generation = match (check.generation, &check.spec) {
+        (Some(of_check), spec) if spec.as_ref() != Some(&hash) => Some(of_check),
+        _ => repository.metadata.generation,
+    };
+    if !says_something(check, repository, &before, generation) {
         return None;
     }
     let wanted: &[Wanted] = if check.passed {
@@ -52,12 +60,12 @@ pub fn after(
     } else {
         &[Wanted { type_: conditions::READY, status: "False" }, Wanted { type_: conditions::STALLED, status: "True" }]
     };
-    let generation = check.generation.or(generation);
-    let reason = reason(check);
+    let reason = if check.passed { Reason::CheckPassed.as_str() } else { &check.reason };
     let mut status = before.clone();
     status.conditions =
         conditions::merge(&before.conditions, wanted, reason, &truncate(&check.message, 1000), generation, now);
     status.observed_generation = generation;
+    status.checked_spec = check.spec.clone().or(Some(hash).filter(|_| generation == repository.metadata.generation));
     // A second pass of the same run writes the same.
     if before.last_check_run.as_ref() != Some(&run) {
         status.last_check = Some(now);
@@ -72,23 +80,24 @@ pub fn after(
     Some(status)
 }
 
-/// Whether a check tells something of a repository, whose spec has this generation.
+/// Whether a check of this generation tells something of a repository.
 ///
 /// Of one that was not looked at yet as it is now every end is told, or nobody would learn why it does not become Ready. Of one that
 /// was, only what the store answered, or what is in it.
-fn says_something(check: &RepositoryCheck, before: &BackupRepositoryStatus, generation: Option<i64>) -> bool {
-    let Some(known) = before.observed_generation else { return true };
-    // Where no Job was made, the spec is the one of now.
-    let of_check = check.generation.or(generation).unwrap_or(known);
-    if of_check != known {
-        // Begun before the spec changed, and ended after a check of what it is now: it says nothing of that.
-        return of_check > known;
+fn says_something(
+    check: &RepositoryCheck,
+    repository: &BackupRepository,
+    before: &BackupRepositoryStatus,
+    generation: Option<i64>,
+) -> bool {
+    let is_now = generation == repository.metadata.generation;
+    // Begun before the spec changed, and ended after a check of what it is now: it says nothing of that.
+    if !is_now && (repository.is_checked() || generation < before.observed_generation) {
+        return false;
     }
-    check.passed || (check.generation.is_some() && CODES_OF_THE_STORE.contains(&check.reason.as_str()))
-}
-
-fn reason(check: &RepositoryCheck) -> &str {
-    if check.passed { Reason::CheckPassed.as_str() } else { &check.reason }
+    let is_known = if is_now { repository.is_checked() } else { generation == before.observed_generation };
+    let told = check.generation.is_some() && CODES_OF_THE_STORE.contains(&check.reason.as_str());
+    check.passed || told || !is_known
 }
 
 /// Whether a check is what first says that a repository cannot be used, for this reason: worth an event.
@@ -109,6 +118,10 @@ mod tests {
         RepositoryCheck {
             repository: "main".to_owned(),
             generation,
+            spec: generation.map(|generation| {
+                let claim = if generation == 1 { "before" } else { "backups" };
+                repository(claim, BackupRepositoryStatus::default()).spec.checked_hash()
+            }),
             passed: reason == "CheckPassed",
             reason: reason.to_owned(),
             message: "m".to_owned(),
@@ -116,6 +129,17 @@ mod tests {
             maintained: false,
             damaged: Vec::new(),
         }
+    }
+
+    /// Of generation 2.
+    fn repository(claim: &str, status: BackupRepositoryStatus) -> BackupRepository {
+        let spec = json!({"storage": {"persistentVolumeClaim": {"claimName": claim}}, "passwordSecret": {"name": "p"}});
+        let mut repository: BackupRepository = serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository", "metadata": {"name": "main", "generation": 2}, "spec": spec
+        }))
+        .expect("a repository");
+        repository.status = Some(status);
+        repository
     }
 
     fn ready_at(generation: i64) -> BackupRepositoryStatus {
@@ -127,7 +151,7 @@ mod tests {
     /// Ready's status and reason after a check of a repository of generation 2.
     fn ready_after(check: &RepositoryCheck, before: &BackupRepositoryStatus) -> Option<(String, String)> {
         let run = ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
-        let status = after(check, before, Some(2), run, Timestamp::UNIX_EPOCH)?;
+        let status = after(check, &repository("backups", before.clone()), run, Timestamp::UNIX_EPOCH)?;
         let ready = status.conditions.into_iter().find(|condition| condition.type_ == "Ready")?;
         Some((ready.status, ready.reason))
     }
@@ -193,12 +217,47 @@ mod tests {
     }
 
     #[test]
+    fn a_check_that_began_before_an_edit_of_maintenance_counts_as_one_of_the_spec_as_it_is() {
+        let run = || ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
+        let mut of_before = check(Some(2), "Damaged");
+        of_before.generation = Some(1);
+        let status = after(&of_before, &repository("backups", ready_at(2)), run(), Timestamp::UNIX_EPOCH);
+        assert_eq!(status.expect("it counts").observed_generation, Some(2));
+        // Not yet followed by the controller, and a check that did not come to its end.
+        of_before.reason = "Interrupted".to_owned();
+        let mut before = repository("backups", ready_at(1));
+        before.status.as_mut().expect("a status").checked_spec = of_before.spec.clone();
+        assert!(before.is_ready());
+        assert_eq!(after(&of_before, &before, run(), Timestamp::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn what_was_checked_stands_in_the_status() {
+        let run = || ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
+        let repository = repository("backups", BackupRepositoryStatus::default());
+        let mut passed = check(Some(2), "CheckPassed");
+        let checked = |check: &RepositoryCheck| after(check, &repository, run(), Timestamp::UNIX_EPOCH)?.checked_spec;
+        assert_eq!(checked(&passed), Some(repository.spec.checked_hash()));
+        passed.spec = None;
+        assert_eq!(
+            checked(&passed),
+            Some(repository.spec.checked_hash()),
+            "its Job was made by an operator before this one"
+        );
+        assert_eq!(checked(&check(Some(1), "CheckPassed")), check(Some(1), "").spec);
+        passed.generation = Some(1);
+        assert_eq!(checked(&passed), None, "it is not known what was checked");
+    }
+
+    #[test]
     fn a_second_pass_of_the_same_run_changes_nothing() {
         let run = || ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
-        let first = after(&check(Some(2), "Damaged"), &ready_at(2), Some(2), run(), Timestamp::UNIX_EPOCH);
+        let before = repository("backups", ready_at(2));
+        let first = after(&check(Some(2), "Damaged"), &before, run(), Timestamp::UNIX_EPOCH);
         let first = first.expect("a status");
         let later = "2026-02-01T00:00:00Z".parse().expect("a time");
-        assert_eq!(after(&check(Some(2), "Damaged"), &first, Some(2), run(), later), Some(first));
+        let second = after(&check(Some(2), "Damaged"), &repository("backups", first.clone()), run(), later);
+        assert_eq!(second, Some(first));
     }
 
     #[test]
@@ -206,7 +265,8 @@ mod tests {
         let damaged = check(Some(2), "Damaged");
         let run = ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
         assert!(is_news(&damaged, &ready_at(2).conditions));
-        let said = after(&damaged, &ready_at(2), Some(2), run, Timestamp::UNIX_EPOCH).expect("a status");
+        let before = repository("backups", ready_at(2));
+        let said = after(&damaged, &before, run, Timestamp::UNIX_EPOCH).expect("a status");
         assert!(!is_news(&damaged, &said.conditions));
         assert!(is_news(&check(Some(2), "WrongPassword"), &said.conditions));
     }

@@ -38,15 +38,13 @@ pub fn check_name(repository: &BackupRepository) -> String {
     format!("{}-check-{}-{generation}", repository.name_any(), uid.get(..5).unwrap_or_default())
 }
 
-/// The check to start, where this generation has not been checked and none is under way. `runs` knows them by name.
+/// The check to start, where the spec has not been checked as it is now and no check is under way. `runs` knows them by name.
 pub fn decide(
     repository: &BackupRepository,
     in_tenant: bool,
     runs: impl Fn(&str) -> Option<Arc<OperationRun>>,
 ) -> Option<OperationRun> {
-    let checked = repository.status.as_ref().and_then(|status| status.observed_generation);
-    let leaving = repository.metadata.deletion_timestamp.is_some();
-    if checked == repository.metadata.generation || leaving || !in_tenant {
+    if repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
         return None;
     }
     let name = check_name(repository);
@@ -151,9 +149,7 @@ pub struct Upkeep {
 /// maintained; its tick waits. It is checked again by itself (`recheck.rs`), whether its spec asks for checks or not.
 #[must_use]
 pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) -> Upkeep {
-    let checked = repository.status.as_ref().and_then(|status| status.observed_generation);
-    let leaving = repository.metadata.deletion_timestamp.is_some();
-    if checked != repository.metadata.generation || leaving || !in_tenant {
+    if !repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
         return Upkeep::default();
     }
     let before = repository.status.clone().unwrap_or_default();
@@ -187,6 +183,7 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
     }
     let settled = MaintenanceStatus { schedule: schedule.counted, check: check.counted, recheck: rechecked };
     let mut next = before.clone();
+    follow(&mut next, repository.metadata.generation);
     next.maintenance = (settled != MaintenanceStatus::default()).then_some(settled);
     say(&mut next, repository, mistake.as_deref(), now);
     let again = recheck::due(&next, now);
@@ -199,6 +196,18 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
         }),
         status: (next != before).then_some(next),
         requeue: requeue.map(|next| next.duration_since(now).clamp(SignedDuration::from_millis(1), LONGEST_REST)),
+    }
+}
+
+/// What was said of an earlier generation holds for this one, of which nothing that a check vouches for is different.
+fn follow(next: &mut BackupRepositoryStatus, generation: Option<i64>) {
+    if next.observed_generation == generation {
+        return;
+    }
+    next.observed_generation = generation;
+    // `kubectl wait` takes a condition of an earlier generation for none.
+    for condition in &mut next.conditions {
+        condition.observed_generation = generation;
     }
 }
 

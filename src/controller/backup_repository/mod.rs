@@ -1,5 +1,5 @@
-//! `BackupRepository`: a new or changed one is checked, once for each generation of its spec; after that it is checked and maintained
-//! as its spec says, and checked again while it cannot be used.
+//! `BackupRepository`: a new or changed one is checked, once for each generation of its spec that differs in more than `maintenance`;
+//! after that it is checked and maintained as its spec says, and checked again while it cannot be used.
 //!
 //! All of that are `OperationRun`s like any other; their ends are recorded on the repository by those runs' reconcile.
 

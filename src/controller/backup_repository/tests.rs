@@ -261,6 +261,28 @@ fn a_repository_that_is_not_ready_is_checked_again_by_itself_and_each_time_once(
 }
 
 #[test]
+fn an_edit_of_maintenance_alone_leaves_the_store_ready_and_needs_no_check() {
+    let mut edited = kept(json!({"schedule": "@daily"}), Value::Null);
+    edited.metadata.generation = Some(2);
+    assert!(!edited.is_ready(), "it is not known what was checked");
+    assert!(decide(&edited, true, none).is_some());
+    edited.status.as_mut().expect("a status").checked_spec = Some(edited.spec.checked_hash());
+    assert!(edited.is_ready());
+    assert_eq!(decide(&edited, true, none), None);
+    let (started, followed) = pass(&edited, "2026-01-01T12:00:00Z");
+    assert_eq!(started, None);
+    let status = followed.status.as_ref().expect("a status");
+    assert_eq!((status.observed_generation, status.conditions[0].observed_generation), (Some(2), Some(2)));
+    assert_eq!(upkeep(&followed, true, at("2026-01-01T12:00:01Z")).status, None, "nothing is written twice");
+
+    let mut moved = followed;
+    moved.metadata.generation = Some(3);
+    moved.spec.password_secret.name = "another".to_owned();
+    assert!(!moved.is_ready());
+    assert!(decide(&moved, true, none).is_some());
+}
+
+#[test]
 fn another_expression_is_counted_anew_and_none_is_forgotten() {
     let counted = json!({"schedule": {"expression": "@hourly", "until": "2026-01-01T00:00:00Z"}});
     let (started, after) = pass(&kept(json!({"schedule": "@daily"}), counted.clone()), "2026-02-01T10:20:00Z");

@@ -338,9 +338,7 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
     let Some(repository) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
     let before = repository.status.clone().unwrap_or_default();
     let run = ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() };
-    let Some(status) = checked::after(check, &before, repository.metadata.generation, run, context.clock.now()) else {
-        return Ok(());
-    };
+    let Some(status) = checked::after(check, &repository, run, context.clock.now()) else { return Ok(()) };
     if let Some(difference) = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(&status)?) {
         let body = json!({ "metadata": { "uid": repository.uid() }, "status": difference });
         let written =

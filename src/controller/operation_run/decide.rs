@@ -5,6 +5,7 @@
 
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
+    job::{REPOSITORY_CHECKED, REPOSITORY_GENERATION},
     observed::{JobView, JoinedView, Observed, Parent, Slot},
     prepare::{Refusal, is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
@@ -416,11 +417,12 @@ fn ended(
     let Finish { outcome, reason, message, counts, failures, failures_truncated, made } = finish;
     let repository = repository_of(observed);
     if let Some(repository) = repository.clone().filter(|_| check) {
-        let generation =
-            job.and_then(|job| job.metadata.annotations.as_ref()?.get(super::job::REPOSITORY_GENERATION)?.parse().ok());
+        let given = |annotation: &str| job.and_then(|job| job.metadata.annotations.as_ref()?.get(annotation));
+        let generation = given(REPOSITORY_GENERATION).and_then(|generation| generation.parse().ok());
         actions.push(Action::RecordCheck(Box::new(RepositoryCheck {
             repository,
             generation,
+            spec: given(REPOSITORY_CHECKED).cloned(),
             passed: matches!(outcome, Outcome::Succeeded),
             reason: reason.clone(),
             message: message.clone(),
