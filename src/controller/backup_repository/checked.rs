@@ -7,7 +7,7 @@ use crate::{
     api::{
         BackupRepository, BackupRepositoryStatus, ObjectReference, Reason,
         conditions::{self, Wanted},
-        result::{CheckedRepository, truncate},
+        result::{CheckedRepository, Maintained, truncate},
     },
     repository::CODES_OF_THE_STORE,
 };
@@ -31,8 +31,8 @@ pub struct RepositoryCheck {
     pub message: String,
     /// Its figures, where told.
     pub figures: Option<CheckedRepository>,
-    /// Whether unneeded data were removed first.
-    pub maintained: bool,
+    /// What was removed first, where unneeded data were.
+    pub maintained: Option<Maintained>,
     /// The first digits of the ids of damaged snapshots.
     pub damaged: Vec<String>,
 }
@@ -69,7 +69,7 @@ pub fn after(
     // A second pass of the same run writes the same.
     if before.last_check_run.as_ref() != Some(&run) {
         status.last_check = Some(now);
-        status.last_prune = Some(now).filter(|_| check.maintained).or(status.last_prune);
+        status.last_prune = Some(now).filter(|_| check.maintained.is_some()).or(status.last_prune);
     }
     status.last_check_run = Some(run);
     if let Some(figures) = &check.figures {
@@ -126,7 +126,7 @@ mod tests {
             reason: reason.to_owned(),
             message: "m".to_owned(),
             figures: None,
-            maintained: false,
+            maintained: None,
             damaged: Vec::new(),
         }
     }

@@ -344,6 +344,10 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
         let written =
             repositories.patch_status(&check.repository, &PatchParams::default(), &Patch::Merge(body)).await?;
         context.repositories.wrote(written);
+        // A second pass of the same run does not count again.
+        if let Some(figures) = check.maintained.filter(|_| before.last_check_run != status.last_check_run) {
+            context.metrics.maintained(&repository, figures);
+        }
         if checked::is_news(check, &before.conditions) {
             context.events.publish(&repository, Severity::Warning, &check.reason, "Check", &check.message);
         }

@@ -427,7 +427,7 @@ fn ended(
             reason: reason.clone(),
             message: message.clone(),
             figures: made.repository.clone(),
-            maintained: made.maintained.is_some(),
+            maintained: made.maintained,
             damaged: made.damaged_snapshots.clone(),
         })));
     }
