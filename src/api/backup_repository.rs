@@ -1,11 +1,23 @@
 //! `BackupRepository`: where a tenant's backups are, and with which Secrets they open.
 
-use crate::api::{LocalReference, reference::SecretKeyReference};
+use crate::api::{LocalReference, canonical, reference::SecretKeyReference};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// That what stands here is five fields of cron, or an alias that there is. What else may be wrong the controller says.
+macro_rules! cron_rule {
+    ($expression:expr) => {
+        concat!(
+            $expression,
+            ".matches('^ *(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|",
+            "[0-9A-Za-z*?,/-]+( +[0-9A-Za-z*?,/-]+){4}) *$')"
+        )
+    };
+}
 
 /// A tenant's encrypted, deduplicated store.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,8 +172,12 @@ pub struct VolumeStorage {
 }
 
 /// When a repository is cleaned and checked. Of ticks that came while the operator was down one is made up for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(concat!("!has(self.schedule) || ", cron_rule!("self.schedule"))).message("maintenance.schedule takes five fields (minute, hour, day of month, month, day of week) such as '0 3 * * 0', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
+    validation = Rule::new(concat!("!has(self.check) || ", cron_rule!("self.check"))).message("maintenance.check takes five fields (minute, hour, day of month, month, day of week) such as '0 3 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
+)]
 pub struct Maintenance {
     /// When `repository.maintain` runs, cron with 5 fields or an `@alias`, UTC: it removes snapshots that no backup set has named for
     /// a day, later their data, and then checks. Left out: never, and what backup sets gave up stays in the store. Needs the verb `run`
@@ -169,7 +185,8 @@ pub struct Maintenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub schedule: Option<String>,
-    /// When `repository.check` runs, cron with 5 fields or an `@alias`, UTC. Left out: when the spec changes, and with maintenance.
+    /// When `repository.check` runs, cron with 5 fields or an `@alias`, UTC. Left out: when another field of the spec than `maintenance` changes, and
+    /// with maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub check: Option<String>,
@@ -196,6 +213,10 @@ pub struct BackupRepositoryStatus {
     /// Generation of the spec this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// What of the spec the last check vouches for, as a hash: all but `maintenance`. While it stays the same there is no need of another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub checked_spec: Option<String>,
     /// Snapshots in the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<i64>,
@@ -217,7 +238,7 @@ pub struct BackupRepositoryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::api::schema::optional_date_time")]
     pub last_prune: Option<Timestamp>,
-    /// Until when the ticks of `spec.maintenance` are dealt with.
+    /// Until when the ticks of `spec.maintenance` are dealt with, and when the repository was checked by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceStatus>,
     /// `Ready`, and kstatus' `Reconciling` and `Stalled`.
@@ -226,7 +247,7 @@ pub struct BackupRepositoryStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Until when ticks are dealt with.
+/// Until when ticks are dealt with, and when the repository was checked by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MaintenanceStatus {
@@ -236,6 +257,10 @@ pub struct MaintenanceStatus {
     /// Of `spec.maintenance.check`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Ticked>,
+    /// When it was last checked by itself because it was not Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub recheck: Option<Timestamp>,
 }
 
 /// An expression, and until when its ticks are dealt with.
@@ -250,13 +275,100 @@ pub struct Ticked {
     pub until: Timestamp,
 }
 
+impl BackupRepositorySpec {
+    /// What a check vouches for, as a hash: where the store is, how it opens, whose it is.
+    #[must_use]
+    pub fn checked_hash(&self) -> String {
+        let Self { storage, credentials_secret, password_secret, maintenance: _, adopt } = self;
+        canonical::digest(&json!({
+            "storage": storage, "credentialsSecret": credentials_secret, "passwordSecret": password_secret, "adopt": adopt,
+        }))
+    }
+}
+
 impl BackupRepository {
+    /// Whether the store was checked with the spec as it is now, or with one that differs in nothing that a check vouches for.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| {
+            status.observed_generation == self.metadata.generation
+                || status.checked_spec.as_ref().is_some_and(|checked| *checked == self.spec.checked_hash())
+        })
+    }
+
     /// Whether the store passed its last check with the spec as it is now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| {
-            status.observed_generation == self.metadata.generation
-                && status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        })
+        let conditions = self.status.iter().flat_map(|status| &status.conditions);
+        let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+        self.is_checked() && ready.next().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BackupRepository;
+    use crate::{api::schema::custom_resource_definitions, schedule::Expression};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn what_a_check_vouches_for_is_all_of_the_spec_but_maintenance() {
+        let of = |change: &dyn Fn(&mut Value)| {
+            let mut spec = json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"},
+                "credentialsSecret": {"name": "c"}, "adopt": {"namespaceUids": ["u"]}});
+            change(&mut spec);
+            let repository = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository", "metadata": {"name": "main"}, "spec": spec});
+            serde_json::from_value::<BackupRepository>(repository).expect("a repository").spec.checked_hash()
+        };
+        let before = of(&|_| ());
+        // It stands in statuses: another one would have every repository checked once more.
+        insta::assert_snapshot!(before);
+        assert_eq!(of(&|spec| spec["maintenance"] = json!({"schedule": "@daily", "readDataPercent": 7})), before);
+        for (field, value) in [
+            ("storage", json!({"persistentVolumeClaim": {"claimName": "others"}})),
+            ("passwordSecret", json!({"name": "p", "key": "other"})),
+            ("credentialsSecret", Value::Null),
+            ("adopt", Value::Null),
+        ] {
+            assert_ne!(of(&|spec| spec[field] = value.clone()), before, "{field}");
+        }
+    }
+
+    /// The regular expressions that the API server holds the expressions of `spec.maintenance` against, and which fields they are of.
+    fn rules() -> Vec<(String, String)> {
+        let definitions = custom_resource_definitions();
+        let repository = definitions
+            .iter()
+            .find(|definition| definition.spec.names.kind == "BackupRepository")
+            .expect("its definition");
+        let schema = serde_json::to_value(&repository.spec.versions[0].schema).expect("JSON");
+        let maintenance = &schema["openAPIV3Schema"]["properties"]["spec"]["properties"]["maintenance"];
+        let rules = maintenance["x-kubernetes-validations"].as_array().expect("rules");
+        let rule = |rule: &Value| {
+            let (field, pattern) = rule["rule"].as_str()?.strip_prefix("!has(self.")?.split_once(") || self.")?;
+            let pattern = pattern.strip_prefix(field)?.strip_prefix(".matches('")?.strip_suffix("')")?;
+            Some((field.to_owned(), pattern.to_owned()))
+        };
+        rules.iter().filter_map(rule).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_an_expression_of_maintenance_is_refused_before_it_is_stored() {
+        let rules = rules();
+        assert_eq!(rules.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(), ["schedule", "check"]);
+        for (field, pattern) in &rules {
+            let pattern = regex::Regex::new(pattern).expect("a regular expression");
+            for expression in ["0 3 * * 0", " */10 1-5 1,15 JAN-MAR mon ", "@daily", "@midnight", "@annually"] {
+                assert!(pattern.is_match(expression), "{field}: {expression}");
+                assert!(Expression::parse(expression).is_ok(), "{expression}");
+            }
+            for expression in
+                ["", "daily", "@reboot", "@every 5m", "0 3 * *", "0 3 * * * *", "TZ=UTC 0 3 * * *", "0 3 * * L"]
+            {
+                let wrong = Expression::parse(expression).is_err();
+                assert!(wrong, "{expression}");
+                assert!(!pattern.is_match(expression) || expression == "0 3 * * L", "{field}: {expression}");
+            }
+        }
     }
 }

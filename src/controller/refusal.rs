@@ -1,6 +1,10 @@
 //! What it means that the API server did not make an object: final for who asked for it, or to be tried again. Pure.
 
-use crate::{api::result::truncate, cluster::redact::redact};
+use crate::{
+    api::{Reason, result::truncate},
+    cluster::redact::redact,
+    controller::operation_run::prepare::Refusal,
+};
 
 /// Why an object was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,20 @@ impl CreateFailure {
     }
 }
 
+/// Why the API server does not take a run that is due, in words for who is to have it; none where that may pass by itself.
+/// `meanwhile` says what becomes of it.
+#[must_use]
+pub fn of_due_run(error: &kube::Error, meanwhile: &str) -> Option<Refusal> {
+    let (reason, who, says) = match CreateFailure::of(error) {
+        CreateFailure::OverQuota(says) => (Reason::QuotaExceeded, "a quota", says),
+        CreateFailure::Refused(says) => (Reason::RunRefused, "the API server", says),
+        CreateFailure::Taken | CreateFailure::NamespaceTerminating | CreateFailure::Fault => return None,
+    };
+    // A long answer of the API server must not push out what to do.
+    let says = truncate(&says, 600);
+    Some(Refusal::new(reason, format!("{who} refuses the run that is due: {says}; mend what refuses it: {meanwhile}")))
+}
+
 /// Whether a quota refuses: it is full, or not counted yet, or its kind is none that the cluster's quota controller knows.
 fn of_quota(message: &str) -> bool {
     ["exceeded quota", "status unknown for quota"].iter().any(|words| message.contains(words))
@@ -48,12 +66,26 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
-    fn of(code: u16, reason: &str, message: &str, details: Value) -> CreateFailure {
+    fn error(code: u16, reason: &str, message: &str, details: &Value) -> kube::Error {
         let status =
             json!({ "status": "Failure", "code": code, "reason": reason, "message": message, "details": details });
         let status: kube::core::Status = serde_json::from_value(status).expect("a status");
-        CreateFailure::of(&kube::Error::Api(status.boxed()))
+        kube::Error::Api(status.boxed())
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn of(code: u16, reason: &str, message: &str, details: Value) -> CreateFailure {
+        CreateFailure::of(&error(code, reason, message, &details))
+    }
+
+    #[test]
+    fn a_run_that_is_due_and_refused_has_a_reason_and_one_that_may_pass_has_none() {
+        let refusal = |code, message| of_due_run(&error(code, "Why", message, &json!({})), "it is tried again");
+        let quota = refusal(403, "exceeded quota: full").expect("a refusal");
+        assert_eq!(quota.reason, Reason::QuotaExceeded);
+        assert!(quota.message.contains("full") && quota.message.ends_with("it is tried again"), "{}", quota.message);
+        assert_eq!(refusal(422, "denied").map(|refusal| refusal.reason), Some(Reason::RunRefused));
+        assert_eq!(refusal(503, "later"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
         labels,
         operation_run::{OperationRunStatus, RunContext},
     },
-    controller::operation_run::job::REPOSITORY_GENERATION,
+    controller::operation_run::job::{REPOSITORY_CHECKED, REPOSITORY_GENERATION},
 };
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition, JobSpec, JobStatus},
@@ -84,7 +84,7 @@ impl Slim for Job {
     fn slim(&mut self) {
         drop_bookkeeping(self);
         if let Some(annotations) = &mut self.metadata.annotations {
-            annotations.retain(|key, _| key == REPOSITORY_GENERATION);
+            annotations.retain(|key, _| [REPOSITORY_GENERATION, REPOSITORY_CHECKED].contains(&key.as_str()));
         }
         if let Some(labels) = &mut self.metadata.labels {
             labels.retain(|key, _| key == labels::MANAGED_BY);
@@ -187,14 +187,14 @@ mod tests {
     #[test]
     fn a_job_keeps_what_decisions_read_and_whether_it_is_fenced() {
         let job = |init: Value| {
-            json!({"metadata": {"name": "op-1", "uid": "u", "annotations": {"a": "b", REPOSITORY_GENERATION: "3"},
+            json!({"metadata": {"name": "op-1", "uid": "u", "annotations": {"a": "b", REPOSITORY_GENERATION: "3", REPOSITORY_CHECKED: "0f"},
                     "managedFields": [{"manager": "x"}]},
                 "spec": {"suspend": true, "managedBy": "m", "activeDeadlineSeconds": 9, "backoffLimit": 2,
                     "template": {"spec": {"containers": [{"name": "main", "image": "i"}], "initContainers": init}}},
                 "status": {"succeeded": 1}})
         };
         let kept = slim::<Job>(job(json!([{"name": FENCE_CONTAINER, "image": "i"}])));
-        assert_eq!(kept["metadata"]["annotations"], json!({REPOSITORY_GENERATION: "3"}));
+        assert_eq!(kept["metadata"]["annotations"], json!({REPOSITORY_GENERATION: "3", REPOSITORY_CHECKED: "0f"}));
         assert_eq!(
             kept["spec"],
             json!({"suspend": true, "managedBy": "m", "activeDeadlineSeconds": 9,

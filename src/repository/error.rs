@@ -23,6 +23,26 @@ pub enum RetryClass {
 /// Codes that tell something of what is stored. All others tell of the way there, or of what was asked.
 pub const CODES_OF_THE_CONTENT: [&str; 4] = ["Damaged", "RepositoryVanished", "SnapshotNotFound", "ItemNotFound"];
 
+/// Codes that tell something of the store: of what is in it, or of the way into it. All others tell of the one attempt.
+pub const CODES_OF_THE_STORE: [&str; 16] = [
+    "WrongPassword",
+    "InvalidKey",
+    "StoreUnreachable",
+    "UntrustedCertificate",
+    "AccessDenied",
+    "CredentialsMissing",
+    "BucketNotFound",
+    "LocationNotFound",
+    "InvalidLocation",
+    "NotARepository",
+    "OwnedByAnother",
+    "Damaged",
+    "StoreFull",
+    "StoreFailed",
+    "SnapshotNotFound",
+    "ItemNotFound",
+];
+
 /// Why an operation on a repository failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -411,6 +431,7 @@ mod tests {
             assert!(guide.contains(&format!("`{code}`")), "the guide does not say what to do about {code}");
         }
         assert!(codes.len() > 20, "only {codes:?} were found");
-        assert!(super::CODES_OF_THE_CONTENT.iter().all(|code| codes.contains(code)), "not a code of this file");
+        assert!(super::CODES_OF_THE_STORE.iter().all(|code| codes.contains(code)), "not a code of this file");
+        assert!(super::CODES_OF_THE_CONTENT.iter().all(|code| super::CODES_OF_THE_STORE.contains(code)));
     }
 }

@@ -1,7 +1,7 @@
 //! Metrics, in OpenMetrics text.
 
 use crate::{
-    api::{BackupRepository, BackupSchedule, Outcome, operation_run::Trigger},
+    api::{BackupRepository, BackupSchedule, Outcome, operation_run::Trigger, result::Maintained},
     cluster::client::CallCounts,
     schedule::jitter,
 };
@@ -26,6 +26,8 @@ pub struct Metrics {
     next_start: Family<ScheduleLabels, Gauge>,
     repository_ready: Family<RepositoryLabels, Gauge>,
     repository_times: Family<RepositoryWorkLabels, Gauge>,
+    forgotten_snapshots: Family<RepositoryLabels, Counter>,
+    deleted_bytes: Family<RepositoryLabels, Counter>,
     failed_passes: Counter,
     leader: Gauge,
     calls: CallCounts,
@@ -129,6 +131,17 @@ impl Metrics {
             "When a repository was last checked, or cleaned of what no backup set needs",
             repository_times.clone(),
         );
+        let (forgotten_snapshots, deleted_bytes) = (Family::default(), Family::default());
+        registry.register(
+            "repository_forgotten_snapshots",
+            "Snapshots that maintenance removed from a repository because no backup set named them",
+            forgotten_snapshots.clone(),
+        );
+        registry.register(
+            "repository_deleted_bytes",
+            "Bytes that maintenance deleted from a repository because nothing needed them",
+            deleted_bytes.clone(),
+        );
         registry.register(
             "reconcile_errors",
             "Passes that ended in an error and are tried again",
@@ -142,6 +155,8 @@ impl Metrics {
             next_start,
             repository_ready,
             repository_times,
+            forgotten_snapshots,
+            deleted_bytes,
             failed_passes,
             leader,
             calls,
@@ -192,9 +207,20 @@ impl Metrics {
         }
     }
 
+    /// Counts what a maintenance removed.
+    pub fn maintained(&self, repository: &BackupRepository, figures: Maintained) {
+        let labels = RepositoryLabels::of(repository);
+        let count = |number: i64| u64::try_from(number).unwrap_or_default();
+        self.forgotten_snapshots.get_or_create(&labels).inc_by(count(figures.forgotten));
+        self.deleted_bytes.get_or_create(&labels).inc_by(count(figures.deleted_bytes));
+    }
+
     /// A repository that is gone is told of no more.
     pub fn forget_repository(&self, repository: &BackupRepository) {
-        self.repository_ready.remove(&RepositoryLabels::of(repository));
+        let labels = RepositoryLabels::of(repository);
+        self.repository_ready.remove(&labels);
+        self.forgotten_snapshots.remove(&labels);
+        self.deleted_bytes.remove(&labels);
         for work in ["check", "prune"] {
             self.repository_times.remove(&RepositoryWorkLabels::of(repository, work));
         }
@@ -295,6 +321,14 @@ mod tests {
         repository.status.as_mut().expect("a status").conditions[0].status = "False".to_owned();
         metrics.repository(&repository);
         assert_eq!(lines_of(&metrics, "tenantatlas_repository_ready"), ready(0));
+        for _ in 0..2 {
+            metrics.maintained(&repository, Maintained { forgotten: 3, deleted_bytes: 1000, marked_bytes: 1 });
+        }
+        let labels = "{namespace=\"acme\",repository=\"main\"}";
+        for (what, count) in [("forgotten_snapshots", 6), ("deleted_bytes", 2000)] {
+            let name = format!("tenantatlas_repository_{what}_total");
+            assert_eq!(lines_of(&metrics, &name), [format!("{name}{labels} {count}")]);
+        }
         metrics.forget_repository(&repository);
         assert_eq!(lines_of(&metrics, "tenantatlas_repository"), Vec::<String>::new());
     }

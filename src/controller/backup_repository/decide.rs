@@ -1,5 +1,6 @@
 //! The decision about a repository. Pure.
 
+use super::recheck;
 use crate::{
     api::{
         BackupRepository, BackupRepositoryStatus, OperationRun, OperationRunSpec, Reason,
@@ -8,11 +9,14 @@ use crate::{
         operation_run::Trigger,
         result::truncate,
     },
+    controller::operation_run::prepare::Refusal,
     schedule::{Due, Expression, Mistake, Timetable, due},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// The type of the run that checks a repository.
 pub const CHECK_TYPE: &str = "repository.check";
@@ -24,7 +28,7 @@ pub const MAINTAIN_TYPE: &str = "repository.maintain";
 const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
 
 /// By how much the clocks of two leaders may differ.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The name of the run that checks this generation of this very repository.
 #[must_use]
@@ -34,15 +38,82 @@ pub fn check_name(repository: &BackupRepository) -> String {
     format!("{}-check-{}-{generation}", repository.name_any(), uid.get(..5).unwrap_or_default())
 }
 
-/// The check to start, where this generation has not been checked and none is under way.
-#[must_use]
-pub fn decide(repository: &BackupRepository, in_tenant: bool, check: Option<&OperationRun>) -> Option<OperationRun> {
-    let checked = repository.status.as_ref().and_then(|status| status.observed_generation);
-    let leaving = repository.metadata.deletion_timestamp.is_some();
-    if checked == repository.metadata.generation || leaving || !in_tenant || check.is_some() {
+/// The check to start, where the spec has not been checked as it is now and no check is under way. `runs` knows them by name.
+pub fn decide(
+    repository: &BackupRepository,
+    in_tenant: bool,
+    runs: impl Fn(&str) -> Option<Arc<OperationRun>>,
+) -> Option<OperationRun> {
+    if repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
         return None;
     }
-    Some(run(repository, &check_name(repository), CHECK_TYPE, Trigger::Manual))
+    let name = check_name(repository);
+    let check = run(repository, &name, CHECK_TYPE, Trigger::Manual);
+    let is_there = |name: &String| runs(name).is_some_and(|there| is_of(&there, &check));
+    if run_names(repository, &name).iter().any(is_there) { None } else { Some(check) }
+}
+
+/// The longest name of a run.
+pub(super) const LONGEST_NAME: usize = 200;
+
+/// The names that a run of a repository may have: the second where somebody else's run has the first.
+#[must_use]
+pub fn run_names(repository: &BackupRepository, name: &str) -> [String; 2] {
+    let uid = repository.uid().unwrap_or_default();
+    let digits = uid.get(..8).unwrap_or(&uid);
+    // What tells runs of one repository apart comes last, and stays.
+    let beyond = (name.len() + 1 + digits.len()).saturating_sub(LONGEST_NAME);
+    let own = repository.name_any();
+    let what = name.strip_prefix(own.as_str()).unwrap_or(name);
+    let begin = own.get(..own.len().saturating_sub(beyond)).unwrap_or(&own).trim_end_matches(['-', '.']);
+    [name.to_owned(), format!("{begin}{what}-{digits}")]
+}
+
+/// Whether a run that was found under the name of another is that one. Anybody may make a run of any name; the repository's own
+/// name it as their owner by its uid, and only the operator may say that they are scheduled.
+#[must_use]
+pub fn is_of(there: &OperationRun, wanted: &OperationRun) -> bool {
+    let owners =
+        |run: &OperationRun| -> Vec<String> { run.owner_references().iter().map(|owner| owner.uid.clone()).collect() };
+    let theirs = owners(there);
+    there.spec.operation_type == wanted.spec.operation_type
+        && there.spec.trigger == wanted.spec.trigger
+        && owners(wanted).iter().all(|uid| theirs.contains(uid))
+}
+
+/// Why a run of a repository can have no name, in words for the repository.
+#[must_use]
+pub fn names_taken(repository: &BackupRepository, name: &str) -> Refusal {
+    let [first, second] = run_names(repository, name);
+    let namespace = repository.namespace().unwrap_or_default();
+    Refusal::new(
+        Reason::RunNameTaken,
+        format!(
+            "runs that somebody else made have both names that the run which is due may have, {first} and {second}: delete one with `kubectl delete operationrun {first} -n {namespace}`"
+        ),
+    )
+}
+
+/// The status of a repository whose run cannot be made. Its tick is not dealt with by that, and whether the store can be used is
+/// another matter, so Ready stays as it is.
+#[must_use]
+pub fn refused(repository: &BackupRepository, refusal: &Refusal, now: Timestamp) -> BackupRepositoryStatus {
+    let mut next = repository.status.clone().unwrap_or_default();
+    let (generation, message) = (repository.metadata.generation, truncate(&refusal.message, 1000));
+    let mut wanted = vec![Wanted { type_: conditions::STALLED, status: "True" }];
+    let stays = |condition: &&Condition| condition.type_ == conditions::READY && condition.status != "Unknown";
+    let ready = next.conditions.iter().find(stays).filter(|ready| !is_refusal(&ready.reason)).cloned();
+    if ready.is_none() {
+        wanted.insert(0, Wanted { type_: conditions::READY, status: "False" });
+    }
+    let said = conditions::merge(&next.conditions, &wanted, refusal.reason.as_str(), &message, generation, now);
+    next.conditions = ready.into_iter().chain(said).collect();
+    next
+}
+
+/// Whether a condition's reason is that a run could not be made.
+fn is_refusal(reason: &str) -> bool {
+    [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken].iter().any(|refusal| refusal.as_str() == reason)
 }
 
 fn run(repository: &BackupRepository, name: &str, operation_type: &str, trigger: Trigger) -> OperationRun {
@@ -60,7 +131,7 @@ fn run(repository: &BackupRepository, name: &str, operation_type: &str, trigger:
     run
 }
 
-/// What `spec.maintenance` asks for.
+/// What `spec.maintenance` asks for, and what a repository needs that cannot be used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Upkeep {
     /// The run to create. It may be there from before a crash.
@@ -75,12 +146,10 @@ pub struct Upkeep {
 ///
 /// All is derived from the status: of ticks that came one run is made, named after the last of them, so that a crash makes no second
 /// one. Maintenance checks too, so that a check which is due at the same time is done with it. A repository that is not Ready is not
-/// maintained; its tick waits.
+/// maintained; its tick waits. It is checked again by itself (`recheck.rs`), whether its spec asks for checks or not.
 #[must_use]
 pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) -> Upkeep {
-    let checked = repository.status.as_ref().and_then(|status| status.observed_generation);
-    let leaving = repository.metadata.deletion_timestamp.is_some();
-    if checked != repository.metadata.generation || leaving || !in_tenant {
+    if !repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
         return Upkeep::default();
     }
     let before = repository.status.clone().unwrap_or_default();
@@ -95,25 +164,30 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
     });
 
     let (mut schedule, mut check) = (schedule.unwrap_or_default(), check.unwrap_or_default());
-    let start = match (schedule.due.filter(|_| repository.is_ready()), check.due) {
-        (Some(tick), _) => Some((tick, MAINTAIN_TYPE, "maintain")),
-        (None, Some(tick)) => Some((tick, CHECK_TYPE, "check")),
-        (None, None) => None,
+    let again = recheck::due(&before, now);
+    let start = match (schedule.due.filter(|_| repository.is_ready()), check.due, again) {
+        (Some(tick), _, _) => Some((tick, MAINTAIN_TYPE, "maintain")),
+        (None, Some(tick), _) => Some((tick, CHECK_TYPE, "check")),
+        (None, None, Some(again)) if again <= now => Some((again, CHECK_TYPE, "recheck")),
+        (None, None, _) => None,
     };
+    let mut rechecked = counted.recheck;
     if let Some((_, operation_type, _)) = start {
         // A maintenance whose tick waits is not dealt with by a check.
         if operation_type == MAINTAIN_TYPE {
             schedule.settle();
         }
         check.settle();
+        // Whichever check it is. When it was due may be long ago, after which the next would be due at once.
+        rechecked = again.map(|_| now).or(rechecked);
     }
-    let settled = MaintenanceStatus { schedule: schedule.counted, check: check.counted };
+    let settled = MaintenanceStatus { schedule: schedule.counted, check: check.counted, recheck: rechecked };
     let mut next = before.clone();
+    follow(&mut next, repository.metadata.generation);
     next.maintenance = (settled != MaintenanceStatus::default()).then_some(settled);
-    if let Some(mistake) = mistake {
-        say(&mut next, repository, &mistake, now);
-    }
-    let requeue = [schedule.next, check.next].into_iter().flatten().min();
+    say(&mut next, repository, mistake.as_deref(), now);
+    let again = recheck::due(&next, now);
+    let requeue = [schedule.next, check.next, again].into_iter().flatten().min();
     Upkeep {
         start: start.map(|(tick, operation_type, what)| {
             // Not as the run of a schedule is named, whose minute comes last.
@@ -122,6 +196,18 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
         }),
         status: (next != before).then_some(next),
         requeue: requeue.map(|next| next.duration_since(now).clamp(SignedDuration::from_millis(1), LONGEST_REST)),
+    }
+}
+
+/// What was said of an earlier generation holds for this one, of which nothing that a check vouches for is different.
+fn follow(next: &mut BackupRepositoryStatus, generation: Option<i64>) {
+    if next.observed_generation == generation {
+        return;
+    }
+    next.observed_generation = generation;
+    // `kubectl wait` takes a condition of an earlier generation for none.
+    for condition in &mut next.conditions {
+        condition.observed_generation = generation;
     }
 }
 
@@ -155,14 +241,24 @@ impl Tick {
     }
 }
 
-/// Says in the conditions that an expression does not read. Whether the store can be used is another matter, so Ready stays.
-fn say(next: &mut BackupRepositoryStatus, repository: &BackupRepository, mistake: &str, now: Timestamp) {
-    if next.conditions.iter().any(|condition| condition.type_ == conditions::STALLED && condition.status == "True") {
-        return;
-    }
-    let stalled = [Wanted { type_: conditions::STALLED, status: "True" }];
-    let (reason, generation) = (Reason::InvalidSchedule.as_str(), repository.metadata.generation);
-    next.conditions.extend(conditions::merge(&[], &stalled, reason, &truncate(mistake, 1000), generation, now));
+/// Says in the conditions that an expression does not read, or that all do. Whether the store can be used is another matter, so
+/// Ready stays, and where that is why it is Stalled, so does this.
+fn say(next: &mut BackupRepositoryStatus, repository: &BackupRepository, mistake: Option<&str>, now: Timestamp) {
+    let before = std::mem::take(&mut next.conditions);
+    let unusable = before.iter().find(|condition| condition.type_ == conditions::READY && condition.status == "False");
+    let stall = match (unusable, mistake) {
+        (Some(ready), _) => Some((ready.reason.clone(), ready.message.clone(), ready.observed_generation)),
+        (None, Some(mistake)) => {
+            let reason = Reason::InvalidSchedule.as_str().to_owned();
+            Some((reason, truncate(mistake, 1000), repository.metadata.generation))
+        }
+        (None, None) => None,
+    };
+    let wanted = [Wanted { type_: conditions::STALLED, status: "True" }];
+    let stalled = stall
+        .map(|(reason, message, generation)| conditions::merge(&before, &wanted, &reason, &message, generation, now));
+    next.conditions = before.into_iter().filter(|condition| condition.type_ != conditions::STALLED).collect();
+    next.conditions.extend(stalled.into_iter().flatten());
 }
 
 fn inputs(repository: &BackupRepository) -> Map<String, Value> {
@@ -176,7 +272,8 @@ fn inputs(repository: &BackupRepository) -> Map<String, Value> {
 #[must_use]
 pub fn checking(repository: &BackupRepository, now: Timestamp) -> Option<BackupRepositoryStatus> {
     let before = repository.status.clone().unwrap_or_default();
-    if !before.conditions.is_empty() {
+    // What an earlier check found stands until this one ends; that there could be no check does not.
+    if before.conditions.iter().any(|condition| !is_refusal(&condition.reason)) {
         return None;
     }
     let wanted = [
@@ -187,183 +284,4 @@ pub fn checking(repository: &BackupRepository, now: Timestamp) -> Option<BackupR
     let conditions =
         conditions::merge(&[], &wanted, Reason::Checking.as_str(), "its first check runs", generation, now);
     Some(BackupRepositoryStatus { conditions, ..before })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::backup_schedule::origin;
-
-    fn repository(generation: i64, checked: Option<i64>) -> BackupRepository {
-        serde_json::from_value(json!({
-            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
-            "metadata": {"name": "main", "namespace": "acme", "uid": "01234567-89ab", "generation": generation},
-            "spec": {"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p", "key": "password"}},
-            "status": {"observedGeneration": checked}
-        }))
-        .expect("a repository")
-    }
-
-    #[test]
-    fn each_generation_is_checked_once() {
-        let run = decide(&repository(1, None), true, None).expect("a check");
-        assert_eq!(run.name_any(), "main-check-01234-1");
-        assert_eq!(decide(&repository(1, None), true, Some(&run)), None);
-        assert_eq!(decide(&repository(1, Some(1)), true, None), None);
-        assert_eq!(
-            decide(&repository(2, Some(1)), true, None).map(|run| run.name_any()).as_deref(),
-            Some("main-check-01234-2")
-        );
-    }
-
-    #[test]
-    fn a_repository_outside_a_tenant_waits() {
-        assert_eq!(decide(&repository(1, None), false, None), None);
-    }
-
-    #[test]
-    fn the_check_reads_back_as_much_as_maintenance_says() {
-        let mut repository = repository(1, None);
-        repository.spec.maintenance =
-            Some(crate::api::backup_repository::Maintenance { read_data_percent: Some(7), ..Default::default() });
-        let run = decide(&repository, true, None).expect("a check");
-        assert_eq!(run.spec.inputs.get("readDataPercent"), Some(&json!(7)));
-    }
-
-    #[test]
-    fn a_repository_says_that_it_is_being_checked_until_it_has_been() {
-        let now = Timestamp::UNIX_EPOCH;
-        let mut new = repository(1, None);
-        let status = checking(&new, now).expect("a status");
-        assert!(
-            status.conditions.iter().any(|condition| condition.type_ == "Reconciling" && condition.status == "True")
-        );
-        new.status = Some(status);
-        assert_eq!(checking(&new, now), None);
-    }
-
-    fn kept(spec: Value, status: Value) -> BackupRepository {
-        let mut repository = repository(1, Some(1));
-        repository.spec.maintenance = Some(serde_json::from_value(spec).expect("maintenance"));
-        let mut whole = json!({"observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True", "reason": "CheckPassed",
-            "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
-        if !status.is_null() {
-            whole["maintenance"] = status;
-        }
-        repository.status = Some(serde_json::from_value(whole).expect("a status"));
-        repository
-    }
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().expect("a time")
-    }
-
-    /// What is started at this time, and the repository after that.
-    fn pass(repository: &BackupRepository, now: &str) -> (Option<String>, BackupRepository) {
-        let upkeep = upkeep(repository, true, at(now));
-        let mut after = repository.clone();
-        after.status = upkeep.status.or(after.status);
-        (upkeep.start.map(|run| format!("{} {}", run.spec.operation_type, run.name_any())), after)
-    }
-
-    #[test]
-    fn maintenance_runs_at_its_ticks_and_each_tick_once() {
-        let new = kept(json!({"schedule": "0 3 * * *", "readDataPercent": 7}), Value::Null);
-        let (started, seen) = pass(&new, "2026-01-01T12:00:00Z");
-        assert_eq!(started, None, "none of before it was there");
-        assert_eq!(pass(&seen, "2026-01-02T02:59:59Z").0, None);
-        let (started, dealt) = pass(&seen, "2026-01-02T03:00:00Z");
-        assert_eq!(started.as_deref(), Some("repository.maintain main-29455380-maintain"));
-        // As after a crash between the run and the status.
-        assert_eq!(pass(&seen, "2026-01-02T03:00:05Z").0, started);
-        assert_eq!(pass(&dealt, "2026-01-02T03:00:05Z").0, None);
-        assert_eq!(
-            pass(&dealt, "2026-01-03T03:00:00Z").0.as_deref(),
-            Some("repository.maintain main-29456820-maintain")
-        );
-        let run = upkeep(&seen, true, at("2026-01-02T03:00:00Z")).start.expect("a run");
-        assert_eq!(run.spec.inputs.get("readDataPercent"), Some(&json!(7)));
-        assert_eq!(run.spec.trigger, Trigger::Scheduled);
-        assert_eq!(origin(&run), None, "it is no schedule's");
-        assert_eq!(run.metadata.owner_references.map(|owners| owners.len()), Some(1));
-    }
-
-    #[test]
-    fn of_ticks_that_came_while_nobody_looked_one_is_made_up_for() {
-        let counted = json!({"schedule": {"expression": "@hourly", "until": "2026-01-01T00:00:00Z"}});
-        let (started, after) = pass(&kept(json!({"schedule": "@hourly"}), counted), "2026-02-01T10:20:00Z");
-        assert_eq!(started.as_deref(), Some("repository.maintain main-29499000-maintain"));
-        assert_eq!(pass(&after, "2026-02-01T10:59:00Z").0, None);
-    }
-
-    #[test]
-    fn a_check_runs_at_its_own_ticks_and_maintenance_does_it_where_both_are_due() {
-        let spec = json!({"schedule": "0 3 * * 0", "check": "0 3 * * *"});
-        let seen = pass(&kept(spec, Value::Null), "2026-01-02T12:00:00Z").1;
-        let (saturday, seen) = pass(&seen, "2026-01-03T03:00:00Z");
-        assert_eq!(saturday.as_deref(), Some("repository.check main-29456820-check"));
-        let (sunday, seen) = pass(&seen, "2026-01-04T03:00:00Z");
-        assert_eq!(sunday.as_deref(), Some("repository.maintain main-29458260-maintain"));
-        assert_eq!(pass(&seen, "2026-01-04T03:00:01Z").0, None);
-    }
-
-    #[test]
-    fn a_repository_that_is_not_ready_is_checked_and_its_maintenance_waits() {
-        let spec = json!({"schedule": "0 3 * * *", "check": "0 3 * * *"});
-        let mut seen = pass(&kept(spec, Value::Null), "2026-01-02T12:00:00Z").1;
-        let status = seen.status.as_mut().expect("a status");
-        status.conditions[0].status = "False".to_owned();
-        let (started, mut seen) = pass(&seen, "2026-01-03T03:00:00Z");
-        assert_eq!(started.as_deref(), Some("repository.check main-29456820-check"));
-        assert_eq!(pass(&seen, "2026-01-03T03:05:00Z").0, None);
-        seen.status.as_mut().expect("a status").conditions[0].status = "True".to_owned();
-        let (started, _) = pass(&seen, "2026-01-03T03:06:00Z");
-        assert_eq!(started.as_deref(), Some("repository.maintain main-29456820-maintain"));
-    }
-
-    #[test]
-    fn another_expression_is_counted_anew_and_none_is_forgotten() {
-        let counted = json!({"schedule": {"expression": "@hourly", "until": "2026-01-01T00:00:00Z"}});
-        let (started, after) = pass(&kept(json!({"schedule": "@daily"}), counted.clone()), "2026-02-01T10:20:00Z");
-        assert_eq!(started, None);
-        let until = after.status.and_then(|status| status.maintenance?.schedule).map(|ticked| ticked.until);
-        assert_eq!(until, Some(at("2026-02-01T10:20:00Z")));
-        let (_, after) = pass(&kept(json!({}), counted), "2026-02-01T10:20:00Z");
-        assert_eq!(after.status.and_then(|status| status.maintenance), None);
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_silence_maintenance() {
-        let counted = json!({"schedule": {"expression": "@hourly", "until": "2030-01-01T00:00:00Z"}});
-        let seen = pass(&kept(json!({"schedule": "@hourly"}), counted), "2026-02-01T10:20:00Z").1;
-        assert!(pass(&seen, "2026-02-01T11:00:00Z").0.is_some());
-    }
-
-    #[test]
-    fn a_mistake_in_an_expression_is_told_once_and_the_store_stays_ready() {
-        let (started, told) =
-            pass(&kept(json!({"schedule": "0 25 * * *", "check": "@hourly"}), Value::Null), "2026-02-01T10:20:00Z");
-        assert_eq!(started, None);
-        let conditions = &told.status.as_ref().expect("a status").conditions;
-        let stalled = conditions.iter().find(|condition| condition.type_ == "Stalled").expect("it says so");
-        assert_eq!(stalled.reason, "InvalidSchedule");
-        assert!(stalled.message.contains("spec.maintenance.schedule \"0 25 * * *\""), "{}", stalled.message);
-        assert!(told.is_ready());
-        assert_eq!(upkeep(&told, true, at("2026-02-01T10:21:00Z")).status, None, "nothing is written twice");
-        assert!(pass(&told, "2026-02-01T11:00:00Z").0.is_some(), "the other one still counts");
-    }
-
-    #[test]
-    fn nothing_is_due_of_a_repository_without_maintenance_outside_a_tenant_or_not_yet_checked() {
-        let mut repository = kept(
-            json!({"schedule": "@hourly"}),
-            json!({"schedule": {"expression": "@hourly", "until": "2026-01-01T00:00:00Z"}}),
-        );
-        let now = at("2026-02-01T10:20:00Z");
-        assert!(upkeep(&repository, true, now).start.is_some());
-        assert_eq!(upkeep(&repository, false, now), Upkeep::default());
-        repository.metadata.generation = Some(2);
-        assert_eq!(upkeep(&repository, true, now), Upkeep::default());
-        assert_eq!(upkeep(&kept(json!({}), Value::Null), true, now), Upkeep::default());
-    }
 }

@@ -8,11 +8,9 @@ use crate::{
         backup_schedule::{Missed, origin},
         conditions,
         operation_run::Trigger,
-        result::truncate,
     },
     controller::{
-        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch,
-        refusal::CreateFailure,
+        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch, refusal::of_due_run,
     },
 };
 use jiff::SignedDuration;
@@ -142,16 +140,7 @@ fn announce(context: &Context, schedule: &BackupSchedule, started: &Started<'_>,
 /// Why the API server does not take a run, in words for its schedule; none where that may pass by itself.
 fn refusal(error: &Error) -> Option<Refusal> {
     let Error::Api(error) = error else { return None };
-    let (reason, who, says) = match CreateFailure::of(error) {
-        CreateFailure::OverQuota(says) => (Reason::QuotaExceeded, "a quota", says),
-        CreateFailure::Refused(says) => (Reason::RunRefused, "the API server", says),
-        CreateFailure::Taken | CreateFailure::NamespaceTerminating | CreateFailure::Fault => return None,
-    };
-    let message = format!(
-        "{who} refuses the run that is due: {}; mend what refuses it: it is tried again, a tick until its deadline or the next one; those then count as missed",
-        truncate(&says, 600)
-    );
-    Some(Refusal::new(reason, message))
+    of_due_run(error, "it is tried again, a tick until its deadline or the next one; those then count as missed")
 }
 
 /// Creates a run; nothing where somebody else's has its name.

@@ -4,7 +4,7 @@
 //! caches at once, so that the next decision sees it.
 
 use super::{
-    decide::{Action, Decision, RepositoryCheck, refused},
+    decide::{Action, Decision, refused},
     job::{self, JobSettings},
     observe::limits,
     observed::Observed,
@@ -16,13 +16,14 @@ use crate::{
         Outcome, Phase, Reason, RestoreRun,
         backup_schedule::origin,
         backup_set::{Coverage, DAMAGED, Verified, is_damaged, names_for, status_of_adopted},
-        conditions, labels,
+        labels,
         operation_run::OperationRunStatus,
-        result::{CapturedSnapshot, truncate},
+        result::CapturedSnapshot,
         selection::Selection,
     },
     controller::{
         Context, Error,
+        backup_repository::checked::{self, RepositoryCheck},
         backup_set::{Ready, mark_if_there, settle, settle_new},
         delete::delete,
         events::Severity,
@@ -30,7 +31,7 @@ use crate::{
         refusal::CreateFailure,
     },
 };
-use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
@@ -377,50 +378,20 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
     let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
     let Some(repository) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
     let before = repository.status.clone().unwrap_or_default();
-    // Begun before the spec changed, and ended after a check of what it is now: it says nothing of that.
-    if check.generation.is_some_and(|of_check| before.observed_generation.is_some_and(|known| of_check < known)) {
-        return Ok(());
-    }
-    let mut status = before.clone();
-    let now = context.clock.now();
-    let wanted: &[conditions::Wanted] = if check.passed {
-        &[conditions::Wanted { type_: conditions::READY, status: "True" }]
-    } else {
-        &[
-            conditions::Wanted { type_: conditions::READY, status: "False" },
-            conditions::Wanted { type_: conditions::STALLED, status: "True" },
-        ]
-    };
-    let generation = check.generation.or(repository.metadata.generation);
-    let reason = if check.passed { Reason::CheckPassed.as_str() } else { &check.reason };
-    status.conditions =
-        conditions::merge(&before.conditions, wanted, reason, &truncate(&check.message, 1000), generation, now);
-    status.observed_generation = generation;
     let run = ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() };
-    if before.last_check_run.as_ref() != Some(&run) {
-        status.last_check = Some(now);
-        status.last_prune = Some(now).filter(|_| check.maintained).or(status.last_prune);
-    }
-    status.last_check_run = Some(run);
-    if let Some(figures) = &check.figures {
-        status.snapshots = Some(figures.snapshots);
-        status.bytes = Some(figures.bytes);
-        status.dedup_ratio.clone_from(&figures.dedup_ratio);
-    }
+    let Some(status) = checked::after(check, &repository, run, context.clock.now()) else { return Ok(()) };
     if let Some(difference) = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(&status)?) {
         let body = json!({ "metadata": { "uid": repository.uid() }, "status": difference });
         let written =
             repositories.patch_status(&check.repository, &PatchParams::default(), &Patch::Merge(body)).await?;
         context.repositories.wrote(written);
-        if !check.passed && !is_unready(&before.conditions, reason) {
-            context.events.publish(&repository, Severity::Warning, reason, "Check", &check.message);
+        // A second pass of the same run does not count again.
+        if let Some(figures) = check.maintained.filter(|_| before.last_check_run != status.last_check_run) {
+            context.metrics.maintained(&repository, figures);
+        }
+        if checked::is_news(check, &before.conditions) {
+            context.events.publish(&repository, Severity::Warning, &check.reason, "Check", &check.message);
         }
     }
     Ok(())
-}
-
-/// Whether it was said before, for the same reason.
-fn is_unready(conditions: &[Condition], reason: &str) -> bool {
-    let mut ready = conditions.iter().filter(|condition| condition.type_ == conditions::READY);
-    ready.any(|condition| condition.status == "False" && condition.reason == reason)
 }

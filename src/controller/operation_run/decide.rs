@@ -5,6 +5,7 @@
 
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
+    job::{REPOSITORY_CHECKED, REPOSITORY_GENERATION},
     observed::{JobView, JoinedView, Observed, Parent, Slot},
     prepare::{Refusal, is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
@@ -16,8 +17,9 @@ use crate::{
         backup_schedule::origin,
         labels,
         operation_run::{OnDuplicate, OperationRunStatus, RunContext, Waiting},
-        result::{CapturedSnapshot, CheckedRepository, truncate},
+        result::{CapturedSnapshot, truncate},
     },
+    controller::backup_repository::checked::RepositoryCheck,
     repository::CODES_OF_THE_CONTENT,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -81,27 +83,6 @@ pub enum Action {
     DeleteRun,
     /// Delete the restore that the run was made for, if it still has this uid; the run goes with it.
     DeleteRestore(ObjectReference),
-}
-
-/// The end of a `repository.check`, or of the check in a `repository.maintain`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RepositoryCheck {
-    /// Name of the repository.
-    pub repository: String,
-    /// Generation of its spec that was checked; none where no Job was made.
-    pub generation: Option<i64>,
-    /// Whether it passed.
-    pub passed: bool,
-    /// The code.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-    /// Its figures, where told.
-    pub figures: Option<CheckedRepository>,
-    /// Whether unneeded data were removed first.
-    pub maintained: bool,
-    /// The first digits of the ids of damaged snapshots.
-    pub damaged: Vec<String>,
 }
 
 impl Decision {
@@ -275,7 +256,8 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         };
         let mut next = status.clone();
         next.attempts = Some(attempts(job));
-        // Maintenance that could not be done says nothing of the repository, unless damage is what ended it.
+        // Maintenance that could not be done says nothing of the repository, unless damage is what ended it. Of the ends of a
+        // check `backup_repository/checked.rs` knows which do.
         let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
         let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
         let check = trusted && executor.is_some_and(says);
@@ -455,17 +437,18 @@ fn ended(
     let mut actions = Vec::new();
     let Finish { outcome, reason, message, counts, failures, failures_truncated, made } = finish;
     let repository = repository_of(observed);
-    if let Some(repository) = repository.clone().filter(|_| check && reason != Reason::Cancelled.as_str()) {
-        let generation =
-            job.and_then(|job| job.metadata.annotations.as_ref()?.get(super::job::REPOSITORY_GENERATION)?.parse().ok());
+    if let Some(repository) = repository.clone().filter(|_| check) {
+        let given = |annotation: &str| job.and_then(|job| job.metadata.annotations.as_ref()?.get(annotation));
+        let generation = given(REPOSITORY_GENERATION).and_then(|generation| generation.parse().ok());
         actions.push(Action::RecordCheck(Box::new(RepositoryCheck {
             repository,
             generation,
+            spec: given(REPOSITORY_CHECKED).cloned(),
             passed: matches!(outcome, Outcome::Succeeded),
             reason: reason.clone(),
             message: message.clone(),
             figures: made.repository.clone(),
-            maintained: made.maintained.is_some(),
+            maintained: made.maintained,
             damaged: made.damaged_snapshots.clone(),
         })));
     }

@@ -24,6 +24,9 @@ use std::collections::BTreeMap;
 /// Annotation of a Job: the generation of the repository's spec that it was given.
 pub const REPOSITORY_GENERATION: &str = "tenantatlas.io/repository-generation";
 
+/// Annotation of a Job: what of that spec a check vouches for, as a hash.
+pub const REPOSITORY_CHECKED: &str = "tenantatlas.io/repository-checked-spec";
+
 /// Seconds a finished Job is kept where its type does not say: a week, far longer than any outage in which its result
 /// could not be read.
 const JOB_TTL_SECONDS: i32 = 7 * 24 * 3600;
@@ -93,11 +96,13 @@ fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepar
         controller: Some(true),
         block_owner_deletion: Some(false),
     }]);
-    if let Some(generation) = prepared.repository.as_ref().and_then(|repository| repository.metadata.generation) {
-        job.metadata
-            .annotations
-            .get_or_insert_default()
-            .insert(REPOSITORY_GENERATION.to_owned(), generation.to_string());
+    if let Some(repository) = &prepared.repository
+        && let Some(generation) = repository.metadata.generation
+    {
+        job.metadata.annotations.get_or_insert_default().extend([
+            (REPOSITORY_GENERATION.to_owned(), generation.to_string()),
+            (REPOSITORY_CHECKED.to_owned(), repository.spec.checked_hash()),
+        ]);
     }
     let spec = job.spec.get_or_insert_default();
     spec.template.metadata.get_or_insert_default().labels.get_or_insert_default().extend(ours);

@@ -524,16 +524,18 @@ fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
         let pods = vec![Arc::new(pod)];
         let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
         decide(&ended, now()).actions.into_iter().find_map(|action| match action {
-            Action::RecordCheck(check) => Some((check.passed, check.maintained, check.damaged)),
+            Action::RecordCheck(check) => {
+                Some((check.passed, check.maintained.map(|figures| figures.deleted_bytes), check.damaged))
+            }
             _ => None,
         })
     };
-    let done = json!({"outcome": "succeeded", "reason": "CheckPassed", "context": {"maintained": {"forgotten": 1}}});
-    assert_eq!(ended("Complete", 0, &done), Some((true, true, Vec::new())));
+    let done = json!({"outcome": "succeeded", "reason": "CheckPassed", "context": {"maintained": {"forgotten": 1, "deletedBytes": 7}}});
+    assert_eq!(ended("Complete", 0, &done), Some((true, Some(7), Vec::new())));
     let damaged = json!({"outcome": "failed", "reason": "Damaged", "context": {"damagedSnapshots": ["0123"]}});
-    assert_eq!(ended("Failed", 40, &damaged), Some((false, false, vec!["0123".to_owned()])));
+    assert_eq!(ended("Failed", 40, &damaged), Some((false, None, vec!["0123".to_owned()])));
     let vanished = json!({"outcome": "failed", "reason": "RepositoryVanished"});
-    assert_eq!(ended("Failed", 40, &vanished), Some((false, false, Vec::new())));
+    assert_eq!(ended("Failed", 40, &vanished), Some((false, None, Vec::new())));
     for code in ["RepositoryBusy", "PermitLost", "StoreUnreachable", "AccessDenied", "Interrupted", "Cancelled"] {
         let message = json!({"outcome": "failed", "reason": code});
         assert_eq!(ended("Failed", 40, &message), None, "{code} says nothing of what is stored");
