@@ -13,6 +13,12 @@ use tenantatlas::worker::environment::Mounts;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
+/// Of every repository here.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// The uid of the cluster that owns them.
+pub const CLUSTER: &str = "bench";
+
 /// See the module's text.
 pub struct Worker {
     bed: BedParts,
@@ -62,14 +68,14 @@ impl Worker {
         for folder in [&mounts.password, &mounts.volume, &root.path().join("dev"), &root.path().join("tmp")] {
             std::fs::create_dir_all(folder)?;
         }
-        std::fs::write(mounts.password.join("password"), "correct horse battery staple")?;
+        std::fs::write(mounts.password.join("password"), PASSWORD)?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let owner = api::get(&bed.client, &format!("/api/v1/namespaces/{namespace}")).await?;
         let spec = json!({ "storage": { "persistentVolumeClaim": { "claimName": "backups" } }, "passwordSecret": { "name": "password" } });
         let variables = BTreeMap::from([
             (execution::NAMESPACE, namespace.to_owned()),
             (execution::NAMESPACE_UID, text(&owner["metadata"]["uid"])),
-            (execution::CLUSTER_UID, "bench".to_owned()),
+            (execution::CLUSTER_UID, CLUSTER.to_owned()),
             (execution::JOB_UID, "bench".to_owned()),
             (execution::REPOSITORY, "main".to_owned()),
             (execution::REPOSITORY_SPEC, spec.to_string()),
@@ -88,6 +94,11 @@ impl Worker {
         let volume = Mounts::below(self.root.path()).volume;
         std::fs::remove_dir_all(&volume)?;
         Ok(std::fs::create_dir_all(&volume)?)
+    }
+
+    /// Where the repository lies.
+    pub fn volume(&self) -> PathBuf {
+        Mounts::below(self.root.path()).volume
     }
 
     pub fn remove(self) -> Result<()> {

@@ -73,6 +73,8 @@ enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// What a repository holds after many captures, and what its care takes
+    Repository,
     /// Runs a second
     Admission,
     /// Thousands of schedules that are due at once, and at rest
@@ -176,6 +178,8 @@ fn prepare(cluster: &Cluster, build: Build) -> Result<Vec<(&'static str, String)
     };
     let ours = image::build(&arguments)?;
     let example = image::build(&operator::example_image())?;
+    // The stock client of the repository's format says what a repository holds.
+    shell::ensure_packages(&[("restic", "restic")])?;
     cluster.load(&ours.file)?;
     cluster.load(&example.file)?;
     // The limits would be what is measured.

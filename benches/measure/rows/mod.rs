@@ -8,6 +8,7 @@ mod job;
 mod latency;
 mod memory;
 mod objects;
+mod repository;
 mod restore;
 mod schedules;
 mod shape;
@@ -34,6 +35,8 @@ pub enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// What a repository holds after many captures, and what its care takes
+    Repository,
     /// Runs a second
     Admission,
     /// Thousands of schedules that are due at once, and at rest
@@ -69,6 +72,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Job => job::measure(bed, plan).await,
         Row::Capture => capture::measure(bed, plan).await,
         Row::Restore => restore::measure(bed, plan).await,
+        Row::Repository => repository::measure(bed, plan).await,
         Row::Admission => admission::measure(bed, plan).await,
         Row::Schedules => schedules::measure(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
