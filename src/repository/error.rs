@@ -24,7 +24,7 @@ pub enum RetryClass {
 pub const CODES_OF_THE_CONTENT: [&str; 4] = ["Damaged", "RepositoryVanished", "SnapshotNotFound", "ItemNotFound"];
 
 /// Codes that tell something of the store: of what is in it, or of the way into it. All others tell of the one attempt.
-pub const CODES_OF_THE_STORE: [&str; 16] = [
+pub const CODES_OF_THE_STORE: [&str; 17] = [
     "WrongPassword",
     "InvalidKey",
     "StoreUnreachable",
@@ -35,6 +35,7 @@ pub const CODES_OF_THE_STORE: [&str; 16] = [
     "LocationNotFound",
     "InvalidLocation",
     "NotARepository",
+    "RepositoryVanished",
     "OwnedByAnother",
     "Damaged",
     "StoreFull",

@@ -28,6 +28,7 @@ mod restore_history;
 mod results;
 mod runs;
 mod schedule;
+mod schedule_trouble;
 mod tenancy;
 mod unready;
 mod waiting;

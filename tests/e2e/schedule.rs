@@ -7,7 +7,8 @@ use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tenantatlas::api::{
-    BackupSchedule, BackupScheduleStatus, BackupSet, OperationRun, Outcome, labels, operation_run::Trigger,
+    BackupSchedule, BackupScheduleStatus, BackupSet, OperationRun, OperationRunStatus, Outcome, labels,
+    operation_run::Trigger,
 };
 
 /// A minute, and what a slow machine takes more.
@@ -21,7 +22,7 @@ impl Tenant {
     }
 
     /// Waits until the schedule's status is as described.
-    async fn scheduled_when(
+    pub(crate) async fn scheduled_when(
         &self,
         name: &str,
         described: &str,
@@ -62,6 +63,16 @@ impl Tenant {
     async fn run_now(&self, schedule: &str, token: &str) {
         self.merge::<BackupSchedule>(schedule, json!({ "metadata": { "annotations": { (labels::RUN_NOW): token } } }))
             .await;
+    }
+
+    /// The same, and how that run ended.
+    pub(crate) async fn ran_now(&self, schedule: &str, token: &str) -> OperationRunStatus {
+        self.run_now(schedule, token).await;
+        let answered = self.scheduled_when(schedule, "answered", |status| {
+            status.last_run_now.as_ref().is_some_and(|answer| answer.token == token)
+        });
+        let run = answered.await.last_run_now.expect("an answer").run;
+        self.completed(&run, SOON).await
     }
 }
 

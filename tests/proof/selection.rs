@@ -99,7 +99,7 @@ pub(crate) async fn prove() -> ExitCode {
         }
         let first = from.take().and_then(|from| from.index).unwrap_or(one.first);
         let indices = only.and_then(|only| only.index).map_or(first..=last(one.variant), |index| index..=index);
-        bench.series(one, indices, &mut tally).await;
+        Box::pin(bench.series(one, indices, &mut tally)).await;
         if tally.failed.len() >= FAILURES {
             break;
         }

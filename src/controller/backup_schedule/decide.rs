@@ -201,12 +201,11 @@ pub fn refused(
 ) -> BackupScheduleStatus {
     let before = schedule.status.clone().unwrap_or_default();
     for run in not_made {
-        match run.spec.trigger {
-            Trigger::RunNow => next.last_run_now.clone_from(&before.last_run_now),
-            _ => {
-                next.last_scheduled_for = before.last_scheduled_for;
-                next.missed.clone_from(&before.missed);
-            }
+        if run.spec.trigger == Trigger::RunNow {
+            next.last_run_now.clone_from(&before.last_run_now);
+        } else {
+            next.last_scheduled_for = before.last_scheduled_for;
+            next.missed.clone_from(&before.missed);
         }
     }
     let (generation, message) = (schedule.metadata.generation, truncate(&refusal.message, 1000));
@@ -311,7 +310,7 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
         would_expire = gone.drain(..).take(MAX_WOULD_EXPIRE).map(ResourceExt::name_any).collect();
     } else if gone.len() > MAX_EXPIRE {
         // The write of it brings the next pass, which goes on.
-        after = UNFINISHED.to_owned();
+        UNFINISHED.clone_into(&mut after);
     }
     decision.expire = gone.into_iter().take(MAX_EXPIRE).cloned().collect();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
