@@ -143,6 +143,15 @@ pub struct Context {
 }
 
 impl Context {
+    /// A namespace, asked of the API server where the cache has no tenant of that name. "Not a tenant" is final for who asks, so it is made
+    /// sure: a manifest often brings a namespace together with its first run or schedule.
+    pub async fn namespace(&self, name: &str) -> Result<Option<Arc<Namespace>>, Error> {
+        match self.namespaces.get("", name) {
+            Some(found) => Ok(Some(found)),
+            None => Ok(Api::<Namespace>::all(self.client.clone()).get_opt(name).await?.map(Arc::new)),
+        }
+    }
+
     /// Remembers our own write of a run, and wakes those whom it concerns.
     pub fn wrote(&self, run: OperationRun) {
         let wake = self.registry.apply(&run);

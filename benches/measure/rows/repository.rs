@@ -203,9 +203,9 @@ async fn snapshots(bed: &Bed, namespace: &str, worker: &Worker, sets: usize, ite
                 sender.offer(Entry { path, content: object.to_string().into(), mtime: begun }).await?;
             }
             sender.finish().await?;
-            Result::Ok(())
+            Ok(())
         };
-        let (offered, captured) = tokio::join!(offering, repository.capture(receiver, options));
+        let (offered, captured): (Result<()>, _) = tokio::join!(offering, repository.capture(receiver, options));
         ids.push(captured?.snapshot.id);
         offered?;
         if set % 100 == 99 {

@@ -18,7 +18,7 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: B
     // The queue may hand over an object older than our own last write of it.
     let newer = context.schedules.get(&namespace, &schedule.name_any());
     let schedule = newer.filter(|newer| newer.uid() == schedule.uid()).unwrap_or(schedule);
-    let tenant = context.namespaces.get("", &namespace);
+    let tenant = context.namespace(&namespace).await?;
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let workspace = tenant.and_then(|tenant| tenant.labels().get(labels::WORKSPACE).cloned());
     // What the watch has brought, and what we made that it has not brought yet.

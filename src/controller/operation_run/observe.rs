@@ -153,15 +153,11 @@ async fn tenant(context: &Context, namespace: &str, phase: Phase) -> Result<Opti
             terminating: namespace.metadata.deletion_timestamp.is_some(),
         })
     };
-    match context.namespaces.get("", namespace) {
-        Some(found) => Ok(view(&found)),
-        // "Not a tenant" is final: make sure. A manifest often brings a namespace and its first run together.
-        None if phase != Phase::Completed => {
-            let found = Api::<Namespace>::all(context.client.clone()).get_opt(namespace).await?;
-            Ok(found.as_ref().and_then(view))
-        }
-        None => Ok(None),
+    // Of a completed run nothing depends on it any more.
+    if phase == Phase::Completed {
+        return Ok(context.namespaces.get("", namespace).as_deref().and_then(view));
     }
+    Ok(context.namespace(namespace).await?.as_deref().and_then(view))
 }
 
 async fn operation_type(
