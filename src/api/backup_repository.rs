@@ -210,7 +210,7 @@ pub struct Adoption {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupRepositoryStatus {
-    /// Generation of the spec this status speaks of.
+    /// Generation of the spec this status speaks of; -1 until it was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// What of the spec the last check vouches for, as a hash: all but `maintenance`. While it stays the same there is no need of another.

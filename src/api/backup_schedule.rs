@@ -198,7 +198,7 @@ impl Default for ScheduledOperation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupScheduleStatus {
-    /// Generation of the spec this status speaks of.
+    /// Generation of the spec this status speaks of; -1 until it was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The last tick that is dealt with: started, or left out. Its minute, without jitter.
