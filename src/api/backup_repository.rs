@@ -1,23 +1,16 @@
 //! `BackupRepository`: where a tenant's backups are, and with which Secrets they open.
 
-use crate::api::{LocalReference, canonical, reference::SecretKeyReference};
+use crate::api::{
+    LocalReference, canonical,
+    cron_rules::{cron_rule, day_rule},
+    reference::SecretKeyReference,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-
-/// That what stands here is five fields of cron, or an alias that there is. What else may be wrong the controller says.
-macro_rules! cron_rule {
-    ($expression:expr) => {
-        concat!(
-            $expression,
-            ".matches('^ *(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|",
-            "[0-9A-Za-z*?,/-]+( +[0-9A-Za-z*?,/-]+){4}) *$')"
-        )
-    };
-}
 
 /// A tenant's encrypted, deduplicated store.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,8 +168,10 @@ pub struct VolumeStorage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(concat!("!has(self.schedule) || ", cron_rule!("self.schedule"))).message("maintenance.schedule takes five fields (minute, hour, day of month, month, day of week) such as '0 3 * * 0', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
-    validation = Rule::new(concat!("!has(self.check) || ", cron_rule!("self.check"))).message("maintenance.check takes five fields (minute, hour, day of month, month, day of week) such as '0 3 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
+    validation = Rule::new(concat!("!has(self.schedule) || ", day_rule!("self.schedule"))).message("maintenance.schedule names a day that its month never has"),
+    validation = Rule::new(concat!("!has(self.schedule) || ", cron_rule!("self.schedule"))).message("maintenance.schedule takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '0 3 * * 0', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
+    validation = Rule::new(concat!("!has(self.check) || ", day_rule!("self.check"))).message("maintenance.check names a day that its month never has"),
+    validation = Rule::new(concat!("!has(self.check) || ", cron_rule!("self.check"))).message("maintenance.check takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '0 3 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
 )]
 pub struct Maintenance {
     /// When `repository.maintain` runs, cron with 5 fields or an `@alias`, UTC: it removes snapshots that no backup set has named for
@@ -210,7 +205,7 @@ pub struct Adoption {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupRepositoryStatus {
-    /// Generation of the spec this status speaks of.
+    /// Generation of the spec this status speaks of; -1 until it was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// What of the spec the last check vouches for, as a hash: all but `maintenance`. While it stays the same there is no need of another.
@@ -362,12 +357,20 @@ mod tests {
                 assert!(pattern.is_match(expression), "{field}: {expression}");
                 assert!(Expression::parse(expression).is_ok(), "{expression}");
             }
-            for expression in
-                ["", "daily", "@reboot", "@every 5m", "0 3 * *", "0 3 * * * *", "TZ=UTC 0 3 * * *", "0 3 * * L"]
-            {
+            for expression in [
+                "",
+                "daily",
+                "@reboot",
+                "@every 5m",
+                "0 3 * *",
+                "0 3 * * * *",
+                "TZ=UTC 0 3 * * *",
+                "0 3 * * L",
+                "0 25 * * *",
+            ] {
                 let wrong = Expression::parse(expression).is_err();
                 assert!(wrong, "{expression}");
-                assert!(!pattern.is_match(expression) || expression == "0 3 * * L", "{field}: {expression}");
+                assert!(!pattern.is_match(expression), "{field}: {expression}");
             }
         }
     }

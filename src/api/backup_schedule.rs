@@ -9,6 +9,7 @@
 
 use crate::api::{
     ObjectReference, OperationRun,
+    cron_rules::{cron_rule, day_rule},
     operation_run::{Initiator, Trigger},
 };
 use jiff::Timestamp;
@@ -18,48 +19,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-
-/// One field of an expression as a regular expression: a list of values, ranges and steps. Only that a range runs forwards is left to the
-/// controller. No backslashes: it stands in a string of CEL.
-macro_rules! cron_list {
-    ($value:expr, $step:expr) => {
-        concat!(cron_list!(@one $value, $step), "(,", cron_list!(@one $value, $step), ")*")
-    };
-    (@one $value:expr, $step:expr) => {
-        concat!("([*?]|", $value, "(-", $value, ")?)(/", $step, ")?")
-    };
-}
-
-/// That what stands here, if anything, is five fields of cron that could be read, or begins as an alias.
-macro_rules! cron_rule {
-    ($expression:expr) => {
-        concat!(
-            $expression,
-            ".matches('^ *(@[a-z]+|",
-            cron_list!("0*[1-5]?[0-9]", "0*([1-9]|[1-5][0-9])"),
-            " +",
-            cron_list!("0*(1?[0-9]|2[0-3])", "0*([1-9]|1[0-9]|2[0-3])"),
-            " +",
-            cron_list!("0*([1-9]|[12][0-9]|3[01])", "0*([1-9]|[12][0-9]|3[01])"),
-            " +",
-            cron_list!("(0*([1-9]|1[0-2])|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))", "0*([1-9]|1[0-2])"),
-            " +",
-            cron_list!("(0*[0-7]|(?i:sun|mon|tue|wed|thu|fri|sat))", "0*[1-7]"),
-            ") *$')"
-        )
-    };
-}
-
-/// That no day is named alone that the one month that is named has not.
-macro_rules! day_rule {
-    ($expression:expr) => {
-        concat!(
-            "!",
-            $expression,
-            ".matches('^ *[^ ]+ +[^ ]+ +(0*3[01] +(0*2|(?i:feb))|0*31 +(0*([469]|11)|(?i:apr|jun|sep|nov))) +[*?] *$')"
-        )
-    };
-}
 
 /// The longest name of a schedule, as of a CronJob: its runs bear it with the minute behind.
 pub const MAX_NAME_LENGTH: usize = 52;
@@ -245,7 +204,7 @@ impl Default for ScheduledOperation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupScheduleStatus {
-    /// Generation of the spec this status speaks of.
+    /// Generation of the spec this status speaks of; -1 until it was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The last tick that is dealt with: started, or left out. Its minute, without jitter.
@@ -397,56 +356,7 @@ pub fn origin(run: &OperationRun) -> Option<Origin> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Expression;
-    use proptest::prelude::*;
     use serde_json::json;
-
-    /// What the API server makes of an expression: RE2 and this crate read these patterns alike.
-    fn is_admitted(expression: &str) -> bool {
-        let matches = |rule: &str| {
-            let pattern = rule.split_once(".matches('").and_then(|(_, rest)| rest.strip_suffix("')"));
-            regex::Regex::new(pattern.expect("a pattern")).expect("it reads").is_match(expression)
-        };
-        matches(cron_rule!("self.schedule")) && !matches(day_rule!("self.schedule"))
-    }
-
-    #[test]
-    fn the_api_server_takes_what_can_be_read_and_refuses_what_is_out_of_range() {
-        for good in ["* * * * *", " 5/15 0-6,22 ? JAN-MAR mon ", "0 0 29 2 *", "00 07 * * 7", "0 0 30 2,3 *", "@daily"]
-        {
-            assert!(is_admitted(good) && Expression::parse(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "60 * * * *",
-            "0 24 * * *",
-            "0 0 0 * *",
-            "0 0 * 13 *",
-            "0 0 * * 8",
-            "*/0 * * * *",
-            "0 0 30 2 *",
-            "0 0 31 apr ?",
-            "0 0 * XXX *",
-            "0 0 *",
-        ] {
-            assert!(!is_admitted(bad) && Expression::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    proptest! {
-        /// So that nobody is refused for what would run; and of what does not read, what is left over is no more than ranges that run
-        /// backwards and days that no month of several has.
-        #[test]
-        fn what_reads_is_admitted(fields in proptest::collection::vec("([*?]|[0-9]{1,2}(-[0-9]{1,2})?)(/[0-9]{1,2})?(,[0-9]{1,2})?", 5)) {
-            let expression = fields.join(" ");
-            match Expression::parse(&expression) {
-                Ok(_) => prop_assert!(is_admitted(&expression), "{}", expression),
-                Err(mistake) => {
-                    let seen_later = ["backwards", "never comes"].iter().any(|words| mistake.message.contains(words));
-                    prop_assert!(seen_later || !is_admitted(&expression), "{}: {}", expression, mistake);
-                }
-            }
-        }
-    }
 
     fn run(name: &str, trigger: &str) -> OperationRun {
         serde_json::from_value(json!({

@@ -9,6 +9,7 @@ pub mod backup_schedule;
 pub mod backup_set;
 pub mod canonical;
 pub mod conditions;
+mod cron_rules;
 pub mod execution;
 pub mod identity;
 pub mod item;

@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
 
 /// Any JSON object; its fields are kept.
 #[must_use]
@@ -48,8 +49,17 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     ];
     for definition in &mut definitions {
         merge_conditions_by_type(definition);
-        if ["OperationRun", "RestoreRun"].contains(&definition.spec.names.kind.as_str()) {
-            default_status(definition);
+        match definition.spec.names.kind.as_str() {
+            "OperationRun" | "RestoreRun" => {
+                default_status(
+                    definition,
+                    &json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 }),
+                );
+            }
+            "BackupRepository" | "BackupSchedule" => {
+                default_status(definition, &json!({ "observedGeneration": -1 }));
+            }
+            _ => {}
         }
     }
     definitions
@@ -73,13 +83,11 @@ fn merge_conditions_by_type(definition: &mut CustomResourceDefinition) {
     }
 }
 
-/// An empty status by default: its own fields have defaults, so that a run reads `queued` and `pending`
-/// from birth, at no write of ours.
-fn default_status(definition: &mut CustomResourceDefinition) {
+/// A status from birth, at no write of ours: a run reads `queued` and `pending`, and kstatus sees that nothing was looked at yet.
+fn default_status(definition: &mut CustomResourceDefinition, default: &Value) {
     for version in &mut definition.spec.versions {
         if let Some(status) = status_of(version) {
-            status.default =
-                Some(JSON(serde_json::json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 })));
+            status.default = Some(JSON(default.clone()));
         }
     }
 }

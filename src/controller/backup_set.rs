@@ -4,6 +4,7 @@ use crate::{
     api::{BackupSet, BackupSetStatus, conditions},
     controller::{Context, Error, patch},
 };
+use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -34,12 +35,32 @@ pub async fn settle(
 async fn mark(
     context: &Context,
     set: &BackupSet,
-    mut status: BackupSetStatus,
+    status: BackupSetStatus,
     ready: Ready,
     reason: &str,
     message: &str,
 ) -> Result<(), Error> {
     let before = set.status.clone().unwrap_or_default();
+    let status = marked(set, status, ready, reason, message, context.clock.now());
+    let difference = patch::merge(&serde_json::to_value(before)?, &serde_json::to_value(status)?);
+    let Some(difference) = difference else { return Ok(()) };
+    let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
+    sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await?;
+    Ok(())
+}
+
+/// A status that says whether the set can be used. Pure.
+#[must_use]
+pub fn marked(
+    set: &BackupSet,
+    mut status: BackupSetStatus,
+    ready: Ready,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> BackupSetStatus {
+    let before = set.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let ready: &[conditions::Wanted] = match ready {
         Ready::Yes => &[conditions::Wanted { type_: conditions::READY, status: "True" }],
         Ready::No => &[
@@ -47,15 +68,9 @@ async fn mark(
             conditions::Wanted { type_: conditions::STALLED, status: "True" },
         ],
     };
-    let (generation, now) = (set.metadata.generation, context.clock.now());
     status.short_snapshot = set.spec.snapshot.get(..8).map(str::to_owned);
-    status.conditions = conditions::merge(&before.conditions, ready, reason, message, generation, now);
-    let difference = patch::merge(&serde_json::to_value(before)?, &serde_json::to_value(status)?);
-    let Some(difference) = difference else { return Ok(()) };
-    let body = json!({ "metadata": { "uid": set.uid() }, "status": difference });
-    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
-    sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(body)).await?;
-    Ok(())
+    status.conditions = conditions::merge(before, ready, reason, message, set.metadata.generation, now);
+    status
 }
 
 /// The same of a set that may be deleted or changed meanwhile: then there is nothing to say of it.

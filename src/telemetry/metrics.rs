@@ -270,6 +270,57 @@ mod tests {
         metrics.text().lines().filter(|line| line.starts_with(what)).map(str::to_owned).collect()
     }
 
+    /// The names of metrics in a text, each once.
+    fn names_in(text: &str) -> std::collections::BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("tenantatlas_")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_guide_lists_all_metrics_and_alerts_are_about_such_as_there_are() {
+        let metrics = Metrics::new(CallCounts::default());
+        let object = |kind: &str, spec: serde_json::Value, status: serde_json::Value| json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": kind, "metadata": {"name": "n", "namespace": "acme"}, "spec": spec, "status": status});
+        let (spec, time) = (json!({"schedule": "@daily"}), "2026-01-02T00:00:00Z");
+        let ran = json!({"nextScheduledFor": time, "missed": {"count": 1, "last": time}, "lastSuccessful": {"run": "r", "completedAt": time}});
+        metrics.schedule(&serde_json::from_value(object("BackupSchedule", spec, ran)).expect("a schedule"));
+        let spec =
+            json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}});
+        let repository = object("BackupRepository", spec, json!({"lastCheck": time}));
+        let repository = serde_json::from_value(repository).expect("a repository");
+        metrics.repository(&repository);
+        metrics.maintained(&repository, Maintained::default());
+        metrics.completed("backup.capture", Trigger::Manual, Outcome::Succeeded);
+        let there = metrics.text();
+        let described = there.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let named = |(name, kind): (&str, &str)| format!("{name}{}", if kind == "counter" { "_total" } else { "" });
+        let there: std::collections::BTreeSet<_> = described.map(named).collect();
+        let guide = include_str!("../../docs/guides/operations.md");
+        assert_eq!(names_in(guide), there);
+        let alerts = include_str!("../../charts/tenantatlas/templates/controller/alerts.yaml");
+        let used = names_in(alerts);
+        assert!(used.len() > 3 && used.is_subset(&there), "{used:?}");
+    }
+
+    #[test]
+    fn every_alert_leads_to_a_heading_of_a_guide_and_the_guide_names_it() {
+        let alerts = include_str!("../../charts/tenantatlas/templates/controller/alerts.yaml");
+        let told = include_str!("../../docs/guides/maintenance.md");
+        let value_of = |key: &'static str| alerts.lines().filter_map(move |line| Some(line.split_once(key)?.1.trim()));
+        for name in value_of("- alert: ") {
+            assert!(told.contains(&format!("| `{name}` |")), "the guide does not say when {name} fires");
+        }
+        let links: Vec<_> = value_of("runbook_url: {{ $guides }}/").collect();
+        assert_eq!(links.len(), value_of("- alert: ").count());
+        for link in links {
+            let (file, anchor) = link.split_once('#').expect("an anchor");
+            let guide = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides").join(file);
+            let guide = std::fs::read_to_string(guide).expect("a guide");
+            let headings = guide.lines().filter_map(|line| line.strip_prefix("## "));
+            let mut anchors = headings.map(|heading| heading.to_lowercase().replace(' ', "-"));
+            assert!(anchors.any(|found| found == anchor), "{link}");
+        }
+    }
+
     #[test]
     fn what_a_schedule_says_is_told_with_its_jitter_until_it_is_gone() {
         let metrics = Metrics::new(CallCounts::default());

@@ -20,8 +20,8 @@ struct Test {
 }
 
 #[derive(Deserialize, Debug, PartialEq)]
-struct Health {
-    status: String,
+pub struct Health {
+    pub status: String,
     #[serde(default)]
     message: String,
 }
@@ -36,7 +36,7 @@ fn text(name: &str) -> String {
 }
 
 /// What the script says of an object, as Argo CD runs it: with the object as `obj`.
-fn health(object: &Value) -> Health {
+pub fn health(object: &Value) -> Health {
     let lua = Lua::new();
     let object = lua.to_value(object).expect("an object for Lua");
     lua.globals().set("obj", object).expect("a global");

@@ -26,12 +26,18 @@ pub enum Started {
 pub async fn start(context: &Context, repository: &BackupRepository, run: &OperationRun) -> Result<Started, Error> {
     let runs: Api<OperationRun> =
         Api::namespaced(context.client.clone(), &run.metadata.namespace.clone().unwrap_or_default());
+    let mut taken = None;
     for name in run_names(repository, &run.name_any()) {
         let mut run = run.clone();
         run.metadata.name = Some(name.clone());
         match runs.create(&PostParams::default(), &run).await {
             Ok(made) => {
                 context.wrote(made);
+                if let Some(name) = taken {
+                    let note = format!("run {name} was made by somebody else: it does not count, and another was made");
+                    let reason = Reason::RunNameTaken.as_str();
+                    context.events.publish(repository, Severity::Warning, reason, "Start", &note);
+                }
                 return Ok(Started::Made);
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
@@ -40,16 +46,13 @@ pub async fn start(context: &Context, repository: &BackupRepository, run: &Opera
                     context.wrote(there);
                     return Ok(Started::There);
                 }
-                let note = format!("run {name} was made by somebody else: it does not count, and another is made");
-                let reason = Reason::RunNameTaken.as_str();
-                context.events.publish(repository, Severity::Warning, reason, "Start", &note);
+                taken = Some(name);
             }
             Err(error) => {
                 let meanwhile = "until then it is tried again every half minute";
-                if let Some(refusal) = of_due_run(&error, meanwhile) {
-                    say_refused(context, repository, &refusal).await?;
-                }
-                return Err(error.into());
+                let Some(refusal) = of_due_run(&error, meanwhile) else { return Err(error.into()) };
+                say_refused(context, repository, &refusal).await?;
+                return Ok(Started::Refused);
             }
         }
     }
@@ -95,7 +98,10 @@ pub async fn write_status(
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Again("the repository changed meanwhile")),
+        Err(kube::Error::Api(status)) if status.is_conflict() => {
+            context.repositories.refresh(&api, &repository.name_any()).await?;
+            Err(Error::Again("the repository changed meanwhile"))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -100,6 +100,9 @@ pub fn names_taken(repository: &BackupRepository, name: &str) -> Refusal {
 pub fn refused(repository: &BackupRepository, refusal: &Refusal, now: Timestamp) -> BackupRepositoryStatus {
     let mut next = repository.status.clone().unwrap_or_default();
     let (generation, message) = (repository.metadata.generation, truncate(&refusal.message, 1000));
+    if repository.is_checked() {
+        follow(&mut next, generation);
+    }
     let mut wanted = vec![Wanted { type_: conditions::STALLED, status: "True" }];
     let stays = |condition: &&Condition| condition.type_ == conditions::READY && condition.status != "Unknown";
     let ready = next.conditions.iter().find(stays).filter(|ready| !is_refusal(&ready.reason)).cloned();

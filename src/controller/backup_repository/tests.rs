@@ -275,6 +275,9 @@ fn an_edit_of_maintenance_alone_leaves_the_store_ready_and_needs_no_check() {
     assert_eq!((status.observed_generation, status.conditions[0].observed_generation), (Some(2), Some(2)));
     assert_eq!(upkeep(&followed, true, at("2026-01-01T12:00:01Z")).status, None, "nothing is written twice");
 
+    let refused = refused(&edited, &refusal(), at("2026-01-01T12:00:00Z"));
+    assert_eq!(refused.observed_generation, Some(2), "also while its maintenance is refused");
+
     let mut moved = followed;
     moved.metadata.generation = Some(3);
     moved.spec.password_secret.name = "another".to_owned();

@@ -225,7 +225,10 @@ async fn write_status(
             Ok(())
         }
         Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
-        Err(kube::Error::Api(error)) if error.is_conflict() => Err(Error::Again("the schedule changed meanwhile")),
+        Err(kube::Error::Api(error)) if error.is_conflict() => {
+            context.schedules.refresh(&schedules, &schedule.name_any()).await?;
+            Err(Error::Again("the schedule changed meanwhile"))
+        }
         Err(error) => Err(error.into()),
     }
 }

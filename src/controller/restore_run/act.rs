@@ -81,7 +81,10 @@ async fn write_status(context: &Context, observed: &Observed, status: &RestoreRu
             Ok(())
         }
         Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
-        Err(kube::Error::Api(error)) if error.is_conflict() => Err(Error::Again("the restore changed meanwhile")),
+        Err(kube::Error::Api(error)) if error.is_conflict() => {
+            context.restores.refresh(&restores, &restore.name_any()).await?;
+            Err(Error::Again("the restore changed meanwhile"))
+        }
         Err(error) => Err(error.into()),
     }
 }

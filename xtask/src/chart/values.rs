@@ -9,7 +9,7 @@ use super::{Chart, NEWER, ensure};
 use crate::shell;
 
 /// Values that `values.schema.json` must refuse, and a word that the refusal must hold.
-const BAD: [(&str, &str); 16] = [
+const BAD: [(&str, &str); 17] = [
     ("replicas=\"two\"", "replicas"),
     ("replicas=-1", "replicas"),
     ("replica=2", "replica"),
@@ -27,12 +27,14 @@ const BAD: [(&str, &str); 16] = [
     ("admission.systemNamespaces=[\"a'\"]", "systemNamespaces"),
     ("crds.keep=\"yes\"", "keep"),
     ("metrics.serviceMonitor.interval=\"soon\"", "interval"),
+    ("metrics.prometheusRule.enabled=\"yes\"", "enabled"),
 ];
 
 /// Values that show only beside another one.
-const BESIDE: [(&str, &str); 2] = [
+const BESIDE: [(&str, &str); 3] = [
     ("metrics.serviceMonitor.interval", "metrics.serviceMonitor.enabled=true"),
     ("metrics.serviceMonitor.labels", "metrics.serviceMonitor.enabled=true"),
+    ("metrics.prometheusRule.labels", "metrics.prometheusRule.enabled=true"),
 ];
 
 /// Another value than the default changes what is rendered: no value is there for show.

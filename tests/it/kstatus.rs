@@ -1,0 +1,205 @@
+//! What Flux, `kubectl` plugins and others see by kstatus, of statuses as the controller makes them; and that Argo CD sees the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tenantatlas::api::{
+    BackupRepository, BackupSchedule, BackupSet, ObjectReference, OperationRun, Outcome, Phase, Reason, RestoreRun,
+    conditions, schema::custom_resource_definitions,
+};
+use tenantatlas::controller::{
+    backup_repository::{
+        checked::{self, RepositoryCheck},
+        decide as repository,
+    },
+    backup_schedule::decide as schedule,
+    backup_set::{Ready, marked},
+    operation_run::prepare::Refusal,
+    restore_run::decide as restore,
+};
+
+use crate::argo_cd::health;
+
+/// What kstatus (sigs.k8s.io/cli-utils) says of a kind that it does not know.
+fn kstatus(object: &Value) -> &'static str {
+    if !object["metadata"]["deletionTimestamp"].is_null() {
+        return "Terminating";
+    }
+    let status = &object["status"];
+    let observed = &status["observedGeneration"];
+    if !observed.is_null() && *observed != object["metadata"]["generation"] {
+        return "InProgress";
+    }
+    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for condition in conditions {
+        match (condition["type"].as_str(), condition["status"].as_str()) {
+            (Some("Reconciling"), Some("True")) => return "InProgress",
+            (Some("Stalled"), Some("True")) => return "Failed",
+            _ => {}
+        }
+    }
+    match conditions.iter().find(|condition| condition["type"] == "Ready") {
+        Some(ready) if ready["status"] != "True" => "InProgress",
+        _ => "Current",
+    }
+}
+
+/// kstatus' word for what Argo CD shows.
+fn as_kstatus(health: &str) -> &'static str {
+    match health {
+        // Nothing is wrong with what somebody suspended.
+        "Healthy" | "Suspended" => "Current",
+        "Progressing" => "InProgress",
+        "Degraded" => "Failed",
+        other => panic!("Argo CD has no {other}"),
+    }
+}
+
+#[track_caller]
+fn assert_seen<K: Serialize>(object: &K, expected: &str, what: &str) {
+    let object = serde_json::to_value(object).expect("JSON");
+    assert_eq!(kstatus(&object), expected, "{what}: {object:#}");
+    assert_eq!(as_kstatus(&health(&object).status), expected, "Argo CD, {what}: {object:#}");
+}
+
+fn now() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().expect("a time")
+}
+
+/// An object as the API server first hands it out: with what the definition puts into its status.
+fn born<K: serde::de::DeserializeOwned>(kind: &str, spec: &Value) -> K {
+    let definitions = custom_resource_definitions();
+    let definition = definitions.iter().find(|definition| definition.spec.names.kind == kind).expect("its definition");
+    let schema = serde_json::to_value(&definition.spec.versions[0].schema).expect("JSON");
+    let mut object = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": kind, "spec": spec,
+        "metadata": {"name": "it", "namespace": "acme", "uid": "0123456789", "generation": 1, "creationTimestamp": "2026-01-01T05:30:00Z"}});
+    let status = &schema["openAPIV3Schema"]["properties"]["status"]["default"];
+    if !status.is_null() {
+        object["status"] = status.clone();
+    }
+    serde_json::from_value(object).expect("an object")
+}
+
+fn new_repository() -> BackupRepository {
+    let maintenance = json!({"schedule": "@daily"});
+    let storage = json!({"persistentVolumeClaim": {"claimName": "backups"}});
+    born("BackupRepository", &json!({"storage": storage, "passwordSecret": {"name": "p"}, "maintenance": maintenance}))
+}
+
+fn new_schedule(spec: &Value) -> BackupSchedule {
+    let mut whole = json!({"operation": {"inputs": {"repository": "main"}}, "requestedBy": {"username": "ada"}});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    born("BackupSchedule", &whole)
+}
+
+#[test]
+fn what_nobody_has_looked_at_yet_is_in_progress() {
+    assert_seen(&new_repository(), "InProgress", "a repository");
+    assert_seen(&new_schedule(&json!({"schedule": "@daily"})), "InProgress", "a schedule");
+    let run: OperationRun = born("OperationRun", &json!({"type": "backup.capture"}));
+    assert_seen(&run, "InProgress", "a run");
+    let restore: RestoreRun = born("RestoreRun", &json!({"backupSet": {"name": "nightly"}}));
+    assert_seen(&restore, "InProgress", "a restore");
+}
+
+#[test]
+fn a_repository_is_in_progress_until_its_first_check_and_failed_while_something_is_wrong() {
+    let checked = |before: &BackupRepository, reason: &str| {
+        let check = RepositoryCheck {
+            repository: "it".to_owned(),
+            generation: before.metadata.generation,
+            spec: Some(before.spec.checked_hash()),
+            passed: reason == "CheckPassed",
+            reason: reason.to_owned(),
+            message: "words".to_owned(),
+            figures: None,
+            maintained: None,
+            damaged: Vec::new(),
+        };
+        let run = ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
+        let status = checked::after(&check, before, run, now()).expect("it says something");
+        BackupRepository { status: Some(status), ..before.clone() }
+    };
+    let kept = |before: &BackupRepository| {
+        let status = repository::upkeep(before, true, now()).status.expect("ticks are counted");
+        BackupRepository { status: Some(status), ..before.clone() }
+    };
+    let mut new = new_repository();
+    new.status = repository::checking(&new, now());
+    assert_seen(&new, "InProgress", "its first check runs");
+    let ready = checked(&new, "CheckPassed");
+    assert_seen(&ready, "Current", "it passed");
+    assert_seen(&kept(&ready), "Current", "and is maintained");
+    assert_seen(&checked(&new, "WrongPassword"), "Failed", "it did not pass");
+    assert_seen(&kept(&checked(&ready, "Damaged")), "Failed", "damage");
+    let full = Refusal::new(Reason::QuotaExceeded, "full");
+    let refused = BackupRepository { status: Some(repository::refused(&ready, &full, now())), ..ready.clone() };
+    assert_seen(&refused, "Failed", "its maintenance is refused");
+    let mut wrong = ready.clone();
+    wrong.spec.maintenance.as_mut().expect("maintenance").schedule = Some("0 25 * * *".to_owned());
+    assert_seen(&kept(&wrong), "Failed", "an expression does not read");
+    let mut edited = ready;
+    edited.metadata.generation = Some(2);
+    assert_seen(&edited, "InProgress", "an edit was not looked at");
+    assert_seen(&kept(&edited), "Current", "it was, and needs no check");
+}
+
+#[test]
+fn a_schedule_that_starts_runs_is_current_and_one_that_cannot_has_failed() {
+    for (spec, expected) in [
+        (json!({"schedule": "@daily"}), "Current"),
+        (json!({"schedule": "@daily", "suspend": true}), "Current"),
+        (json!({"schedule": "0 25 * * *"}), "Failed"),
+        (json!({"schedule": "@daily", "timeZone": "Mars/Olympus"}), "Failed"),
+    ] {
+        let mut schedule = new_schedule(&spec);
+        let observed = schedule::Observed {
+            schedule: Arc::new(schedule.clone()),
+            workspace: Some("acme".to_owned()),
+            terminating: false,
+            runs: Vec::new(),
+            awaited: std::collections::BTreeSet::new(),
+            sets: None,
+            retention_waits: false,
+        };
+        schedule.status = schedule::decide(&observed, now()).status;
+        assert_seen(&schedule, expected, &spec.to_string());
+    }
+}
+
+#[test]
+fn a_restore_is_in_progress_until_its_end_and_what_is_lost_has_failed() {
+    let mut restore: RestoreRun = born("RestoreRun", &json!({"backupSet": {"name": "nightly"}}));
+    let run: OperationRun = born("OperationRun", &json!({"type": "restore.apply"}));
+    restore.status = Some(restore::started(&restore, &run, now()));
+    assert_seen(&restore, "InProgress", "its run was made");
+    let ends = BTreeMap::from([
+        ("Current", [Outcome::Succeeded, Outcome::PartiallySucceeded]),
+        ("Failed", [Outcome::Failed, Outcome::Blocked]),
+    ]);
+    for (expected, outcome) in ends.into_iter().flat_map(|(expected, of)| of.map(|outcome| (expected, outcome))) {
+        let mut ended = restore.clone();
+        let status = ended.status.as_mut().expect("a status");
+        let wanted = conditions::of_run(Phase::Completed, outcome);
+        status.conditions = conditions::merge(&status.conditions, &wanted, "Reason", "words", Some(1), now());
+        assert_seen(&ended, expected, &format!("{outcome:?}"));
+    }
+}
+
+#[test]
+fn a_backup_set_is_current_until_it_is_found_damaged() {
+    let snapshot = "a".repeat(64);
+    let mut set: BackupSet = born(
+        "BackupSet",
+        &json!({"repository": {"name": "main"}, "snapshot": snapshot, "run": {"name": "nightly", "uid": "u"}, "namespaceUid": "n", "coverage": "full"}),
+    );
+    for (ready, reason, expected) in
+        [(Ready::Yes, "ReadBack", "Current"), (Ready::No, "Damaged", "Failed"), (Ready::Yes, "CheckPassed", "Current")]
+    {
+        set.status = Some(marked(&set, set.status.clone().unwrap_or_default(), ready, reason, "words", now()));
+        assert_seen(&set, expected, reason);
+    }
+}
