@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use object_store::PutPayload;
-use rustic_core::repofile::IndexFile;
 use rustic_core::{
     BytesList, ErrorKind, FileType, Id, Open, ReadBackend, Repository, RusticError, RusticResult, WriteBackend,
 };
@@ -16,6 +15,7 @@ use rustic_core::{
 use super::check::SHOWN_DIGITS;
 use super::error::{Error, Result};
 use super::store::{BlockingStore, Created};
+use super::stored::each_indexed;
 
 /// Whole packs kept while reading. A pack is at most [`super::engine::PACK_SIZE`] and a bit.
 const CACHED_PACKS: usize = 4;
@@ -62,14 +62,9 @@ impl Backend {
     /// Whether a pack is both indexed and marked to be deleted: somebody prunes, or was killed while it did.
     pub(super) fn trust_index<S: Open>(&self, repository: &Repository<S>) -> RusticResult<bool> {
         let mut indexed: HashMap<Id, u32> = HashMap::new();
-        let mut marked: HashSet<Id> = HashSet::new();
-        for index in repository.stream_files::<IndexFile>()? {
-            let index = index?.1;
-            marked.extend(index.packs_to_delete.iter().map(|pack| *pack.id));
-            for pack in index.packs {
-                indexed.insert(*pack.id, pack.pack_size());
-            }
-        }
+        let marked = each_indexed(repository, |pack| {
+            indexed.insert(*pack.id, pack.pack_size());
+        })?;
         let mut trusted = self.list_with_size(FileType::Pack)?;
         trusted.retain(|(id, size)| indexed.get(id) == Some(size));
         *lock(&self.trusted) = Some(trusted);

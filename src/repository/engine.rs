@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rustic_core::repofile::{Chunker, MasterKey};
+use rustic_core::repofile::{BlobType, Chunker, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, IndexedFullStatus, KeyOptions, OpenStatus, Repository, RepositoryBackends,
-    RepositoryOptions, RusticError,
+    ConfigOptions, Credentials, DataId, IndexedFull, IndexedFullStatus, KeyOptions, OpenStatus, Repository,
+    RepositoryBackends, RepositoryOptions, RusticError,
 };
 
 use super::backend::Backend;
@@ -13,6 +13,7 @@ use super::error::{Error, Result};
 use super::key::RepositoryKey;
 use super::key_file::key_file;
 use super::store::BlockingStore;
+use super::stored::Stored;
 
 /// Target size of a pack, in bytes. Several are in memory at once while writing and reading.
 pub(super) const PACK_SIZE: u64 = 8 * 1024 * 1024;
@@ -26,6 +27,8 @@ pub(super) struct Opened<S> {
     pub(super) repository: Repository<S>,
     pub(super) backend: Arc<Backend>,
     store: BlockingStore,
+    /// What is there, where the engine's own index also names what is not.
+    readable: Option<Stored>,
 }
 
 /// Opens a repository whose master key is known.
@@ -34,7 +37,7 @@ pub(super) fn open(store: &BlockingStore, key: &MasterKey) -> Result<Opened<Open
     let repository = prepare(&backend)?
         .open(&Credentials::Masterkey(key.clone()))
         .map_err(|error| backend.explain(&error, |what| damaged(store, what)))?;
-    Ok(Opened { repository, backend, store: store.clone() })
+    Ok(Opened { repository, backend, store: store.clone(), readable: None })
 }
 
 /// The master key of a repository, found with the user's key.
@@ -104,6 +107,15 @@ impl<S> Opened<S> {
         self.backend.fault()
     }
 
+    /// Whether some content is indexed in a pack that is there.
+    pub(super) fn has(&self, content: &DataId) -> bool
+    where
+        S: IndexedFull,
+    {
+        let is_indexed = self.repository.get_index_entry(content).is_ok();
+        is_indexed && self.readable.as_ref().is_none_or(|readable| readable.has(BlobType::Data, content))
+    }
+
     /// The repository is damaged.
     pub(super) fn damaged(&self, what: String) -> Error {
         damaged(&self.store, what)
@@ -113,15 +125,17 @@ impl<S> Opened<S> {
 impl Opened<OpenStatus> {
     /// Loads what is needed to read: where all content lies.
     pub(super) fn for_reading(self) -> Result<Opened<IndexedFullStatus>> {
-        let Self { repository, backend, store } = self;
+        let Self { repository, backend, store, .. } = self;
         let explain = |error: Box<RusticError>| backend.explain(&error, |what| damaged(&store, what));
         let is_half_pruned = backend.trust_index(&repository).map_err(explain)?;
         // Checked, the engine takes such a pack for marked or for indexed, as it happens to read one index file first or another. It is
-        // indexed: what is needed may lie in it until the pruning is done again.
+        // indexed: what is needed may lie in it until the pruning is done again. Unchecked, it also takes lost packs for there.
+        let readable =
+            if is_half_pruned { Some(Stored::readable(&repository, &backend).map_err(explain)?) } else { None };
         let repository =
             if is_half_pruned { repository.to_indexed() } else { repository.to_indexed_checked() }.map_err(explain)?;
         backend.opened();
-        Ok(Opened { repository, backend, store })
+        Ok(Opened { repository, backend, store, readable })
     }
 }
 

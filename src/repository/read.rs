@@ -31,10 +31,9 @@ pub(super) fn tally(opened: &Opened<IndexedFullStatus>, root: TreeId) -> Result<
     let mut tally = Tally::default();
     walk(opened, root, "", 0, &mut |path, node| {
         for blob in node.content.iter().flatten() {
-            opened
-                .repository
-                .get_index_entry(blob)
-                .map_err(|_| opened.damaged(format!("content of `{path}` is in no pack")))?;
+            if !opened.has(blob) {
+                return Err(opened.damaged(format!("content of `{path}` is in no pack")));
+            }
         }
         tally.add(path, node.meta.size);
         Ok(())

@@ -2,14 +2,30 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rustic_core::repofile::{BlobType, IndexFile};
-use rustic_core::{FileType, Id, OpenStatus, ReadBackend as _};
+use rustic_core::repofile::{BlobType, IndexFile, IndexPack};
+use rustic_core::{FileType, Id, Open, OpenStatus, ReadBackend as _, Repository, RusticResult};
 
+use super::backend::Backend;
 use super::engine::Opened;
 use super::error::Result;
 
+/// Visits all packs that the index names. Returns which packs it names as marked to be deleted: a pruning that was killed leaves packs
+/// that are both, by index files that it would have removed.
+pub(super) fn each_indexed<S: Open>(
+    repository: &Repository<S>,
+    mut visit: impl FnMut(IndexPack),
+) -> RusticResult<HashSet<Id>> {
+    let mut marked = HashSet::new();
+    for index in repository.stream_files::<IndexFile>()? {
+        let index = index?.1;
+        marked.extend(index.packs_to_delete.iter().map(|pack| *pack.id));
+        index.packs.into_iter().for_each(&mut visit);
+    }
+    Ok(marked)
+}
+
 /// Content that is indexed *and* in a pack that is there in full. What a killed writer left behind without an index
-/// does not count: nobody who reads would find it; nor does what is in a pack that was lost, or that is marked to be deleted.
+/// does not count: nobody who reads would find it; nor does what is in a pack that was lost.
 pub(super) struct Stored {
     /// Sorted.
     data: Vec<Id>,
@@ -26,24 +42,28 @@ struct Pack {
 }
 
 impl Stored {
+    /// What a capture may rely on: nothing that is marked to be deleted.
+    pub(super) fn load(opened: &Opened<OpenStatus>) -> Result<Self> {
+        Self::find(&opened.repository, &opened.backend, false).map_err(|error| opened.explain(&error))
+    }
+
+    /// What can be read, of a repository whose index is trusted ([`Backend::trust_index`]): also what is marked, as long as it is there.
+    pub(super) fn readable<S: Open>(repository: &Repository<S>, backend: &Backend) -> RusticResult<Self> {
+        Self::find(repository, backend, true)
+    }
+
     /// Reads all of the index, then lists the packs: in the other order, a pack that another writer finishes in between
     /// would count as lost.
-    pub(super) fn load(opened: &Opened<OpenStatus>) -> Result<Self> {
+    fn find<S: Open>(repository: &Repository<S>, backend: &Backend, with_marked: bool) -> RusticResult<Self> {
         let mut indexed: HashMap<Id, Pack> = HashMap::new();
-        // A pruning that was killed leaves packs both indexed, by files that it would have removed, and marked.
-        let mut marked: HashSet<Id> = HashSet::new();
-        for index in opened.repository.stream_files::<IndexFile>().map_err(|error| opened.explain(&error))? {
-            let index = index.map_err(|error| opened.explain(&error))?.1;
-            marked.extend(index.packs_to_delete.iter().map(|pack| *pack.id));
-            for pack in index.packs {
-                let blobs = pack.blobs.iter().map(|blob| *blob.id).collect();
-                indexed.insert(*pack.id, Pack { size: pack.pack_size(), kind: pack.blob_type(), blobs });
-            }
-        }
+        let marked = each_indexed(repository, |pack| {
+            let blobs = pack.blobs.iter().map(|blob| *blob.id).collect();
+            indexed.insert(*pack.id, Pack { size: pack.pack_size(), kind: pack.blob_type(), blobs });
+        })?;
         let mut stored = Self { data: Vec::new(), trees: Vec::new(), lost_packs: 0 };
-        for (id, size) in opened.backend.list_with_size(FileType::Pack).map_err(|error| opened.explain(&error))? {
+        for (id, size) in backend.list_with_size(FileType::Pack)? {
             match indexed.remove(&id) {
-                Some(_) if marked.contains(&id) => {}
+                Some(_) if !with_marked && marked.contains(&id) => {}
                 Some(pack) if pack.size == size => match pack.kind {
                     BlobType::Data => stored.data.extend(pack.blobs),
                     BlobType::Tree => stored.trees.extend(pack.blobs),
@@ -58,7 +78,7 @@ impl Stored {
         Ok(stored)
     }
 
-    /// Whether a blob need not be stored.
+    /// Whether a blob is there.
     pub(super) fn has(&self, kind: BlobType, id: &Id) -> bool {
         match kind {
             BlobType::Data => &self.data,

@@ -1,6 +1,7 @@
 //! Forgetting and pruning, alone and killed anywhere. Against captures: `worker/maintain.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use object_store::local::LocalFileSystem;
 use tenantatlas::repository::{
-    Entry, Error, Pruned, Pruning, ReadData, Repository as _, RepositoryKey, RetryClass, RusticRepository, Store,
-    WriterPermit,
+    Entry, Error, Pruned, Pruning, ReadData, Repository as _, RepositoryKey, RetryClass, RusticRepository, Snapshot,
+    Store, WriterPermit,
 };
 
 use super::restic::restic;
@@ -194,22 +195,55 @@ async fn what_a_killed_writer_left_goes_and_marks_that_are_carried_over_are_no_d
     assert_sound(&repository).await;
 }
 
-#[tokio::test]
-async fn a_pack_that_is_both_indexed_and_marked_is_read_and_not_relied_on() {
-    let place = Place::new();
-    let repository = place.open().await;
-    let first = capture(&repository, "first", generation(1)).await.unwrap().snapshot;
-    let kept = capture(&repository, "kept", generation(2)).await.unwrap().snapshot;
+/// A repository of generations 1 and 2 whose pruning was killed before it removed the index files that it had replaced: packs are both
+/// indexed and marked. The first snapshot had been forgotten, and is there again.
+async fn half_pruned(place: &Place, repository: &RusticRepository) -> [Snapshot; 2] {
+    let first = capture(repository, "first", generation(1)).await.unwrap().snapshot;
+    let kept = capture(repository, "kept", generation(2)).await.unwrap().snapshot;
     let indexes: Vec<_> = place.volume.files("index").into_iter().map(|file| (std::fs::read(&file), file)).collect();
     let snapshot = place.volume.path().join("snapshots").join(&first.id);
     let content = std::fs::read(&snapshot).unwrap();
-    forget(&repository, &first.id).await;
-    prune(&repository, IN_AN_HOUR).await.unwrap();
-    // As if it had been killed before it removed these.
+    forget(repository, &first.id).await;
+    prune(repository, IN_AN_HOUR).await.unwrap();
     for (content, file) in indexes {
         std::fs::write(file, content.unwrap()).unwrap();
     }
     std::fs::write(&snapshot, content).unwrap();
+    [first, kept]
+}
+
+#[tokio::test]
+async fn in_a_half_pruned_repository_a_lost_pack_is_found_all_the_same() {
+    // Packs of content and of trees, the index, the snapshot.
+    for lost_at in 0..4 {
+        let place = Place::new();
+        let repository = place.open().await;
+        let [first, kept] = half_pruned(&place, &repository).await;
+        let losing = place.losing(lost_at).await;
+        let error = capture(&losing, "new", generation(3)).await.unwrap_err();
+        assert_eq!(error.reason(), "Damaged", "without write {lost_at}: {error}");
+        let left: Vec<_> = repository.snapshots().await.unwrap().into_iter().map(|snapshot| snapshot.id).collect();
+        assert_eq!(left, [first.id.clone(), kept.id.clone()], "nobody shall find it");
+        assert_whole(&repository, &kept.id, 2).await;
+    }
+    let place = Place::new();
+    let repository = place.open().await;
+    half_pruned(&place, &repository).await;
+    let before = place.volume.files("data");
+    let new = capture(&repository, "new", generation(3)).await.unwrap().snapshot;
+    let largest = |file: &PathBuf| file.metadata().unwrap().len();
+    let packs = place.volume.files("data").into_iter().filter(|file| !before.contains(file));
+    std::fs::remove_file(packs.max_by_key(largest).unwrap()).unwrap();
+    let report = repository.check(ReadData::No).await.unwrap();
+    assert_eq!(report.damaged, [new.id], "{report:?}");
+}
+
+#[tokio::test]
+async fn a_pack_that_is_both_indexed_and_marked_is_read_and_not_relied_on() {
+    let place = Place::new();
+    let repository = place.open().await;
+    let [first, kept] = half_pruned(&place, &repository).await;
+    let snapshot = place.volume.path().join("snapshots").join(&first.id);
     // Index files are read in any order: whatever depends on it fails now and then.
     for round in 0..10 {
         assert_whole(&repository, &first.id, 1).await;
