@@ -79,6 +79,9 @@ pub struct ResultContext {
     /// The first digits of the ids of snapshots of which something cannot be restored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged_snapshots: Vec<String>,
+    /// Whether more are damaged than are named.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub damaged_truncated: bool,
     /// What the audit chain was told about a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,
@@ -134,6 +137,9 @@ pub struct CheckedRepository {
     /// Captured bytes for each stored byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup_ratio: Option<String>,
+    /// Whether all data was read back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_all: bool,
 }
 
 /// What maintenance removed from a repository.

@@ -77,7 +77,7 @@ pub async fn check(
     let mut report = repository.check(ReadData::percent(percent, day)).await?;
     add_lost_snapshots(&mut report, environment, sets, &repository.snapshots().await?);
     if !report.is_ok() {
-        return Err(damaged(&report, sets));
+        return Err(damaged(&report, environment, sets));
     }
     let stats = repository.stats().await?;
     let mut message = match percent {
@@ -97,6 +97,7 @@ pub async fn check(
                 bytes: i64::try_from(stats.stored_bytes).unwrap_or(i64::MAX),
                 adopted: 0,
                 dedup_ratio: stats.dedup_ratio().map(|ratio| format!("{ratio:.1}")),
+                read_all: percent >= 100,
             }),
             ..ResultContext::default()
         },
@@ -112,7 +113,7 @@ pub(super) fn expect_snapshots(
 ) -> Result<(), Failure> {
     let mut report = CheckReport::default();
     add_lost_snapshots(&mut report, environment, sets, snapshots);
-    if report.is_ok() { Ok(()) } else { Err(damaged(&report, sets)) }
+    if report.is_ok() { Ok(()) } else { Err(damaged(&report, environment, sets)) }
 }
 
 /// A repository is whole without any of its snapshots; only the sets tell that one is missing.
@@ -132,9 +133,9 @@ fn named(report: &CheckReport) -> String {
 }
 
 /// Damage, with the backup sets that it concerns.
-fn damaged(report: &CheckReport, sets: &[BackupSet]) -> Failure {
-    let (affected, snapshots) = sets::of_damaged(sets, &report.damaged);
-    let of_sets = match affected.as_slice() {
+fn damaged(report: &CheckReport, environment: &Environment, sets: &[BackupSet]) -> Failure {
+    let damage = sets::of_damaged(sets, &environment.repository, &report.damaged);
+    let of_sets = match damage.sets.as_slice() {
         [] => "no backup set is affected".to_owned(),
         some => {
             let more = some.len().saturating_sub(NAMED_SETS);
@@ -148,6 +149,10 @@ fn damaged(report: &CheckReport, sets: &[BackupSet]) -> Failure {
         report.errors,
         named(report)
     );
-    let made = ResultContext { damaged_snapshots: snapshots, ..ResultContext::default() };
+    let made = ResultContext {
+        damaged_snapshots: damage.snapshots,
+        damaged_truncated: damage.truncated,
+        ..ResultContext::default()
+    };
     Failure { made: Box::new(made), ..Failure::permanent("Damaged", message) }
 }

@@ -1,7 +1,10 @@
 //! From a `BackupRepository`'s spec and the mounted Secrets to an open repository.
 
 use crate::{
-    api::backup_repository::{BackupRepositorySpec, Storage},
+    api::{
+        backup_repository::{BackupRepositorySpec, Storage},
+        result::ResultContext,
+    },
     repository::{Credentials, Error, Location, OwnerMarker, Ownership, RepositoryKey, RusticRepository, Timeouts},
     worker::{
         environment::{Environment, Mounts},
@@ -48,7 +51,9 @@ pub async fn open_or_create(
     let more = if names.len() > NAMED_SETS { ", …" } else { "" };
     let failure = Failure::from(vanished);
     let message = format!("{} backup sets name this repository ({named}{more}), and {}", names.len(), failure.message);
-    Err(Failure { message, ..failure })
+    // None of them can be restored.
+    let made = ResultContext { damaged_truncated: true, ..ResultContext::default() };
+    Err(Failure { message, made: Box::new(made), ..failure })
 }
 
 /// Where a repository is, what opens it, and for whom.

@@ -96,13 +96,68 @@ pub fn any_damaged(sets: &[BackupSet], repository: &str) -> bool {
     of_repository(sets, repository).any(backup_set::is_damaged)
 }
 
-/// Names of the sets of damaged snapshots, and the snapshots as a result names them.
+/// What damaged snapshots are to a tenant.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Names of the sets that are affected, also of another repository that may be the same store.
+    pub sets: Vec<String>,
+    /// The snapshots that sets of this repository name, each once, as a result names them.
+    pub snapshots: Vec<String>,
+    /// Whether there are more than fit.
+    pub truncated: bool,
+}
+
+/// What the damage of these snapshots is to the sets.
 #[must_use]
-pub fn of_damaged(sets: &[BackupSet], damaged: &[String]) -> (Vec<String>, Vec<String>) {
+pub fn of_damaged(sets: &[BackupSet], repository: &str, damaged: &[String]) -> Damage {
     let damaged: BTreeSet<&String> = damaged.iter().collect();
-    let affected = sets.iter().filter(|set| damaged.contains(&set.spec.snapshot));
-    let (names, snapshots): (Vec<_>, Vec<_>) = affected
-        .map(|set| (set.name_any(), set.spec.snapshot.chars().take(DAMAGED_DIGITS).collect::<String>()))
-        .unzip();
-    (names, snapshots.into_iter().take(MAX_DAMAGED).collect())
+    let is_affected = |set: &&BackupSet| damaged.contains(&set.spec.snapshot);
+    let named = of_repository(sets, repository).filter(is_affected);
+    let snapshots: BTreeSet<String> =
+        named.map(|set| set.spec.snapshot.chars().take(DAMAGED_DIGITS).collect()).collect();
+    Damage {
+        sets: sets.iter().filter(is_affected).map(ResourceExt::name_any).collect(),
+        truncated: snapshots.len() > MAX_DAMAGED,
+        snapshots: snapshots.into_iter().take(MAX_DAMAGED).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::result::{MAX_TERMINATION_MESSAGE, ResultContext, TerminationResult};
+    use serde_json::json;
+
+    fn set(number: usize, repository: &str) -> BackupSet {
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": format!("set-{number}")},
+            "spec": {"repository": {"name": repository}, "snapshot": snapshot(number), "run": {"name": "r", "uid": "u"}, "namespaceUid": "n"},
+        }))
+        .expect("a set")
+    }
+
+    fn snapshot(number: usize) -> String {
+        format!("{number:012}").repeat(5)
+    }
+
+    #[test]
+    fn damage_names_each_snapshot_once_and_says_when_there_are_more_than_fit() {
+        let mut sets: Vec<_> = (0..MAX_DAMAGED).map(|number| set(number, "main")).collect();
+        // A snapshot with two sets, and one that another repository of the namespace names.
+        sets.extend([set(0, "main"), set(900, "another")]);
+        let damaged: Vec<_> = (0..1000).map(snapshot).collect();
+        let damage = of_damaged(&sets, "main", &damaged);
+        assert_eq!((damage.sets.len(), damage.snapshots.len(), damage.truncated), (152, MAX_DAMAGED, false));
+        sets.push(set(901, "main"));
+        let damage = of_damaged(&sets, "main", &damaged);
+        assert_eq!((damage.snapshots.len(), damage.truncated), (MAX_DAMAGED, true));
+        assert_eq!(of_damaged(&sets, "main", &[]), Damage::default());
+
+        let context =
+            ResultContext { damaged_snapshots: damage.snapshots, damaged_truncated: true, ..Default::default() };
+        let result = TerminationResult { message: Some("m".repeat(800)), context, ..Default::default() };
+        let text = result.to_message();
+        assert!(text.len() <= MAX_TERMINATION_MESSAGE, "{} bytes", text.len());
+        assert_eq!(serde_json::from_str::<TerminationResult>(&text).expect("JSON"), result);
+    }
 }

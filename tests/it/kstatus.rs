@@ -118,6 +118,7 @@ fn a_repository_is_in_progress_until_its_first_check_and_failed_while_something_
             figures: None,
             maintained: None,
             damaged: Vec::new(),
+            damaged_truncated: false,
         };
         let run = ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
         let status = checked::after(&check, before, run, now()).expect("it says something");

@@ -35,6 +35,8 @@ pub struct RepositoryCheck {
     pub maintained: Option<Maintained>,
     /// The first digits of the ids of damaged snapshots.
     pub damaged: Vec<String>,
+    /// Whether more are damaged than are named.
+    pub damaged_truncated: bool,
 }
 
 /// The status of a repository after a check; none where the check says nothing of it.
@@ -128,6 +130,7 @@ mod tests {
             figures: None,
             maintained: None,
             damaged: Vec::new(),
+            damaged_truncated: false,
         }
     }
 

@@ -6,6 +6,7 @@
 use super::{
     decide::{Action, Decision, refused},
     job::{self, JobSettings},
+    marks::{Mark, marks},
     observe::limits,
     observed::Observed,
     prepare::Refusal,
@@ -15,7 +16,7 @@ use crate::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
         Outcome, Phase, Reason, RestoreRun,
         backup_schedule::origin,
-        backup_set::{Coverage, DAMAGED, Verified, is_damaged, names_for, status_of_adopted},
+        backup_set::{Coverage, DAMAGED, Verified, names_for, status_of_adopted},
         labels,
         operation_run::OperationRunStatus,
         result::CapturedSnapshot,
@@ -348,20 +349,23 @@ async fn settle_adopted(context: &Context, observed: &Observed) -> Result<(), Er
     Ok(())
 }
 
-/// Says of the sets whose snapshots a check found damaged that they are, and of those that were and are not any more that they
-/// are whole: such a check has read everything back (`worker/check.rs`). A crash in between leaves some; the next pass does them.
+/// Says of the sets of a repository what its check found. A crash in between leaves some; the next pass does them.
 async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) -> Result<(), Error> {
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
     let of_repository = ListParams::default().fields(&format!("spec.repository.name={}", check.repository));
-    for set in sets.list(&of_repository).await?.items {
-        let damaged = check.damaged.iter().any(|begin| set.spec.snapshot.starts_with(begin.as_str()));
-        if damaged {
-            let message = "a check found that something of it cannot be restored; a rehearsal says what can";
-            mark_if_there(context, &set, Ready::No, DAMAGED, message).await?;
-        } else if check.passed && is_damaged(&set) {
-            let message = "a check read it back: it is whole again";
-            mark_if_there(context, &set, Ready::Yes, Reason::CheckPassed.as_str(), message).await?;
-        }
+    for (set, mark) in marks(&sets.list(&of_repository).await?.items, check) {
+        let (ready, reason, message) = match mark {
+            Mark::Damaged => {
+                (Ready::No, DAMAGED, "a check found that something of it cannot be restored; a rehearsal says what can")
+            }
+            Mark::PerhapsDamaged => (
+                Ready::No,
+                DAMAGED,
+                "a check found more damage than it can name, and this set may be concerned; a rehearsal says what can be restored",
+            ),
+            Mark::Whole => (Ready::Yes, Reason::CheckPassed.as_str(), "a check read it back: it is whole again"),
+        };
+        mark_if_there(context, set, ready, reason, message).await?;
     }
     Ok(())
 }
@@ -372,7 +376,7 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
     if check.figures.as_ref().is_some_and(|figures| figures.adopted > 0) {
         settle_adopted(context, observed).await?;
     }
-    if check.passed || !check.damaged.is_empty() {
+    if check.passed || !check.damaged.is_empty() || check.damaged_truncated {
         mark_sets(context, &namespace, check).await?;
     }
     let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);

@@ -450,6 +450,7 @@ fn ended(
             figures: made.repository.clone(),
             maintained: made.maintained,
             damaged: made.damaged_snapshots.clone(),
+            damaged_truncated: made.damaged_truncated,
         })));
     }
     let mut next = status.clone();

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod fairness;
 pub mod finish;
 pub mod job;
+pub mod marks;
 pub mod observe;
 pub mod observed;
 pub mod prepare;

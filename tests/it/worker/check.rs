@@ -57,6 +57,7 @@ async fn an_emptied_store_is_told_and_stays_empty() {
     let vanished = checked_by(&api, &pod, all_data()).await.unwrap_err();
     assert_eq!((vanished.reason.as_str(), vanished.exit_code()), ("RepositoryVanished", 40), "{vanished}");
     assert!(vanished.message.contains("1 backup sets name this repository (monday)"), "{vanished}");
+    assert!(vanished.to_result().context.damaged_truncated, "none of them can be restored");
     assert!(walk(&pod.mounts().volume).is_empty(), "nothing was written");
 
     // Of another repository of the namespace they say nothing of this one.

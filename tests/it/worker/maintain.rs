@@ -218,6 +218,7 @@ async fn a_set_that_was_found_damaged_is_whole_only_once_all_data_was_read_back(
         let repository = pod.repository().await.unwrap();
         let result = check::check(&repository, &environment, &inputs, &sets, &SystemClock).await.unwrap();
         assert!(result.message.clone().unwrap().contains(expected), "{result:?}");
+        assert_eq!(result.context.repository.unwrap().read_all, reason == "Damaged");
     }
 }
 
