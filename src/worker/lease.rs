@@ -432,14 +432,24 @@ async fn renew(leases: Leases, name: String, state: Arc<State>) {
             "metadata": { "uid": uid, "resourceVersion": version },
             "spec": { "renewTime": MicroTime(SystemClock.now()) },
         });
-        match leases.api.patch(&name, &PatchParams::default(), &Patch::Merge(&body)).await {
+        // The client waits longer for an answer than a Lease is held: one call that hangs would lose it. What was sent and not waited
+        // for may have arrived; then the next one is a conflict with ourselves.
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(&body));
+        let sending = leases.api.patch(&name, &parameters, &patch);
+        let Ok(answer) = tokio::time::timeout(timings.renews, sending).await else {
+            tracing::warn!(lease = name, "a Lease was not renewed in time; it is tried again");
+            pause = timings.looks;
+            continue;
+        };
+        match answer {
             Ok(lease) => {
                 state.renewed(&lease, sent + timings.holds);
                 pause = timings.renews;
             }
             Err(Error::Api(status)) if status.is_conflict() => {
                 // Our own renewal, whose answer was lost; or it was taken away.
-                match leases.get(&name).await {
+                let found = tokio::time::timeout(timings.renews, leases.get(&name)).await;
+                match found.unwrap_or_else(|_| Err(busy("its Lease cannot be read"))) {
                     Ok(Some(lease)) if lease.uid().as_ref() == Some(&uid) && holder(&lease) == leases.pod => {
                         state.renewed(&lease, sent + timings.holds);
                     }

@@ -6,7 +6,10 @@ use super::{
 };
 use serde_json::json;
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 use tenantatlas::{
@@ -180,6 +183,25 @@ async fn a_holder_that_cannot_renew_stops_believing_in_its_lease_before_others_d
     tokio::time::sleep(3 * TIMINGS.renews).await;
     assert!(!held.is_held());
     assert_eq!(namespace.api.leases()["worker"]["metadata"]["resourceVersion"], version, "it is not renewed again");
+}
+
+#[tokio::test]
+async fn a_renewal_that_hangs_is_given_up_and_the_next_one_keeps_the_lease() {
+    let namespace = Namespace::new().await;
+    let held = namespace.pod("worker").share(Use::Writes).await.unwrap();
+    // Two of four calls hang, which is the first renewals; the third conflicts, and the fourth looks why.
+    let hung = Arc::new(AtomicUsize::new(0));
+    let hangs = hung.clone();
+    namespace.api.fail(move |uri, _| {
+        (uri.path() == format!("{LEASES}/worker") && hangs.fetch_add(1, SeqCst) % 4 < 2).then_some(Answer::Hangs)
+    });
+    namespace.api.touch_lease("worker");
+    let until = Instant::now() + 2 * TIMINGS.holds;
+    while Instant::now() < until {
+        assert!(held.is_held());
+        tokio::time::sleep(TIMINGS.looks).await;
+    }
+    assert!(hung.load(SeqCst) > 5, "some of them hung");
 }
 
 #[tokio::test]
