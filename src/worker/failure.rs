@@ -32,6 +32,8 @@ pub mod reason {
     pub const INTERRUPTED: &str = "Interrupted";
     /// Others use the repository, and what is to be done needs it alone; or its Lease cannot be had.
     pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
+    /// The Lease on the repository was lost. [`repository::Error::PermitLost`]'s code.
+    pub const PERMIT_LOST: &str = "PermitLost";
     /// A fault of ours.
     pub const INTERNAL: &str = "Internal";
 }
@@ -82,6 +84,22 @@ impl Failure {
     /// A failure that made nothing.
     pub fn new(reason: impl Into<String>, message: impl Into<String>, retry: Retry) -> Self {
         Self { reason: reason.into(), message: message.into(), retry, made: Box::default() }
+    }
+
+    /// The same, of work whose Lease on the repository had been lost by its end. Damage that was found then says nothing: maintenance may
+    /// have been at work, and who reads while it replaces index files finds one gone.
+    #[must_use]
+    pub fn seen_without_lease(self) -> Self {
+        if !repository::CODES_OF_THE_CONTENT.contains(&self.reason.as_str()) {
+            return self;
+        }
+        Self::transient(
+            reason::PERMIT_LOST,
+            format!(
+                "the Lease on the repository was lost, and what was found then may be the work of others: it is tried again ({})",
+                self.message
+            ),
+        )
     }
 
     /// The process's exit code.
@@ -191,6 +209,15 @@ mod tests {
         let fenced = Failure { retry: Retry::Fenced, ..Failure::permanent("A", "b") };
         assert_eq!(fenced.exit_code(), 49);
         assert_eq!(fenced.to_result().outcome, Some(Outcome::Failed));
+    }
+
+    #[test]
+    fn damage_that_was_seen_without_a_lease_is_no_damage() {
+        let seen = |reason: &str| Failure::permanent(reason, "what was seen").seen_without_lease();
+        let lost = seen("Damaged");
+        assert_eq!((lost.reason.as_str(), lost.exit_code()), ("PermitLost", 1));
+        assert!(lost.message.contains("what was seen"), "{lost}");
+        assert_eq!(seen("WrongPassword").reason, "WrongPassword");
     }
 
     #[test]

@@ -45,7 +45,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     process::ExitCode,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -220,16 +220,25 @@ struct Holding(Mutex<Option<Held>>);
 
 impl Holding {
     /// Does something while a Lease is held, and gives it back. What is done is large: it is moved to the heap.
-    async fn during<T>(&self, held: Held, work: Pin<Box<impl Future<Output = T>>>) -> T {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    async fn during<T>(
+        &self,
+        held: Held,
+        work: Pin<Box<impl Future<Output = Result<T, Failure>>>>,
+    ) -> Result<T, Failure> {
+        *self.held() = Some(held);
         let ended = work.await;
+        let is_held = self.held().as_ref().is_some_and(Held::is_held);
         self.release().await;
-        ended
+        ended.map_err(|failure| if is_held { failure } else { failure.seen_without_lease() })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives it back. From then on nothing is written to the store any more, whatever threads of the engine had in mind.
     async fn release(&self) {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let held = self.held().take();
         if let Some(held) = held {
             held.release().await;
         }

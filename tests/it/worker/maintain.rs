@@ -300,6 +300,11 @@ pub fn generation(number: usize) -> Vec<Entry> {
     vec![entry("own", format!("{{\"noise\":\"{noise}\"}}")), entry("shared", "{}".to_owned())]
 }
 
+/// A failure as the worker tells it.
+fn seen(failure: Failure, is_held: bool) -> Failure {
+    if is_held { failure } else { failure.seen_without_lease() }
+}
+
 /// A capture in a pod of its own; the snapshot, if it came to its end.
 pub async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_at: usize) -> Result<String, Failure> {
     let repository = process(&pod, dies_at).await;
@@ -321,7 +326,9 @@ pub async fn captured(api: Api, pod: Arc<Pod>, run: String, number: usize, dies_
         }
         let _ = sender.finish().await;
     };
-    let captured = tokio::join!(offering, repository.capture(receiver, options)).1?;
+    let captured = tokio::join!(offering, repository.capture(receiver, options)).1;
+    let is_held = held.is_held();
+    let captured = captured.map_err(|error| seen(error.into(), is_held))?;
     held.release().await;
     Ok(captured.snapshot.id)
 }
@@ -366,7 +373,9 @@ async fn captures_and_maintenance_against_each_other_and_killed_lose_nothing_tha
                 let inputs = maintain::read_inputs(&environment)?;
                 let client = api.client();
                 let permit = held.permit();
-                maintain::maintain(&client, &environment, &repository, &inputs, &SystemClock, permit).await?;
+                let ended = maintain::maintain(&client, &environment, &repository, &inputs, &SystemClock, permit).await;
+                let is_held = held.is_held();
+                ended.map_err(|failure| seen(failure, is_held))?;
                 held.release().await;
                 Ok::<_, Failure>(())
             })
