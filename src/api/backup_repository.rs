@@ -185,8 +185,8 @@ pub struct Maintenance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub check: Option<String>,
-    /// Percentage of the data a check reads back, also that of maintenance; 0 (or left out) checks the structure alone. Checks of
-    /// consecutive days read consecutive parts.
+    /// Percentage of the data a check reads back, also that of maintenance; 0 (or left out) checks the structure alone. Checks a
+    /// fixed number of days apart come around to all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub read_data_percent: Option<i32>,

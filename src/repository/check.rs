@@ -21,6 +21,9 @@ const OF_A_MARKED_PACK: &str = "marked to delete: true";
 /// So many digits of an id the engine shows.
 pub(super) const SHOWN_DIGITS: usize = 8;
 
+/// The golden ratio less one, times 2^32.
+const GOLDEN_RATIO: u32 = 2_654_435_769;
+
 /// How much content a check reads; it always reads the index and all trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadData {
@@ -28,7 +31,7 @@ pub enum ReadData {
     No,
     /// All of it.
     All,
-    /// One of `of` parts (`part` counts modulo `of`), so that `of` checks in a row read everything.
+    /// One of `of` parts (`part` counts modulo `of`).
     Part {
         /// Which part.
         part: u32,
@@ -38,15 +41,28 @@ pub enum ReadData {
 }
 
 impl ReadData {
-    /// Reads about `percent` of the content; consecutive `round`s read consecutive parts.
+    /// Reads about `percent` of the content. Checks a fixed number of days apart come around to all of it, whatever that number is.
+    ///
+    /// Days that count modulo the parts would not: a check every seven days would read the same of seven parts for ever. Multiples of
+    /// the golden ratio, taken modulo one, leave no gap for long, and nor do multiples of a number of them.
     #[must_use]
-    pub fn percent(percent: u8, round: u32) -> Self {
+    pub fn percent(percent: u8, day: u32) -> Self {
         match percent {
             0 => Self::No,
             100.. => Self::All,
-            percent => Self::Part { part: round, of: 100_u32.div_ceil(u32::from(percent)) },
+            percent => {
+                let of = 100_u32.div_ceil(u32::from(percent));
+                // As a fraction of 2^32, so that the part below one is what does not overflow.
+                let fraction = day.wrapping_mul(GOLDEN_RATIO);
+                Self::Part { part: share(fraction, of), of }
+            }
         }
     }
+}
+
+/// Which of so many equal parts of all 32-bit numbers one is in.
+fn share(number: u32, of: u32) -> u32 {
+    u32::try_from((u64::from(number) * u64::from(of)) >> 32).unwrap_or(0)
 }
 
 /// What a check found.
@@ -180,4 +196,50 @@ pub(super) fn stats(store: &BlockingStore, key: &MasterKey) -> Result<Stats> {
             .sum(),
         stored_bytes: files.repo.iter().map(|kind| kind.size).sum(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::ReadData;
+
+    /// How many checks it takes until every part was read once.
+    fn checks(percent: u8, first: u32, days: u32) -> (u32, u32) {
+        let mut read = BTreeSet::new();
+        for check in 1.. {
+            let ReadData::Part { part, of } = ReadData::percent(percent, first + (check - 1) * days) else {
+                panic!("{percent} % is a part");
+            };
+            assert!(part < of);
+            read.insert(part);
+            if read.len() == of as usize {
+                return (check, of);
+            }
+            assert!(check < 10_000, "every {days} days, {percent} %: only {} of {of} parts", read.len());
+        }
+        unreachable!("it is bounded")
+    }
+
+    #[test]
+    fn checks_every_day_and_every_week_read_all_parts_soon() {
+        for percent in 1..100 {
+            let (daily, of) = checks(percent, 20_000, 1);
+            assert!(daily <= 2 * of, "{percent} %: {daily} days for {of} parts");
+            let (weekly, of) = checks(percent, 20_000, 7);
+            assert!(weekly <= 6 * of, "{percent} %: {weekly} weeks for {of} parts");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn checks_any_number_of_days_apart_come_around_to_every_part(
+            percent in 1_u8..100, first in 0_u32..100_000, days in 1_u32..32,
+        ) {
+            let (checks, of) = checks(percent, first, days);
+            prop_assert!(checks <= 25 * of, "every {days} days, {percent} %: {checks} checks for {of} parts");
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
 use kube::ResourceExt;
 use serde::Deserialize;
 
-/// A day, in seconds: checks of consecutive days read consecutive parts of the data.
+/// A day, in seconds: checks of different days read different parts of the data.
 const DAY: i64 = 86_400;
 
 /// How many findings a message names.

@@ -117,8 +117,8 @@ async fn checks_in_a_row_read_all_content_part_by_part() {
     }
     assert_eq!(damaged, 7);
     let mut found = 0;
-    for round in 0..4 {
-        let report = captured.repository.check(ReadData::percent(25, round)).await.unwrap();
+    for part in 0..4 {
+        let report = captured.repository.check(ReadData::Part { part, of: 4 }).await.unwrap();
         assert!(report.errors < damaged, "only a part of it");
         found += report.errors;
     }
