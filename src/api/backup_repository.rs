@@ -174,8 +174,8 @@ pub struct VolumeStorage {
     validation = Rule::new(concat!("!has(self.check) || ", cron_rule!("self.check"))).message("maintenance.check takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '0 3 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
 )]
 pub struct Maintenance {
-    /// When `repository.maintain` runs, cron with 5 fields or an `@alias`, UTC: it removes snapshots that no backup set has named for
-    /// a day, later their data, and then checks. Left out: never, and what backup sets gave up stays in the store. Needs the verb `run`
+    /// When `repository.maintain` runs, cron with 5 fields or an `@alias`, UTC: it removes snapshots that are a day old and named by no
+    /// backup set, later their data, and then checks. Left out: never, and what backup sets gave up stays in the store. Needs the verb `run`
     /// on `repository.maintain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
