@@ -50,7 +50,7 @@ async fn an_emptied_store_is_told_and_stays_empty() {
     pod.empty_volume();
     let vanished = pod.capture_all(&api).await.unwrap_err();
     assert_eq!((vanished.reason.as_str(), vanished.exit_code()), ("RepositoryVanished", 40), "{vanished}");
-    assert!(!before.exists() && walk(&pod.mounts().volume).is_empty(), "nothing was written");
+    assert!(!before.exists() && pod.files().is_empty(), "nothing was written");
 
     // A check finds it out as long as a backup set says that something was there.
     api.list("BackupSet", vec![set("monday", "0123", None)]);
@@ -58,7 +58,7 @@ async fn an_emptied_store_is_told_and_stays_empty() {
     assert_eq!((vanished.reason.as_str(), vanished.exit_code()), ("RepositoryVanished", 40), "{vanished}");
     assert!(vanished.message.contains("1 backup sets name this repository (monday)"), "{vanished}");
     assert!(vanished.to_result().context.damaged_truncated, "none of them can be restored");
-    assert!(walk(&pod.mounts().volume).is_empty(), "nothing was written");
+    assert!(pod.files().is_empty(), "nothing was written");
 
     // Of another repository of the namespace they say nothing of this one.
     let mut elsewhere = set("monday", "0123", None);
@@ -75,7 +75,7 @@ async fn no_repository_is_made_while_the_backup_sets_cannot_be_listed() {
     api.fail(|uri, _| uri.path().ends_with("/backupsets").then(|| refusal(403, "No")));
     let failure = checked_by(&api, &pod, all_data()).await.unwrap_err();
     assert_eq!(failure.reason, "ApiRefused");
-    assert!(walk(&pod.mounts().volume).is_empty(), "nothing was written");
+    assert!(pod.files().is_empty(), "nothing was written");
 }
 
 #[tokio::test]
@@ -106,11 +106,33 @@ async fn a_lost_pack_is_damage_and_never_tried_again() {
     let (api, pod) = (Api::new(), Pod::new());
     api.serve_config_maps(objects(20));
     pod.capture_all(&api).await.unwrap();
-    let data = pod.mounts().volume.join("data");
-    let pack = walk(&data).into_iter().next().unwrap();
+    let pack = pod.packs().remove(0);
     std::fs::remove_file(pack).unwrap();
     let damaged = checked(&pod, json!({"repository": "main"})).await.unwrap_err();
     assert_eq!((damaged.reason.as_str(), damaged.exit_code()), ("Damaged", 40));
+}
+
+#[tokio::test]
+async fn rotten_data_is_found_by_who_reads_it_and_only_then() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(20));
+    pod.capture_all(&api).await.unwrap();
+    let mut found = 0;
+    for pack in pod.packs() {
+        let good = std::fs::read(&pack).unwrap();
+        let mut rotten = good.clone();
+        rotten[3] ^= 1;
+        std::fs::write(&pack, rotten).unwrap();
+        // A pack of trees is read by every check.
+        if checked(&pod, json!({"repository": "main", "readDataPercent": 0})).await.is_ok() {
+            let damaged = checked(&pod, all_data()).await.unwrap_err();
+            assert_eq!((damaged.reason.as_str(), damaged.exit_code()), ("Damaged", 40));
+            found += 1;
+        }
+        std::fs::write(&pack, good).unwrap();
+    }
+    assert_eq!(found, 1, "one pack of content");
+    assert!(checked(&pod, all_data()).await.unwrap().context.repository.unwrap().read_all);
 }
 
 #[tokio::test]
@@ -126,9 +148,4 @@ async fn the_share_of_data_to_read_is_a_percentage_and_comes_from_the_inputs_or_
     let repository = pod.repository().await.unwrap();
     let result = check::check(&repository, &environment, &inputs, &[], &SystemClock).await.unwrap();
     assert_eq!(result.message.as_deref(), Some("the repository's structure and 30 % of its data are whole"));
-}
-
-fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

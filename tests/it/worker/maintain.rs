@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tenantatlas::{
-    api::{Outcome, result::TerminationResult},
+    api::{Outcome, execution, result::TerminationResult},
     clock::{Clock as _, SystemClock},
     repository::{CaptureOptions, Entry, ItemPath, ReadData, Repository as _, RusticRepository, WriterPermit, entries},
     worker::{
@@ -152,6 +152,34 @@ async fn nothing_is_removed_while_the_records_cannot_be_read() {
         assert_eq!(failure.exit_code(), if answer == 403 { 40 } else { 1 }, "{failure}");
         assert_eq!(left(&pod).await, ["ended"]);
     }
+}
+
+#[tokio::test]
+async fn runs_are_listed_before_backup_sets() {
+    // In between a run may record its set and be completed: seen in the other order, nobody would need its snapshot.
+    let api = Api::new();
+    sets::needed(&api.client(), &environment(inputs(), None), SignedDuration::ZERO).await.unwrap();
+    let requests = api.requests();
+    let listed = |plural: &str| requests.iter().position(|request| request.ends_with(plural)).unwrap();
+    assert!(listed("/operationruns") < listed("/backupsets"), "{requests:?}");
+    assert_eq!(requests.len(), 2, "each once: {requests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_owner_s_repository_is_not_maintained() {
+    let (api, pod) = (Api::new(), Pod::new());
+    snapshot(&pod, "ended", &[OWN], 50).await;
+    let before = pod.files();
+    let url = serve(&api).await;
+    for variable in [execution::CLUSTER_UID, execution::NAMESPACE_UID] {
+        let mut worker = worker(&pod, &url, "maintain");
+        assert_eq!(code(worker.env(variable, "another")).await, 40, "{variable}");
+        assert_eq!(message(&pod)["reason"], "OwnedByAnother", "{variable}");
+        assert!(pod.files() == before, "{variable}: nothing was written or removed");
+    }
+    assert!(api.leases().is_empty());
+    assert_eq!(code(&mut worker(&pod, &url, "maintain")).await, 0);
+    assert_eq!(left(&pod).await, Vec::<String>::new());
 }
 
 #[tokio::test]

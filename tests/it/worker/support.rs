@@ -147,6 +147,21 @@ impl Pod {
         files.map(|file| file.unwrap().path()).collect()
     }
 
+    /// All files in the volume, with their content.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let (mut files, mut todo) = (BTreeMap::new(), vec![self.mounts().volume]);
+        while let Some(folder) = todo.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    todo.push(path);
+                } else {
+                    files.insert(path.clone(), std::fs::read(path).unwrap());
+                }
+            }
+        }
+        files
+    }
+
     pub async fn snapshots(&self) -> usize {
         self.repository().await.unwrap().snapshots().await.unwrap().len()
     }
