@@ -254,7 +254,7 @@ async fn what_the_store_acknowledges_and_loses_of_a_capture_is_told_and_harms_no
         }
         assert_damaged(&ended.unwrap_err());
         let left: Vec<_> = repository.snapshots().await.unwrap().into_iter().map(|snapshot| snapshot.id).collect();
-        assert_eq!(left, [earlier.clone()], "nobody shall find it");
+        assert_eq!(left, std::slice::from_ref(earlier), "nobody shall find it");
         // With a store that keeps what it takes.
         let again = capture(repository, "run-2", more()).await.unwrap().snapshot;
         assert_eq!(repository.list(&again.id).await.unwrap().len(), 1);
