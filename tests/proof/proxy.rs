@@ -179,6 +179,10 @@ impl Shared {
     /// The address of a list as it was, where views are behind and the past is known.
     fn in_the_past(&self, uri: &Uri, mode: Mode) -> Uri {
         let Mode::Behind(behind) = mode else { return uri.clone() };
+        if uri.query().is_some_and(|query| query.contains("continue=")) {
+            // A further page is of the past that the first one is of.
+            return uri.clone();
+        }
         let state = self.state();
         let version = match behind {
             None => state.floor.get(uri.path()),
