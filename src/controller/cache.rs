@@ -7,9 +7,9 @@
 //! Of what there are thousands is held as JSON text, without what no decision reads ([`super::slim`]), and parsed when it
 //! is asked for: the types of a Job alone take ten times as much.
 
-use super::{Error, slim::Slim};
+use super::slim::Slim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Api, Resource, ResourceExt, runtime::watcher};
+use kube::{Resource, ResourceExt, runtime::watcher};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::{
@@ -179,18 +179,6 @@ impl<K: Slim> Cache<K> {
         }
         state.own.retain(|_, (_, written)| written.elapsed() < OWN_WRITE_TTL);
         state.own.insert(key, (Arc::new(object), Instant::now()));
-    }
-
-    /// Remembers what the API server holds now, after it refused a write that was decided on an older view. The watch may be late for long:
-    /// decided on the same view again, the same write would be refused again, ten times a second.
-    pub async fn refresh(&self, api: &Api<K>, name: &str) -> Result<(), Error>
-    where
-        K: Clone,
-    {
-        if let Some(there) = api.get_opt(name).await? {
-            self.wrote(there);
-        }
-        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {

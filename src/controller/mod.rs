@@ -14,6 +14,7 @@ pub mod lease;
 pub mod operation_run;
 pub mod patch;
 mod queue;
+pub mod refresh;
 pub mod refusal;
 pub mod restore_run;
 pub mod server;

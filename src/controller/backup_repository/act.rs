@@ -3,7 +3,9 @@
 use super::decide::{is_of, names_taken, refused, run_names};
 use crate::{
     api::{BackupRepository, BackupRepositoryStatus, OperationRun, Reason, conditions},
-    controller::{Context, Error, events::Severity, operation_run::prepare::Refusal, patch, refusal::of_due_run},
+    controller::{
+        Context, Error, events::Severity, operation_run::prepare::Refusal, patch, refresh::refresh, refusal::of_due_run,
+    },
 };
 use kube::{
     Api, ResourceExt,
@@ -99,7 +101,10 @@ pub async fn write_status(
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(kube::Error::Api(status)) if status.is_conflict() => {
-            context.repositories.refresh(&api, &repository.name_any()).await?;
+            refresh(&api, &repository.name_any())
+                .await?
+                .into_iter()
+                .for_each(|there| context.repositories.wrote(there));
             Err(Error::Again("the repository changed meanwhile"))
         }
         Err(error) => Err(error.into()),

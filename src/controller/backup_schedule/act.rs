@@ -10,7 +10,8 @@ use crate::{
         operation_run::Trigger,
     },
     controller::{
-        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch, refusal::of_due_run,
+        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch, refresh::refresh,
+        refusal::of_due_run,
     },
 };
 use jiff::SignedDuration;
@@ -226,7 +227,10 @@ async fn write_status(
         }
         Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
         Err(kube::Error::Api(error)) if error.is_conflict() => {
-            context.schedules.refresh(&schedules, &schedule.name_any()).await?;
+            refresh(&schedules, &schedule.name_any())
+                .await?
+                .into_iter()
+                .for_each(|there| context.schedules.wrote(there));
             Err(Error::Again("the schedule changed meanwhile"))
         }
         Err(error) => Err(error.into()),

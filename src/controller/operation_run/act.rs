@@ -29,6 +29,7 @@ use crate::{
         delete::delete,
         events::Severity,
         patch,
+        refresh::refresh,
         refusal::CreateFailure,
     },
 };
@@ -187,7 +188,10 @@ async fn write_status(context: &Context, observed: &Observed, status: &Operation
         }
         // Deleted since, and perhaps made anew: this status is nobody's.
         Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
-        Err(kube::Error::Api(error)) if error.is_conflict() => Err(Error::Again("the run changed meanwhile")),
+        Err(kube::Error::Api(error)) if error.is_conflict() => {
+            refresh(&runs(context, observed), &name).await?.into_iter().for_each(|there| context.wrote(there));
+            Err(Error::Again("the run changed meanwhile"))
+        }
         Err(error) => Err(error.into()),
     }
 }

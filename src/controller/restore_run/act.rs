@@ -3,7 +3,9 @@
 use super::decide::{Action, Observed, over_quota, refused, run_refused, started};
 use crate::{
     api::{OperationRun, Phase, RestoreRun, RestoreRunStatus},
-    controller::{Context, Error, backup_set::settle_new, events::Severity, patch, refusal::CreateFailure},
+    controller::{
+        Context, Error, backup_set::settle_new, events::Severity, patch, refresh::refresh, refusal::CreateFailure,
+    },
 };
 use kube::{
     Api, ResourceExt,
@@ -82,7 +84,7 @@ async fn write_status(context: &Context, observed: &Observed, status: &RestoreRu
         }
         Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
         Err(kube::Error::Api(error)) if error.is_conflict() => {
-            context.restores.refresh(&restores, &restore.name_any()).await?;
+            refresh(&restores, &restore.name_any()).await?.into_iter().for_each(|there| context.restores.wrote(there));
             Err(Error::Again("the restore changed meanwhile"))
         }
         Err(error) => Err(error.into()),
