@@ -189,7 +189,8 @@ async fn an_emptied_store_is_told_and_not_made_anew_while_backup_sets_name_it() 
     let tenant = Tenant::new("repo-emptied").await;
     let restic = tenant.repository("main").await;
     assert_ended(&tenant.capture("backup").await, Outcome::Succeeded, Reason::Succeeded);
-    for entry in std::fs::read_dir(restic.folder()).expect("the repository").flatten() {
+    let folder = restic.folder();
+    for entry in std::fs::read_dir(&folder).expect("the repository").flatten() {
         let path = entry.path();
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         removed.expect("it can be removed");
@@ -199,7 +200,7 @@ async fn an_emptied_store_is_told_and_not_made_anew_while_backup_sets_name_it() 
     let status = tenant.check("finds-nothing", json!({})).await;
     assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("RepositoryVanished")));
     tenant.not_ready("main", "RepositoryVanished", &["backup", "bring back"]).await;
-    assert_eq!(std::fs::read_dir(restic.folder()).expect("the volume").count(), 0, "nothing was made");
+    assert_eq!(std::fs::read_dir(&folder).expect("the volume").count(), 0, "nothing was made");
 
     let sets: Api<BackupSet> = tenant.api();
     sets.delete("backup", &DeleteParams::default()).await.expect("it can be deleted");

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     all: bool,
     /// How many tests run at once on the cluster
-    #[arg(long, default_value_t = 4, value_name = "NUMBER")]
+    #[arg(long, default_value_t = 6, value_name = "NUMBER")]
     threads: usize,
     /// Passed to the test programs: a part of a test's name, or their own options
     #[arg(last = true, value_name = "FILTER")]
