@@ -81,15 +81,18 @@ pub fn requests_of(user: &str, log: &Path, namespace: Option<&str>) -> Result<Ve
 pub fn requests(log: &Path, words: &[&str]) -> Result<Vec<Request>> {
     let mut requests = Vec::new();
     for file in files(log)? {
-        for line in BufReader::new(File::open(&file)?).lines() {
+        let mut lines = BufReader::new(File::open(&file)?);
+        let mut line = String::new();
+        // A last line without its end is still being written.
+        while lines.read_line(&mut line)? > 0 && line.ends_with('\n') {
             // Parsing is what takes long: most lines are others'.
-            let line = line?;
             if words.iter().all(|word| line.contains(word)) {
                 let request: Request = serde_json::from_str(&line)?;
                 if request.stage == "ResponseComplete" {
                     requests.push(request);
                 }
             }
+            line.clear();
         }
     }
     requests.sort_by_key(|request| request.answered);
