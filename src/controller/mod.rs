@@ -14,11 +14,11 @@ pub mod lease;
 pub mod operation_run;
 pub mod patch;
 mod queue;
-pub mod refresh;
 pub mod refusal;
 pub mod restore_run;
 pub mod server;
 pub mod slim;
+pub mod status;
 pub mod tenant;
 mod watches;
 

@@ -3,15 +3,9 @@
 use super::decide::{is_of, names_taken, refused, run_names};
 use crate::{
     api::{BackupRepository, BackupRepositoryStatus, OperationRun, Reason, conditions},
-    controller::{
-        Context, Error, events::Severity, operation_run::prepare::Refusal, patch, refresh::refresh, refusal::of_due_run,
-    },
+    controller::{Context, Error, events::Severity, operation_run::prepare::Refusal, refusal::of_due_run, status},
 };
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
-};
-use serde_json::json;
+use kube::{Api, ResourceExt, api::PostParams};
 
 /// What became of a run that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,28 +79,6 @@ pub async fn write_status(
     version: Option<String>,
 ) -> Result<(), Error> {
     let before = repository.status.clone().unwrap_or_default();
-    let difference = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(status)?);
-    let Some(difference) = difference else { return Ok(()) };
-    let mut metadata = json!({ "uid": repository.uid() });
-    if let Some(version) = version {
-        metadata["resourceVersion"] = json!(version);
-    }
-    let body = json!({ "metadata": metadata, "status": difference });
-    let api: Api<BackupRepository> =
-        Api::namespaced(context.client.clone(), &repository.namespace().unwrap_or_default());
-    match api.patch_status(&repository.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
-        Ok(written) => {
-            context.repositories.wrote(written);
-            Ok(())
-        }
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_conflict() => {
-            refresh(&api, &repository.name_any())
-                .await?
-                .into_iter()
-                .for_each(|there| context.repositories.wrote(there));
-            Err(Error::Again("the repository changed meanwhile"))
-        }
-        Err(error) => Err(error.into()),
-    }
+    let api = Api::namespaced(context.client.clone(), &repository.namespace().unwrap_or_default());
+    status::write(&api, &context.repositories, repository, version, &before, status).await.map(drop)
 }

@@ -10,8 +10,7 @@ use crate::{
         operation_run::Trigger,
     },
     controller::{
-        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, patch, refresh::refresh,
-        refusal::of_due_run,
+        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, refusal::of_due_run, status,
     },
 };
 use jiff::SignedDuration;
@@ -213,28 +212,11 @@ async fn write_status(
     status: &BackupScheduleStatus,
 ) -> Result<(), Error> {
     let before = schedule.status.clone().unwrap_or_default();
-    let difference = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(status)?);
-    let Some(difference) = difference else { return Ok(()) };
-    let metadata = json!({ "uid": schedule.uid(), "resourceVersion": schedule.resource_version() });
-    let body = json!({ "metadata": metadata, "status": difference });
-    let schedules: Api<BackupSchedule> =
-        Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
-    match schedules.patch_status(&schedule.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
-        Ok(written) => {
-            context.schedules.wrote(written);
-            tell(context, schedule, &before, status);
-            Ok(())
-        }
-        Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
-        Err(kube::Error::Api(error)) if error.is_conflict() => {
-            refresh(&schedules, &schedule.name_any())
-                .await?
-                .into_iter()
-                .for_each(|there| context.schedules.wrote(there));
-            Err(Error::Again("the schedule changed meanwhile"))
-        }
-        Err(error) => Err(error.into()),
+    let api = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
+    if status::write(&api, &context.schedules, schedule, schedule.resource_version(), &before, status).await? {
+        tell(context, schedule, &before, status);
     }
+    Ok(())
 }
 
 /// An event where it stops being able to tell its ticks. Never waits, never fails.

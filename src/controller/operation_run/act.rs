@@ -29,8 +29,8 @@ use crate::{
         delete::delete,
         events::Severity,
         patch,
-        refresh::refresh,
         refusal::CreateFailure,
+        status::as_it_is,
     },
 };
 use k8s_openapi::api::batch::v1::Job;
@@ -189,7 +189,9 @@ async fn write_status(context: &Context, observed: &Observed, status: &Operation
         // Deleted since, and perhaps made anew: this status is nobody's.
         Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
         Err(kube::Error::Api(error)) if error.is_conflict() => {
-            refresh(&runs(context, observed), &name).await?.into_iter().for_each(|there| context.wrote(there));
+            if let Some(there) = as_it_is(&runs(context, observed), &name).await? {
+                context.wrote(there);
+            }
             Err(Error::Again("the run changed meanwhile"))
         }
         Err(error) => Err(error.into()),

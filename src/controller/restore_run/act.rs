@@ -3,9 +3,7 @@
 use super::decide::{Action, Observed, over_quota, refused, run_refused, started};
 use crate::{
     api::{OperationRun, Phase, RestoreRun, RestoreRunStatus},
-    controller::{
-        Context, Error, backup_set::settle_new, events::Severity, patch, refresh::refresh, refusal::CreateFailure,
-    },
+    controller::{Context, Error, backup_set::settle_new, events::Severity, refusal::CreateFailure, status},
 };
 use kube::{
     Api, ResourceExt,
@@ -69,26 +67,12 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
 async fn write_status(context: &Context, observed: &Observed, status: &RestoreRunStatus) -> Result<(), Error> {
     let restore = &observed.restore;
     let before = restore.status_or_default();
-    let difference = patch::merge(&serde_json::to_value(&before)?, &serde_json::to_value(status)?);
-    let Some(difference) = difference else { return Ok(()) };
-    let metadata = json!({ "uid": restore.uid(), "resourceVersion": restore.resource_version() });
-    let body = json!({ "metadata": metadata, "status": difference });
-    let restores: Api<RestoreRun> = Api::namespaced(context.client.clone(), &restore.namespace().unwrap_or_default());
-    match restores.patch_status(&restore.name_any(), &PatchParams::default(), &Patch::Merge(body)).await {
-        Ok(written) => {
-            context.restores.wrote(written);
-            if before.phase != status.phase {
-                tell(context, restore, status);
-            }
-            Ok(())
-        }
-        Err(kube::Error::Api(error)) if error.is_not_found() => Ok(()),
-        Err(kube::Error::Api(error)) if error.is_conflict() => {
-            refresh(&restores, &restore.name_any()).await?.into_iter().for_each(|there| context.restores.wrote(there));
-            Err(Error::Again("the restore changed meanwhile"))
-        }
-        Err(error) => Err(error.into()),
+    let api = Api::namespaced(context.client.clone(), &restore.namespace().unwrap_or_default());
+    let wrote = status::write(&api, &context.restores, restore, restore.resource_version(), &before, status).await?;
+    if wrote && before.phase != status.phase {
+        tell(context, restore, status);
     }
+    Ok(())
 }
 
 /// An event for each transition. Never waits, never fails.
