@@ -1,7 +1,7 @@
 //! The controller at rest with a full history.
 
 use super::{Plan, memory};
-use crate::bed::Bed;
+use crate::bed::{Bed, until};
 use crate::process::Process;
 use crate::report::{Report, Target, count, median};
 use crate::{Result, audit};
@@ -47,10 +47,18 @@ pub struct Rest {
     pub percent: f64,
 }
 
-/// Lets it rest for so long.
+/// Lets it rest for so long, once it has come to rest: what was begun before (labels, statuses, events) is written first.
 pub async fn at_rest(bed: &Bed, process: &Process, length: Duration) -> Result<Rest> {
     // The probe's namespace goes, and accounts are made in the tenants.
     tokio::time::sleep(Duration::from_secs(30)).await;
+    let quiet = async || {
+        let since = jiff::Timestamp::now();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let requests = audit::requests_of(&bed.operator(), &bed.audit_log, None)?;
+        let mut new = requests.iter().filter(|request| request.arrived > since && request.wrote());
+        Ok(new.all(|request| request.what() == "leases").then_some(()))
+    };
+    until("the operator to come to rest", Duration::from_mins(5), quiet).await?;
     let begun = (Instant::now(), jiff::Timestamp::now(), process.processor_seconds()?);
     tokio::time::sleep(length).await;
     let used = process.processor_seconds()? - begun.2;

@@ -39,8 +39,10 @@ pub enum Row {
     Repository,
     /// Runs a second
     Admission,
-    /// Thousands of schedules that are due at once, and at rest
+    /// Thousands of schedules that are due at once
     Schedules,
+    /// Thousands of schedules of which none is due
+    SchedulesRest,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -75,6 +77,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Repository => repository::measure(bed, plan).await,
         Row::Admission => admission::measure(bed, plan).await,
         Row::Schedules => schedules::measure(bed, plan).await,
+        Row::SchedulesRest => schedules::rest(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
         Row::Idle => idle::measure(bed, plan).await,
     }

@@ -1,4 +1,4 @@
-//! Thousands of schedules that are due at once, and at rest.
+//! Thousands of schedules: due at once, and at rest.
 
 use super::idle::{Rest, at_rest, length};
 use super::{Plan, at_once};
@@ -26,10 +26,8 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     report.how = format!(
         "{schedules} schedules in {TENANTS} tenants with one tick at the same minute, of a suspended type: its runs are created, looked at and end as blocked. From the arrival of the \
          first create of a run to the answer to the last, by the audit log. Bare: the operator is stopped, and a client with its account creates runs of the same {} bytes, {BARE} at once. \
-         Then once more with the operator stopped and started again in the middle of the minute: lost are ticks without a run, doubled those with more than one. Then all schedules at rest, \
-         for {} s: processor time by /proc, requests by the audit log.",
-        example.to_string().len(),
-        length(plan).as_secs()
+         Then once more with the operator stopped and started again in the middle of the minute: lost are ticks without a run, doubled those with more than one.",
+        example.to_string().len()
     );
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for repetition in 0..plan.repetitions {
@@ -62,7 +60,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let namespaces = due(bed, &operation_type, schedules).await?;
     bed.stop_operator().await?;
     let begun = made(bed, &namespaces)?.runs.len();
-    let process = bed.start_operator().await?;
+    bed.start_operator().await?;
     all_made(bed, &namespaces, schedules).await?;
     let made = made(bed, &namespaces)?;
     let doubled = made.runs.values().filter(|times| **times > 1).count();
@@ -75,13 +73,39 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     );
     report.against("ticks doubled, with a restart in the middle", count(doubled), "", Target::AtMost(0.0));
 
-    bed.all_completed(&namespaces, Duration::from_mins(5)).await?;
-    let Rest { writes, percent, reads, .. } = at_rest(bed, &process, length(plan)).await?;
-    report.against("at rest: writes but the Lease", count(writes), "", Target::AtMost(0.0));
-    report.against("at rest: of one core", percent, "%", Target::AtMost(0.5));
-    report.figure("at rest: reads", count(reads), "");
     report.samples("ours", "s", &ours);
     report.samples("bare", "s", &bare);
+    Ok(report)
+}
+
+/// The operator with as many schedules and nothing to do.
+pub async fn rest(bed: &Bed, plan: Plan) -> Result<Report> {
+    let schedules = plan.size(5_000, 100);
+    let mut report = Report::new(
+        "Schedules at rest",
+        format!(
+            "{schedules} schedules in {TENANTS} tenants, each of which has made a run that ended, and whose next tick is months away; once for {} s after the operator has come to rest. \
+             Processor time of its process from /proc; its requests from the audit log.",
+            length(plan).as_secs()
+        ),
+        plan.quick,
+    );
+    let operation_type = suspended_type(bed).await?;
+    let process = bed.start_operator().await?;
+    let namespaces = bed.tenants("rest", TENANTS, true).await?;
+    at_once(schedules, BARE, async |number| {
+        let schedule = schedule(&format!("s{number}"), "@yearly", true, &operation_type);
+        api::create(&bed.client, &schedules_of(&namespaces[number % TENANTS]), &schedule).await.map(drop)
+    })
+    .await?;
+    all_made(bed, &namespaces, schedules).await?;
+    bed.all_completed(&namespaces, Duration::from_mins(5)).await?;
+    let Rest { writes, percent, reads, about_the_lease } = at_rest(bed, &process, length(plan)).await?;
+    report.against("writes but the Lease", count(writes), "", Target::AtMost(0.0));
+    report.against("of one core", percent, "%", Target::AtMost(0.5));
+    report.figure("reads", count(reads), "");
+    report.figure("requests about the Lease", count(about_the_lease), "");
+    report.figure("memory", process.memory()?, "MiB");
     Ok(report)
 }
 
