@@ -336,16 +336,22 @@ async fn without_its_permit_maintenance_writes_nothing_more_and_leaves_a_whole_r
     }
 }
 
+/// A snapshot of each; their ids.
+async fn four_generations(repository: &RusticRepository) -> Vec<String> {
+    let mut snapshots = Vec::new();
+    for number in 0..4 {
+        let run = format!("run-{number}");
+        snapshots.push(capture(repository, &run, generation(number)).await.unwrap().snapshot.id);
+    }
+    snapshots
+}
+
 #[tokio::test]
 async fn killed_at_any_write_maintenance_leaves_all_that_is_needed_and_the_next_one_ends_it() {
     for died_at in 0.. {
         let place = Place::new();
         let repository = place.open().await;
-        let mut snapshots = Vec::new();
-        for number in 0..4 {
-            let run = format!("run-{number}");
-            snapshots.push(capture(&repository, &run, generation(number)).await.unwrap().snapshot.id);
-        }
+        let snapshots = four_generations(&repository).await;
         // There are marks to carry over, and some that are due.
         forget(&repository, &snapshots[0]).await;
         prune(&repository, IN_AN_HOUR).await.unwrap();
@@ -380,11 +386,7 @@ async fn what_the_store_acknowledges_and_loses_ends_maintenance_before_anything_
     for lost_at in 0.. {
         let place = Place::new();
         let repository = place.open().await;
-        let mut snapshots = Vec::new();
-        for number in 0..4 {
-            let run = format!("run-{number}");
-            snapshots.push(capture(&repository, &run, generation(number)).await.unwrap().snapshot.id);
-        }
+        let snapshots = four_generations(&repository).await;
         forget(&repository, &snapshots[1]).await;
         prune(&repository, IN_AN_HOUR).await.unwrap();
         let losing = place.losing(lost_at).await;
