@@ -15,3 +15,11 @@ mod tests;
 pub use cron::{Expression, Mistake};
 pub use due::{Due, due, jitter};
 pub use timetable::Timetable;
+
+use jiff::SignedDuration;
+
+/// The longest time until what has ticks is looked at again: clocks step, and a timer does not see it.
+pub const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
+
+/// By how much the clocks of two leaders may differ.
+pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);

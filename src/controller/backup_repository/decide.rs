@@ -10,7 +10,7 @@ use crate::{
         result::truncate,
     },
     controller::operation_run::prepare::Refusal,
-    schedule::{Due, Expression, Mistake, Timetable, due},
+    schedule::{CLOCKS_DIFFER, Due, Expression, LONGEST_REST, Mistake, Timetable, due},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -23,12 +23,6 @@ pub const CHECK_TYPE: &str = "repository.check";
 
 /// The type of the run that maintains a repository.
 pub const MAINTAIN_TYPE: &str = "repository.maintain";
-
-/// The longest time until a repository with maintenance is looked at again: clocks step, and a timer does not see it.
-const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
-
-/// By how much the clocks of two leaders may differ.
-pub(super) const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The name of the run that checks this generation of this very repository.
 #[must_use]

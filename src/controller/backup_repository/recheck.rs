@@ -5,7 +5,7 @@
 
 use crate::{
     api::{BackupRepositoryStatus, backup_set::DAMAGED, conditions},
-    controller::backup_repository::decide::CLOCKS_DIFFER,
+    schedule::CLOCKS_DIFFER,
 };
 use jiff::{SignedDuration, Timestamp};
 

@@ -20,7 +20,7 @@ use crate::{
     },
     controller::operation_run::prepare::Refusal,
     schedule::{
-        Due, Timetable, due, jitter,
+        CLOCKS_DIFFER, Due, LONGEST_REST, Timetable, due, jitter,
         retention::{Backup, Rules, expired, span},
         timetable::Unreadable,
     },
@@ -28,12 +28,6 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::{collections::BTreeSet, sync::Arc};
-
-/// The longest time until a schedule is looked at again: clocks step, and a timer does not see it.
-const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
-
-/// By how much the clocks of two leaders may differ.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The longest step back of a clock over which ticks that were dealt with stay so: their runs may be gone, and with them the names
 /// that would say so. A clock that was further ahead was wrong, and must not silence a schedule until then.
