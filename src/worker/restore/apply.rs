@@ -34,6 +34,7 @@ use crate::{
         report::{self, Contents},
         restore::{
             carry::Carrier,
+            claim,
             order::{self, reason},
             preview::make,
             record::Record,
@@ -73,6 +74,7 @@ pub async fn apply(
         None
     };
     let run = fence::pass(client, identity).await?;
+    claim::take(client, environment, &inputs, false).await?;
     let record = Record::begin(client, identity, clock, &run.spec.operation_type, &survey.order, &plan).await?;
     let mut walk = survey.walk(client, Ask::Nobody);
     walk.prepare().await?;

@@ -1,6 +1,7 @@
 //! Restores: what is read and written around the decisions of [`crate::restore`].
 //!
 //! ```text
+//! claim      whether the RestoreRun is this very run's
 //! order      the RestoreRun and its BackupSet, read and compared with what the pod was given
 //! survey     everything that is known before the first item is decided about
 //! access     what who asked and the account that writes may do
@@ -22,6 +23,7 @@
 pub mod access;
 pub mod apply;
 pub mod carry;
+pub mod claim;
 pub mod execute;
 pub mod inventory;
 pub mod join;

@@ -16,7 +16,9 @@ use crate::{
     worker::{
         environment::Environment,
         failure::{Failure, api_failure},
-        report, sets,
+        report,
+        restore::claim,
+        sets,
     },
 };
 use kube::{Api, Client, Resource, ResourceExt};
@@ -27,6 +29,8 @@ use std::collections::BTreeSet;
 pub mod reason {
     /// The RestoreRun is gone, or another one of the same name.
     pub const RESTORE_NOT_FOUND: &str = "RestoreNotFound";
+    /// The RestoreRun is over, or carried out by another run.
+    pub const NOT_ITS_RESTORE: &str = "NotItsRestore";
     /// The backup set does not exist.
     pub const BACKUP_SET_NOT_FOUND: &str = "BackupSetNotFound";
     /// The backup set is of another repository, or of another namespace that was not adopted.
@@ -52,7 +56,7 @@ pub mod reason {
     /// The audit chain could not be told what is intended, or what became of it.
     pub const AUDIT_NOT_WRITTEN: &str = "AuditNotWritten";
     /// Every code.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         RESTORE_NOT_FOUND,
         BACKUP_SET_NOT_FOUND,
         FOREIGN_BACKUP_SET,
@@ -66,6 +70,7 @@ pub mod reason {
         UNDO_TOO_LARGE,
         MATCHES_NOTHING,
         AUDIT_NOT_WRITTEN,
+        NOT_ITS_RESTORE,
     ];
 }
 
@@ -134,7 +139,7 @@ pub fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun)
         ..RestoreRunSpec::of(LocalReference::new(set.name_any()))
     };
     let restore = RestoreRun::new("rehearsal", spec);
-    decide(environment, &restore, set, None, true)
+    decide(environment, &restore, set, None)
 }
 
 /// A restore, read.
@@ -180,21 +185,14 @@ pub async fn read(
     previews: bool,
 ) -> Result<Order, Failure> {
     let namespace = &environment.identity.namespace;
+    let restore = claim::take(client, environment, inputs, previews).await?;
     let restores: Api<RestoreRun> = Api::namespaced(client.clone(), namespace);
-    let name = &inputs.restore_run.name;
-    let restore = find(&restores, name)
-        .await?
-        .filter(|restore| restore.uid().as_deref() == Some(inputs.restore_run.uid.as_str()))
-        .ok_or_else(|| {
-            let message = format!("the restore {name} does not exist any more, or is another one of the same name");
-            Failure::permanent(reason::RESTORE_NOT_FOUND, message)
-        })?;
     let set = find_set(client, environment, &restore.spec.backup_set.name).await?;
     let previewed = match &restore.spec.preview {
         None => None,
         Some(preview) => find(&restores, &preview.name).await?,
     };
-    let mut order = decide(environment, &restore, &set, previewed.as_ref(), previews)?;
+    let mut order = decide(environment, &restore, &set, previewed.as_ref())?;
     // A plan that was made by a preview holds just what that was about.
     let terms = previewed.as_ref().unwrap_or(&restore);
     if let Some(LocalReference { name }) = &terms.spec.rerun_of {
@@ -243,17 +241,7 @@ fn decide(
     restore: &RestoreRun,
     set: &BackupSet,
     previewed: Option<&RestoreRun>,
-    previews: bool,
 ) -> Result<Order, Failure> {
-    if restore.spec.dry_run != previews {
-        // A run that somebody made by hand, or of a type that was altered: what looks must never write.
-        let message = format!(
-            "the restore {} has dryRun: {}: it is not for this worker",
-            restore.name_any(),
-            restore.spec.dry_run
-        );
-        return Err(Failure::blocked(reason::INVALID_RESTORE, message));
-    }
     expect_own(environment, set)?;
     let requested_by = eligible::requester(&restore.spec).map_err(blocked)?.clone();
     let preview = eligible::previewed_plan(&restore.spec, previewed).map_err(blocked)?;

@@ -63,7 +63,8 @@ impl Tenant {
     fn order(&self, spec: Value) {
         let mut restore = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "RestoreRun",
             "metadata": {"name": RESTORE, "namespace": NAMESPACE, "uid": RESTORE_UID},
-            "spec": {"backupSet": {"name": SET}, "dryRun": true, "existingResourcePolicy": "update", "requestedBy": {"username": "ada", "groups": ["devs"]}}});
+            "spec": {"backupSet": {"name": SET}, "dryRun": true, "existingResourcePolicy": "update", "requestedBy": {"username": "ada", "groups": ["devs"]}},
+            "status": {"operationRun": {"name": RUN, "uid": self.run_uid()}}});
         for (field, value) in spec.as_object().cloned().unwrap_or_default() {
             restore["spec"][field] = value;
         }
