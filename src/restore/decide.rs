@@ -11,7 +11,7 @@ use crate::{
     },
     restore::{
         diff::{Diff, diff},
-        excluded::ExclusionRules,
+        excluded::{Excluded, ExclusionRules, excluded_kind},
         owners::{Family, controller, owners},
         plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
         refusal::refusal,
@@ -48,6 +48,8 @@ pub struct Live {
 /// What is done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
+    /// GET.
+    Get,
     /// POST.
     Create,
     /// PUT.
@@ -61,6 +63,7 @@ impl Verb {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Get => "get",
             Self::Create => "create",
             Self::Update => "update",
             Self::Delete => "delete",
@@ -189,16 +192,26 @@ impl Draft<'_> {
 }
 
 impl Planner {
+    /// Why who asked may not look at objects of a kind. Then nothing is decided by what one holds: what is in a Secret would
+    /// show in what happens to it.
+    #[must_use]
+    pub fn hides(&self, kind: &GroupKind) -> Option<&str> {
+        self.refused.get(&(kind.clone(), Verb::Get)).map(String::as_str)
+    }
+
     /// Decides about an item. Which items are selected was decided before.
     #[must_use]
     pub fn decide(&self, item: &ItemId, api_version: &str, stored: Stored, live: Option<&Live>) -> Decision {
-        let draft = Draft {
-            item,
-            api_version: api_version.to_owned(),
-            live: live.map(|live| self.key.semantic_hash(&live.object)),
-            wanted: None,
-            warnings: Vec::new(),
-        };
+        let mut draft =
+            Draft { item, api_version: api_version.to_owned(), live: None, wanted: None, warnings: Vec::new() };
+        // First what needs no look at the object, and whether there may be one.
+        if let Some(why) = excluded_kind(&item.kind) {
+            return draft.skipped(Excluded::Kind(why).code(), why);
+        }
+        if let Some(why) = self.hides(&item.kind) {
+            return draft.settled(Action::Forbidden, reason::FORBIDDEN, why);
+        }
+        draft.live = live.map(|live| self.key.semantic_hash(&live.object));
         match stored {
             Stored::Object(object) => self.decide_object(draft, object, live),
             Stored::Unreadable(problem) => draft.settled(Action::Invalid, reason::UNREADABLE, problem),
@@ -208,6 +221,13 @@ impl Planner {
 
     fn decide_object(&self, mut draft: Draft<'_>, object: Value, live: Option<&Live>) -> Decision {
         let item = draft.item;
+        if !self.served.contains_key(&item.kind) {
+            let message = format!(
+                "the cluster serves no {} in namespaces: install its definition, then restore again",
+                item.kind
+            );
+            return draft.settled(Action::Invalid, reason::KIND_NOT_SERVED, message);
+        }
         if let Some(excluded) = self.exclusions.excludes(&item.kind, &item.name, &object) {
             return draft.skipped(excluded.code(), excluded.why());
         }
@@ -252,28 +272,17 @@ impl Planner {
         }
         let api_version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
         let version = api_version.rsplit('/').next().unwrap_or_default();
-        match self.served.get(&item.kind) {
-            None => {
-                return Err((
-                    reason::KIND_NOT_SERVED,
-                    format!(
-                        "the cluster serves no {} in namespaces: install its definition, then restore again",
-                        item.kind
-                    ),
-                ));
-            }
-            Some(versions) if !versions.contains(version) => {
-                let served: Vec<&str> = versions.iter().map(String::as_str).collect();
-                return Err((
-                    reason::VERSION_NOT_SERVED,
-                    format!(
-                        "the cluster serves {} as {}, not as {version}: if the object is also right in another version, set /apiVersion with a transform",
-                        item.kind,
-                        served.join(", ")
-                    ),
-                ));
-            }
-            Some(_) => {}
+        let served = self.served.get(&item.kind);
+        if served.is_none_or(|versions| !versions.contains(version)) {
+            let served: Vec<&str> = served.into_iter().flatten().map(String::as_str).collect();
+            return Err((
+                reason::VERSION_NOT_SERVED,
+                format!(
+                    "the cluster serves {} as {}, not as {version}: if the object is also right in another version, set /apiVersion with a transform",
+                    item.kind,
+                    served.join(", ")
+                ),
+            ));
         }
         draft.api_version = api_version;
         Ok(object)
@@ -425,6 +434,12 @@ impl Proposal {
     #[must_use]
     pub fn write(&self) -> &Write {
         &self.write
+    }
+
+    /// The item's plan, now that this is not to be done.
+    #[must_use]
+    pub fn refused(self, action: Action, reason: Remark) -> PlannedItem {
+        PlannedItem { action, reason: Some(reason), ..self.planned }
     }
 
     /// The owners of what is to be written, which must be written before.

@@ -10,15 +10,15 @@
 //!     + listen 8080;
 //! ```
 //!
-//! A value of a Secret is shown as an HMAC under a key of the repository's, in which equal values look equal; so is what
-//! the one redactor would hide.
+//! A value of a Secret is shown as an HMAC under a key of the repository's, in which equal values of one field look equal; so is
+//! what the one redactor would hide. Not those of two fields: else who may write one could try what another holds.
 
 use crate::{
     api::canonical,
     cluster::redact::{REDACTED, redact},
     restore::semantic::{DigestKey, semantic},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 /// Lists whose elements have a name, by the list's field: `x-kubernetes-list-map-keys` of the built-in kinds, and where
@@ -59,9 +59,6 @@ const MAX_VALUE: usize = 400;
 /// The most lines of a text of several that are shown.
 const MAX_LINES: usize = 20;
 
-/// The annotation that holds a whole object as it was applied.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
 /// What would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
@@ -96,7 +93,8 @@ impl std::fmt::Display for Diff {
 /// What does not count (see [`semantic`]) is not compared; nor are the uid and the time of creation.
 #[must_use]
 pub fn diff(live: &Value, wanted: &Value, key: &DigestKey, limit: usize) -> Diff {
-    let mut comparison = Comparison { key, limit, bytes: 0, diff: Diff::default() };
+    let object = json!([live["apiVersion"], live["kind"], live["metadata"]["name"]]);
+    let mut comparison = Comparison { key, object, limit, bytes: 0, diff: Diff::default() };
     let (live, wanted) = (comparable(live), comparable(wanted));
     let place = if live["kind"] == "Secret" || wanted["kind"] == "Secret" { Place::secret() } else { Place::default() };
     comparison.values(&place, Some(&live), Some(&wanted));
@@ -135,8 +133,9 @@ impl Place {
     fn field(&self, name: &str) -> Self {
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         let secret = self.in_secret && self.depth == 0 && matches!(name, "data" | "stringData");
-        // The annotation repeats the data.
-        let hidden = self.hidden || secret || (self.in_secret && name == LAST_APPLIED);
+        // Annotations may repeat the data: kubectl's does, and each tool has one of its own.
+        let annotation = self.in_secret && self.path == "metadata" && name == "annotations";
+        let hidden = self.hidden || secret || annotation;
         let generic = matches!(name, "value" | "image" | "name");
         let label = if generic && !self.label.is_empty() { self.label.clone() } else { name.to_owned() };
         Self { path, field: name.to_owned(), label, depth: self.depth + 1, hidden, ..self.clone() }
@@ -149,6 +148,8 @@ impl Place {
 
 struct Comparison<'a> {
     key: &'a DigestKey,
+    /// What is compared: a stand-in tells two values of one field apart, and nothing of any other field.
+    object: Value,
     limit: usize,
     bytes: usize,
     diff: Diff,
@@ -223,7 +224,7 @@ impl Comparison<'_> {
     fn show(&self, place: &Place, value: &Value) -> String {
         let text = String::from_utf8_lossy(&canonical::to_vec(value)).into_owned();
         if hides(place, value.as_str().unwrap_or(&text)) {
-            return self.key.stand_in(value);
+            return self.key.stand_in(&json!([self.object, place.path, value]));
         }
         bounded(&redact(&text), MAX_VALUE)
     }
@@ -308,7 +309,6 @@ fn bounded(text: &str, limit: usize) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn key() -> DigestKey {
         DigestKey::new(*b"0123456789abcdef")

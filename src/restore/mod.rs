@@ -8,6 +8,7 @@
 //! transform  with the patches that were asked for     semantic   what of a live object counts, as a keyed hash
 //! plan       create, update, … or why not             diff       what that changes, for people
 //! order      what goes first                          refusal    what it means that the API server says no
+//! escalation what it takes to give rights to others     words      which of its words may be shown
 //! ```
 //!
 //! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
@@ -16,6 +17,7 @@
 pub mod decide;
 pub mod diff;
 pub mod eligible;
+pub mod escalation;
 pub mod excluded;
 pub mod labels;
 pub mod order;
@@ -26,6 +28,9 @@ pub mod sanitize;
 pub mod selection;
 pub mod semantic;
 pub mod transform;
+pub mod words;
 
+#[cfg(test)]
+mod secrecy;
 #[cfg(test)]
 mod tests;

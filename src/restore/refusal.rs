@@ -46,8 +46,20 @@ impl Webhook {
         Some(ItemId::new(GroupKind::new("", "Service"), name))
     }
 
+    /// An error that names it and nothing else, as [`Webhook::read`] reads it.
+    #[must_use]
+    pub fn as_error(&self) -> String {
+        let Self { name, service } = self;
+        let post = service.as_ref().map(|(name, of)| format!(": Post \"https://{name}.{of}.svc\""));
+        let post = post.unwrap_or_default();
+        match name.strip_prefix("for ") {
+            Some(converted) => format!("conversion webhook for {converted} failed{post}"),
+            None => format!("failed calling webhook \"{name}\"{post}"),
+        }
+    }
+
     /// The webhook that an internal error is about.
-    fn read(message: &str) -> Option<Self> {
+    pub(crate) fn read(message: &str) -> Option<Self> {
         let between = |before: &str, after: &str| {
             let (_, rest) = message.split_once(before)?;
             rest.split_once(after).map(|(name, _)| name.to_owned())
@@ -108,7 +120,7 @@ pub fn refusal(code: u16, message: &str, write: &Write) -> (Action, Remark) {
             (action, reason_code, advice.to_owned())
         }
     };
-    (action, Remark::new(reason_code, format!("the API server answers {code} {message}: {advice}")))
+    (action, Remark::new(reason_code, format!("{advice}: the API server answers {code} {message}")))
 }
 
 fn judge(code: u16, message: &str, write: &Write) -> (Action, &'static str, &'static str) {

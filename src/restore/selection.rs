@@ -47,7 +47,8 @@ impl ItemSelection {
         self.is_within(item) && (self.included.is_empty() || any(&self.included)) && !any(&self.excluded)
     }
 
-    /// Whether an item may be taken, by its kind and name alone: what this refuses need not be read.
+    /// Whether an item may be taken, by its kind and name alone: what this refuses need not be read, and of what may not be
+    /// looked at nothing else is known.
     #[must_use]
     pub fn may_take(&self, item: &ItemId) -> bool {
         let excluded = self.excluded.iter().any(|matcher| matcher.labels.is_none() && matcher.is_named(item));
@@ -57,6 +58,11 @@ impl ItemSelection {
 
     fn is_within(&self, item: &ItemId) -> bool {
         self.within.as_ref().is_none_or(|items| items.contains(item))
+    }
+
+    /// Which entries of `items` may match, by kind and name alone, by their place.
+    pub fn may_match<'a>(&'a self, item: &'a ItemId) -> impl Iterator<Item = usize> + 'a {
+        self.included.iter().enumerate().filter(|(_, matcher)| matcher.is_named(item)).map(|(place, _)| place)
     }
 
     /// How many entries `items` has: each should match something.

@@ -5,10 +5,16 @@
 
 use crate::{
     api::{item::ItemId, restore_run::Transform},
-    restore::selection::{InvalidSelection, Matcher},
+    restore::{
+        selection::{InvalidSelection, Matcher},
+        words::is_secret,
+    },
 };
 use json_patch::{PatchOperation, patch};
 use serde_json::Value;
+
+/// What is wrong with an operation that carries a Secret's data out of where data are.
+const COPIES_SECRET: &str = "set the value with `add`: a transform may not copy out of a Secret's data or annotations, because who may not read Secrets sees the rest";
 
 /// Transforms of a spec, read.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +26,14 @@ pub enum InvalidTransform {
     /// The selector does not read.
     #[error("{0}")]
     Selector(InvalidSelection),
+    /// An operation copies a Secret's data to where it is shown.
+    #[error("transforms[{index}].patch[{operation}]: {COPIES_SECRET}")]
+    CopiesSecret {
+        /// The transform's place, from 0.
+        index: usize,
+        /// The operation's place in it, from 0.
+        operation: usize,
+    },
     /// An operation does not read: a path that is no JSON pointer, a value or a `from` left out.
     #[error(
         "transforms[{index}].patch[{operation}]: {problem}: a path is a JSON pointer such as `/spec/replicas`; `add`, `replace` and `test` need a value, `move` and `copy` a from"
@@ -65,7 +79,14 @@ impl Transforms {
                 let read = serde_json::to_value(written).and_then(serde_json::from_value);
                 read.map_err(|error| InvalidTransform::Operation { index, operation, problem: error.to_string() })
             });
-            Ok((matcher, operations.collect::<Result<Vec<_>, _>>()?))
+            let operations = operations.collect::<Result<Vec<_>, _>>()?;
+            let select = &transform.select;
+            let of_secrets =
+                select.kind.as_deref() == Some("Secret") && select.group.as_deref().is_none_or(str::is_empty);
+            match operations.iter().position(copies_secret) {
+                Some(operation) if of_secrets => Err(InvalidTransform::CopiesSecret { index, operation }),
+                _ => Ok((matcher, operations)),
+            }
         };
         transforms.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
@@ -80,6 +101,13 @@ impl Transforms {
             }
             let failed =
                 |operation, problem| Box::new(TransformFailed { item: item.clone(), index, operation, problem });
+            if is_secret(item)
+                && let Some(operation) = operations.iter().position(copies_secret)
+            {
+                let path = operations[operation].path().to_string();
+                *object = before;
+                return Err(failed(Some((operation, path)), COPIES_SECRET.to_owned()));
+            }
             let applied = patch(object, operations)
                 .map_err(|error| {
                     // The library's words may quote no value: they name the kind of the fault alone.
@@ -99,6 +127,29 @@ impl Transforms {
         }
         Ok(())
     }
+}
+
+/// Whether an operation, applied to a Secret, carries something out of its data, or of its annotations, of which one may repeat
+/// the data: what is left there is shown as a stand-in alone.
+fn copies_secret(operation: &PatchOperation) -> bool {
+    let (from, to) = match operation {
+        PatchOperation::Copy(copy) => (copy.from.as_str(), copy.path.as_str()),
+        PatchOperation::Move(moved) => (moved.from.as_str(), moved.path.as_str()),
+        _ => return false,
+    };
+    let steps = |pointer: &str| -> Vec<String> {
+        pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
+    };
+    let (from, to) = (steps(from), steps(to));
+    let lies =
+        |steps: &[String], place: &[&str]| steps.len() >= place.len() && steps.iter().zip(place).all(|(a, b)| a == b);
+    let touches = |steps: &[String], place: &[&str]| steps.iter().zip(place).all(|(a, b)| a == b);
+    let data: [&[&str]; 2] = [&["data"], &["stringData"]];
+    let annotations: &[&str] = &["metadata", "annotations"];
+    let into_data = data.iter().any(|place| lies(&to, place));
+    let of_data = data.iter().any(|place| touches(&from, place));
+    let of_annotations = touches(&from, annotations);
+    (of_data && !into_data) || (of_annotations && !into_data && !lies(&to, annotations))
 }
 
 fn changed_identity(before: &Value, after: &Value) -> Option<&'static str> {

@@ -1,6 +1,7 @@
 //! What who asked, and the account that writes, may do: never more than both (design §4).
 //!
-//! One review per kind and verb, of those that the terms of a restore can lead to.
+//! One review per kind and verb, of those that the terms of a restore can lead to; whether who asked may look at a kind comes
+//! first, before anything of it is read.
 
 use crate::{
     api::{item::GroupKind, operation_run::Initiator, restore_run::ExistingResourcePolicy},
@@ -31,6 +32,30 @@ pub fn verbs(terms: &Terms) -> Vec<Verb> {
     verbs
 }
 
+/// Which of these kinds who asked may not look at, with words that say so. Asked before anything of them is read.
+pub async fn hidden(
+    client: &Client,
+    namespace: &str,
+    requested_by: &Initiator,
+    kinds: &[ServedKind],
+) -> Result<BTreeMap<GroupKind, String>, Failure> {
+    let answers = stream::iter(kinds).map(|kind| async move {
+        let allowed = allowed(client, namespace, requested_by, kind, Verb::Get).await?;
+        Ok::<_, Failure>((!allowed).then(|| (kind.group_kind(), why_not(requested_by, Verb::Get, kind, namespace))))
+    });
+    let answers: Vec<_> = answers.buffered(AT_ONCE).try_collect().await?;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+fn why_not(user: &Initiator, verb: Verb, kind: &ServedKind, namespace: &str) -> String {
+    format!(
+        "have a role given that allows it, or exclude the kind with excludeItems: {} may not {} {} in {namespace}",
+        user.username,
+        verb.as_str(),
+        kind.plural
+    )
+}
+
 /// What is refused, with words that say to whom.
 pub async fn refused(
     client: &Client,
@@ -45,13 +70,7 @@ pub async fn refused(
     let asked = questions.flat_map(|(kind, verb)| [(kind, verb, requested_by), (kind, verb, &account_user)]);
     let answers = stream::iter(asked).map(|(kind, verb, user)| async move {
         let allowed = allowed(client, namespace, user, kind, verb).await?;
-        let why = format!(
-            "{} may not {} {} in {namespace}: have a role given that allows it, or exclude the kind",
-            user.username,
-            verb.as_str(),
-            kind.plural
-        );
-        Ok::<_, Failure>((!allowed).then(|| ((kind.group_kind(), verb), why)))
+        Ok::<_, Failure>((!allowed).then(|| ((kind.group_kind(), verb), why_not(user, verb, kind, namespace))))
     });
     let answers: Vec<_> = answers.buffered(AT_ONCE).try_collect().await?;
     let mut refused = BTreeMap::new();

@@ -167,6 +167,10 @@ impl<'a> Executor<'a> {
                 let message = "the cluster does not serve the kind any more";
                 return Ok(Fate::failed(Remark::new(reason::KIND_NOT_SERVED, message)));
             };
+            // Again, and of the roles there are: what a binding gives is by now what its role holds.
+            if let Some((_, remark)) = self.walk.grants.refuses(&proposal, None).await? {
+                return Ok(Fate::failed(remark));
+            }
             match write::perform(&self.walk.calls, target, proposal.write()).await? {
                 Performed::Done(uid) => {
                     return Ok(Fate::Over { outcome: ItemOutcome::Done, reason: None, uid });

@@ -5,12 +5,12 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    repository::{ItemPath, SnapshotReader},
+    repository::{Item as SnapshotEntry, ItemPath, SnapshotReader},
     restore::{owners, selection::ItemSelection},
     worker::{failure::Failure, omission::is_note},
 };
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A kind in the version that the snapshot has it in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,11 +91,22 @@ pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 /// The same, in items.
 pub const BATCH_ITEMS: usize = 128;
 
-/// Reads a snapshot.
-pub async fn read(reader: &SnapshotReader, selection: &ItemSelection) -> Result<Inventory, Failure> {
+/// The kinds of which a snapshot holds something, by its paths alone.
+#[must_use]
+pub fn kinds(items: &[SnapshotEntry]) -> BTreeSet<GroupKind> {
+    items.iter().filter(|item| !is_note(&item.path)).map(|item| place(&item.path).kind).collect()
+}
+
+/// Reads a snapshot. Of kinds that are not `visible` to who asked, nothing but names is looked at: labels select none of them,
+/// and whose they are is not known.
+pub async fn read(
+    reader: &SnapshotReader,
+    items: Vec<SnapshotEntry>,
+    selection: &ItemSelection,
+    visible: impl Fn(&GroupKind) -> bool,
+) -> Result<Inventory, Failure> {
     let mut inventory = Inventory::default();
     let mut matched = vec![false; selection.entries()];
-    let items = reader.items().await?;
     let mut wanted = Vec::with_capacity(items.len());
     for item in items.into_iter().filter(|item| !is_note(&item.path)) {
         let named = ItemId::new(place(&item.path).kind, stem(&item.path));
@@ -125,10 +136,16 @@ pub async fn read(reader: &SnapshotReader, selection: &ItemSelection) -> Result<
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let id = ItemId::new(place.kind.clone(), name);
             inventory.held.entry(id.kind.clone()).or_default().push(id.name.clone());
-            for place in selection.matching(&id, &object) {
+            let visible = visible(&id.kind);
+            let (matching, takes): (Vec<usize>, bool) = if visible {
+                (selection.matching(&id, &object).collect(), selection.takes(&id, &object))
+            } else {
+                (selection.may_match(&id).collect(), selection.may_take(&id))
+            };
+            for place in matching {
                 matched[place] = true;
             }
-            if !selection.takes(&id, &object) {
+            if !takes {
                 continue;
             }
             let twice = inventory.kinds.iter().any(|(kind, entries)| {
@@ -139,7 +156,8 @@ pub async fn read(reader: &SnapshotReader, selection: &ItemSelection) -> Result<
                 inventory.broken.push(Broken { item: id, api_version: place.api_version(), problem });
                 continue;
             }
-            let entry = Entry { path: item.path, size: item.size, owners: owners::owners(&object) };
+            let owners = if visible { owners::owners(&object) } else { Vec::new() };
+            let entry = Entry { path: item.path, size: item.size, owners };
             inventory.kinds.entry(place).or_default().insert(id.name, entry);
         }
     }

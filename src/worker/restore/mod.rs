@@ -4,6 +4,7 @@
 //! claim      whether the RestoreRun is this very run's
 //! order      the RestoreRun and its BackupSet, read and compared with what the pod was given
 //! survey     everything that is known before the first item is decided about
+//! grants     whether who asked may give the rights that an item gives
 //! access     what who asked and the account that writes may do
 //! inventory  what the snapshot holds, and who owns what there
 //! join       the stored items of a kind beside its live objects
@@ -25,6 +26,7 @@ pub mod apply;
 pub mod carry;
 pub mod claim;
 pub mod execute;
+pub mod grants;
 pub mod inventory;
 pub mod join;
 pub mod order;

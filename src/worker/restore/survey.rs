@@ -16,6 +16,7 @@ use crate::{
         failure::{Failure, api_failure},
         restore::{
             access,
+            grants::{Grants, PlannedRoles},
             inventory::{self, Inventory},
             order::{Order, reason},
             walk::{Ask, Walk},
@@ -25,7 +26,7 @@ use crate::{
     },
 };
 use kube::Client;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the key of hashes in plans is derived for.
 const DIGESTS: &str = "tenantatlas/restore/digests";
@@ -42,6 +43,7 @@ pub struct Survey {
     pub inventory: Inventory,
     rules: ItemRules,
     refused: BTreeMap<(GroupKind, Verb), String>,
+    grants: Grants,
     key: DigestKey,
     namespace: String,
 }
@@ -59,7 +61,14 @@ impl Survey {
         let discovered =
             discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
         let reader = repository.reader(&order.terms.snapshot).await?;
-        let inventory = inventory::read(&reader, &order.selection).await?;
+        let items = reader.items().await?;
+        let stored = inventory::kinds(&items);
+        let readable = readable(&order, &stored, &discovered);
+        let hidden = access::hidden(client, &namespace, &order.requested_by, &readable).await?;
+        let served = discovered.versions();
+        // What is served no more nobody can be asked about.
+        let visible = |kind: &GroupKind| served.contains_key(kind) && !hidden.contains_key(kind);
+        let inventory = inventory::read(&reader, items, &order.selection, visible).await?;
         let kinds = kinds_to_write(&order, &inventory, &discovered);
         if kinds.is_empty() && inventory.kinds.is_empty() && inventory.broken.is_empty() {
             return Err(Failure::permanent(
@@ -68,7 +77,10 @@ impl Survey {
             ));
         }
         let verbs = access::verbs(&order.terms);
-        let refused = access::refused(client, &namespace, &order.requested_by, &order.account, &kinds, &verbs).await?;
+        let mut refused =
+            access::refused(client, &namespace, &order.requested_by, &order.account, &kinds, &verbs).await?;
+        refused.extend(hidden.into_iter().map(|(kind, why)| ((kind, Verb::Get), why)));
+        let grants = Grants::new(client.clone(), namespace.clone(), order.requested_by.clone());
         let key = DigestKey::new(repository.derived_key(DIGESTS));
         Ok(Self {
             order,
@@ -77,6 +89,7 @@ impl Survey {
             inventory,
             rules: ItemRules { repository_secrets },
             refused,
+            grants,
             key,
             namespace,
         })
@@ -104,18 +117,25 @@ impl Survey {
                 refused: self.refused.clone(),
                 claims: BTreeMap::new(),
             },
+            grants: &self.grants,
+            planned_roles: PlannedRoles::default(),
             ask,
         }
     }
 }
 
+/// The kinds of which something may be looked at.
+fn readable(order: &Order, stored: &BTreeSet<GroupKind>, discovered: &Discovered) -> Vec<ServedKind> {
+    about(order, discovered, |kind| stored.contains(kind))
+}
+
 /// The kinds of which something may be written.
 fn kinds_to_write(order: &Order, inventory: &Inventory, discovered: &Discovered) -> Vec<ServedKind> {
+    about(order, discovered, |kind| inventory.kinds.keys().any(|stored| stored.kind == *kind))
+}
+
+fn about(order: &Order, discovered: &Discovered, holds: impl Fn(&GroupKind) -> bool) -> Vec<ServedKind> {
     let prunes = order.terms.prune && order.full;
-    let may_be_written = |kind: &GroupKind| {
-        prunes
-            || inventory.kinds.keys().any(|stored| stored.kind == *kind)
-            || order.absent.iter().any(|item| item.kind == *kind)
-    };
+    let may_be_written = |kind: &GroupKind| prunes || holds(kind) || order.absent.iter().any(|item| item.kind == *kind);
     discovered.kinds.iter().filter(|served| may_be_written(&served.group_kind())).cloned().collect()
 }

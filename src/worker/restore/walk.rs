@@ -23,6 +23,7 @@ use crate::{
     worker::{
         failure::{Failure, api_failure, describe},
         restore::{
+            grants::{Grants, PlannedRoles},
             inventory::{self, Inventory, StoredKind},
             join::{Join, Joined, Pair},
             write::{self, AT_ONCE, Calls, Target},
@@ -89,6 +90,10 @@ pub struct Walk<'a> {
     pub rules: &'a ItemRules,
     /// What decides.
     pub planner: Planner,
+    /// Who may give rights to others.
+    pub grants: &'a Grants,
+    /// The roles that the plan writes.
+    pub planned_roles: PlannedRoles,
     /// Whether the server is asked.
     pub ask: Ask,
 }
@@ -294,12 +299,21 @@ impl Walk<'_> {
     /// Asks about what is proposed.
     async fn settle(&self, decisions: impl Stream<Item = (Decision, Vec<ItemId>)>) -> Result<Vec<Decided>, Failure> {
         let settled = decisions.map(|(decision, owners)| async move {
-            match decision {
+            match self.unless_it_escalates(decision).await? {
                 Decision::Settled(planned) => Ok(Decided { planned, owners, diff: None }),
                 Decision::Proposed(proposal) => self.try_out(proposal, owners).await,
             }
         });
         settled.buffered(AT_ONCE).try_collect().await
+    }
+
+    /// The same decision, unless the write would give rights that who asked may not give.
+    async fn unless_it_escalates(&self, decision: Decision) -> Result<Decision, Failure> {
+        let Decision::Proposed(proposal) = decision else { return Ok(decision) };
+        Ok(match self.grants.refuses(&proposal, Some(&self.planned_roles)).await? {
+            None => Decision::Proposed(proposal),
+            Some((action, remark)) => Decision::Settled(proposal.refused(action, remark)),
+        })
     }
 
     async fn try_out(&self, proposal: Proposal, owners: Vec<ItemId>) -> Result<Decided, Failure> {
@@ -355,6 +369,14 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether an item is selected: by its labels too, where who asked may look at it.
+    fn takes(&self, item: &ItemId, object: &Value) -> bool {
+        match self.planner.hides(&item.kind) {
+            None => self.selection.takes(item, object),
+            Some(_) => self.selection.may_take(item),
+        }
+    }
+
     /// What is there and a full set does not hold. Of kinds that a capture takes, and no others.
     async fn decide_not_held(&self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
         for step in Scope::default().plan(self.discovered) {
@@ -370,7 +392,7 @@ impl Walk<'_> {
                 let Ok(object) = object else { continue };
                 let item = ItemId::new(kind.clone(), object.name.clone());
                 let live = live(self.rules, &step.place, object);
-                if !self.inventory.holds(&item) && self.selection.takes(&item, &live.object) {
+                if !self.inventory.holds(&item) && self.takes(&item, &live.object) {
                     let decision = self.planner.decide(&item, &step.place.api_version(), Stored::NotHeld, Some(&live));
                     decisions.push((decision, crate::restore::owners::owners(&live.object)));
                 }
@@ -390,7 +412,7 @@ impl Walk<'_> {
             let listed = listing.next().await.map_err(|error| api_failure(&doing, &error))?;
             let live = listed.and_then(Result::ok).map(|object| live(self.rules, served, object));
             let nothing = Value::Null;
-            if self.selection.takes(item, live.as_ref().map_or(&nothing, |live| &live.object)) {
+            if self.takes(item, live.as_ref().map_or(&nothing, |live| &live.object)) {
                 let owners = live.as_ref().map(|live| crate::restore::owners::owners(&live.object)).unwrap_or_default();
                 let decision = self.planner.decide(item, &served.api_version(), Stored::Absent, live.as_ref());
                 decided.extend(self.settle(stream::iter([(decision, owners)])).await?);

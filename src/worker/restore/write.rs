@@ -1,15 +1,17 @@
 //! One write of one item, tried (a dry run) or meant.
 
 use crate::{
-    cluster::{discovery::ServedKind, list::encode, pace::Pace, redact::redact},
+    api::item::ItemId,
+    cluster::{discovery::ServedKind, list::encode, pace::Pace},
     restore::{
         decide::{Precondition, Verdict, Write},
         refusal::{Awaited, awaited},
+        words::{Answer, words},
     },
     worker::failure::{Failure, api_failure},
 };
 use http::{Method, Request};
-use kube::{Client, Error};
+use kube::{Client, Error, core::Status};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -80,7 +82,7 @@ pub async fn attempt(calls: &Calls, target: Target<'_>, write: &Write) -> Result
     match answer {
         Ok(would_be) => Ok(Verdict::Accepted(would_be)),
         Err(Error::Api(status)) => {
-            Ok(Verdict::Refused { code: status.code, reason: status.reason.clone(), message: words(target, &status) })
+            Ok(Verdict::Refused { code: status.code, reason: status.reason.clone(), message: told(target, &status) })
         }
         Err(error) => Err(api_failure(&format!("try to write {} {}", target.kind.kind, target.name), &error)),
     }
@@ -126,7 +128,7 @@ pub async fn perform(calls: &Calls, target: Target<'_>, write: &Write) -> Result
         // Also after a repetition of what had been done before: whoever looks again sees that it is so.
         Err(Error::Api(status)) if status.code == 409 => Ok(Performed::Moved),
         Err(Error::Api(status)) if status.code == 404 && !matches!(write, Write::Create(_)) => Ok(Performed::Moved),
-        Err(Error::Api(status)) => Ok(Performed::Refused { code: status.code, message: words(target, &status) }),
+        Err(Error::Api(status)) => Ok(Performed::Refused { code: status.code, message: told(target, &status) }),
         Err(error) => Err(api_failure(&format!("write {} {}", target.kind.kind, target.name), &error)),
     }
 }
@@ -178,15 +180,13 @@ async fn gone(calls: &Calls, target: Target<'_>, uid: &str) -> Result<bool, Fail
     }
 }
 
-/// The API server's words about an object. Of a Secret they may quote values, so only the fields are named.
-#[must_use]
-pub fn words(target: Target<'_>, status: &kube::core::Status) -> String {
-    if target.kind.group.is_empty() && target.kind.kind == "Secret" && status.code == 422 {
-        let causes = status.details.iter().flat_map(|details| &details.causes);
-        let fields: Vec<&str> = causes.map(|cause| cause.field.as_str()).collect();
-        return format!("{} ({})", status.reason, fields.join(", "));
-    }
-    redact(&status.message).into_owned()
+/// The API server's words about an object, as far as they may be shown.
+fn told(target: Target<'_>, status: &Status) -> String {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let fields: Vec<&str> = causes.map(|cause| cause.field.as_str()).collect();
+    let item = ItemId::new(target.kind.group_kind(), target.name);
+    let Status { code, reason, message, .. } = status;
+    words(&item, &Answer { code: *code, reason, message, fields: &fields })
 }
 
 /// What a deletion asks for.

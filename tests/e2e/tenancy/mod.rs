@@ -11,6 +11,7 @@ mod onboarding;
 mod pods;
 mod records;
 mod restore_accounts;
+mod restore_rights;
 mod restores;
 mod roles;
 mod schedules;

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::repository::support::faults::{Fault, Request};
 use serde_json::{Value, json};
-use std::{io::ErrorKind, sync::Mutex};
+use std::{collections::BTreeMap, io::ErrorKind, sync::Mutex};
 use tenantatlas::{
     api::{Outcome, operation_run::SummaryCounts, result::TerminationResult},
     clock::SystemClock,
@@ -859,4 +859,146 @@ async fn what_is_not_the_object_its_path_says_fails_alone() {
         NAMESPACE,
         "and never into another namespace"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_the_operator_never_recorded_waits_a_minute_and_is_tried_again() {
+    let tenant = Tenant::usual().await;
+    let (name, status) = ("restoreruns", json!({}));
+    tenant.order(json!({}));
+    let mut restore = tenant.api.record_of(name, RESTORE);
+    restore["status"] = status;
+    tenant.api.record(name, RESTORE, restore.clone());
+    let repository = tenant.pod.repository().await.unwrap();
+    let look = async || preview::preview(&tenant.api.client(), &tenant.environment(), &repository).await;
+    let failure = look().await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("NotItsRestore", 1), "{failure}");
+    // Another's is never its own, whatever the inputs say.
+    restore["status"] = json!({"phase": "running", "operationRun": {"name": "other", "uid": "other-uid"}});
+    tenant.api.record(name, RESTORE, restore);
+    let failure = look().await.unwrap_err();
+    let ended = (failure.reason.as_str(), failure.to_result().outcome);
+    assert_eq!(ended, ("NotItsRestore", Some(Outcome::Blocked)), "{failure}");
+    assert_eq!(tenant.api.reports(), BTreeMap::new());
+}
+
+/// Group and resource of what the chart's role for restores writes, and the verbs it holds.
+fn held_by_restores() -> Vec<(String, String, Vec<String>)> {
+    let chart = include_str!("../../../charts/tenantatlas/templates/rbac/accounts.yaml");
+    let (_, role) = chart.split_once("name: tenantatlas-restore-builtin").unwrap();
+    let (_, verbs) = role.split_once("$verbs := \"").unwrap();
+    let verbs = verbs.split_once('"').unwrap().0.to_owned();
+    let (_, rules) = role.split_once("rules:\n").unwrap();
+    let rules = rules.split_once("\n{{-").map_or(rules, |(rules, _)| rules).replace("{{ $verbs }}", &verbs);
+    let rules: Vec<Value> = serde_saphyr::from_str(&rules).unwrap();
+    let words = |rule: &Value, field: &str| -> Vec<String> { serde_json::from_value(rule[field].clone()).unwrap() };
+    let mut held = Vec::new();
+    for rule in &rules {
+        for group in words(rule, "apiGroups") {
+            for resource in words(rule, "resources") {
+                held.push((group.clone(), resource, words(rule, "verbs")));
+            }
+        }
+    }
+    held
+}
+
+#[tokio::test]
+async fn every_kind_and_verb_that_restores_hold_is_asked_of_who_wants_one() {
+    let held = held_by_restores();
+    let kinds: Vec<_> = held.iter().filter(|(_, resource, _)| !resource.contains('/')).collect();
+    assert!(kinds.len() > 20, "{kinds:?}");
+    let used = ["get", "create", "update", "delete"];
+    // Held to list, and so that Roles which give them can be restored.
+    let others = ["list", "watch", "patch", "deletecollection"];
+    for (_, resource, verbs) in &held {
+        for verb in verbs {
+            assert!(
+                used.contains(&verb.as_str()) || others.contains(&verb.as_str()),
+                "{verb} {resource}: who asks for it?"
+            );
+        }
+    }
+    let api = Api::new();
+    // A name of no kind that is treated as something special.
+    let kind = |resource: &str| format!("Any{resource}");
+    let one = |plural: &str, change: bool| {
+        let mut one = object(plural);
+        one["changed"] = json!(change);
+        one
+    };
+    for (group, plural, _) in &kinds {
+        api.serve(group, "v1", &kind(plural), plural, vec![one(plural, false)]);
+    }
+    let mut tenant = Tenant::captured(api).await;
+    for verb in used {
+        // Nobody else is denied anything.
+        for (group, plural, _) in &kinds {
+            let live = if verb == "create" { Vec::new() } else { vec![one(plural, true)] };
+            tenant.api.serve(group, "v1", &kind(plural), plural, live);
+        }
+        tenant.api.allow_all();
+        let policy = if verb == "delete" { "recreate" } else { "update" };
+        let spec = json!({"existingResourcePolicy": policy});
+        tenant.next_run();
+        let result = tenant.preview(spec.clone()).await.unwrap();
+        assert_eq!(counts(&result).failed, 0, "{verb}: {:?}", tenant.actions());
+        for (_, plural, _) in &kinds {
+            tenant.api.deny("ada", verb, plural);
+        }
+        tenant.next_run();
+        let result = tenant.preview(spec).await.unwrap();
+        assert_eq!(usize::try_from(counts(&result).failed), Ok(kinds.len()), "{verb}: {:?}", tenant.actions());
+        assert!(result.failures.iter().all(|failure| failure.reason_code == "Forbidden"), "{:?}", result.failures);
+    }
+}
+
+#[tokio::test]
+async fn of_a_kind_that_who_asked_may_not_get_nothing_shows_but_names() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("c2VjcmV0"));
+    tenant.api.deny("ada", "get", "secrets");
+    let secrets = |more: Value| {
+        let mut item = json!({"kind": "Secret"});
+        for (field, value) in more.as_object().unwrap() {
+            item[field] = value.clone();
+        }
+        json!([item, {"kind": "Deployment"}])
+    };
+    let forbidden = ["core/Secret/a: forbidden Forbidden", "core/Secret/b: forbidden Forbidden"];
+    let right = json!([{"op": "test", "path": "/data/password", "value": "aHVudGVyMg=="}]);
+    for (items, transforms) in [
+        (secrets(json!({})), json!([])),
+        // Neither labels nor transforms tell one content from another.
+        (secrets(json!({"labelSelector": "app=web"})), json!([])),
+        (secrets(json!({"labelSelector": "!app"})), json!([])),
+        (secrets(json!({})), json!([{"select": {}, "patch": right}])),
+        (secrets(json!({})), json!([{"select": {"labelSelector": "!app"}, "patch": [{"op": "remove", "path": "/x"}]}])),
+    ] {
+        let selective = transforms.as_array().is_some_and(Vec::is_empty);
+        tenant.next_run();
+        tenant.preview(json!({"items": items, "transforms": transforms})).await.unwrap();
+        let planned = tenant.planned();
+        let of_secrets: Vec<_> = tenant.actions().into_iter().filter(|action| action.contains("/Secret/")).collect();
+        assert_eq!(of_secrets, forbidden);
+        assert!(
+            planned
+                .iter()
+                .filter(|item| item["itemId"].as_str().unwrap().contains("Secret"))
+                .all(|item| { item["live"].is_null() && item["wanted"].is_null() && item["diff"].is_null() }),
+            "{planned:#?}"
+        );
+        assert!(!selective || tenant.actions().contains(&"apps/Deployment/web: unchanged".to_owned()));
+    }
+    // Nor is what is excluded by labels known to be.
+    let exclude = json!([{"labelSelector": "!app"}]);
+    tenant.next_run();
+    tenant.preview(json!({"items": [{"kind": "Secret"}], "excludeItems": exclude})).await.unwrap();
+    assert_eq!(tenant.actions(), forbidden);
+    assert!(tenant.api.dry_runs().is_empty(), "{:?}", tenant.api.dry_runs());
+    // To prune is to look as well.
+    tenant.api.serve("", "v1", "Secret", "secrets", vec![object("extra")]);
+    tenant.next_run();
+    tenant.preview(json!({"items": [{"kind": "Secret"}], "prune": true})).await.unwrap();
+    assert!(tenant.actions().contains(&"core/Secret/extra: forbidden Forbidden".to_owned()), "{:?}", tenant.actions());
 }

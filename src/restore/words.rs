@@ -1,0 +1,193 @@
+//! What the API server says about an object, as far as it may be shown to whoever reads a report.
+//!
+//! Its words about a Secret may quote the Secret: validation, a policy's message and a webhook's do. Who reads reports may not be
+//! allowed to read Secrets. So of a Secret only what is known to hold no value is repeated.
+
+use crate::{api::item::ItemId, cluster::redact::redact, restore::refusal::Webhook};
+
+/// The most bytes of the API server's words that are repeated: what to do stands before them.
+const MAX_WORDS: usize = 600;
+
+/// How a refusal for rights that the account lacks goes on: with all that it holds and all that is given.
+const ESCALATION: &str = "is attempting to grant RBAC permissions not currently held";
+
+/// Whether an item's content is secret as such.
+#[must_use]
+pub fn is_secret(item: &ItemId) -> bool {
+    item.kind.group.is_empty() && item.kind.kind == "Secret"
+}
+
+/// An answer of the API server that is a refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// HTTP status.
+    pub code: u16,
+    /// The status's reason, such as `Invalid`.
+    pub reason: &'a str,
+    /// Its message.
+    pub message: &'a str,
+    /// The fields that it names as causes.
+    pub fields: &'a [&'a str],
+}
+
+/// The words to repeat.
+#[must_use]
+pub fn words(item: &ItemId, answer: &Answer<'_>) -> String {
+    let told = if is_secret(item) { of_secret(&item.name, answer) } else { answer.message.to_owned() };
+    let told = match told.split_once(ESCALATION) {
+        Some((before, _)) => format!("{before}{ESCALATION}"),
+        None => told,
+    };
+    bounded(&redact(&counts(&told)))
+}
+
+/// Counts of a quota as words: `count/secrets=5` would pass for a secret.
+fn counts(message: &str) -> String {
+    match message.find("exceeded quota") {
+        Some(place) => format!("{}{}", &message[..place], message[place..].replace('=', " ")),
+        None => message.to_owned(),
+    }
+}
+
+fn of_secret(name: &str, answer: &Answer<'_>) -> String {
+    let Answer { code, reason, message, fields } = answer;
+    // The API server's own beginning, behind which nobody else's words come.
+    let forbidden = message.strip_prefix(&format!("secrets {name:?} is forbidden: "));
+    let own =
+        ["User \"", "exceeded quota: ", "status unknown for quota: ", "unable to create new content in namespace "];
+    if forbidden.is_some_and(|rest| own.iter().any(|own| rest.starts_with(own))) {
+        return (*message).to_owned();
+    }
+    let by_policy = forbidden.is_some_and(|rest| rest.starts_with("ValidatingAdmissionPolicy "));
+    if by_policy || message.starts_with("admission webhook \"") {
+        for denied in ["denied request", "denied the request"] {
+            if let Some((who, _)) = message.split_once(denied) {
+                return format!("{who}{denied}, in words that may quote the Secret");
+            }
+        }
+    }
+    if matches!(code, 500 | 503)
+        && let Some(webhook) = Webhook::read(message)
+    {
+        return webhook.as_error();
+    }
+    let immutable = if message.contains("field is immutable") { ": field is immutable" } else { "" };
+    if *code == 422 && !fields.is_empty() {
+        return format!("{reason} ({}){immutable}", fields.join(", "));
+    }
+    format!("{reason}{immutable}")
+}
+
+fn bounded(text: &str) -> String {
+    if text.len() <= MAX_WORDS {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_WORDS).rev().find(|place| text.is_char_boundary(*place)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::item::GroupKind, restore::refusal::awaited};
+    use proptest::prelude::*;
+
+    const VALUE: &str = "hunter2-and-more";
+
+    fn said(kind: &str, code: u16, reason: &str, message: &str, fields: &[&str]) -> String {
+        words(&ItemId::new(GroupKind::new("", kind), "a"), &Answer { code, reason, message, fields })
+    }
+
+    #[test]
+    fn of_a_secret_only_what_quotes_no_value_is_repeated() {
+        for (code, reason, message, fields, expected) in [
+            (
+                403,
+                "Forbidden",
+                r#"secrets "a" is forbidden: User "ada" cannot create resource "secrets" in API group "" in the namespace "acme""#,
+                &[][..],
+                r#"User "ada" cannot create resource "secrets""#,
+            ),
+            (
+                403,
+                "Forbidden",
+                r#"secrets "a" is forbidden: exceeded quota: small, requested: count/secrets=1, used: count/secrets=5, limited: count/secrets=5"#,
+                &[],
+                "exceeded quota: small, requested: count/secrets 1, used: count/secrets 5, limited: count/secrets 5",
+            ),
+            (
+                422,
+                "Invalid",
+                r#"secrets "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: hunter2-and-more is weak"#,
+                &[],
+                "ValidatingAdmissionPolicy 'p' with binding 'b' denied request, in words that may quote the Secret",
+            ),
+            (
+                403,
+                "Forbidden",
+                r#"admission webhook "guard.example.com" denied the request: hunter2-and-more is weak"#,
+                &[],
+                r#"admission webhook "guard.example.com" denied the request, in words"#,
+            ),
+            (
+                422,
+                "Invalid",
+                r#"Secret "a" is invalid: data[p]: Invalid value: "hunter2-and-more": must be a pair"#,
+                &["data[p]"],
+                "Invalid (data[p])",
+            ),
+            (
+                422,
+                "Invalid",
+                r#"Secret "a" is invalid: data: Forbidden: field is immutable when `immutable` is set"#,
+                &["data"],
+                "Invalid (data): field is immutable",
+            ),
+            (400, "BadRequest", "illegal base64 data at input byte 4 of hunter2-and-more", &[], "BadRequest"),
+            (500, "InternalError", "Internal error occurred: hunter2-and-more", &[], "InternalError"),
+        ] {
+            let said = said("Secret", code, reason, message, fields);
+            assert!(said.contains(expected), "{said}");
+            assert!(!said.contains(VALUE), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_that_does_not_answer_is_known_from_what_is_repeated() {
+        let message = r#"Internal error occurred: failed calling webhook "guard.example.com": failed to call webhook: Post "https://guard.acme.svc:443/x?timeout=10s": hunter2-and-more"#;
+        let said = said("Secret", 500, "InternalError", message, &[]);
+        assert_eq!(awaited(500, &said), awaited(500, message));
+        assert!(!said.contains(VALUE), "{said}");
+    }
+
+    #[test]
+    fn what_the_api_server_counts_up_is_cut_where_it_helps_nobody() {
+        let list = "{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"get\"]}\n".repeat(100);
+        let message = format!("roles \"a\" is forbidden: user \"x\" (groups=[\"y\"]) {ESCALATION}:\n{list}");
+        let said_of_role = said("Role", 403, "Forbidden", &message, &[]);
+        assert!(said_of_role.ends_with(ESCALATION), "{said_of_role}");
+        let long = said("ConfigMap", 422, "Invalid", &"é".repeat(1000), &[]);
+        assert!(long.len() <= MAX_WORDS + 4 && long.ends_with('…'), "{}", long.len());
+    }
+
+    proptest! {
+        /// Whatever stands around it, a value that somebody else's words quote is not repeated.
+        #[test]
+        fn no_value_that_is_quoted_about_a_secret_comes_through(
+            code in prop::sample::select(vec![400_u16, 403, 404, 409, 413, 422, 500, 503]),
+            before in prop::sample::select(vec![
+                "", "admission webhook \"g\" denied the request: ", "secrets \"a\" is forbidden: ", "Secret \"a\" is invalid: data: ",
+                "secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: ",
+                "Internal error occurred: failed calling webhook \"g\": failed to call webhook: Post \"https://g.acme.svc:443/x\": ",
+                "Internal error occurred: "]),
+            after in prop::sample::select(vec![
+                "", " denied request", " denied the request: x", " User \"x\" cannot", " exceeded quota: x=1", ": field is immutable"]),
+            value in "[a-zA-Z0-9]{12,30}", fields in prop::collection::vec("[a-z.]{1,8}", 0..2)
+        ) {
+            let message = format!("{before}{value}{after}");
+            let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+            let told = said("Secret", code, "Invalid", &message, &fields);
+            prop_assert!(!told.contains(&value), "{} became {}", message, told);
+        }
+    }
+}

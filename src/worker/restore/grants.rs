@@ -1,0 +1,194 @@
+//! Whether who asked may give the rights that an item gives, asked of the API server's authorizers as RBAC would.
+//!
+//! What is asked is in [`crate::restore::escalation`]. Answers are kept for the run: the same roles come up again and again.
+
+use crate::{
+    api::operation_run::Initiator,
+    cluster::{access, retry::retry},
+    restore::{
+        decide::Proposal,
+        escalation::{Grant, Right, RoleRef, grant, rights},
+        plan::{Action, Remark, reason},
+    },
+    worker::failure::{Failure, api_failure},
+};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{
+    authorization::v1::ResourceAttributes,
+    rbac::v1::{ClusterRole, Role},
+};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Reviews asked at once.
+const AT_ONCE: usize = 8;
+
+/// The most reviews of one restore: a repository may hold any number of roles, with any rules.
+const MAX_REVIEWS: usize = 50_000;
+
+/// What is asked and was answered.
+pub struct Grants {
+    client: Client,
+    namespace: String,
+    requested_by: Initiator,
+    answers: Mutex<BTreeMap<Right, bool>>,
+}
+
+/// Roles that a plan writes, before it does: whether who asked holds all that each will give.
+#[derive(Default)]
+pub struct PlannedRoles(Mutex<BTreeMap<String, Option<String>>>);
+
+impl PlannedRoles {
+    fn roles(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Grants {
+    /// Of a restore.
+    #[must_use]
+    pub fn new(client: Client, namespace: String, requested_by: Initiator) -> Self {
+        Self { client, namespace, requested_by, answers: Mutex::default() }
+    }
+
+    /// Why a write gives more than who asked may give, if it does. `planned`: the roles that the same plan writes before it;
+    /// none where plans are carried out, and the roles are those there are.
+    pub async fn refuses(
+        &self,
+        proposal: &Proposal,
+        planned: Option<&PlannedRoles>,
+    ) -> Result<Option<(Action, Remark)>, Failure> {
+        match grant(proposal.item(), proposal.write()) {
+            None => Ok(None),
+            Some(Grant::Nothing) => {
+                let message = "correct roleRef with a transform: it names no Role or ClusterRole";
+                Ok(Some((Action::Invalid, Remark::new(reason::INVALID, message))))
+            }
+            Some(Grant::Rules { name, exists, rules }) => {
+                let lacks = self.lacks(rules).await?;
+                if let Some(planned) = planned {
+                    planned.roles().insert(name.to_owned(), lacks.clone());
+                }
+                let Some(lacks) = lacks else { return Ok(None) };
+                let escalate = Right::of_rbac("escalate", "roles", exists.then_some(name));
+                Ok(if self.may(&escalate).await? { None } else { Some(self.forbidden(&escalate, &lacks)) })
+            }
+            Some(Grant::Role(role)) => self.refuses_binding(role, planned).await,
+        }
+    }
+
+    async fn refuses_binding(
+        &self,
+        role: RoleRef<'_>,
+        planned: Option<&PlannedRoles>,
+    ) -> Result<Option<(Action, Remark)>, Failure> {
+        let bind = role.bind();
+        if self.may(&bind).await? {
+            return Ok(None);
+        }
+        let of_plan = planned.filter(|_| !role.of_cluster).and_then(|planned| planned.roles().get(role.name).cloned());
+        let lacks = match of_plan {
+            Some(lacks) => lacks,
+            None => match self.rules(role).await? {
+                Rules::Of(rules) => self.lacks(&rules).await?,
+                Rules::Unreadable => Some(format!("what {role} gives is not for this restore's account to read")),
+                Rules::NoSuchRole => {
+                    let message =
+                        format!("make the {role} first, or give {} the verb bind on it: it is not there", self.who());
+                    return Ok(Some((Action::Invalid, Remark::new(reason::INVALID, message))));
+                }
+            },
+        };
+        Ok(lacks.map(|lacks| self.forbidden(&bind, &lacks)))
+    }
+
+    fn forbidden(&self, verb: &Right, lacks: &str) -> (Action, Remark) {
+        let message = format!(
+            "let {} hold what it gives or `{verb}`, or exclude the item: a restore gives no rights that who asked could not give by hand, and {lacks}",
+            self.who()
+        );
+        (Action::Forbidden, Remark::new(reason::FORBIDDEN, message))
+    }
+
+    fn who(&self) -> &str {
+        &self.requested_by.username
+    }
+
+    /// What of these rules who asked does not hold, in words as in "and …".
+    async fn lacks(&self, rules: &Value) -> Result<Option<String>, Failure> {
+        let rights: Vec<Right> = match rights(rules) {
+            Ok(rights) => rights.collect(),
+            Err(unaskable) => return Ok(Some(format!("the role {}", unaskable.what()))),
+        };
+        let mut answers = stream::iter(rights)
+            .map(|right| async move { self.may(&right).await.map(|may| (!may).then_some(right)) })
+            .buffered(AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            if let Some(right) = answer? {
+                return Ok(Some(format!("{} may not {right}", self.who())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<Right, bool>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether who asked has a right. None has one that there are too many to ask about.
+    async fn may(&self, right: &Right) -> Result<bool, Failure> {
+        let (known, full) = {
+            let answers = self.answers();
+            (answers.get(right).copied(), answers.len() >= MAX_REVIEWS)
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        if full {
+            return Ok(false);
+        }
+        let attributes = ResourceAttributes {
+            verb: Some(right.verb.clone()),
+            group: Some(right.group.clone()),
+            version: Some("*".to_owned()),
+            resource: Some(right.resource.clone()),
+            subresource: right.subresource.clone(),
+            name: right.name.clone(),
+            ..ResourceAttributes::default()
+        };
+        let may = retry(|| access::may(&self.client, &self.namespace, &self.requested_by, attributes.clone()))
+            .await
+            .map_err(|error| api_failure("ask what who wants this restore may give", &error))?;
+        self.answers().insert(right.clone(), may);
+        Ok(may)
+    }
+
+    /// The rules of a role as they are now.
+    async fn rules(&self, role: RoleRef<'_>) -> Result<Rules, Failure> {
+        let RoleRef { of_cluster, name } = role;
+        let read = if of_cluster {
+            let roles: Api<ClusterRole> = Api::all(self.client.clone());
+            retry(|| roles.get_opt(name)).await.map(|role| role.map(|role| json!(role.rules)))
+        } else {
+            let roles: Api<Role> = Api::namespaced(self.client.clone(), &self.namespace);
+            retry(|| roles.get_opt(name)).await.map(|role| role.map(|role| json!(role.rules)))
+        };
+        match read {
+            Ok(Some(rules)) => Ok(Rules::Of(rules)),
+            Ok(None) => Ok(Rules::NoSuchRole),
+            Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Ok(Rules::Unreadable),
+            Err(error) => Err(api_failure(&format!("read the {role}"), &error)),
+        }
+    }
+}
+
+/// What is known of a role's rules.
+enum Rules {
+    Of(Value),
+    NoSuchRole,
+    Unreadable,
+}
