@@ -92,6 +92,10 @@ pub struct Planner {
     pub refused: BTreeMap<(GroupKind, Verb), String>,
     /// Names of the volume claims that an object's deletion takes with it, by the object's uid.
     pub claims: BTreeMap<String, Vec<String>>,
+    /// Why it is not known which claims those are.
+    pub claims_unknown: Option<String>,
+    /// Kinds of owners that could not be listed, so that it is not known which of them are there: what that makes of an item.
+    pub unlisted: BTreeMap<GroupKind, (Action, Remark)>,
 }
 
 /// What was decided.
@@ -236,6 +240,10 @@ impl Planner {
                 reason::LEFT_TO_OWNER,
                 format!("{owner} controls it and is restored too, so it makes it again: to restore it all the same, select it without its owner"),
             );
+        }
+        // Without its owner it would be written as nobody's.
+        if let Some((action, remark)) = owners(&object).iter().find_map(|owner| self.unlisted.get(&owner.kind)) {
+            return Decision::Settled(draft.with(*action, Some(remark.clone())));
         }
         if let Some((code, why)) = live.and_then(|live| live.left_out).filter(|(code, _)| !is_about_capture(code)) {
             return draft.skipped(code, format!("what has its name now is nothing that a backup would hold: {why}"));
@@ -392,6 +400,7 @@ impl Planner {
                 finalizers.join(", ")
             ));
         }
+        lost.extend(self.claims_unknown.clone());
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         if let Some(claims) = self.claims.get(uid).filter(|claims| !claims.is_empty()) {
             lost.push(format!("its volume claims go with it, and the data in them: {}", claims.join(", ")));

@@ -123,13 +123,30 @@ pub fn refusal(code: u16, message: &str, write: &Write) -> (Action, Remark) {
     (action, Remark::new(reason_code, format!("{advice}: the API server answers {code} {message}")))
 }
 
+fn body_kind(write: &Write) -> Option<&str> {
+    match write {
+        Write::Create(body) | Write::Update(body) | Write::Recreate(_, body) => body["kind"].as_str(),
+        Write::Delete(_) => None,
+    }
+}
+
 fn judge(code: u16, message: &str, write: &Write) -> (Action, &'static str, &'static str) {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     match code {
         401 | 403 if says(&["exceeded quota"]) => {
             (Action::Conflict, reason::QUOTA_EXCEEDED, "raise the quota, or restore less")
         }
-        403 if says(&["User \"", "attempting to grant RBAC permissions"]) => {
+        403 if says(&["attempting to grant RBAC permissions"]) => (
+            Action::Forbidden,
+            reason::FORBIDDEN,
+            "let the account that writes hold what it gives (a ClusterRole with the label tenantatlas.io/aggregate-to-restore), or exclude the item",
+        ),
+        404 if body_kind(write) == Some("RoleBinding") => (
+            Action::Invalid,
+            reason::INVALID,
+            "make the role that it binds, or let the account that writes `bind` it, or exclude the item",
+        ),
+        403 if says(&["User \""]) => {
             (Action::Forbidden, reason::FORBIDDEN, "let the account that writes do it, or exclude the item")
         }
         409 => (Action::Conflict, reason::MOVED, "it is not as it was when it was looked at: restore again"),

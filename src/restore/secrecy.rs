@@ -59,6 +59,8 @@ fn planner(policy: &str, transforms: Value) -> Option<Planner> {
         served: BTreeMap::from([(GroupKind::new("", "Secret"), BTreeSet::from(["v1".to_owned()]))]),
         refused: BTreeMap::new(),
         claims: BTreeMap::new(),
+        claims_unknown: None,
+        unlisted: BTreeMap::new(),
     })
 }
 

@@ -70,6 +70,8 @@ fn planner(terms: Terms) -> Planner {
         served: KINDS.iter().map(kind).collect(),
         refused: BTreeMap::new(),
         claims: BTreeMap::new(),
+        claims_unknown: None,
+        unlisted: BTreeMap::new(),
     }
 }
 

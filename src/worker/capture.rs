@@ -25,7 +25,7 @@ use crate::{
         omission::{Note, is_note},
         progress::Progress,
         report,
-        scope::Scope,
+        scope::{Scope, item_reason},
         skip::ItemRules,
     },
 };
@@ -83,6 +83,9 @@ pub fn read_scope(environment: &Environment) -> Result<Scope, Failure> {
     environment.expect_repository(&inputs.repository)?;
     Scope::new(inputs.selection, environment.target.as_ref())
 }
+
+/// How many of the kinds that workers may not read a run's message names.
+const NAMED_KINDS: usize = 3;
 
 /// What was captured, by this attempt or an earlier one.
 #[derive(Clone, Debug, PartialEq)]
@@ -259,6 +262,16 @@ impl Captured {
         }
         for remark in &self.remarks {
             let _ = write!(message, "; {remark}");
+        }
+        let unread = self.note.items.iter().filter(|item| item.reason_code == item_reason::KIND_NOT_READABLE);
+        let unread: Vec<&str> = unread.map(|item| item.item_id.trim_end_matches('/')).collect();
+        if !unread.is_empty() {
+            let named = unread.iter().take(NAMED_KINDS).copied().collect::<Vec<_>>().join(", ");
+            let _ = write!(
+                message,
+                "; left out {} kinds that the platform has not let workers read, such as {named}: see failures",
+                unread.len()
+            );
         }
         message
     }

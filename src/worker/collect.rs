@@ -21,7 +21,7 @@ use crate::{
         fence,
         omission::Note,
         progress::Progress,
-        scope::{Scope, Step, Work, failed, item_reason},
+        scope::{Scope, Step, Work, failed, item_reason, kind_left_out},
         skip::{ItemRules, SkipReason},
     },
 };
@@ -260,13 +260,17 @@ impl<'a> Collector<'a> {
             kube::Error::Api(status) if status.code == 401 => {
                 return Err(api_failure(&format!("list {kind_name}"), error).into());
             }
-            kube::Error::Api(status) if status.code == 403 => (
-                item_reason::FORBIDDEN,
-                format!(
-                    "the worker's account may not list {kind_name}: let a ClusterRole with the label tenantatlas.io/aggregate-to-worker allow `list` on {}, or leave the kind out with excludeKinds",
+            kube::Error::Api(status) if status.code == 403 => {
+                let message = format!(
+                    "let a ClusterRole with the label tenantatlas.io/aggregate-to-worker allow `list` on {}, or leave the kind out with excludeKinds: the worker's account may not list {kind_name}",
                     kind.plural
-                ),
-            ),
+                );
+                if self.scope.can_do_without(&kind_name) {
+                    self.leave(note, kind_left_out(&kind_name, item_reason::KIND_NOT_READABLE, &message).1);
+                    return Ok(());
+                }
+                (item_reason::FORBIDDEN, message)
+            }
             kube::Error::SerdeError(_) => (
                 item_reason::UNREADABLE,
                 format!(

@@ -24,8 +24,10 @@ pub mod item_reason {
     pub const UNDISCOVERED: &str = "Undiscovered";
     /// A kind asked for by name is not served in namespaces.
     pub const KIND_NOT_SERVED: &str = "KindNotServed";
-    /// The worker's account may not list a kind.
+    /// The worker's account may not list a kind of the cluster itself, or one that was asked for.
     pub const FORBIDDEN: &str = "Forbidden";
+    /// A kind of somebody else's that the platform has not let workers read: left out, which is no failure.
+    pub const KIND_NOT_READABLE: &str = "KindNotReadable";
     /// A kind could not be listed, or not to its end.
     pub const UNLISTABLE: &str = "Unlistable";
     /// What was listed is not an object that can be stored.
@@ -33,6 +35,24 @@ pub mod item_reason {
     /// The name cannot be part of a path.
     pub const UNSAFE_NAME: &str = "UnsafeName";
 }
+
+/// API groups of the cluster itself: those of the chart's role for workers (a test compares). That a worker may not list one of their
+/// kinds is a fault of the installation; that it may not list another's is for the platform to decide.
+const BUILTIN_GROUPS: [&str; 13] = [
+    "",
+    "apps",
+    "autoscaling",
+    "batch",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "storage.k8s.io",
+    "tenantatlas.io",
+];
 
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,6 +94,13 @@ impl Scope {
         Ok(Self { kinds, names, list, target })
     }
 
+    /// Whether a capture can be whole without a kind that the worker may not list: one that nobody asked for by name, and that the
+    /// cluster has from somebody else.
+    #[must_use]
+    pub fn can_do_without(&self, kind: &GroupKind) -> bool {
+        !BUILTIN_GROUPS.contains(&kind.group.as_str()) && !self.kinds.included().contains(kind)
+    }
+
     /// Whether the API server's count of what remains is a count of what will be taken.
     #[must_use]
     pub fn takes_all_names(&self) -> bool {
@@ -93,7 +120,8 @@ impl Scope {
             if skip::is_ours(&group_kind) {
                 if asked_for(&group_kind) {
                     let why = "the operator's own records are never captured";
-                    steps.push(Step::note(&kind.version, left_out(&group_kind, why)));
+                    let code = skip::SkipReason::OperatorManaged.code();
+                    steps.push(Step::note(&kind.version, kind_left_out(&group_kind, code, why)));
                 }
             } else if skip::skipped_kind(&group_kind).is_none() || asked_for(&group_kind) {
                 steps.push(Step::list(kind.clone()));
@@ -170,10 +198,12 @@ pub fn failed(id: &ItemId, code: &str, message: &str) -> (GroupKind, ItemFailure
     (id.kind.clone(), item)
 }
 
-fn left_out(kind: &GroupKind, why: &str) -> (GroupKind, ItemFailure) {
+/// A kind that is left out, and why.
+#[must_use]
+pub fn kind_left_out(kind: &GroupKind, code: &str, why: &str) -> (GroupKind, ItemFailure) {
     let item = ItemFailure {
         item_id: ItemId::new(kind.clone(), "").to_string(),
-        reason_code: skip::SkipReason::OperatorManaged.code().to_owned(),
+        reason_code: code.to_owned(),
         message: why.to_owned(),
         failure_type: FailureType::Skipped,
     };
@@ -264,6 +294,29 @@ mod tests {
         let selection = Selection { label_selector: Some("a=b".into()), ..Selection::default() };
         let failure = Scope::new(selection, Some(&target)).expect_err("both");
         assert_eq!(failure.reason, reason::INVALID_INPUTS);
+    }
+
+    #[test]
+    fn groups_of_the_cluster_itself_are_those_of_the_chart_s_role_for_workers() {
+        let chart = include_str!("../../charts/tenantatlas/templates/rbac/accounts.yaml");
+        let (_, role) = chart.split_once("name: tenantatlas-worker-builtin").expect("the role");
+        let (role, _) = role.split_once("\n---").expect("its end");
+        let groups = role.lines().filter_map(|line| line.trim().strip_prefix("- apiGroups: [")?.strip_suffix(']'));
+        let mut groups: Vec<&str> = groups.map(|group| group.trim_matches('"')).collect();
+        groups.push(crate::api::GROUP);
+        groups.sort_unstable();
+        assert_eq!(groups, BUILTIN_GROUPS);
+    }
+
+    #[test]
+    fn a_capture_can_do_without_somebody_else_s_kind_that_nobody_asked_for() {
+        let scope = |include: &[&str]| {
+            let include_kinds = include.iter().map(|kind| (*kind).to_owned()).collect();
+            Scope::new(Selection { include_kinds, ..Selection::default() }, None).expect("kinds")
+        };
+        let (backup, secret) = (GroupKind::new("velero.io", "Backup"), GroupKind::new("", "Secret"));
+        assert!(scope(&[]).can_do_without(&backup) && !scope(&[]).can_do_without(&secret));
+        assert!(!scope(&["Backup.velero.io"]).can_do_without(&backup));
     }
 
     #[test]

@@ -221,7 +221,7 @@ async fn kinds_that_are_left_out_by_default_are_captured_where_they_are_named() 
 }
 
 #[tokio::test]
-async fn objects_of_a_custom_kind_are_captured_whole_and_a_kind_the_worker_may_not_list_is_a_failed_item() {
+async fn objects_of_a_custom_kind_are_captured_whole_and_a_kind_that_workers_may_not_list_is_left_out_and_named() {
     // Alone: every tenant's worker would meet the kind that it may not list.
     let tenant = Tenant::alone("custom").await;
     // The kind is the cluster's, so its name must be this story's own.
@@ -244,17 +244,24 @@ async fn objects_of_a_custom_kind_are_captured_whole_and_a_kind_the_worker_may_n
     let restic = tenant.repository("main").await;
 
     let status = tenant.captured("unlisted", json!({})).await;
-    assert_ended(&status, Outcome::PartiallySucceeded, Reason::PartiallySucceeded);
+    assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+    let message = status.message.as_deref().unwrap_or_default();
+    assert!(message.contains("has not let workers read") && message.contains("Oven"), "{message}");
     let failure =
-        status.failures.iter().find(|failure| failure.item_id.contains("Oven")).expect("the kind as a failed item");
-    assert_eq!(failure.failure_type, FailureType::Failure);
+        status.failures.iter().find(|failure| failure.item_id.contains("Oven")).expect("the kind as one left out");
+    assert_eq!(failure.failure_type, FailureType::Skipped);
     assert!(
         failure.message.contains("tenantatlas.io/aggregate-to-worker"),
         "who extends which role: {}",
         failure.message
     );
     let counts = status.summary_counts.expect("counts");
-    assert!(counts.failed == 1 && counts.succeeded > 0, "{counts:?}");
+    assert!(counts.failed == 0 && counts.skipped > 0 && counts.succeeded > 0, "{counts:?}");
+    assert_eq!(tenant.backup_set(&status).await.spec.coverage, Coverage::Full, "it is all that workers may read");
+    // Asked for by name it is a failure.
+    let kinds = json!({ "selection": { "includeKinds": [format!("Oven.{group}"), "ConfigMap"] } });
+    let status = tenant.captured("asked-for", kinds).await;
+    assert_ended(&status, Outcome::PartiallySucceeded, Reason::PartiallySucceeded);
 
     // An administrator extends the worker's role, as the documents say.
     let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",

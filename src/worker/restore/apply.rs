@@ -128,7 +128,7 @@ async fn previewed(
     Err(Failure::blocked(
         reason::PREVIEW_STALE,
         format!(
-            "nothing was written, because not everything is as the preview showed it: {}{more}: make another preview",
+            "make another preview, with excludeItems for what changes by itself, such as by a heartbeat: nothing was written, because not everything is as the preview showed it: {}{more}",
             named.join(", ")
         ),
     ))

@@ -62,6 +62,8 @@ pub struct Inventory {
     pub unmatched: Vec<usize>,
     /// Every item that the snapshot holds, selected or not, by kind: what is here was not absent.
     pub held: BTreeMap<GroupKind, Vec<String>>,
+    /// Where the capture says what it left out.
+    pub notes: Vec<ItemPath>,
 }
 
 impl Inventory {
@@ -107,6 +109,7 @@ pub async fn read(
 ) -> Result<Inventory, Failure> {
     let mut inventory = Inventory::default();
     let mut matched = vec![false; selection.entries()];
+    inventory.notes = items.iter().filter(|item| is_note(&item.path)).map(|item| item.path.clone()).collect();
     let mut wanted = Vec::with_capacity(items.len());
     for item in items.into_iter().filter(|item| !is_note(&item.path)) {
         let named = ItemId::new(place(&item.path).kind, stem(&item.path));

@@ -116,6 +116,8 @@ impl Survey {
                 served: self.discovered.versions(),
                 refused: self.refused.clone(),
                 claims: BTreeMap::new(),
+                claims_unknown: None,
+                unlisted: BTreeMap::new(),
             },
             grants: &self.grants,
             planned_roles: PlannedRoles::default(),

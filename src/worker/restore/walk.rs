@@ -22,6 +22,7 @@ use crate::{
     },
     worker::{
         failure::{Failure, api_failure, describe},
+        omission::Note,
         restore::{
             grants::{Grants, PlannedRoles},
             inventory::{self, Inventory, StoredKind},
@@ -113,7 +114,17 @@ impl Walk<'_> {
             let everything = ListSelection::default();
             let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
             let doing = format!("list {kind}, which own items of the backup set");
-            while let Some(object) = listing.next().await.map_err(|error| api_failure(&doing, &error))? {
+            loop {
+                let object = match listing.next().await {
+                    Ok(Some(object)) => object,
+                    Ok(None) => break,
+                    // What they own fails, each for itself.
+                    Err(error @ kube::Error::Api(_)) => {
+                        self.planner.unlisted.insert(kind.clone(), not_listed(&kind, &error));
+                        break;
+                    }
+                    Err(error) => return Err(api_failure(&doing, &error)),
+                };
                 let Ok(Object { name, json }) = object else { continue };
                 let owner = ItemId::new(kind.clone(), name);
                 let uid = json.get("metadata").and_then(|metadata| metadata.get("uid")?.as_str());
@@ -134,7 +145,18 @@ impl Walk<'_> {
         let everything = ListSelection::default();
         let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
         let doing = "list the volume claims, which a deletion may take along";
-        while let Some(claim) = listing.next().await.map_err(|error| api_failure(doing, &error))? {
+        loop {
+            let claim = match listing.next().await {
+                Ok(Some(claim)) => claim,
+                Ok(None) => break,
+                Err(error @ kube::Error::Api(_)) => {
+                    let (_, remark) = not_listed(&served.group_kind(), &error);
+                    self.planner.claims_unknown =
+                        Some(format!("which volume claims go with it is not known: {}", remark.message));
+                    break;
+                }
+                Err(error) => return Err(api_failure(doing, &error)),
+            };
             let Ok(Object { name, json }) = claim else { continue };
             let owners = json.get("metadata").and_then(|metadata| metadata.get("ownerReferences")?.as_array());
             for uid in owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()) {
@@ -379,6 +401,7 @@ impl Walk<'_> {
 
     /// What is there and a full set does not hold. Of kinds that a capture takes, and no others.
     async fn decide_not_held(&self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
+        let left_out = self.left_out().await?;
         for step in Scope::default().plan(self.discovered) {
             if step.work != Work::List {
                 continue;
@@ -388,9 +411,31 @@ impl Walk<'_> {
             let mut listing = Listing::new(self.client, &step.place, &self.planner.namespace, &everything);
             let doing = format!("list {}, of which some may have to go", step.place.plural);
             let mut decisions = Vec::new();
-            while let Some(object) = listing.next().await.map_err(|error| api_failure(&doing, &error))? {
+            let whole = ItemId::new(kind.clone(), "");
+            if left_out.contains(&whole) {
+                let message = "the capture could not read the kind, so that nothing of it is known to be new: it stays";
+                decided.push(settled(whole, &step.place, Action::Skip, Remark::new(reason::NOT_PRUNED, message)));
+                continue;
+            }
+            loop {
+                let object = match listing.next().await {
+                    Ok(Some(object)) => object,
+                    Ok(None) => break,
+                    Err(error @ kube::Error::Api(_)) => {
+                        let (action, remark) = not_listed(&kind, &error);
+                        decided.push(settled(whole, &step.place, action, remark));
+                        decisions.clear();
+                        break;
+                    }
+                    Err(error) => return Err(api_failure(&doing, &error)),
+                };
                 let Ok(object) = object else { continue };
                 let item = ItemId::new(kind.clone(), object.name.clone());
+                if left_out.contains(&item) {
+                    let message = "the capture left it out, so that it is not known to be new: it stays";
+                    decided.push(settled(item, &step.place, Action::Skip, Remark::new(reason::NOT_PRUNED, message)));
+                    continue;
+                }
                 let live = live(self.rules, &step.place, object);
                 if !self.inventory.holds(&item) && self.takes(&item, &live.object) {
                     let decision = self.planner.decide(&item, &step.place.api_version(), Stored::NotHeld, Some(&live));
@@ -400,6 +445,18 @@ impl Walk<'_> {
             decided.extend(self.settle(stream::iter(decisions)).await?);
         }
         Ok(())
+    }
+
+    /// What the capture says that it left out; without a name: the whole kind. That the snapshot does not hold it says nothing.
+    async fn left_out(&self) -> Result<BTreeSet<ItemId>, Failure> {
+        let mut left_out = BTreeSet::new();
+        for path in &self.inventory.notes {
+            for content in self.reader.read(vec![path.clone()]).await? {
+                let note = content.map(|content| Note::from_content(&content)).unwrap_or_default();
+                left_out.extend(note.items.iter().filter_map(|item| item.item_id.parse::<ItemId>().ok()));
+            }
+        }
+        Ok(left_out)
     }
 
     /// What the set names as one that did not exist.
@@ -456,6 +513,12 @@ pub fn version_of(api_version: &str) -> &str {
 #[must_use]
 pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
     let item = ItemId::new(kind.kind.clone(), name);
+    let (action, remark) = not_listed(&kind.kind, error);
+    failing(item, kind.api_version(), action, &remark.code, remark.message)
+}
+
+/// What it makes of an item that a kind could not be listed, and what to do.
+fn not_listed(kind: &GroupKind, error: &kube::Error) -> (Action, Remark) {
     let (action, code) = match error {
         kube::Error::Api(status) if status.code == 403 => (Action::Forbidden, reason::FORBIDDEN),
         kube::Error::Api(status) if matches!(awaited(status.code, &status.message), Some(Awaited::Webhook(_))) => {
@@ -463,13 +526,20 @@ pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> Planned
         }
         _ => (Action::Conflict, reason::SERVER_FAILED),
     };
-    let message = format!(
-        "{} could not be listed, so that it is not known what is there: {}: let the account of the restore list them, or look at the server of {}",
-        kind.kind,
-        describe(error),
-        kind.api_version()
-    );
-    failing(item, kind.api_version(), action, code, message)
+    let remedy = if action == Action::Forbidden {
+        "let a ClusterRole with the label tenantatlas.io/aggregate-to-restore allow `list` on the kind, or exclude the item"
+    } else {
+        "look at the server of the kind, then restore again"
+    };
+    let message =
+        format!("{remedy}: {kind} could not be listed, so that it is not known what is there: {}", describe(error));
+    (action, Remark::new(code, message))
+}
+
+/// What was settled about an item, or about a kind, beside what a plan decides.
+fn settled(item: ItemId, place: &ServedKind, action: Action, remark: Remark) -> Decided {
+    let Remark { code, message } = remark;
+    Decided { planned: failing(item, place.api_version(), action, &code, message), owners: Vec::new(), diff: None }
 }
 
 fn failing(item: ItemId, api_version: String, action: Action, code: &str, message: String) -> PlannedItem {

@@ -94,6 +94,25 @@ async fn a_kind_that_may_not_be_listed_is_a_failed_item_and_the_rest_is_captured
 }
 
 #[tokio::test]
+async fn a_kind_of_somebody_else_s_that_workers_may_not_list_is_left_out_and_the_capture_is_whole() {
+    let (api, pod) = (Api::new(), Pod::new());
+    api.serve_config_maps(objects(3));
+    api.serve("velero.io", "v1", "Backup", "backups", objects(3));
+    api.fail(|uri, _| uri.path().ends_with("/backups").then(|| refusal(403, "Forbidden")));
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+    assert_eq!(counts(&result), SummaryCounts { total: 4, processed: 4, succeeded: 3, failed: 0, skipped: 1 });
+    assert_eq!(failures(&result), ["velero.io/Backup/: KindNotReadable"]);
+    let said = result.message.unwrap();
+    assert!(said.contains("1 kinds that the platform has not let workers read, such as velero.io/Backup"), "{said}");
+    // Nothing of it is pruned later: the snapshot says that it was not read.
+    assert!(pod.paths().await.contains(&"velero.io/v1/Backup.not-captured/items.json".to_owned()));
+    let asked = json!({"repository": "main", "selection": {"includeKinds": ["ConfigMap", "Backup.velero.io"]}});
+    let result = Pod::new().capture(&api, asked, None).await.unwrap();
+    assert_eq!(failures(&result), ["velero.io/Backup/: Forbidden"]);
+}
+
+#[tokio::test]
 async fn a_list_that_expires_half_way_goes_on_without_losing_or_doubling() {
     for token in [Some("10"), None] {
         let (api, pod) = (Api::new(), Pod::new());

@@ -1,5 +1,5 @@
 use super::{
-    api::{Api, NAMESPACE, RUN, object, objects, refusal},
+    api::{Api, NAMESPACE, RUN, object, objects, refusal, refusal_with},
     support::{Pod, environment},
 };
 use crate::repository::support::faults::{Fault, Request};
@@ -1001,4 +1001,63 @@ async fn of_a_kind_that_who_asked_may_not_get_nothing_shows_but_names() {
     tenant.next_run();
     tenant.preview(json!({"items": [{"kind": "Secret"}], "prune": true})).await.unwrap();
     assert!(tenant.actions().contains(&"core/Secret/extra: forbidden Forbidden".to_owned()), "{:?}", tenant.actions());
+}
+
+#[tokio::test]
+async fn a_kind_that_may_not_be_listed_costs_its_own_items_and_those_it_owns_and_no_others() {
+    let api = Api::new();
+    let mut child = object("child");
+    child["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "uid-w"}]);
+    api.serve_config_maps(vec![child, object("free")]);
+    api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
+    api.serve("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", vec![]);
+    let mut tenant = Tenant::captured(api).await;
+    tenant.api.serve_config_maps(vec![]);
+    let refused = |path: &'static str| {
+        tenant.api.fail(move |uri, _| {
+            let listed = uri.path().ends_with(path);
+            listed.then(|| refusal_with(403, "Forbidden", "the account may not list"))
+        });
+    };
+    refused("/widgets");
+    tenant.preview(json!({})).await.unwrap();
+    assert_eq!(
+        tenant.actions(),
+        [
+            "core/ConfigMap/free: create",
+            "example.com/Widget/w: forbidden Forbidden",
+            "core/ConfigMap/child: forbidden Forbidden",
+        ]
+    );
+    for planned in &tenant.planned()[1..] {
+        let message = planned["reason"]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("let a ClusterRole with the label tenantatlas.io/aggregate-to-restore"),
+            "{message}"
+        );
+    }
+    tenant.next_run();
+    tenant.preview(json!({"prune": true})).await.unwrap();
+    assert!(
+        tenant.actions().contains(&"example.com/Widget/: forbidden Forbidden".to_owned()),
+        "{:?}",
+        tenant.actions()
+    );
+    // Which claims go with what is deleted is not known: so that nothing is, unless data may be lost.
+    tenant.api.heal();
+    let refused = |uri: &http::Uri, _| {
+        uri.path()
+            .ends_with("/persistentvolumeclaims")
+            .then(|| refusal_with(403, "Forbidden", "the account may not list"))
+    };
+    tenant.api.fail(refused);
+    tenant.api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
+    tenant.api.change("Widget", "w", |object| object["spec"] = json!({"changed": true}));
+    for (allow, expected) in [(false, "conflict DataLossNotAllowed"), (true, "recreate")] {
+        tenant.next_run();
+        let spec = json!({"existingResourcePolicy": "recreate", "allowDataLoss": allow, "items": [{"kind": "Widget"}]});
+        tenant.preview(spec).await.unwrap();
+        assert_eq!(tenant.actions(), [format!("example.com/Widget/w: {expected}")]);
+    }
 }
