@@ -59,12 +59,12 @@ fn of_secret(name: &str, answer: &Answer<'_>) -> String {
         return (*message).to_owned();
     }
     let by_policy = forbidden.is_some_and(|rest| rest.starts_with("ValidatingAdmissionPolicy "));
-    if by_policy || message.starts_with("admission webhook \"") {
-        for denied in ["denied request", "denied the request"] {
-            if let Some((who, _)) = message.split_once(denied) {
-                return format!("{who}{denied}, in words that may quote the Secret");
-            }
-        }
+    let by_webhook = message.starts_with("admission webhook \"");
+    let denied = if by_policy { "denied request" } else { "denied the request" };
+    if (by_policy || by_webhook)
+        && let Some((who, _)) = message.split_once(denied)
+    {
+        return format!("{who}{denied}, in words that may quote the Secret");
     }
     if matches!(code, 500 | 503)
         && let Some(webhook) = Webhook::read(message)

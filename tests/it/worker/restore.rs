@@ -861,7 +861,7 @@ async fn what_is_not_the_object_its_path_says_fails_alone() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_run_that_the_operator_never_recorded_waits_a_minute_and_is_tried_again() {
     let tenant = Tenant::usual().await;
     let (name, status) = ("restoreruns", json!({}));
@@ -871,7 +871,9 @@ async fn a_run_that_the_operator_never_recorded_waits_a_minute_and_is_tried_agai
     tenant.api.record(name, RESTORE, restore.clone());
     let repository = tenant.pod.repository().await.unwrap();
     let look = async || preview::preview(&tenant.api.client(), &tenant.environment(), &repository).await;
+    tokio::time::pause();
     let failure = look().await.unwrap_err();
+    tokio::time::resume();
     assert_eq!((failure.reason.as_str(), failure.exit_code()), ("NotItsRestore", 1), "{failure}");
     // Another's is never its own, whatever the inputs say.
     restore["status"] = json!({"phase": "running", "operationRun": {"name": "other", "uid": "other-uid"}});
