@@ -141,7 +141,8 @@ impl Walk<'_> {
     }
 
     async fn find_claims(&mut self) -> Result<(), Failure> {
-        let Some(served) = self.preferred(&GroupKind::new("", "PersistentVolumeClaim")) else { return Ok(()) };
+        let kind = GroupKind::new("", "PersistentVolumeClaim");
+        let Some(served) = self.preferred(&kind) else { return Ok(()) };
         let everything = ListSelection::default();
         let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
         let doing = "list the volume claims, which a deletion may take along";
@@ -150,7 +151,7 @@ impl Walk<'_> {
                 Ok(Some(claim)) => claim,
                 Ok(None) => break,
                 Err(error @ kube::Error::Api(_)) => {
-                    let (_, remark) = not_listed(&served.group_kind(), &error);
+                    let (_, remark) = not_listed(&kind, &error);
                     self.planner.claims_unknown =
                         Some(format!("which volume claims go with it is not known: {}", remark.message));
                     break;
