@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long the operator may take to record the run that it has made: longer than it takes to restart.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often is looked whether it has.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
