@@ -2,6 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
+/// A kind, as far as the API server has rules for one: those of a DNS label, in letters of either case. Most begin with a capital;
+/// not all do.
+pub const KIND_PATTERN: &str = r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$";
+
+/// The longest kind.
+pub const MAX_KIND: usize = 63;
+
 /// A kind without its version, written `Kind` for the core group and `Kind.group` otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupKind {
@@ -37,15 +44,22 @@ pub struct InvalidKind {
     text: String,
 }
 
+/// Whether a text fits [`KIND_PATTERN`].
+fn is_kind(text: &str) -> bool {
+    text.len() <= MAX_KIND
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
 impl FromStr for GroupKind {
     type Err = InvalidKind;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // No kind holds a dot.
         let (kind, group) = text.split_once('.').unwrap_or((text, ""));
-        let kind_reads =
-            kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.chars().all(|c| c.is_ascii_alphanumeric());
         let group_reads = group.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-');
-        if kind_reads && group_reads && !text.ends_with('.') {
+        if is_kind(kind) && group_reads && !text.ends_with('.') {
             Ok(Self::new(group, kind))
         } else {
             Err(InvalidKind { text: text.chars().take(100).collect() })
@@ -106,8 +120,21 @@ mod tests {
     fn a_kind_is_read_with_and_without_a_group() {
         assert_eq!("ConfigMap".parse(), Ok(GroupKind::new("", "ConfigMap")));
         assert_eq!("Ingress.networking.k8s.io".parse(), Ok(GroupKind::new("networking.k8s.io", "Ingress")));
-        for text in ["", "configmap", "Config Map", "Deployment.", "../x", "Deployment.Apps"] {
+        assert_eq!("postgresql.acid.zalan.do".parse(), Ok(GroupKind::new("acid.zalan.do", "postgresql")));
+        for text in ["", "1Widget", "-x", "x-", "Config Map", "Deployment.", "../x", "Deployment.Apps", "Kind/x"] {
             assert!(text.parse::<GroupKind>().is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn the_schema_and_the_parser_allow_the_same_kinds() {
+        let pattern = regex::Regex::new(KIND_PATTERN).expect("a pattern");
+        let longest = "x".repeat(MAX_KIND);
+        for kind in ["ConfigMap", "postgresql", "x", "X9", "my-Kind", "a--b", longest.as_str()] {
+            assert!(pattern.is_match(kind) && kind.parse::<GroupKind>().is_ok(), "{kind}");
+        }
+        for kind in ["", "9x", "-x", "x-", "x_y", "x y", "é", "x/y", "x\n"] {
+            assert!(!pattern.is_match(kind) && kind.parse::<GroupKind>().is_err(), "{kind:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! writes `status.progress` and `status.summaryCounts` while its Job runs; the controller writes the rest,
 //! and everything once the run completes.
 
-use crate::api::{LocalReference, ObjectReference, restore_run::AuditReferences, result::MadePlan};
+use crate::api::{LocalReference, ObjectReference, item::KIND_PATTERN, restore_run::AuditReferences, result::MadePlan};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -158,10 +158,10 @@ pub struct Initiator {
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// API version, such as `v1` or `apps/v1`.
-    #[schemars(length(min = 1, max = 317), regex(pattern = r"^([a-z0-9.-]+/)?v[a-z0-9]+$"))]
+    #[schemars(length(min = 1, max = 317), regex(pattern = r"^([a-z0-9.-]+/)?[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub api_version: String,
     /// Kind, such as `Deployment`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Z][A-Za-z0-9]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND_PATTERN))]
     pub kind: String,
     /// Name, in the run's namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^/%]+$"))]

@@ -7,6 +7,7 @@
 
 use crate::api::{
     LocalReference, ObjectReference,
+    item::KIND_PATTERN,
     operation_run::{Initiator, Outcome, Phase, SummaryCounts},
 };
 use jiff::Timestamp;
@@ -151,7 +152,7 @@ pub struct ItemSelector {
     pub group: Option<String>,
     /// Kind, such as `Deployment`; left out for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Z][A-Za-z0-9]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = KIND_PATTERN))]
     pub kind: Option<String>,
     /// Name; `*` stands for any characters, so `web-*` for all that begin so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 pub struct Selection {
     /// Only these kinds, `Kind` or `Kind.group`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 200), inner(length(max = 253)))]
+    #[schemars(length(max = 200), inner(length(max = 317)))]
     pub include_kinds: Vec<String>,
     /// Not these kinds; wins over `includeKinds`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 200), inner(length(max = 253)))]
+    #[schemars(length(max = 200), inner(length(max = 317)))]
     pub exclude_kinds: Vec<String>,
     /// Only objects whose labels match, in the syntax of `kubectl -l`. The API server evaluates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +69,12 @@ impl KindFilter {
     #[must_use]
     pub fn included(&self) -> &[GroupKind] {
         &self.include
+    }
+
+    /// Kinds left out by name.
+    #[must_use]
+    pub fn excluded(&self) -> &[GroupKind] {
+        &self.exclude
     }
 }
 

@@ -9,6 +9,9 @@
 //! | `managedFields` | who last set which field, with times; often half of an object, rewritten by every apply |
 //! | `selfLink` | derived; no longer served |
 //!
+//! Of a Secret that asks for a token of a ServiceAccount ([`TOKEN_SECRET`]), what the cluster fills in goes too: the token is a
+//! credential of this cluster alone, and with the uid of another account the cluster would delete the Secret.
+//!
 //! Everything else stays, also what a restore will not write back: `uid` and `ownerReferences` say what belonged
 //! to what, `status` says what was true. No type is involved, so fields unknown to us stay too.
 
@@ -18,6 +21,18 @@ use serde_json::{Map, Value};
 /// Fields of `metadata` that are not stored.
 pub const DROPPED_METADATA: [&str; 3] = ["managedFields", "resourceVersion", "selfLink"];
 
+/// The type of a Secret into which the cluster puts a token of a ServiceAccount.
+pub const TOKEN_SECRET: &str = "kubernetes.io/service-account-token";
+
+/// What the cluster fills in there: the map, and the key in it.
+pub const TOKEN_FIELDS: [(&str, &str); 5] = [
+    ("data", "token"),
+    ("data", "ca.crt"),
+    ("data", "namespace"),
+    ("annotations", "kubernetes.io/service-account.uid"),
+    ("labels", "kubernetes.io/legacy-token-last-used"),
+];
+
 /// The bytes to store of an object. Items of a list may come without `apiVersion` and `kind`: they are put in.
 #[must_use]
 pub fn stored_bytes(mut object: Map<String, Value>, api_version: &str, kind: &str) -> Vec<u8> {
@@ -26,9 +41,27 @@ pub fn stored_bytes(mut object: Map<String, Value>, api_version: &str, kind: &st
             metadata.remove(field);
         }
     }
+    if api_version == "v1" && kind == "Secret" && object.get("type").and_then(Value::as_str) == Some(TOKEN_SECRET) {
+        drop_token(&mut object);
+    }
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
     canonical::to_vec(&Value::Object(object))
+}
+
+/// Takes out what the cluster fills in, and a map that is empty then.
+fn drop_token(secret: &mut Map<String, Value>) {
+    for (map, key) in TOKEN_FIELDS {
+        let holder = match map {
+            "data" => Some(&mut *secret),
+            _ => secret.get_mut("metadata").and_then(Value::as_object_mut),
+        };
+        let Some(holder) = holder else { continue };
+        let Some(fields) = holder.get_mut(map).and_then(Value::as_object_mut) else { continue };
+        if fields.remove(key).is_some() && fields.is_empty() {
+            holder.remove(map);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +98,32 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_asks_for_a_token_is_stored_without_what_the_cluster_fills_in() {
+        let stored = |object: &Value| {
+            let bytes = stored_bytes(object.as_object().cloned().expect("an object"), "v1", "Secret");
+            serde_json::from_slice::<Value>(&bytes).expect("JSON")
+        };
+        let name = "kubernetes.io/service-account.name";
+        let secret = json!({"type": TOKEN_SECRET, "data": {"token": "dA==", "ca.crt": "Yw==", "namespace": "bg=="},
+            "metadata": {"name": "ci", "annotations": {name: "ci", "kubernetes.io/service-account.uid": "u"},
+                "labels": {"kubernetes.io/legacy-token-last-used": "2026-01-01"}}});
+        assert_eq!(
+            stored(&secret),
+            json!({"apiVersion": "v1", "kind": "Secret", "type": TOKEN_SECRET,
+                "metadata": {"name": "ci", "annotations": {name: "ci"}}})
+        );
+        let mut more = secret.clone();
+        more["data"]["extra"] = json!("eA==");
+        more["metadata"]["labels"]["app"] = json!("ci");
+        let stored_more = stored(&more);
+        assert_eq!(stored_more["data"], json!({"extra": "eA=="}));
+        assert_eq!(stored_more["metadata"]["labels"], json!({"app": "ci"}));
+        let mut opaque = secret;
+        opaque["type"] = json!("Opaque");
+        assert_eq!(stored(&opaque)["data"], opaque["data"]);
+    }
+
+    #[test]
     fn a_field_of_the_same_name_elsewhere_is_kept() {
         let object = json!({"metadata": {"name": "a"}, "spec": {"resourceVersion": "7", "managedFields": 1}});
         let stored = String::from_utf8(bytes(&object)).expect("UTF-8");
@@ -78,7 +137,42 @@ mod tests {
         assert_eq!(stored["n"], object["n"]);
     }
 
+    /// As the API server's JSON has them.
+    fn number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<f64>()
+                .prop_filter("JSON has no others", |number| number.is_finite())
+                .prop_map(|number| number.to_string()),
+            any::<f64>()
+                .prop_filter("JSON has no others", |number| number.is_finite())
+                .prop_map(|number| format!("{number:e}")),
+            any::<u64>()
+                .prop_map(f64::from_bits)
+                .prop_filter("JSON has no others", |number| number.is_finite())
+                .prop_map(|number| format!("{number:e}")),
+            any::<i64>().prop_map(|number| number.to_string()),
+            any::<u64>().prop_map(|number| number.to_string()),
+            "-?[1-9][0-9]{18,30}",
+            "-?[1-9][0-9]{0,3}(\\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?",
+        ]
+    }
+
     proptest! {
+        /// The API server holds a number as an integer of 64 bits, or else as the float that is nearest to its text.
+        #[test]
+        fn a_number_is_stored_as_the_one_that_the_api_server_has(text in number()) {
+            let object: Value = serde_json::from_str(&format!(r#"{{"metadata":{{"name":"a"}},"n":{text}}}"#)).expect("JSON");
+            let stored = String::from_utf8(bytes(&object)).expect("UTF-8");
+            let number = stored.split_once(r#""n":"#).expect("a number").1.trim_end_matches('}');
+            match text.parse::<i64>() {
+                Ok(_) if text != "-0" => prop_assert_eq!(number, text),
+                _ => {
+                    let (was, is) = (text.parse::<f64>().expect("a float"), number.parse::<f64>().expect("a float"));
+                    prop_assert_eq!(was.to_bits(), is.to_bits(), "{} became {}", text, number);
+                }
+            }
+        }
+
         #[test]
         fn storing_what_was_stored_changes_nothing(name in "[a-z]{1,20}", text in ".{0,40}", number in any::<i64>()) {
             let object = json!({"metadata": {"name": name, "resourceVersion": text}, "data": {text.clone(): number}});

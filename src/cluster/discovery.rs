@@ -17,7 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
 };
 
-/// A kind whose objects live in namespaces and can be listed, in one version.
+/// A kind whose objects live in namespaces and can be listed and created, in one version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServedKind {
     /// API group; empty for the core group.
@@ -85,6 +85,8 @@ pub struct Discovered {
     pub kinds: BTreeSet<ServedKind>,
     /// The same kinds in their other versions, which the cluster serves but does not prefer.
     pub others: BTreeSet<ServedKind>,
+    /// Kinds that can be listed and not created, in no version: a view of something else, such as an aggregated API's measurements.
+    pub read_only: BTreeSet<GroupKind>,
     /// The groups that could not be discovered.
     pub undiscovered: BTreeSet<UndiscoveredGroup>,
 }
@@ -146,7 +148,11 @@ pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Dis
                     .undiscovered
                     .insert(UndiscoveredGroup { group: name.clone(), version: version_name.clone() });
             }
-            for (kind, plural) in listable(version) {
+            for Listable { kind, plural, creatable } in listable(version) {
+                if !creatable {
+                    discovered.read_only.insert(GroupKind::new(name.clone(), kind));
+                    continue;
+                }
                 let served =
                     ServedKind { group: name.clone(), version: version_name.clone(), kind: kind.clone(), plural };
                 match kinds.entry(kind) {
@@ -159,18 +165,27 @@ pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Dis
                 }
             }
         }
+        discovered.read_only.retain(|kind| kind.group != name || !kinds.contains_key(&kind.kind));
         discovered.kinds.extend(kinds.into_values());
     }
     discovered
 }
 
-/// Kind and resource of what is in namespaces and can be listed. Subresources do not stand in this list.
-fn listable(version: &APIVersionDiscovery) -> impl Iterator<Item = (String, String)> + '_ {
+/// What is in namespaces and can be listed.
+struct Listable {
+    kind: String,
+    plural: String,
+    creatable: bool,
+}
+
+/// All of a version. Subresources do not stand in this list.
+fn listable(version: &APIVersionDiscovery) -> impl Iterator<Item = Listable> + '_ {
     version.resources.iter().filter_map(|resource| {
         let kind = resource.response_kind.as_ref()?.kind.clone().filter(|kind| !kind.is_empty())?;
         let plural = resource.resource.clone().filter(|plural| !plural.contains('/'))?;
         let namespaced = resource.scope.as_deref() == Some("Namespaced");
-        (namespaced && resource.verbs.iter().any(|verb| verb == "list")).then_some((kind, plural))
+        let can = |verb: &str| resource.verbs.iter().any(|one| one == verb);
+        (namespaced && can("list")).then(|| Listable { kind, plural, creatable: can("create") })
     })
 }
 
@@ -200,19 +215,19 @@ mod tests {
     }
 
     #[test]
-    fn only_listable_kinds_of_namespaces_are_found_in_the_order_of_their_paths() {
+    fn only_kinds_of_namespaces_that_can_be_listed_and_made_are_found_in_the_order_of_their_paths() {
         let found = discovered(vec![
             group(
                 "",
                 json!([{"version": "v1", "freshness": "Current", "resources": [
-                    resource("secrets", "Secret", "Namespaced", &["get", "list"]),
-                    resource("configmaps", "ConfigMap", "Namespaced", &["get", "list"]),
-                    resource("namespaces", "Namespace", "Cluster", &["get", "list"]),
+                    resource("secrets", "Secret", "Namespaced", &["get", "list", "create"]),
+                    resource("configmaps", "ConfigMap", "Namespaced", &["get", "list", "create"]),
+                    resource("namespaces", "Namespace", "Cluster", &["get", "list", "create"]),
                     resource("bindings", "Binding", "Namespaced", &["create"])]}]),
             ),
             group(
                 "apps",
-                json!([{"version": "v1", "resources": [resource("deployments", "Deployment", "Namespaced", &["list"])]}]),
+                json!([{"version": "v1", "resources": [resource("deployments", "Deployment", "Namespaced", &["list", "create"])]}]),
             ),
         ]);
         // `core` sorts after `apps`, though its group's name is empty.
@@ -221,11 +236,28 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_listed_and_not_made_is_no_kind_to_capture() {
+        let measured = [resource("pods", "PodMetrics", "Namespaced", &["get", "list"])];
+        let found = discovered(vec![
+            group("metrics.example.com", json!([{"version": "v1", "resources": measured}])),
+            group(
+                "example.com",
+                json!([
+                    {"version": "v2", "resources": [resource("widgets", "Widget", "Namespaced", &["get", "list"])]},
+                    {"version": "v1", "resources": [resource("widgets", "Widget", "Namespaced", &["list", "create"])]},
+                ]),
+            ),
+        ]);
+        assert_eq!(names(&found), ["example.com/v1/Widget"], "in the version in which it can be made");
+        assert_eq!(found.read_only, BTreeSet::from([GroupKind::new("metrics.example.com", "PodMetrics")]));
+    }
+
+    #[test]
     fn a_kind_served_in_several_versions_is_taken_once_in_the_preferred_one() {
-        let both = [resource("widgets", "Widget", "Namespaced", &["list"])];
+        let both = [resource("widgets", "Widget", "Namespaced", &["list", "create"])];
         let old = [
-            resource("widgets", "Widget", "Namespaced", &["list"]),
-            resource("gadgets", "Gadget", "Namespaced", &["list"]),
+            resource("widgets", "Widget", "Namespaced", &["list", "create"]),
+            resource("gadgets", "Gadget", "Namespaced", &["list", "create"]),
         ];
         let found = discovered(vec![group(
             "example.com",
@@ -241,7 +273,8 @@ mod tests {
 
     #[test]
     fn a_dead_group_is_reported_beside_the_others() {
-        let alive = json!([{"version": "v1", "resources": [resource("widgets", "Widget", "Namespaced", &["list"])]}]);
+        let alive =
+            json!([{"version": "v1", "resources": [resource("widgets", "Widget", "Namespaced", &["list", "create"])]}]);
         let found = discovered(vec![
             group("dead.example.com", json!([{"version": "v1", "freshness": "Stale"}])),
             group("example.com", alive),
@@ -254,7 +287,7 @@ mod tests {
     #[test]
     fn a_stale_group_whose_kinds_are_still_known_is_listed_as_any_other() {
         let stale = json!([{"version": "v1", "freshness": "Stale",
-            "resources": [resource("widgets", "Widget", "Namespaced", &["list"])]}]);
+            "resources": [resource("widgets", "Widget", "Namespaced", &["list", "create"])]}]);
         let found = discovered(vec![group("example.com", stale)]);
         assert_eq!(names(&found), ["example.com/v1/Widget"]);
         assert_eq!(found.undiscovered, BTreeSet::new());

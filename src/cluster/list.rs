@@ -1,17 +1,18 @@
 //! The objects of one kind in one namespace, one by one, in pages of bounded size.
 //!
-//! What comes is raw JSON: no type that would drop the fields it does not know. One page is held, as text, and one
-//! object of it parsed; the page after it is fetched meanwhile. Names come in ascending order and each once, whatever the API server does in between: a page
+//! What comes is raw JSON: no type that would drop the fields it does not know. One page is held, as text of at most
+//! 16 MiB, and one object of it parsed; the page after it is fetched meanwhile. A page that is larger or takes too long
+//! is asked for again with a smaller limit. Names come in ascending order and each once, whatever the API server does in between: a page
 //! is sorted if it is not (servers that keep their objects in memory may not bother), and a list that expired
 //! half way goes on behind the last name.
 
-use crate::cluster::{discovery::ServedKind, retry};
-use futures::AsyncReadExt;
+use crate::cluster::{client::timed_out, discovery::ServedKind, retry};
+use futures::{AsyncBufRead, AsyncBufReadExt};
 use http::Request;
 use kube::{Client, Error};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
-use std::{collections::VecDeque, fmt::Write as _, pin::pin};
+use std::{collections::VecDeque, fmt::Write as _, io, pin::pin};
 use tokio::task::JoinHandle;
 
 /// The most objects in a page.
@@ -20,11 +21,18 @@ const MAX_LIMIT: usize = 500;
 /// The objects asked for before anything is known of their size: each may have 1.5 MB.
 const FIRST_LIMIT: usize = 100;
 
-/// The fewest objects asked for.
+/// The fewest objects asked for because of their size.
 const MIN_LIMIT: usize = 10;
 
 /// The size a page is aimed at, in bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most bytes of a page that are read: ten objects of the size that etcd allows. What is larger is asked for again
+/// in parts, down to one object.
+const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The part of a page that is asked for when the whole was too large or took too long.
+const SMALLER: usize = 4;
 
 /// How often a list may expire with nothing to go on with, before it counts as failed.
 const MAX_RESTARTS: u32 = 3;
@@ -66,6 +74,8 @@ pub struct Listing<'a> {
     ahead: Option<Ahead>,
     page: VecDeque<(String, Box<RawValue>)>,
     limit: usize,
+    /// The most that is asked for: less once a page was too large or took too long.
+    most: usize,
     remaining: Option<u64>,
     /// The name of the last element handed on.
     last: Option<String>,
@@ -93,6 +103,7 @@ impl<'a> Listing<'a> {
             ahead: None,
             page: VecDeque::new(),
             limit: FIRST_LIMIT,
+            most: MAX_LIMIT,
             remaining: None,
             last: None,
             resume_after: None,
@@ -148,7 +159,7 @@ impl<'a> Listing<'a> {
             None => fetch(self.client.clone(), self.uri(), self.repeats).await,
         };
         match fetched {
-            Ok(page) => {
+            Ok(Fetched::Page(page)) => {
                 self.adopt(page);
                 if matches!(self.next, Next::Continue(_)) {
                     self.ahead = Some(Ahead(tokio::spawn(fetch(self.client.clone(), self.uri(), self.repeats))));
@@ -168,8 +179,23 @@ impl<'a> Listing<'a> {
                 };
                 Ok(())
             }
+            Ok(Fetched::TooLarge) if self.limit > 1 => {
+                self.ask_for_less();
+                Ok(())
+            }
+            Ok(Fetched::TooLarge) => Err(Error::ReadEvents(io::Error::other(ObjectTooLarge))),
+            Err(error) if self.repeats && self.limit > 1 && took_too_long(&error) => {
+                self.ask_for_less();
+                Ok(())
+            }
             Err(error) => Err(error),
         }
+    }
+
+    fn ask_for_less(&mut self) {
+        self.limit = (self.limit / SMALLER).max(1);
+        self.most = self.limit;
+        tracing::debug!(path = self.path, limit = self.limit, "a page was too large or took too long: asking for less");
     }
 
     fn uri(&self) -> String {
@@ -183,7 +209,7 @@ impl<'a> Listing<'a> {
             parameter("labelSelector", selector);
         }
         if let Some(name) = &self.selection.name {
-            parameter("fieldSelector", &format!("metadata.name={name}"));
+            parameter("fieldSelector", &field_is("metadata.name", name));
         }
         if let Next::Continue(token) = &self.next {
             parameter("continue", token);
@@ -192,7 +218,7 @@ impl<'a> Listing<'a> {
     }
 
     fn adopt(&mut self, page: FetchedPage) {
-        self.limit = next_limit(page.bytes, page.items.len());
+        self.limit = next_limit(page.bytes, page.items.len()).min(self.most);
         self.page = page.items.into();
         self.remaining = page.metadata.remaining_item_count;
         self.next = match page.metadata.continue_token {
@@ -203,11 +229,11 @@ impl<'a> Listing<'a> {
 }
 
 /// A page that is being fetched; no longer wanted when this is dropped.
-struct Ahead(JoinHandle<Result<FetchedPage, Error>>);
+struct Ahead(JoinHandle<Result<Fetched, Error>>);
 
 impl Ahead {
     /// The page; none where its task ended without one, which is a fetch that has not been.
-    async fn page(mut self) -> Option<Result<FetchedPage, Error>> {
+    async fn page(mut self) -> Option<Result<Fetched, Error>> {
         (&mut self.0).await.ok()
     }
 }
@@ -218,6 +244,17 @@ impl Drop for Ahead {
     }
 }
 
+enum Fetched {
+    Page(FetchedPage),
+    /// It has more than [`MAX_PAGE_BYTES`].
+    TooLarge,
+}
+
+/// An object that is larger than any page that is read.
+#[derive(Debug, thiserror::Error)]
+#[error("one object has more than {} MiB", MAX_PAGE_BYTES / (1024 * 1024))]
+struct ObjectTooLarge;
+
 struct FetchedPage {
     bytes: usize,
     /// By name, ascending.
@@ -225,21 +262,46 @@ struct FetchedPage {
     metadata: Metadata,
 }
 
-async fn fetch(client: Client, uri: String, repeats: bool) -> Result<FetchedPage, Error> {
+async fn fetch(client: Client, uri: String, repeats: bool) -> Result<Fetched, Error> {
     if repeats { retry::retry(|| fetch_once(&client, &uri)).await } else { fetch_once(&client, &uri).await }
 }
 
-async fn fetch_once(client: &Client, uri: &str) -> Result<FetchedPage, Error> {
+async fn fetch_once(client: &Client, uri: &str) -> Result<Fetched, Error> {
     let request = Request::get(uri).body(Vec::new()).map_err(Error::HttpError)?;
-    let mut stream = pin!(client.request_stream(request).await?);
-    let mut text = Vec::new();
-    stream.read_to_end(&mut text).await.map_err(Error::ReadEvents)?;
+    let stream = pin!(client.request_stream(request).await?);
+    let Some(text) = read(stream, MAX_PAGE_BYTES).await.map_err(Error::ReadEvents)? else {
+        return Ok(Fetched::TooLarge);
+    };
     let List { metadata, items } = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
     let mut items: Vec<_> = items.unwrap_or_default().into_iter().map(|raw| (name_of(&raw), raw)).collect();
     if !items.is_sorted_by(|one, other| one.0 <= other.0) {
         items.sort_by(|one, other| one.0.cmp(&other.0));
     }
-    Ok(FetchedPage { bytes: text.len(), items, metadata })
+    Ok(Fetched::Page(FetchedPage { bytes: text.len(), items, metadata }))
+}
+
+/// All of a stream, or nothing if it has more than `most` bytes.
+///
+/// `read_to_end` would clear all the room that it has left each time a piece comes: the square of what is read.
+async fn read(mut stream: impl AsyncBufRead + Unpin, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::new();
+    loop {
+        let piece = stream.fill_buf().await?;
+        if piece.is_empty() {
+            return Ok(Some(text));
+        }
+        if text.len() + piece.len() > most {
+            return Ok(None);
+        }
+        text.extend_from_slice(piece);
+        let taken = piece.len();
+        stream.consume_unpin(taken);
+    }
+}
+
+/// Whether less might be answered in time.
+fn took_too_long(error: &Error) -> bool {
+    timed_out(error) || matches!(error, Error::Api(status) if status.code == 504)
 }
 
 #[derive(Deserialize)]
@@ -290,6 +352,19 @@ fn parse(name: String, raw: &RawValue) -> Result<Object, BrokenItem> {
     }
 }
 
+/// A field selector for one value. Names of some kinds, such as Roles, may hold what separates selectors.
+#[must_use]
+pub fn field_is(field: &str, value: &str) -> String {
+    let mut selector = format!("{field}=");
+    for character in value.chars() {
+        if matches!(character, '\\' | ',' | '=') {
+            selector.push('\\');
+        }
+        selector.push(character);
+    }
+    selector
+}
+
 /// A value of a query, percent-encoded but for what RFC 3986 leaves alone.
 pub(crate) fn encode(value: &str) -> String {
     value.bytes().fold(String::with_capacity(value.len()), |mut encoded, byte| {
@@ -305,7 +380,160 @@ pub(crate) fn encode(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::client::{CallLayer, ClientOptions};
+    use futures::AsyncRead;
+    use http::Response;
+    use kube::client::Body;
     use proptest::prelude::*;
+    use std::{
+        pin::Pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Context, Poll},
+    };
+    use tower::{BoxError, Layer, service_fn};
+
+    /// Small pieces, as they come from a connection. Counts the bytes that whoever reads hands over or has copied.
+    struct Pieces {
+        left: usize,
+        piece: Vec<u8>,
+        work: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            // All of a buffer was cleared before it was handed over.
+            self.work.fetch_add(buffer.len(), Ordering::Relaxed);
+            let size = self.piece.len().min(self.left).min(buffer.len());
+            self.left -= size;
+            Poll::Ready(Ok(size))
+        }
+    }
+
+    impl AsyncBufRead for Pieces {
+        fn poll_fill_buf(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            let this = self.get_mut();
+            let size = this.piece.len().min(this.left);
+            this.work.fetch_add(size, Ordering::Relaxed);
+            Poll::Ready(Ok(&this.piece[..size]))
+        }
+
+        fn consume(mut self: Pin<&mut Self>, size: usize) {
+            self.left -= size;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_work_to_read_a_page_grows_with_its_size_and_not_with_the_square() {
+        for size in [1_000_000, 16_000_000] {
+            let work = Arc::new(AtomicUsize::new(0));
+            let pieces = Pieces { left: size, piece: vec![b' '; 8_192], work: Arc::clone(&work) };
+            let text = read(pieces, MAX_PAGE_BYTES).await.expect("read").expect("not too large");
+            assert_eq!(text.len(), size);
+            let work = work.load(Ordering::Relaxed);
+            assert!(work <= 2 * size, "{size} bytes took the work of {work}");
+        }
+        let endless = Pieces { left: usize::MAX, piece: vec![b' '; 8_192], work: Arc::default() };
+        assert_eq!(read(endless, MAX_PAGE_BYTES).await.expect("read"), None);
+    }
+
+    /// Lists what a server of so many objects has, of which each takes so many bytes; one that is asked for more at once than it
+    /// can in time does not answer.
+    async fn names_from(objects: usize, bytes: usize, in_time: usize) -> (Vec<String>, Vec<usize>) {
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let limits = Arc::clone(&asked);
+        let server = service_fn(move |request: Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let number = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.parse::<usize>().ok());
+            let (limit, from) = (number("limit=").expect("a limit"), number("continue=").unwrap_or(0));
+            limits.lock().expect("not poisoned").push(limit);
+            let to = objects.min(from + limit);
+            let padding = "x".repeat(bytes);
+            let items: Vec<_> = (from..to)
+                .map(|number| format!(r#"{{"metadata":{{"name":"a-{number:04}"}},"x":"{padding}"}}"#))
+                .collect();
+            let token = if to < objects { to.to_string() } else { String::new() };
+            let list = format!(r#"{{"metadata":{{"continue":"{token}"}},"items":[{}]}}"#, items.join(","));
+            async move {
+                if limit > in_time {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, BoxError>(Response::new(Body::from(list.into_bytes())))
+            }
+        });
+        let client = Client::new(CallLayer::new(ClientOptions::default()).layer(server), "acme");
+        let kind =
+            ServedKind { group: String::new(), version: "v1".into(), kind: "Secret".into(), plural: "secrets".into() };
+        let everything = ListSelection::default();
+        let mut listing = Listing::new(&client, &kind, "acme", &everything);
+        let mut names = Vec::new();
+        while let Some(object) = listing.next().await.expect("listed") {
+            names.push(object.expect("an object").name);
+        }
+        let asked = asked.lock().expect("not poisoned").clone();
+        (names, asked)
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_too_large_is_asked_for_again_in_parts_and_nothing_is_lost() {
+        let (names, asked) = names_from(110, 1_000_000, usize::MAX).await;
+        assert_eq!(names.len(), 110);
+        assert!(names.is_sorted());
+        assert_eq!(asked[..3], [100, 25, 6], "100 and 25 objects of 1 MB are more than a page may have");
+        assert!(asked[3..].iter().all(|limit| *limit <= 6), "{asked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_timed_out_is_asked_for_again_with_a_smaller_limit() {
+        let (names, asked) = names_from(60, 10, 30).await;
+        assert_eq!(names.len(), 60);
+        assert_eq!(asked, [100, 25, 25, 25]);
+        let (names, asked) = names_from(3, 10, 1).await;
+        assert_eq!(names.len(), 3);
+        assert_eq!(asked, [100, 25, 6, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_value_of_a_field_selector_is_escaped_as_the_api_server_reads_it() {
+        for (name, selector) in [
+            ("web", "metadata.name=web"),
+            ("CN=readers,OU=shop", r"metadata.name=CN\=readers\,OU\=shop"),
+            (r"a\b", r"metadata.name=a\\b"),
+            ("system:x y!=z", r"metadata.name=system:x y!\=z"),
+        ] {
+            assert_eq!(field_is("metadata.name", name), selector);
+        }
+    }
+
+    /// How the API server reads a selector of one term (`fields.ParseSelector`): none where it is not one.
+    fn read_selector(selector: &str) -> Option<(String, String)> {
+        let (mut terms, mut term, mut escaped) = (Vec::new(), String::new(), false);
+        for character in selector.chars() {
+            if character == ',' && !escaped {
+                terms.push(std::mem::take(&mut term));
+            } else {
+                term.push(character);
+            }
+            escaped = character == '\\' && !escaped;
+        }
+        terms.push(term);
+        let [term] = terms.as_slice() else { return None };
+        let (field, value) = term.split_once('=')?;
+        let (mut read, mut escaped) = (String::new(), false);
+        for character in value.chars() {
+            match character {
+                '\\' | ',' | '=' if escaped => read.push(character),
+                '\\' => {}
+                ',' | '=' => return None,
+                _ if escaped => return None,
+                _ => read.push(character),
+            }
+            escaped = character == '\\' && !escaped;
+        }
+        (!escaped).then(|| (field.to_owned(), read))
+    }
 
     #[test]
     fn pages_shrink_with_the_size_of_their_objects() {
@@ -334,6 +562,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_name_is_found_by_its_selector(name in r"[a-z,=\\\\!: é]{1,20}") {
+            let selected = read_selector(&field_is("metadata.name", &name));
+            prop_assert_eq!(selected, Some(("metadata.name".to_owned(), name)));
+        }
+
         #[test]
         fn an_encoded_value_holds_nothing_that_ends_a_parameter(value in ".{0,60}") {
             let encoded = encode(&value);

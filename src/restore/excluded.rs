@@ -13,12 +13,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Kinds that are never restored: group, kind (`*`: all of the group), why.
-pub const EXCLUDED_KINDS: [(&str, &str, &str); 10] = [
+pub const EXCLUDED_KINDS: [(&str, &str, &str); 9] = [
     (GROUP, "*", "the operator's own records: restored ones would claim what never happened"),
     ("", "Event", "a log of what happened"),
     ("events.k8s.io", "Event", "a log of what happened"),
     ("coordination.k8s.io", "Lease", "says who holds a lock at this moment"),
-    ("discovery.k8s.io", "EndpointSlice", "made from Services and Pods"),
     ("apps", "ControllerRevision", "the history that a StatefulSet or DaemonSet keeps of itself"),
     ("storage.k8s.io", "CSIStorageCapacity", "reported by storage drivers"),
     ("metrics.k8s.io", "*", "measurements of this moment"),
@@ -40,15 +39,13 @@ pub fn excluded_kind(kind: &GroupKind) -> Option<&'static str> {
 pub enum Excluded {
     /// Of a kind that is never restored.
     Kind(&'static str),
-    /// A token of a ServiceAccount.
-    ServiceAccountToken,
     /// Put into every namespace by the cluster itself.
     ClusterManaged,
     /// Made by the operator in every tenant.
     OperatorManaged,
     /// A Secret that a BackupRepository of the tenant names.
     RepositorySecret,
-    /// Endpoints that a controller keeps.
+    /// Endpoints, or an EndpointSlice, that a controller keeps.
     ManagedEndpoints,
     /// A Job or a Pod that has ended.
     Finished,
@@ -56,9 +53,8 @@ pub enum Excluded {
 
 impl Excluded {
     /// Every reason, [`Excluded::Kind`] with no word of its own.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::Kind(""),
-        Self::ServiceAccountToken,
         Self::ClusterManaged,
         Self::OperatorManaged,
         Self::RepositorySecret,
@@ -71,7 +67,6 @@ impl Excluded {
     pub fn code(self) -> &'static str {
         match self {
             Self::Kind(_) => "NeverRestored",
-            Self::ServiceAccountToken => "ServiceAccountToken",
             Self::ClusterManaged => "ClusterManaged",
             Self::OperatorManaged => "OperatorManaged",
             Self::RepositorySecret => "RepositorySecret",
@@ -85,9 +80,6 @@ impl Excluded {
     pub fn why(self) -> &'static str {
         match self {
             Self::Kind(why) => why,
-            Self::ServiceAccountToken => {
-                "the cluster makes tokens of ServiceAccounts; one from a backup is worth nothing"
-            }
             Self::ClusterManaged => "the cluster puts it into every namespace",
             Self::OperatorManaged => "the operator makes it in every tenant",
             Self::RepositorySecret => {
@@ -117,13 +109,11 @@ impl ExclusionRules {
         let metadata = &object["metadata"];
         if is("", "Secret") && self.repository_secrets.contains(name) {
             Some(Excluded::RepositorySecret)
-        } else if is("", "Secret") && object["type"] == "kubernetes.io/service-account-token" {
-            Some(Excluded::ServiceAccountToken)
         } else if metadata["labels"][MANAGED_BY] == MANAGER {
             Some(Excluded::OperatorManaged)
         } else if is("", "ConfigMap") && name == "kube-root-ca.crt" {
             Some(Excluded::ClusterManaged)
-        } else if is("", "Endpoints") && has_endpoints_controller(object) {
+        } else if has_endpoints_controller(kind, |field| object.get(field)) {
             Some(Excluded::ManagedEndpoints)
         } else if (is("batch", "Job") || is("", "Pod")) && has_ended(&object["status"]) {
             Some(Excluded::Finished)
@@ -133,19 +123,45 @@ impl ExclusionRules {
     }
 }
 
-fn has_endpoints_controller(endpoints: &Value) -> bool {
-    let metadata = &endpoints["metadata"];
-    !metadata["labels"]["endpoints.kubernetes.io/managed-by"].is_null()
-        || !metadata["annotations"]["endpoints.kubernetes.io/last-change-trigger-time"].is_null()
-        || endpoints["subsets"].as_array().is_none_or(Vec::is_empty)
+/// Values of `endpointslice.kubernetes.io/managed-by` of the cluster's own controllers.
+const SLICE_CONTROLLERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
+
+/// Whether an object is Endpoints, or an EndpointSlice, that a controller keeps and makes again. `field` gives the object's fields.
+pub fn has_endpoints_controller<'a>(kind: &GroupKind, field: impl Fn(&str) -> Option<&'a Value>) -> bool {
+    let metadata = field("metadata");
+    let marked = |map: &str, key: &str| metadata.and_then(|metadata| metadata.get(map)?.get(key)?.as_str());
+    match (kind.group.as_str(), kind.kind.as_str()) {
+        // Of a Service with a selector and no Pods they are empty, and on older clusters nothing else tells.
+        ("", "Endpoints") => {
+            marked("labels", "endpoints.kubernetes.io/managed-by").is_some()
+                || marked("annotations", "endpoints.kubernetes.io/last-change-trigger-time").is_some()
+                || field("subsets").and_then(Value::as_array).is_none_or(Vec::is_empty)
+        }
+        ("discovery.k8s.io", "EndpointSlice") => {
+            has_controller(metadata)
+                || marked("labels", "endpointslice.kubernetes.io/managed-by")
+                    .is_some_and(|by| SLICE_CONTROLLERS.contains(&by))
+        }
+        _ => false,
+    }
 }
+
+/// Whether an object's metadata name a controller among its owners.
+#[must_use]
+pub fn has_controller(metadata: Option<&Value>) -> bool {
+    let owners = metadata.and_then(|metadata| metadata.get("ownerReferences")).and_then(Value::as_array);
+    owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+}
+
+/// Conditions of a Job whose end is decided, though its Pods may still be ending.
+const DECIDED: [&str; 4] = ["Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"];
 
 fn has_ended(status: &Value) -> bool {
     let phase = status["phase"].as_str();
     let conditions = status["conditions"].as_array().into_iter().flatten();
     matches!(phase, Some("Succeeded" | "Failed"))
         || conditions.into_iter().any(|condition| {
-            matches!(condition["type"].as_str(), Some("Complete" | "Failed")) && condition["status"] == "True"
+            condition["type"].as_str().is_some_and(|kind| DECIDED.contains(&kind)) && condition["status"] == "True"
         })
 }
 
@@ -168,7 +184,7 @@ mod tests {
         assert_eq!(excluded("", "ConfigMap", &named("kube-root-ca.crt")), Some("ClusterManaged"));
         assert_eq!(excluded("", "ConfigMap", &named("mine")), None);
         let token = json!({"metadata": {"name": "a"}, "type": "kubernetes.io/service-account-token"});
-        assert_eq!(excluded("", "Secret", &token), Some("ServiceAccountToken"));
+        assert_eq!(excluded("", "Secret", &token), None, "the cluster fills in the token anew");
         let ours = json!({"metadata": {"name": "a", "labels": {MANAGED_BY: MANAGER}}});
         assert_eq!(excluded("", "ServiceAccount", &ours), Some("OperatorManaged"));
     }
@@ -185,6 +201,14 @@ mod tests {
         for (group, kind, status, expected) in [
             ("batch", "Job", json!({"conditions": [{"type": "Complete", "status": "True"}]}), Some("Finished")),
             ("batch", "Job", json!({"conditions": [{"type": "Failed", "status": "True"}]}), Some("Finished")),
+            (
+                "batch",
+                "Job",
+                json!({"conditions": [{"type": "SuccessCriteriaMet", "status": "True"}]}),
+                Some("Finished"),
+            ),
+            ("batch", "Job", json!({"conditions": [{"type": "FailureTarget", "status": "True"}]}), Some("Finished")),
+            ("batch", "Job", json!({"conditions": [{"type": "FailureTarget", "status": "False"}]}), None),
             ("batch", "Job", json!({"conditions": [{"type": "Suspended", "status": "True"}]}), None),
             ("batch", "Job", json!({"active": 1}), None),
             ("", "Pod", json!({"phase": "Succeeded"}), Some("Finished")),

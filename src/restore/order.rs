@@ -9,7 +9,7 @@ use crate::api::item::{GroupKind, ItemId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kinds in their order, from first to last; a kind of the same number goes by name. `*`: all of the group.
-const RANKS: [(u8, &str, &str); 24] = [
+const RANKS: [(u8, &str, &str); 25] = [
     (0, "", "ServiceAccount"),
     (1, "rbac.authorization.k8s.io", "Role"),
     (2, "rbac.authorization.k8s.io", "RoleBinding"),
@@ -22,6 +22,7 @@ const RANKS: [(u8, &str, &str); 24] = [
     (8, "", "PodTemplate"),
     (9, "", "Service"),
     (10, "", "Endpoints"),
+    (10, "discovery.k8s.io", "EndpointSlice"),
     (11, "apps", "*"),
     (11, "", "ReplicationController"),
     (12, "", "Pod"),

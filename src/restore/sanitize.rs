@@ -4,7 +4,7 @@
 //! same fields are left out of both sides of a comparison, so that they alone never make a difference.
 //! The guide `docs/guides/what-is-restored.md` has the same table (a test compares).
 
-use crate::restore::semantic::without;
+use crate::{cluster::canonical::TOKEN_SECRET, restore::semantic::without};
 use serde_json::{Map, Value};
 
 /// A field that the server owns.
@@ -37,6 +37,8 @@ pub enum Kept {
     ChosenVolume,
     /// The author chose the selector, and said so.
     ManualSelector,
+    /// It is a Secret into which no token of a ServiceAccount is put.
+    NoToken,
 }
 
 impl Kept {
@@ -49,6 +51,7 @@ impl Kept {
             Self::Applied => "where `kubectl apply` was given it",
             Self::ChosenVolume => "where the author named the volume",
             Self::ManualSelector => "with `manualSelector: true`",
+            Self::NoToken => "in a Secret of another type than `kubernetes.io/service-account-token`",
         }
     }
 
@@ -59,6 +62,7 @@ impl Kept {
             Self::Headless => object["spec"]["clusterIP"] == "None",
             Self::ChosenVolume => object["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"].is_null(),
             Self::ManualSelector => object["spec"]["manualSelector"] == true,
+            Self::NoToken => object["type"] != TOKEN_SECRET,
         }
     }
 }
@@ -96,6 +100,7 @@ const IDENTITY: &str = "of one object in one cluster";
 const DELETION: &str = "a deletion under way";
 const BINDING: &str = "made when the claim was bound to a volume";
 const GENERATED: &str = "generated with the uid of the Job";
+const TOKEN: &str = "filled in by the cluster, with a token of the ServiceAccount";
 const INJECTED: &str = "put in by admission when the Pod was made";
 
 /// Every such field. Order matters to nobody.
@@ -144,6 +149,11 @@ pub const OWNED_FIELDS: &[OwnedField] = &[
         BINDING,
     ),
     live("", "PersistentVolumeClaim", "metadata.annotations[volume.kubernetes.io/selected-node]", Kept::Never, BINDING),
+    live("", "Secret", "data[token]", Kept::NoToken, TOKEN),
+    live("", "Secret", "data[ca.crt]", Kept::NoToken, TOKEN),
+    live("", "Secret", "data[namespace]", Kept::NoToken, TOKEN),
+    live("", "Secret", "metadata.annotations[kubernetes.io/service-account.uid]", Kept::NoToken, TOKEN),
+    live("", "Secret", "metadata.labels[kubernetes.io/legacy-token-last-used]", Kept::NoToken, TOKEN),
     live("", "ServiceAccount", "secrets[name=<name>-token-*]", Kept::Never, "tokens made by the cluster"),
     live("batch", "Job", "spec.selector", Kept::ManualSelector, GENERATED),
     live("batch", "Job", "metadata.labels[controller-uid]", Kept::ManualSelector, GENERATED),
@@ -214,7 +224,9 @@ pub fn sanitized(live: &Value) -> Value {
 pub fn replacement(wanted: &Value, live: &Value) -> Value {
     let mut body = wanted.clone();
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-    for owned in of_kind(wanted).filter(|owned| owned.existing == Existing::Live) {
+    // A Secret's keys are the author's, but for those of a token.
+    let is_the_authors = |owned: &OwnedField| owned.kept == Kept::NoToken && owned.kept.holds(wanted);
+    for owned in of_kind(wanted).filter(|owned| owned.existing == Existing::Live && !is_the_authors(owned)) {
         carry(&mut body, live, &segments(owned.field), name);
     }
     for field in ["uid", "resourceVersion"] {

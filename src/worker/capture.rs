@@ -19,19 +19,23 @@ use crate::{
     repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
     worker::{
         audit,
-        collect::{Collected, Collector, Stopped, repository_secrets},
+        collect::{Collected, Collector, Stopped},
         environment::{Environment, RunIdentity},
         failure::{Failure, Retry, api_failure, reason},
         omission::{Note, is_note},
+        open::key_secrets,
         progress::Progress,
         report,
         scope::{Scope, item_reason},
-        skip::ItemRules,
+        skip::{ItemRules, SkipReason},
     },
 };
 use kube::Client;
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt::Write as _};
+
+/// How many kinds a message names for one reason.
+const MAX_SKIPPED_KINDS: usize = 8;
 
 /// The inputs of `backup.capture`.
 #[derive(Clone, Debug, Deserialize)]
@@ -68,7 +72,7 @@ pub async fn capture(
             Progress::of(client.clone(), identity).finish(earlier.counts).await;
             earlier
         }
-        None => take(client, identity, &scope, repository, &options).await?,
+        None => take(client, environment, &scope, repository, &options).await?,
     };
     let result = captured.to_result();
     if result.failures_truncated {
@@ -102,18 +106,22 @@ struct Captured {
 
 async fn take(
     client: &Client,
-    identity: &RunIdentity,
+    environment: &Environment,
     scope: &Scope,
     repository: &impl Repository,
     options: &CaptureOptions,
 ) -> Result<Captured, Failure> {
-    let rules = ItemRules { repository_secrets: repository_secrets(client, &identity.namespace).await? };
+    let identity = &environment.identity;
+    // Of this repository alone: else whoever may name a Secret in a BackupRepository could keep it out of every backup.
+    let keys = key_secrets(&environment.repository_spec);
+    let rules = ItemRules { repository_secrets: keys.keys().cloned().collect() };
     let discovered = discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
+    scope.check(&discovered)?;
     let steps = scope.plan(&discovered);
     tracing::info!(kinds = steps.len(), "capturing");
     let progress = Progress::of(client.clone(), identity);
     let (sender, receiver) = entries();
-    let collector = Collector::new(client, identity, scope, &rules, progress, sender);
+    let collector = Collector::new(client, identity, scope, &rules, &keys, progress, sender);
     let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
     match (collected, summary) {
         // The reason why the capture was broken off, and not that it was.
@@ -130,7 +138,7 @@ async fn take(
 fn of_this_attempt(collected: Collected, summary: CaptureSummary) -> Captured {
     let mut remarks = Vec::new();
     if !collected.skipped.is_empty() {
-        let reasons: Vec<_> = collected.skipped.iter().map(|(why, count)| format!("{count} {}", why.code())).collect();
+        let reasons: Vec<_> = collected.skipped.iter().map(|(why, kinds)| skipped(*why, kinds)).collect();
         remarks.push(format!("skipped: {}", reasons.join(", ")));
     }
     if summary.unchanged {
@@ -151,6 +159,17 @@ fn of_this_attempt(collected: Collected, summary: CaptureSummary) -> Captured {
         note: collected.note,
         remarks,
     }
+}
+
+/// How many of which kinds were left out for a reason, such as `3 ControllerOwned (2 Pod, 1 ReplicaSet.apps)`.
+fn skipped(why: SkipReason, kinds: &BTreeMap<String, i64>) -> String {
+    let total: i64 = kinds.values().sum();
+    let mut named: Vec<_> =
+        kinds.iter().take(MAX_SKIPPED_KINDS).map(|(kind, count)| format!("{count} {kind}")).collect();
+    if kinds.len() > MAX_SKIPPED_KINDS {
+        named.push("…".to_owned());
+    }
+    format!("{total} {} ({})", why.code(), named.join(", "))
 }
 
 /// The snapshot that an earlier attempt of the run recorded, with the outcome as it was then.

@@ -39,8 +39,8 @@ pub struct Collected {
     pub items_by_kind: BTreeMap<String, i64>,
     /// Bytes of the items captured.
     pub bytes: i64,
-    /// Items left out, by reason.
-    pub skipped: BTreeMap<SkipReason, i64>,
+    /// Items left out, by reason and kind.
+    pub skipped: BTreeMap<SkipReason, BTreeMap<String, i64>>,
     /// What failed, and what was left out and is worth telling.
     pub note: Note,
     /// Notes offered beside the items.
@@ -74,9 +74,15 @@ pub struct Collector<'a> {
     run: &'a RunIdentity,
     scope: &'a Scope,
     rules: &'a ItemRules,
+    /// The Secrets that open the repository, and which of their keys do.
+    keys: &'a BTreeMap<String, BTreeSet<String>>,
     progress: Progress,
     sender: EntrySender,
     collected: Collected,
+    /// Names that were asked for and not found so far.
+    missing: BTreeSet<&'a str>,
+    /// Notes that go behind kinds which are yet to come: `Kind-a` lies between `Kind` and its note.
+    notes: BTreeMap<ItemPath, Entry>,
     /// Groups whose server is in trouble: each of their kinds gets one chance only.
     troubled: BTreeSet<String>,
 }
@@ -89,35 +95,69 @@ impl<'a> Collector<'a> {
         run: &'a RunIdentity,
         scope: &'a Scope,
         rules: &'a ItemRules,
+        keys: &'a BTreeMap<String, BTreeSet<String>>,
         progress: Progress,
         sender: EntrySender,
     ) -> Self {
-        let (collected, troubled) = (Collected::default(), BTreeSet::new());
-        Self { client, run, scope, rules, progress, sender, collected, troubled }
+        let asked_for = scope.names.include_names.iter().filter(|name| scope.names.takes_name(name));
+        let missing = asked_for.filter(|_| scope.target.is_none()).map(String::as_str).collect();
+        let (collected, notes, troubled) = (Collected::default(), BTreeMap::new(), BTreeSet::new());
+        Self { client, run, scope, rules, keys, progress, sender, collected, missing, notes, troubled }
     }
 
     /// Goes through all steps and ends the capture. If it returns an error, or never, nothing is captured.
     pub async fn collect(mut self, steps: Vec<Step>) -> Result<Collected, Stopped> {
-        for step in steps {
+        let last = steps.len().saturating_sub(1);
+        for (number, step) in steps.into_iter().enumerate() {
             let mut note = Note::default();
             match step.work {
-                Work::List => self.list(&step.place, &mut note).await?,
+                Work::List => {
+                    self.offer_notes(Some(&step.place)).await?;
+                    self.list(&step.place, &mut note).await?;
+                }
                 Work::Note(item) => self.leave(&mut note, item),
+            }
+            if number == last {
+                self.leave_missing(&mut note);
             }
             if !note.is_empty() {
                 let entry = note
                     .to_entry(&step.place.group, &step.place.version, &step.place.kind)
                     .map_err(|error| Failure::permanent(reason::INTERNAL, error.to_string()))?;
-                self.sender.offer(entry).await?;
+                self.notes.insert(entry.path.clone(), entry);
                 self.collected.notes += 1;
                 self.collected.note.absorb(note);
             }
         }
+        self.offer_notes(None).await?;
         self.expect_something()?;
         // Before the snapshot: an attempt that finds the snapshot of one that died reads there how much was skipped.
         self.progress.finish(self.collected.counts).await;
         self.sender.finish().await?;
         Ok(self.collected)
+    }
+
+    /// Offers the notes that go before a kind, or all.
+    async fn offer_notes(&mut self, before: Option<&ServedKind>) -> Result<(), Stopped> {
+        while let Some(first) = self.notes.first_entry() {
+            if before.is_some_and(|kind| !lies_before(first.key(), kind)) {
+                break;
+            }
+            let entry = first.remove();
+            self.sender.offer(entry).await?;
+        }
+        Ok(())
+    }
+
+    /// What was asked for by name and is of no kind that was gone through.
+    fn leave_missing(&mut self, note: &mut Note) {
+        for name in std::mem::take(&mut self.missing) {
+            let with_labels = if self.scope.list.label_selector.is_some() { " with these labels" } else { "" };
+            let message = format!(
+                "correct inputs.selection.includeNames: no object of the kinds asked for has this name{with_labels}"
+            );
+            self.leave(note, failed(&self.scope.item_of(name), item_reason::NOT_FOUND, &message).1);
+        }
     }
 
     /// A capture of nothing but failures is a failure: no snapshot is worth more than an empty one.
@@ -137,6 +177,19 @@ impl<'a> Collector<'a> {
                     format!("the target {target} was not captured: {}: {}", item.reason_code, item.message),
                 ),
             });
+        }
+        if counts.succeeded == 0 && counts.failed == 0 && self.scope.expects_objects() {
+            let left_out = match counts.skipped {
+                0 => String::new(),
+                skipped => format!(" ({skipped} objects that match are left out)"),
+            };
+            return Err(Failure::permanent(
+                reason::NOTHING_SELECTED,
+                format!(
+                    "correct inputs.selection in a new run: nothing in {} that would be captured matches it{left_out}, and an empty backup set would pass for a backup",
+                    self.run.namespace
+                ),
+            ));
         }
         if counts.succeeded > 0 || counts.failed == 0 {
             return Ok(());
@@ -163,10 +216,12 @@ impl<'a> Collector<'a> {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(object))) => {
                     if scope.names.takes_name(&object.name) {
+                        self.missing.remove(object.name.as_str());
                         self.take(kind, &group_kind, object, note).await?;
                     }
                 }
                 Ok(Some(Err(BrokenItem { name, problem }))) => {
+                    self.missing.remove(name.as_str());
                     let message = format!("{problem}: look at it with `kubectl get {} -o yaml`", kind.plural);
                     let id = ItemId::new(group_kind.clone(), name);
                     self.leave(note, failed(&id, item_reason::UNREADABLE, &message).1);
@@ -188,9 +243,16 @@ impl<'a> Collector<'a> {
     ) -> Result<(), Stopped> {
         let Object { name, json } = object;
         if let Some(why) = self.rules.skips(group_kind, &name, &json) {
-            *self.collected.skipped.entry(why).or_default() += 1;
-            // Who names one object wants to know of it, whatever the reason.
-            let told = why.told().or(self.scope.target.as_ref().map(|_| "objects like it are left out by default"));
+            if why == SkipReason::RepositorySecret && holds_more(self.keys.get(&name), &json) {
+                let message = "move what is not the repository's key into a Secret of its own: a key is not kept in what it opens, so that nothing of this Secret is captured";
+                let id = ItemId::new(group_kind.clone(), name);
+                self.leave(note, failed(&id, item_reason::NOT_ONLY_A_KEY, message).1);
+                return Ok(());
+            }
+            *self.collected.skipped.entry(why).or_default().entry(group_kind.to_string()).or_default() += 1;
+            // Who names an object wants to know of it, whatever the reason.
+            let is_named = self.scope.target.is_some() || self.scope.names_objects();
+            let told = why.told().or(is_named.then_some("objects like it are left out by default"));
             if let Some(message) = told {
                 let item = ItemFailure {
                     item_id: ItemId::new(group_kind.clone(), name).to_string(),
@@ -311,6 +373,18 @@ impl<'a> Collector<'a> {
     }
 }
 
+/// Whether a note lies before all items of a kind.
+fn lies_before(note: &ItemPath, kind: &ServedKind) -> bool {
+    // What is never part of a path has no items.
+    ItemPath::new(&kind.group, &kind.version, &kind.kind, "-").map_or(true, |item| *note < item)
+}
+
+/// Whether a Secret holds more than these keys.
+fn holds_more(keys: Option<&BTreeSet<String>>, secret: &Map<String, Value>) -> bool {
+    let data = secret.get("data").and_then(Value::as_object);
+    data.is_some_and(|data| data.keys().any(|key| keys.is_none_or(|keys| !keys.contains(key))))
+}
+
 /// When an object came into being: part of the snapshot's tree, so it must be the same in each capture.
 #[must_use]
 pub fn created_at(object: &Map<String, Value>) -> Timestamp {
@@ -322,7 +396,7 @@ pub fn created_at(object: &Map<String, Value>) -> Timestamp {
 
 /// The names of the Secrets that any `BackupRepository` of the namespace refers to.
 ///
-/// Without them nothing is captured: that a repository's key never lies in a repository is a promise (design §4).
+/// A restore leaves all of them alone: what comes out of a repository must not replace the key of one.
 pub async fn repository_secrets(client: &Client, namespace: &str) -> Result<BTreeSet<String>, Failure> {
     let kind = ServedKind {
         group: crate::api::GROUP.to_owned(),
@@ -333,7 +407,7 @@ pub async fn repository_secrets(client: &Client, namespace: &str) -> Result<BTre
     let everything = ListSelection::default();
     let mut listing = Listing::new(client, &kind, namespace, &everything);
     let mut secrets = BTreeSet::new();
-    let doing = "list the BackupRepositories, whose Secrets must not be captured";
+    let doing = "list the BackupRepositories, whose Secrets must not be replaced";
     while let Some(repository) = listing.next().await.map_err(|error| api_failure(doing, &error))? {
         let Ok(repository) = repository else { continue };
         for reference in ["passwordSecret", "credentialsSecret"] {

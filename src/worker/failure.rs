@@ -26,6 +26,8 @@ pub mod reason {
     pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
     /// The run's target is of what is never captured.
     pub const TARGET_NOT_CAPTURED: &str = "TargetNotCaptured";
+    /// Nothing is there of what was asked for by name or label.
+    pub const NOTHING_SELECTED: &str = "NothingSelected";
     /// Not one item could be read.
     pub const NOTHING_CAPTURED: &str = "NothingCaptured";
     /// The pod was told to stop.
@@ -190,6 +192,7 @@ mod tests {
             API_REFUSED,
             TARGET_NOT_FOUND,
             TARGET_NOT_CAPTURED,
+            NOTHING_SELECTED,
             NOTHING_CAPTURED,
             INTERRUPTED,
             INTERNAL,

@@ -3,8 +3,9 @@
 //! A kind of which something failed (or was left out in a way worth telling) has a note beside its directory:
 //! `group/version/Kind.not-captured/items.json`. So a snapshot says what it does not hold: to a worker that finds it
 //! after a crash and must report the same outcome, to a restore that must not take what is missing for what was deleted, and to
-//! whoever reads it with `restic` alone. No kind's name holds a dot, so a note is never mistaken for an item, and it
-//! sorts right behind its kind, where a stream of sorted kinds can put it.
+//! whoever reads it with `restic` alone. A name that was asked for, and that no kind has, stands in the last kind's note.
+//! No kind's name holds a dot, so a note is never mistaken for an item; it sorts behind its kind, and behind kinds whose
+//! names go on with a `-`.
 
 use crate::{
     api::{

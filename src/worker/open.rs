@@ -13,10 +13,18 @@ use crate::{
     },
 };
 use kube::{Client, ResourceExt};
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// Name of the file with a master key, beside the password: where a tenant's Secret holds one, it is used.
 const MASTER_KEY: &str = "master-key";
+
+/// Keys of a Secret that are credentials of each kind of store.
+const S3_KEYS: &[&str] = &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const GCS_KEYS: &[&str] = &["service-account.json"];
+const AZURE_KEYS: &[&str] = &["AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"];
 
 /// How many backup sets a message names.
 const NAMED_SETS: usize = 3;
@@ -54,6 +62,24 @@ pub async fn open_or_create(
     // None of them can be restored.
     let made = ResultContext { damaged_truncated: true, ..ResultContext::default() };
     Err(Failure { message, made: Box::new(made), ..failure })
+}
+
+/// The Secrets that open a repository, and which of their keys do.
+#[must_use]
+pub fn key_secrets(spec: &BackupRepositorySpec) -> BTreeMap<String, BTreeSet<String>> {
+    let mut secrets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let password = &spec.password_secret;
+    secrets.entry(password.name.clone()).or_default().extend([password.key.clone(), MASTER_KEY.to_owned()]);
+    let credentials = match &spec.storage {
+        Storage { s3: Some(_), .. } => S3_KEYS,
+        Storage { gcs: Some(_), .. } => GCS_KEYS,
+        Storage { azure: Some(_), .. } => AZURE_KEYS,
+        Storage { .. } => &[],
+    };
+    if let Some(secret) = spec.credentials_secret.as_ref().filter(|_| !credentials.is_empty()) {
+        secrets.entry(secret.name.clone()).or_default().extend(credentials.iter().map(|key| (*key).to_owned()));
+    }
+    secrets
 }
 
 /// Where a repository is, what opens it, and for whom.
@@ -202,6 +228,25 @@ mod tests {
             matches!(azure, Location::Azure { account, container, prefix, client_id: Some(client), directory_id: Some(directory), credentials: Credentials::Ambient, .. } if [account.as_str(), &container, &prefix, &client, &directory] == ["a1", "c-1", "p", "1", "2"])
         );
         assert!(located(&json!({}), false).is_err());
+    }
+
+    #[test]
+    fn only_secrets_that_open_the_repository_are_its_keys() {
+        let of = |spec: Value| key_secrets(&serde_json::from_value(spec).expect("a spec"));
+        let volume = json!({"persistentVolumeClaim": {"claimName": "x"}});
+        let password = json!({"name": "p", "key": "word"});
+        let secrets = of(json!({"storage": volume, "passwordSecret": password, "credentialsSecret": {"name": "app"}}));
+        assert_eq!(secrets.keys().collect::<Vec<_>>(), ["p"], "a volume takes no credentials");
+        assert_eq!(secrets["p"].iter().collect::<Vec<_>>(), ["master-key", "word"]);
+        for (storage, key) in [
+            (json!({"s3": {"bucket": "b-1"}}), "AWS_SECRET_ACCESS_KEY"),
+            (json!({"gcs": {"bucket": "b-1"}}), "service-account.json"),
+            (json!({"azure": {"account": "a1", "container": "c-1"}}), "AZURE_STORAGE_SAS_TOKEN"),
+        ] {
+            let both = json!({"storage": storage, "passwordSecret": password, "credentialsSecret": {"name": "p"}});
+            let keys = &of(both)["p"];
+            assert!(keys.contains(key) && keys.contains("word"), "{keys:?}");
+        }
     }
 
     #[test]

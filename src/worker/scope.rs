@@ -32,6 +32,10 @@ pub mod item_reason {
     pub const UNLISTABLE: &str = "Unlistable";
     /// What was listed is not an object that can be stored.
     pub const UNREADABLE: &str = "Unreadable";
+    /// No object has a name that was asked for.
+    pub const NOT_FOUND: &str = "NotFound";
+    /// A Secret that holds a repository's key holds something else, too.
+    pub const NOT_ONLY_A_KEY: &str = "NotOnlyAKey";
     /// The name cannot be part of a path.
     pub const UNSAFE_NAME: &str = "UnsafeName";
 }
@@ -107,6 +111,41 @@ impl Scope {
         self.names.include_names.is_empty() && self.names.exclude_names.is_empty()
     }
 
+    /// Whether single objects are asked for by name.
+    #[must_use]
+    pub fn names_objects(&self) -> bool {
+        !self.names.include_names.is_empty()
+    }
+
+    /// Whether only some objects of a kind are asked for, so that there should be one.
+    #[must_use]
+    pub fn expects_objects(&self) -> bool {
+        self.names_objects() || self.names.label_selector.is_some()
+    }
+
+    /// The item of a name, where no object was found that has it: of the one kind that was asked for.
+    #[must_use]
+    pub fn item_of(&self, name: &str) -> ItemId {
+        let kind = match self.kinds.included() {
+            [kind] => kind.clone(),
+            _ => GroupKind::new(UNKNOWN, UNKNOWN),
+        };
+        ItemId::new(kind, name)
+    }
+
+    /// Refuses to leave out a kind by a name that is none, but clearly means one: all of it would be captured.
+    pub fn check(&self, discovered: &Discovered) -> Result<(), Failure> {
+        let served = |kind: &GroupKind| discovered.kinds.iter().any(|served| served.group_kind() == *kind);
+        for kind in self.kinds.excluded().iter().filter(|kind| !served(kind)) {
+            if let Some(meant) = meant(kind, discovered) {
+                let message =
+                    format!("write {meant} in inputs.selection.excludeKinds: {kind} is no kind of the cluster");
+                return Err(Failure::permanent(reason::INVALID_INPUTS, message));
+            }
+        }
+        Ok(())
+    }
+
     /// The steps of a capture, in the order of the tree.
     #[must_use]
     pub fn plan(&self, discovered: &Discovered) -> Vec<Step> {
@@ -143,9 +182,17 @@ impl Scope {
             let served = discovered.kinds.iter().any(|served| served.group_kind() == *kind);
             let undiscovered = discovered.undiscovered.iter().any(|undiscovered| undiscovered.group == kind.group);
             if !served && !undiscovered && self.kinds.takes(kind) {
-                let message = format!(
-                    "the cluster serves no {kind} in namespaces: correct the name (`Kind` or `Kind.group`), or install its definition"
-                );
+                let message = if discovered.read_only.contains(kind) {
+                    format!(
+                        "leave {kind} out of includeKinds: the cluster only shows it, so that it could not be restored"
+                    )
+                } else {
+                    let remedy = meant(kind, discovered).map_or_else(
+                        || "correct the name (`Kind` or `Kind.group`), or install its definition".to_owned(),
+                        |meant| format!("write {meant}"),
+                    );
+                    format!("the cluster serves no {kind} in namespaces: {remedy}")
+                };
                 let id = ItemId::new(kind.clone(), "");
                 steps.push(Step::note(UNKNOWN, failed(&id, item_reason::KIND_NOT_SERVED, &message)));
             }
@@ -154,6 +201,15 @@ impl Scope {
         steps.dedup();
         steps
     }
+}
+
+/// The kind that is meant by a name that is none: written in letters of another case, or as its resource.
+fn meant(written: &GroupKind, discovered: &Discovered) -> Option<GroupKind> {
+    let is_meant = |served: &&ServedKind| {
+        served.group == written.group
+            && (served.kind.eq_ignore_ascii_case(&written.kind) || served.plural.eq_ignore_ascii_case(&written.kind))
+    };
+    discovered.kinds.iter().find(is_meant).map(ServedKind::group_kind)
 }
 
 /// One step of a capture.
@@ -321,9 +377,65 @@ mod tests {
 
     #[test]
     fn what_is_not_a_kind_is_refused() {
-        let selection = Selection { include_kinds: vec!["deployments".into()], ..Selection::default() };
+        let selection = Selection { include_kinds: vec!["apps/v1".into()], ..Selection::default() };
         let failure = Scope::new(selection, None).expect_err("no kind");
         assert_eq!((failure.reason.as_str(), failure.exit_code()), (reason::INVALID_INPUTS, 40));
-        assert!(failure.message.contains("deployments"), "{}", failure.message);
+        assert!(failure.message.contains("apps/v1"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_kind_in_lower_case_is_one_like_others() {
+        let mut cluster = cluster();
+        cluster.kinds.insert(served("acid.zalan.do", "v1", "postgresql"));
+        let kinds = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect::<Vec<_>>();
+        let scope = |include: &[&str], exclude: &[&str]| {
+            let selection =
+                Selection { include_kinds: kinds(include), exclude_kinds: kinds(exclude), ..Selection::default() };
+            Scope::new(selection, None).expect("kinds")
+        };
+        let listed = |scope: &Scope| {
+            let lists = scope.plan(&cluster).into_iter().filter(|step| step.work == Work::List);
+            lists.map(|step| step.place.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&scope(&["postgresql.acid.zalan.do"], &[])), ["postgresql"]);
+        assert!(listed(&scope(&[], &[])).contains(&"postgresql".to_owned()));
+        assert!(!listed(&scope(&[], &["postgresql.acid.zalan.do"])).contains(&"postgresql".to_owned()));
+        let target = Target { api_version: "acid.zalan.do/v1".into(), kind: "postgresql".into(), name: "main".into() };
+        assert_eq!(listed(&Scope::new(Selection::default(), Some(&target)).expect("a target")), ["postgresql"]);
+    }
+
+    #[test]
+    fn a_kind_that_is_written_as_its_resource_is_corrected_and_never_captured_against_the_author_s_will() {
+        let selection = |include: &[&str], exclude: &[&str]| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let selection =
+                Selection { include_kinds: texts(include), exclude_kinds: texts(exclude), ..Selection::default() };
+            Scope::new(selection, None).expect("kinds")
+        };
+        let steps = selection(&["deployments.apps"], &[]).plan(&cluster());
+        let Work::Note(item) = &steps[0].work else { panic!("{steps:?}") };
+        assert_eq!(item.reason_code, item_reason::KIND_NOT_SERVED);
+        assert!(item.message.ends_with("write Deployment.apps"), "{}", item.message);
+        for written in ["secrets", "secret", "SECRET"] {
+            let failure = selection(&[], &[written]).check(&cluster()).expect_err("no kind");
+            assert_eq!(failure.reason, reason::INVALID_INPUTS);
+            assert!(failure.message.starts_with("write Secret in"), "{}", failure.message);
+        }
+        // What one cluster lacks, another may have: schedules are copied between them.
+        selection(&[], &["Secret", "Widget.example.com"]).check(&cluster()).expect("nothing is meant by it");
+    }
+
+    #[test]
+    fn a_kind_that_is_only_shown_is_not_captured_and_who_asks_for_it_is_told() {
+        let mut cluster = cluster();
+        let shown = GroupKind::new("metrics.example.com", "PodMetrics");
+        cluster.read_only.insert(shown.clone());
+        let everything = Scope::new(Selection::default(), None).expect("kinds");
+        assert!(everything.plan(&cluster).iter().all(|step| step.place.group != shown.group));
+        let selection = Selection { include_kinds: vec![shown.to_string()], ..Selection::default() };
+        let steps = Scope::new(selection, None).expect("kinds").plan(&cluster);
+        let Work::Note(item) = &steps[0].work else { panic!("{steps:?}") };
+        assert_eq!(item.reason_code, item_reason::KIND_NOT_SERVED);
+        assert!(item.message.starts_with("leave PodMetrics.metrics.example.com out"), "{}", item.message);
     }
 }

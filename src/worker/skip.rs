@@ -1,21 +1,22 @@
 //! What is never captured, or not unless asked for, and why. The guide `docs/guides/what-is-captured.md` says the same
 //! (a test compares).
 
-use crate::api::{
-    GROUP,
-    item::GroupKind,
-    labels::{EXCLUDE, MANAGED_BY, MANAGER, VELERO_EXCLUDE},
+use crate::{
+    api::{
+        GROUP,
+        item::GroupKind,
+        labels::{EXCLUDE, MANAGED_BY, MANAGER, VELERO_EXCLUDE},
+    },
+    restore::excluded::{has_controller, has_endpoints_controller},
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Kinds left out as a whole unless `includeKinds` names them: group, kind (`*`: all of the group), why. Their objects
 /// are not items: they are not even listed.
-pub const SKIPPED_KINDS: [(&str, &str, &str); 10] = [
+pub const SKIPPED_KINDS: [(&str, &str, &str); 8] = [
     ("", "Event", "a log of what happened; it expires within hours"),
     ("events.k8s.io", "Event", "the same events under their newer name"),
-    ("", "Endpoints", "made from Services and Pods"),
-    ("discovery.k8s.io", "EndpointSlice", "made from Services and Pods"),
     ("coordination.k8s.io", "Lease", "says who holds a lock at this moment"),
     ("apps", "ControllerRevision", "the history that a StatefulSet or DaemonSet keeps of itself"),
     ("storage.k8s.io", "CSIStorageCapacity", "reported by storage drivers"),
@@ -51,13 +52,13 @@ pub fn is_ours(kind: &GroupKind) -> bool {
 pub enum SkipReason {
     /// A Pod, ReplicaSet or Job that a controller made and makes again from what is captured.
     ControllerOwned,
-    /// A token of a ServiceAccount: made by the cluster, worth nothing in another.
-    ServiceAccountToken,
+    /// Endpoints or an EndpointSlice that a controller keeps, from a Service and its Pods.
+    ManagedEndpoints,
     /// Put into every namespace by the cluster itself.
     ClusterManaged,
     /// Made by the operator in every tenant.
     OperatorManaged,
-    /// A Secret that a BackupRepository of the tenant names: the key must not lie in the safe.
+    /// A Secret that opens the repository: the key must not lie in the safe.
     RepositorySecret,
     /// Labelled as not to be captured.
     ExcludedByLabel,
@@ -69,7 +70,7 @@ impl SkipReason {
     /// Every reason.
     pub const ALL: [Self; 7] = [
         Self::ControllerOwned,
-        Self::ServiceAccountToken,
+        Self::ManagedEndpoints,
         Self::ClusterManaged,
         Self::OperatorManaged,
         Self::RepositorySecret,
@@ -82,7 +83,7 @@ impl SkipReason {
     pub fn code(self) -> &'static str {
         match self {
             Self::ControllerOwned => "ControllerOwned",
-            Self::ServiceAccountToken => "ServiceAccountToken",
+            Self::ManagedEndpoints => "ManagedEndpoints",
             Self::ClusterManaged => "ClusterManaged",
             Self::OperatorManaged => "OperatorManaged",
             Self::RepositorySecret => "RepositorySecret",
@@ -96,12 +97,12 @@ impl SkipReason {
     #[must_use]
     pub fn told(self) -> Option<&'static str> {
         match self {
-            Self::RepositorySecret => Some(
-                "a BackupRepository of this namespace names it, and a key is not kept in what it opens: keep a copy elsewhere",
-            ),
+            Self::RepositorySecret => {
+                Some("keep a copy elsewhere: it opens the repository, and a key is not kept in what it opens")
+            }
             Self::ExcludedByLabel => Some("it is labelled exclude-from-backup: remove the label to capture it"),
             Self::BeingDeleted => Some("it is being deleted"),
-            Self::ControllerOwned | Self::ServiceAccountToken | Self::ClusterManaged | Self::OperatorManaged => None,
+            Self::ControllerOwned | Self::ManagedEndpoints | Self::ClusterManaged | Self::OperatorManaged => None,
         }
     }
 }
@@ -109,7 +110,7 @@ impl SkipReason {
 /// Decides about single objects.
 #[derive(Clone, Debug, Default)]
 pub struct ItemRules {
-    /// Names of the Secrets that the tenant's repositories name.
+    /// Names of the Secrets that open the repository; in a restore, those of every repository of the tenant.
     pub repository_secrets: BTreeSet<String>,
 }
 
@@ -124,10 +125,6 @@ impl ItemRules {
         if is("", "Secret") && self.repository_secrets.contains(name) {
             return Some(SkipReason::RepositorySecret);
         }
-        if is("", "Secret") && object.get("type").and_then(Value::as_str) == Some("kubernetes.io/service-account-token")
-        {
-            return Some(SkipReason::ServiceAccountToken);
-        }
         if [EXCLUDE, VELERO_EXCLUDE].iter().any(|key| label(key) == Some("true")) {
             return Some(SkipReason::ExcludedByLabel);
         }
@@ -137,17 +134,15 @@ impl ItemRules {
         if is("", "ConfigMap") && name == "kube-root-ca.crt" {
             return Some(SkipReason::ClusterManaged);
         }
+        if has_endpoints_controller(kind, |field| object.get(field)) {
+            return Some(SkipReason::ManagedEndpoints);
+        }
         if (is("", "Pod") || is("apps", "ReplicaSet") || is("batch", "Job")) && has_controller(metadata) {
             return Some(SkipReason::ControllerOwned);
         }
         let deleted = metadata.and_then(|metadata| metadata.get("deletionTimestamp")).is_some_and(|at| !at.is_null());
         deleted.then_some(SkipReason::BeingDeleted)
     }
-}
-
-fn has_controller(metadata: Option<&Value>) -> bool {
-    let owners = metadata.and_then(|metadata| metadata.get("ownerReferences")).and_then(Value::as_array);
-    owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
 #[cfg(test)]
@@ -187,7 +182,7 @@ mod tests {
     #[test]
     fn what_the_cluster_or_the_operator_makes_is_left_out() {
         let token = json!({"metadata": {"name": "a"}, "type": "kubernetes.io/service-account-token"});
-        assert_eq!(skips("", "Secret", &token), Some(SkipReason::ServiceAccountToken));
+        assert_eq!(skips("", "Secret", &token), None, "a person made it");
         assert_eq!(
             skips("", "ConfigMap", &json!({"metadata": {"name": "kube-root-ca.crt"}})),
             Some(SkipReason::ClusterManaged)
@@ -197,6 +192,29 @@ mod tests {
         let helm = json!({"metadata": {"name": "a", "labels": {MANAGED_BY: "Helm"}}});
         assert_eq!(skips("", "ServiceAccount", &helm), None);
         assert_eq!(skips("", "ServiceAccount", &json!({"metadata": {"name": "default"}})), None);
+    }
+
+    #[test]
+    fn endpoints_that_a_controller_keeps_are_left_out_and_what_a_person_wrote_is_not() {
+        let by_hand = json!({"metadata": {"name": "db"}, "subsets": [{"addresses": [{"ip": "192.0.2.1"}]}]});
+        assert_eq!(skips("", "Endpoints", &by_hand), None);
+        let kept = json!({"metadata": {"name": "db", "labels": {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}},
+            "subsets": [{"addresses": [{"ip": "192.0.2.1"}]}]});
+        assert_eq!(skips("", "Endpoints", &kept), Some(SkipReason::ManagedEndpoints));
+        let slice = |labels: &Value, owners: &Value| {
+            let metadata = json!({"name": "db-x", "labels": labels, "ownerReferences": owners});
+            skips("discovery.k8s.io", "EndpointSlice", &json!({"metadata": metadata, "endpoints": []}))
+        };
+        let managed_by = "endpointslice.kubernetes.io/managed-by";
+        for controller in ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"] {
+            assert_eq!(slice(&json!({managed_by: controller}), &json!([])), Some(SkipReason::ManagedEndpoints));
+        }
+        assert_eq!(
+            slice(&json!({}), &json!([{"kind": "Service", "controller": true}])),
+            Some(SkipReason::ManagedEndpoints)
+        );
+        assert_eq!(slice(&json!({managed_by: "cluster-admins"}), &json!([])), None);
+        assert_eq!(slice(&json!({"kubernetes.io/service-name": "db"}), &json!(null)), None);
     }
 
     #[test]

@@ -213,8 +213,8 @@ async fn kinds_that_are_left_out_by_default_are_captured_where_they_are_named() 
     let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" } });
     tenant.apply(&lease.to_string());
     let kinds = json!({ "includeKinds": [
-        "Lease.coordination.k8s.io", "Event", "Event.events.k8s.io", "Endpoints", "EndpointSlice.discovery.k8s.io",
-        "ControllerRevision.apps", "CSIStorageCapacity.storage.k8s.io",
+        "Lease.coordination.k8s.io", "Event", "Event.events.k8s.io", "ControllerRevision.apps",
+        "CSIStorageCapacity.storage.k8s.io",
     ]});
     let (files, _) = selected(&tenant, &restic, "named", kinds).await;
     assert!(files.contains("/coordination.k8s.io/v1/Lease/mine.json"), "{files:#?}");

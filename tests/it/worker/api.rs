@@ -8,7 +8,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
 };
-use tenantatlas::cluster::client::{CallLayer, ClientOptions};
+use tenantatlas::cluster::{
+    client::{CallLayer, ClientOptions},
+    list::field_is,
+};
 use tower::{BoxError, Layer, service_fn};
 
 pub const NAMESPACE: &str = "acme";
@@ -325,7 +328,14 @@ pub fn expired(token: Option<&str>) -> Answer {
 /// A parameter of the query.
 pub fn parameter(uri: &Uri, key: &str) -> Option<String> {
     let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?;
-    Some(value.replace("%3D", "=").replace("%2F", "/"))
+    let mut bytes = value.bytes();
+    let mut decoded = Vec::new();
+    while let Some(byte) = bytes.next() {
+        let hex = (byte == b'%').then(|| [bytes.next().unwrap(), bytes.next().unwrap()]);
+        let code = hex.map(|hex| u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap());
+        decoded.push(code.unwrap_or(byte));
+    }
+    Some(String::from_utf8(decoded).unwrap())
 }
 
 impl State {
@@ -496,7 +506,7 @@ impl State {
         for Kind(group, version, kind, plural) in self.kinds.keys().filter(|kind| kind.0.is_empty() == core) {
             groups.entry((group, version)).or_default().push(json!({
                 "resource": plural, "responseKind": {"group": group, "version": version, "kind": kind},
-                "scope": "Namespaced", "verbs": ["get", "list"],
+                "scope": "Namespaced", "verbs": ["get", "list", "create"],
             }));
         }
         let mut items: Vec<_> = groups
@@ -612,11 +622,17 @@ impl State {
             path == format!("{root}/{version}/namespaces/{NAMESPACE}/{plural}")
         });
         let Some((kind, objects)) = served else { return refusal(404, "NotFound") };
-        let named = parameter(uri, "fieldSelector").map(|selector| selector.replace("metadata.name=", ""));
-        let objects: Vec<_> = objects
-            .iter()
-            .filter(|object| named.as_deref().is_none_or(|name| object["metadata"]["name"] == name))
-            .collect();
+        let named = parameter(uri, "fieldSelector");
+        let is_named = |object: &&Value| {
+            let selected = object["metadata"]["name"].as_str().map(|name| field_is("metadata.name", name));
+            named.is_none() || named == selected
+        };
+        let labelled = parameter(uri, "labelSelector");
+        let has_label = |object: &&Value| match labelled.as_deref().and_then(|selector| selector.split_once('=')) {
+            Some((key, value)) if !key.ends_with('!') => object["metadata"]["labels"][key] == value,
+            _ => true,
+        };
+        let objects: Vec<_> = objects.iter().filter(is_named).filter(has_label).collect();
         let from: usize = parameter(uri, "continue").map_or(0, |token| token.parse().unwrap());
         let limit: usize = parameter(uri, "limit").unwrap().parse().unwrap();
         let until = objects.len().min(from + limit.min(self.page.unwrap_or(limit)));

@@ -222,30 +222,154 @@ async fn a_capture_of_nothing_but_failures_is_a_failure() {
     assert_eq!(pod.snapshots().await, 0);
 }
 
+/// A Secret with these keys.
+fn secret(name: &str, keys: &[&str]) -> Value {
+    let mut secret = object(name);
+    secret["data"] = keys.iter().map(|key| ((*key).to_owned(), json!("eA=="))).collect();
+    secret
+}
+
 #[tokio::test]
-async fn the_secrets_of_repositories_and_the_operator_s_records_are_never_captured() {
+async fn the_key_of_the_repository_and_the_operator_s_records_are_never_captured() {
     let (api, pod) = (Api::new(), Pod::new());
-    let mut repository = object("main");
-    repository["spec"] = json!({"passwordSecret": {"name": "key"}, "credentialsSecret": {"name": "cloud"}});
-    api.serve("tenantatlas.io", "v1alpha1", "BackupRepository", "backuprepositories", vec![repository]);
-    api.serve("", "v1", "Secret", "secrets", vec![object("cloud"), object("key"), object("mine")]);
+    api.serve("tenantatlas.io", "v1alpha1", "BackupRepository", "backuprepositories", vec![object("main")]);
+    let secrets = vec![secret("backup-password", &["master-key", "password"]), object("mine")];
+    api.serve("", "v1", "Secret", "secrets", secrets);
     let result = pod.capture_all(&api).await.unwrap();
     assert_eq!(result.outcome, Some(Outcome::Succeeded));
-    assert_eq!(counts(&result), SummaryCounts { total: 3, processed: 3, succeeded: 1, failed: 0, skipped: 2 });
-    assert_eq!(failures(&result), ["core/Secret/cloud: RepositorySecret", "core/Secret/key: RepositorySecret"]);
+    assert_eq!(counts(&result), SummaryCounts { total: 2, processed: 2, succeeded: 1, failed: 0, skipped: 1 });
+    assert_eq!(failures(&result), ["core/Secret/backup-password: RepositorySecret"]);
     assert!(result.failures.iter().all(|failure| failure.failure_type == FailureType::Skipped));
     assert!(!pod.paths().await.iter().any(|path| path.contains("tenantatlas.io")));
     assert!(!api.requests().iter().any(|request| request.ends_with("/operationruns")), "not even listed");
 }
 
 #[tokio::test]
-async fn without_knowing_the_secrets_of_repositories_nothing_is_captured() {
+async fn nobody_keeps_a_secret_out_of_captures_by_naming_it_in_another_repository() {
     let (api, pod) = (Api::new(), Pod::new());
-    api.serve_config_maps(objects(3));
-    api.fail(|uri, _| uri.path().ends_with("/backuprepositories").then(|| refusal(403, "Forbidden")));
-    let failure = pod.capture_all(&api).await.unwrap_err();
-    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("ApiRefused", 40));
-    assert_eq!(pod.snapshots().await, 0);
+    let mut other = object("other");
+    other["spec"] = json!({"passwordSecret": {"name": "database"}, "credentialsSecret": {"name": "tls"}});
+    api.serve("tenantatlas.io", "v1alpha1", "BackupRepository", "backuprepositories", vec![other]);
+    api.serve("", "v1", "Secret", "secrets", vec![object("database"), object("tls")]);
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(counts(&result), SummaryCounts { total: 2, processed: 2, succeeded: 2, failed: 0, skipped: 0 });
+}
+
+#[tokio::test]
+async fn what_is_lost_beside_the_repository_s_own_key_is_not_hidden_behind_success() {
+    let (api, pod) = (Api::new(), Pod::new());
+    let secrets = vec![secret("backup-password", &["database-url", "password"]), object("mine")];
+    api.serve("", "v1", "Secret", "secrets", secrets);
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+    assert_eq!(failures(&result), ["core/Secret/backup-password: NotOnlyAKey"]);
+    assert!(result.failures[0].message.starts_with("move what is not"), "{}", result.failures[0].message);
+    assert_eq!(pod.paths().await.len(), 2, "the other Secret, and a note");
+}
+
+#[tokio::test]
+async fn what_was_asked_for_and_is_not_there_never_passes_for_a_backup() {
+    let captured = async |selection: Value| {
+        let (api, pod) = (Api::new(), Pod::new());
+        let mut labelled = object("labelled");
+        labelled["metadata"]["labels"] = json!({"tier": "gold"});
+        let mut excluded = object("left-out");
+        excluded["metadata"]["labels"] = json!({"tier": "scratch", "velero.io/exclude-from-backup": "true"});
+        api.serve_config_maps(vec![object("a"), labelled, excluded]);
+        api.serve("apps", "v1", "Deployment", "deployments", vec![]);
+        let result = pod.capture(&api, json!({"repository": "main", "selection": selection}), None).await;
+        let snapshots = pod.snapshots().await;
+        match result {
+            Ok(result) => (result.outcome.unwrap().as_str().to_owned(), failures(&result), snapshots),
+            Err(failure) => {
+                assert_eq!(failure.exit_code(), 40);
+                (failure.reason.clone(), vec![failure.message], snapshots)
+            }
+        }
+    };
+    let (outcome, failed, snapshots) = captured(json!({"includeNames": ["a", "gone"]})).await;
+    assert_eq!(
+        (outcome.as_str(), failed, snapshots),
+        ("partially_succeeded", vec!["-/-/gone: NotFound".to_owned()], 1)
+    );
+    let (outcome, failed, _) = captured(json!({"includeKinds": ["ConfigMap"], "includeNames": ["a", "gone"]})).await;
+    assert_eq!((outcome.as_str(), failed), ("partially_succeeded", vec!["core/ConfigMap/gone: NotFound".to_owned()]));
+    let (outcome, message, snapshots) = captured(json!({"includeNames": ["gone"]})).await;
+    assert_eq!((outcome.as_str(), snapshots), ("NothingCaptured", 0), "{message:?}");
+    // A name that is left out all the same was not asked for.
+    let (outcome, failed, _) = captured(json!({"includeNames": ["a", "gone"], "excludeNames": ["gone"]})).await;
+    assert_eq!((outcome.as_str(), failed), ("succeeded", vec![]));
+    let (outcome, _, snapshots) = captured(json!({"labelSelector": "tier=gold"})).await;
+    assert_eq!((outcome.as_str(), snapshots), ("succeeded", 1));
+    for nothing in [
+        json!({"labelSelector": "tier=silver"}),
+        json!({"labelSelector": "tier=scratch"}),
+        json!({"includeNames": ["left-out"]}),
+        json!({"labelSelector": "tier=scratch", "includeNames": ["left-out"]}),
+    ] {
+        let (outcome, message, snapshots) = captured(nothing.clone()).await;
+        assert_eq!((outcome.as_str(), snapshots), ("NothingSelected", 0), "{nothing}");
+        assert!(message[0].starts_with("correct inputs.selection"), "{message:?}");
+    }
+    // There is nothing misspelt, and nothing there.
+    let (outcome, failed, snapshots) = captured(json!({"includeKinds": ["Deployment.apps"]})).await;
+    assert_eq!((outcome.as_str(), failed, snapshots), ("succeeded", vec![], 1));
+}
+
+#[tokio::test]
+async fn any_name_that_the_api_server_allows_can_be_asked_for() {
+    let names = ["CN=readers,OU=shop", r"dom\user", "system:a,b==c", "a b", "ümläut", r"\\", "=", ",", "x!=y"];
+    for name in names {
+        let (api, pod) = (Api::new(), Pod::new());
+        let roles = names.iter().map(|name| object(name)).collect();
+        api.serve("rbac.authorization.k8s.io", "v1", "Role", "roles", roles);
+
+        let inputs = json!({"repository": "main", "selection": {"includeNames": [name]}});
+        let result = pod.capture(&api, inputs, None).await.unwrap();
+        assert_eq!(counts(&result).succeeded, 1, "{name}");
+        let target = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "name": name});
+        let (api_of_target, pod) = (api, Pod::new());
+        let result = pod.capture(&api_of_target, json!({"repository": "main"}), Some(target)).await.unwrap();
+        assert_eq!(counts(&result).succeeded, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_kind_whose_name_goes_on_with_a_dash_comes_before_the_note_of_the_shorter_one() {
+    let (api, pod) = (Api::new(), Pod::new());
+    for kind in ["postgresql", "postgresql-backup", "postgresqlx"] {
+        api.serve("acid.zalan.do", "v1", kind, &format!("{kind}s"), vec![object("main"), json!({"metadata": {}})]);
+    }
+    let result = pod.capture_all(&api).await.unwrap();
+    assert_eq!((counts(&result).succeeded, counts(&result).failed), (3, 3));
+    assert_eq!(
+        pod.paths().await,
+        [
+            "acid.zalan.do/v1/postgresql/main.json",
+            "acid.zalan.do/v1/postgresql-backup/main.json",
+            "acid.zalan.do/v1/postgresql-backup.not-captured/items.json",
+            "acid.zalan.do/v1/postgresql.not-captured/items.json",
+            "acid.zalan.do/v1/postgresqlx/main.json",
+            "acid.zalan.do/v1/postgresqlx.not-captured/items.json",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_counted_by_reason_and_kind_in_the_message() {
+    let (api, pod) = (Api::new(), Pod::new());
+    let owned = |name: &str| {
+        let mut object = object(name);
+        object["metadata"]["ownerReferences"] = json!([{"kind": "X", "controller": true}]);
+        object
+    };
+    api.serve("", "v1", "Pod", "pods", vec![owned("a"), owned("b")]);
+    api.serve("apps", "v1", "ReplicaSet", "replicasets", vec![owned("a")]);
+    api.serve("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", vec![owned("a"), object("by-hand")]);
+    let result = pod.capture_all(&api).await.unwrap();
+    let message = result.message.unwrap();
+    assert!(message.contains("skipped: 3 ControllerOwned (2 Pod, 1 ReplicaSet.apps), 1 ManagedEndpoints (1 EndpointSlice.discovery.k8s.io)"), "{message}");
+    assert_eq!(pod.paths().await, ["discovery.k8s.io/v1/EndpointSlice/by-hand.json"]);
 }
 
 #[tokio::test]
@@ -298,7 +422,7 @@ async fn a_label_selector_is_evaluated_by_the_api_server() {
     api.serve_config_maps(objects(3));
     api.fail(|uri, _| {
         let asked_for = parameter(uri, "labelSelector");
-        (uri.path().ends_with("/configmaps") && asked_for.as_deref() != Some("tier%21=scratch"))
+        (uri.path().ends_with("/configmaps") && asked_for.as_deref() != Some("tier!=scratch"))
             .then(|| refusal(400, "BadRequest"))
     });
     let inputs = json!({"repository": "main", "selection": {"labelSelector": "tier!=scratch"}});
@@ -340,7 +464,7 @@ async fn inputs_that_are_not_understood_are_refused_for_good() {
         json!({}),
         json!({"repository": "main", "selectoin": {}}),
         json!({"repository": "main", "selection": {"includeKind": []}}),
-        json!({"repository": "main", "selection": {"includeKinds": ["deployments"]}}),
+        json!({"repository": "main", "selection": {"includeKinds": ["apps/v1"]}}),
     ] {
         let failure = pod.capture(&api, inputs.clone(), None).await.unwrap_err();
         assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidInputs", 40), "{inputs}");

@@ -320,21 +320,17 @@ async fn a_binding_to_a_role_that_the_restore_makes_first_is_not_called_invalid(
 #[tokio::test]
 async fn prune_shows_what_would_go_and_spares_what_no_backup_holds() {
     let tenant = Tenant::usual().await;
-    let mut token = object("token");
-    token["type"] = json!("kubernetes.io/service-account-token");
+    let mut kept = object("kept");
+    kept["metadata"]["labels"] = json!({"velero.io/exclude-from-backup": "true"});
     let mut secrets = tenant.api.objects_of("Secret");
-    secrets.extend([object("extra"), token]);
+    secrets.extend([object("extra"), kept]);
     tenant.api.serve("", "v1", "Secret", "secrets", secrets);
     tenant.api.serve("example.com", "v1", "Widget", "widgets", vec![object("since")]);
     tenant.preview(json!({"prune": true})).await.unwrap();
     let changes: Vec<_> = tenant.actions().into_iter().filter(|action| !action.ends_with("unchanged")).collect();
     assert_eq!(
         changes,
-        [
-            "core/Secret/token: skip ServiceAccountToken",
-            "example.com/Widget/since: delete",
-            "core/Secret/extra: delete"
-        ]
+        ["core/Secret/kept: skip ExcludedByLabel", "example.com/Widget/since: delete", "core/Secret/extra: delete"]
     );
     assert_eq!(tenant.api.writes(), Vec::<String>::new());
 }

@@ -103,8 +103,12 @@ impl Pod {
 
     /// One capture from beginning to end.
     pub async fn capture(&self, api: &Api, inputs: Value, target: Option<Value>) -> Result<TerminationResult, Failure> {
+        self.capture_in(api, environment(inputs, target)).await
+    }
+
+    /// The same as the operator gave it to the pod.
+    pub async fn capture_in(&self, api: &Api, environment: Environment) -> Result<TerminationResult, Failure> {
         self.checked().await;
-        let environment = environment(inputs, target);
         let repository = open::open(&environment, &self.mounts()).await?;
         let run: OperationRun = serde_json::from_value(api.run()).unwrap();
         let permit = WriterPermit::without_maintenance();
