@@ -4,25 +4,61 @@
 //! fresh as the operation.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use object_store::PutPayload;
+use rustic_core::repofile::MasterKey;
 use rustic_core::{
     BytesList, ErrorKind, FileType, Id, Open, ReadBackend, Repository, RusticError, RusticResult, WriteBackend,
 };
 
 use super::check::SHOWN_DIGITS;
 use super::error::{Error, Result};
+use super::seal::{MAX_BLOB, Opener, Unsealed};
 use super::store::{BlockingStore, Created};
 use super::stored::each_indexed;
 
-/// Whole packs kept while reading. A pack is at most [`super::engine::PACK_SIZE`] and a bit.
+/// Whole packs kept while reading. One of ours is at most [`super::engine::PACK_SIZE`] and a bit.
 const CACHED_PACKS: usize = 4;
+
+/// The most bytes of packs kept while reading, but for the last one.
+const CACHED_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most bytes of a pack: what the stock `restic` makes at most, and its header.
+const MAX_PACK: u64 = 144 * 1024 * 1024;
+
+/// What is read at most of one kind of file.
+struct Bounds {
+    /// Bytes in the store.
+    stored: u64,
+    /// Bytes of its content.
+    opened: usize,
+    /// Bytes of the content of all such files.
+    all: u64,
+}
+
+impl Bounds {
+    const fn of(kind: FileType) -> Self {
+        const KIB: u64 = 1024;
+        const MIB: u64 = 1024 * 1024;
+        match kind {
+            FileType::Config | FileType::Key => Self { stored: 64 * KIB, opened: 64 * 1024, all: MIB },
+            FileType::Snapshot => Self { stored: 4 * MIB, opened: 16 * 1024 * 1024, all: 512 * MIB },
+            FileType::Index => Self { stored: 64 * MIB, opened: 128 * 1024 * 1024, all: 4096 * MIB },
+            FileType::Pack => Self { stored: MAX_PACK, opened: MAX_BLOB, all: u64::MAX },
+        }
+    }
+}
 
 /// A store as the engine sees it during one operation.
 pub(super) struct Backend {
     store: BlockingStore,
+    /// Opens what the engine is about to open, to measure it first; none before the key is known.
+    openers: Option<(MasterKey, Mutex<Vec<Opener>>)>,
+    /// Bytes of the content of all snapshots and indexes that were read.
+    read: [AtomicU64; 2],
     /// The first fault of the store. The engine logs and swallows some errors and wraps the others.
     fault: Mutex<Option<Error>>,
     /// Packs that may be used, once [`Backend::trust_index`] has looked.
@@ -39,13 +75,26 @@ pub(super) struct Backend {
 #[derive(Default)]
 struct PackCache {
     slots: HashMap<Id, Arc<Mutex<Option<Bytes>>>>,
+    sizes: HashMap<Id, usize>,
     oldest_first: VecDeque<Id>,
 }
 
 impl Backend {
+    /// A store whose key is not known yet, or which holds nothing.
     pub(super) fn new(store: BlockingStore) -> Arc<Self> {
+        Self::with(store, None)
+    }
+
+    /// A store whose key is known. Nothing is shown to the engine that would take more memory than the bounds allow.
+    pub(super) fn bounded(store: BlockingStore, key: &MasterKey) -> Arc<Self> {
+        Self::with(store, Some((key.clone(), Mutex::default())))
+    }
+
+    fn with(store: BlockingStore, openers: Option<(MasterKey, Mutex<Vec<Opener>>)>) -> Arc<Self> {
         Arc::new(Self {
             store,
+            openers,
+            read: Default::default(),
             fault: Mutex::default(),
             trusted: Mutex::default(),
             indexes: Mutex::default(),
@@ -131,20 +180,99 @@ impl Backend {
         Ok(())
     }
 
-    /// A part of a pack out of the whole pack, so that reading a snapshot costs one request a pack, not one an item.
-    fn read_cached(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes> {
+    /// Makes sure that the content of a file is not too large.
+    fn measure_file(&self, kind: FileType, name: &str, sealed: &[u8]) -> Result<()> {
+        let bounds = Bounds::of(kind);
+        let read = match kind {
+            FileType::Snapshot => &self.read[0],
+            FileType::Index => &self.read[1],
+            FileType::Config => &AtomicU64::new(0),
+            FileType::Key | FileType::Pack => return Ok(()),
+        };
+        // Before the content is a mark that says whether it is compressed.
+        let size = match self.opener(|opener| opener.measure(sealed, 1, bounds.opened))? {
+            Some(Ok(Some(size))) => size as u64,
+            Some(Ok(None)) => {
+                return Err(self
+                    .store
+                    .too_large(format!("the content of `{name}` has more than {} bytes", bounds.opened)));
+            }
+            // The engine says that it is damaged.
+            Some(Err(Unsealed)) | None => return Ok(()),
+        };
+        if read.fetch_add(size, Ordering::Relaxed).saturating_add(size) > bounds.all {
+            return Err(self.store.too_large(format!(
+                "the content of `{}` has more than {} bytes",
+                kind.dirname(),
+                bounds.all
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that no blob in a part of a pack is too large. The engine asks for one blob, or for several that lie side by side.
+    fn measure_blobs(&self, id: &Id, offset: usize, part: &[u8]) -> Result<()> {
+        let fits = |sealed: &[u8]| self.opener(|opener| opener.measure(sealed, 0, MAX_BLOB));
+        let too_large = || {
+            let name = file_name(FileType::Pack, id);
+            Err(self.store.too_large(format!("the content of a blob in `{name}` has more than {MAX_BLOB} bytes")))
+        };
+        match fits(part)? {
+            None | Some(Ok(Some(_))) => return Ok(()),
+            Some(Ok(None)) => return too_large(),
+            Some(Err(Unsealed)) => {}
+        }
+        let pack = self.pack(id)?;
+        let Some(Ok(blobs)) = self.opener(|opener| opener.blobs_of(&pack))? else { return Ok(()) };
+        let wanted = offset..offset + part.len();
+        for (start, length) in blobs.into_iter().filter(|(start, _)| wanted.contains(start)) {
+            let Some(sealed) = start.checked_add(length).and_then(|end| pack.get(start..end)) else { continue };
+            if let Some(Ok(None)) = fits(sealed)? {
+                return too_large();
+            }
+        }
+        Ok(())
+    }
+
+    /// What an opener says; nothing where the key is not known.
+    fn opener<T>(&self, ask: impl FnOnce(&mut Opener) -> T) -> Result<Option<T>> {
+        let Some((key, idle)) = &self.openers else { return Ok(None) };
+        let waiting = lock(idle).pop();
+        let mut opener = match waiting {
+            Some(opener) => opener,
+            None => Opener::new(key)?,
+        };
+        let said = ask(&mut opener);
+        lock(idle).push(opener);
+        Ok(Some(said))
+    }
+
+    /// A whole pack, so that reading a snapshot costs one request a pack, not one an item.
+    fn pack(&self, id: &Id) -> Result<Bytes> {
         let slot = lock(&self.packs).slot(id);
         let mut slot = lock(&slot);
-        let name = file_name(FileType::Pack, id);
-        let pack = match &*slot {
-            Some(pack) => pack.clone(),
-            None => slot.insert(self.store.get(&name)?).clone(),
-        };
+        if let Some(pack) = &*slot {
+            return Ok(pack.clone());
+        }
+        let pack = self.store.get(&file_name(FileType::Pack, id), MAX_PACK)?;
+        lock(&self.packs).loaded(id, pack.len());
+        Ok(slot.insert(pack).clone())
+    }
+
+    /// A sealed blob. Whoever opens it bounds what comes out.
+    pub(super) fn sealed(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes> {
+        self.read_cached(id, offset, length).inspect_err(|error| {
+            lock(&self.fault).get_or_insert(error.clone());
+        })
+    }
+
+    fn read_cached(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes> {
+        let pack = self.pack(id)?;
         let (start, end) = (offset as usize, offset as usize + length as usize);
         if end > pack.len() {
             return Err(Error::Damaged {
                 location: self.store.description().to_owned(),
-                what: format!("`{name}` is shorter than its index says"),
+                what: format!("`{}` is shorter than its index says", file_name(FileType::Pack, id)),
             });
         }
         Ok(pack.slice(start..end))
@@ -156,13 +284,30 @@ impl PackCache {
         if let Some(slot) = self.slots.get(id) {
             return slot.clone();
         }
-        if self.oldest_first.len() >= CACHED_PACKS
-            && let Some(oldest) = self.oldest_first.pop_front()
-        {
-            self.slots.remove(&oldest);
+        if self.oldest_first.len() >= CACHED_PACKS {
+            self.drop_oldest();
         }
         self.oldest_first.push_back(*id);
         self.slots.entry(*id).or_default().clone()
+    }
+
+    /// Makes room for a pack that was read.
+    fn loaded(&mut self, id: &Id, size: usize) {
+        while self.oldest_first.front().is_some_and(|oldest| oldest != id)
+            && self.sizes.values().sum::<usize>() + size > CACHED_BYTES
+        {
+            self.drop_oldest();
+        }
+        if self.slots.contains_key(id) {
+            self.sizes.insert(*id, size);
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.oldest_first.pop_front() {
+            self.slots.remove(&oldest);
+            self.sizes.remove(&oldest);
+        }
     }
 }
 
@@ -193,7 +338,9 @@ impl ReadBackend for Backend {
         {
             return Ok(content);
         }
-        let content = self.store.get(&file_name(kind, id)).map_err(|error| self.fail(error))?;
+        let name = file_name(kind, id);
+        let content = self.store.get(&name, Bounds::of(kind).stored).map_err(|error| self.fail(error))?;
+        self.measure_file(kind, &name, &content).map_err(|error| self.fail(error))?;
         if kind == FileType::Index && lock(&self.trusted).is_none() {
             lock(&self.indexes).insert(*id, content.clone());
         }
@@ -203,7 +350,10 @@ impl ReadBackend for Backend {
     fn read_partial(&self, kind: FileType, id: &Id, _: bool, offset: u32, length: u32) -> RusticResult<Bytes> {
         let range = u64::from(offset)..u64::from(offset) + u64::from(length);
         match kind {
-            FileType::Pack => self.read_cached(id, offset, length),
+            FileType::Pack => self.read_cached(id, offset, length).and_then(|part| {
+                self.measure_blobs(id, offset as usize, &part)?;
+                Ok(part)
+            }),
             _ => self.store.get_range(&file_name(kind, id), range),
         }
         .map_err(|error| self.fail(error))

@@ -11,7 +11,7 @@ use rustic_core::{
 use super::backend::Backend;
 use super::error::{Error, Result};
 use super::key::RepositoryKey;
-use super::key_file::key_file;
+use super::key_file::{self, key_file};
 use super::store::BlockingStore;
 use super::stored::Stored;
 
@@ -33,34 +33,34 @@ pub(super) struct Opened<S> {
 
 /// Opens a repository whose master key is known.
 pub(super) fn open(store: &BlockingStore, key: &MasterKey) -> Result<Opened<OpenStatus>> {
-    let backend = Backend::new(store.clone());
+    open_or(store, key, |what| damaged(store, what))
+}
+
+/// The same, with what it means that the engine cannot.
+fn open_or(
+    store: &BlockingStore,
+    key: &MasterKey,
+    otherwise: impl FnOnce(String) -> Error,
+) -> Result<Opened<OpenStatus>> {
+    let backend = Backend::bounded(store.clone(), key);
     let repository = prepare(&backend)?
         .open(&Credentials::Masterkey(key.clone()))
-        .map_err(|error| backend.explain(&error, |what| damaged(store, what)))?;
+        .map_err(|error| backend.explain(&error, otherwise))?;
     Ok(Opened { repository, backend, store: store.clone(), readable: None })
 }
 
 /// The master key of a repository, found with the user's key.
 pub(super) fn unlock(store: &BlockingStore, key: &RepositoryKey) -> Result<MasterKey> {
-    if let RepositoryKey::Password(_) = key
-        && store.list("keys")?.is_empty()
-    {
-        return Err(Error::NotARepository {
-            location: store.description().to_owned(),
-            found: "a `config`, but no keys".to_owned(),
-        });
-    }
-    let backend = Backend::new(store.clone());
     let wrong = || Error::WrongPassword { location: store.description().to_owned(), credential: key.describe() };
-    match prepare(&backend)?.open(&key.credentials()) {
-        Ok(repository) => Ok(repository.key()),
-        Err(error) if error.is_incorrect_password() => Err(wrong()),
-        Err(error) => Err(backend.explain(&error, |what| match key {
-            // Nothing tells another key from a damaged config; the former is far more likely.
-            RepositoryKey::MasterKey(_) => wrong(),
-            RepositoryKey::Password(_) => damaged(store, what),
-        })),
-    }
+    let opened = match key {
+        // Nothing tells another key from a damaged config; the former is far more likely.
+        RepositoryKey::MasterKey(master) => open_or(store, master, |_| wrong()),
+        RepositoryKey::Password(password) => {
+            let master = key_file::find(store, password)?.ok_or_else(wrong)?;
+            open(store, &master)
+        }
+    };
+    Ok(opened?.repository.key())
 }
 
 /// Creates a repository in an empty store.
@@ -114,6 +114,11 @@ impl<S> Opened<S> {
     {
         let is_indexed = self.repository.get_index_entry(content).is_ok();
         is_indexed && self.readable.as_ref().is_none_or(|readable| readable.has(BlobType::Data, content))
+    }
+
+    /// The repository holds more than is read.
+    pub(super) fn too_large(&self, what: String) -> Error {
+        self.store.too_large(what)
     }
 
     /// The repository is damaged.
@@ -178,7 +183,8 @@ mod tests {
         let (_runtime, store) = in_memory();
         let master = create(&store, &password).unwrap();
         let (name, _) = store.list("keys").unwrap().remove(0);
-        let file: serde_json::Value = serde_json::from_slice(&store.get(&format!("keys/{name}")).unwrap()).unwrap();
+        let file: serde_json::Value =
+            serde_json::from_slice(&store.get(&format!("keys/{name}"), 65536).unwrap()).unwrap();
         assert_eq!(["N", "r", "p"].map(|parameter| file[parameter].as_u64()), [Some(1 << 15), Some(8), Some(3)]);
         assert_eq!(unlock(&store, &password).unwrap().encrypt, master.encrypt);
         assert!(matches!(unlock(&store, &wrong), Err(Error::WrongPassword { .. })));

@@ -8,6 +8,8 @@ use std::error::Error as StdError;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::http::TooMuch;
+
 /// The result of an operation on a repository.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -21,10 +23,11 @@ pub enum RetryClass {
 }
 
 /// Codes that tell something of what is stored. All others tell of the way there, or of what was asked.
-pub const CODES_OF_THE_CONTENT: [&str; 4] = ["Damaged", "RepositoryVanished", "SnapshotNotFound", "ItemNotFound"];
+pub const CODES_OF_THE_CONTENT: [&str; 5] =
+    ["Damaged", "TooLarge", "RepositoryVanished", "SnapshotNotFound", "ItemNotFound"];
 
 /// Codes that tell something of the store: of what is in it, or of the way into it. All others tell of the one attempt.
-pub const CODES_OF_THE_STORE: [&str; 17] = [
+pub const CODES_OF_THE_STORE: [&str; 18] = [
     "WrongPassword",
     "InvalidKey",
     "StoreUnreachable",
@@ -38,6 +41,7 @@ pub const CODES_OF_THE_STORE: [&str; 17] = [
     "RepositoryVanished",
     "OwnedByAnother",
     "Damaged",
+    "TooLarge",
     "StoreFull",
     "StoreFailed",
     "SnapshotNotFound",
@@ -160,6 +164,16 @@ pub enum Error {
         /// What is missing or wrong.
         what: String,
     },
+    /// More than any capture writes, and than a worker reads.
+    #[error(
+        "remove what no capture wrote, or name another location: in the repository at {location} {what}, which is more than is read"
+    )]
+    TooLarge {
+        /// The repository, without secrets.
+        location: String,
+        /// What is too large, and what the bound is.
+        what: String,
+    },
     /// No space or no quota left.
     #[error("the store at {location} is full: {cause}: enlarge it, raise its quota or lower the retention")]
     StoreFull {
@@ -252,6 +266,7 @@ impl Error {
             Self::RepositoryVanished { .. } => "RepositoryVanished",
             Self::OwnedByAnother { .. } => "OwnedByAnother",
             Self::Damaged { .. } => "Damaged",
+            Self::TooLarge { .. } => "TooLarge",
             Self::StoreFull { .. } => "StoreFull",
             Self::StoreFailed { .. } => "StoreFailed",
             Self::OutOfOrder { .. } => "OutOfOrder",
@@ -291,6 +306,7 @@ impl Error {
             | Self::RepositoryVanished { .. }
             | Self::OwnedByAnother { .. }
             | Self::Damaged { .. }
+            | Self::TooLarge { .. }
             | Self::StoreFull { .. }
             | Self::OutOfOrder { .. }
             | Self::UnsafePath { .. }
@@ -313,6 +329,9 @@ impl Error {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Self::LocationNotFound { location },
                 _ => Self::StoreFailed { location, cause: format!("{doing}: {fault}") },
             };
+        }
+        if let Some(too_much) = sources(error).find_map(|source| source.downcast_ref::<TooMuch>()) {
+            return Self::TooLarge { location, what: too_much.to_string() };
         }
         let text = error.to_string();
         let answer = Answer::from_text(&text);
@@ -345,16 +364,23 @@ impl Error {
             Some(401 | 403) => Self::AccessDenied { location, cause },
             Some(404) => Self::BucketNotFound { location },
             Some(429 | 500..=599) => Self::StoreUnreachable { location, cause },
-            Some(301 | 302 | 307 | 400) => Self::InvalidLocation {
+            Some(400) => Self::InvalidLocation {
                 location,
                 problem: format!("{cause}: check the region, the endpoint and the path style"),
             },
-            _ if text.contains("LOCATION") => Self::InvalidLocation {
-                location,
-                problem: "the store redirects elsewhere: check the region".to_owned(),
-            },
+            Some(300..=399) => Self::redirected(location, &cause),
+            _ if text.contains("LOCATION") => Self::redirected(location, &cause),
             _ => Self::StoreFailed { location, cause },
         }
+    }
+}
+
+impl Error {
+    fn redirected(location: String, cause: &str) -> Self {
+        let problem = format!(
+            "{cause}: the store redirects elsewhere, which is not followed: correct the endpoint and the region"
+        );
+        Self::InvalidLocation { location, problem }
     }
 }
 

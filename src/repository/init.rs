@@ -22,6 +22,9 @@ use super::store::{BlockingStore, Created, Listing, Store};
 const CONFIG: &str = "config";
 const PLAN: &str = "tenantatlas/init.json";
 
+/// The most bytes of a plan, and of each of its objects.
+const MAX_PLAN: u64 = 256 * 1024;
+
 /// Opens the repository that is there. One that died while it was being created is not there yet.
 pub(super) fn open(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> Result<MasterKey> {
     let top = store.top()?;
@@ -90,14 +93,14 @@ struct Plan {
 
 /// Creates the repository, or helps whoever is creating it.
 fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<()> {
-    let plan = if let Some(found) = store.find(PLAN)? {
+    let plan = if let Some(found) = store.find(PLAN, MAX_PLAN)? {
         read(store, &found)?
     } else {
         let plan = draft(store, key)?;
         let text = serde_json::to_vec(&plan).map_err(|error| engine::internal("planning", error.to_string()))?;
         match store.create(PLAN, text.into())? {
             Created::Written => plan,
-            Created::Existed => match store.find(PLAN)? {
+            Created::Existed => match store.find(PLAN, MAX_PLAN)? {
                 Some(found) => read(store, &found)?,
                 // Carried out and cleared away meanwhile.
                 None => return Ok(()),
@@ -125,10 +128,10 @@ fn draft(store: &BlockingStore, key: &RepositoryKey) -> Result<Plan> {
     engine::create(&memory, key)?;
     let mut keys = BTreeMap::new();
     for (name, _) in memory.list("keys")? {
-        let content = hex::encode(memory.get(&format!("keys/{name}"))?);
+        let content = hex::encode(memory.get(&format!("keys/{name}"), MAX_PLAN)?);
         keys.insert(name, content);
     }
-    Ok(Plan { keys, config: hex::encode(memory.get(CONFIG)?) })
+    Ok(Plan { keys, config: hex::encode(memory.get(CONFIG, MAX_PLAN)?) })
 }
 
 fn read(store: &BlockingStore, content: &[u8]) -> Result<Plan> {

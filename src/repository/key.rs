@@ -7,7 +7,6 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use rustic_core::Credentials;
 use rustic_core::repofile::MasterKey;
 use sha2::Sha256;
 
@@ -45,13 +44,6 @@ impl RepositoryKey {
     pub fn generate_master_key() -> Result<String> {
         serde_json::to_string(&MasterKey::new())
             .map_err(|error| Error::Internal { doing: "writing a master key", cause: error.to_string() })
-    }
-
-    pub(super) fn credentials(&self) -> Credentials {
-        match self {
-            Self::Password(password) => Credentials::Password(password.clone()),
-            Self::MasterKey(key) => Credentials::Masterkey(key.clone()),
-        }
     }
 
     pub(super) fn describe(&self) -> &'static str {

@@ -14,9 +14,10 @@ use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::error::{Error, Result};
+use super::http::Connector;
 use super::store::Store;
 
 /// Where a repository lies.
@@ -164,7 +165,8 @@ impl Location {
             .with_bucket_name(bucket)
             .with_virtual_hosted_style_request(!path_style)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
-            .with_client_options(self.client(timeouts, endpoint.as_deref(), ca_bundle_pem.as_deref())?)
+            .with_client_options(ClientOptions::new().with_allow_http(is_plain(endpoint.as_deref())))
+            .with_http_connector(self.connector(timeouts, ca_bundle_pem.as_deref())?)
             .with_retry(retry(timeouts));
         if let Some(region) = region.clone().or_else(|| environment("AWS_REGION")) {
             builder = builder.with_region(region);
@@ -212,7 +214,8 @@ impl Location {
         };
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(bucket)
-            .with_client_options(self.client(timeouts, endpoint.as_deref(), ca_bundle_pem.as_deref())?)
+            .with_client_options(ClientOptions::new().with_allow_http(is_plain(endpoint.as_deref())))
+            .with_http_connector(self.connector(timeouts, ca_bundle_pem.as_deref())?)
             .with_retry(retry(timeouts));
         if let Some(endpoint) = endpoint {
             builder = builder.with_base_url(endpoint);
@@ -232,7 +235,8 @@ impl Location {
         let mut builder = MicrosoftAzureBuilder::new()
             .with_account(account)
             .with_container_name(container)
-            .with_client_options(self.client(timeouts, endpoint.as_deref(), ca_bundle_pem.as_deref())?)
+            .with_client_options(ClientOptions::new().with_allow_http(is_plain(endpoint.as_deref())))
+            .with_http_connector(self.connector(timeouts, ca_bundle_pem.as_deref())?)
             .with_retry(retry(timeouts));
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint.clone());
@@ -270,21 +274,15 @@ impl Location {
         builder.build().map_err(|error| self.unusable(&error))
     }
 
-    fn client(&self, timeouts: &Timeouts, endpoint: Option<&str>, ca_bundle: Option<&str>) -> Result<ClientOptions> {
-        let mut options = ClientOptions::new()
-            .with_connect_timeout(timeouts.connect)
-            .with_timeout(timeouts.request)
-            .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
+    fn connector(&self, timeouts: &Timeouts, ca_bundle: Option<&str>) -> Result<Connector> {
+        let mut certificates = Vec::new();
         if let Some(pem) = ca_bundle {
-            let certificates = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+            certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
             if certificates.is_empty() {
                 return Err(self.invalid("the CA bundle holds no PEM certificate"));
             }
-            for certificate in certificates {
-                options = options.with_root_certificate(certificate);
-            }
         }
-        Ok(options)
+        Ok(Connector::new(timeouts, certificates))
     }
 
     fn required(&self, directory: &Path, key: &str) -> Result<String> {
@@ -353,6 +351,11 @@ impl fmt::Display for Location {
         }
         Ok(())
     }
+}
+
+/// Whether an endpoint speaks no TLS.
+fn is_plain(endpoint: Option<&str>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
 }
 
 fn retry(timeouts: &Timeouts) -> RetryConfig {

@@ -37,7 +37,7 @@
 //!
 //! # Files
 //!
-//! [`location`] and [`store`] reach an object store; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`], [`key`] and
+//! [`location`], [`http`] and [`store`] reach an object store, and bound what it answers; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`], [`key`] and
 //! [`key_file`] open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
 //! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`read`], [`reader`], [`check`] and
 //! [`snapshot`] read; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
@@ -50,6 +50,7 @@ mod engine;
 mod entry;
 mod error;
 pub mod forget;
+mod http;
 mod init;
 mod key;
 mod key_file;

@@ -10,6 +10,9 @@ use super::store::{BlockingStore, Created};
 
 const MARKER: &str = "tenantatlas/owner.json";
 
+/// The most bytes of a marker.
+const MAX_MARKER: u64 = 64 * 1024;
+
 /// The content of the owner marker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,12 +40,12 @@ pub(super) fn claim(store: &BlockingStore, ownership: &Ownership) -> Result<()> 
     let owner = &ownership.owner;
     let marker = serde_json::to_vec_pretty(owner)
         .map_err(|error| Error::Internal { doing: "writing the owner marker", cause: error.to_string() })?;
-    let found = match store.find(MARKER)? {
+    let found = match store.find(MARKER, MAX_MARKER)? {
         Some(found) => found,
         // Of two first captures at once, one creates the marker and the other reads it.
         None => match store.create(MARKER, marker.clone().into())? {
             Created::Written => return Ok(()),
-            Created::Existed => store.get(MARKER)?,
+            Created::Existed => store.get(MARKER, MAX_MARKER)?,
         },
     };
     if same_owner(&read(store, &found)?, owner) {
@@ -54,7 +57,7 @@ pub(super) fn claim(store: &BlockingStore, ownership: &Ownership) -> Result<()> 
     }
     // Of two adopting at once, the one whose marker stays has it.
     store.put(MARKER, marker.into())?;
-    let stayed = read(store, &store.get(MARKER)?)?;
+    let stayed = read(store, &store.get(MARKER, MAX_MARKER)?)?;
     if same_owner(&stayed, owner) { Ok(()) } else { Err(owned_by(store, stayed)) }
 }
 

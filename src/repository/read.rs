@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use rustic_core::repofile::{Node, SnapshotFile};
-use rustic_core::{DataId, FileType, IndexedFullStatus, ReadBackend as _, RusticError, TreeId};
+use rustic_core::{DataId, IndexedFullStatus, RusticError, TreeId};
 
 use super::engine::Opened;
 use super::error::{Error, Result};
@@ -16,6 +16,15 @@ use super::tally::Tally;
 
 /// Our trees are four levels deep.
 const MAX_DEPTH: usize = 32;
+
+/// The most items and directories of a snapshot. A few trees that name each other can be walked for ever.
+const MAX_NODES: u64 = 2_000_000;
+
+/// The most bytes of an item: ten times what etcd keeps.
+const MAX_ITEM: u64 = 16 * 1024 * 1024;
+
+/// The most blobs of an item.
+const MAX_BLOBS: usize = 4096;
 
 /// One item of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +38,7 @@ pub struct Item {
 /// Walks all trees, and makes sure that all content they name is indexed in a pack that is there.
 pub(super) fn tally(opened: &Opened<IndexedFullStatus>, root: TreeId) -> Result<Tally> {
     let mut tally = Tally::default();
-    walk(opened, root, "", 0, &mut |path, node| {
+    walk(opened, root, &mut |path, node| {
         for blob in node.content.iter().flatten() {
             if !opened.has(blob) {
                 return Err(opened.damaged(format!("content of `{path}` is in no pack")));
@@ -44,8 +53,9 @@ pub(super) fn tally(opened: &Opened<IndexedFullStatus>, root: TreeId) -> Result<
 /// All items, in order.
 pub(super) fn list(opened: &Opened<IndexedFullStatus>, snapshot: &SnapshotFile) -> Result<Vec<Item>> {
     let mut items = Vec::new();
-    walk(opened, snapshot.tree, "", 0, &mut |path, node| {
-        items.push(Item { path: ItemPath::parse(path)?, size: node.meta.size });
+    walk(opened, snapshot.tree, &mut |path, node| {
+        // More is never read of one.
+        items.push(Item { path: ItemPath::parse(path)?, size: node.meta.size.min(MAX_ITEM) });
         Ok(())
     })?;
     Ok(items)
@@ -84,10 +94,19 @@ pub(super) fn content(
     }
     let files = last.as_ref().map(|(_, files)| files);
     let node = files.and_then(|files| files.get(path.file_name())).filter(|node| node.is_file()).ok_or_else(absent)?;
+    let too_large = || opened.too_large(format!("`{path}` has more than {MAX_ITEM} bytes, or {MAX_BLOBS} parts"));
+    if node.content.as_ref().is_some_and(|blobs| blobs.len() > MAX_BLOBS) {
+        return Err(too_large());
+    }
     let mut content = Vec::new();
     for blob in node.content.iter().flatten() {
         let damaged = || opened.damaged(format!("content of `{path}` is not what was stored"));
-        let bytes = self::blob(opened, opener, blob)?.ok_or_else(damaged)?;
+        let room = MAX_ITEM - content.len() as u64;
+        let bytes = match self::blob(opened, opener, blob, room)? {
+            Blob::Content(bytes) => bytes,
+            Blob::Damaged => return Err(damaged()),
+            Blob::TooLarge => return Err(too_large()),
+        };
         // Most items are one blob.
         if content.is_empty() {
             content = bytes;
@@ -98,34 +117,59 @@ pub(super) fn content(
     Ok(content)
 }
 
-/// The content of a blob. Not by the engine, which makes a decompressor anew for each one and does not compare the content with its
-/// id. None where it is damaged.
-fn blob(opened: &Opened<IndexedFullStatus>, opener: &mut Opener, id: &DataId) -> Result<Option<Vec<u8>>> {
+enum Blob {
+    Content(Vec<u8>),
+    Damaged,
+    TooLarge,
+}
+
+/// The content of a blob, if it has at most so many bytes. Not by the engine, which makes a decompressor anew for each one and does not
+/// compare the content with its id.
+fn blob(opened: &Opened<IndexedFullStatus>, opener: &mut Opener, id: &DataId, most: u64) -> Result<Blob> {
     let explain = |error: Box<RusticError>| opened.explain(&error);
     let entry = opened.repository.get_index_entry(id).map_err(explain)?;
-    let (place, pack) = (entry.location, &entry.pack);
-    let sealed = opened.backend.read_partial(FileType::Pack, pack, false, place.offset, place.length);
+    let place = entry.location;
     let length = place.uncompressed_length.map(|length| length.get() as usize);
-    let content = opener.blob(&sealed.map_err(explain)?, length);
-    Ok(content.ok().filter(|content| id_of(content) == **id))
+    if length.unwrap_or(0).max(place.length as usize / 2) as u64 > most {
+        return Ok(Blob::TooLarge);
+    }
+    let sealed = opened.backend.sealed(&entry.pack, place.offset, place.length)?;
+    Ok(match opener.blob(&sealed, length) {
+        Ok(content) if content.len() as u64 > most => Blob::TooLarge,
+        Ok(content) if id_of(&content) == **id => Blob::Content(content),
+        _ => Blob::Damaged,
+    })
 }
 
 fn walk(
     opened: &Opened<IndexedFullStatus>,
+    root: TreeId,
+    visit: &mut dyn FnMut(&str, &Node) -> Result<()>,
+) -> Result<()> {
+    walk_from(opened, root, "", 0, &mut 0, visit)
+}
+
+fn walk_from(
+    opened: &Opened<IndexedFullStatus>,
     tree: TreeId,
     directory: &str,
     depth: usize,
+    visited: &mut u64,
     visit: &mut dyn FnMut(&str, &Node) -> Result<()>,
 ) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(opened.damaged(format!("`{directory}` is nested too deeply")));
     }
     for node in nodes(opened, tree)? {
+        *visited += 1;
+        if *visited > MAX_NODES {
+            return Err(opened.too_large(format!("a snapshot has more than {MAX_NODES} items and directories")));
+        }
         let name = node.name().to_string_lossy().into_owned();
         let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
         if node.is_dir() {
             let subtree = node.subtree.ok_or_else(|| opened.damaged(format!("`{path}` has no tree")))?;
-            walk(opened, subtree, &path, depth + 1, visit)?;
+            walk_from(opened, subtree, &path, depth + 1, visited, visit)?;
         } else if node.is_file() {
             visit(&path, &node)?;
         }

@@ -3,6 +3,8 @@
 //! The engine does the same, with tables and buffers that it makes anew for each item, to which most of a first capture's time went,
 //! and most of the time to read an item; here they are kept from item to item. The ciphers and the compression are the engine's own crates.
 
+use std::io::Read as _;
+
 use aes256ctr_poly1305aes::aead::AeadInPlace as _;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce, Tag};
 use rand::Rng as _;
@@ -20,7 +22,7 @@ const TAG: usize = 16;
 const COMPRESSED: u8 = 2;
 
 /// The most bytes of a blob's content: many times what any writer of the format makes. A repository is untrusted.
-const MAX_BLOB: usize = 64 * 1024 * 1024;
+pub(super) const MAX_BLOB: usize = 64 * 1024 * 1024;
 
 /// Opens one sealed piece of content after the other. Each thread has its own.
 pub(super) struct Opener {
@@ -54,6 +56,62 @@ impl Opener {
         Ok(content)
     }
 
+    /// How many bytes the content of something sealed has, if not more than `most`: the engine takes whatever memory a content needs, and
+    /// a few bytes can be made that need any. `before` bytes of what was encrypted are a mark. What cannot be decompressed has the bytes up to there.
+    pub(super) fn measure(
+        &mut self,
+        sealed: &[u8],
+        before: usize,
+        most: usize,
+    ) -> std::result::Result<Option<usize>, Unsealed> {
+        self.decrypt(sealed)?;
+        let plain = self.plain.get(before..).unwrap_or_default();
+        if !is_compressed(plain) {
+            return Ok(Some(plain.len()).filter(|size| *size <= most));
+        }
+        let (mut size, mut piece) = (0, vec![0; 64 * 1024]);
+        let mut content = zstd::stream::read::Decoder::new(plain).map_err(|_| Unsealed)?;
+        loop {
+            match content.read(&mut piece) {
+                Ok(0) | Err(_) => return Ok(Some(size)),
+                Ok(read) => size += read,
+            }
+            if size > most {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Where the blobs of a pack lie, by its header: offset and length.
+    pub(super) fn blobs_of(&mut self, pack: &[u8]) -> std::result::Result<Vec<(usize, usize)>, Unsealed> {
+        let (rest, length) = pack.split_last_chunk().ok_or(Unsealed)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let header = rest.len().checked_sub(length).and_then(|start| rest.get(start..)).ok_or(Unsealed)?;
+        self.decrypt(header)?;
+        let (mut blobs, mut offset, mut header) = (Vec::new(), 0_usize, self.plain.as_slice());
+        while let Some((kind, rest)) = header.split_first() {
+            // Of compressed blobs the length of their content follows; then the id.
+            let more = if *kind & 2 == 0 { 32 } else { 36 };
+            let (length, rest) = rest.split_first_chunk().ok_or(Unsealed)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            blobs.push((offset, length));
+            offset = offset.checked_add(length).ok_or(Unsealed)?;
+            header = rest.get(more..).ok_or(Unsealed)?;
+        }
+        Ok(blobs)
+    }
+
+    /// Decrypts into `plain`.
+    fn decrypt(&mut self, sealed: &[u8]) -> std::result::Result<(), Unsealed> {
+        let (nonce, rest) = sealed.split_at_checked(NONCE).ok_or(Unsealed)?;
+        let (ciphertext, tag) = rest.split_at_checked(rest.len().wrapping_sub(TAG)).ok_or(Unsealed)?;
+        self.plain.clear();
+        self.plain.extend_from_slice(ciphertext);
+        self.cipher
+            .decrypt_in_place_detached(Nonce::from_slice(nonce), &[], &mut self.plain, Tag::from_slice(tag))
+            .map_err(|_| Unsealed)
+    }
+
     /// Puts the content of what was sealed into a buffer; without the first bytes of what was encrypted.
     fn open(
         &mut self,
@@ -62,13 +120,7 @@ impl Opener {
         length: Option<usize>,
         content: &mut Vec<u8>,
     ) -> std::result::Result<(), Unsealed> {
-        let (nonce, rest) = sealed.split_at_checked(NONCE).ok_or(Unsealed)?;
-        let (ciphertext, tag) = rest.split_at_checked(rest.len().wrapping_sub(TAG)).ok_or(Unsealed)?;
-        self.plain.clear();
-        self.plain.extend_from_slice(ciphertext);
-        self.cipher
-            .decrypt_in_place_detached(Nonce::from_slice(nonce), &[], &mut self.plain, Tag::from_slice(tag))
-            .map_err(|_| Unsealed)?;
+        self.decrypt(sealed)?;
         let plain = self.plain.get(before..).ok_or(Unsealed)?;
         content.clear();
         match length {
@@ -81,6 +133,12 @@ impl Opener {
         }
         Ok(())
     }
+}
+
+/// Whether bytes begin a frame of zstd, or one that its decoders skip.
+fn is_compressed(plain: &[u8]) -> bool {
+    let magic = plain.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    magic.is_some_and(|magic| magic == 0xFD2F_B528 || magic & 0xFFFF_FFF0 == 0x184D_2A50)
 }
 
 /// Seals one piece of content after the other. Each thread has its own.

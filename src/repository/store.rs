@@ -12,11 +12,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+};
 use tokio::runtime::Handle;
 
 use super::capture::WriterPermit;
 use super::error::{Error, Result};
+
+/// The most objects of a directory: packs of 8 TB. A store may go on for ever.
+pub(super) const MAX_OBJECTS: usize = 1_000_000;
 
 /// What a directory holds at its top.
 pub(super) struct Listing {
@@ -104,9 +109,17 @@ impl BlockingStore {
     /// Name and size in bytes of every object below `directory`.
     pub(super) fn list(&self, directory: &str) -> Result<Vec<(String, u64)>> {
         let prefix = self.path(directory);
-        let objects: Vec<_> =
-            self.run(&format!("list {directory}"), self.store.inner.list(Some(&prefix)).try_collect())?;
-        Ok(objects.into_iter().filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta.size))).collect())
+        let listed = self.run(&format!("list {directory}"), async {
+            let (mut stream, mut objects) = (self.store.inner.list(Some(&prefix)), Vec::new());
+            while let Some(meta) = stream.try_next().await? {
+                if objects.len() >= MAX_OBJECTS {
+                    return Ok(None);
+                }
+                objects.extend(meta.location.filename().map(|name| (name.to_owned(), meta.size)));
+            }
+            Ok(Some(objects))
+        });
+        listed?.ok_or_else(|| self.too_large(format!("`{directory}` has more than {MAX_OBJECTS} objects")))
     }
 
     /// The size of an object in bytes, if it exists.
@@ -120,29 +133,30 @@ impl BlockingStore {
         }
     }
 
-    /// An object's content, if it exists.
-    pub(super) fn find(&self, name: &str) -> Result<Option<Bytes>> {
-        let path = self.path(name);
-        let doing = format!("read {name}");
-        match self.request(async { self.store.inner.get(&path).await?.bytes().await }) {
-            Some(Ok(content)) => Ok(Some(content)),
-            Some(Err(error)) => self.absent(&doing, &error),
-            None => Err(self.timed_out(&doing)),
-        }
+    /// An object's content of at most so many bytes, if it exists.
+    pub(super) fn find(&self, name: &str, most: u64) -> Result<Option<Bytes>> {
+        self.read(name, most, GetOptions::default())
     }
 
-    /// An object's content. It is named by something else in the repository, so its absence is damage.
-    pub(super) fn get(&self, name: &str) -> Result<Bytes> {
-        self.find(name)?.ok_or_else(|| self.missing(name))
+    /// An object's content of at most so many bytes. It is named by something else in the repository, so its absence is damage.
+    pub(super) fn get(&self, name: &str, most: u64) -> Result<Bytes> {
+        self.find(name, most)?.ok_or_else(|| self.missing(name))
     }
 
     /// A part of an object's content; its absence is damage.
     pub(super) fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        let most = range.end.saturating_sub(range.start);
+        let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+        self.read(name, most, options)?.ok_or_else(|| self.missing(name))
+    }
+
+    fn read(&self, name: &str, most: u64, options: GetOptions) -> Result<Option<Bytes>> {
         let path = self.path(name);
         let doing = format!("read {name}");
-        match self.request(self.store.inner.get_range(&path, range)) {
-            Some(Ok(content)) => Ok(content),
-            Some(Err(error)) => self.absent(&doing, &error)?.ok_or_else(|| self.missing(name)),
+        match self.request(async { up_to(most, self.store.inner.get_opts(&path, options).await?).await }) {
+            Some(Ok(Some(content))) => Ok(Some(content)),
+            Some(Ok(None)) => Err(self.too_large(format!("`{name}` has more than {most} bytes"))),
+            Some(Err(error)) => self.absent(&doing, &error),
             None => Err(self.timed_out(&doing)),
         }
     }
@@ -226,10 +240,35 @@ impl BlockingStore {
         Error::Damaged { location: self.store.description.to_string(), what: format!("`{name}` is missing") }
     }
 
+    /// The repository holds more than is read.
+    pub(super) fn too_large(&self, what: String) -> Error {
+        Error::TooLarge { location: self.store.description.to_string(), what }
+    }
+
     fn timed_out(&self, doing: &str) -> Error {
         Error::StoreUnreachable {
             location: self.store.description.to_string(),
             cause: format!("{doing}: no answer within {} s", self.store.deadline.as_secs_f32()),
         }
     }
+}
+
+/// The content of an answer, or nothing if it has more than so many bytes: whatever the store says of its size.
+async fn up_to(most: u64, found: GetResult) -> object_store::Result<Option<Bytes>> {
+    let said = found.range.end.saturating_sub(found.range.start);
+    if said > most {
+        return Ok(None);
+    }
+    if let GetResultPayload::File(..) = found.payload {
+        return found.bytes().await.map(Some);
+    }
+    let mut content = Vec::with_capacity(usize::try_from(said).unwrap_or_default());
+    let mut stream = found.into_stream();
+    while let Some(piece) = stream.try_next().await? {
+        if (content.len() + piece.len()) as u64 > most {
+            return Ok(None);
+        }
+        content.extend_from_slice(&piece);
+    }
+    Ok(Some(content.into()))
 }

@@ -14,7 +14,8 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn add(&mut self, path: &str, size: u64) {
         self.items += 1;
-        self.bytes += size;
+        // Sizes in a repository are untrusted.
+        self.bytes = self.bytes.saturating_add(size);
         self.digest.update(path.as_bytes());
         self.digest.update([0]);
         self.digest.update(size.to_le_bytes());

@@ -6,6 +6,7 @@ mod capture;
 mod cloud;
 mod damage;
 mod file_system;
+mod hostile;
 mod maintain;
 mod memory;
 mod opening;

@@ -63,6 +63,17 @@ impl Server {
         .await
     }
 
+    /// Begins to answer each request and goes on for ever, a byte at a time.
+    pub async fn trickling(pause: std::time::Duration) -> Self {
+        Self::serve("localhost", false, move |mut connection, _| async move {
+            let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").await;
+            while connection.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(pause).await;
+            }
+        })
+        .await
+    }
+
     /// Answers each request by its head, or, where there is no answer, never.
     pub async fn answering(tls: bool, answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         let answer = Arc::new(answer);
