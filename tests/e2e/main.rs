@@ -11,6 +11,7 @@
 mod support;
 
 mod adoption;
+mod applications;
 mod blocked;
 mod bucket;
 mod cancel;
