@@ -44,6 +44,7 @@ use std::collections::BTreeMap;
 #[x_kube(
     validation = Rule::new("self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.run == oldSelf.run && self.namespaceUid == oldSelf.namespaceUid && self.coverage == oldSelf.coverage && self.selection == oldSelf.selection").message("a backup set is immutable but for hold"),
     validation = Rule::new("has(self.absent) == has(oldSelf.absent) && (!has(self.absent) || self.absent == oldSelf.absent)").message("absent is immutable"),
+    validation = Rule::new("has(self.absentInSnapshot) == has(oldSelf.absentInSnapshot) && (!has(self.absentInSnapshot) || self.absentInSnapshot == oldSelf.absentInSnapshot)").message("absentInSnapshot is immutable"),
     validation = Rule::new("has(self.backupSchedule) == has(oldSelf.backupSchedule) && (!has(self.backupSchedule) || self.backupSchedule == oldSelf.backupSchedule)").message("backupSchedule is immutable: use hold to keep a set"),
     validation = Rule::new("has(self.expiresAt) == has(oldSelf.expiresAt) && (!has(self.expiresAt) || self.expiresAt == oldSelf.expiresAt)").message("expiresAt is immutable: use hold to keep a set"),
 )]
@@ -66,10 +67,15 @@ pub struct BackupSetSpec {
     /// Whether it holds the whole tenant.
     #[serde(default)]
     pub coverage: Coverage,
-    /// Items that did not exist when it was taken, `group/kind/name`: undoing removes them.
+    /// Items that did not exist when it was taken, `group/kind/name`: undoing removes them. Empty where they are more than 500.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5000), inner(length(max = 600)))]
+    #[schemars(length(max = 500), inner(length(max = 600)))]
     pub absent: Vec<String>,
+    /// How many items did not exist when it was taken, where they are more than 500: the snapshot names them, by kind, in
+    /// `group/version/Kind.absent/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub absent_in_snapshot: Option<i64>,
     /// The schedule whose run captured it, and whose retention may delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -83,8 +89,8 @@ pub struct BackupSetSpec {
     pub hold: bool,
 }
 
-/// The most items that a set can name as absent.
-pub const MAX_ABSENT: usize = 5000;
+/// The most items that a set itself names as absent; of more, the list is in its snapshot.
+pub const MAX_ABSENT: usize = 500;
 
 /// The names of the set that a run makes: its own, and one for where another's set has that.
 #[must_use]

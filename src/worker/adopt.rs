@@ -62,6 +62,7 @@ fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Op
         namespace_uid: namespace_uid.to_owned(),
         coverage: Coverage::Partial,
         absent: Vec::new(),
+        absent_in_snapshot: None,
         backup_schedule: None,
         expires_at: None,
         hold: false,

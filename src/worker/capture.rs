@@ -228,7 +228,8 @@ async fn of_an_earlier_attempt(
 }
 
 /// `Kind.group` of a path `group/version/Kind/name.json`.
-fn kind_of(path: &ItemPath) -> String {
+#[must_use]
+pub fn kind_of(path: &ItemPath) -> String {
     let mut segments = path.as_str().split('/');
     let group = segments.next().filter(|group| *group != "core").unwrap_or_default();
     let kind = segments.nth(1).unwrap_or_default();

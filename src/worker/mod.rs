@@ -5,6 +5,7 @@
 //! Must not: decide what a run becomes (the controller does), or write to a tenant anything but its run's progress
 //! and reports; [`restore`] alone writes what its plan says, once [`audit`] has been told.
 
+pub mod absence;
 pub mod adopt;
 pub mod audit;
 pub mod capture;

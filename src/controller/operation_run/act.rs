@@ -336,6 +336,7 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
         namespace_uid: observed.tenant.as_ref().map(|tenant| tenant.uid.clone()).unwrap_or_default(),
         coverage: if whole { Coverage::Full } else { Coverage::Partial },
         absent: Vec::new(),
+        absent_in_snapshot: None,
         backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
         expires_at: None,
         hold: false,

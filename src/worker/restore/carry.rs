@@ -224,11 +224,12 @@ impl<'a> Carrier<'a> {
     async fn carry_deletions(&mut self) -> Result<(), Failure> {
         let deletions: Vec<&PlannedItem> =
             self.plan.items().iter().filter(|planned| planned.action == Action::Delete).collect();
-        for planned in deletions {
+        // One kind after the other: ways in go before workloads.
+        for of_kind in deletions.chunk_by(|one, next| one.item.kind == next.item.kind) {
             if self.stop.is_set() {
                 return Ok(());
             }
-            self.carry_again(vec![planned.item.clone()]).await?;
+            self.carry_again(of_kind.iter().map(|planned| planned.item.clone()).collect()).await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::{
     api::item::{GroupKind, ItemId},
     repository::{Item as SnapshotEntry, ItemPath, SnapshotReader},
     restore::{owners, selection::ItemSelection},
-    worker::{failure::Failure, omission::is_note},
+    worker::{absence::is_absence, failure::Failure, omission::is_note},
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +96,12 @@ pub const BATCH_ITEMS: usize = 128;
 /// The kinds of which a snapshot holds something, by its paths alone.
 #[must_use]
 pub fn kinds(items: &[SnapshotEntry]) -> BTreeSet<GroupKind> {
-    items.iter().filter(|item| !is_note(&item.path)).map(|item| place(&item.path).kind).collect()
+    items.iter().filter(|item| is_item(&item.path)).map(|item| place(&item.path).kind).collect()
+}
+
+/// What is neither a note of what was left out nor a file with names of what was absent.
+fn is_item(path: &ItemPath) -> bool {
+    !is_note(path) && !is_absence(path)
 }
 
 /// Reads a snapshot. Of kinds that are not `visible` to who asked, nothing but names is looked at: labels select none of them,
@@ -111,7 +116,7 @@ pub async fn read(
     let mut matched = vec![false; selection.entries()];
     inventory.notes = items.iter().filter(|item| is_note(&item.path)).map(|item| item.path.clone()).collect();
     let mut wanted = Vec::with_capacity(items.len());
-    for item in items.into_iter().filter(|item| !is_note(&item.path)) {
+    for item in items.into_iter().filter(|item| is_item(&item.path)) {
         let named = ItemId::new(place(&item.path).kind, stem(&item.path));
         // A name that is not escaped tells enough to leave an item unread.
         if !named.name.contains('%') && !selection.may_take(&named) {

@@ -49,8 +49,8 @@ pub mod reason {
     pub const NOTHING_RESTORED: &str = "NothingRestored";
     /// The plan of the preview is not all there.
     pub const PLAN_LOST: &str = "PlanLost";
-    /// More would be made than a set that undoes it can name.
-    pub const UNDO_TOO_LARGE: &str = "UndoTooLarge";
+    /// The snapshot does not name what did not exist, as its set says that it does.
+    pub const UNDO_INCOMPLETE: &str = "UndoIncomplete";
     /// An entry of `items` matches nothing; the code of an item that failed.
     pub const MATCHES_NOTHING: &str = "MatchesNothing";
     /// The audit chain could not be told what is intended, or what became of it.
@@ -67,7 +67,7 @@ pub mod reason {
         PREVIEW_STALE,
         NOTHING_RESTORED,
         PLAN_LOST,
-        UNDO_TOO_LARGE,
+        UNDO_INCOMPLETE,
         MATCHES_NOTHING,
         AUDIT_NOT_WRITTEN,
         NOT_ITS_RESTORE,
@@ -157,8 +157,10 @@ pub struct Order {
     pub transforms: Transforms,
     /// Whether the set is all of a tenant, so that what it does not hold did not exist.
     pub full: bool,
-    /// Items that did not exist when the set was taken.
+    /// Items that did not exist when the set was taken, as far as the set itself names them.
     pub absent: Vec<ItemId>,
+    /// How many of those the snapshot names instead.
+    pub absent_in_snapshot: Option<i64>,
     /// Who asked.
     pub requested_by: Initiator,
     /// The account that writes.
@@ -262,6 +264,7 @@ fn decide(
         transforms,
         full: set.spec.coverage == Coverage::Full,
         absent,
+        absent_in_snapshot: set.spec.absent_in_snapshot,
         requested_by,
         account: restore.spec.service_account_name.clone().unwrap_or_else(|| RESTORE_ACCOUNT.to_owned()),
         preview,

@@ -1,7 +1,8 @@
 //! What undoes a restore: a snapshot of exactly what is about to change or vanish, taken before the first write.
 //!
-//! What is about to be made is not in it: it is what the plan creates, and the backup set names it as absent. The worker
-//! makes the set itself, also before the first write: a restore that is killed in the middle can be undone.
+//! What is about to be made is not in it: it is what the plan creates, and the backup set names it as absent, or the snapshot
+//! where it is much ([`absence`]). The worker makes the set itself, also before the first write: a restore that is killed in the
+//! middle can be undone.
 
 use crate::{
     api::{
@@ -21,11 +22,13 @@ use crate::{
     repository::{CaptureOptions, Entry, EntrySender, ItemPath, Repository, WriterPermit, entries},
     restore::plan::{Plan, PlannedItem},
     worker::{
+        absence::{self, is_absence},
         audit,
+        capture::kind_of,
         collect::created_at,
         environment::Environment,
         failure::{Failure, api_failure},
-        restore::{order::reason, survey::Survey, walk::version_of},
+        restore::{survey::Survey, walk::version_of},
     },
 };
 use kube::{Api, Client, ResourceExt, api::PostParams};
@@ -34,8 +37,31 @@ use std::collections::{BTreeMap, BTreeSet};
 /// On the snapshot of what is about to change.
 pub const UNDO_TAG: &str = "undo";
 
-/// Names to keep, by kind; kinds in the order of the tree.
-type Kept<'a> = BTreeMap<ServedKind, BTreeSet<&'a str>>;
+/// What the snapshot is to tell of a kind.
+#[derive(Default)]
+struct Told<'a> {
+    /// Names of what is kept.
+    keep: BTreeSet<&'a str>,
+    /// Names of what did not exist.
+    absent: BTreeSet<&'a str>,
+}
+
+/// The same by kind; kinds in the order of the tree.
+type Tellings<'a> = BTreeMap<ServedKind, Told<'a>>;
+
+/// What was kept.
+#[derive(Default)]
+struct Kept {
+    by_kind: BTreeMap<String, i64>,
+    bytes: i64,
+}
+
+impl Kept {
+    fn add(&mut self, kind: String, bytes: impl TryInto<i64>) {
+        *self.by_kind.entry(kind).or_default() += 1;
+        self.bytes += bytes.try_into().unwrap_or_default();
+    }
+}
 
 /// What undoes a restore.
 pub struct Undo {
@@ -55,20 +81,13 @@ pub async fn capture(
     clock: &dyn Clock,
     permit: WriterPermit,
 ) -> Result<Option<Undo>, Failure> {
-    let kept = kept(survey, plan);
-    let absent: Vec<String> = plan.undo().absent.iter().map(ToString::to_string).collect();
-    if kept.is_empty() && absent.is_empty() {
+    let undo = plan.undo();
+    if undo.keep.is_empty() && undo.absent.is_empty() {
         return Ok(None);
     }
-    if absent.len() > MAX_ABSENT {
-        return Err(Failure::blocked(
-            reason::UNDO_TOO_LARGE,
-            format!(
-                "the restore would make {} objects, and a backup set that undoes it can name {MAX_ABSENT}: restore in parts with spec.items, or set spec.safetyCapture to false; nothing was written",
-                absent.len()
-            ),
-        ));
-    }
+    // An object of the API server has room for few names.
+    let few = undo.absent.len() <= MAX_ABSENT;
+    let tellings = tellings(survey, plan, if few { &[] } else { &undo.absent });
     let identity = &environment.identity;
     let options = CaptureOptions {
         run_uid: identity.run_uid.clone(),
@@ -80,19 +99,27 @@ pub async fn capture(
     };
     // The snapshot of an earlier attempt stays: since then it may have written. The repository ends this one at once.
     let (sender, receiver) = entries();
-    let offered = offer(client, &identity.namespace, &kept, sender);
+    let offered = offer(client, &identity.namespace, &tellings, sender);
     let (offered, captured) = tokio::join!(offered, repository.capture(receiver, options));
-    let items_by_kind = offered?;
-    let snapshot = captured?.snapshot;
-    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (mut kept, captured) = (offered?, captured?);
+    let snapshot = captured.snapshot;
+    if captured.earlier_attempt {
+        kept = Kept::default();
+        for item in repository.list(&snapshot.id).await?.into_iter().filter(|item| !is_absence(&item.path)) {
+            kept.add(kind_of(&item.path), item.size);
+        }
+    }
     let snapshot = CapturedSnapshot {
         id: snapshot.id,
-        items: signed(snapshot.items),
-        bytes: signed(snapshot.bytes),
-        added_bytes: signed(snapshot.added_bytes),
-        items_by_kind,
+        items: kept.by_kind.values().sum(),
+        bytes: kept.bytes,
+        added_bytes: i64::try_from(snapshot.added_bytes).unwrap_or(i64::MAX),
+        items_by_kind: kept.by_kind,
     };
-    let set = record(client, environment, &snapshot.id, absent).await?;
+    let absent = undo.absent.len();
+    let named = if few { undo.absent.iter().map(ToString::to_string).collect() } else { Vec::new() };
+    let in_snapshot = (!few).then(|| i64::try_from(absent).unwrap_or(i64::MAX));
+    let set = record(client, environment, &snapshot.id, named, in_snapshot).await?;
     Ok(Some(Undo { set, snapshot }))
 }
 
@@ -102,6 +129,7 @@ async fn record(
     environment: &Environment,
     snapshot: &str,
     absent: Vec<String>,
+    absent_in_snapshot: Option<i64>,
 ) -> Result<String, Failure> {
     let identity = &environment.identity;
     let sets: Api<BackupSet> = Api::namespaced(client.clone(), &identity.namespace);
@@ -113,6 +141,7 @@ async fn record(
         namespace_uid: environment.namespace_uid.clone(),
         coverage: Coverage::Partial,
         absent,
+        absent_in_snapshot,
         backup_schedule: None,
         expires_at: None,
         hold: false,
@@ -138,48 +167,61 @@ async fn record(
     ))
 }
 
-fn kept<'a>(survey: &Survey, plan: &'a Plan) -> Kept<'a> {
-    let by_item: BTreeMap<&ItemId, &PlannedItem> =
-        plan.items().iter().map(|planned| (&planned.item, planned)).collect();
-    let mut kept = Kept::new();
-    for item in plan.undo().keep {
-        let version = by_item.get(item).map_or("", |planned| version_of(&planned.api_version));
+fn tellings<'a>(survey: &Survey, plan: &'a Plan, absent: &[&'a ItemId]) -> Tellings<'a> {
+    let versions: BTreeMap<&ItemId, &str> =
+        plan.items().iter().map(|planned: &PlannedItem| (&planned.item, version_of(&planned.api_version))).collect();
+    let mut tellings = Tellings::new();
+    let mut tell = |item: &'a ItemId, list: for<'t> fn(&'t mut Told<'a>) -> &'t mut BTreeSet<&'a str>| {
         let GroupKind { group, kind } = &item.kind;
-        if let Some(served) = survey.discovered.find(group, version, kind) {
-            kept.entry(served.clone()).or_default().insert(&item.name);
+        if let Some(served) = survey.discovered.find(group, versions.get(item).copied().unwrap_or_default(), kind) {
+            list(tellings.entry(served.clone()).or_default()).insert(&item.name);
         }
+    };
+    for item in plan.undo().keep {
+        tell(item, |told| &mut told.keep);
     }
-    kept
+    for item in absent {
+        tell(item, |told| &mut told.absent);
+    }
+    tellings
 }
 
-/// Offers the live objects, in the order of the tree. If it fails, nothing is captured.
+/// Offers the live objects and the names of those that are not there, in the order of the tree. If it fails, nothing is captured.
 async fn offer(
     client: &Client,
     namespace: &str,
-    kept: &Kept<'_>,
+    tellings: &Tellings<'_>,
     mut sender: EntrySender,
-) -> Result<BTreeMap<String, i64>, Failure> {
-    let mut items_by_kind = BTreeMap::new();
-    for (kind, names) in kept {
+) -> Result<Kept, Failure> {
+    let mut kept = Kept::default();
+    for (kind, Told { keep, absent }) in tellings {
         let everything = ListSelection::default();
-        let mut listing = Listing::new(client, kind, namespace, &everything);
+        let mut listing = (!keep.is_empty()).then(|| Listing::new(client, kind, namespace, &everything));
         let doing = format!("list {}, to be able to undo what is about to change", kind.plural);
-        while let Some(object) = listing.next().await.map_err(|error| api_failure(&doing, &error))? {
+        while let Some(listing) = &mut listing {
+            let listed = listing.next().await.map_err(|error| api_failure(&doing, &error))?;
+            let Some(object) = listed else { break };
             let Ok(object) = object else { continue };
-            if !names.contains(object.name.as_str()) {
+            if !keep.contains(object.name.as_str()) {
                 continue;
             }
             let path = ItemPath::new(&kind.group, &kind.version, &kind.kind, &object.name)?;
             let mtime = created_at(&object.json);
             let content = stored_bytes(object.json, &kind.api_version(), &kind.kind);
+            kept.add(kind.group_kind().to_string(), content.len());
             if sender.offer(Entry { path, content: content.into(), mtime }).await.is_err() {
                 // The capture takes no more; its own result says why.
-                return Ok(items_by_kind);
+                return Ok(kept);
             }
-            *items_by_kind.entry(kind.group_kind().to_string()).or_default() += 1;
+        }
+        let absent: Vec<&str> = absent.iter().copied().collect();
+        for entry in absence::entries(kind, &absent) {
+            if sender.offer(entry?).await.is_err() {
+                return Ok(kept);
+            }
         }
     }
     // As above.
     let _ = sender.finish().await;
-    Ok(items_by_kind)
+    Ok(kept)
 }

@@ -11,6 +11,7 @@ use crate::{
         semantic::DigestKey,
     },
     worker::{
+        absence,
         collect::repository_secrets,
         environment::Environment,
         failure::{Failure, api_failure},
@@ -54,7 +55,7 @@ impl Survey {
         client: &Client,
         environment: &Environment,
         repository: &impl Repository,
-        order: Order,
+        mut order: Order,
     ) -> Result<Self, Failure> {
         let namespace = environment.identity.namespace.clone();
         let repository_secrets = repository_secrets(client, &namespace).await?;
@@ -62,6 +63,10 @@ impl Survey {
             discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
         let reader = repository.reader(&order.terms.snapshot).await?;
         let items = reader.items().await?;
+        if let Some(count) = order.absent_in_snapshot {
+            let named = absence::read(&reader, &items, count).await?;
+            order.absent = named.ok_or_else(|| undo_incomplete(&order, count))?;
+        }
         let stored = inventory::kinds(&items);
         let readable = readable(&order, &stored, &discovered);
         let hidden = access::hidden(client, &namespace, &order.requested_by, &readable).await?;
@@ -126,6 +131,14 @@ impl Survey {
     }
 }
 
+fn undo_incomplete(order: &Order, count: i64) -> Failure {
+    let set = &order.backup_set.name;
+    let message = format!(
+        "check the repository: the snapshot of the backup set {set} does not name the {count} items that did not exist when it was taken"
+    );
+    Failure::blocked(reason::UNDO_INCOMPLETE, message)
+}
+
 /// The kinds of which something may be looked at.
 fn readable(order: &Order, stored: &BTreeSet<GroupKind>, discovered: &Discovered) -> Vec<ServedKind> {
     about(order, discovered, |kind| stored.contains(kind))
@@ -138,6 +151,7 @@ fn kinds_to_write(order: &Order, inventory: &Inventory, discovered: &Discovered)
 
 fn about(order: &Order, discovered: &Discovered, holds: impl Fn(&GroupKind) -> bool) -> Vec<ServedKind> {
     let prunes = order.terms.prune && order.full;
-    let may_be_written = |kind: &GroupKind| prunes || holds(kind) || order.absent.iter().any(|item| item.kind == *kind);
+    let absent: BTreeSet<&GroupKind> = order.absent.iter().map(|item| &item.kind).collect();
+    let may_be_written = |kind: &GroupKind| prunes || holds(kind) || absent.contains(kind);
     discovered.kinds.iter().filter(|served| may_be_written(&served.group_kind())).cloned().collect()
 }

@@ -42,6 +42,9 @@ use tokio::sync::mpsc;
 /// How many items may be decided about and wait for what comes next: the API server's opinion, or their write.
 pub const AHEAD: usize = 2 * AT_ONCE;
 
+/// Of at most so many names of a kind it is asked for each whether it is there.
+const ONE_BY_ONE: usize = 32;
+
 /// The most bytes of one item's diff.
 const MAX_DIFF: usize = 4096;
 
@@ -55,6 +58,9 @@ pub struct Decided {
     /// What changes.
     pub diff: Option<String>,
 }
+
+/// A decision of which the API server is yet to be asked, with the owners of the item.
+type Undecided = (Decision, Vec<ItemId>);
 
 /// An item as it is met on the way through a kind.
 pub enum Met<'a> {
@@ -226,11 +232,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Decides about the items of a kind with these names: the next ones are read while the API server is asked about earlier ones.
+    /// Decides about the items of a kind with these names.
     async fn settle_kind(&self, kind: &StoredKind, takes: impl Fn(&str) -> bool) -> Result<Vec<Decided>, Failure> {
-        let (sender, mut receiver) = mpsc::channel(AHEAD);
-        // With this the sender goes: no more comes.
-        let decide = async move {
+        self.settle_as_read(async move |sender| {
             let send = async |met: Met<'_>| {
                 let decision = match met {
                     Met::Unlisted(planned) => (Decision::Settled(planned), Vec::new()),
@@ -241,9 +245,19 @@ impl Walk<'_> {
                 sender.send(decision).await.is_ok()
             };
             self.each_pair(kind, takes, send).await
-        };
+        })
+        .await
+    }
+
+    /// Settles what is decided as it is read: the next ones are read while the API server is asked about earlier ones.
+    async fn settle_as_read(
+        &self,
+        read: impl AsyncFnOnce(mpsc::Sender<Undecided>) -> Result<(), Failure>,
+    ) -> Result<Vec<Decided>, Failure> {
+        let (sender, mut receiver) = mpsc::channel(AHEAD);
         let decisions = stream::poll_fn(|context| receiver.poll_recv(context));
-        let (read, settled) = tokio::join!(decide, self.settle(decisions));
+        // With what reads the sender goes: no more comes.
+        let (read, settled) = tokio::join!(read(sender), self.settle(decisions));
         let settled = settled?;
         read.map(|()| settled)
     }
@@ -320,7 +334,7 @@ impl Walk<'_> {
     }
 
     /// Asks about what is proposed.
-    async fn settle(&self, decisions: impl Stream<Item = (Decision, Vec<ItemId>)>) -> Result<Vec<Decided>, Failure> {
+    async fn settle(&self, decisions: impl Stream<Item = Undecided>) -> Result<Vec<Decided>, Failure> {
         let settled = decisions.map(|(decision, owners)| async move {
             match self.unless_it_escalates(decision).await? {
                 Decision::Settled(planned) => Ok(Decided { planned, owners, diff: None }),
@@ -462,18 +476,60 @@ impl Walk<'_> {
 
     /// What the set names as one that did not exist.
     async fn decide_absent(&self, absent: &[ItemId], decided: &mut Vec<Decided>) -> Result<(), Failure> {
+        let mut kinds: BTreeMap<&GroupKind, BTreeSet<&str>> = BTreeMap::new();
         for item in absent.iter().filter(|item| !self.inventory.holds(item)) {
-            let Some(served) = self.preferred(&item.kind) else { continue };
-            let selected = ListSelection { name: Some(item.name.clone()), ..ListSelection::default() };
-            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &selected);
-            let doing = format!("look whether {item} is there");
-            let listed = listing.next().await.map_err(|error| api_failure(&doing, &error))?;
-            let live = listed.and_then(Result::ok).map(|object| live(self.rules, served, object));
-            let nothing = Value::Null;
-            if self.takes(item, live.as_ref().map_or(&nothing, |live| &live.object)) {
-                let owners = live.as_ref().map(|live| crate::restore::owners::owners(&live.object)).unwrap_or_default();
-                let decision = self.planner.decide(item, &served.api_version(), Stored::Absent, live.as_ref());
-                decided.extend(self.settle(stream::iter([(decision, owners)])).await?);
+            kinds.entry(&item.kind).or_default().insert(&item.name);
+        }
+        for (kind, names) in kinds {
+            let Some(served) = self.preferred(kind) else { continue };
+            decided.extend(self.settle_as_read(async |sender| self.read_absent(served, names, sender).await).await?);
+        }
+        Ok(())
+    }
+
+    /// Looks which of these names are there: one by one, or by a list of all where they are many.
+    async fn read_absent(
+        &self,
+        served: &ServedKind,
+        mut names: BTreeSet<&str>,
+        decisions: mpsc::Sender<Undecided>,
+    ) -> Result<(), Failure> {
+        let doing = format!("look which of {} {} are there", names.len(), served.plural);
+        let decide = |name: &str, live: Option<&Live>| {
+            let item = ItemId::new(served.group_kind(), name);
+            let object = live.map_or(&Value::Null, |live| &live.object);
+            self.takes(&item, object).then(|| {
+                let owners = live.map(|live| crate::restore::owners::owners(&live.object)).unwrap_or_default();
+                (self.planner.decide(&item, &served.api_version(), Stored::Absent, live), owners)
+            })
+        };
+        let by_name = names.len() <= ONE_BY_ONE;
+        let selections: Vec<ListSelection> = if by_name {
+            names.iter().map(|name| ListSelection { name: Some((*name).to_owned()), ..Default::default() }).collect()
+        } else {
+            vec![ListSelection::default()]
+        };
+        for selection in &selections {
+            let mut listing = Listing::new(self.client, served, &self.planner.namespace, selection);
+            while let Some(object) = listing.next().await.map_err(|error| api_failure(&doing, &error))? {
+                let Ok(object) = object else { continue };
+                if !names.remove(object.name.as_str()) {
+                    continue;
+                }
+                let name = object.name.clone();
+                let live = live(self.rules, served, object);
+                if let Some(decision) = decide(&name, Some(&live))
+                    && decisions.send(decision).await.is_err()
+                {
+                    return Ok(());
+                }
+            }
+        }
+        for name in names {
+            if let Some(decision) = decide(name, None)
+                && decisions.send(decision).await.is_err()
+            {
+                return Ok(());
             }
         }
         Ok(())

@@ -694,6 +694,42 @@ async fn a_restore_that_only_makes_what_is_missing_can_be_undone_too() {
     assert_eq!((&set["spec"]["coverage"], &set["spec"]["run"]["name"]), (&json!("partial"), &json!(RUN)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_restore_of_more_objects_than_a_set_names_can_be_undone_also_after_an_attempt_that_died() {
+    const MANY: usize = 1200;
+    let api = Api::new();
+    api.serve_config_maps(objects(MANY));
+    api.serve("", "v1", "Secret", "secrets", vec![object("a")]);
+    let mut tenant = Tenant::captured(api).await;
+    tenant.api.serve_config_maps(vec![object("other")]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"of": "now"}));
+    let before = ["ConfigMap", "Secret"].map(|kind| seen(&tenant.api, kind));
+    tenant.api.break_after_writes(7);
+    assert_eq!(tenant.apply(json!({"dryRun": false})).await.unwrap_err().exit_code(), 1);
+    tenant.api.heal();
+    let made = tenant.apply_again().await.unwrap().context;
+    let undo = made.snapshot.unwrap();
+    assert_eq!((undo.items, undo.items_by_kind.into_iter().collect::<Vec<_>>()), (1, vec![("Secret".to_owned(), 1)]));
+    let set = tenant.api.record_of("backupsets", &made.undo_set.unwrap());
+    assert_eq!((&set["spec"]["absent"], &set["spec"]["absentInSnapshot"]), (&Value::Null, &json!(MANY)));
+    assert_eq!(tenant.api.objects_of("ConfigMap").len(), MANY + 1);
+
+    // A list that lost names, or gained some, is not the one that the restore recorded.
+    for told in [MANY - 1, MANY + 1] {
+        let mut other = set.clone();
+        other["spec"]["absentInSnapshot"] = json!(told);
+        tenant.api.record("backupsets", SET, other);
+        assert_eq!(tenant.preview(json!({"prune": true})).await.unwrap_err().reason, "UndoIncomplete");
+    }
+    tenant.api.record("backupsets", SET, set);
+    tenant.next_run();
+    tenant.previewed(json!({"prune": true})).await;
+    let undone =
+        tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}, "safetyCapture": false})).await.unwrap();
+    assert_eq!(undone.outcome, Some(Outcome::Succeeded), "{undone:#?}");
+    assert_eq!(["ConfigMap", "Secret"].map(|kind| seen(&tenant.api, kind)), before);
+}
+
 #[tokio::test]
 async fn a_restore_that_is_told_to_stop_begins_nothing_more_and_reports_only_if_it_is_cancelled() {
     let tenant = Tenant::usual().await;
