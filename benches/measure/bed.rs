@@ -221,7 +221,8 @@ pub async fn until<T>(what: &str, deadline: Duration, look: impl AsyncFn() -> Re
     }
 }
 
-fn environment(name: &str) -> Result<String> {
+/// A variable that `cargo xtask bench` sets.
+pub fn environment(name: &str) -> Result<String> {
     let missing = || format!("{name} is not set: `cargo xtask bench` makes the cluster that is measured, and sets it");
     std::env::var(name).map_err(|_| missing().into())
 }

@@ -27,6 +27,11 @@ impl Process {
         self.status("VmHWM:")
     }
 
+    /// From now on only what it has from now on counts as its peak.
+    pub fn forget_peak(self) -> Result<()> {
+        Ok(std::fs::write(self.file("clear_refs"), "5")?)
+    }
+
     /// Memory it has, in MiB.
     pub fn memory(self) -> Result<f64> {
         self.status("VmRSS:")
@@ -54,4 +59,15 @@ impl Process {
     fn file(self, name: &str) -> PathBuf {
         format!("/proc/{}/{name}", self.0).into()
     }
+}
+
+/// The processes of this machine whose arguments, after their program, begin with these.
+pub fn with_arguments<'a>(arguments: &'a [&'a str]) -> impl Iterator<Item = Process> + 'a {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(Process).filter(move |process| {
+        let line = std::fs::read(process.file("cmdline")).unwrap_or_default();
+        let mut told = line.split(|byte| *byte == 0).skip(1);
+        arguments.iter().all(|argument| told.next() == Some(argument.as_bytes()))
+    })
 }

@@ -7,7 +7,6 @@ mod document;
 mod guard;
 mod machine;
 mod picture;
-mod velero;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use crate::cluster::{Cluster, checkout};
 use crate::image::{self, Build};
 use crate::operator;
 use crate::shell::{self, say};
+use crate::tools;
 
 /// The cluster's name: another one than the developer's own and the tests'.
 const NAME: &str = "bench";
@@ -36,7 +36,7 @@ const RESULTS: &str = "docs/benchmarks.json";
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Arguments {
-    /// Rows to measure; all where none is named. `velero` is a comparison for whoever has it, and never among all
+    /// Rows to measure; all where none is named. `velero`, whose programs take long to build, is never among all
     #[arg(value_enum, value_name = "ROW")]
     rows: Vec<Row>,
     /// How often each side is measured
@@ -54,8 +54,6 @@ pub(crate) struct Arguments {
     /// Measure nothing; write the document and its picture again from docs/benchmarks.json
     #[arg(long)]
     document: bool,
-    #[command(flatten)]
-    velero: velero::Arguments,
 }
 
 /// The rows, in the order of the table.
@@ -85,13 +83,13 @@ enum Row {
     Memory,
     /// The controller at rest
     Idle,
-    /// The same namespace through Velero, on a cluster of yours
+    /// The same objects through Velero
     Velero,
 }
 
 impl Row {
-    /// The rows that are measured on a cluster of their own.
-    fn ours() -> impl Iterator<Item = Self> {
+    /// The rows that are measured where none is named.
+    fn usual() -> impl Iterator<Item = Self> {
         Self::value_variants().iter().copied().filter(|row| *row != Self::Velero)
     }
 
@@ -109,13 +107,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.document {
         return write(&results()?);
     }
-    if arguments.rows.contains(&Row::Velero) {
-        if arguments.rows.len() > 1 {
-            bail!("velero is measured on a cluster of yours, the other rows on one of their own: call them apart");
-        }
-        return velero::run(&arguments.velero, arguments.repetitions);
+    let rows = if arguments.rows.is_empty() { Row::usual().collect() } else { arguments.rows.clone() };
+    if rows.contains(&Row::Velero) && !arguments.release && !arguments.quick {
+        bail!("add --release: Velero is compared with what is shipped");
     }
-    let rows = if arguments.rows.is_empty() { Row::ours().collect() } else { arguments.rows.clone() };
     machine::check(arguments.quick)?;
     let _alone = guard::alone(&checkout()?.join(LOCK))?;
     let build = if arguments.release { Build::Release } else { Build::Optimized };
@@ -144,6 +139,9 @@ fn measure_all(rows: &[Row], arguments: &Arguments, driver: &Path, cluster: &Clu
             Some(environment) => environment,
             none => none.insert(prepare(cluster, build)?),
         };
+        if *row == Row::Velero {
+            environment.extend(beside_velero(cluster)?);
+        }
         measure(*row, arguments, driver, environment, build)?;
     }
     Ok(())
@@ -198,6 +196,18 @@ fn prepare(cluster: &Cluster, build: Build) -> Result<Vec<(&'static str, String)
     ];
     environment.extend(cluster.address().map(|address| ("NO_PROXY", address.to_string())));
     Ok(environment)
+}
+
+/// What the comparison with Velero takes besides.
+fn beside_velero(cluster: &Cluster) -> Result<Vec<(&'static str, String)>> {
+    let path = |path: PathBuf| path.to_string_lossy().into_owned();
+    let programs = tools::velero()?;
+    Ok(vec![
+        ("ATLAS_HOST_ADDRESS", cluster.host_address()?.to_string()),
+        ("ATLAS_VELERO", path(programs.velero)),
+        ("ATLAS_VELERO_PLUGIN", path(programs.plugin)),
+        ("ATLAS_S3", path(programs.s3)),
+    ])
 }
 
 fn measure(
@@ -255,9 +265,11 @@ fn results() -> Result<Map<String, Value>> {
 /// Writes the document and its picture.
 fn write(results: &Map<String, Value>) -> Result<()> {
     let (mut rows, mut unmeasured) = (Vec::new(), Vec::new());
-    for name in Row::ours().map(Row::name) {
+    for row in Row::value_variants() {
+        let name = row.name();
         match results.get(&name) {
             Some(report) => rows.push((name, report.clone())),
+            None if *row == Row::Velero => {}
             None => unmeasured.push(name),
         }
     }

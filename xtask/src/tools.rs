@@ -90,6 +90,48 @@ pub(crate) fn helm() -> Result<PathBuf> {
     })
 }
 
+/// What the comparison with Velero takes.
+pub(crate) struct BesideVelero {
+    pub(crate) velero: PathBuf,
+    /// Velero's plugin for S3.
+    pub(crate) plugin: PathBuf,
+    /// An S3 server.
+    pub(crate) s3: PathBuf,
+}
+
+/// Velero, its plugin for S3 and an S3 server, of the versions in `xtask/velero/go.mod`. Who measures other rows builds none of it.
+pub(crate) fn velero() -> Result<BesideVelero> {
+    let text = include_str!("../velero/go.mod");
+    let version = |module: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(module)?.strip_prefix(" v"));
+        line.and_then(|line| line.split(' ').next())
+            .with_context(|| format!("xtask/velero/go.mod does not require {module}"))
+    };
+    let program = |name: &str, module: &str, package: &str| {
+        let version = version(module)?;
+        ensure(&format!("{name}-{version}"), |building| {
+            let mut build = go()?;
+            // Of a module that is only required: its own `replace` lines do not count, ours do.
+            build
+                .current_dir(sources().with_file_name("velero"))
+                .args(["build", "-v", "-ldflags"])
+                .arg(format!("-s -w -X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v{version}"))
+                .arg("-o")
+                .arg(building.join(format!("{name}-{version}")))
+                .arg(format!("{module}/{package}"));
+            let log = building.join(format!("{name}.log"));
+            shell::step(&format!("{name} {version} from source (minutes, the first time)"), &mut build, &log)?;
+            Ok(vec![format!("{name}-{version}")])
+        })
+    };
+    let plugin = "velero-plugin-for-aws";
+    Ok(BesideVelero {
+        velero: program("velero", "github.com/vmware-tanzu/velero", "cmd/velero")?,
+        plugin: program(plugin, "github.com/vmware-tanzu/velero-plugin-for-aws", plugin)?,
+        s3: program("versitygw", "github.com/versity/versitygw", "cmd/versitygw")?,
+    })
+}
+
 /// The program that does nothing: it holds a pod's namespaces, and the cluster's.
 pub(crate) fn pause() -> Result<PathBuf> {
     ensure("pause", |building| {
@@ -141,7 +183,10 @@ pub(crate) fn try_lock(file: &Path) -> Result<Option<File>> {
 
 /// Returns the program, building it first where it is missing. `build` gets an empty folder and returns the names of
 /// what it made there, the asked-for program last: that one's presence means that the others are there too.
-fn ensure(program: &str, build: impl FnOnce(&Path) -> Result<Vec<&'static str>>) -> Result<PathBuf> {
+fn ensure<N: AsRef<Path> + std::fmt::Debug>(
+    program: &str,
+    build: impl FnOnce(&Path) -> Result<Vec<N>>,
+) -> Result<PathBuf> {
     let folder = folder()?;
     let file = folder.join(program);
     if file.is_file() {
@@ -159,8 +204,8 @@ fn ensure(program: &str, build: impl FnOnce(&Path) -> Result<Vec<&'static str>>)
     std::fs::create_dir_all(&building)?;
     std::fs::create_dir_all(&folder)?;
     for name in build(&building)? {
-        std::fs::rename(building.join(name), folder.join(name))
-            .with_context(|| format!("the build of {program} did not make {name}"))?;
+        std::fs::rename(building.join(&name), folder.join(&name))
+            .with_context(|| format!("the build of {program} did not make {name:?}"))?;
     }
     std::fs::remove_dir_all(&building)?;
     Ok(file)

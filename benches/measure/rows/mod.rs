@@ -12,6 +12,7 @@ mod repository;
 mod restore;
 mod schedules;
 mod shape;
+mod velero;
 mod writes;
 
 use crate::Result;
@@ -47,6 +48,8 @@ pub enum Row {
     Memory,
     /// The controller at rest
     Idle,
+    /// The same objects through Velero
+    Velero,
 }
 
 /// How much is measured.
@@ -80,6 +83,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::SchedulesRest => schedules::rest(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
         Row::Idle => idle::measure(bed, plan).await,
+        Row::Velero => velero::measure(bed, plan).await,
     }
 }
 
