@@ -11,6 +11,9 @@ pub const MAX_ITEMS: usize = 500;
 /// The most bytes of one report as JSON.
 pub const MAX_BYTES: usize = 256 * 1024;
 
+/// The most bytes of items that all reports of a run hold of one thing: its failures, its plan, or its results.
+pub const MAX_OF_ALL: usize = 240 * 1024;
+
 /// One chunk of a run's per-item results. Immutable.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -22,7 +25,7 @@ pub const MAX_BYTES: usize = 256 * 1024;
     category = "atlas",
     namespaced,
     derive = "PartialEq",
-    doc = "One chunk of a run's per-item results: at most 500 items and 256 KiB. It belongs to its run and goes with it.",
+    doc = "One chunk of a run's per-item results: at most 500 items, and 256 KiB in all chunks. It belongs to its run and goes with it.",
     selectable = ".spec.run.name",
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name"),
     printcolumn(name = "Chunk", type_ = "integer", json_path = ".spec.chunk"),
@@ -40,19 +43,23 @@ pub struct OperationReportSpec {
     /// How many reports the run has.
     #[schemars(range(min = 1))]
     pub chunks: i32,
+    /// How many of the run's items none of its reports names, where not all fit: first those that succeeded go unnamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<i64>,
     /// Items that failed or were skipped, in the order of their ids.
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub items: Vec<ItemFailure>,
-    /// Of a restore: the digest of the plan that this is a part of.
+    /// Of a restore: the digest of the plan that this shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_digest: Option<String>,
-    /// Of a restore: what would happen to each item, in the order of writing. Stored before the first write.
+    /// Of a restore: what would happen to each item, in the order of writing; where not all fit, to those that differ, warn or
+    /// fail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub plan: Vec<PlannedObject>,
-    /// Of a restore: what became of each item, in the order of the plan.
+    /// Of a restore: what became of each item, in the order of the plan; where not all fit, of those that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub results: Vec<ItemResult>,
@@ -138,14 +145,6 @@ pub struct PlannedObject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     pub diff: Option<String>,
-    /// A keyed hash of the live object this was decided from; none where there was none or where it does not count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub live: Option<String>,
-    /// A keyed hash of the object that is wanted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub wanted: Option<String>,
 }
 
 /// What became of one item of a restore.

@@ -16,6 +16,8 @@ pub struct Needed {
     pub named: BTreeSet<String>,
     /// Uids of the runs that may yet report theirs.
     pub running: BTreeSet<String>,
+    /// Uids of all runs there are, whose documents stay.
+    pub runs: BTreeSet<String>,
     /// A snapshot is ours if it bears one of these tags.
     pub own_tags: BTreeSet<String>,
     /// How old a snapshot is before it is judged at all.
@@ -67,6 +69,7 @@ mod tests {
         Needed {
             named: set(&["named"]),
             running: set(&["running"]),
+            runs: BTreeSet::new(),
             own_tags: set(&[OWN, "namespace=adopted"]),
             grace: SignedDuration::from_secs(100),
         }
@@ -122,6 +125,7 @@ mod tests {
             let needed = Needed {
                 named: named.iter().map(|id| text("id", *id)).collect(),
                 running: running.iter().map(|run| text("run", *run)).collect(),
+                runs: BTreeSet::new(),
                 own_tags: set(&["namespace-0", "namespace-1"]),
                 grace: SignedDuration::from_secs(grace),
             };

@@ -12,6 +12,7 @@
 //!   config  keys/  data/  index/  snapshots/  (locks/)     restic's own files
 //!   tenantatlas/owner.json            whose repository it is; restic does not look here
 //!   tenantatlas/init.json             only while the repository is being created
+//!   tenantatlas/documents/            what runs have to tell later, such as a plan; sealed
 //! ```
 //! In a snapshot an item lies at `group/version/kind/name.json` (the core group as `core`), and the snapshot carries the tag `run=<uid>`.
 //!
@@ -40,12 +41,13 @@
 //! [`location`], [`http`] and [`store`] reach an object store, and bound what it answers; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`], [`key`] and
 //! [`key_file`] open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
 //! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`read`], [`reader`], [`check`] and
-//! [`snapshot`] read; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
+//! [`snapshot`] read; a [`document`] is beside all that; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
 
 mod archive;
 mod backend;
 mod capture;
 mod check;
+mod document;
 mod engine;
 mod entry;
 mod error;
@@ -69,6 +71,7 @@ mod stored;
 mod tally;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustic_core::repofile::{MasterKey, SnapshotFile};
@@ -120,6 +123,19 @@ pub trait Repository: Send + Sync {
 
     /// Removes snapshots, while the permit is held that excludes writers. Their content stays until it is pruned.
     fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes a document of a run, in the place of one of the same name. Documents are no content: no permit is asked for.
+    fn put_document(&self, run_uid: &str, name: &str, content: Vec<u8>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Reads a document of a run, if it is there.
+    fn find_document(&self, run_uid: &str, name: &str) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+
+    /// Removes the documents of all runs but these, while the permit is held that excludes all others; how many.
+    fn forget_documents(
+        &self,
+        runs: BTreeSet<String>,
+        permit: WriterPermit,
+    ) -> impl Future<Output = Result<u64>> + Send;
 
     /// Removes what no snapshot needs. Nothing is removed from a repository in which anything is missing.
     fn prune(&self, pruning: Pruning) -> impl Future<Output = Result<Pruned>> + Send;
@@ -271,6 +287,21 @@ impl Repository for RusticRepository {
 
     async fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> Result<()> {
         self.run("forgetting snapshots", move |inner| maintain::forget(&inner.store, &snapshots, &permit)).await
+    }
+
+    async fn put_document(&self, run_uid: &str, name: &str, content: Vec<u8>) -> Result<()> {
+        let (run_uid, name) = (run_uid.to_owned(), name.to_owned());
+        self.run("storing a document", move |inner| document::put(&inner.store, &inner.key, &run_uid, &name, &content))
+            .await
+    }
+
+    async fn find_document(&self, run_uid: &str, name: &str) -> Result<Option<Vec<u8>>> {
+        let (run_uid, name) = (run_uid.to_owned(), name.to_owned());
+        self.run("reading a document", move |inner| document::find(&inner.store, &inner.key, &run_uid, &name)).await
+    }
+
+    async fn forget_documents(&self, runs: BTreeSet<String>, permit: WriterPermit) -> Result<u64> {
+        self.run("forgetting documents", move |inner| document::forget(&inner.store, &runs, &permit)).await
     }
 
     async fn prune(&self, pruning: Pruning) -> Result<Pruned> {

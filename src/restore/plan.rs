@@ -161,16 +161,16 @@ pub struct PlannedItem {
 }
 
 impl PlannedItem {
-    /// As it stands in a report.
+    /// As it is told: without the hashes that it was decided from.
     #[must_use]
     pub fn to_report(&self, diff: Option<String>) -> PlannedObject {
-        let Self { item, api_version, action, reason, warnings, live, wanted } = self.clone();
-        PlannedObject { item_id: item.to_string(), api_version, action, reason, warnings, diff, live, wanted }
+        let Self { item, api_version, action, reason, warnings, .. } = self.clone();
+        PlannedObject { item_id: item.to_string(), api_version, action, reason, warnings, diff }
     }
 
-    /// Read back from a report.
-    pub fn from_report(report: PlannedObject) -> Result<Self, InvalidItem> {
-        let PlannedObject { item_id, api_version, action, reason, warnings, live, wanted, .. } = report;
+    /// Read back, with the hashes.
+    pub fn from_report(told: PlannedObject, live: Option<String>, wanted: Option<String>) -> Result<Self, InvalidItem> {
+        let PlannedObject { item_id, api_version, action, reason, warnings, diff: _ } = told;
         Ok(Self { item: item_id.parse()?, api_version, action, reason, warnings, live, wanted })
     }
 }

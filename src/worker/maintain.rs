@@ -3,7 +3,7 @@
 //! In this order, alone with the repository ([`super::lease`]), and what a crash leaves behind in between:
 //! 1. make sure that every backup set has its snapshot, and see which snapshots nobody needs ([`super::sets`],
 //!    [`crate::repository::forget`]): nothing;
-//! 2. forget them: fewer of them for the next attempt;
+//! 2. forget them, and the documents of runs that are gone: fewer of them for the next attempt;
 //! 3. prune: marks that the next attempt carries over, or content twice, of which it removes one;
 //! 4. check, and tell the figures: nothing.
 //!
@@ -74,6 +74,8 @@ pub async fn maintain(
     let mut maintained =
         Maintained { forgotten: i64::try_from(forgotten.len()).unwrap_or(i64::MAX), ..Maintained::default() };
     repository.forget(forgotten, permit.clone()).await?;
+    let documents = repository.forget_documents(needed.runs, permit.clone()).await?;
+    tracing::info!(documents, "forgot the documents of runs that are gone");
     let keep_marked = SignedDuration::from_hours(grace_hours.saturating_sub(EARLIER).into());
     let damage = match repository.prune(Pruning { keep_marked, permit }).await {
         Ok(pruned) => {

@@ -2,17 +2,21 @@
 //!
 //! Names and contents follow from the run and its items alone, so a worker that died in between writes the same
 //! ones again, and finding one is success.
+//!
+//! They lie in etcd, which all tenants share, so what a run leaves there is bounded, whatever its tenant holds: where not all items fit,
+//! those are named that failed, differ or warn, and the rest is counted. What must be known of each item to carry out a plan is in
+//! the repository ([`crate::worker::restore::stored_plan`]).
 
 use crate::{
     api::{
         ObjectReference, OperationReport, OperationReportSpec,
         item::ItemId,
-        operation_report::{ItemResult, MAX_BYTES, MAX_ITEMS, PlannedObject, Remark},
-        operation_run::ItemFailure,
+        operation_report::{Action, ItemOutcome, ItemResult, MAX_BYTES, MAX_ITEMS, MAX_OF_ALL, Remark},
+        operation_run::{FailureType, ItemFailure},
         result::truncate,
     },
     cluster::retry::retry,
-    restore::plan::Plan,
+    restore::plan::{Plan, PlannedItem},
     worker::{
         environment::RunIdentity,
         failure::{Failure, api_failure},
@@ -25,10 +29,7 @@ use kube::{
     api::{ListParams, ObjectMeta, PostParams},
 };
 use serde::Serialize;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::{collections::BTreeMap, ops::Range};
 
 /// Reports written at once: while one is looked at by the API server, the next is made.
 const AT_ONCE: usize = 4;
@@ -53,7 +54,7 @@ pub enum Contents<'a> {
     Results(&'a [ItemResult]),
 }
 
-/// Writes all reports of a run.
+/// Writes the reports of a run about something.
 pub async fn write(client: &Client, run: &RunIdentity, contents: Contents<'_>) -> Result<(), Failure> {
     let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
     let parameters = PostParams::default();
@@ -65,131 +66,170 @@ pub async fn write(client: &Client, run: &RunIdentity, contents: Contents<'_>) -
     stream::iter(of_run(run, contents)).map(create).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// The plan with this digest that a run stored, if all of it is there.
-pub async fn read_plan(
+/// What became of a completed run's items, as far as its reports name them, and whether they name all.
+pub async fn read_results(
     client: &Client,
-    run: &RunIdentity,
-    digest: &str,
-) -> Result<Option<Vec<PlannedObject>>, Failure> {
-    let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
-    let what = plan_name(digest);
-    let (mut plan, mut chunk) = (Vec::new(), 0);
-    loop {
-        let name = name(run, &what, chunk);
-        let report = retry(|| reports.get_opt(&name))
-            .await
-            .map_err(|error| api_failure(&format!("read the report {name}"), &error))?;
-        let is_it = |report: &OperationReport| {
-            report.spec.run.uid == run.run_uid && report.spec.plan_digest.as_deref() == Some(digest)
-        };
-        let Some(report) = report.filter(is_it) else { return Ok(None) };
-        plan.extend(report.spec.plan);
-        chunk += 1;
-        if chunk >= report.spec.chunks {
-            return Ok(Some(plan));
-        }
-    }
-}
-
-/// The digest and items of the plan that an earlier attempt of this run stored, if all of it is there. What is not all
-/// there was not carried out.
-pub async fn find_plan(client: &Client, run: &RunIdentity) -> Result<Option<(String, Vec<PlannedObject>)>, Failure> {
-    let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
-    let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.run));
-    let list = retry(|| reports.list(&of_run))
-        .await
-        .map_err(|error| api_failure("look for the plan of an earlier attempt", &error))?;
-    let own = list.items.into_iter().filter(|report| report.spec.run.uid == run.run_uid);
-    let digests: BTreeSet<String> = own.filter_map(|report| report.spec.plan_digest).collect();
-    for digest in digests {
-        if let Some(plan) = read_plan(client, run, &digest).await? {
-            return Ok(Some((digest, plan)));
-        }
-    }
-    Ok(None)
-}
-
-/// What became of a completed run's items.
-pub async fn read_results(client: &Client, namespace: &str, run: &ObjectReference) -> Result<Vec<ItemResult>, Failure> {
+    namespace: &str,
+    run: &ObjectReference,
+) -> Result<(Vec<ItemResult>, bool), Failure> {
     let reports: Api<OperationReport> = Api::namespaced(client.clone(), namespace);
     let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.name));
     let doing = format!("read the results of run {}", run.name);
     let list = retry(|| reports.list(&of_run)).await.map_err(|error| api_failure(&doing, &error))?;
-    let own = list.items.into_iter().filter(|report| report.spec.run.uid == run.uid);
-    Ok(own.flat_map(|report| report.spec.results).collect())
+    let own = list.items.into_iter().map(|report| report.spec).filter(|report| report.run.uid == run.uid);
+    // Those of the plan aside.
+    let own: Vec<OperationReportSpec> = own.filter(|report| report.plan_digest.is_none()).collect();
+    let all = own.iter().all(|report| report.omitted.is_none());
+    Ok((own.into_iter().flat_map(|report| report.results).collect(), all))
 }
 
 /// A plan's reports are named by its digest: an attempt that finds things otherwise makes another plan, and parts of
 /// two must never be taken for one.
 fn plan_name(digest: &str) -> String {
-    format!("plan-{}-", digest.get(..8).unwrap_or(digest))
+    format!("{PLAN}{}-", digest.get(..8).unwrap_or(digest))
 }
+
+const PLAN: &str = "plan-";
 
 const FAILURES: &str = "";
 const RESULTS: &str = "results-";
 
-/// The reports, each within the bounds, and made when it is its turn: all of them are larger than all else that a worker
-/// holds of its items.
-fn of_run<'a>(run: &'a RunIdentity, contents: Contents<'a>) -> Box<dyn Iterator<Item = OperationReport> + 'a> {
+/// How much somebody misses of whom a report does not name it; the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Telling {
+    /// It failed, or would.
+    Failed,
+    /// It changes, or something is to be known of it.
+    Differs,
+    /// Its number says it all: made where nothing was, as it should be, left alone.
+    Plain,
+}
+
+fn of_planned(planned: &PlannedItem, has_diff: bool) -> Telling {
+    match planned.action {
+        action if action.fails() => Telling::Failed,
+        Action::Update | Action::Recreate | Action::Delete => Telling::Differs,
+        _ if has_diff || !planned.warnings.is_empty() => Telling::Differs,
+        _ => Telling::Plain,
+    }
+}
+
+/// The reports, each within the bounds, and made when it is its turn.
+fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
     match contents {
         Contents::Failures(items) => {
             let mut sorted: Vec<&ItemFailure> = items.iter().collect();
             sorted.sort_by(|one, other| one.item_id.cmp(&other.item_id));
-            let item = move |place: usize| {
+            let item = |place: usize| {
                 let item = sorted[place];
                 ItemFailure { message: truncate(&item.message, MAX_MESSAGE), ..item.clone() }
             };
-            Box::new(chunked(run, FAILURES.to_owned(), items.len(), item, |spec, items| spec.items = items))
+            let telling = |place: usize| match sorted[place].failure_type {
+                FailureType::Failure => Telling::Failed,
+                FailureType::Skipped => Telling::Differs,
+            };
+            chunked(run, FAILURES, items.len(), telling, item, |spec, items| spec.items = items)
         }
         Contents::Plan(plan, diffs) => {
             let digest = plan.digest();
-            let item = move |place: usize| {
+            let item = |place: usize| {
                 let planned = &plan.items()[place];
                 let mut planned = planned.to_report(diffs.get(&planned.item).cloned());
                 planned.warnings.truncate(MAX_WARNINGS);
                 planned.reason.iter_mut().chain(&mut planned.warnings).for_each(bound);
                 planned
             };
-            let what = plan_name(&digest);
-            // An empty plan is one that was made.
-            let empty = plan.items().is_empty().then(|| report(run, &what, 0, 1));
-            let reports = chunked(run, what, plan.items().len(), item, |spec, plan| spec.plan = plan);
-            Box::new(reports.chain(empty).map(move |mut report| {
+            let telling = |place: usize| {
+                let planned = &plan.items()[place];
+                of_planned(planned, diffs.contains_key(&planned.item))
+            };
+            let mut reports =
+                chunked(run, &plan_name(&digest), plan.items().len(), telling, item, |spec, plan| spec.plan = plan);
+            for report in &mut reports {
                 report.spec.plan_digest = Some(digest.clone());
-                report
-            }))
+            }
+            reports
         }
         Contents::Results(results) => {
-            let item = move |place: usize| {
+            let item = |place: usize| {
                 let mut result: ItemResult = results[place].clone();
                 result.reason.iter_mut().for_each(bound);
                 result
             };
-            Box::new(chunked(run, RESULTS.to_owned(), results.len(), item, |spec, results| spec.results = results))
+            let telling = |place: usize| match results[place].outcome {
+                ItemOutcome::Failed => Telling::Failed,
+                _ => Telling::Plain,
+            };
+            chunked(run, RESULTS, results.len(), telling, item, |spec, results| spec.results = results)
         }
     }
+}
+
+/// Whether the reports of results name all that failed.
+#[must_use]
+pub fn name_all_failed(results: &[ItemResult]) -> bool {
+    let bytes = results.iter().filter(|result| result.outcome == ItemOutcome::Failed).map(size);
+    bytes.sum::<usize>() <= MAX_OF_ALL || results.iter().map(size).sum::<usize>() <= MAX_OF_ALL
 }
 
 fn bound(remark: &mut Remark) {
     remark.message = truncate(&remark.message, MAX_MESSAGE);
 }
 
-/// Reports of `count` items, each of which `item` makes.
+fn size(item: &impl Serialize) -> usize {
+    serde_json::to_vec(item).map_or(0, |json| json.len() + 1)
+}
+
+/// Reports of those of `count` items that fit, each of which `item` makes: all, or else those that tell something, the most
+/// telling first. They stand in their order.
 fn chunked<T: Serialize>(
     run: &RunIdentity,
-    what: String,
+    what: &str,
     count: usize,
+    telling: impl Fn(usize) -> Telling,
     item: impl Fn(usize) -> T,
     put: impl Fn(&mut OperationReportSpec, Vec<T>),
-) -> impl Iterator<Item = OperationReport> {
-    let sizes = (0..count).map(|place| serde_json::to_vec(&item(place)).map_or(0, |json| json.len() + 1));
-    let chunks = split(sizes);
-    let of = i32::try_from(chunks.len()).unwrap_or(i32::MAX);
-    (0..).zip(chunks).map(move |(chunk, places)| {
-        let mut report = report(run, &what, chunk, of);
-        put(&mut report.spec, places.map(&item).collect());
-        report
-    })
+) -> Vec<OperationReport> {
+    let sizes: Vec<usize> = (0..count).map(|place| size(&item(place))).collect();
+    let places = choose(&sizes, telling);
+    let chunks = split(places.iter().map(|place| sizes[*place]));
+    let of = i32::try_from(chunks.len().max(1)).unwrap_or(i32::MAX);
+    let mut reports: Vec<OperationReport> = (0..)
+        .zip(chunks)
+        .map(|(chunk, chosen)| {
+            let mut report = report(run, what, chunk, of);
+            put(&mut report.spec, places[chosen].iter().map(|place| item(*place)).collect());
+            report
+        })
+        .collect();
+    let omitted = count - places.len();
+    if reports.is_empty() && (omitted > 0 || what.starts_with(PLAN)) {
+        // A plan that is empty, or of which there is nothing to tell, is one that was made.
+        reports.push(report(run, what, 0, 1));
+    }
+    if let Some(first) = reports.first_mut() {
+        first.spec.omitted = i64::try_from(omitted).ok().filter(|omitted| *omitted > 0);
+    }
+    reports
+}
+
+/// Which items are named.
+fn choose(sizes: &[usize], telling: impl Fn(usize) -> Telling) -> Vec<usize> {
+    let all = 0..sizes.len();
+    if sizes.iter().sum::<usize>() <= MAX_OF_ALL {
+        return all.collect();
+    }
+    let mut telling: Vec<(Telling, usize)> = all.map(|place| (telling(place), place)).collect();
+    telling.retain(|(telling, _)| *telling != Telling::Plain);
+    telling.sort_unstable();
+    let mut bytes = 0;
+    let fits = telling.into_iter().map(|(_, place)| place).take_while(|place| {
+        bytes += sizes[*place];
+        bytes <= MAX_OF_ALL
+    });
+    let mut places: Vec<usize> = fits.collect();
+    places.sort_unstable();
+    places
 }
 
 /// Which items, of these sizes, share a report.
@@ -236,6 +276,7 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
             run: ObjectReference { name: run.run.clone(), uid: run.run_uid.clone() },
             chunk,
             chunks,
+            omitted: None,
             items: Vec::new(),
             plan_digest: None,
             plan: Vec::new(),
@@ -247,7 +288,10 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::operation_run::FailureType;
+    use crate::{
+        api::{RestoreRunSpec, item::GroupKind},
+        restore::plan::Terms,
+    };
     use proptest::prelude::*;
 
     fn run() -> RunIdentity {
@@ -268,29 +312,121 @@ mod tests {
         }
     }
 
+    fn bytes<T: Serialize>(items: impl IntoIterator<Item = T>) -> usize {
+        items.into_iter().map(|item| size(&item)).sum()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(8))]
         #[test]
-        fn reports_are_within_their_bounds_and_lose_nothing(lengths in prop::collection::vec(0_usize..3000, 0..1800)) {
-            let items: Vec<_> = lengths.iter().enumerate().map(|(number, length)| item(number, *length)).collect();
-            let mut shuffled = items.clone();
-            shuffled.reverse();
-            let run = run();
-            let reports: Vec<_> = of_run(&run, Contents::Failures(&items)).collect();
-            let others: Vec<_> = of_run(&run, Contents::Failures(&shuffled)).collect();
-            prop_assert_eq!(&reports, &others, "the order of the items does not matter");
-            let mut ids: Vec<_> = items.iter().map(|item| item.item_id.clone()).collect();
-            ids.sort();
-            let reported: Vec<_> = reports.iter().flat_map(|report| &report.spec.items).map(|item| item.item_id.clone()).collect();
-            prop_assert_eq!(reported, ids);
-            for (place, report) in reports.iter().enumerate() {
-                prop_assert!(report.spec.items.len() <= MAX_ITEMS);
-                prop_assert!(serde_json::to_vec(report).expect("JSON").len() <= MAX_BYTES);
-                let name = report.metadata.name.clone().expect("a name");
-                prop_assert_eq!(&name, &format!("{}-0b4ee1c5-{place}", "r".repeat(200)));
-                prop_assert!(name.len() <= 253);
-                prop_assert_eq!(usize::try_from(report.spec.chunks), Ok(reports.len()));
+        fn reports_are_within_their_bounds_and_count_what_they_do_not_name(
+            lengths in prop::collection::vec(0_usize..3000, 0..1800), few in 1_usize..200,
+        ) {
+            let mut items: Vec<_> = lengths.iter().enumerate().map(|(number, length)| item(number, *length)).collect();
+            for skipped in items.iter_mut().skip(1).step_by(2) {
+                skipped.failure_type = FailureType::Skipped;
+            }
+            for items in [&items[..], &items[..items.len().min(few)]] {
+                let shuffled: Vec<_> = items.iter().rev().cloned().collect();
+                let run = run();
+                let reports = of_run(&run, Contents::Failures(items));
+                prop_assert_eq!(&reports, &of_run(&run, Contents::Failures(&shuffled)), "in whatever order they come");
+                let named: Vec<_> = reports.iter().flat_map(|report| &report.spec.items).collect();
+                prop_assert!(named.is_sorted_by(|one, other| one.item_id < other.item_id));
+                prop_assert!(bytes(&named) <= MAX_OF_ALL);
+                let omitted = reports.first().and_then(|report| report.spec.omitted).unwrap_or_default();
+                prop_assert_eq!(usize::try_from(omitted).expect("a count") + named.len(), items.len());
+                let cut = |item: &ItemFailure| ItemFailure { message: truncate(&item.message, MAX_MESSAGE), ..item.clone() };
+                prop_assert_eq!(omitted == 0, bytes(items.iter().map(cut)) <= MAX_OF_ALL);
+                let skipped = named.iter().any(|item| item.failure_type == FailureType::Skipped);
+                let failed = |item: &&ItemFailure| item.failure_type == FailureType::Failure;
+                let all_failed = items.iter().filter(failed).count() == named.iter().copied().filter(failed).count();
+                prop_assert!(!skipped || all_failed, "what failed is named first");
+                for (place, report) in reports.iter().enumerate() {
+                    prop_assert!(report.spec.items.len() <= MAX_ITEMS);
+                    prop_assert!(serde_json::to_vec(report).expect("JSON").len() <= MAX_BYTES);
+                    let name = report.metadata.name.clone().expect("a name");
+                    prop_assert_eq!(&name, &format!("{}-0b4ee1c5-{place}", "r".repeat(200)));
+                    prop_assert!(name.len() <= 253);
+                    prop_assert_eq!(usize::try_from(report.spec.chunks), Ok(reports.len()));
+                }
             }
         }
+    }
+
+    const ACTIONS: [Action; 9] = [
+        Action::Create,
+        Action::Update,
+        Action::Recreate,
+        Action::Delete,
+        Action::Unchanged,
+        Action::Skip,
+        Action::Conflict,
+        Action::Forbidden,
+        Action::Invalid,
+    ];
+
+    fn plan_of(count: usize, action: Action, warns: bool) -> Plan {
+        let spec = RestoreRunSpec::of(crate::api::LocalReference::new("nightly"));
+        let remark = || Remark::new("Forbidden", "w".repeat(300));
+        let planned = |number: usize| PlannedItem {
+            item: ItemId::new(GroupKind::new("", "ConfigMap"), format!("a-name-of-a-usual-length-{number:06}")),
+            api_version: "v1".into(),
+            action,
+            reason: action.fails().then(remark),
+            warnings: warns.then(remark).into_iter().collect(),
+            live: Some("0".repeat(64)),
+            wanted: Some("1".repeat(64)),
+        };
+        Plan::stored(Terms::new(&spec, "0".repeat(64)), (0..count).map(planned).collect())
+    }
+
+    /// What a run of so many items leaves in etcd as reports, and in how many objects, whatever becomes of its items.
+    #[test]
+    fn what_the_reports_of_a_run_take_in_etcd_is_bounded_whatever_its_items_are() {
+        let run = run();
+        let measure = |reports: &[OperationReport]| -> usize {
+            reports.iter().map(|report| serde_json::to_vec(report).expect("JSON").len()).sum()
+        };
+        let mut told = Vec::new();
+        for count in [100, 3000] {
+            for (action, warns, has_diff) in ACTIONS.into_iter().flat_map(|action| {
+                [(false, false), (false, true), (true, false)].map(|(warns, diff)| (action, warns, diff))
+            }) {
+                let plan = plan_of(count, action, warns);
+                let diffs: BTreeMap<ItemId, String> = plan
+                    .items()
+                    .iter()
+                    .filter(|_| has_diff)
+                    .map(|planned| (planned.item.clone(), "d".repeat(200)))
+                    .collect();
+                let reports = of_run(&run, Contents::Plan(&plan, &diffs));
+                let bytes = measure(&reports);
+                let named: usize = reports.iter().map(|report| report.spec.plan.len()).sum();
+                told.push(format!("{count} {action:?} warns={warns} diff={has_diff}: {bytes} B, {named} named"));
+                assert!(bytes <= MAX_BYTES, "{}", told[told.len() - 1]);
+                let plain = !warns && !has_diff && matches!(action, Action::Create | Action::Unchanged | Action::Skip);
+                // What its number says all about is not named where not all fit.
+                assert!(count == 100 || !plain || bytes < 2000, "{}", told[told.len() - 1]);
+                let omitted = reports[0].spec.omitted.unwrap_or_default();
+                assert_eq!(named + usize::try_from(omitted).expect("a count"), count);
+            }
+            for outcome in [ItemOutcome::Done, ItemOutcome::Unchanged, ItemOutcome::Skipped, ItemOutcome::Failed] {
+                let reason = (outcome == ItemOutcome::Failed).then(|| Remark::new("Forbidden", "w".repeat(300)));
+                let result = |number: usize| ItemResult {
+                    item_id: format!("core/ConfigMap/a-name-of-a-usual-length-{number:06}"),
+                    action: Action::Update,
+                    outcome,
+                    reason: reason.clone(),
+                };
+                let results: Vec<ItemResult> = (0..count).map(result).collect();
+                let reports = of_run(&run, Contents::Results(&results));
+                let bytes = measure(&reports);
+                told.push(format!("{count} {outcome:?}: {bytes} B"));
+                assert!(bytes <= MAX_BYTES, "{}", told[told.len() - 1]);
+                assert_eq!(name_all_failed(&results), count == 100 || outcome != ItemOutcome::Failed);
+            }
+        }
+        println!("{}", told.join("\n"));
     }
 }

@@ -39,14 +39,19 @@ pub async fn list(client: &Client, environment: &Environment) -> Result<Vec<Back
 ///
 /// The runs are read first: one that is completed by then has its backup set, and one that is not keeps its snapshot.
 pub async fn needed(client: &Client, environment: &Environment, grace: SignedDuration) -> Result<Needed, Failure> {
-    let mut running = BTreeSet::new();
+    let (mut running, mut runs) = (BTreeSet::new(), BTreeSet::new());
     each(client, environment, "list the runs that may yet report a snapshot", |run: OperationRun| {
-        running.extend(run.metadata.uid.clone().filter(|_| !run.is_completed()));
+        let Some(uid) = run.metadata.uid.clone() else { return };
+        if !run.is_completed() {
+            running.insert(uid.clone());
+        }
+        runs.insert(uid);
     })
     .await?;
     let adopted = environment.repository_spec.adopt.iter().flat_map(|adopt| &adopt.namespace_uids);
     Ok(Needed {
         running,
+        runs,
         named: list(client, environment).await?.into_iter().map(|set| set.spec.snapshot).collect(),
         own_tags: adopted.chain([&environment.namespace_uid]).map(|uid| format!("{NAMESPACE_TAG}{uid}")).collect(),
         grace,

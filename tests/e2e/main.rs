@@ -18,6 +18,7 @@ mod cancel;
 mod capture;
 mod crash;
 mod database;
+mod disaster;
 mod duplicates;
 mod hostile;
 mod leader;

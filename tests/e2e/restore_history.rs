@@ -24,7 +24,7 @@ impl<'t> HistoryLimit<'t> {
 
 impl Drop for HistoryLimit<'_> {
     fn drop(&mut self) {
-        self.set(&Value::Null);
+        self.set(&json!(20));
     }
 }
 

@@ -29,7 +29,7 @@ const fn right(role: &'static str, verb: &'static str, group: &'static str, reso
 /// A place for what undoes a restore.
 const UNDO: Right = right(RUN, "create", OURS, "backupsets");
 
-const NEEDED: [Right; 17] = [
+const NEEDED: [Right; 16] = [
     right(RUN, "get", OURS, "operationruns"),
     right(RUN, "patch", OURS, "operationruns/status"),
     right(RUN, "create", OURS, "operationreports"),
@@ -41,7 +41,6 @@ const NEEDED: [Right; 17] = [
     right(RESTORE, "list", OURS, "backuprepositories"),
     right(RESTORE, "get", OURS, "restoreruns"),
     right(RESTORE, "get", OURS, "backupsets"),
-    right(RESTORE, "get", OURS, "operationreports"),
     right(RESTORE, "list", OURS, "operationreports"),
     right(RESTORE, "create", "authorization.k8s.io", "localsubjectaccessreviews"),
     right(AUDIT, "get", OURS, "auditentries"),

@@ -1,7 +1,7 @@
 //! `tenantatlas worker restore`: does what a plan says.
 //!
 //! In this order, and what a crash leaves behind in between:
-//! 1. take the plan: of the preview, of an earlier attempt, or make one and store it: reports that the next attempt finds;
+//! 1. take the plan: of the preview, of an earlier attempt, or make one and store it: documents that the next attempt finds;
 //! 2. of a preview: compare all of it with what is there now; if anything has moved, nothing is written;
 //! 3. capture what is about to change or vanish: a snapshot that the next attempt finds;
 //! 4. look once more whether this is still wanted, and tell the audit chain what is intended: an entry that the next
@@ -12,7 +12,7 @@
 use crate::{
     api::{
         Outcome, Reason,
-        operation_report::{ItemOutcome, ItemResult, PlannedObject},
+        operation_report::{ItemOutcome, ItemResult},
         operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{MadePlan, ResultContext, TerminationResult},
     },
@@ -20,7 +20,7 @@ use crate::{
     repository::{Repository, WriterPermit},
     restore::{
         eligible::PreviewedPlan,
-        plan::{Action, Moved, Plan, PlannedItem, Terms, moved},
+        plan::{Action, Moved, Plan, moved},
     },
     worker::{
         audit,
@@ -39,6 +39,7 @@ use crate::{
             preview::make,
             record::Record,
             safety::{self, Undo},
+            stored_plan,
             survey::Survey,
             walk::Ask,
         },
@@ -46,6 +47,7 @@ use crate::{
     },
 };
 use kube::Client;
+use std::collections::BTreeMap;
 
 /// How many of the items that have moved are named.
 const NAMED: usize = 10;
@@ -61,12 +63,12 @@ pub async fn apply(
 ) -> Result<TerminationResult, Failure> {
     tracing::info!("restoring");
     let inputs = order::read_inputs(environment)?;
-    let order = order::read(client, environment, &inputs, false).await?;
+    let order = order::read(client, environment, repository, &inputs, false).await?;
     let survey = Survey::take(client, environment, repository, order).await?;
     let identity = &environment.identity;
     let plan = match &survey.order.preview {
-        Some(preview) => previewed(client, identity, &survey, preview).await?,
-        None => own(client, identity, &survey).await?,
+        Some(preview) => previewed(client, identity, repository, &survey, preview).await?,
+        None => own(client, identity, repository, &survey).await?,
     };
     let undo = if survey.order.safety_capture {
         safety::capture(client, environment, repository, &survey, &plan, clock, permit).await?
@@ -85,6 +87,11 @@ pub async fn apply(
     }
     let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
     report::write(client, identity, Contents::Results(&results)).await?;
+    if !report::name_all_failed(&results) {
+        let failed = results.iter().filter(|result| result.outcome == ItemOutcome::Failed);
+        let failed: Vec<&str> = failed.map(|result| result.item_id.as_str()).collect();
+        stored_plan::put_failed(repository, &identity.run_uid, &failed).await?;
+    }
     result.context.audit = Some(record.end(&result).await?);
     Ok(result)
 }
@@ -105,17 +112,16 @@ async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(),
 async fn previewed(
     client: &Client,
     identity: &RunIdentity,
+    repository: &impl Repository,
     survey: &Survey,
     preview: &PreviewedPlan,
 ) -> Result<Plan, Failure> {
-    let of_preview =
-        RunIdentity { run: preview.run.name.clone(), run_uid: preview.run.uid.clone(), ..identity.clone() };
-    let lost = || {
-        let message = "the plan of the preview is not all there, or was changed: make another preview";
+    let terms = survey.order.terms.clone();
+    let stored = stored_plan::read(repository, &preview.run.uid, &preview.digest, terms).await?;
+    let plan = stored.ok_or_else(|| {
+        let message = "make another preview: the plan of this one is not all there, or was changed";
         Failure::blocked(reason::PLAN_LOST, message)
-    };
-    let stored = report::read_plan(client, &of_preview, &preview.digest).await?.ok_or_else(lost)?;
-    let plan = read(survey.order.terms.clone(), stored, &preview.digest).ok_or_else(lost)?;
+    })?;
     let now = make(survey, client, Ask::Nobody).await?;
     let moved = still_to_do(&plan, now.plan());
     // An earlier attempt found nothing moved, and has written since: what has moved by now fails alone.
@@ -152,23 +158,27 @@ fn still_to_do(plan: &Plan, now: &Plan) -> Vec<Moved> {
 }
 
 /// A plan of this run: that of an earlier attempt, or a new one, stored before the first write.
-async fn own(client: &Client, identity: &RunIdentity, survey: &Survey) -> Result<Plan, Failure> {
+async fn own(
+    client: &Client,
+    identity: &RunIdentity,
+    repository: &impl Repository,
+    survey: &Survey,
+) -> Result<Plan, Failure> {
     let terms = survey.order.terms.clone();
-    if let Some((digest, stored)) = report::find_plan(client, identity).await? {
-        return read(terms, stored, &digest).ok_or_else(|| {
-            let message = "the plan that an earlier attempt stored was changed: restore again with a new run";
+    let run_uid = &identity.run_uid;
+    let plan = if let Some(digest) = stored_plan::digest(repository, run_uid).await? {
+        stored_plan::read(repository, run_uid, &digest, terms).await?.ok_or_else(|| {
+            let message = "restore again with a new run: the plan that an earlier attempt stored was changed";
             Failure::blocked(reason::PLAN_LOST, message)
-        });
-    }
-    let made = make(survey, client, Ask::Nobody).await?;
-    report::write(client, identity, made.contents()).await?;
-    Ok(made.into_plan())
-}
-
-/// A plan as it was stored, if it is the one of this digest.
-fn read(terms: Terms, stored: Vec<PlannedObject>, digest: &str) -> Option<Plan> {
-    let items = stored.into_iter().map(PlannedItem::from_report).collect::<Result<_, _>>().ok()?;
-    Some(Plan::stored(terms, items)).filter(|plan| plan.digest() == digest)
+        })?
+    } else {
+        let plan = make(survey, client, Ask::Nobody).await?.into_plan();
+        stored_plan::put(repository, run_uid, &plan).await?;
+        plan
+    };
+    // Nobody was asked, so there are no differences to show.
+    report::write(client, identity, Contents::Plan(&plan, &BTreeMap::new())).await?;
+    Ok(plan)
 }
 
 fn to_result(plan: &Plan, results: &[ItemResult], unmatched: &[usize], undo: Option<Undo>) -> TerminationResult {

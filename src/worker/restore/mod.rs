@@ -13,6 +13,7 @@
 //! execute    one item of a plan, looked at once more and written
 //! carry      a plan carried out, item by item
 //! safety     what undoes it, captured before
+//! stored_plan  a plan in the repository, to be carried out later
 //! record     what the audit chain is told
 //! apply      the worker that restores: plan, safety capture, intent, writes, results, outcome
 //! rehearse   the worker that tries whether a set could be restored
@@ -34,6 +35,7 @@ pub mod preview;
 pub mod record;
 pub mod rehearse;
 pub mod safety;
+pub mod stored_plan;
 pub mod survey;
 pub mod walk;
 pub mod write;

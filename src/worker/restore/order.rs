@@ -7,6 +7,7 @@ use crate::{
         restore_run::ExistingResourcePolicy,
     },
     cluster::retry::retry,
+    repository::Repository,
     restore::{
         eligible::{self, Ineligible, PreviewedPlan},
         plan::Terms,
@@ -17,7 +18,7 @@ use crate::{
         environment::Environment,
         failure::{Failure, api_failure},
         report,
-        restore::claim,
+        restore::{claim, stored_plan},
         sets,
     },
 };
@@ -183,6 +184,7 @@ pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
 pub async fn read(
     client: &Client,
     environment: &Environment,
+    repository: &impl Repository,
     inputs: &Inputs,
     previews: bool,
 ) -> Result<Order, Failure> {
@@ -200,7 +202,7 @@ pub async fn read(
     if let Some(LocalReference { name }) = &terms.spec.rerun_of {
         let earlier = find(&restores, name).await?.and_then(|earlier| earlier.status?.operation_run);
         let failed = match earlier {
-            Some(run) => failed_items(client, namespace, &run).await?,
+            Some(run) => failed_items(client, repository, namespace, &run).await?,
             None => BTreeSet::new(),
         };
         if failed.is_empty() {
@@ -223,8 +225,16 @@ async fn find_set(client: &Client, environment: &Environment, name: &str) -> Res
 }
 
 /// What failed in an earlier restore.
-async fn failed_items(client: &Client, namespace: &str, run: &ObjectReference) -> Result<BTreeSet<ItemId>, Failure> {
-    let results = report::read_results(client, namespace, run).await?;
+async fn failed_items(
+    client: &Client,
+    repository: &impl Repository,
+    namespace: &str,
+    run: &ObjectReference,
+) -> Result<BTreeSet<ItemId>, Failure> {
+    let (results, all) = report::read_results(client, namespace, run).await?;
+    if !all && let Some(failed) = stored_plan::failed(repository, &run.uid).await? {
+        return Ok(failed.into_iter().collect());
+    }
     let failed = results.into_iter().filter(|result| result.outcome == ItemOutcome::Failed);
     Ok(failed.filter_map(|result| result.item_id.parse().ok()).collect())
 }

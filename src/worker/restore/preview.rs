@@ -1,7 +1,7 @@
 //! `tenantatlas worker preview`: what a restore would do, item by item, and nothing done.
 //!
-//! Every write is one dry run, at most one an item and none for what is as it should be. The plan goes into the run's
-//! reports; its digest and summary go into the result.
+//! Every write is one dry run, at most one an item and none for what is as it should be. The plan goes into the repository, what
+//! of it tells people something into the run's reports, its digest and summary into the result.
 
 use crate::{
     api::{
@@ -19,6 +19,7 @@ use crate::{
         report::{self, Contents},
         restore::{
             order::{self, reason},
+            stored_plan,
             survey::Survey,
             walk::{Ask, Decided},
         },
@@ -35,10 +36,11 @@ pub async fn preview(
 ) -> Result<TerminationResult, Failure> {
     tracing::info!("previewing");
     let inputs = order::read_inputs(environment)?;
-    let order = order::read(client, environment, &inputs, true).await?;
+    let order = order::read(client, environment, repository, &inputs, true).await?;
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;
     let result = made.to_result();
+    stored_plan::put(repository, &environment.identity.run_uid, made.plan()).await?;
     report::write(client, &environment.identity, made.contents()).await?;
     let counts = result.summary_counts.unwrap_or_default();
     Progress::of(client.clone(), &environment.identity).finish(counts).await;
