@@ -141,7 +141,7 @@ async fn a_restore_gives_rights_to_nobody_who_asked_could_not_give_them_to_by_ha
         "edit",
         "admin",
         "cluster-admin",
-        "system:discovery",
+        "tenantatlas-tenant-viewer",
         "tenantatlas-restore",
         "tenantatlas-tenant-operator",
     ];
