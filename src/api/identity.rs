@@ -9,9 +9,18 @@ use serde_json::{Map, Value, json};
 /// How many hex digits of the identity the Job's name carries.
 pub const JOB_NAME_DIGITS: usize = 20;
 
+/// What the names of the Jobs end with that change a tenant's objects and tell the audit chain so, by the operation's type.
+///
+/// A policy knows of a request from a pod nothing but the pod's name. The Job controller makes that of the Job's, and Jobs of
+/// such a name are the operator's to make: so the name says which work the pod is at.
+const SUFFIXES: [(&str, &str); 1] = [("restore.apply", "-restore")];
+
 /// The identity of a run: 64 hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity(String);
+pub struct Identity {
+    hash: String,
+    suffix: &'static str,
+}
 
 impl Identity {
     /// Computes an identity.
@@ -35,31 +44,33 @@ impl Identity {
                 Value::Object(picked.collect())
             }
         };
-        Self(canonical::digest(&json!({
+        let hash = canonical::digest(&json!({
             "tenantUid": tenant_uid,
             "type": operation_type,
             "target": target,
             "account": account,
             "inputs": inputs,
-        })))
+        }));
+        let suffix = SUFFIXES.iter().find(|(of, _)| *of == operation_type).map_or("", |(_, suffix)| suffix);
+        Self { hash, suffix }
     }
 
     /// All 64 hex digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.hash
     }
 
     /// The name of the one Job that may do this work: the API server refuses a second of the same name.
     #[must_use]
     pub fn job_name(&self) -> String {
-        format!("op-{}", &self.0[..JOB_NAME_DIGITS])
+        format!("op-{}{}", &self.hash[..JOB_NAME_DIGITS], self.suffix)
     }
 
     /// The value of the identity label: 40 hex digits.
     #[must_use]
     pub fn label_value(&self) -> &str {
-        &self.0[..40]
+        &self.hash[..40]
     }
 }
 
@@ -109,5 +120,15 @@ mod tests {
         }
         assert_eq!(base.job_name().len(), 23);
         assert!(base.as_str().starts_with(&base.job_name()[3..]));
+    }
+
+    #[test]
+    fn the_job_of_a_restore_says_so_in_its_name_and_no_other_does() {
+        let name = |operation_type: &str| Identity::new("uid", operation_type, None, "a", &Map::new(), None).job_name();
+        let restores = name("restore.apply");
+        assert_eq!((restores.len(), &restores[23..]), (31, "-restore"));
+        for other in ["restore.preview", "restore.rehearse", "restore.apply.mine", "backup.capture", "restore"] {
+            assert_eq!(name(other).len(), 23, "{other}");
+        }
     }
 }

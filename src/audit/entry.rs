@@ -1,8 +1,9 @@
-//! One entry: its place, its hash, and what the next one is.
+//! One entry: its place, its text, its hash, and what the next one is.
 
-use crate::api::{audit_entry::AuditEntrySpec, canonical};
+use crate::api::{AuditEntrySpec, audit_entry::AuditRecord, canonical};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 
 /// Digits of a place.
@@ -28,10 +29,10 @@ impl Place {
         self.0
     }
 
-    /// The one after.
+    /// The one after, if there is one.
     #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
+    pub fn next(self) -> Option<Self> {
+        Self::new(self.0 + 1)
     }
 }
 
@@ -57,12 +58,12 @@ impl FromStr for Place {
     }
 }
 
-/// An entry as the API server has it. All of its spec counts, also fields that a newer version wrote.
+/// An entry as the API server has it, also one that another version of us wrote, or somebody else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name and namespace.
     pub metadata: Metadata,
-    /// What it says.
+    /// Its text, and what is repeated of that.
     pub spec: Value,
 }
 
@@ -75,6 +76,14 @@ pub struct Metadata {
     pub namespace: String,
 }
 
+/// What any version of us writes into the text of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Said {
+    name: String,
+    namespace: String,
+    previous: String,
+}
+
 impl Entry {
     /// Its place; none if its name is no place.
     #[must_use]
@@ -82,18 +91,52 @@ impl Entry {
         self.metadata.name.parse().ok()
     }
 
-    /// The hash that it holds of the one before; empty in the first.
+    /// What it says; empty where it says nothing.
     #[must_use]
-    pub fn previous(&self) -> &str {
-        self.spec["previous"].as_str().unwrap_or_default()
+    pub fn text(&self) -> &str {
+        self.spec["entry"].as_str().unwrap_or_default()
     }
 
-    /// SHA-256 (64 hex digits) over `{"name":…,"namespace":…,"spec":…}` as canonical JSON: keys sorted, no white space.
+    /// SHA-256 (64 hex digits) over its text.
     #[must_use]
     pub fn hash(&self) -> String {
-        let Metadata { name, namespace } = &self.metadata;
-        canonical::digest(&json!({ "name": name, "namespace": namespace, "spec": self.spec }))
+        hash_of(self.text())
     }
+
+    /// The hash that it holds of the one before, empty in the first; none where the text is not that of an entry.
+    #[must_use]
+    pub fn previous(&self) -> Option<String> {
+        self.said().map(|said| said.previous)
+    }
+
+    /// Whether its text is that of the entry of this name in this namespace.
+    #[must_use]
+    pub fn is_in_its_place(&self) -> bool {
+        self.said().is_some_and(|said| {
+            (said.name.as_str(), said.namespace.as_str())
+                == (self.metadata.name.as_str(), self.metadata.namespace.as_str())
+        })
+    }
+
+    /// The fields that do not repeat what the text says.
+    #[must_use]
+    pub fn disagreements(&self) -> Vec<&'static str> {
+        const REPEATED: [&str; 9] =
+            ["backupSet", "event", "operationType", "outcome", "planDigest", "pod", "restoreRun", "run", "who"];
+        // One that a newer version wrote may say what this one cannot read.
+        let Ok(record) = serde_json::from_str::<AuditRecord>(self.text()) else { return Vec::new() };
+        let repeated = serde_json::to_value(AuditEntrySpec::of(&record, String::new())).unwrap_or_default();
+        REPEATED.into_iter().filter(|field| self.spec.get(field) != repeated.get(field)).collect()
+    }
+
+    fn said(&self) -> Option<Said> {
+        serde_json::from_str(self.text()).ok()
+    }
+}
+
+/// SHA-256 (64 hex digits) over the text of an entry.
+fn hash_of(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
 }
 
 /// The place and hash of an entry that was once the last one. As text `<name>:<hash>`.
@@ -133,42 +176,70 @@ impl FromStr for Tip {
     }
 }
 
-/// The place of what is to follow the last entry, and what it says: `spec` with the hash of that one.
+/// The entry at a place that is to follow the last one: `record` with its place and the hash of that one, as one string.
 #[must_use]
-pub fn successor(tip: Option<&Tip>, spec: AuditEntrySpec) -> (Place, AuditEntrySpec) {
-    let place = tip.map_or(Place::FIRST, |tip| tip.place.next());
+pub fn successor(tip: Option<&Tip>, place: Place, namespace: &str, record: AuditRecord) -> AuditEntrySpec {
     let previous = tip.map(|tip| tip.hash.clone()).unwrap_or_default();
-    (place, AuditEntrySpec { previous, ..spec })
+    let record = AuditRecord { name: place.to_string(), namespace: namespace.to_owned(), previous, ..record }.bounded();
+    let text = canonical::to_vec(&serde_json::to_value(&record).unwrap_or_default());
+    AuditEntrySpec::of(&record, String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::CustomResourceExt;
+    use serde_json::json;
 
     #[test]
     fn a_name_is_a_place_and_nothing_else_is() {
         assert_eq!(Place::FIRST.to_string(), "000000000001");
         assert_eq!("000000000001".parse(), Ok(Place::FIRST));
-        assert_eq!(Place::FIRST.next().to_string(), "000000000002");
+        assert_eq!(Place::FIRST.next().map(|place| place.to_string()).as_deref(), Some("000000000002"));
+        assert_eq!("999999999999".parse::<Place>().map(Place::next), Ok(None));
         for wrong in ["", "1", "000000000000", "0000000000001", "00000000000a", "+00000000001", "１00000000001"] {
             assert!(wrong.parse::<Place>().is_err(), "{wrong}");
         }
     }
 
-    /// What `kubectl get audit 000000000001 -o json | jq -cjS '{name: .metadata.name, namespace: .metadata.namespace, spec}' |
-    /// sha256sum` prints: whoever does not trust this program needs none.
+    /// What `kubectl get audit 000000000001 -o json | jq -j .spec.entry | sha256sum` prints: whoever does not trust this
+    /// program needs none.
     #[test]
-    fn the_hash_is_that_of_the_sorted_json_and_the_rest_of_the_metadata_does_not_count() {
+    fn the_hash_is_that_of_the_text_and_nothing_else_counts() {
+        let text = r#"{"a field of a newer version":1.50,"name":"000000000001","namespace":"acme","previous":""}"#;
         let object = json!({
             "apiVersion": "tenantatlas.io/v1alpha1", "kind": "AuditEntry",
             "metadata": { "name": "000000000001", "namespace": "acme", "uid": "u", "managedFields": [] },
-            "spec": { "previous": "", "event": "intent", "a field of a newer version": 1 },
+            "spec": { "entry": text, "event": "intent", "a default of a newer version": 1 },
         });
         let entry: Entry = serde_json::from_value(object).expect("an entry");
-        let text = r#"{"name":"000000000001","namespace":"acme","spec":{"a field of a newer version":1,"event":"intent","previous":""}}"#;
-        assert_eq!(canonical::to_vec(&serde_json::from_str(text).expect("JSON")), text.as_bytes());
-        assert_eq!(entry.hash(), canonical::digest(&serde_json::from_str(text).expect("JSON")));
-        assert_eq!(entry.hash(), "174ce043cf4fdeb4f08e6b0907e43d243700bd2fb4eeb260cc2652feb11b3174");
+        assert_eq!(entry.hash(), "ad6fb4b67a29aee57234054678f8f94a62bbb0c98b056f9ae1bd00688cb21902");
+        assert_eq!(entry.previous().as_deref(), Some(""));
+        assert!(entry.is_in_its_place());
+    }
+
+    #[test]
+    fn what_is_repeated_of_the_text_is_every_field_of_the_schema() {
+        let definition = serde_json::to_value(crate::api::AuditEntry::crd()).expect("JSON");
+        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        let fields: Vec<&String> = spec.as_object().expect("fields").keys().filter(|field| *field != "entry").collect();
+        let mut entry: Entry = serde_json::from_value(json!({
+            "metadata": { "name": "000000000001", "namespace": "acme" }, "spec": {},
+        }))
+        .expect("an entry");
+        let record = json!({
+            "name": "000000000001", "namespace": "acme", "previous": "", "event": "outcome", "at": "2026-01-01T00:00:00Z",
+            "who": { "username": "ada" }, "operationType": "restore.apply", "run": { "name": "r", "uid": "u" },
+            "pod": "op-1", "restoreRun": { "name": "r", "uid": "u" }, "backupSet": { "name": "s" }, "planDigest": "0",
+            "outcome": "succeeded",
+        });
+        entry.spec["entry"] = record.to_string().into();
+        assert_eq!(entry.disagreements(), fields, "each is missing");
+        let parsed: AuditRecord = serde_json::from_value(record).expect("a record");
+        entry.spec = serde_json::to_value(AuditEntrySpec::of(&parsed, entry.text().to_owned())).expect("JSON");
+        assert_eq!(entry.disagreements(), Vec::<&str>::new());
+        entry.spec["who"] = "eve".into();
+        assert_eq!(entry.disagreements(), ["who"]);
     }
 
     #[test]

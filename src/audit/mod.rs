@@ -1,13 +1,20 @@
-//! The audit chain of a tenant: what makes a list of entries one chain, and what shows that it is not whole.
+//! The audit chain of a tenant: what makes entries one chain, and what shows that it is not whole.
 //!
-//! Each entry holds the hash of the one before, and its name is its place, so a create is the compare-and-swap: of two
-//! that would be the same place the API server refuses one. Whoever alters an entry has to alter all that follow; whoever
-//! then cuts or alters the end is found by a [`Tip`] that was noted elsewhere.
+//! What an entry says is one string, and its hash is that of the string's bytes: no default, pruning or conversion of the
+//! API server can change it. The string holds the hash of the entry before. So the chain is followed from one entry
+//! to the next by these hashes. Names are the lock: of two that would follow the same entry both take the first free
+//! number after it, and the API server lets one through. A number proves nothing: an entry that follows none is not of the
+//! chain, wherever it stands, and the chain goes on around it.
+//!
+//! Whoever alters an entry has to alter all that follow; whoever then cuts or alters the end is found by a [`Tip`] that was
+//! noted elsewhere.
 //!
 //! Must not: any I/O, any Kubernetes client, any clock (a test looks).
 
+mod chain;
 mod entry;
 mod verify;
 
+pub use chain::Chain;
 pub use entry::{Entry, Metadata, Place, Tip, successor};
-pub use verify::{Fault, verify};
+pub use verify::{Fault, Foreign, verify};

@@ -1,22 +1,22 @@
-//! Whether a list of entries is one chain, whole and as it was written.
+//! Whether what is in a namespace is one chain, whole and as it was written, and what there is not of it.
 
-use crate::audit::{Entry, Place, Tip};
-use std::{collections::BTreeMap, fmt};
+use crate::audit::{Chain, Entry, Place, Tip};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// What is wrong with a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// Entries that must have been there are not: some follow, or the last of them is known to have been there.
+    /// An entry that is known to have been the last one is not there.
     Missing {
-        /// The first of them.
-        first: Place,
-        /// The last of them.
-        last: Place,
+        /// Its place.
+        at: Place,
     },
-    /// The entry was not written after the one before as that is now: one of the two was altered, inserted, or put in
-    /// another's place.
-    Unlinked {
-        /// The later of the two.
+    /// What an entry of ours follows is not there: it was removed or altered.
+    MissingBefore {
+        /// The place of the one that is there.
         at: Place,
     },
     /// The entry is not what it was when its hash was noted.
@@ -24,27 +24,61 @@ pub enum Fault {
         /// Its place.
         at: Place,
     },
-    /// The entry cannot be of this chain: it is of another namespace, has no name of an entry, or is there twice.
+    /// A field of the entry does not repeat what its text says. The text is what counts.
+    Disagrees {
+        /// Its place.
+        at: Place,
+        /// The field.
+        field: &'static str,
+    },
+    /// The entry is not of this chain.
     Foreign {
         /// Its name.
         name: String,
+        /// What shows it.
+        why: Foreign,
     },
+}
+
+/// What shows that an entry is not of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Foreign {
+    /// Its text is not that of an entry.
+    Unreadable,
+    /// It is of another namespace or place, or there twice.
+    Misplaced,
+    /// It follows an entry that another one follows, which was there first.
+    Branch,
+    /// It follows nothing that is there, and nobody has noted it.
+    Unlinked,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing { first, last } if first == last => write!(formatter, "{first} is missing"),
-            Self::Missing { first, last } => write!(formatter, "{first} to {last} are missing"),
-            Self::Unlinked { at } => {
-                write!(
-                    formatter,
-                    "{at} was not written after the entry before it as that is now: one of the two was altered"
-                )
+            Self::Missing { at } => write!(formatter, "{at}, once the last entry, is missing"),
+            Self::MissingBefore { at } => {
+                write!(formatter, "what {at} follows is missing: an entry before it was removed or altered")
             }
             Self::Altered { at } => write!(formatter, "{at} is not what it was when its hash was noted"),
-            Self::Foreign { name } => write!(formatter, "{name} is not an entry of this chain, or is there twice"),
+            Self::Disagrees { at, field } => {
+                write!(formatter, "spec.{field} of {at} is not what its text says: spec.entry is what counts")
+            }
+            Self::Foreign { name, why } => write!(formatter, "{name} is foreign: {why}"),
         }
+    }
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Unreadable => "its text is not that of an audit entry",
+            Self::Misplaced => "its text is that of another entry",
+            Self::Branch => "it follows an entry that another one follows",
+            Self::Unlinked => {
+                "it follows no entry that is there; unless a snapshot or a RestoreRun names it, for then what it follows was removed"
+            }
+        })
     }
 }
 
@@ -53,72 +87,107 @@ impl fmt::Display for Fault {
 #[must_use]
 pub fn verify(namespace: &str, entries: &[Entry], known: &[Tip]) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let mut chain: BTreeMap<Place, &Entry> = BTreeMap::new();
+    let foreign = |entry: &Entry, why| Fault::Foreign { name: entry.metadata.name.clone(), why };
+    let mut sound: BTreeMap<Place, Sound<'_>> = BTreeMap::new();
+    let mut chain = Chain::default();
     for entry in entries {
-        let place = entry.place().filter(|place| entry.metadata.namespace == namespace && !chain.contains_key(place));
-        match place {
-            Some(place) => _ = chain.insert(place, entry),
-            None => faults.push(Fault::Foreign { name: entry.metadata.name.clone() }),
+        match (entry.place(), entry.previous()) {
+            (_, None) => faults.push(foreign(entry, Foreign::Unreadable)),
+            (Some(place), Some(previous))
+                if entry.metadata.namespace == namespace && entry.is_in_its_place() && !sound.contains_key(&place) =>
+            {
+                chain.add(entry);
+                sound.insert(place, Sound { entry, hash: entry.hash(), previous });
+            }
+            _ => faults.push(foreign(entry, Foreign::Misplaced)),
         }
-    }
-    let mut before: Option<(Place, &Entry)> = None;
-    for (place, entry) in &chain {
-        let expected = before.map_or(Place::FIRST, |(place, _)| place.next());
-        if *place > expected {
-            faults.extend(missing(expected, *place));
-        } else if entry.previous() != before.map(|(_, entry)| entry.hash()).unwrap_or_default() {
-            faults.push(Fault::Unlinked { at: *place });
-        }
-        before = Some((*place, entry));
     }
     for tip in known {
-        let altered = chain.get(&tip.place).is_some_and(|entry| entry.hash() != tip.hash);
-        faults.extend(altered.then_some(Fault::Altered { at: tip.place }));
+        match sound.get(&tip.place) {
+            None => faults.push(Fault::Missing { at: tip.place }),
+            Some(there) if there.hash != tip.hash => faults.push(Fault::Altered { at: tip.place }),
+            Some(_) => {}
+        }
     }
-    let end = before.map_or(Place::FIRST, |(place, _)| place.next());
-    faults.extend(known.iter().map(|tip| tip.place).max().and_then(|latest| missing(end, latest.next())));
+    let followed: BTreeSet<Place> = chain.entries().map(|tip| tip.place).collect();
+    let ours = vouched_for(&sound, known);
+    let by_hash: BTreeMap<&str, Place> = sound.iter().map(|(place, sound)| (sound.hash.as_str(), *place)).collect();
+    for (place, Sound { entry, previous, .. }) in &sound {
+        let before = by_hash.get(previous.as_str());
+        if followed.contains(place) {
+            faults.extend(entry.disagreements().into_iter().map(|field| Fault::Disagrees { at: *place, field }));
+        } else if !ours.contains(place) {
+            let branches = previous.is_empty() || before.is_some_and(|before| followed.contains(before));
+            faults.push(foreign(entry, if branches { Foreign::Branch } else { Foreign::Unlinked }));
+        } else if before.is_none_or(|before| !ours.contains(before)) {
+            faults.push(Fault::MissingBefore { at: *place });
+        }
+    }
     faults.sort();
     faults.dedup();
     faults
 }
 
-/// The fault that nothing is there from a place to before another; none if that is no place at all.
-fn missing(first: Place, end: Place) -> Option<Fault> {
-    let last = Place::new(end.number() - 1)?;
-    (first <= last).then_some(Fault::Missing { first, last })
+/// An entry that could be of the chain.
+struct Sound<'a> {
+    entry: &'a Entry,
+    hash: String,
+    previous: String,
+}
+
+/// The entries that were noted as the last, what they follow, and what follows them.
+fn vouched_for(sound: &BTreeMap<Place, Sound<'_>>, known: &[Tip]) -> BTreeSet<Place> {
+    let mut by_hash = BTreeMap::new();
+    let mut by_previous: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
+    for (place, Sound { hash, previous, .. }) in sound {
+        by_hash.insert(hash.as_str(), *place);
+        by_previous.entry(previous.as_str()).or_default().push(*place);
+    }
+    let noted = |tip: &&Tip| sound.get(&tip.place).is_some_and(|there| there.hash == tip.hash);
+    let noted: Vec<Place> = known.iter().filter(noted).map(|tip| tip.place).collect();
+    let mut ours = BTreeSet::new();
+    for place in &noted {
+        let mut at = Some(*place);
+        while let Some(place) = at.filter(|place| ours.insert(*place)) {
+            at = by_hash.get(sound[&place].previous.as_str()).copied();
+        }
+    }
+    let mut after: Vec<Place> = noted;
+    while let Some(place) = after.pop() {
+        let followers = by_previous.get(sound[&place].hash.as_str()).into_iter().flatten();
+        after.extend(followers.filter(|place| ours.insert(**place)));
+    }
+    ours
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::Metadata;
+    use crate::audit::chain::tests::{NAMESPACE, append, entry, place};
     use proptest::prelude::*;
-    use serde_json::json;
-
-    const NAMESPACE: &str = "acme";
-
-    fn place(number: usize) -> Place {
-        Place::new(number as u64).expect("a place")
-    }
-
-    fn entry(number: usize, previous: &str, said: usize) -> Entry {
-        Entry {
-            metadata: Metadata { name: place(number).to_string(), namespace: NAMESPACE.to_owned() },
-            spec: json!({ "event": "intent", "who": { "username": format!("user-{said}") }, "previous": previous }),
-        }
-    }
 
     fn chain(length: usize) -> Vec<Entry> {
-        let mut chain: Vec<Entry> = Vec::new();
-        for number in 1..=length {
-            let previous = chain.last().map(Entry::hash).unwrap_or_default();
-            chain.push(entry(number, &previous, number));
-        }
-        chain
+        let mut entries = Vec::new();
+        (0..length).for_each(|number| _ = append(&mut entries, &format!("user-{number}")));
+        entries
     }
 
     fn tip(chain: &[Entry]) -> Tip {
         Tip::of(chain.last().expect("an entry")).expect("a tip")
+    }
+
+    fn at(number: usize) -> Place {
+        place(number as u64)
+    }
+
+    /// Says something else, and repeats it.
+    fn altered(entries: &[Entry], of: usize) -> Entry {
+        let before = of.checked_sub(1).and_then(|before| Tip::of(&entries[before]));
+        entry(at(of + 1), before.as_ref(), "nobody")
+    }
+
+    fn foreign(number: usize, why: Foreign) -> Fault {
+        Fault::Foreign { name: at(number).to_string(), why }
     }
 
     proptest! {
@@ -131,87 +200,104 @@ mod tests {
         }
 
         #[test]
-        fn an_altered_entry_is_found_where_it_is(length in 1_usize..20, at in 0_usize..20) {
+        fn an_altered_entry_is_found_where_it_is(length in 1_usize..20, of in 0_usize..20) {
             let mut entries = chain(length);
             let known = tip(&entries);
-            let at = at % length;
-            entries[at].spec["who"]["username"] = "nobody".into();
-            let expected = if at + 1 == length { Fault::Altered { at: place(length) } } else { Fault::Unlinked { at: place(at + 2) } };
+            let of = of % length;
+            entries[of] = altered(&entries, of);
+            let expected = if of + 1 == length { Fault::Altered { at: at(length) } } else { Fault::MissingBefore { at: at(of + 2) } };
             prop_assert_eq!(verify(NAMESPACE, &entries, &[known]), [expected]);
+            let follow = (of + 2..=length).map(|number| foreign(number, Foreign::Unlinked));
+            prop_assert_eq!(verify(NAMESPACE, &entries, &[]), follow.collect::<Vec<_>>(), "without a word of it elsewhere");
         }
 
         #[test]
-        fn who_alters_an_entry_and_mends_all_that_follow_is_found_by_what_was_noted(length in 1_usize..20, at in 0_usize..20) {
+        fn who_alters_an_entry_and_mends_all_that_follow_is_found_by_what_was_noted(length in 1_usize..20, of in 0_usize..20) {
             let mut entries = chain(length);
             let known = tip(&entries);
-            let at = at % length;
-            entries[at].spec["who"]["username"] = "nobody".into();
-            for follows in at + 1..length {
-                entries[follows].spec["previous"] = entries[follows - 1].hash().into();
-            }
+            let of = of % length;
+            entries.truncate(of);
+            (of..length).for_each(|_| _ = append(&mut entries, "nobody"));
             prop_assert_eq!(verify(NAMESPACE, &entries, &[]), []);
-            prop_assert_eq!(verify(NAMESPACE, &entries, &[known]), [Fault::Altered { at: place(length) }]);
+            prop_assert_eq!(verify(NAMESPACE, &entries, &[known]), [Fault::Altered { at: at(length) }]);
         }
 
         #[test]
-        fn missing_entries_are_named_at_the_beginning_in_the_middle_and_at_the_end(length in 1_usize..20, from in 0_usize..20, count in 1_usize..20) {
+        fn missing_entries_are_found_at_the_beginning_in_the_middle_and_at_the_end(length in 1_usize..20, from in 0_usize..20, count in 1_usize..20) {
             let mut entries = chain(length);
             let known = tip(&entries);
             let from = from % length;
             let until = length.min(from + count);
             entries.drain(from..until);
-            let expected = Fault::Missing { first: place(from + 1), last: place(until) };
-            prop_assert_eq!(verify(NAMESPACE, &entries, &[known]), [expected.clone()]);
-            let seen_without = until < length;
-            prop_assert_eq!(verify(NAMESPACE, &entries, &[]), if seen_without { vec![expected] } else { vec![] });
+            let expected = if until < length { Fault::MissingBefore { at: at(until + 1) } } else { Fault::Missing { at: at(length) } };
+            prop_assert_eq!(verify(NAMESPACE, &entries, &[known]), [expected]);
         }
 
         #[test]
-        fn an_inserted_entry_is_found_however_it_is_made_to_fit(length in 2_usize..20, at in 0_usize..19) {
+        fn what_stands_beside_a_chain_is_called_foreign_and_nothing_else_is(length in 1_usize..10, numbers in proptest::collection::btree_set(12_u64..1_000_000_000_000, 1..20)) {
             let mut entries = chain(length);
-            let at = 1 + at % (length - 1);
-            let forged = entry(at + 1, &entries[at - 1].hash(), 99);
-            entries.insert(at, forged);
-            for (place_of, entry) in entries.iter_mut().enumerate().skip(at + 1) {
-                entry.metadata.name = place(place_of + 1).to_string();
+            let known = tip(&entries);
+            let mut expected = Vec::new();
+            for (kind, number) in (0..).zip(numbers) {
+                let stray = Tip { place: place(number), hash: "f".repeat(64) };
+                let why = [Foreign::Unreadable, Foreign::Misplaced, Foreign::Branch, Foreign::Unlinked][kind % 4];
+                let mut forged = match why {
+                    Foreign::Branch => entry(place(number), None, "eve"),
+                    Foreign::Misplaced => entry(place(11), None, "eve"),
+                    _ => entry(place(number), Some(&stray), "eve"),
+                };
+                forged.metadata.name = place(number).to_string();
+                if why == Foreign::Unreadable {
+                    forged.spec["entry"] = "no JSON".into();
+                }
+                entries.push(forged);
+                expected.push(Fault::Foreign { name: place(number).to_string(), why });
             }
-            let found = verify(NAMESPACE, &entries, &[]).contains(&Fault::Unlinked { at: place(at + 2) });
-            prop_assert!(found);
-        }
-
-        #[test]
-        fn entries_that_changed_places_are_found(length in 2_usize..20, one in 0_usize..20, other in 1_usize..20) {
-            let mut entries = chain(length);
-            let one = one % length;
-            let other = (one + 1 + other % (length - 1)) % length;
-            let spec = entries[one].spec.clone();
-            entries[one].spec = std::mem::replace(&mut entries[other].spec, spec);
-            let first = place(one.min(other) + 1);
-            let found = verify(NAMESPACE, &entries, &[]).contains(&Fault::Unlinked { at: first });
-            prop_assert!(found);
+            prop_assert_eq!(verify(NAMESPACE, &entries, &[known]), expected);
+            append(&mut entries, "ada");
+            let said = verify(NAMESPACE, &entries, &[]);
+            prop_assert!(said.iter().all(|fault| matches!(fault, Fault::Foreign { .. })), "the chain goes on: {:?}", said);
         }
     }
 
     #[test]
-    fn what_is_of_another_chain_or_there_twice_is_named() {
+    fn what_is_of_another_namespace_or_there_twice_or_has_no_name_of_an_entry_is_named() {
         let mut entries = chain(2);
         let mut of_another = entries[1].clone();
         of_another.metadata.namespace = "other".to_owned();
         let mut unnamed = entries[1].clone();
         unnamed.metadata.name = "latest".to_owned();
         entries.extend([of_another, unnamed, entries[0].clone()]);
-        let foreign = |name: &str| Fault::Foreign { name: name.to_owned() };
-        let expected = [foreign("000000000001"), foreign("000000000002"), foreign("latest")];
+        let misplaced = |name: &str| Fault::Foreign { name: name.to_owned(), why: Foreign::Misplaced };
+        let expected = [misplaced("000000000001"), misplaced("000000000002"), misplaced("latest")];
         assert_eq!(verify(NAMESPACE, &entries, &[]), expected);
+    }
+
+    #[test]
+    fn a_field_that_says_something_else_than_the_text_is_named_and_the_chain_holds() {
+        let mut entries = chain(3);
+        entries[1].spec["who"] = "eve".into();
+        let faults = verify(NAMESPACE, &entries, &[tip(&entries)]);
+        assert_eq!(faults, [Fault::Disagrees { at: at(2), field: "who" }]);
+        assert!(faults[0].to_string().contains("spec.who of 000000000002"), "{}", faults[0]);
     }
 
     #[test]
     fn a_chain_of_which_nothing_is_left_is_missing_and_a_fault_says_so() {
         let known = tip(&chain(3));
         let faults = verify(NAMESPACE, &[], &[known]);
-        assert_eq!(
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["000000000001 to 000000000003 are missing"]
-        );
+        let said: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["000000000003, once the last entry, is missing"]);
+    }
+
+    #[test]
+    fn entries_that_are_gone_since_they_were_called_foreign_leave_no_fault() {
+        let mut entries = chain(2);
+        let stray = Tip { place: Place::FIRST, hash: "f".repeat(64) };
+        entries.push(entry(at(3), Some(&stray), "eve"));
+        append(&mut entries, "ada");
+        assert_eq!(verify(NAMESPACE, &entries, &[]), [foreign(3, Foreign::Unlinked)]);
+        entries.remove(2);
+        assert_eq!(verify(NAMESPACE, &entries, &[tip(&entries)]), []);
     }
 }

@@ -10,6 +10,7 @@ pub mod delete;
 pub mod duration;
 pub mod error;
 pub mod events;
+mod gate;
 pub mod lease;
 pub mod operation_run;
 pub mod patch;
@@ -219,7 +220,12 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
     let client = connect(connection).await?;
     let metrics = Metrics::new(counts);
     let readiness = server::Readiness::default();
-    let server = tokio::spawn(server::serve(options.listen, metrics.clone(), readiness.clone()));
+    let server = tokio::spawn(server::serve(
+        options.listen,
+        metrics.clone(),
+        gate::Gate::new(client.clone()),
+        readiness.clone(),
+    ));
     let worker_resources = serde_json::from_str(&options.worker_resources)?;
     let mut stop = std::pin::pin!(shutdown_signal());
     let cluster_uid = tokio::select! {

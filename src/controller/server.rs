@@ -1,8 +1,14 @@
 //! Health and metrics over HTTP: `/healthz` (the process), `/readyz` (it can be sent to; a replica in waiting is ready
-//! too), `/metrics`.
+//! too), `/metrics`. Health is for everybody; metrics name all tenants, and are for whom the API server lets read them
+//! ([`super::gate`]).
 
-use crate::telemetry::metrics::Metrics;
-use axum::{Router, http::StatusCode, http::header, response::IntoResponse, routing::get};
+use crate::{controller::gate::Gate, telemetry::metrics::Metrics};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use std::{
     net::SocketAddr,
     sync::{
@@ -27,7 +33,11 @@ impl Readiness {
 }
 
 /// Serves until the process ends.
-pub async fn serve(address: SocketAddr, metrics: Metrics, readiness: Readiness) -> std::io::Result<()> {
+pub async fn serve(address: SocketAddr, metrics: Metrics, gate: Gate, readiness: Readiness) -> std::io::Result<()> {
+    axum::serve(tokio::net::TcpListener::bind(address).await?, router(metrics, gate, readiness)).await
+}
+
+fn router(metrics: Metrics, gate: Gate, readiness: Readiness) -> Router {
     let ready = move || {
         let ready = readiness.is_ready();
         async move {
@@ -38,16 +48,50 @@ pub async fn serve(address: SocketAddr, metrics: Metrics, readiness: Readiness) 
             }
         }
     };
-    let text = move || {
-        let text = metrics.text();
+    let gate = Arc::new(gate);
+    let text = move |headers: HeaderMap| {
+        let (gate, metrics) = (gate.clone(), metrics.clone());
         async move {
-            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-                .into_response()
+            match gate.admits(&headers).await {
+                Ok(()) => {
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    ([(header::CONTENT_TYPE, kind)], metrics.text()).into_response()
+                }
+                Err(refusal) => (refusal.status, refusal.message).into_response(),
+            }
         }
     };
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(text));
-    axum::serve(tokio::net::TcpListener::bind(address).await?, router).await
+    Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready)).route("/metrics", get(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cluster::client::CallCounts, controller::gate::tests::api_server};
+    use axum::body::Body;
+    use tower::ServiceExt;
+
+    async fn get_as(path: &str, token: Option<&str>) -> (u16, String) {
+        let (client, _) = api_server();
+        let router = router(Metrics::new(CallCounts::default()), Gate::new(client), Readiness::default());
+        let mut request = http::Request::get(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = router.oneshot(request.body(Body::empty()).expect("a request")).await.expect("an answer");
+        let code = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+        (code, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    #[tokio::test]
+    async fn metrics_are_for_whom_the_api_server_lets_read_them_and_health_is_for_everybody() {
+        for (token, expected) in [(None, 401), (Some("nobody"), 401), (Some("eve"), 403), (Some("prometheus"), 200)] {
+            let (code, text) = get_as("/metrics", token).await;
+            assert_eq!(code, expected, "{token:?}: {text}");
+            assert_eq!(text.contains("tenantatlas_"), expected == 200, "{token:?}: {text}");
+            assert_eq!(get_as("/healthz", token).await.0, 200);
+            assert_eq!(get_as("/readyz", token).await.0, 503, "it has not reached the API server");
+        }
+    }
 }

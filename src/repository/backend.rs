@@ -79,6 +79,15 @@ struct PackCache {
     oldest_first: VecDeque<Id>,
 }
 
+/// What an error of the engine was about. Not its cause: a parser that finds what it did not expect quotes it, and what stands where a
+/// file of the repository should be may be anything, a link to a file of the pod's too.
+pub(super) fn about(error: &RusticError) -> String {
+    let text = error.display_log();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split(" (kind: related to ").next().unwrap_or_default();
+    line.trim_start_matches("Error: ").chars().take(300).collect()
+}
+
 impl Backend {
     /// A store whose key is not known yet, or which holds nothing.
     pub(super) fn new(store: BlockingStore) -> Arc<Self> {
@@ -135,13 +144,9 @@ impl Backend {
         lock(&self.fault).clone()
     }
 
-    /// What an error of the engine means: the store's fault if it had one, else what `otherwise` makes of the text.
+    /// What an error of the engine means: the store's fault if it had one, else what `otherwise` makes of what it was about.
     pub(super) fn explain(&self, error: &RusticError, otherwise: impl FnOnce(String) -> Error) -> Error {
-        self.fault().unwrap_or_else(|| {
-            let text = error.display_log();
-            let line = text.lines().next().unwrap_or_default();
-            otherwise(line.trim_start_matches("Error: ").chars().take(300).collect())
-        })
+        self.fault().unwrap_or_else(|| otherwise(about(error)))
     }
 
     fn fail(&self, error: Error) -> Box<RusticError> {

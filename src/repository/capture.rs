@@ -10,6 +10,7 @@ use rustic_core::repofile::{MasterKey, SnapshotFile, SnapshotSummary};
 use rustic_core::{FileType, Open, Repository, SnapshotOptions};
 
 use super::archive::{Archived, Target, archive};
+use super::backend::about;
 use super::engine;
 use super::entry::Offered;
 use super::error::{Error, Result};
@@ -231,11 +232,9 @@ fn template(options: &CaptureOptions) -> Result<SnapshotFile> {
         if tag.is_empty() || tag.contains(',') || taken(tag) {
             return Err(engine::internal("tagging a snapshot", format!("`{tag}` is not a tag")));
         }
-        snapshot =
-            snapshot.add_tags(tag).map_err(|error| engine::internal("tagging a snapshot", error.display_log()))?;
+        snapshot = snapshot.add_tags(tag).map_err(|error| engine::internal("tagging a snapshot", about(&error)))?;
     }
-    let mut file =
-        snapshot.to_snapshot().map_err(|error| engine::internal("preparing a snapshot", error.display_log()))?;
+    let mut file = snapshot.to_snapshot().map_err(|error| engine::internal("preparing a snapshot", about(&error)))?;
     concat!("tenantatlas ", env!("CARGO_PKG_VERSION")).clone_into(&mut file.program_version);
     Ok(file)
 }

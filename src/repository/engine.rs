@@ -8,7 +8,7 @@ use rustic_core::{
     RepositoryBackends, RepositoryOptions, RusticError,
 };
 
-use super::backend::Backend;
+use super::backend::{Backend, about};
 use super::error::{Error, Result};
 use super::key::RepositoryKey;
 use super::key_file::{self, key_file};
@@ -149,7 +149,7 @@ fn prepare(backend: &Arc<Backend>) -> Result<Repository<()>> {
     // A worker's file system is read-only, and gone a moment later.
     options.no_cache = true;
     Repository::new(&options, &RepositoryBackends::new(backend.clone(), None))
-        .map_err(|error| internal("opening a repository", error.display_log()))
+        .map_err(|error| internal("opening a repository", about(&error)))
 }
 
 pub(super) fn damaged(store: &BlockingStore, what: String) -> Error {
@@ -197,6 +197,45 @@ mod tests {
             .unwrap();
         unlock(&store, &password).unwrap();
         assert!(matches!(unlock(&store, &wrong), Err(Error::WrongPassword { .. })));
+    }
+
+    /// What stands in the place of a file may be a link to anything that the worker can read.
+    #[test]
+    fn nothing_that_is_read_in_the_place_of_a_key_file_is_quoted() {
+        let password = RepositoryKey::Password("correct horse".to_owned());
+        for secret in [
+            "1234567890123456789",
+            "\"s3cret-1234567890123456789\"",
+            "s3cret-1234567890123456789",
+            "[\"s3cret-1234567890123456789\"]",
+            "{\"kdf\": \"s3cret-1234567890123456789\"}",
+            "{\"s3cret-1234567890123456789\": 1}",
+            "{\"N\": \"s3cret-1234567890123456789\"}",
+        ] {
+            for place in ["keys", "config"] {
+                let (_runtime, store) = in_memory();
+                create(&store, &password).unwrap();
+                let name = store.list("keys").unwrap().remove(0).0;
+                let name = if place == "keys" { format!("keys/{name}") } else { place.to_owned() };
+                store.put(&name, secret.to_owned().into()).unwrap();
+                let error = unlock(&store, &password).unwrap_err();
+                for said in [error.to_string(), format!("{error:?}")] {
+                    assert!(!said.contains("1234567890"), "{place}: {said}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_engine_says_of_a_cause_is_not_told() {
+        let cause = serde_json::from_str::<u8>("\"s3cret\"").unwrap_err();
+        assert!(cause.to_string().contains("s3cret"), "{cause}");
+        let error = RusticError::with_source(rustic_core::ErrorKind::Key, "the key `{id}` cannot be read", cause)
+            .attach_context("id", "7");
+        assert_eq!(about(&error), "the key `7` cannot be read");
+        let (_runtime, store) = in_memory();
+        let explained = Backend::new(store.clone()).explain(&error, |what| damaged(&store, what));
+        assert!(!explained.to_string().contains("s3cret"), "{explained}");
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Entries appended to a tenant's audit chain.
 //!
-//! A create under the next number is the compare-and-swap: of two writers the API server refuses one, which reads what the
-//! other wrote and takes the number after. Numbers are contiguous and nobody deletes an entry, so the last one is found by
-//! trying numbers: twice as many calls as its number has binary digits, and never a list of the chain.
+//! A create under the first free number is the compare-and-swap: of two writers the API server refuses one, which looks
+//! again. What the chain is, and where it goes on, is said in [`crate::audit`]; it takes all entries of the namespace, a page at a
+//! time. Whatever else stands among them is passed over: nothing that somebody wrote there ends a restore.
 //!
 //! What a run has said it does not say again: an attempt that follows one that died finds its entries by their label.
 
 use crate::{
-    api::{AuditEntry, AuditEntrySpec, audit_entry::AuditEvent, labels},
-    audit::{Entry, Metadata, Place, Tip, successor},
+    api::{
+        AuditEntry,
+        audit_entry::{AuditEvent, AuditRecord},
+        labels,
+    },
+    audit::{Chain, Entry, Metadata, Tip, successor},
     cluster::retry::retry,
     worker::{
         environment::RunIdentity,
@@ -22,117 +26,125 @@ use kube::{
 };
 use std::collections::BTreeMap;
 
-/// Appends what a run has to say, unless it has said so before. `spec.previous` is filled in here. The entry's name.
-pub async fn append(client: &Client, run: &RunIdentity, spec: AuditEntrySpec) -> Result<String, Failure> {
-    if let Some(said) = find_said(client, run, &spec).await? {
-        return Ok(said);
-    }
-    let chain = Chain::of(client, &run.namespace);
-    let entries: Api<AuditEntry> = Api::namespaced(client.clone(), &run.namespace);
+/// Entries in a page: at their longest, a few MiB.
+const PAGE: u32 = 100;
+
+/// How often a place may be lost to another writer.
+const MOST_RACES: usize = 1000;
+
+/// Appends what a run has to say, unless it has said so before. Name, namespace and hash of the one before are filled in
+/// here. The entry's name.
+pub async fn append(client: &Client, run: &RunIdentity, record: AuditRecord) -> Result<String, Failure> {
+    let api: Api<AuditEntry> = Api::namespaced(client.clone(), &run.namespace);
     let parameters = PostParams::default();
-    let mut tip = chain.tip().await?;
-    loop {
-        let (place, spec) = successor(tip.as_ref(), spec.clone());
-        let mut entry = AuditEntry::new(&place.to_string(), spec);
+    for _ in 0..MOST_RACES {
+        if let Some(said) = find_said(client, run, &record).await? {
+            return Ok(said);
+        }
+        let chain = read(client, &run.namespace).await?;
+        let tip = chain.tip();
+        let place = chain.vacant(tip.as_ref()).ok_or_else(|| full(&run.namespace))?;
+        let mut entry =
+            AuditEntry::new(&place.to_string(), successor(tip.as_ref(), place, &run.namespace, record.clone()));
         entry.metadata = ObjectMeta {
             namespace: Some(run.namespace.clone()),
             labels: Some(BTreeMap::from([(labels::RUN_UID.to_owned(), run.run_uid.clone())])),
             ..entry.metadata
         };
-        match retry(|| entries.create(&parameters, &entry)).await {
+        match retry(|| api.create(&parameters, &entry)).await {
             Ok(created) => return Ok(created.name_any()),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let present = chain.get(place).await?.ok_or_else(|| gone(place))?;
-                // Not another's: the answer to our own create was lost.
-                if serde_json::from_value(present.spec.clone())
-                    .is_ok_and(|present| says_the_same(&present, &entry.spec))
-                {
-                    return Ok(place.to_string());
-                }
-                tip = Tip::of(&present);
-            }
+            // Another's; or ours, whose answer was lost, and then it is found.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             Err(error) => return Err(api_failure("write into the audit chain", &error)),
         }
     }
+    Err(Failure::transient(
+        reason::API_REFUSED,
+        "the next place in the audit chain was another's each time: too many restores in this namespace at once",
+    ))
 }
 
 /// Whether an earlier attempt of the run has said what it intends, and so may have begun.
 pub async fn has_intent(client: &Client, run: &RunIdentity) -> Result<bool, Failure> {
-    Ok(of_run(client, run).await?.iter().any(|entry| entry.spec.event == AuditEvent::Intent))
+    Ok(of_run(client, run).await?.iter().any(|(_, record)| record.event == AuditEvent::Intent))
 }
 
 /// The last entry of a namespace's chain; none if there is no entry.
 pub async fn tip(client: &Client, namespace: &str) -> Result<Option<Tip>, Failure> {
-    Chain::of(client, namespace).tip().await
+    Ok(read(client, namespace).await?.tip())
 }
 
 /// The entry in which an earlier attempt of the run said the same.
-async fn find_said(client: &Client, run: &RunIdentity, spec: &AuditEntrySpec) -> Result<Option<String>, Failure> {
+async fn find_said(client: &Client, run: &RunIdentity, record: &AuditRecord) -> Result<Option<String>, Failure> {
     let said = of_run(client, run).await?;
-    Ok(said.iter().find(|entry| says_the_same(&entry.spec, spec)).map(ResourceExt::name_any))
+    Ok(said.into_iter().find(|(_, said)| says_the_same(said, record)).map(|(name, _)| name))
 }
 
-/// The entries that attempts of the run wrote. Others may bear its label too: who reads them compares the run.
-async fn of_run(client: &Client, run: &RunIdentity) -> Result<Vec<AuditEntry>, Failure> {
+/// The entries that attempts of the run wrote: pods of its Job. Others may bear its label too.
+async fn of_run(client: &Client, run: &RunIdentity) -> Result<Vec<(String, AuditRecord)>, Failure> {
     let entries: Api<AuditEntry> = Api::namespaced(client.clone(), &run.namespace);
     let of_run = ListParams::default().labels(&format!("{}={}", labels::RUN_UID, run.run_uid));
     let listed = retry(|| entries.list(&of_run))
         .await
         .map_err(|error| api_failure("look for the audit entries of an earlier attempt", &error))?;
-    Ok(listed.items.into_iter().filter(|entry| entry.spec.run.uid == run.run_uid).collect())
+    let mine = |entry: &AuditEntry, record: &AuditRecord| {
+        record.run.uid == run.run_uid && job_of(&entry.spec.pod) == job_of(&run.pod)
+    };
+    let said = listed.items.into_iter().filter_map(|entry| {
+        let record = entry.spec.record().filter(|record| mine(&entry, record))?;
+        Some((entry.name_any(), record))
+    });
+    Ok(said.collect())
 }
 
-/// Whether two entries say the same, if at different times.
-fn says_the_same(one: &AuditEntrySpec, other: &AuditEntrySpec) -> bool {
-    *one == AuditEntrySpec { at: one.at, previous: one.previous.clone(), ..other.clone() }
+/// The name of a Job, by that of its pod.
+fn job_of(pod: &str) -> &str {
+    pod.rsplit_once('-').map_or(pod, |(job, _)| job)
 }
 
-fn gone(place: Place) -> Failure {
-    Failure::transient(
+/// Whether two records say the same, if at different times, in different places and from different pods.
+fn says_the_same(one: &AuditRecord, other: &AuditRecord) -> bool {
+    let other = AuditRecord {
+        name: one.name.clone(),
+        namespace: one.namespace.clone(),
+        previous: one.previous.clone(),
+        pod: one.pod.clone(),
+        at: one.at,
+        ..other.clone().bounded()
+    };
+    *one == other
+}
+
+fn full(namespace: &str) -> Failure {
+    Failure::permanent(
         reason::API_REFUSED,
-        format!("the audit entry {place} is there and not there: its namespace may be about to go"),
+        format!("no number is left for an entry of the audit chain in namespace {namespace}"),
     )
 }
 
-/// A chain, read as it is stored: fields that a newer version wrote count in the hashes too.
-struct Chain {
-    entries: Api<DynamicObject>,
-}
-
-impl Chain {
-    fn of(client: &Client, namespace: &str) -> Self {
-        let entries = ApiResource::erase::<AuditEntry>(&());
-        Self { entries: Api::namespaced_with(client.clone(), namespace, &entries) }
-    }
-
-    async fn get(&self, place: Place) -> Result<Option<Entry>, Failure> {
-        let name = place.to_string();
-        let found = retry(|| self.entries.get_opt(&name))
-            .await
-            .map_err(|error| api_failure(&format!("read the audit entry {name}"), &error))?;
-        Ok(found.map(stored))
-    }
-
-    /// Doubles the number until nothing is there, then halves what lies between.
-    async fn tip(&self) -> Result<Option<Tip>, Failure> {
-        let (mut last, mut there, mut not_there) = (None, 0, 1);
-        while let Some(entry) = self.at(not_there).await? {
-            (last, there, not_there) = (Some(entry), not_there, not_there * 2);
-        }
-        while not_there - there > 1 {
-            let between = there.midpoint(not_there);
-            match self.at(between).await? {
-                Some(entry) => (last, there) = (Some(entry), between),
-                None => not_there = between,
+/// All entries of a namespace, as they are stored: also those that another version wrote, or somebody else.
+async fn read(client: &Client, namespace: &str) -> Result<Chain, Failure> {
+    let entries: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<AuditEntry>(&()));
+    let mut chain = Chain::default();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let listed = match retry(|| entries.list(&page)).await {
+            Ok(listed) => listed,
+            // The list went on for longer than the API server keeps one: from its beginning again.
+            Err(kube::Error::Api(status)) if status.code == 410 && page.continue_token.is_some() => {
+                page.continue_token = None;
+                chain = Chain::default();
+                continue;
             }
+            Err(error) => return Err(api_failure("read the audit chain", &error)),
+        };
+        for object in listed.items {
+            chain.add(&stored(object));
         }
-        Ok(last.as_ref().and_then(Tip::of))
-    }
-
-    async fn at(&self, number: u64) -> Result<Option<Entry>, Failure> {
-        match Place::new(number) {
-            Some(place) => self.get(place).await,
-            None => Ok(None),
+        page.continue_token = listed.metadata.continue_.filter(|token| !token.is_empty());
+        if page.continue_token.is_none() {
+            return Ok(chain);
         }
     }
 }

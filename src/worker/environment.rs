@@ -28,6 +28,8 @@ pub struct RunIdentity {
     pub namespace: String,
     /// The uid of the Job this pod belongs to.
     pub job_uid: String,
+    /// The pod's name.
+    pub pod: String,
 }
 
 impl RunIdentity {
@@ -38,6 +40,7 @@ impl RunIdentity {
             run_uid: required(lookup, execution::RUN_UID)?,
             namespace: required(lookup, execution::NAMESPACE)?,
             job_uid: required(lookup, execution::JOB_UID)?,
+            pod: required(lookup, execution::POD_NAME)?,
         })
     }
 }
@@ -47,8 +50,6 @@ impl RunIdentity {
 pub struct Environment {
     /// Whose work this is.
     pub identity: RunIdentity,
-    /// The pod's name.
-    pub pod: String,
     /// The uid of the tenant's namespace.
     pub namespace_uid: String,
     /// The uid of the cluster.
@@ -69,7 +70,6 @@ impl Environment {
         let target = lookup(execution::TARGET).filter(|text| !text.is_empty());
         Ok(Self {
             identity: RunIdentity::read(lookup)?,
-            pod: required(lookup, execution::POD_NAME)?,
             namespace_uid: required(lookup, execution::NAMESPACE_UID)?,
             cluster_uid: required(lookup, execution::CLUSTER_UID)?,
             inputs: required(lookup, execution::INPUTS)?,

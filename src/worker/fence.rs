@@ -62,7 +62,13 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn own() -> RunIdentity {
-        RunIdentity { run: "a".into(), run_uid: "uid".into(), namespace: "n".into(), job_uid: "job".into() }
+        RunIdentity {
+            run: "a".into(),
+            run_uid: "uid".into(),
+            namespace: "n".into(),
+            job_uid: "job".into(),
+            pod: "op-1-x".into(),
+        }
     }
 
     fn run(change: impl FnOnce(&mut OperationRun, &mut OperationRunStatus)) -> OperationRun {

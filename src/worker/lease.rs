@@ -116,7 +116,7 @@ impl Leases {
         Self {
             api: Api::namespaced(client.clone(), &identity.namespace),
             key: hex::encode(&repository.derived_key(PURPOSE)[..8]),
-            pod: environment.pod.clone(),
+            pod: environment.identity.pod.clone(),
             run: OwnerReference {
                 api_version: OperationRun::api_version(&()).into_owned(),
                 kind: OperationRun::kind(&()).into_owned(),

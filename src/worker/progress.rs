@@ -134,6 +134,7 @@ mod tests {
             run_uid: "uid".into(),
             namespace: "acme".into(),
             job_uid: "job".into(),
+            pod: "op-1-x".into(),
         };
         (Progress::of(Client::new(server, "acme"), &run), seen)
     }

@@ -300,6 +300,7 @@ mod tests {
             run_uid: "0B4EE1C5-6c0f".into(),
             namespace: "acme".into(),
             job_uid: "job".into(),
+            pod: "op-1-x".into(),
         }
     }
 

@@ -112,9 +112,9 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "BackupSet" => json!({ "repository": { "name": "main" }, "snapshot": "0".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "selection": {}, "namespaceUid": "uid", "coverage": "full" }),
         "OperationReport" => json!({ "run": { "name": "run", "uid": "uid" }, "chunk": 0, "chunks": 1, "items": [] }),
-        "AuditEntry" => json!({ "event": "intent", "at": "2026-01-02T03:04:05Z", "who": { "username": "ada" },
+        "AuditEntry" => json!({ "entry": "{}", "event": "intent", "who": "ada", "pod": AUDITING_POD,
             "operationType": "restore.apply", "run": { "name": "run", "uid": "uid" }, "planDigest": "0".repeat(64),
-            "restoreRun": { "name": "restore", "uid": "uid" }, "summary": {}, "previous": "0".repeat(64) }),
+            "restoreRun": { "name": "restore", "uid": "uid" } }),
         "RestoreRun" => {
             let mut spec = json!({ "backupSet": { "name": "none" }, "dryRun": true });
             // One of a list is whole but for the value that is tried.
@@ -128,6 +128,9 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         other => panic!("{other} is new: say here what a sound one is"),
     }
 }
+
+/// A pod that may write audit entries.
+const AUDITING_POD: &str = "op-00000000000000000000-restore-hostile";
 
 /// What an attacker would try, another tenant's name among it.
 fn hostile(other: &str) -> Vec<(&'static str, String)> {
@@ -176,7 +179,7 @@ impl Tenant {
             // And these the pod's of a restore.
             "AuditEntry" => {
                 let user = format!("system:serviceaccount:{}:tenantatlas-restore", self.name);
-                self.cluster.as_user_in_pod(&user, "op-00000000000000000000-hostile")
+                self.cluster.as_user_in_pod(&user, AUDITING_POD)
             }
             _ => self.cluster.client.clone(),
         };
@@ -242,7 +245,6 @@ async fn whatever_stands_in_a_field_nothing_outside_the_tenant_is_touched_and_no
                 put(&mut spec, &path, &value.into());
                 let name = match kind.as_str() {
                     "OperationType" => format!("hostile-{}.{}", tally.accepted + tally.refused, tenant.name),
-                    // Not the first, which holds no hash.
                     "AuditEntry" => format!("{:012}", tally.accepted + tally.refused + 2),
                     _ => format!("hostile-{}", tally.accepted + tally.refused),
                 };

@@ -24,6 +24,7 @@ mod hostile;
 mod leader;
 mod lost_cluster;
 mod maintenance;
+mod metrics;
 mod repository;
 mod restore;
 mod restore_history;

@@ -454,8 +454,9 @@ async fn a_restore_that_is_cancelled_in_the_middle_stops_says_what_it_did_and_ca
     let audit = status.audit.expect("status.audit");
     for (name, event) in [(Some(&audit.intent), AuditEvent::Intent), (audit.outcome.as_ref(), AuditEvent::Outcome)] {
         let entry: AuditEntry = tenant.api().get(name.expect("a name")).await.expect("an entry of the chain");
-        assert_eq!((entry.spec.event, Some(entry.spec.run)), (event, status.operation_run.clone()));
-        assert_eq!(Some(entry.spec.plan_digest), status.plan_digest);
+        let record = entry.spec.record().expect("its text");
+        assert_eq!((record.event, Some(record.run)), (event, status.operation_run.clone()));
+        assert_eq!(Some(record.plan_digest), status.plan_digest);
     }
     let undo = status.undo_backup_set.expect("status.undoBackupSet");
     tenant.restore("look-back", &undo, json!({ "dryRun": true, "prune": true })).await;

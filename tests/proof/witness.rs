@@ -145,6 +145,7 @@ impl Witness {
             run_uid: given.get(execution::RUN_UID).cloned().unwrap_or_default(),
             namespace: namespace.clone(),
             job_uid: job.uid().unwrap_or_default(),
+            pod: format!("{}-proof", job.name_any()),
         };
         if let Err(fenced) = fence::pass(&self.client, &own).await {
             if fenced.reason == "Cancelled" {

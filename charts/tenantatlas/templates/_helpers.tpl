@@ -57,14 +57,29 @@ true
 request.userInfo.username.startsWith('system:serviceaccount:' + request.namespace + ':')
 {{- end }}
 
-{{/* In CEL: the pod that a bound token was made for, or ''. Only a kubelet gets such a token for these accounts. */}}
+{{/* In CEL: the pod that a bound token was made for, or ''. Of the pods of operations only a kubelet gets such a token (accounts.yaml). */}}
 {{- define "tenantatlas.podClaim" -}}
 request.userInfo.?extra[?'authentication.kubernetes.io/pod-name'][?0].orValue('')
 {{- end }}
 
-{{/* In CEL, a pattern: the Jobs of operations (src/api/identity.rs) and, with a suffix, their pods. */}}
-{{- define "tenantatlas.jobName" -}}'^op-[0-9a-f]{20}$'{{- end }}
+{{/* In CEL, patterns: the Jobs of operations (src/api/identity.rs); their pods, among these those at a restore, in which nothing but our
+worker runs; and what looks like either. */}}
+{{- define "tenantatlas.jobName" -}}'^op-[0-9a-f]{20}(-restore)?$'{{- end }}
+{{- define "tenantatlas.operationPod" -}}'^op-[0-9a-f]{20}(-restore)?-[a-z0-9]+$'{{- end }}
+{{- define "tenantatlas.restorePod" -}}'^op-[0-9a-f]{20}-restore-[a-z0-9]+$'{{- end }}
 {{- define "tenantatlas.operationName" -}}'^op-[0-9a-f]{20}(-|$)'{{- end }}
+
+{{/* In CEL: our worker asks, from the pod of an operation (needs the variable pod). A restore may name an account of the tenant's own; so may
+a type with another image, whose containers then hold that account's token and are not our worker. */}}
+{{- define "tenantatlas.isWorker" -}}
+(({{ include "tenantatlas.isAccount" . }} && variables.pod.matches({{ include "tenantatlas.operationPod" . }}))
+|| ({{ include "tenantatlas.isOfNamespace" . }} && variables.pod.matches({{ include "tenantatlas.restorePod" . }})))
+{{- end }}
+
+{{/* In CEL: a kubelet asks. */}}
+{{- define "tenantatlas.isKubelet" -}}
+(request.userInfo.username.startsWith('system:node:') && 'system:nodes' in request.userInfo.?groups.orValue([]))
+{{- end }}
 
 {{/* In CEL: a controller of the cluster itself. Whoever can be one of these owns the cluster. */}}
 {{- define "tenantatlas.isSystem" -}}

@@ -465,8 +465,11 @@ fn ended(
     let rehearsed = rehearsed(observed, made.backup_set.as_deref());
     if let Some(set) = rehearsed.filter(|_| job.is_some() && outcome != Outcome::Blocked) {
         next.context.backup_set = Some(set.clone());
-        // One that did not come to its end says nothing of the set, unless damage is what ended it.
-        if made.plan.is_some() || CODES_OF_THE_CONTENT.contains(&reason.as_str()) {
+        // One that did not come to its end says nothing of the set, unless damage is what ended it. Nor does one that was refused
+        // something: what who asked may not do is not the set's fault.
+        let is_damage = |code: &str| CODES_OF_THE_CONTENT.contains(&code);
+        let is_tried = made.plan.as_ref().is_some_and(|plan| plan.summary.forbidden == 0);
+        if is_tried || is_damage(&reason) || failures.iter().any(|failure| is_damage(&failure.reason_code)) {
             actions.push(Action::RecordRehearsal { set, outcome });
         }
     }

@@ -333,8 +333,10 @@ fn identity_environment() -> Vec<EnvVar> {
         .collect()
 }
 
+/// The kubelet replaces `$(NAME)` in a value by the variable of that name, and `$$` by `$`. Of this one it makes what it is: a
+/// `$` that is left alone could be the first or the second of two.
 fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.replace("$(", "$$(")), value_from: None }
+    EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), value_from: None }
 }
 
 fn canonical_text(value: &Value) -> String {

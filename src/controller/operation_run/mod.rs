@@ -18,6 +18,8 @@ mod status;
 pub mod waiting;
 
 #[cfg(test)]
+mod expansion;
+#[cfg(test)]
 mod tests;
 
 use crate::{

@@ -139,7 +139,9 @@ impl Registry {
 
     /// Runs that are not completed and whose Job bears, or would bear, this name.
     pub fn by_job_name(&self, namespace: &str, job_name: &str) -> Vec<ObjectRef<OperationRun>> {
-        let Some(digits) = job_name.strip_prefix("op-") else { return Vec::new() };
+        let Some(name) = job_name.strip_prefix("op-") else { return Vec::new() };
+        // What may follow says which work it is (`api/identity.rs`).
+        let digits = name.split('-').next().unwrap_or(name);
         let state = self.state();
         state.of_job(digits).filter(|entry| entry.namespace == namespace).map(Entry::reference).collect()
     }

@@ -470,6 +470,17 @@ fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
     assert_eq!(ended("Complete", 0, &another), record(Outcome::Succeeded), "the inputs name it");
     let tried = json!({"outcome": "partially_succeeded", "context": {"plan": {"digest": "d", "summary": {"create": 1, "invalid": 1}}}});
     assert_eq!(ended("Complete", 0, &tried), record(Outcome::PartiallySucceeded));
+    let refused = |failures: Value| {
+        json!({"outcome": "partially_succeeded", "failures": failures, "summaryCounts": {"total": 2, "processed": 2, "succeeded": 1, "failed": 1},
+            "context": {"plan": {"digest": "d", "summary": {"create": 1, "forbidden": 1}}}})
+    };
+    let item = |code: &str| json!([{"itemId": "core/Secret/a", "reasonCode": code, "message": "", "type": "failure"}]);
+    assert_eq!(
+        ended("Complete", 0, &refused(item("Forbidden"))),
+        None,
+        "what who asked may not do is not the set's fault"
+    );
+    assert_eq!(ended("Complete", 0, &refused(item("Damaged"))), record(Outcome::PartiallySucceeded));
     for code in ["Damaged", "SnapshotNotFound"] {
         assert_eq!(
             ended("Failed", 40, &json!({"outcome": "failed", "reason": code})),

@@ -43,7 +43,6 @@ const NEEDED: [Right; 16] = [
     right(RESTORE, "get", OURS, "backupsets"),
     right(RESTORE, "list", OURS, "operationreports"),
     right(RESTORE, "create", "authorization.k8s.io", "localsubjectaccessreviews"),
-    right(AUDIT, "get", OURS, "auditentries"),
     right(AUDIT, "list", OURS, "auditentries"),
     right(AUDIT, "create", OURS, "auditentries"),
 ];

@@ -6,9 +6,13 @@
 use super::account::{AccountView, expect_usable};
 use crate::{
     api::{
-        AuditEntry, BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec,
-        Outcome, Phase, Reason, RestoreRun, RestoreRunStatus, audit_entry::AuditEvent, conditions,
-        operation_run::Trigger, restore_run::AuditReferences, result::truncate,
+        BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
+        Reason, RestoreRun, RestoreRunStatus,
+        audit_entry::{AuditEvent, AuditRecord},
+        conditions,
+        operation_run::Trigger,
+        restore_run::AuditReferences,
+        result::truncate,
     },
     controller::{backup_set::is_settled, operation_run::prepare::Refusal},
     restore::eligible::{self, Ineligible},
@@ -48,7 +52,7 @@ pub struct Observed {
     pub undo: Option<BackupSet>,
     /// What the run's workers wrote into the audit chain, in its order, where the run is at its end and does not say so: its
     /// last worker was stopped or died.
-    pub audit: Vec<AuditEntry>,
+    pub audit: Vec<AuditRecord>,
 }
 
 /// The run of a restore.
@@ -197,11 +201,12 @@ fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: &str, now
 }
 
 /// Names the entries of the chain, and the plan that they were about. Of several attempts the last one's outcome counts.
-fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditEntry]) {
-    let Some(intent) = entries.iter().find(|entry| entry.spec.event == AuditEvent::Intent) else { return };
-    let outcome = entries.iter().rfind(|entry| entry.spec.event == AuditEvent::Outcome);
-    next.audit = Some(AuditReferences { intent: intent.name_any(), outcome: outcome.map(ResourceExt::name_any) });
-    next.plan_digest = Some(intent.spec.plan_digest.clone());
+fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
+    let Some(intent) = entries.iter().find(|entry| entry.event == AuditEvent::Intent) else { return };
+    let outcome = entries.iter().rfind(|entry| entry.event == AuditEvent::Outcome);
+    next.audit =
+        Some(AuditReferences { intent: intent.name.clone(), outcome: outcome.map(|entry| entry.name.clone()) });
+    next.plan_digest = Some(intent.plan_digest.clone());
 }
 
 /// The status of a restore whose run was made this moment.

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     api::{
-        AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, execution::ACCOUNTS, labels,
+        AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, audit_entry::AuditRecord,
+        execution::ACCOUNTS, labels,
     },
     cluster::access,
     controller::{Context, Error, slim::is_whole},
@@ -145,13 +146,13 @@ async fn undo(
     Ok(None)
 }
 
-/// What the workers of a restore's run wrote into the audit chain, unless the run itself says so.
+/// What the workers of a restore's run wrote into the audit chain, in the order of the places there, unless the run itself says so.
 async fn audit(
     context: &Context,
     restore: &RestoreRun,
     namespace: &str,
     run: &RunView,
-) -> Result<Vec<AuditEntry>, Error> {
+) -> Result<Vec<AuditRecord>, Error> {
     let told = matches!(run, RunView::Found(run) if run.status_or_default().context.audit.is_some());
     let Some(ObjectReference { uid, .. }) = reference_of(restore, run).filter(|_| !restore.spec.dry_run && !told)
     else {
@@ -159,12 +160,20 @@ async fn audit(
     };
     let entries: Api<AuditEntry> = Api::namespaced(context.client.clone(), namespace);
     let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
-    let mut entries = entries.list(&of_run).await?.items;
-    // Others may bear the label too.
-    entries.retain(|entry| entry.spec.run.uid == uid);
-    // Names are places in the chain, of one length.
-    entries.sort_by_key(ResourceExt::name_any);
-    Ok(entries)
+    // Others may bear the label too: the pod that wrote it is as the API server knew it.
+    let job = match run {
+        RunView::Found(run) => run.status_or_default().job.map(|job| format!("{}-", job.name)),
+        _ => None,
+    };
+    let told = |entry: AuditEntry| {
+        let record = entry.spec.record()?;
+        let of_job = job.as_deref().is_none_or(|job| entry.spec.pod.starts_with(job));
+        (of_job && record.run.uid == uid && record.name == entry.name_any()).then_some(record)
+    };
+    let mut records: Vec<AuditRecord> = entries.list(&of_run).await?.items.into_iter().filter_map(told).collect();
+    // Names are places, of one length.
+    records.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(records)
 }
 
 /// The run of a restore, or the one that it had.

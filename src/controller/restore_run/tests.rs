@@ -3,7 +3,7 @@
 use super::account::{AccountView, needed};
 use super::decide::{Action, Observed, RunView, decide, over_quota, refused, run_names, run_refused};
 use crate::api::{
-    AuditEntry, BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
+    BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditRecord,
     restore_run::AuditReferences,
 };
 use jiff::Timestamp;
@@ -63,11 +63,11 @@ fn observed(restore: RestoreRun) -> Observed {
     }
 }
 
-fn entry(place: &str, event: &str) -> AuditEntry {
+fn entry(place: &str, event: &str) -> AuditRecord {
     read(json!({
-        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "AuditEntry", "metadata": {"name": place, "namespace": "acme"},
-        "spec": {"event": event, "at": "2026-01-01T00:00:00Z", "who": {"username": "ada"}, "operationType": "restore.apply",
-            "run": {"name": "put-back-restore", "uid": "run-uid"}, "planDigest": "e".repeat(64), "previous": ""}
+        "name": place, "namespace": "acme", "previous": "", "event": event, "at": "2026-01-01T00:00:00Z",
+        "who": {"username": "ada"}, "operationType": "restore.apply", "pod": "op-1-restore-x",
+        "run": {"name": "put-back-restore", "uid": "run-uid"}, "planDigest": "e".repeat(64),
     }))
 }
 

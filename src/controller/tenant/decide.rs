@@ -8,6 +8,9 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::ObjectMeta};
 use std::{collections::BTreeMap, sync::Arc};
 
+/// An annotation of an account that keeps its pods from Secrets.
+const MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
+
 /// What there is.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -40,18 +43,37 @@ pub fn decide(observed: &Observed) -> Vec<Write> {
     }
     let mut writes = Vec::new();
     for name in ACCOUNTS {
-        if !observed.accounts.iter().any(|account| account.name_any() == name) {
-            writes.push(Write::Account(Box::new(account(&observed.namespace, name))));
+        let wanted = account(&observed.namespace, name);
+        if !observed.accounts.iter().any(|present| present.name_any() == name && is_as_made(present, &wanted)) {
+            writes.push(Write::Account(Box::new(wanted)));
         }
         let wanted = binding(&observed.namespace, name);
         let stands = observed.bindings.iter().any(|present| {
-            present.name_any() == name && present.role_ref == wanted.role_ref && present.subjects == wanted.subjects
+            present.name_any() == name
+                && bears_ours(&present.metadata)
+                && present.role_ref == wanted.role_ref
+                && present.subjects == wanted.subjects
         });
         if !stands {
             writes.push(Write::Binding(Box::new(wanted)));
         }
     }
     writes
+}
+
+/// Whether nothing of an account is otherwise than the operator made it, as far as it can put that right. What others say of it besides, a cloud
+/// identity for one, stays; that nobody in the tenant does is admission's (`tenantatlas-account-objects`).
+fn is_as_made(present: &ServiceAccount, wanted: &ServiceAccount) -> bool {
+    // One that was made before this was said of it is as good.
+    let enforces = present.annotations().get(MOUNTABLE_SECRETS).is_some_and(|value| value != "false");
+    bears_ours(&present.metadata)
+        && !enforces
+        && present.automount_service_account_token == wanted.automount_service_account_token
+}
+
+fn bears_ours(metadata: &ObjectMeta) -> bool {
+    let manager = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
+    manager.is_some_and(|manager| manager == labels::MANAGER)
 }
 
 fn metadata(namespace: &str, name: &str) -> ObjectMeta {
@@ -64,12 +86,11 @@ fn metadata(namespace: &str, name: &str) -> ObjectMeta {
 }
 
 fn account(namespace: &str, name: &str) -> ServiceAccount {
+    let mut metadata = metadata(namespace, name);
+    // Where it is true, a pod may mount only the Secrets that the account lists: none of a repository's.
+    metadata.annotations = Some(BTreeMap::from([(MOUNTABLE_SECRETS.to_owned(), "false".to_owned())]));
     // Pods get their tokens projected by the kubelet; nothing else mounts this account's.
-    ServiceAccount {
-        metadata: metadata(namespace, name),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    }
+    ServiceAccount { metadata, automount_service_account_token: Some(false), ..ServiceAccount::default() }
 }
 
 fn binding(namespace: &str, name: &str) -> RoleBinding {
@@ -123,6 +144,49 @@ mod tests {
         altered.subjects = Some(vec![Subject { kind: "User".into(), name: "mallory".into(), ..Subject::default() }]);
         observed.bindings[0] = Arc::new(altered);
         assert_eq!(decide(&observed), [Write::Binding(Box::new(binding("acme", ACCOUNTS[0])))]);
+    }
+
+    #[test]
+    fn an_account_that_somebody_altered_is_put_right_and_what_the_operator_did_not_say_stays() {
+        let mut observed = tenant();
+        observed.bindings = ACCOUNTS.iter().map(|name| Arc::new(binding("acme", name))).collect();
+        let accounts = |alter: &dyn Fn(&mut ServiceAccount)| {
+            let mut accounts: Vec<_> = ACCOUNTS.iter().map(|name| account("acme", name)).collect();
+            alter(&mut accounts[0]);
+            accounts.into_iter().map(Arc::new).collect::<Vec<_>>()
+        };
+        let annotate = |key: &'static str, value: &'static str| {
+            move |account: &mut ServiceAccount| {
+                _ = account.metadata.annotations.get_or_insert_default().insert(key.into(), value.into());
+            }
+        };
+        let harmful: [&dyn Fn(&mut ServiceAccount); 5] = [
+            &annotate(MOUNTABLE_SECRETS, "true"),
+            &annotate(MOUNTABLE_SECRETS, "1"),
+            &|account| account.automount_service_account_token = Some(true),
+            &|account| account.automount_service_account_token = None,
+            &|account| account.metadata.labels = None,
+        ];
+        for (case, alter) in harmful.into_iter().enumerate() {
+            observed.accounts = accounts(alter);
+            let wanted = account("acme", ACCOUNTS[0]);
+            assert_eq!(decide(&observed), [Write::Account(Box::new(wanted))], "{case}");
+        }
+        let harmless: [&dyn Fn(&mut ServiceAccount); 4] = [
+            &|_| {},
+            &annotate("iam.gke.io/gcp-service-account", "backups@project"),
+            &|account| account.metadata.annotations = None,
+            &|account| account.image_pull_secrets = Some(Vec::new()),
+        ];
+        for (case, alter) in harmless.into_iter().enumerate() {
+            observed.accounts = accounts(alter);
+            assert_eq!(decide(&observed), [], "{case}");
+        }
+        observed.accounts = accounts(&|_| {});
+        let mut unlabelled = binding("acme", ACCOUNTS[1]);
+        unlabelled.metadata.labels = None;
+        observed.bindings[1] = Arc::new(unlabelled);
+        assert_eq!(decide(&observed), [Write::Binding(Box::new(binding("acme", ACCOUNTS[1])))]);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use crate::{
     api::{
-        AuditEntrySpec, ObjectReference, audit_entry::AuditEvent, restore_run::AuditReferences,
+        ObjectReference,
+        audit_entry::{AuditEvent, AuditRecord},
+        restore_run::AuditReferences,
         result::TerminationResult,
     },
     clock::Clock,
@@ -24,7 +26,7 @@ pub struct Record<'a> {
     clock: &'a dyn Clock,
     intent: String,
     /// What all its entries say.
-    common: AuditEntrySpec,
+    common: AuditRecord,
 }
 
 impl<'a> Record<'a> {
@@ -37,21 +39,25 @@ impl<'a> Record<'a> {
         order: &Order,
         plan: &Plan,
     ) -> Result<Self, Failure> {
-        let common = AuditEntrySpec {
+        let common = AuditRecord {
+            name: String::new(),
+            namespace: String::new(),
+            previous: String::new(),
             event: AuditEvent::Intent,
             at: clock.now(),
             who: order.requested_by.clone(),
+            groups_left_out: 0,
             operation_type: operation_type.to_owned(),
             run: ObjectReference { name: identity.run.clone(), uid: identity.run_uid.clone() },
+            pod: identity.pod.clone(),
             restore_run: Some(order.restore_run.clone()),
             backup_set: Some(order.backup_set.clone()),
             plan_digest: plan.digest(),
             summary: None,
             outcome: None,
             counts: None,
-            previous: String::new(),
         };
-        let intent = AuditEntrySpec { summary: Some(plan.summary()), ..common.clone() };
+        let intent = AuditRecord { summary: Some(plan.summary()), ..common.clone() };
         let intent = audit::append(client, identity, intent).await.map_err(|failure| {
             let what = "nothing was written, because the audit chain must be told first what is intended";
             not_written(what, &failure)
@@ -61,7 +67,7 @@ impl<'a> Record<'a> {
 
     /// Writes the outcome, unless an earlier attempt wrote the same. The names of both entries.
     pub async fn end(self, result: &TerminationResult) -> Result<AuditReferences, Failure> {
-        let outcome = AuditEntrySpec {
+        let outcome = AuditRecord {
             event: AuditEvent::Outcome,
             at: self.clock.now(),
             outcome: result.outcome,

@@ -24,6 +24,71 @@ async fn nobody_but_a_kubelet_gets_a_token_of_a_tenants_account() {
     call(&eve, "POST", &path, &token()).await.expect("stock edit mints tokens of other accounts");
 }
 
+/// All that a token's request can say of a pod, and what else is a way to one: an account of the tenant's own in an operation's pod.
+#[tokio::test]
+async fn nobody_but_a_kubelet_gets_a_token_that_is_bound_to_the_pod_of_an_operation_whosever_account_it_is() {
+    let tenant = Tenant::new("pod-tokens").await;
+    let own = r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"own"}}"#;
+    tenant.apply(own);
+    let (_, pod) = tenant.operation_with_pod_as("mine", "own").await;
+    let eve = tenant.person("eve", &["edit"]).await;
+    let (name, uid) = (pod.metadata.name.clone().expect("a name"), pod.metadata.uid.clone().expect("a uid"));
+    let path = tenant.path("v1", "serviceaccounts/own/token");
+    let bound = |reference: &Value, spec: Value| {
+        let mut token = token();
+        token["spec"] = spec;
+        token["spec"]["boundObjectRef"] = reference.clone();
+        token
+    };
+    let references = [
+        json!({ "apiVersion": "v1", "kind": "Pod", "name": name }),
+        json!({ "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid }),
+        // The API server looks at the group alone, and at no uid that is not sent.
+        json!({ "apiVersion": "v2", "kind": "Pod", "name": name }),
+        json!({ "kind": "Pod", "name": name }),
+        json!({ "apiVersion": "v1", "kind": "Pod", "name": "op-0123456789abcdef0123-restore-x7k2p" }),
+    ];
+    for client in [&eve, &tenant.cluster.client, &tenant.cluster.as_operator()] {
+        for reference in &references {
+            for spec in
+                [json!({}), json!({ "audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 600 })]
+            {
+                match call(client, "POST", &path, &bound(reference, spec)).await {
+                    // The operator has no right to begin with.
+                    Err(kube::Error::Api(status)) if status.message.contains("cannot create resource") => {
+                        assert!(status.message.contains("tenantatlas-controller"), "{}", status.message);
+                    }
+                    answer => assert_refused(answer, 403, &["tenantatlas-tokens", "boundObjectRef"]),
+                }
+            }
+            let dry = format!("{path}?dryRun=All");
+            if call(client, "POST", &dry, &bound(reference, json!({}))).await.is_ok() {
+                panic!("a dry run hands out a token: {reference}");
+            }
+        }
+    }
+    // A Secret's token names no pod; one that is bound to a pod of its own is the tenant's business.
+    call(&eve, "POST", &tenant.path("v1", "pods"), &own_pod()).await.expect("a pod of one's own");
+    let plain = json!({ "apiVersion": "v1", "kind": "Pod", "name": "plain" });
+    call(&eve, "POST", &path, &bound(&plain, json!({}))).await.expect("a token of its own pod");
+    // Stock `edit` may be an account, and not claim that a pod stands behind it: that takes `impersonate` on `userextras`.
+    for user in ["eve", &format!("system:serviceaccount:{}:own", tenant.name)] {
+        let extra =
+            ["auth", "can-i", "impersonate", "userextras.authentication.k8s.io/authentication.kubernetes.io/pod-name"];
+        let said = tenant.cluster.kubectl(&[&extra[..], &["--all-namespaces", "--as", user]].concat());
+        assert!(String::from_utf8_lossy(&said.stdout).trim() == "no", "{said:?}");
+    }
+    // The kubelet's own works, as ever.
+    tenant.cluster.as_pod(&pod).await;
+}
+
+/// A pod that has nothing to do with us.
+fn own_pod() -> Value {
+    let mut spec = super::pods::pod_spec();
+    spec["serviceAccountName"] = "own".into();
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "plain" }, "spec": spec })
+}
+
 #[tokio::test]
 async fn no_secret_is_filled_with_a_token_of_a_tenants_account() {
     let tenant = Tenant::new("token-secrets").await;

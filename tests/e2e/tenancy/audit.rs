@@ -1,6 +1,7 @@
 //! The audit chain: written by the pods of operations, changed by nobody, gone with its namespace.
 
 use super::{assert_refused, call};
+use crate::support::cluster::environment;
 use crate::support::run::assert_ended;
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
@@ -8,21 +9,28 @@ use kube::Client;
 use serde_json::{Value, json};
 use tenantatlas::{
     api::{
-        AuditEntry, AuditEntrySpec, ObjectReference, OperationRun, Outcome, Reason, RestoreRun,
-        audit_entry::AuditEvent, operation_run::Initiator, restore_run::PlanSummary,
+        AuditEntry, ObjectReference, OperationRun, Outcome, Reason, RestoreRun,
+        audit_entry::{AuditEvent, AuditRecord},
+        operation_run::Initiator,
+        restore_run::PlanSummary,
     },
-    audit::{Entry, Fault, Tip, verify},
+    audit::{Entry, Fault, Foreign, Place, Tip, successor, verify},
     worker::{audit, environment::RunIdentity},
 };
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
 /// A pod as operations have them.
-const POD: &str = "op-0123456789abcdef0123-x7k2p";
+const POD: &str = "op-0123456789abcdef0123-restore-x7k2p";
 const FIRST: &str = "000000000001";
 const SECOND: &str = "000000000002";
 
-fn spec(run_uid: &str) -> AuditEntrySpec {
-    AuditEntrySpec {
+fn record(run_uid: &str) -> AuditRecord {
+    AuditRecord {
+        name: String::new(),
+        namespace: String::new(),
+        previous: String::new(),
+        groups_left_out: 0,
+        pod: POD.into(),
         event: AuditEvent::Intent,
         at: "2026-01-02T03:04:05.000678Z".parse().expect("a time"),
         who: Initiator { username: "ada".into(), groups: vec!["devs".into()], uid: None },
@@ -34,13 +42,12 @@ fn spec(run_uid: &str) -> AuditEntrySpec {
         summary: Some(PlanSummary { create: 2, ..PlanSummary::default() }),
         outcome: None,
         counts: None,
-        previous: String::new(),
     }
 }
 
 /// An entry as a manifest.
-fn manifest(name: &str, previous: &str) -> Value {
-    let spec = AuditEntrySpec { previous: previous.to_owned(), ..spec("uid") };
+fn manifest(name: &str) -> Value {
+    let spec = successor(None, Place::FIRST, "acme", record("uid"));
     json!({ "metadata": { "name": name, "labels": { "tenantatlas.io/run-uid": "uid" } }, "spec": spec })
 }
 
@@ -70,8 +77,9 @@ impl Tenant {
             run_uid: run_uid.to_owned(),
             namespace: self.name.clone(),
             job_uid: String::new(),
+            pod: POD.into(),
         };
-        audit::append(writer, &identity, spec(run_uid)).await.expect("an operation's pod may")
+        audit::append(writer, &identity, record(run_uid)).await.expect("an operation's pod may")
     }
 
     /// The chain as the API server has it.
@@ -100,9 +108,10 @@ async fn entries_are_written_by_the_pods_of_operations_one_after_the_other_and_r
     let mut chain = tenant.audit_chain().await;
     assert_eq!(chain.len(), 5);
     assert_eq!(verify(&tenant.name, &chain, &[]), [], "the hashes are those of what the API server keeps");
-    chain[2].spec["who"]["username"] = "eve".into();
+    let tip = Tip::of(&chain[4]).expect("a tip");
+    chain[2].spec["entry"] = chain[2].text().replace("ada", "eve").into();
     let at = "000000000004".parse().expect("a place");
-    assert_eq!(verify(&tenant.name, &chain, &[]), [Fault::Unlinked { at }]);
+    assert!(verify(&tenant.name, &chain, &[tip]).contains(&Fault::MissingBefore { at }));
 
     let ada = tenant.person("ada", &["tenantatlas-tenant-viewer"]).await;
     call(&ada, "GET", &tenant.path(GROUP, &format!("auditentries/{FIRST}")), &Value::Null)
@@ -117,10 +126,10 @@ async fn entries_are_written_by_the_pods_of_operations_one_after_the_other_and_r
 #[tokio::test]
 async fn nobody_else_writes_an_entry() {
     let tenant = Tenant::new("audit-forged").await;
-    let words = ["tenantatlas-audit-writers", "pods of operations"];
+    let words = ["tenantatlas-audit-writers", "pods of restores"];
     let eve = tenant.omnipotent("eve").await;
     for client in [&eve, &tenant.cluster.client, &tenant.cluster.as_operator()] {
-        let forged = tenant.create_as::<AuditEntry>(client.clone(), manifest(FIRST, "")).await;
+        let forged = tenant.create_as::<AuditEntry>(client.clone(), manifest(FIRST)).await;
         match forged {
             // The operator has no right to begin with.
             Err(kube::Error::Api(status)) if status.message.contains("cannot create resource") => {
@@ -129,13 +138,20 @@ async fn nobody_else_writes_an_entry() {
             other => assert_refused(other, 403, &words),
         }
     }
-    // Neither a pod that is none of an operation's, nor an operation's pod of another tenant.
+    // Neither a pod that is none of an operation's, nor an operation's pod of another tenant, nor that of an operation that is no
+    // restore: an image of somebody's may run there, under the same account.
     let own = format!("system:serviceaccount:{}:web", tenant.name);
     let other = "system:serviceaccount:other:tenantatlas-restore".to_owned();
-    for (user, pod) in [(own, "web-0"), (other, POD)] {
-        tenant.omnipotent(&user).await;
+    tenant.omnipotent(&own).await;
+    tenant.omnipotent(&other).await;
+    for (user, pod) in [
+        (own.clone(), "web-0"),
+        (own.clone(), "op-0123456789abcdef0123-x7k2p"),
+        (own, "op-0123456789abcdef0123-restorex-x7k2p"),
+        (other, POD),
+    ] {
         let client = tenant.cluster.as_user_in_pod(&user, pod);
-        assert_refused(tenant.create_as::<AuditEntry>(client, manifest(FIRST, "")).await, 403, &words);
+        assert_refused(tenant.create_as::<AuditEntry>(client, manifest(FIRST)).await, 403, &words);
     }
     assert_eq!(tenant.audit_chain().await, []);
 }
@@ -144,24 +160,22 @@ async fn nobody_else_writes_an_entry() {
 async fn an_entry_has_its_place_its_run_and_nobody_it_goes_with() {
     let tenant = Tenant::new("audit-shape").await;
     let writer = tenant.writer().await;
-    let hash = "a".repeat(64);
     let run = json!({ "apiVersion": GROUP, "kind": "OperationRun", "name": "mine", "uid": "uid" });
     let changed = |pointer: &str, value: Value| {
-        let mut entry = manifest(FIRST, "");
+        let mut entry = manifest(FIRST);
         let (parent, field) = pointer.rsplit_once('/').expect("a field");
         entry.pointer_mut(parent).expect("a parent")[field] = value;
         entry
     };
     for (entry, words) in [
-        (manifest("latest", &hash), "12 digits"),
-        (manifest("000000000000", &hash), "12 digits"),
-        (manifest(FIRST, &hash), "the first entry alone"),
-        (manifest(SECOND, ""), "the first entry alone"),
-        (changed("/spec/previous", json!("A")), "spec.previous"),
-        (changed("/spec/summary", Value::Null), "an intent has a summary"),
-        (changed("/spec/event", json!("outcome")), "an intent has a summary"),
+        (manifest("latest"), "12 digits"),
+        (manifest("000000000000"), "12 digits"),
+        (manifest("1000000000000"), "12 digits"),
+        (changed("/spec/entry", json!("")), "spec.entry"),
+        (changed("/spec/entry", json!("x".repeat(32_769))), "spec.entry"),
+        (changed("/spec/event", json!("outcome")), "an outcome has an outcome"),
         (changed("/spec/planDigest", json!("1")), "spec.planDigest"),
-        (changed("/spec/who/username", json!("")), "who must name"),
+        (changed("/spec/who", json!("")), "spec.who"),
         (changed("/metadata/labels", json!({})), "must be spec.run.uid"),
         (changed("/metadata/labels", json!({ "tenantatlas.io/run-uid": "other" })), "must be spec.run.uid"),
         (changed("/metadata/ownerReferences", json!([run])), "no owner"),
@@ -169,9 +183,12 @@ async fn an_entry_has_its_place_its_run_and_nobody_it_goes_with() {
     ] {
         assert_refused(tenant.create_as::<AuditEntry>(writer.clone(), entry).await, 422, &[words]);
     }
+    let of_another = changed("/spec/pod", json!("op-0123456789abcdef0123-restore-other"));
+    let answer = tenant.create_as::<AuditEntry>(writer.clone(), of_another).await;
+    assert_refused(answer, 403, &["tenantatlas-audit-writers", "spec.pod"]);
     assert_eq!(tenant.audit_chain().await, []);
-    tenant.create_as::<AuditEntry>(writer.clone(), manifest(FIRST, "")).await.expect("as it should be");
-    assert_refused(tenant.create_as::<AuditEntry>(writer, manifest(FIRST, "")).await, 409, &["already exists"]);
+    tenant.create_as::<AuditEntry>(writer.clone(), manifest(FIRST)).await.expect("as it should be");
+    assert_refused(tenant.create_as::<AuditEntry>(writer, manifest(FIRST)).await, 409, &["already exists"]);
 }
 
 #[tokio::test]
@@ -209,7 +226,7 @@ async fn nobody_changes_or_deletes_an_entry_whatever_their_rights() {
             assert_refused(call(client, "PUT", &first, &whole).await, 403, &["tenantatlas-audit-chain"]);
         }
         // The kind itself is asked before the policies are.
-        let forged = json!({ "spec": { "who": { "username": "mallory" } } });
+        let forged = json!({ "spec": { "who": "mallory" } });
         assert_refused(call(client, "PATCH", &first, &forged).await, 422, &["an audit entry is immutable"]);
         let deleted = call(client, "DELETE", &first, &Value::Null).await;
         assert_refused(deleted, 403, &["tenantatlas-audit-chain", "cannot be deleted"]);
@@ -225,8 +242,46 @@ async fn nobody_changes_or_deletes_an_entry_whatever_their_rights() {
             assert_refused(call(client, method, &first, &json!({})).await, 403, &["cannot"]);
         }
     }
+    // What changes nothing is let through: storage migration does just that.
+    call(&tenant.cluster.client, "PATCH", &first, &json!({})).await.expect("nothing changed");
     let after = call(&tenant.cluster.client, "GET", &all, &Value::Null).await.expect("entries")["items"].take();
     assert_eq!(after, before, "byte for byte, their versions too");
+}
+
+#[tokio::test]
+async fn forged_entries_end_nothing_are_called_foreign_and_can_be_removed_by_a_group_that_the_chart_names() {
+    let tenant = Tenant::new("audit-foreign").await;
+    let writer = tenant.writer().await;
+    tenant.tell(&writer, "a").await;
+    tenant.tell(&writer, "b").await;
+    // As if a pod of a restore had been somebody else's: all powers of two, and the last number there is.
+    let mut expected = Vec::new();
+    for place in (2..39).map(|power| 1_u64 << power).chain([999_999_999_999]).filter_map(Place::new) {
+        let nothing = Tip { place, hash: "f".repeat(64) };
+        let spec = successor(Some(&nothing), place, &tenant.name, record("uid"));
+        let labels = json!({ "tenantatlas.io/run-uid": "uid" });
+        let forged = json!({ "metadata": { "name": place.to_string(), "labels": labels }, "spec": spec });
+        tenant.create_as::<AuditEntry>(writer.clone(), forged).await.expect("a pod of a restore writes");
+        expected.push(Fault::Foreign { name: place.to_string(), why: Foreign::Unlinked });
+    }
+    for (uid, place) in [("c", "000000000003"), ("d", "000000000005"), ("e", "000000000006")] {
+        assert_eq!(tenant.tell(&writer, uid).await, place, "the chain goes on around them");
+    }
+    assert_eq!(verify(&tenant.name, &tenant.audit_chain().await, &[]), expected);
+
+    // The group of the chart's value, with the right to.
+    let rules = json!([{ "apiGroups": ["tenantatlas.io"], "resources": ["auditentries"], "verbs": ["delete"] }]);
+    let alone = tenant.person_with("olga", rules).await;
+    let platform = tenant.cluster.as_user("olga", &[&environment("ATLAS_BREAK_GLASS_GROUP")]);
+    for fault in &expected {
+        let Fault::Foreign { name, .. } = fault else { panic!("{fault}") };
+        let path = tenant.path(GROUP, &format!("auditentries/{name}"));
+        let refused = call(&alone, "DELETE", &path, &Value::Null).await;
+        assert_refused(refused, 403, &["tenantatlas-audit-chain", "breakGlassGroups"]);
+        call(&platform, "DELETE", &path, &Value::Null).await.expect("a platform team takes it away");
+    }
+    assert_eq!(tenant.tell(&writer, "f").await, "000000000007");
+    assert_eq!(verify(&tenant.name, &tenant.audit_chain().await, &[]), []);
 }
 
 #[tokio::test]
@@ -276,8 +331,10 @@ async fn a_restore_leaves_two_entries_that_outlive_it_and_a_preview_none() {
     assert_eq!(verify(&tenant.name, &chain, &[]), []);
     let restore: RestoreRun = tenant.api().get("put-back").await.expect("the restore");
     let [intent, outcome] =
-        [0, 1].map(|place| serde_json::from_value::<AuditEntrySpec>(chain[place].spec.clone()).expect("an entry"));
+        [0, 1].map(|place| serde_json::from_str::<AuditRecord>(chain[place].text()).expect("an entry"));
+    let job = tenant.run("put-back-restore").await.status_or_default().job.expect("a Job").name;
     for entry in [&intent, &outcome] {
+        assert!(job.ends_with("-restore") && entry.pod.starts_with(&job), "{} of {job}", entry.pod);
         assert_eq!(Some(&entry.who), restore.spec.requested_by.as_ref());
         assert_eq!(entry.operation_type, "restore.apply");
         assert_eq!(Some(&entry.run), status.operation_run.as_ref());

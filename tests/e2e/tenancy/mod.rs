@@ -3,6 +3,7 @@
 
 mod accounts;
 mod audit;
+mod fields;
 mod initiator;
 mod jobs;
 mod kinds;

@@ -157,6 +157,9 @@ impl Tenant {
     }
 }
 
+/// A pod at a restore.
+const RESTORE_POD: &str = "op-0123456789abcdef0123-restore-x7k2p";
+
 /// One request: method, path, body.
 type Try = (&'static str, String, Value);
 
@@ -446,7 +449,8 @@ async fn a_restore_gives_nobody_more_than_it_has_itself() {
 #[tokio::test]
 async fn a_restore_records_what_undoes_it_and_nothing_else() {
     let tenant = Tenant::new("undo-record").await;
-    let (restore, _) = tenant.account_in_pod(RESTORE_ACCOUNT).await;
+    let user = format!("system:serviceaccount:{}:{RESTORE_ACCOUNT}", tenant.name);
+    let restore = tenant.cluster.as_user_in_pod(&user, RESTORE_POD);
     for (field, value, word) in [
         ("coverage", json!("full"), "name of its run"),
         ("run", json!({ "name": "other", "uid": "0" }), "name of its run"),
@@ -462,8 +466,11 @@ async fn a_restore_records_what_undoes_it_and_nothing_else() {
     call(&restore, "GET", &path, &Value::Null).await.expect("found again by the next attempt");
     let hold = json!({ "spec": { "hold": true } });
     assert_refused(call(&restore, "PATCH", &path, &hold).await, 403, &["cannot patch resource"]);
+    // Nor does the same account in the pod of another operation: somebody's own image may run there.
+    let (custom, _) = tenant.account_in_pod(RESTORE_ACCOUNT).await;
+    let answer = tenant.create_as::<BackupSet>(custom, undo(&tenant, "again")).await;
+    assert_refused(answer, 403, &["tenantatlas-backup-sets", "name of its run"]);
     // Without the pod it is nobody.
-    let user = format!("system:serviceaccount:{}:{RESTORE_ACCOUNT}", tenant.name);
     let bare = tenant.cluster.as_user(&user, &[]);
     let answer = tenant.create_as::<BackupSet>(bare, undo(&tenant, "again")).await;
     assert_refused(answer, 403, &["tenantatlas-"]);
@@ -484,16 +491,25 @@ async fn an_account_that_a_restore_names_reports_once_it_is_given_the_roles_for_
     let tenant = Tenant::new("deployer").await;
     tenant.apply(r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"deployer"}}"#);
     let (_, pod) = tenant.operation_with_pod_as("mine", "deployer").await;
-    let deployer = tenant.cluster.as_pod(&pod).await;
+    let user = format!("system:serviceaccount:{}:deployer", tenant.name);
+    let deployer = tenant.cluster.as_user_in_pod(&user, RESTORE_POD);
     let answer = tenant.create_as::<BackupSet>(deployer.clone(), undo(&tenant, "mine")).await;
     assert_refused(answer, 403, &["cannot create resource"]);
-    let user = format!("system:serviceaccount:{}:deployer", tenant.name);
     tenant.person(&user, &["tenantatlas-account-run", "tenantatlas-restore-run"]).await;
     tenant.create_as::<BackupSet>(deployer.clone(), undo(&tenant, "mine")).await.expect("what undoes it");
     let uid = tenant.run("mine").await.metadata.uid.expect("a uid");
     let owner = json!({ "apiVersion": GROUP, "kind": "OperationRun", "name": "mine", "uid": uid });
     let report = json!({ "metadata": { "name": "mine-0", "ownerReferences": [owner] },
         "spec": { "run": { "name": "mine", "uid": uid }, "chunk": 0, "chunks": 1, "items": [] } });
+    // In the pod of an operation that is no restore it is whatever runs there.
+    let custom = tenant.cluster.as_pod(&pod).await;
+    let answer = tenant.create_as::<OperationReport>(custom.clone(), report.clone()).await;
+    assert_refused(answer, 403, &["tenantatlas-reports"]);
+    assert_refused(
+        tenant.create_as::<BackupSet>(custom, undo(&tenant, "again")).await,
+        403,
+        &["tenantatlas-backup-sets"],
+    );
     tenant.create_as::<OperationReport>(deployer, report.clone()).await.expect("its report");
     // With the roles and without the pod it is nobody.
     let bare = tenant.cluster.as_user(&user, &[]);

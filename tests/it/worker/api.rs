@@ -238,6 +238,12 @@ impl Api {
         self.edit(|state| change(state.audit.get_mut(name).unwrap()));
     }
 
+    /// Puts an audit entry there, as somebody else wrote it.
+    pub fn add_audit(&self, entry: Value) {
+        let name = entry["metadata"]["name"].as_str().unwrap().to_owned();
+        self.edit(|state| state.audit.insert(name, entry));
+    }
+
     /// Takes the last audit entry away.
     pub fn cut_audit(&self) {
         self.edit(|state| state.audit.pop_last());
@@ -475,17 +481,29 @@ impl State {
     fn audit(&mut self, method: &Method, path: &str, uri: &Uri, body: &Bytes) -> Answer {
         let name = path.strip_prefix(AUDIT).and_then(|rest| rest.strip_prefix('/'));
         match (method.as_str(), name) {
-            ("GET", Some(name)) => {
-                self.audit.get(name).map_or_else(|| refusal(404, "NotFound"), |entry| Answer::Json(200, entry.clone()))
-            }
             ("GET", None) => {
-                let selector = parameter(uri, "labelSelector").unwrap();
-                let uid = selector.rsplit('=').next().unwrap();
-                let of_run = |entry: &&Value| entry["metadata"]["labels"]["tenantatlas.io/run-uid"] == uid;
-                let items: Vec<_> = self.audit.values().filter(of_run).cloned().collect();
+                let uid =
+                    parameter(uri, "labelSelector").map(|selector| selector.rsplit('=').next().unwrap().to_owned());
+                let asked = |entry: &&Value| {
+                    uid.as_ref().is_none_or(|uid| entry["metadata"]["labels"]["tenantatlas.io/run-uid"] == *uid)
+                };
+                let limit = parameter(uri, "limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
+                let after = parameter(uri, "continue").unwrap_or_default();
+                let mut items: Vec<_> = self
+                    .audit
+                    .iter()
+                    .filter(|(name, _)| **name > after)
+                    .map(|(_, entry)| entry)
+                    .filter(asked)
+                    .cloned()
+                    .collect();
+                let more = items.len() > limit;
+                items.truncate(limit);
+                let next = items.last().filter(|_| more).map(|entry| entry["metadata"]["name"].clone());
+                let metadata = next.map_or_else(|| json!({}), |next| json!({"continue": next}));
                 Answer::Json(
                     200,
-                    json!({"kind": "AuditEntryList", "apiVersion": "tenantatlas.io/v1alpha1", "metadata": {}, "items": items}),
+                    json!({"kind": "AuditEntryList", "apiVersion": "tenantatlas.io/v1alpha1", "metadata": metadata, "items": items}),
                 )
             }
             ("POST", None) => {

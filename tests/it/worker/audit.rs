@@ -1,16 +1,19 @@
 //! The audit chain of a tenant, told by restores that race, die and are tried again.
 
 use super::{
-    api::{AUDIT, Api, NAMESPACE, RUN, objects, refusal},
+    api::{AUDIT, Api, NAMESPACE, POD, RUN, objects, refusal},
     restore::Tenant,
 };
 use serde_json::{Value, json};
 use tenantatlas::{
     api::{
-        AuditEntrySpec, ObjectReference, Outcome, audit_entry::AuditEvent, operation_run::Initiator,
-        restore_run::PlanSummary, result::TerminationResult,
+        ObjectReference, Outcome,
+        audit_entry::{AuditEvent, AuditRecord},
+        operation_run::Initiator,
+        restore_run::PlanSummary,
+        result::TerminationResult,
     },
-    audit::{Entry, Fault, Tip, verify},
+    audit::{Entry, Fault, Foreign, Tip, verify},
     repository::Repository as _,
     worker::{audit, environment::RunIdentity},
 };
@@ -39,11 +42,17 @@ fn run(number: usize) -> RunIdentity {
         run_uid: format!("uid-{number}"),
         namespace: NAMESPACE.into(),
         job_uid: "job".into(),
+        pod: POD.into(),
     }
 }
 
-fn intent(run: &RunIdentity) -> AuditEntrySpec {
-    AuditEntrySpec {
+fn intent(run: &RunIdentity) -> AuditRecord {
+    AuditRecord {
+        name: String::new(),
+        namespace: String::new(),
+        previous: String::new(),
+        groups_left_out: 0,
+        pod: run.pod.clone(),
         event: AuditEvent::Intent,
         at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         who: Initiator { username: "ada".into(), ..Initiator::default() },
@@ -55,7 +64,6 @@ fn intent(run: &RunIdentity) -> AuditEntrySpec {
         summary: Some(PlanSummary::default()),
         outcome: None,
         counts: None,
-        previous: String::new(),
     }
 }
 
@@ -85,18 +93,23 @@ async fn a_restore_says_what_it_intends_before_its_first_write_and_what_became_o
     assert!(told[0] < written[0] && written[2] < told[1], "{requests:#?}");
 
     let [intent, outcome] = &tenant.api.audit()[..] else { panic!("two entries") };
+    let text = |entry: &Value| serde_json::from_str::<Value>(entry["spec"]["entry"].as_str().unwrap()).unwrap();
     for entry in [intent, outcome] {
-        assert_eq!(entry["spec"]["who"], json!({"username": "ada", "groups": ["devs"]}));
-        assert_eq!(entry["spec"]["operationType"], "backup.capture", "what the run says it is");
-        assert_eq!(entry["spec"]["run"], json!({"name": RUN, "uid": tenant.run_uid()}));
-        assert_eq!(entry["spec"]["restoreRun"], json!({"name": "put-back", "uid": "restore-uid"}));
-        assert_eq!(entry["spec"]["backupSet"], json!({"name": "nightly"}));
-        assert_eq!(entry["spec"]["planDigest"], json!(result.context.plan.as_ref().unwrap().digest));
+        let said = text(entry);
+        assert_eq!((&said["name"], &said["namespace"]), (&entry["metadata"]["name"], &json!(NAMESPACE)));
+        assert_eq!(said["who"], json!({"username": "ada", "groups": ["devs"]}));
+        assert_eq!(said["operationType"], "backup.capture", "what the run says it is");
+        assert_eq!(said["run"], json!({"name": RUN, "uid": tenant.run_uid()}));
+        assert_eq!(said["restoreRun"], json!({"name": "put-back", "uid": "restore-uid"}));
+        assert_eq!(said["backupSet"], json!({"name": "nightly"}));
+        assert_eq!(said["planDigest"], json!(result.context.plan.as_ref().unwrap().digest));
+        assert_eq!((&said["pod"], &entry["spec"]["pod"]), (&json!(POD), &json!(POD)));
         assert_eq!(entry["metadata"]["labels"], json!({"tenantatlas.io/run-uid": tenant.run_uid()}));
         assert!(entry["metadata"]["ownerReferences"].is_null(), "it outlives its run");
     }
-    assert_eq!((&intent["spec"]["summary"]["create"], &intent["spec"]["summary"]["unchanged"]), (&json!(3), &json!(3)));
-    assert_eq!(outcome["spec"]["counts"]["succeeded"], 6);
+    let (intent, outcome) = (text(intent), text(outcome));
+    assert_eq!((&intent["summary"]["create"], &intent["summary"]["unchanged"]), (&json!(3), &json!(3)));
+    assert_eq!(outcome["counts"]["succeeded"], 6);
     assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
 }
 
@@ -125,8 +138,8 @@ async fn what_cannot_be_told_is_not_begun() {
 async fn an_outcome_that_cannot_be_told_is_a_failure_that_says_what_was_done_and_the_next_attempt_tells_it() {
     let tenant = Tenant::usual().await;
     tenant.api.serve_config_maps(vec![]);
-    // The first list is that of the intent.
-    tenant.api.fail(|uri, asked| (uri.path() == AUDIT && asked > 1).then(|| refusal(403, "Forbidden")));
+    // The first three are those of the intent: what the run said, the chain, and the entry.
+    tenant.api.fail(|uri, asked| (uri.path() == AUDIT && asked > 2).then(|| refusal(403, "Forbidden")));
     let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
     assert_eq!(failure.reason, "AuditNotWritten");
     assert!(failure.message.contains("the restore was carried out (3 items written"), "{}", failure.message);
@@ -179,27 +192,80 @@ async fn of_writers_that_race_for_a_place_all_get_into_the_chain() {
     assert_eq!((entries(&api).len(), verify(NAMESPACE, &entries(&api), &[])), (11, vec![]));
 }
 
-#[tokio::test]
-async fn the_end_of_a_chain_is_found_without_a_list_of_it() {
-    assert_eq!(audit::tip(&Api::new().client(), NAMESPACE).await.unwrap(), None);
-    let api = chain_of(40).await;
-    for length in (1..=40).rev() {
-        let before = api.requests().len();
-        let tip = audit::tip(&api.client(), NAMESPACE).await.unwrap();
-        assert_eq!(tip.as_ref(), Tip::of(entries(&api).last().unwrap()).as_ref());
-        let asked = api.requests().split_off(before);
-        assert!(asked.iter().all(|request| request.starts_with(&format!("GET {AUDIT}/"))), "{asked:?}");
-        assert!(asked.len() <= 12, "{} calls for {length}", asked.len());
-        api.cut_audit();
-    }
+/// An entry that somebody else wrote.
+fn foreign(api: &Api, name: &str, text: &Value) {
+    let entry = json!({"metadata": {"name": name, "namespace": NAMESPACE, "labels": {"tenantatlas.io/run-uid": "uid-7"}},
+        "spec": {"entry": text.to_string(), "event": "intent", "who": "eve", "operationType": "restore.apply",
+            "run": {"name": "run-7", "uid": "uid-7"}, "pod": "op-of-another-x", "planDigest": "0".repeat(64)}});
+    api.add_audit(entry);
 }
 
 #[tokio::test]
-async fn what_a_newer_version_wrote_into_an_entry_counts_in_the_hash_of_the_next() {
+async fn the_end_of_a_chain_is_found_a_page_at_a_time() {
+    assert_eq!(audit::tip(&Api::new().client(), NAMESPACE).await.unwrap(), None);
+    let api = chain_of(250).await;
+    let before = api.requests().len();
+    let tip = audit::tip(&api.client(), NAMESPACE).await.unwrap();
+    assert_eq!(tip.as_ref(), Tip::of(entries(&api).last().unwrap()).as_ref());
+    assert_eq!(api.requests().split_off(before).len(), 3, "a hundred at a time");
+}
+
+#[tokio::test]
+async fn forged_entries_at_all_powers_of_two_end_nothing_and_are_called_foreign() {
+    let api = chain_of(3).await;
+    let mut expected = Vec::new();
+    for power in 2..40 {
+        let name = format!("{:012}", 1_u64 << power);
+        // Each says that it follows the one before it, and that it is what run 7 intends.
+        let record = intent(&run(7));
+        let text = AuditRecord { name: name.clone(), namespace: NAMESPACE.into(), previous: "f".repeat(64), ..record };
+        foreign(&api, &name, &serde_json::to_value(text).unwrap());
+        expected.push(Fault::Foreign { name, why: Foreign::Unlinked });
+    }
+    foreign(&api, "999999999999", &json!({}));
+    expected.push(Fault::Foreign { name: "999999999999".into(), why: Foreign::Unreadable });
+    assert!(!audit::has_intent(&api.client(), &run(7)).await.unwrap(), "a pod of another Job said so");
+    for (number, place) in [(7, "000000000005"), (8, "000000000006"), (9, "000000000007"), (10, "000000000009")] {
+        assert_eq!(audit::append(&api.client(), &run(number), intent(&run(number))).await.unwrap(), place);
+    }
+    assert_eq!(verify(NAMESPACE, &entries(&api), &[]), expected);
+}
+
+#[tokio::test]
+async fn a_restore_goes_on_beside_entries_that_somebody_else_wrote() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    for name in ["000000000001", "000000000002", "000000000004", "999999999999"] {
+        foreign(&tenant.api, name, &json!({"name": name}));
+    }
+    let result = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(names(&result), ("000000000003".to_owned(), Some("000000000005".to_owned())));
+    assert_eq!(result.outcome, Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn whatever_stands_beside_the_text_of_an_entry_its_hash_stays() {
     let api = chain_of(1).await;
-    api.change_audit("000000000001", |entry| entry["spec"]["approvedBy"] = json!("grace"));
+    let before = audit::tip(&api.client(), NAMESPACE).await.unwrap();
+    // A default, a field that was pruned, and a list that was converted.
+    api.change_audit("000000000001", |entry| {
+        entry["spec"]["approvedBy"] = json!("grace");
+        entry["spec"]["restoreRun"] = json!({"uid": "u", "name": "converted"});
+    });
+    assert_eq!(audit::tip(&api.client(), NAMESPACE).await.unwrap(), before);
     audit::append(&api.client(), &run(7), intent(&run(7))).await.unwrap();
-    assert_eq!(verify(NAMESPACE, &entries(&api), &[]), []);
+    let at = "000000000001".parse().unwrap();
+    let said = verify(NAMESPACE, &entries(&api), &[]);
+    assert_eq!(said, [Fault::Disagrees { at, field: "restoreRun" }], "and what does not agree is named");
+}
+
+/// Changes what the text of an entry says.
+fn alter(api: &Api, name: &str, said: &str, now: &str) {
+    api.change_audit(name, |entry| {
+        let text = entry["spec"]["entry"].as_str().unwrap();
+        assert!(text.contains(said), "{text}");
+        entry["spec"]["entry"] = text.replace(said, now).into();
+    });
 }
 
 #[tokio::test]
@@ -207,11 +273,13 @@ async fn an_entry_that_was_altered_is_found() {
     let tenant = Tenant::usual().await;
     tenant.apply(json!({"dryRun": false})).await.unwrap();
     let tip = audit::tip(&tenant.api.client(), NAMESPACE).await.unwrap().unwrap();
-    tenant.api.change_audit("000000000001", |entry| entry["spec"]["who"]["username"] = json!("eve"));
     let at = |name: &str| name.parse().unwrap();
-    assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), [Fault::Unlinked { at: at("000000000002") }]);
-    tenant.api.change_audit("000000000001", |entry| entry["spec"]["who"]["username"] = json!("ada"));
-    tenant.api.change_audit("000000000002", |entry| entry["spec"]["outcome"] = json!("failed"));
+    let devs = (r#""devs""#, r#""devi""#);
+    alter(&tenant.api, "000000000001", devs.0, devs.1);
+    let faults = verify(NAMESPACE, &entries(&tenant.api), std::slice::from_ref(&tip));
+    assert_eq!(faults, [Fault::MissingBefore { at: at("000000000002") }]);
+    alter(&tenant.api, "000000000001", devs.1, devs.0);
+    alter(&tenant.api, "000000000002", devs.0, devs.1);
     assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
     assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[tip]), [Fault::Altered { at: at("000000000002") }]);
 }
@@ -232,6 +300,6 @@ async fn every_snapshot_holds_the_end_of_the_chain_so_that_a_cut_one_is_found() 
         tenant.api.cut_audit();
     }
     assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &[]), []);
-    let missing = Fault::Missing { first: second.place, last: second.place };
+    let missing = Fault::Missing { at: second.place };
     assert_eq!(verify(NAMESPACE, &entries(&tenant.api), &known), [missing]);
 }

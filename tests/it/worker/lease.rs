@@ -42,7 +42,7 @@ impl Namespace {
 
     fn pod(&self, name: &str) -> Leases {
         let mut environment = environment(json!({"repository": "main"}), None);
-        name.clone_into(&mut environment.pod);
+        name.clone_into(&mut environment.identity.pod);
         Leases::of(&self.api.client(), &environment, &self.repository).with_timings(TIMINGS)
     }
 

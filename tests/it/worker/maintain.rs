@@ -306,7 +306,7 @@ async fn process(pod: &Pod, dies_at: usize) -> RusticRepository {
 
 fn leases(api: &Api, pod_name: &str, repository: &RusticRepository) -> Leases {
     let mut environment = environment(inputs(), None);
-    pod_name.clone_into(&mut environment.pod);
+    pod_name.clone_into(&mut environment.identity.pod);
     let timings = Timings {
         lasts: Duration::from_millis(400),
         holds: Duration::from_millis(250),

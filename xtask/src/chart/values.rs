@@ -9,7 +9,7 @@ use super::{Chart, NEWER, ensure};
 use crate::shell;
 
 /// Values that `values.schema.json` must refuse, and a word that the refusal must hold.
-const BAD: [(&str, &str); 17] = [
+const BAD: [(&str, &str); 18] = [
     ("replicas=\"two\"", "replicas"),
     ("replicas=-1", "replicas"),
     ("replica=2", "replica"),
@@ -28,11 +28,13 @@ const BAD: [(&str, &str); 17] = [
     ("crds.keep=\"yes\"", "keep"),
     ("metrics.serviceMonitor.interval=\"soon\"", "interval"),
     ("metrics.prometheusRule.enabled=\"yes\"", "enabled"),
+    ("metrics.readers=[\"prometheus\"]", "readers"),
 ];
 
 /// Values that show only beside another one.
-const BESIDE: [(&str, &str); 3] = [
+const BESIDE: [(&str, &str); 4] = [
     ("metrics.serviceMonitor.interval", "metrics.serviceMonitor.enabled=true"),
+    ("metrics.serviceMonitor.credentialsSecret", "metrics.serviceMonitor.enabled=true"),
     ("metrics.serviceMonitor.labels", "metrics.serviceMonitor.enabled=true"),
     ("metrics.prometheusRule.labels", "metrics.prometheusRule.enabled=true"),
 ];

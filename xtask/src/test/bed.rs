@@ -15,6 +15,9 @@ const NAME: &str = "test";
 /// The name of a second one, for the step that needs another cluster.
 const SECOND: &str = "test-second";
 
+/// The group that may go into pods of operations, and remove audit entries that are not of their chain.
+const BREAK_GLASS_GROUP: &str = "e2e:break-glass";
+
 /// The user that plays a queue such as Kueue, which may suspend and admit Jobs.
 const QUEUE_CONTROLLER: &str = "system:serviceaccount:queue:controller";
 
@@ -80,7 +83,8 @@ impl Bed {
         let cluster = self.cluster.as_ref().context("there is no cluster")?;
         let images = self.images.as_ref().context("there are no images")?;
         let queue = format!("admission.queueControllers[0]={QUEUE_CONTROLLER}");
-        operator::install(cluster.helm()?, &images.operator.reference, "Never", &[&queue])?;
+        let break_glass = format!("admission.breakGlassGroups[0]={BREAK_GLASS_GROUP}");
+        operator::install(cluster.helm()?, &images.operator.reference, "Never", &[&queue, &break_glass])?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
@@ -90,6 +94,7 @@ impl Bed {
             ("ATLAS_AUDIT_LOG", path(cluster.audit_log())),
             ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
             ("ATLAS_QUEUE_CONTROLLER", QUEUE_CONTROLLER.to_owned()),
+            ("ATLAS_BREAK_GLASS_GROUP", BREAK_GLASS_GROUP.to_owned()),
             ("ATLAS_IMAGE", images.operator.reference.clone()),
             ("ATLAS_HOST_ADDRESS", cluster.host_address()?.to_string()),
             ("ATLAS_SHELL_IMAGE", images.example.reference.clone()),
