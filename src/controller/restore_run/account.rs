@@ -29,7 +29,7 @@ const fn right(role: &'static str, verb: &'static str, group: &'static str, reso
 /// A place for what undoes a restore.
 const UNDO: Right = right(RUN, "create", OURS, "backupsets");
 
-const NEEDED: [Right; 16] = [
+const NEEDED: [Right; 15] = [
     right(RUN, "get", OURS, "operationruns"),
     right(RUN, "patch", OURS, "operationruns/status"),
     right(RUN, "create", OURS, "operationreports"),

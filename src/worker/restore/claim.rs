@@ -113,7 +113,13 @@ mod tests {
     use serde_json::{Value, json};
 
     fn own() -> RunIdentity {
-        RunIdentity { run: "a".into(), run_uid: "uid".into(), namespace: "n".into(), job_uid: "job".into() }
+        RunIdentity {
+            run: "a".into(),
+            run_uid: "uid".into(),
+            namespace: "n".into(),
+            job_uid: "job".into(),
+            pod: "op-1-x".into(),
+        }
     }
 
     fn inputs(account: Option<&str>) -> Inputs {
