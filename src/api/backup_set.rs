@@ -1,6 +1,6 @@
 //! `BackupSet`: one snapshot of a tenant in its repository. Only the operator creates them.
 
-use crate::api::{LocalReference, ObjectReference, conditions, selection::Selection};
+use crate::api::{LocalReference, ObjectReference, conditions, operation_run::Trigger, selection::Selection};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name", priority = "1")
 )]
 #[x_kube(
-    validation = Rule::new("self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.run == oldSelf.run && self.namespaceUid == oldSelf.namespaceUid && self.coverage == oldSelf.coverage && self.selection == oldSelf.selection").message("a backup set is immutable but for hold"),
+    validation = Rule::new("self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.run == oldSelf.run && self.namespaceUid == oldSelf.namespaceUid && self.coverage == oldSelf.coverage && self.selection == oldSelf.selection && self.trigger == oldSelf.trigger").message("a backup set is immutable but for hold"),
     validation = Rule::new("has(self.absent) == has(oldSelf.absent) && (!has(self.absent) || self.absent == oldSelf.absent)").message("absent is immutable"),
     validation = Rule::new("has(self.absentInSnapshot) == has(oldSelf.absentInSnapshot) && (!has(self.absentInSnapshot) || self.absentInSnapshot == oldSelf.absentInSnapshot)").message("absentInSnapshot is immutable"),
     validation = Rule::new("has(self.backupSchedule) == has(oldSelf.backupSchedule) && (!has(self.backupSchedule) || self.backupSchedule == oldSelf.backupSchedule)").message("backupSchedule is immutable: use hold to keep a set"),
@@ -80,6 +80,9 @@ pub struct BackupSetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub backup_schedule: Option<String>,
+    /// What started that run. Of a schedule's sets those of its ticks are kept apart from those that were asked for (`run_now`).
+    #[serde(default)]
+    pub trigger: Trigger,
     /// When retention may delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::api::schema::optional_date_time")]

@@ -50,3 +50,7 @@ pub const PREVIEW_ACCOUNT: &str = "tenantatlas-preview";
 pub const RESTORE_ACCOUNT: &str = "tenantatlas-restore";
 /// All accounts made in a tenant, with the `ClusterRole` of the same name each is bound to.
 pub const ACCOUNTS: [&str; 3] = [WORKER_ACCOUNT, PREVIEW_ACCOUNT, RESTORE_ACCOUNT];
+
+/// Hours before maintenance forgets a snapshot that no backup set names, where the inputs do not say. To ask for less takes the right to
+/// delete backup sets (charts/tenantatlas/templates/admission/destruction.yaml).
+pub const GRACE_HOURS: u16 = 24;

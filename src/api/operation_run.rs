@@ -89,7 +89,7 @@ pub struct OperationRunSpec {
     /// A completed run of the same type to run again. Inputs left empty here are taken from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<LocalReference>,
-    /// Seconds the run may take from the start of its Job; default: the type's `timeout`.
+    /// Seconds the run may take from the start of its Job; default, and the most: the type's `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub timeout_seconds: Option<i64>,

@@ -40,6 +40,8 @@ pub enum Reason {
     InvalidInputs,
     /// Inputs over 64 KiB.
     InputsTooLarge,
+    /// `timeoutSeconds` is more than the type's timeout.
+    TimeoutTooLong,
     /// The type itself cannot be executed as written.
     InvalidType,
     /// The repository named in the inputs does not exist.
@@ -143,6 +145,7 @@ impl Reason {
         Self::WrongScope,
         Self::InvalidInputs,
         Self::InputsTooLarge,
+        Self::TimeoutTooLong,
         Self::InvalidType,
         Self::RepositoryNotFound,
         Self::RepositoryNotReady,
@@ -202,6 +205,7 @@ impl Reason {
             Self::TypeSuspended => "TypeSuspended",
             Self::WrongScope => "WrongScope",
             Self::InvalidInputs => "InvalidInputs",
+            Self::TimeoutTooLong => "TimeoutTooLong",
             Self::InputsTooLarge => "InputsTooLarge",
             Self::InvalidType => "InvalidType",
             Self::RepositoryNotFound => "RepositoryNotFound",

@@ -3,6 +3,9 @@
 //! Each rule names backups to keep, and whatever one rule names is kept. A rule by the clock keeps the last backup of each of the newest
 //! hours (days, …) that have one, as restic does; the last whole one, where there is one. Whatever the rules say, the last good backup stays, the last good one
 //! that holds the whole tenant stays, one that is held stays, and one that is not known to be good is for people to judge.
+//!
+//! Backups of ticks and those that somebody asked for are judged apart, each by all the rules: to ask for a backup takes less than to delete
+//! one, and so must never let one of a tick expire.
 
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use std::collections::BTreeSet;
@@ -27,6 +30,7 @@ pub struct Rules {
 }
 
 /// A backup to judge.
+#[expect(clippy::struct_excessive_bools, reason = "each says another thing, and any goes with any")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
     /// Its name.
@@ -39,12 +43,20 @@ pub struct Backup {
     pub whole: bool,
     /// Whether somebody holds it.
     pub hold: bool,
+    /// Whether somebody asked for it, and no tick.
+    pub asked: bool,
 }
 
 /// The names of the backups that no rule keeps. Calling it changes nothing, so that a plan can be looked at.
 #[must_use]
-pub fn expired<'a>(rules: &Rules, zone: &TimeZone, backups: &'a [Backup]) -> Vec<String> {
-    let mut newest_first: Vec<&Backup> = backups.iter().filter(|backup| backup.good).collect();
+pub fn expired(rules: &Rules, zone: &TimeZone, backups: &[Backup]) -> Vec<String> {
+    let (asked, of_ticks): (Vec<_>, Vec<_>) =
+        backups.iter().filter(|backup| backup.good).partition(|backup| backup.asked);
+    [of_ticks, asked].into_iter().flat_map(|backups| expired_of(rules, zone, backups)).collect()
+}
+
+/// The same of good backups that are judged together.
+fn expired_of<'a>(rules: &Rules, zone: &TimeZone, mut newest_first: Vec<&'a Backup>) -> Vec<String> {
     newest_first.sort_by(|one, other| (other.at, &other.name).cmp(&(one.at, &one.name)));
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     let mut keep = |backup: &&'a Backup| {
@@ -143,7 +155,14 @@ mod tests {
     }
 
     fn good(at: &str) -> Backup {
-        Backup { name: at.to_owned(), at: at.parse().expect("a time"), good: true, whole: true, hold: false }
+        Backup {
+            name: at.to_owned(),
+            at: at.parse().expect("a time"),
+            good: true,
+            whole: true,
+            hold: false,
+            asked: false,
+        }
     }
 
     fn kept(rules: &Rules, backups: &[Backup]) -> Vec<String> {
@@ -208,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn those_that_were_asked_for_push_out_one_another_and_none_of_a_tick() {
+        let mut backups =
+            ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-02T01:00:00Z", "2026-01-02T02:00:00Z"].map(good);
+        for asked in &mut backups[2..] {
+            asked.asked = true;
+        }
+        let names = kept(&Rules { last: 2, ..Rules::default() }, &backups);
+        assert_eq!(names, backups.clone().map(|backup| backup.name), "two of each");
+        assert_eq!(kept(&Rules::default(), &backups), [&backups[1].name, &backups[3].name].map(Clone::clone));
+    }
+
+    #[test]
     fn a_span_reads_as_restic_writes_it() {
         assert_eq!(
             span("1y2m3d4h").map(jiff::Span::fieldwise),
@@ -218,15 +249,18 @@ mod tests {
     }
 
     fn any_backups() -> impl Strategy<Value = Vec<Backup>> {
-        let backup = (1_700_000_000_i64..1_760_000_000, any::<bool>(), any::<bool>(), prop::bool::weighted(0.1));
+        let time = 1_700_000_000_i64..1_760_000_000;
+        let backup = (time, any::<bool>(), any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.3));
         proptest::collection::vec(backup, 0..60).prop_map(|backups| {
-            let backup = |(number, (second, good, whole, hold)): (usize, (i64, bool, bool, bool))| Backup {
-                name: number.to_string(),
-                at: Timestamp::from_second(second).expect("a time"),
-                good,
-                whole,
-                hold,
-            };
+            let backup =
+                |(number, (second, good, whole, hold, asked)): (usize, (i64, bool, bool, bool, bool))| Backup {
+                    name: number.to_string(),
+                    at: Timestamp::from_second(second).expect("a time"),
+                    good,
+                    whole,
+                    hold,
+                    asked,
+                };
             backups.into_iter().enumerate().map(backup).collect()
         })
     }
@@ -258,6 +292,15 @@ mod tests {
             prop_assert!(newest(|_| true).is_none_or(|last| !is_gone(last)));
             prop_assert!(newest(|backup| backup.whole).is_none_or(|last| !is_gone(last)));
             prop_assert!(backups.iter().all(|backup| !(is_gone(backup) && (backup.hold || !backup.good))));
+        }
+
+        /// However many are asked for: none of a tick goes that would not go without them.
+        #[test]
+        fn what_somebody_asks_for_lets_nothing_of_a_tick_expire(rules in any_rules(), backups in any_backups()) {
+            let of_ticks: Vec<Backup> = backups.iter().filter(|backup| !backup.asked).cloned().collect();
+            let mut gone = expired(&rules, &berlin(), &backups);
+            gone.retain(|name| of_ticks.iter().any(|backup| backup.name == *name));
+            prop_assert_eq!(gone, expired(&rules, &berlin(), &of_ticks));
         }
 
         /// So that it does not matter how often it is asked, and nothing goes that a look at the plan did not name.

@@ -9,6 +9,7 @@ use crate::{
         BackupSet, BackupSetSpec, LocalReference, ObjectReference,
         backup_set::{Coverage, adopted_name, figures},
         labels,
+        operation_run::Trigger,
         selection::Selection,
     },
     cluster::retry::retry,
@@ -64,6 +65,7 @@ fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Op
         absent: Vec::new(),
         absent_in_snapshot: None,
         backup_schedule: None,
+        trigger: Trigger::Manual,
         expires_at: None,
         hold: false,
     };

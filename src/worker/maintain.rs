@@ -10,6 +10,7 @@
 //! Content that nothing needs is only marked here; the maintenance after the grace deletes it.
 
 use crate::{
+    api::execution::GRACE_HOURS,
     api::result::{Maintained, TerminationResult},
     clock::Clock,
     repository::{Pruning, Repository, WriterPermit, forget::forgettable},
@@ -18,9 +19,6 @@ use crate::{
 use jiff::SignedDuration;
 use kube::Client;
 use serde::Deserialize;
-
-/// Hours before a snapshot that no backup set names is forgotten, where the inputs do not say.
-const GRACE_HOURS: u16 = 24;
 
 /// By so many hours content that nothing needs goes earlier than that, so that of two maintenances a day apart the second deletes what
 /// the first has marked.

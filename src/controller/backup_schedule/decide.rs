@@ -321,6 +321,7 @@ fn backup(set: &BackupSet) -> Option<Backup> {
         good: ready.any(|condition| condition.status == "True"),
         whole: set.spec.coverage == Coverage::Full,
         hold: set.spec.hold,
+        asked: set.spec.trigger == Trigger::RunNow,
     })
 }
 

@@ -107,7 +107,7 @@ pub fn finish(job: &Job, end: &JobEnd, pods: &[Arc<Pod>], trusted: bool, timeout
             Outcome::Failed,
             Reason::TimedOut,
             format!(
-                "took longer than its timeout{}: raise spec.timeoutSeconds or the type's timeout, or find out what holds it",
+                "took longer than its timeout{}: find out what holds it, or have spec.timeoutSeconds or, if it is less, the type's timeout raised",
                 timeout_seconds.map_or_else(String::new, |seconds| format!(" of {seconds} s"))
             ),
         ),

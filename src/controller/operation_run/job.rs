@@ -67,10 +67,13 @@ pub fn build(
 /// Seconds a run may take.
 #[must_use]
 pub fn timeout_seconds(run: &OperationRun, operation_type: Option<&OperationType>) -> i64 {
-    run.spec
-        .timeout_seconds
-        .or_else(|| operation_type.and_then(|operation_type| operation_type.spec.timeout))
-        .unwrap_or(DEFAULT_TIMEOUT_SECONDS)
+    run.spec.timeout_seconds.unwrap_or_else(|| type_timeout_seconds(operation_type))
+}
+
+/// Seconds a run of a type may take at most.
+#[must_use]
+pub fn type_timeout_seconds(operation_type: Option<&OperationType>) -> i64 {
+    operation_type.and_then(|operation_type| operation_type.spec.timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS)
 }
 
 /// What is ours in every Job, whoever wrote the template: name, owner, labels, retries, deadline.

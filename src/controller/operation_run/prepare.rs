@@ -2,10 +2,13 @@
 //!
 //! Pure. Everything that can be known before a Job exists is known here (design §3.5).
 
-use super::observed::{RepositoryView, RerunView, Tenant};
+use super::{
+    job,
+    observed::{RepositoryView, RerunView, Tenant},
+};
 use crate::api::{
     BackupRepository, OperationRun, OperationType, Reason,
-    execution::{PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
+    execution::{GRACE_HOURS, PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
     identity::Identity,
     operation_run::MAX_INPUTS_BYTES,
     operation_type::{Executor, Scope},
@@ -158,7 +161,8 @@ pub fn prepare(
             ),
         ));
     }
-    check_rerun(run, rerun)?;
+    check_timeout(run, operation_type)?;
+    check_rerun(run, &spec.executor, rerun)?;
     let inputs = effective_inputs(run, rerun);
     check_inputs(&inputs, operation_type)?;
     let account = account(operation_type, &inputs)?;
@@ -188,7 +192,32 @@ pub fn prepare(
     Ok(Prepared { identity, inputs, account, repository })
 }
 
-fn check_rerun(run: &OperationRun, rerun: &RerunView) -> Result<(), Refusal> {
+/// A run may take less time than its type allows and not more: else one tenant could hold a slot for a year.
+fn check_timeout(run: &OperationRun, operation_type: &OperationType) -> Result<(), Refusal> {
+    let (asked, most) = (run.spec.timeout_seconds, job::type_timeout_seconds(Some(operation_type)));
+    let Some(asked) = asked.filter(|asked| *asked > most) else { return Ok(()) };
+    let type_name = &run.spec.operation_type;
+    Err(Refusal::new(
+        Reason::TimeoutTooLong,
+        format!(
+            "give a timeoutSeconds of at most {most}, not {asked}, or have an administrator raise spec.timeout of operation type {type_name}"
+        ),
+    ))
+}
+
+/// Maintenance that waits for less than usual is asked for in so many words: admission asks about them who writes them.
+fn check_grace(run: &OperationRun, executor: &Executor, earlier: &OperationRun) -> Result<(), Refusal> {
+    let inherited = earlier.spec.inputs.get("graceHours").filter(|_| run.spec.inputs.is_empty());
+    if is_maintenance(executor) && inherited.is_some_and(|hours| hours.as_u64() < Some(GRACE_HOURS.into())) {
+        return Err(Refusal::new(
+            Reason::RerunNotPossible,
+            "write the inputs out: a graceHours of less than a day is not taken from the run in rerunOf",
+        ));
+    }
+    Ok(())
+}
+
+fn check_rerun(run: &OperationRun, executor: &Executor, rerun: &RerunView) -> Result<(), Refusal> {
     let refuse = |message: String| Err(Refusal::new(Reason::RerunNotPossible, message));
     match rerun {
         RerunView::NotAsked => Ok(()),
@@ -205,7 +234,7 @@ fn check_rerun(run: &OperationRun, rerun: &RerunView) -> Result<(), Refusal> {
             } else if !earlier.is_completed() {
                 refuse(format!("rerunOf: run {name} is not completed: wait for it, or cancel it first"))
             } else {
-                Ok(())
+                check_grace(run, executor, earlier)
             }
         }
     }

@@ -163,6 +163,48 @@ fn a_rerun_takes_the_inputs_of_a_completed_run_of_the_same_type() {
     assert_eq!(refused(ask(RerunView::Found(Arc::new(earlier)))).reason, Reason::RerunNotPossible);
 }
 
+#[test]
+fn maintenance_without_grace_is_asked_for_in_so_many_words() {
+    let maintain = operation_type(&json!({"executor": {"worker": {"command": ["maintain"]}}, "readOnly": true}));
+    let ready = RepositoryView::Ready(repository());
+    let completed = |inputs: Value| {
+        let mut earlier = run(json!({"type": "work", "inputs": inputs}));
+        let mut status = earlier.status_or_default();
+        status.phase = Phase::Completed;
+        earlier.status = Some(status);
+        RerunView::Found(Arc::new(earlier))
+    };
+    let ask = |inputs: Value, earlier: Value| {
+        let again = run(json!({"type": "work", "rerunOf": {"name": "earlier"}, "inputs": inputs}));
+        prepare(&again, Some(&tenant()), Some(&maintain), &ready, &completed(earlier), |_| true)
+    };
+    let with = |hours: Value| json!({"repository": "main", "graceHours": hours});
+    for hours in [json!(0), json!(23), json!(-1), json!(0.5), json!("0"), Value::Null] {
+        assert_eq!(refused(ask(json!({}), with(hours))).reason, Reason::RerunNotPossible);
+    }
+    assert!(ask(json!({}), with(json!(24))).is_ok());
+    assert!(ask(json!({}), json!({"repository": "main"})).is_ok());
+    // Admission has asked about this one.
+    assert!(ask(with(json!(0)), with(json!(0))).is_ok());
+}
+
+#[test]
+fn a_run_may_take_no_longer_than_its_type_allows() {
+    let ready = RepositoryView::Ready(repository());
+    let ask = |seconds: i64, types: &OperationType| {
+        let long = run(json!({"type": "work", "inputs": {"repository": "main"}, "timeoutSeconds": seconds}));
+        prepared_with(&long, types, &ready)
+    };
+    let mut types = capture_type();
+    for (timeout, most) in [(Some(60), 60), (None, 3600)] {
+        types.spec.timeout = timeout;
+        assert!(ask(most, &types).is_ok());
+        let refusal = refused(ask(most + 1, &types));
+        assert_eq!(refusal.reason, Reason::TimeoutTooLong);
+        assert!(refusal.message.contains(&format!("at most {most}")), "{}", refusal.message);
+    }
+}
+
 fn settings() -> JobSettings {
     JobSettings {
         image: "tenantatlas:1".into(),

@@ -9,6 +9,7 @@ use crate::{
         BackupSet, BackupSetSpec, LocalReference, ObjectReference,
         backup_set::{Coverage, MAX_ABSENT, names_for},
         item::{GroupKind, ItemId},
+        operation_run::Trigger,
         result::CapturedSnapshot,
         selection::Selection,
     },
@@ -143,6 +144,7 @@ async fn record(
         absent,
         absent_in_snapshot,
         backup_schedule: None,
+        trigger: Trigger::Manual,
         expires_at: None,
         hold: false,
     };
