@@ -90,7 +90,8 @@ impl Bench {
         });
         let manifest = serde_json::from_value(manifest).expect("a manifest");
         types.create(&PostParams::default(), &manifest).await.expect("an operation type");
-        Self { operator, witness: Witness::start(cluster.client.clone()), cluster, operation }
+        let controller = cluster.as_user("system:kube-controller-manager", &["system:masters"]);
+        Self { operator, witness: Witness::start(cluster.client.clone(), controller), cluster, operation }
     }
 
     fn types(cluster: &Cluster) -> Api<DynamicObject> {

@@ -24,6 +24,8 @@ pub(crate) const MANAGER: &str = "tenantatlas.io/stub";
 /// See the module's text.
 pub(crate) struct Witness {
     client: Client,
+    /// Who may say how a Job of an operation ended.
+    controller: Client,
     state: Mutex<HashMap<String, Place>>,
     /// Namespaces whose payloads may end.
     open: watch::Sender<BTreeSet<String>>,
@@ -54,9 +56,9 @@ pub(crate) struct Entry {
 
 impl Witness {
     /// Starts watching.
-    pub(crate) fn start(client: Client) -> Arc<Self> {
-        let witness =
-            Arc::new(Self { client: client.clone(), state: Mutex::default(), open: watch::Sender::default() });
+    pub(crate) fn start(client: Client, controller: Client) -> Arc<Self> {
+        let (state, open) = (Mutex::default(), watch::Sender::default());
+        let witness = Arc::new(Self { client: client.clone(), controller, state, open });
         let jobs = watcher(Api::<Job>::all(client.clone()), watcher::Config::default().labels(labels::RUN_UID));
         tokio::spawn(Arc::clone(&witness).watch_jobs(jobs.default_backoff()));
         let runs = watcher(Api::<OperationRun>::all(client), watcher::Config::default());
@@ -188,7 +190,7 @@ impl Witness {
 
     /// Ends a Job, if it is still there.
     async fn end(&self, job: &Job, mut status: Value) -> Result<(), kube::Error> {
-        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &job.namespace().unwrap_or_default());
+        let jobs: Api<Job> = Api::namespaced(self.controller.clone(), &job.namespace().unwrap_or_default());
         let now = Timestamp::now().to_string();
         status["startTime"] = json!(now);
         if status["succeeded"] == 1 {

@@ -3,10 +3,13 @@
 
 mod accounts;
 mod audit;
+mod coverage;
 mod fields;
+mod immutable;
 mod initiator;
 mod jobs;
 mod kinds;
+mod lifetime;
 mod offboarding;
 mod onboarding;
 mod pods;
@@ -18,6 +21,8 @@ mod roles;
 mod schedules;
 mod start;
 mod status;
+mod table;
+mod ways;
 
 use crate::support::cluster::{Cluster, environment};
 use crate::support::types::FOREVER;
@@ -152,6 +157,24 @@ impl Tenant {
                 resource: Some("operationruns".to_owned()),
                 subresource: Some("status".to_owned()),
                 verb: Some("patch".to_owned()),
+                ..ResourceAttributes::default()
+            },
+        )
+        .await;
+        client
+    }
+
+    /// Who writes reports: the account of workers in the pod of an operation, once the API server knows of its rights.
+    async fn reporter(&self) -> Client {
+        let account = format!("system:serviceaccount:{}:{WORKER_ACCOUNT}", self.name);
+        let client = self.cluster.as_user_in_pod(&account, "op-0123456789abcdef0123-x7k2p");
+        self.until_allowed(
+            &client,
+            ResourceAttributes {
+                group: Some("tenantatlas.io".to_owned()),
+                namespace: Some(self.name.clone()),
+                resource: Some("operationreports".to_owned()),
+                verb: Some("create".to_owned()),
                 ..ResourceAttributes::default()
             },
         )

@@ -1,0 +1,339 @@
+//! What says that it never changes: every change to every field, in every way to send one.
+//!
+//! The fields come from the schemas. What is tried is made from objects in which each of them is set: a field added tomorrow is missed
+//! by the first check here until somebody says what a sound value of it is.
+
+use super::{call, ways::Way};
+use crate::support::types::FOREVER;
+use crate::support::{SOON, Tenant};
+use futures::{StreamExt, stream};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use tenantatlas::api::{BackupSet, OperationReport, OperationRun, Reason, schema::custom_resource_definitions};
+
+const GROUP: &str = "tenantatlas.io/v1alpha1";
+
+/// The kinds whose spec never changes, but for one field. Audit entries take no change at all: `audit.rs`.
+const KINDS: [(&str, &str); 4] =
+    [("OperationRun", "cancel"), ("RestoreRun", "cancel"), ("BackupSet", "hold"), ("OperationReport", "")];
+
+/// Requests at once.
+const AT_ONCE: usize = 8;
+
+/// JSON as no schema knows it.
+fn anything() -> Value {
+    json!({ "a": { "b": 1, "c": [1, 2, { "d": null }] }, "text": "words", "none": null, "list": ["x", "y"],
+        "empty": {}, "nothing": [], "exact": 1.5, "yes": true })
+}
+
+/// Specs in which, taken together, every field of the kind is set.
+fn sound(kind: &str) -> Vec<Value> {
+    let selector = json!({ "group": "apps", "kind": "Deployment", "name": "web", "labelSelector": "a=b" });
+    let (one, other) = (selector.clone(), json!({ "kind": "Secret" }));
+    match kind {
+        "OperationRun" => {
+            vec![json!({ "type": "none", "inputs": anything(), "onDuplicate": "Reject", "timeoutSeconds": 900,
+            "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" }, "rerunOf": { "name": "earlier" },
+            "trigger": "retry" })]
+        }
+        "RestoreRun" => vec![
+            json!({ "backupSet": { "name": "none" }, "dryRun": true, "items": [one, other], "excludeItems": [one, other],
+                "only": "missing", "existingResourcePolicy": "update", "prune": true, "allowDataLoss": true,
+                "safetyCapture": false, "serviceAccountName": "own", "rerunOf": { "name": "earlier" },
+                "transforms": [
+                    { "select": selector, "patch": [
+                        { "op": "add", "path": "/metadata/labels", "from": "/metadata/annotations", "value": anything() },
+                        { "op": "test", "path": "/data", "value": null },
+                        { "op": "replace", "path": "/data", "value": ["x", "y"] },
+                        { "op": "replace", "path": "/kind", "value": "text" }] },
+                    { "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }] }),
+            json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" } }),
+        ],
+        "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),
+            "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "coverage": "full", "absent": ["a/B/c", "d/E/f"],
+            "selection": { "includeKinds": ["A", "B"], "excludeKinds": ["C", "D"], "labelSelector": "a=b",
+                "includeNames": ["a", "b"], "excludeNames": ["c", "d"] },
+            "backupSchedule": "nightly", "trigger": "scheduled", "expiresAt": "2026-01-02T03:04:05Z" })],
+        "OperationReport" => {
+            let remark = json!({ "code": "A", "message": "words" });
+            let planned = json!({ "itemId": "a/B/c", "apiVersion": "v1", "action": "create", "reason": remark,
+                "warnings": [remark, { "code": "B", "message": "more" }], "diff": "+a", "live": "0a", "wanted": "0b" });
+            let result = json!({ "itemId": "a/B/c", "action": "create", "outcome": "done", "reason": remark });
+            let item = json!({ "itemId": "a/B/c", "reasonCode": "A", "message": "words", "type": "skipped" });
+            vec![json!({ "run": { "name": "mine", "uid": "uid" }, "chunk": 1, "chunks": 2, "items": [item],
+                "planDigest": "0a", "plan": [planned], "results": [result] })]
+        }
+        other => panic!("{other}: say here what a sound one is"),
+    }
+}
+
+/// The names of all fields below a schema, as pointers into an object in which the first of each list stands for all.
+fn fields(schema: &JSONSchemaProps, at: &str, found: &mut BTreeSet<String>) {
+    for (name, schema) in schema.properties.iter().flatten() {
+        let at = format!("{at}/{name}");
+        fields(schema, &at, found);
+        found.insert(at);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
+        fields(schema, &format!("{at}/0"), found);
+    }
+}
+
+fn fields_of(kind: &str) -> BTreeSet<String> {
+    let definition = custom_resource_definitions().into_iter().find(|definition| definition.spec.names.kind == kind);
+    let version = definition.expect("the kind").spec.versions.remove(0);
+    let schema = version.schema.and_then(|schema| schema.open_api_v3_schema).expect("a schema");
+    let mut found = BTreeSet::new();
+    fields(&schema.properties.expect("properties")["spec"], "", &mut found);
+    found
+}
+
+/// A value of the same form that is another one.
+fn other(value: &Value) -> Value {
+    match value {
+        Value::Null => json!("was null"),
+        Value::Bool(yes) => json!(!yes),
+        Value::Number(number) => number.as_i64().map_or(json!(2.5), |number| json!(number + 1)),
+        Value::String(text) => {
+            let words = [
+                ("retry", "manual"),
+                ("scheduled", "run_now"),
+                ("Reject", "Join"),
+                ("full", "partial"),
+                ("missing", "different"),
+                ("update", "recreate"),
+                ("add", "replace"),
+                ("test", "replace"),
+                ("replace", "test"),
+                ("remove", "move"),
+                ("create", "delete"),
+                ("done", "failed"),
+                ("skipped", "failure"),
+            ];
+            if let Some((_, other)) = words.iter().find(|(word, _)| *word == text.as_str()) {
+                return json!(other);
+            }
+            // What a pattern takes it takes again: a digit for a digit, a letter for a letter.
+            let mut letters: Vec<char> = text.chars().collect();
+            let last = letters.iter().rposition(char::is_ascii_digit);
+            let last = last.or_else(|| letters.iter().rposition(char::is_ascii_alphabetic));
+            if let Some(at) = last {
+                letters[at] = match letters[at] {
+                    '9' => '8',
+                    'f' | 'z' => 'a',
+                    'F' | 'Z' => 'A',
+                    letter => char::from_u32(u32::from(letter) + 1).expect("a letter"),
+                };
+            }
+            json!(letters.into_iter().collect::<String>())
+        }
+        Value::Array(_) | Value::Object(_) => Value::Null,
+    }
+}
+
+/// All small changes to a value: of each part of it, and what is put beside the parts or in their place.
+fn changes(value: &Value) -> Vec<Value> {
+    let mut changed = vec![Value::Null, other(value)];
+    match value {
+        Value::Object(members) => {
+            changed.push(json!({}));
+            changed.push(with(members, |members| drop(members.insert("another".to_owned(), json!(1)))));
+            for (name, member) in members {
+                changed.push(with(members, |members| drop(members.remove(name))));
+                // Renamed, with the value as it was: as many members as before.
+                changed.push(with(members, |members| {
+                    members.remove(name);
+                    members.insert(format!("{name}x"), member.clone());
+                }));
+                changed.extend(
+                    changes(member)
+                        .into_iter()
+                        .map(|change| with(members, |members| drop(members.insert(name.clone(), change)))),
+                );
+            }
+        }
+        Value::Array(items) => {
+            changed.push(json!([]));
+            changed.push(items.iter().rev().cloned().collect());
+            changed.push(items.iter().chain(items.last()).cloned().collect());
+            changed.push(items.iter().skip(1).cloned().collect());
+            for (at, item) in items.iter().enumerate() {
+                changed.extend(changes(item).into_iter().map(|change| {
+                    let mut items = items.clone();
+                    items[at] = change;
+                    Value::Array(items)
+                }));
+            }
+        }
+        // Another form of it.
+        _ => changed.push(json!({ "value": value })),
+    }
+    changed.retain(|change| change != value);
+    changed
+}
+
+fn with(members: &Map<String, Value>, change: impl FnOnce(&mut Map<String, Value>)) -> Value {
+    let mut members = members.clone();
+    change(&mut members);
+    Value::Object(members)
+}
+
+/// An object whose spec is tried.
+struct Tried {
+    path: String,
+    object: Value,
+    /// The one field that may change.
+    free: &'static str,
+}
+
+impl Tried {
+    /// All of its spec that never changes.
+    fn fixed(&self, spec: &Value) -> Value {
+        let mut spec = spec.clone();
+        spec.as_object_mut().expect("a spec").remove(self.free);
+        spec
+    }
+
+    /// Sends every change of every field in every way, as dry runs. The fields for which it was said that they never change.
+    async fn try_everything(&self, tenant: &Tenant) -> BTreeSet<String> {
+        let mut tries = Vec::new();
+        for (field, value) in self.object["spec"].as_object().expect("a spec") {
+            if field == self.free {
+                continue;
+            }
+            let mut whole: Vec<Value> = vec![json!({ (field): null })];
+            whole.extend(changes(value).into_iter().map(|change| json!({ (field): change })));
+            for (number, change) in whole.into_iter().enumerate() {
+                let mut changed = self.object.clone();
+                for (field, value) in change.as_object().expect("one field") {
+                    changed["spec"][field] = value.clone();
+                }
+                if number == 0 {
+                    changed["spec"].as_object_mut().expect("a spec").remove(field);
+                }
+                // What is deep inside goes by JSON patch, and by one of the others in turn.
+                let others = [Way::Put, Way::Merge, Way::Apply];
+                let ways = if number < 8 { others.to_vec() } else { vec![others[number % 3]] };
+                for way in ways.into_iter().chain([Way::JsonPatch]) {
+                    tries.push((field.clone(), way, changed.clone()));
+                }
+            }
+        }
+        assert!(tries.len() > 20, "{}: {} tries", self.path, tries.len());
+        let wanted = self.fixed(&self.object["spec"]);
+        let answers = stream::iter(tries).map(|(field, way, changed)| {
+            let wanted = &wanted;
+            async move {
+                match way.send(&tenant.cluster.client, &self.path, &self.object, &changed).await {
+                    Ok(after) => {
+                        let after = self.fixed(&after["spec"]);
+                        assert_eq!(&after, wanted, "{} {way:?}: changed by {}", self.path, changed["spec"][&field]);
+                        None
+                    }
+                    // 500: an apply whose object does not read.
+                    Err(kube::Error::Api(status)) if [400, 403, 409, 422, 500].contains(&status.code) => {
+                        let says = ["immutable", "never changes"];
+                        says.iter().any(|word| status.message.contains(word)).then_some(field)
+                    }
+                    Err(error) => panic!("{} {way:?} {}: {error}", self.path, changed["spec"][&field]),
+                }
+            }
+        });
+        answers.buffer_unordered(AT_ONCE).filter_map(|field| async move { field }).collect().await
+    }
+}
+
+impl Tenant {
+    async fn tried(&self, kind: &str, name: &str) -> Tried {
+        let plural = format!("{}s", kind.to_lowercase());
+        let path = self.path(GROUP, &format!("{plural}/{name}"));
+        let object = call(&self.cluster.client, "GET", &path, &Value::Null).await.expect("it is there");
+        let free = KINDS.iter().find(|(of, _)| *of == kind).expect("a kind").1;
+        Tried { path, object, free }
+    }
+}
+
+#[test]
+fn every_field_of_every_kind_that_never_changes_is_tried() {
+    for (kind, free) in KINDS {
+        let specs = sound(kind);
+        for field in fields_of(kind) {
+            // Who asked is written by the API server.
+            let written = ["/initiator", "/requestedBy"].iter().any(|prefix| field.starts_with(prefix));
+            let set = written || field == format!("/{free}") || specs.iter().any(|spec| spec.pointer(&field).is_some());
+            assert!(set, "{kind}: say what a sound value of spec{field} is");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_never_changes_is_changed_by_nobody_in_no_way_and_at_no_time() {
+    let tenant = Tenant::new("immutable").await;
+    let one = |spec: &mut Value| spec["concurrency"] = json!({ "perTenant": 1 });
+    let operation = tenant.script_type("long", FOREVER, one).await;
+    let mut spec = sound("OperationRun").remove(0);
+    // With what it names it would be blocked at once, as the third is.
+    tenant.start("completed", spec.clone()).await;
+    let spec_of = spec.as_object_mut().expect("a spec");
+    (spec_of["type"], spec_of["trigger"]) = (json!(operation), json!("manual"));
+    spec_of.remove("rerunOf");
+    tenant.start("running", spec.clone()).await;
+    tenant.running("running", SOON).await;
+    spec["inputs"]["text"] = json!("other words");
+    tenant.start("queued", spec).await;
+    tenant.waiting("queued", Reason::ConcurrencyLimit, SOON).await;
+    tenant.completed("completed", SOON).await;
+    for (number, spec) in sound("RestoreRun").into_iter().enumerate() {
+        let name = format!("restore-{number}");
+        tenant.ask(&name, spec).await;
+        // So that its status is written no more.
+        tenant.restored(&name).await;
+    }
+    let operator = tenant.cluster.as_operator();
+    for spec in sound("BackupSet") {
+        let set = json!({ "metadata": { "name": "set" }, "spec": spec });
+        tenant.create_as::<BackupSet>(operator.clone(), set).await.expect("a set");
+    }
+    let uid = tenant.run("completed").await.metadata.uid;
+    for mut spec in sound("OperationReport") {
+        spec["run"] = json!({ "name": "completed", "uid": uid });
+        let owner = json!({ "apiVersion": GROUP, "kind": "OperationRun", "name": "completed", "uid": uid });
+        let report = json!({ "metadata": { "name": "report", "ownerReferences": [owner] }, "spec": spec });
+        tenant.create_as::<OperationReport>(tenant.reporter().await, report).await.expect("a report");
+    }
+
+    let mut said: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (kind, name) in [
+        ("OperationRun", "queued"),
+        ("OperationRun", "running"),
+        ("OperationRun", "completed"),
+        ("RestoreRun", "restore-0"),
+        ("RestoreRun", "restore-1"),
+        ("BackupSet", "set"),
+        ("OperationReport", "report"),
+    ] {
+        let tried = tenant.tried(kind, name).await;
+        said.entry(kind).or_default().extend(tried.try_everything(&tenant).await);
+    }
+    for (kind, free) in KINDS {
+        let top: BTreeSet<String> = fields_of(kind)
+            .iter()
+            .filter_map(|field| field.strip_prefix('/').filter(|field| !field.contains('/') && *field != free))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(said[kind], top, "{kind}: each of its fields was said never to change");
+    }
+
+    // A key that is renamed, and then brought back with another value: the way that was open.
+    let path = tenant.path(GROUP, "operationruns/queued");
+    let renamed = json!([{ "op": "move", "from": "/spec/inputs/text", "path": "/spec/inputs/txet" }]);
+    let answer = super::ways::patch(&tenant.cluster.client, &path, "json-patch", &renamed).await;
+    super::assert_refused(answer, 422, &["immutable"]);
+    // The status is another matter, and carries no spec along.
+    let before = call(&operator, "GET", &path, &Value::Null).await.expect("the run")["spec"].clone();
+    let forged = json!({ "spec": { "inputs": { "text": "forged" } }, "status": { "progress": "1/2" } });
+    let after = call(&operator, "PATCH", &format!("{path}/status?dryRun=All"), &forged).await.expect("a status");
+    assert_eq!(after["spec"], before);
+    assert_eq!(tenant.api::<OperationRun>().get("queued").await.expect("a read").spec.inputs["text"], "other words");
+}
