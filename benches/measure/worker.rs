@@ -113,6 +113,13 @@ impl Worker {
         let run = run(&name, work.operation_type, &json!({}));
         // Runs of restores are the operator's to make.
         let run = api::create(&self.bed.as_operator, &api::runs(&self.bed.namespace), &run).await?;
+        if let Some(restore) = inputs["restoreRun"]["name"].as_str() {
+            // As the operator does: a restore is carried out by the run that it names, and by no other.
+            let restore =
+                format!("/apis/tenantatlas.io/v1alpha1/namespaces/{}/restoreruns/{restore}/status", self.bed.namespace);
+            let recorded = json!({ "status": { "operationRun": { "name": name, "uid": run["metadata"]["uid"] } } });
+            api::merge(&self.bed.as_operator, &restore, &recorded).await?;
+        }
         let begun = Instant::now();
         let mut child = Command::new(&self.bed.binary)
             .args(["worker", work.command, "--root"])
