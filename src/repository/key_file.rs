@@ -9,7 +9,7 @@ use rand::Rng as _;
 use rustic_core::repofile::{KeyFile, MasterKey};
 use scrypt::Params;
 
-use super::engine::internal;
+use super::engine::{damaged, internal};
 use super::error::{Error, Result};
 use super::pack::id_of;
 use super::seal::{Opener, Sealer};
@@ -52,7 +52,10 @@ pub(super) fn find(store: &BlockingStore, password: &str) -> Result<Option<Maste
             }
             content => content?,
         };
-        let Ok(file) = serde_json::from_slice::<KeyFile>(&content) else { continue };
+        let Ok(file) = serde_json::from_slice::<KeyFile>(&content) else {
+            refused.get_or_insert_with(|| damaged(store, format!("`{name}` cannot be read")));
+            continue;
+        };
         if !is_bounded(&file) {
             refused.get_or_insert_with(|| store.too_large(format!("the memory or work that `{name}` asks for")));
             continue;

@@ -18,7 +18,7 @@ use super::tally::Tally;
 const MAX_DEPTH: usize = 32;
 
 /// The most items and directories of a snapshot. A few trees that name each other can be walked for ever.
-const MAX_NODES: u64 = 2_000_000;
+const MAX_NODES: u64 = 1_000_000;
 
 /// The most bytes of an item: ten times what etcd keeps.
 const MAX_ITEM: u64 = 16 * 1024 * 1024;
