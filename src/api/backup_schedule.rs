@@ -8,16 +8,15 @@
 #![allow(clippy::struct_field_names, reason = "keepLast and its like are the words that users of restic know")]
 
 use crate::api::{
-    ObjectReference, OperationRun,
+    Inputs, ObjectReference, OperationRun,
     cron_rules::{cron_rule, day_rule},
-    operation_run::{Initiator, Trigger},
+    operation_run::{Initiator, SchedulerKind},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// The longest name of a schedule, as of a CronJob: its runs bear it with the minute behind.
@@ -58,7 +57,7 @@ pub const MAX_NAME_LENGTH: usize = 52;
     validation = Rule::new(cron_rule!("self.schedule")).message("schedule takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '15 2 * * *', or an alias such as @daily; the time zone goes into timeZone"),
     validation = Rule::new(day_rule!("self.schedule")).message("schedule names a day that its month never has"),
     validation = Rule::new("!self.schedule.contains('@') || self.schedule.trim() in ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly']").message("schedule knows the aliases @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly"),
-    validation = Rule::new("timestamp('2020-01-01T00:00:00Z').getHours(self.timeZone) >= 0").message("timeZone is none of the IANA database: names are such as UTC or Europe/Berlin"),
+    validation = Rule::new("timestamp('2020-01-01T00:00:00Z').getHours(self.timeZone) >= 0 && !(self.timeZone in ['Local', 'localtime', 'posixrules']) && !self.timeZone.startsWith('right/') && !self.timeZone.startsWith('posix/')").message("timeZone is none of the IANA database: names are such as UTC or Europe/Berlin"),
     validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply'])").message("operation.type: restores are not run by schedules; restore.rehearse checks a backup set without writing"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -191,12 +190,12 @@ pub struct ScheduledOperation {
     pub operation_type: String,
     /// Inputs of the type, as in a run; checked when a run starts.
     #[schemars(schema_with = "crate::api::schema::any_object")]
-    pub inputs: Map<String, Value>,
+    pub inputs: Inputs,
 }
 
 impl Default for ScheduledOperation {
     fn default() -> Self {
-        Self { operation_type: "backup.capture".to_owned(), inputs: Map::new() }
+        Self { operation_type: "backup.capture".to_owned(), inputs: Inputs::default() }
     }
 }
 
@@ -317,6 +316,8 @@ pub struct Counted {
 pub struct Origin {
     /// Name of the schedule.
     pub schedule: String,
+    /// Its uid.
+    pub uid: String,
     /// The tick; none of a run that was asked for by annotation.
     pub scheduled_for: Option<Timestamp>,
 }
@@ -335,22 +336,17 @@ pub fn run_now_name(schedule: &str, token: &str) -> String {
     format!("{schedule}{NOW}{}", &hex::encode(Sha256::digest(token))[..16])
 }
 
+/// The names that a run of a schedule may have: the second where somebody else's run has the first.
+#[must_use]
+pub fn run_names(name: &str, uid: &str) -> [String; 2] {
+    [name.to_owned(), format!("{name}-{}", uid.get(..8).unwrap_or(uid))]
+}
+
 /// Which schedule made a run; none where no schedule did.
 #[must_use]
 pub fn origin(run: &OperationRun) -> Option<Origin> {
-    let name = run.metadata.name.as_deref()?;
-    match run.spec.trigger {
-        Trigger::Scheduled => {
-            let (schedule, minute) = name.rsplit_once('-')?;
-            let tick = Timestamp::from_second(minute.parse::<i64>().ok()?.checked_mul(60)?).ok()?;
-            Some(Origin { schedule: schedule.to_owned(), scheduled_for: Some(tick) })
-        }
-        Trigger::RunNow => {
-            let (schedule, _) = name.rsplit_once(NOW)?;
-            Some(Origin { schedule: schedule.to_owned(), scheduled_for: None })
-        }
-        Trigger::Manual | Trigger::Retry => None,
-    }
+    let by = run.spec.scheduled_by.as_ref().filter(|by| by.kind == SchedulerKind::BackupSchedule)?;
+    Some(Origin { schedule: by.name.clone(), uid: by.uid.clone(), scheduled_for: by.tick })
 }
 
 #[cfg(test)]
@@ -358,24 +354,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn run(name: &str, trigger: &str) -> OperationRun {
+    fn run(name: &str, scheduled_by: &serde_json::Value) -> OperationRun {
         serde_json::from_value(json!({
             "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun", "metadata": {"name": name},
-            "spec": {"type": "backup.capture", "trigger": trigger}
+            "spec": {"type": "backup.capture", "trigger": "scheduled", "scheduledBy": scheduled_by}
         }))
         .expect("a run")
     }
 
     #[test]
-    fn a_name_leads_back_to_schedule_and_tick_if_the_trigger_says_so() {
+    fn a_run_is_of_the_schedule_that_it_was_made_for_whatever_its_name() {
         let tick: Timestamp = "2026-01-01T02:15:00Z".parse().expect("a time");
-        for schedule in ["nightly", "a-now-b", "tick-29384720"] {
-            let of = |scheduled_for| Some(Origin { schedule: schedule.to_owned(), scheduled_for });
-            assert_eq!(origin(&run(&tick_run_name(schedule, tick), "scheduled")), of(Some(tick)));
-            assert_eq!(origin(&run(&run_now_name(schedule, "2026-01-01"), "run_now")), of(None));
-        }
-        assert_eq!(origin(&run(&tick_run_name("nightly", tick), "manual")), None);
-        assert_eq!(origin(&run("nightly", "scheduled")), None);
+        let by = |kind| json!({"kind": kind, "name": "nightly", "uid": "u", "tick": tick});
+        let nightly = Origin { schedule: "nightly".into(), uid: "u".into(), scheduled_for: Some(tick) };
+        assert_eq!(origin(&run("any", &by("BackupSchedule"))), Some(nightly));
+        assert_eq!(origin(&run(&tick_run_name("nightly", tick), &json!(null))), None);
+        assert_eq!(origin(&run("any", &by("BackupRepository"))), None);
         assert_eq!(tick_run_name("nightly", tick), "nightly-29453895");
         let longest = "n".repeat(MAX_NAME_LENGTH);
         assert!(run_now_name(&longest, &"t".repeat(300)).len() <= 100);

@@ -107,10 +107,10 @@ pub fn adopted_name(snapshot: &str) -> String {
     format!("adopted-{}", snapshot.get(..16).unwrap_or(snapshot))
 }
 
-const TAKEN_AT: &str = "tenantatlas.io/taken-at";
-const ITEMS: &str = "tenantatlas.io/items";
-const BYTES: &str = "tenantatlas.io/bytes";
-const ADDED_BYTES: &str = "tenantatlas.io/added-bytes";
+pub(crate) const TAKEN_AT: &str = "tenantatlas.io/taken-at";
+pub(crate) const ITEMS: &str = "tenantatlas.io/items";
+pub(crate) const BYTES: &str = "tenantatlas.io/bytes";
+pub(crate) const ADDED_BYTES: &str = "tenantatlas.io/added-bytes";
 
 /// Annotations with what a snapshot says of itself: a worker that finds it may write no status.
 #[must_use]

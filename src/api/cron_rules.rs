@@ -17,20 +17,20 @@ macro_rules! cron_rule {
     ($expression:expr) => {
         concat!(
             $expression,
-            ".matches('^ *(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|",
+            ".matches('^[[:space:]]*(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|",
             $crate::api::cron_rules::cron_list!("0*[1-5]?[0-9]", "0*([1-9]|[1-5][0-9])"),
-            " +",
+            "[[:space:]]+",
             $crate::api::cron_rules::cron_list!("0*(1?[0-9]|2[0-3])", "0*([1-9]|1[0-9]|2[0-3])"),
-            " +",
+            "[[:space:]]+",
             $crate::api::cron_rules::cron_list!("0*([1-9]|[12][0-9]|3[01])", "0*([1-9]|[12][0-9]|3[01])"),
-            " +",
+            "[[:space:]]+",
             $crate::api::cron_rules::cron_list!(
                 "(0*([1-9]|1[0-2])|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))",
                 "0*([1-9]|1[0-2])"
             ),
-            " +",
+            "[[:space:]]+",
             $crate::api::cron_rules::cron_list!("(0*[0-7]|(?i:sun|mon|tue|wed|thu|fri|sat))", "0*[1-7]"),
-            ") *$')"
+            ")[[:space:]]*$')"
         )
     };
 }
@@ -41,7 +41,7 @@ macro_rules! day_rule {
         concat!(
             "!",
             $expression,
-            ".matches('^ *[^ ]+ +[^ ]+ +(0*3[01] +(0*2|(?i:feb))|0*31 +(0*([469]|11)|(?i:apr|jun|sep|nov))) +[*?] *$')"
+            ".matches('^[[:space:]]*[^[:space:]]+[[:space:]]+[^[:space:]]+[[:space:]]+(0*3[01][[:space:]]+(0*2|(?i:feb))|0*31[[:space:]]+(0*([469]|11)|(?i:apr|jun|sep|nov)))[[:space:]]+[*?][[:space:]]*$')"
         )
     };
 }
@@ -64,8 +64,18 @@ mod tests {
 
     #[test]
     fn the_api_server_takes_what_can_be_read_and_refuses_what_is_out_of_range() {
-        for good in ["* * * * *", " 5/15 0-6,22 ? JAN-MAR mon ", "0 0 29 2 *", "00 07 * * 7", "0 0 30 2,3 *", "@daily"]
-        {
+        // A block of YAML ends with a line end, and CronJobs take tabs.
+        for good in [
+            "* * * * *",
+            "*\t*\t* * *",
+            "15 2 * * *\n",
+            "\t@daily\n",
+            " 5/15 0-6,22 ? JAN-MAR mon ",
+            "0 0 29 2 *",
+            "00 07 * * 7",
+            "0 0 30 2,3 *",
+            "@daily",
+        ] {
             assert!(is_admitted(good) && Expression::parse(good).is_ok(), "{good}");
         }
         for bad in [
@@ -76,6 +86,7 @@ mod tests {
             "0 0 * * 8",
             "*/0 * * * *",
             "0 0 30 2 *",
+            "0\t0\t30\t2\t*\n",
             "0 0 31 apr ?",
             "0 0 * XXX *",
             "0 0 *",

@@ -34,6 +34,11 @@ pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
 /// An annotation on a schedule: starts one run now, once for each value.
 pub const RUN_NOW: &str = "tenantatlas.io/run-now";
 
+/// An annotation on a Job: the generation of the repository's spec that it was given.
+pub const REPOSITORY_GENERATION: &str = "tenantatlas.io/repository-generation";
+/// An annotation on a Job: what of that spec a check vouches for, as a hash.
+pub const REPOSITORY_CHECKED: &str = "tenantatlas.io/repository-checked-spec";
+
 /// A label value for an initiator: 40 hex digits of the SHA-256 of the user name.
 #[must_use]
 pub fn initiator_value(username: &str) -> String {

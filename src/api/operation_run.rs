@@ -4,13 +4,14 @@
 //! writes `status.progress` and `status.summaryCounts` while its Job runs; the controller writes the rest,
 //! and everything once the run completes.
 
-use crate::api::{LocalReference, ObjectReference, item::KIND_PATTERN, restore_run::AuditReferences, result::MadePlan};
+use crate::api::{
+    Inputs, LocalReference, ObjectReference, item::KIND_PATTERN, restore_run::AuditReferences, result::MadePlan,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// The longest name of a run: names are carried into other objects with a suffix.
 pub const MAX_NAME_LENGTH: usize = 200;
@@ -59,6 +60,7 @@ pub const MAX_FAILURES: usize = 20;
     validation = Rule::new("has(self.rerunOf) == has(oldSelf.rerunOf) && (!has(self.rerunOf) || self.rerunOf == oldSelf.rerunOf)").message("rerunOf is immutable: create a new run"),
     validation = Rule::new("has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && (!has(self.timeoutSeconds) || self.timeoutSeconds == oldSelf.timeoutSeconds)").message("timeoutSeconds is immutable: cancel this run and create a new one"),
     validation = Rule::new("has(self.initiator) == has(oldSelf.initiator) && (!has(self.initiator) || self.initiator == oldSelf.initiator)").message("initiator is set by the API server when the run is created and never changes"),
+    validation = Rule::new("has(self.scheduledBy) == has(oldSelf.scheduledBy) && (!has(self.scheduledBy) || self.scheduledBy == oldSelf.scheduledBy)").message("scheduledBy is set by the operator when it creates the run and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new run"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -76,13 +78,16 @@ pub struct OperationRunSpec {
     /// The authenticated user who asked. Set by the API server's admission, whatever the author writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initiator: Option<Initiator>,
+    /// The schedule or repository that the run was made for, by its uid. The operator's to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_by: Option<ScheduledBy>,
     /// The one object of the tenant the run is about, where the type takes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// Inputs of the type, checked against its `inputsSchema`; at most 64 KiB as JSON.
     #[serde(default)]
     #[schemars(schema_with = "crate::api::schema::any_object")]
-    pub inputs: Map<String, Value>,
+    pub inputs: Inputs,
     /// When the same work is already running: `Join` it and take its outcome, or be refused (`Reject`).
     #[serde(default)]
     pub on_duplicate: OnDuplicate,
@@ -96,6 +101,35 @@ pub struct OperationRunSpec {
     /// Set to true to stop the run. Refused once it is completed.
     #[serde(default)]
     pub cancel: bool,
+}
+
+/// What a run was made for. A name or an owner reference anybody may write; this, nobody but the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduledBy {
+    /// Its kind.
+    #[serde(default)]
+    pub kind: SchedulerKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its uid.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+    /// The minute that was due, UTC, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::api::schema::optional_date_time")]
+    pub tick: Option<Timestamp>,
+}
+
+/// A kind that has runs made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SchedulerKind {
+    /// At its ticks, or because it was asked to.
+    #[default]
+    BackupSchedule,
+    /// Its checks and its maintenance.
+    BackupRepository,
 }
 
 /// What started a run.

@@ -42,6 +42,8 @@ pub enum Reason {
     InputsTooLarge,
     /// `timeoutSeconds` is more than the type's timeout.
     TimeoutTooLong,
+    /// A field of the object is larger than the operator reads.
+    TooLarge,
     /// The type itself cannot be executed as written.
     InvalidType,
     /// The repository named in the inputs does not exist.
@@ -146,6 +148,7 @@ impl Reason {
         Self::InvalidInputs,
         Self::InputsTooLarge,
         Self::TimeoutTooLong,
+        Self::TooLarge,
         Self::InvalidType,
         Self::RepositoryNotFound,
         Self::RepositoryNotReady,
@@ -207,6 +210,7 @@ impl Reason {
             Self::InvalidInputs => "InvalidInputs",
             Self::TimeoutTooLong => "TimeoutTooLong",
             Self::InputsTooLarge => "InputsTooLarge",
+            Self::TooLarge => "TooLarge",
             Self::InvalidType => "InvalidType",
             Self::RepositoryNotFound => "RepositoryNotFound",
             Self::RepositoryNotReady => "RepositoryNotReady",

@@ -5,6 +5,7 @@
 //! they would hold a reconcile for minutes and hide faults from those who decide about them. Who may repeat a call
 //! safely does so with [`retry`](super::retry).
 
+use super::trim::Trim;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -42,11 +43,19 @@ pub struct ClientOptions {
     pub counts: CallCounts,
     /// Who sees every call and may make it fail.
     pub observer: Arc<dyn CallObserver>,
+    /// Whether answers are cut down while they are read ([`super::trim`]). Who restores what it reads must have it whole.
+    pub trims: bool,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { context: None, timeout: DEFAULT_TIMEOUT, counts: CallCounts::default(), observer: Arc::new(NoFaults) }
+        Self {
+            context: None,
+            timeout: DEFAULT_TIMEOUT,
+            counts: CallCounts::default(),
+            observer: Arc::new(NoFaults),
+            trims: false,
+        }
     }
 }
 
@@ -336,7 +345,12 @@ where
                     Some(Ok(_)) if fault == Fault::AnswerLost => {
                         Err(CallError::AnswerLost { call: call.clone() }.into())
                     }
-                    Some(Ok(response)) => Ok(response.map(|body| CallBody::received(body, deadline))),
+                    Some(Ok(response)) => {
+                        // A refusal is the API server's own text.
+                        let trims = options.trims && response.status().is_success();
+                        let trim = trims.then(|| Box::new(Trim::of(call.verb, &call.resource)));
+                        Ok(response.map(|body| CallBody::received(body, deadline, trim)))
+                    }
                 },
             };
             let answer = match &result {
@@ -391,14 +405,19 @@ pub enum CallBody<B> {
         body: B,
         /// Wakes the reader when the time is over.
         deadline: Option<Pin<Box<Sleep>>>,
+        /// What cuts it down, until its end has come.
+        trim: Option<Box<Trim>>,
+        /// Whether it was cut down.
+        trims: bool,
     },
     /// From an observer.
     MadeUp(Option<Bytes>),
 }
 
 impl<B> CallBody<B> {
-    fn received(body: B, deadline: Option<Instant>) -> Self {
-        Self::Received { body, deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))) }
+    fn received(body: B, deadline: Option<Instant>, trim: Option<Box<Trim>>) -> Self {
+        let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+        Self::Received { body, deadline, trims: trim.is_some(), trim }
     }
 }
 
@@ -418,9 +437,28 @@ where
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::MadeUp(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Received { body, deadline } => {
-                if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
-                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            Self::Received { body, deadline, trim, .. } => {
+                while let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
+                    let Some(trimming) = trim else { return Poll::Ready(frame.map(|frame| frame.map_err(Into::into))) };
+                    let kept = match frame {
+                        Some(Ok(frame)) => match frame.into_data() {
+                            Ok(data) => trimming.take(&data),
+                            // Trailers say nothing here.
+                            Err(_) => continue,
+                        },
+                        Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                        None => {
+                            let rest = trimming.end();
+                            *trim = None;
+                            if rest.is_empty() {
+                                return Poll::Ready(None);
+                            }
+                            rest
+                        }
+                    };
+                    if !kept.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(Bytes::from(kept)))));
+                    }
                 }
                 match deadline {
                     Some(deadline) => deadline.as_mut().poll(context).map(|()| Some(Err(BodyTimedOut.into()))),
@@ -432,13 +470,14 @@ where
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Received { body, .. } => body.is_end_stream(),
+            Self::Received { body, trim, .. } => trim.is_none() && body.is_end_stream(),
             Self::MadeUp(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Received { trims: true, .. } => SizeHint::default(),
             Self::Received { body, .. } => body.size_hint(),
             Self::MadeUp(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
         }

@@ -10,3 +10,4 @@ pub mod list;
 pub mod pace;
 pub mod redact;
 pub mod retry;
+pub mod trim;

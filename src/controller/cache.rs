@@ -4,8 +4,8 @@
 //! The last part keeps reads off the hot path *and* decisions right: without it a run would be decided a second time on
 //! a view that does not have the Job it has just made.
 //!
-//! Of what there are thousands is held as JSON text, without what no decision reads ([`super::slim`]), and parsed when it
-//! is asked for: the types of a Job alone take ten times as much.
+//! What tenants write is held as JSON text, without what no decision reads ([`super::slim`]) and nothing of it larger than
+//! [`crate::cluster::trim::HELD`], and parsed when it is asked for: the types of a Job alone take ten times as much.
 
 use super::slim::Slim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -52,7 +52,7 @@ struct State<K> {
     /// Namespace and group key to names.
     groups: HashMap<Key, BTreeSet<String>>,
     /// Namespace and name to what we wrote.
-    own: HashMap<Key, (Arc<K>, Instant)>,
+    own: HashMap<Key, Own<K>>,
     /// Namespace and name to the version at which the watch saw the object go: the answer to a write of ours may come
     /// later than that.
     gone: HashMap<Key, (u64, Instant)>,
@@ -62,6 +62,19 @@ struct Watched<K> {
     held: Held<K>,
     version: u64,
     list: u64,
+}
+
+struct Own<K> {
+    held: Held<K>,
+    uid: Option<String>,
+    version: u64,
+    written: Instant,
+}
+
+impl<K> Own<K> {
+    fn is_fresh(&self) -> bool {
+        self.written.elapsed() < OWN_WRITE_TTL
+    }
 }
 
 /// How an object is held.
@@ -102,8 +115,15 @@ impl<K: Slim> Held<K> {
 pub struct Incoming<K> {
     /// Name, namespace, uid and resource version.
     metadata: ObjectMeta,
-    /// Or why it does not decode.
-    held: Result<Held<K>, String>,
+    content: Content<K>,
+}
+
+enum Content<K> {
+    Held(Held<K>),
+    /// It bears a label of ours, and is nothing of ours: anybody may do that.
+    Foreign,
+    /// Why it does not decode.
+    Broken(String),
 }
 
 /// The side of a cache that the watch feeds.
@@ -147,11 +167,11 @@ impl<K: Slim> Cache<K> {
         let held = {
             let state = self.state();
             let watched = state.watched.get(&key);
-            let own = state.own.get(&key).filter(|(_, written)| written.elapsed() < OWN_WRITE_TTL);
+            let own = state.own.get(&key).filter(|own| own.is_fresh());
             match (watched, own) {
                 // At the same version ours is the whole of it.
-                (Some(watched), Some((own, _))) if version(&**own) >= watched.version => return Some(own.clone()),
-                (None, Some((own, _))) => return Some(own.clone()),
+                (Some(watched), Some(own)) if own.version >= watched.version => own.held.clone(),
+                (None, Some(own)) => own.held.clone(),
                 (watched, _) => watched?.held.clone(),
             }
         };
@@ -177,8 +197,11 @@ impl<K: Slim> Cache<K> {
         if state.gone.get(&key).is_some_and(|(went, _)| *went >= version(&object)) {
             return;
         }
-        state.own.retain(|_, (_, written)| written.elapsed() < OWN_WRITE_TTL);
-        state.own.insert(key, (Arc::new(object), Instant::now()));
+        if state.own.len() >= MANY_GONE {
+            state.own.retain(|_, own| own.is_fresh());
+        }
+        let (uid, version) = (object.uid(), version(&object));
+        state.own.insert(key, Own { held: Held::of(object), uid, version, written: Instant::now() });
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
@@ -195,7 +218,7 @@ impl<K: Slim> Cache<K> {
         if let Some(group) = group {
             state.groups.entry((key.0.clone(), group)).or_default().insert(key.1.clone());
         }
-        if state.own.get(&key).is_some_and(|(own, _)| version >= self::version(&**own)) {
+        if state.own.get(&key).is_some_and(|own| version >= own.version) {
             state.own.remove(&key);
         }
         state.watched.insert(key, Watched { held, version, list });
@@ -218,7 +241,7 @@ impl<K: Slim> Cache<K> {
             state.gone.retain(|_, (_, seen)| seen.elapsed() < OWN_WRITE_TTL);
         }
         state.gone.insert(key.clone(), (version(object), Instant::now()));
-        if state.own.get(&key).is_some_and(|(own, _)| own.uid() == object.uid()) {
+        if state.own.get(&key).is_some_and(|own| own.uid == object.uid()) {
             state.own.remove(&key);
         }
         state.watched.remove(&key);
@@ -279,9 +302,10 @@ impl<K: Slim> Feed<K> {
 
 impl<K: Slim> Incoming<K> {
     fn open(self) -> Option<(Arc<K>, Held<K>)> {
-        match self.held {
-            Ok(held) => Some((held.open()?, held)),
-            Err(error) => {
+        match self.content {
+            Content::Held(held) => Some((held.open()?, held)),
+            Content::Foreign => None,
+            Content::Broken(error) => {
                 let ObjectMeta { namespace, name, .. } = self.metadata;
                 tracing::error!(kind = %K::kind(&()), ?namespace, ?name, error,
                     "object does not decode and is ignored: mend or delete it");
@@ -310,17 +334,28 @@ impl<'de, K: Slim> Deserialize<'de> for Incoming<K> {
         let Named { metadata: Names { name, namespace, uid, resource_version } } =
             serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
         let metadata = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
-        let held = serde_json::from_str::<K>(text.get()).map_err(|error| error.to_string()).map(|mut object| {
-            object.slim();
-            Held::of(object)
-        });
-        Ok(Self { metadata, held })
+        if !K::may_be_ours(metadata.name.as_deref().unwrap_or_default()) {
+            return Ok(Self { metadata, content: Content::Foreign });
+        }
+        let content = match serde_json::from_str::<K>(text.get()) {
+            Ok(mut object) => {
+                object.slim();
+                Content::Held(Held::of(object))
+            }
+            Err(error) => Content::Broken(error.to_string()),
+        };
+        Ok(Self { metadata, content })
     }
 }
 
 impl<K> Clone for Incoming<K> {
     fn clone(&self) -> Self {
-        Self { metadata: self.metadata.clone(), held: self.held.clone() }
+        let content = match &self.content {
+            Content::Held(held) => Content::Held(held.clone()),
+            Content::Foreign => Content::Foreign,
+            Content::Broken(error) => Content::Broken(error.clone()),
+        };
+        Self { metadata: self.metadata.clone(), content }
     }
 }
 
@@ -423,7 +458,7 @@ mod tests {
         assert_eq!(told, ["+1"]);
         let held = cache.get("acme", "a").expect("held");
         assert!(held.managed_fields().is_empty());
-        assert_eq!(held.spec.inputs["n"], 1);
+        assert_eq!(held.spec.inputs.get("n"), Some(json!(1)));
     }
 
     #[tokio::test]

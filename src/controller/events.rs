@@ -1,9 +1,14 @@
 //! Kubernetes events: told in the background, never waited for, never failing a reconcile.
 
 use crate::api::result::truncate;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
 
@@ -12,6 +17,16 @@ const QUEUE: usize = 1024;
 
 /// The API allows 1 KiB.
 const MAX_NOTE: usize = 1000;
+
+/// How long the same event counts up the one before it, as a recorder has it.
+const MERGED: Duration = Duration::from_mins(6);
+
+/// What two events have in common that are told as one. A recorder by itself leaves out what they say: of five runs that a
+/// schedule made, only the first would be named.
+fn saying(event: &Event, about: &ObjectReference) -> String {
+    let words = [about.uid.as_deref(), Some(&event.reason), event.note.as_deref()];
+    words.map(Option::unwrap_or_default).join("/")
+}
 
 /// How an event is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +40,7 @@ pub enum Severity {
 /// Where events are handed in.
 #[derive(Clone)]
 pub struct Events {
-    queue: mpsc::Sender<(Event, k8s_openapi::api::core::v1::ObjectReference)>,
+    queue: mpsc::Sender<(Event, ObjectReference)>,
 }
 
 impl Events {
@@ -34,8 +49,19 @@ impl Events {
     pub fn start(client: Client, pod: Option<String>) -> Self {
         let (queue, mut line) = mpsc::channel::<(Event, _)>(QUEUE);
         tokio::spawn(async move {
-            let recorder = Recorder::new(client, Reporter { controller: "tenantatlas".to_owned(), instance: pod });
+            let reporter = Reporter { controller: "tenantatlas".to_owned(), instance: pod };
+            let mut told: HashMap<String, (Recorder, Instant)> = HashMap::new();
             while let Some((event, about)) = line.recv().await {
+                if told.len() >= QUEUE {
+                    told.retain(|_, (_, last)| last.elapsed() < MERGED);
+                    if told.len() >= QUEUE {
+                        told.clear();
+                    }
+                }
+                let (recorder, last) = told
+                    .entry(saying(&event, &about))
+                    .or_insert_with(|| (Recorder::new(client.clone(), reporter.clone()), Instant::now()));
+                *last = Instant::now();
                 if let Err(error) = recorder.publish(&event, &about).await {
                     // Two of the same nanosecond collide, a terminating namespace takes none: neither matters.
                     tracing::debug!(%error, reason = event.reason, "event not published");
@@ -64,5 +90,24 @@ impl Events {
         if self.queue.try_send((event, about.object_ref(&()))).is_err() {
             tracing::debug!(reason, "event dropped: too many in line");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_something_else_is_an_event_of_its_own() {
+        let event = |note: &str| Event {
+            type_: EventType::Normal,
+            reason: "RunCreated".to_owned(),
+            note: Some(note.to_owned()),
+            action: "Start".to_owned(),
+            secondary: None,
+        };
+        let about = ObjectReference { uid: Some("u".to_owned()), ..ObjectReference::default() };
+        assert_ne!(saying(&event("run a"), &about), saying(&event("run b"), &about));
+        assert_eq!(saying(&event("run a"), &about), saying(&event("run a"), &about));
     }
 }

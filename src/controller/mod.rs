@@ -22,11 +22,12 @@ pub mod slim;
 pub mod status;
 pub mod tenant;
 mod watches;
+pub mod whole;
 
 pub use error::Error;
 
 use crate::{
-    api::{BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun},
+    api::{BackupRepository, BackupSchedule, OperationRun, OperationType, Reason, RestoreRun},
     clock::{SharedClock, SystemClock},
     cluster::client::{CallCounts, CallObserver, ClientOptions, ConnectError, connect},
     telemetry::metrics::Metrics,
@@ -161,6 +162,17 @@ impl Context {
         self.wake(wake);
     }
 
+    /// Whether a schedule has to say anew what a run of it waits for: that it does, or that it does not any more.
+    fn is_told_of_waiting(&self, namespace: &str, schedule: &str, run: &OperationRun) -> bool {
+        let said = || {
+            self.schedules
+                .get(namespace, schedule)
+                .is_some_and(|schedule| backup_schedule::decide::says_of(&schedule, run))
+        };
+        let waits = operation_run::waiting::waits(run);
+        waits.is_some_and(|(reason, _)| reason != Reason::ConcurrencyLimit.as_str()) || said()
+    }
+
     /// Has these runs looked at.
     pub fn wake(&self, runs: impl IntoIterator<Item = ObjectRef<OperationRun>>) {
         for run in runs {
@@ -215,8 +227,13 @@ pub async fn run(options: Options, observer: Arc<dyn CallObserver>) -> ExitCode 
 
 async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<ExitCode, StartError> {
     let counts = CallCounts::default();
-    let connection =
-        ClientOptions { context: None, counts: counts.clone(), timeout: Duration::from_secs(20), observer };
+    let connection = ClientOptions {
+        context: None,
+        counts: counts.clone(),
+        timeout: Duration::from_secs(20),
+        observer,
+        trims: true,
+    };
     let client = connect(connection).await?;
     let metrics = Metrics::new(counts);
     let readiness = server::Readiness::default();

@@ -1,15 +1,16 @@
 //! What of each kind no decision reads, and no cache therefore holds. Pure.
 //!
-//! Whoever reads a field of a cached object that is dropped here finds it empty: look here first.
+//! Whoever reads a field of a cached object that is dropped here finds it empty: look here first. What is too large, of whatever
+//! kind, and most of what metadata there is was left out before ([`crate::cluster::trim`]).
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, OperationRun, OperationType, Phase, RestoreRun,
-        execution::FENCE_CONTAINER,
-        labels,
+        BackupRepository, BackupSchedule, Inputs, OperationRun, OperationType, Phase, RestoreRun, RestoreRunStatus,
+        execution::{ACCOUNTS, FENCE_CONTAINER},
+        labels::{self, REPOSITORY_CHECKED, REPOSITORY_GENERATION},
         operation_run::{OperationRunStatus, RunContext},
     },
-    controller::operation_run::job::{REPOSITORY_CHECKED, REPOSITORY_GENERATION},
+    cluster::trim::left_out,
 };
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition, JobSpec, JobStatus},
@@ -22,8 +23,14 @@ use std::fmt::Debug;
 
 /// A kind that is cached.
 pub trait Slim: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
-    /// Whether there are so many that they are held as text.
-    const PACKED: bool = false;
+    /// Whether they are held as text: what tenants write is.
+    const PACKED: bool = true;
+
+    /// Whether an object of this name may be one that decisions are about: names of ours are kept from others by admission, labels are not.
+    #[must_use]
+    fn may_be_ours(_name: &str) -> bool {
+        true
+    }
 
     /// Drops what is not read.
     fn slim(&mut self) {
@@ -40,23 +47,53 @@ fn drop_bookkeeping<K: Resource>(object: &mut K) {
     }
 }
 
-impl Slim for OperationType {}
+impl Slim for OperationType {
+    /// Asked for in every pass, and written by those who run the cluster.
+    const PACKED: bool = false;
+}
+
 impl Slim for BackupRepository {}
-impl Slim for RestoreRun {}
 impl Slim for BackupSchedule {}
 impl Slim for Namespace {}
-impl Slim for ServiceAccount {}
-impl Slim for RoleBinding {}
+
+impl Slim for ServiceAccount {
+    fn may_be_ours(name: &str) -> bool {
+        ACCOUNTS.contains(&name)
+    }
+}
+
+impl Slim for RoleBinding {
+    fn may_be_ours(name: &str) -> bool {
+        ACCOUNTS.contains(&name)
+    }
+}
+
+impl Slim for RestoreRun {
+    /// Of a completed restore, what another that names it depends on.
+    fn slim(&mut self) {
+        drop_bookkeeping(self);
+        let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
+        self.spec.items.clear();
+        self.spec.exclude_items.clear();
+        self.spec.transforms.clear();
+        self.spec.requested_by = None;
+        self.status = Some(RestoreRunStatus {
+            phase: status.phase,
+            outcome: status.outcome,
+            operation_run: status.operation_run.clone(),
+            plan_digest: status.plan_digest.clone(),
+            ..RestoreRunStatus::default()
+        });
+    }
+}
 
 impl Slim for OperationRun {
-    const PACKED: bool = true;
-
     /// Of a completed run, what its labels and its time to go depend on. Who needs the rest (a run that joined it, or that
     /// repeats it) asks the API server: [`is_whole`].
     fn slim(&mut self) {
         drop_bookkeeping(self);
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
-        self.spec.inputs.clear();
+        self.spec.inputs = Inputs::default();
         self.status = Some(OperationRunStatus {
             phase: status.phase,
             outcome: status.outcome,
@@ -74,11 +111,19 @@ impl Slim for OperationRun {
 /// Whether nothing of a run was dropped. A run that was ever written to by the operator has conditions.
 #[must_use]
 pub fn is_whole(run: &OperationRun) -> bool {
-    !run.is_completed() || run.status.as_ref().is_some_and(|status| !status.conditions.is_empty())
+    let dropped = run.is_completed() && run.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+    !dropped && left_out(run).is_none()
+}
+
+/// The name of every Job of ours begins so.
+fn is_named_as_an_operation(name: &str) -> bool {
+    name.starts_with("op-")
 }
 
 impl Slim for Job {
-    const PACKED: bool = true;
+    fn may_be_ours(name: &str) -> bool {
+        is_named_as_an_operation(name)
+    }
 
     /// Its pod's template was ours to write and is never read back, but for whether a fence is in it.
     fn slim(&mut self) {
@@ -125,7 +170,9 @@ impl Slim for Job {
 }
 
 impl Slim for Pod {
-    const PACKED: bool = true;
+    fn may_be_ours(name: &str) -> bool {
+        is_named_as_an_operation(name)
+    }
 
     /// What tells why it does not start; of one that has ended, how.
     fn slim(&mut self) {

@@ -11,7 +11,10 @@ use super::{
     tenant,
 };
 use crate::{
-    api::{BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun, backup_schedule::origin, labels},
+    api::{
+        BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun, backup_schedule::origin, labels,
+        operation_run::SchedulerKind,
+    },
     clock::SharedClock,
     telemetry::metrics::Metrics,
 };
@@ -199,17 +202,20 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
         let gone = matches!(change, Change::Deleted(_));
         let run = object(change);
         let namespace = run.namespace().unwrap_or_default();
-        for owner in run.owner_references() {
-            let _ = match owner.kind.as_str() {
-                "BackupRepository" => repositories.send(ObjectRef::new(&owner.name).within(&namespace)).is_ok(),
-                "RestoreRun" => restores.send(ObjectRef::new(&owner.name).within(&namespace)).is_ok(),
-                _ => false,
-            };
+        // Whom to look at only: that a run names an owner is believed by nobody.
+        for owner in run.owner_references().iter().filter(|owner| owner.kind == "RestoreRun") {
+            let _ = restores.send(ObjectRef::new(&owner.name).within(&namespace));
         }
-        // The schedule that made it is told of its end: from what lies in between nothing follows. Where thousands are due at once, half of
-        // all passes would be about runs that were just made.
-        if let Some(origin) = origin(&run).filter(|_| gone || run.is_completed()) {
-            let _ = schedules.send(ObjectRef::new(&origin.schedule).within(&namespace));
+        match &run.spec.scheduled_by {
+            Some(by) if by.kind == SchedulerKind::BackupRepository => {
+                let _ = repositories.send(ObjectRef::new(&by.name).within(&namespace));
+            }
+            // The schedule that made it is told of its end, and of what it waits for: from what lies in between nothing follows. Where
+            // thousands are due at once, half of all passes would be about runs that were just made.
+            Some(by) if gone || run.is_completed() || it.is_told_of_waiting(&namespace, &by.name, &run) => {
+                let _ = schedules.send(ObjectRef::new(&by.name).within(&namespace));
+            }
+            _ => {}
         }
         it.wake(std::iter::once(ObjectRef::from_obj(&*run)).chain(wake));
     });

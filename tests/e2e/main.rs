@@ -13,6 +13,7 @@ mod support;
 mod adoption;
 mod applications;
 mod blocked;
+mod bounded;
 mod bucket;
 mod cancel;
 mod capture;

@@ -278,9 +278,9 @@ async fn a_mistake_in_the_expression_is_shown_with_its_position_and_mended_witho
             .iter()
             .any(|condition| condition.type_ == "Stalled" && condition.message.contains("position 3"))
     );
-    tenant.merge::<BackupSchedule>("wrong", json!({ "spec": { "schedule": "0 2 * * *", "timeZone": "Local" } })).await;
-    tenant.scheduled_when("wrong", "has no zone", |status| reason(status, "UnknownTimeZone")).await;
-    tenant.merge::<BackupSchedule>("wrong", json!({ "spec": { "timeZone": "Asia/Kathmandu" } })).await;
+    // As a block of YAML has it.
+    let mended = json!({ "spec": { "schedule": "0\t2 * * *\n", "timeZone": "Asia/Kathmandu" } });
+    tenant.merge::<BackupSchedule>("wrong", mended).await;
     let ready = tenant.scheduled_when("wrong", "ready", |status| reason(status, "Scheduled")).await;
     assert!(ready.conditions.iter().all(|condition| condition.type_ != "Stalled"));
     let next = ready.next_scheduled_for.expect("a tick").as_second();
@@ -311,6 +311,10 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
         ("bad", json!({ "schedule": "0 0 30 2 *" }), "a day that its month never has"),
         ("bad", json!({ "schedule": "0 0 31 SEP *" }), "a day that its month never has"),
         ("bad", json!({ "timeZone": "Mars/Olympus" }), "timeZone is none"),
+        ("bad", json!({ "timeZone": "Local" }), "timeZone is none"),
+        ("bad", json!({ "timeZone": "localtime" }), "timeZone is none"),
+        ("bad", json!({ "timeZone": "posixrules" }), "timeZone is none"),
+        ("bad", json!({ "timeZone": "right/Europe/Berlin" }), "timeZone is none"),
         ("bad", json!({ "schedule": "@fortnightly" }), "aliases"),
         ("bad", json!({ "timeZone": "../UTC" }), "spec.timeZone"),
         ("bad", json!({ "jitter": -1 }), "spec.jitter"),

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "nothing here is used elsewhere")]
 
 mod argo_cd;
+mod bounded;
 mod kstatus;
 mod purity;
 mod repository;

@@ -422,7 +422,7 @@ impl State {
             operation_type: Some(TYPE.clone()),
             prepared: Ok(Prepared {
                 identity: IDENTITY.clone(),
-                inputs: serde_json::Map::new(),
+                inputs: tenantatlas::api::Inputs::default(),
                 account: "account".into(),
                 repository: None,
             }),

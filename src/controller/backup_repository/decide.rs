@@ -6,10 +6,10 @@ use crate::{
         BackupRepository, BackupRepositoryStatus, OperationRun, OperationRunSpec, Reason,
         backup_repository::{MaintenanceStatus, Ticked},
         conditions::{self, Wanted},
-        operation_run::Trigger,
+        operation_run::{ScheduledBy, SchedulerKind, Trigger},
         result::truncate,
     },
-    controller::operation_run::prepare::Refusal,
+    controller::operation_run::{prepare::Refusal, waiting::waits},
     schedule::{CLOCKS_DIFFER, Due, Expression, LONGEST_REST, Mistake, Timetable, due},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -32,19 +32,30 @@ pub fn check_name(repository: &BackupRepository) -> String {
     format!("{}-check-{}-{generation}", repository.name_any(), uid.get(..5).unwrap_or_default())
 }
 
-/// The check to start, where the spec has not been checked as it is now and no check is under way. `runs` knows them by name.
+/// The check to start, where the spec has not been checked as it is now, or the one that is under way. `runs` knows them by name.
 pub fn decide(
     repository: &BackupRepository,
     in_tenant: bool,
     runs: impl Fn(&str) -> Option<Arc<OperationRun>>,
-) -> Option<OperationRun> {
+) -> Check {
     if repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
-        return None;
+        return Check::None;
     }
     let name = check_name(repository);
-    let check = run(repository, &name, CHECK_TYPE, Trigger::Manual);
-    let is_there = |name: &String| runs(name).is_some_and(|there| is_of(&there, &check));
-    if run_names(repository, &name).iter().any(is_there) { None } else { Some(check) }
+    let check = run(repository, &name, CHECK_TYPE, None);
+    let there = run_names(repository, &name).iter().find_map(|name| runs(name).filter(|there| is_of(there, &check)));
+    there.map_or_else(|| Check::Due(Box::new(check)), Check::Made)
+}
+
+/// The check of a repository as its spec is now.
+#[derive(Clone, Debug)]
+pub enum Check {
+    /// It was done, or there can be none.
+    None,
+    /// It is to be started.
+    Due(Box<OperationRun>),
+    /// It was started.
+    Made(Arc<OperationRun>),
 }
 
 /// The longest name of a run.
@@ -63,16 +74,13 @@ pub fn run_names(repository: &BackupRepository, name: &str) -> [String; 2] {
     [name.to_owned(), format!("{begin}{what}-{digits}")]
 }
 
-/// Whether a run that was found under the name of another is that one. Anybody may make a run of any name; the repository's own
-/// name it as their owner by its uid, and only the operator may say that they are scheduled.
+/// Whether a run that was found under the name of another is that one. Anybody may make a run of any name, with any owner; what it
+/// was made for only the operator may say.
 #[must_use]
 pub fn is_of(there: &OperationRun, wanted: &OperationRun) -> bool {
-    let owners =
-        |run: &OperationRun| -> Vec<String> { run.owner_references().iter().map(|owner| owner.uid.clone()).collect() };
-    let theirs = owners(there);
     there.spec.operation_type == wanted.spec.operation_type
-        && there.spec.trigger == wanted.spec.trigger
-        && owners(wanted).iter().all(|uid| theirs.contains(uid))
+        && there.spec.scheduled_by.is_some()
+        && there.spec.scheduled_by == wanted.spec.scheduled_by
 }
 
 /// Why a run of a repository can have no name, in words for the repository.
@@ -113,13 +121,19 @@ fn is_refusal(reason: &str) -> bool {
     [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken].iter().any(|refusal| refusal.as_str() == reason)
 }
 
-fn run(repository: &BackupRepository, name: &str, operation_type: &str, trigger: Trigger) -> OperationRun {
+fn run(repository: &BackupRepository, name: &str, operation_type: &str, tick: Option<Timestamp>) -> OperationRun {
     let mut run = OperationRun::new(
         name,
         OperationRunSpec {
             operation_type: operation_type.to_owned(),
-            trigger,
-            inputs: inputs(repository),
+            trigger: Trigger::Scheduled,
+            inputs: inputs(repository).into(),
+            scheduled_by: Some(ScheduledBy {
+                kind: SchedulerKind::BackupRepository,
+                name: repository.name_any(),
+                uid: repository.uid().unwrap_or_default(),
+                tick,
+            }),
             ..OperationRunSpec::default()
         },
     );
@@ -189,7 +203,7 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
         start: start.map(|(tick, operation_type, what)| {
             // Not as the run of a schedule is named, whose minute comes last.
             let name = format!("{}-{}-{what}", repository.name_any(), tick.as_second().div_euclid(60));
-            run(repository, &name, operation_type, Trigger::Scheduled)
+            run(repository, &name, operation_type, minute_of(tick))
         }),
         status: (next != before).then_some(next),
         requeue: requeue.map(|next| next.duration_since(now).clamp(SignedDuration::from_millis(1), LONGEST_REST)),
@@ -258,6 +272,10 @@ fn say(next: &mut BackupRepositoryStatus, repository: &BackupRepository, mistake
     next.conditions.extend(stalled.into_iter().flatten());
 }
 
+fn minute_of(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_second().div_euclid(60) * 60).ok()
+}
+
 fn inputs(repository: &BackupRepository) -> Map<String, Value> {
     let percent = repository.spec.maintenance.as_ref().and_then(|maintenance| maintenance.read_data_percent);
     let mut inputs = Map::from_iter([("repository".to_owned(), json!(repository.name_any()))]);
@@ -267,18 +285,26 @@ fn inputs(repository: &BackupRepository) -> Map<String, Value> {
 
 /// The status of a repository whose first check is on its way; without it kstatus would call it current.
 #[must_use]
-pub fn checking(repository: &BackupRepository, now: Timestamp) -> Option<BackupRepositoryStatus> {
+pub fn checking(
+    repository: &BackupRepository,
+    check: Option<&OperationRun>,
+    now: Timestamp,
+) -> Option<BackupRepositoryStatus> {
     let before = repository.status.clone().unwrap_or_default();
     // What an earlier check found stands until this one ends; that there could be no check does not.
-    if before.conditions.iter().any(|condition| !is_refusal(&condition.reason)) {
+    let stands = |condition: &Condition| condition.status != "Unknown" && condition.type_ != conditions::RECONCILING;
+    if before.conditions.iter().any(|condition| stands(condition) && !is_refusal(&condition.reason)) {
         return None;
     }
+    let (reason, message) = check
+        .and_then(waits)
+        .unwrap_or_else(|| (Reason::Checking.as_str().to_owned(), "its first check runs".to_owned()));
     let wanted = [
         Wanted { type_: conditions::READY, status: "Unknown" },
         Wanted { type_: conditions::RECONCILING, status: "True" },
     ];
     let generation = repository.metadata.generation;
     let conditions =
-        conditions::merge(&[], &wanted, Reason::Checking.as_str(), "its first check runs", generation, now);
+        conditions::merge(&before.conditions, &wanted, &reason, &truncate(&message, 1000), generation, now);
     Some(BackupRepositoryStatus { conditions, ..before })
 }

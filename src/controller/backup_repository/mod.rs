@@ -12,12 +12,12 @@ pub mod recheck;
 mod tests;
 
 use crate::{
-    api::BackupRepository,
-    controller::{Context, Error},
+    api::{BackupRepository, OperationRun},
+    controller::{Context, Error, whole::whole},
 };
 use act::{Started, start, write_status};
-use decide::Upkeep;
-use kube::ResourceExt;
+use decide::{Check, Upkeep};
+use kube::{Api, ResourceExt};
 use std::{sync::Arc, time::Duration};
 
 /// When a run that cannot be made is tried again.
@@ -27,23 +27,41 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let namespace = repository.namespace().unwrap_or_default();
     let repository = context.repositories.get(&namespace, &repository.name_any()).unwrap_or(repository);
+    let repository = whole(&Api::namespaced(context.client.clone(), &namespace), repository).await?;
     let tenant =
         context.namespaces.get("", &namespace).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
-    let Some(run) = decide::decide(&repository, tenant, |name| context.runs.get(&namespace, name)) else {
-        return upkeep(&context, &repository, tenant).await;
+    let run = match decide::decide(&repository, tenant, |name| context.runs.get(&namespace, name)) {
+        Check::None => return upkeep(&context, &repository, tenant).await,
+        Check::Made(check) => {
+            say_checking(&context, &repository, Some(&check)).await?;
+            return Ok(None);
+        }
+        Check::Due(run) => run,
     };
     match start(&context, &repository, &run).await? {
         // It may be at its end already.
         Started::There => Ok(None),
         Started::Refused => Ok(Some(TRY_AGAIN)),
         Started::Made => {
-            if let Some(status) = decide::checking(&repository, context.clock.now()) {
-                // No check has ended yet, so whatever else changed, it is true.
-                write_status(&context, &repository, &status, None).await?;
-            }
+            say_checking(&context, &repository, None).await?;
             Ok(None)
         }
     }
+}
+
+/// Says of a repository that was never checked that it is being, and what that waits for.
+async fn say_checking(
+    context: &Context,
+    repository: &BackupRepository,
+    check: Option<&OperationRun>,
+) -> Result<(), Error> {
+    if check.is_some_and(OperationRun::is_completed) {
+        return Ok(());
+    }
+    if let Some(status) = decide::checking(repository, check, context.clock.now()) {
+        write_status(context, repository, &status, repository.resource_version()).await?;
+    }
+    Ok(())
 }
 
 /// What `spec.maintenance` asks for. The run comes first: a tick that is settled was started.

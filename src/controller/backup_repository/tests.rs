@@ -28,44 +28,48 @@ fn none(_: &str) -> Option<Arc<OperationRun>> {
     None
 }
 
+fn due(
+    repository: &BackupRepository,
+    in_tenant: bool,
+    runs: impl Fn(&str) -> Option<Arc<OperationRun>>,
+) -> Option<OperationRun> {
+    match decide(repository, in_tenant, runs) {
+        Check::Due(run) => Some(*run),
+        Check::None | Check::Made(_) => None,
+    }
+}
+
 #[test]
 fn each_generation_is_checked_once() {
-    let run = decide(&repository(1, None), true, none).expect("a check");
+    let run = due(&repository(1, None), true, none).expect("a check");
     assert_eq!(run.name_any(), "main-check-01234-1");
+    assert_eq!(due(&repository(1, None), true, |name| (name == run.name_any()).then(|| Arc::new(run.clone()))), None);
+    assert_eq!(due(&repository(1, Some(1)), true, none), None);
     assert_eq!(
-        decide(&repository(1, None), true, |name| (name == run.name_any()).then(|| Arc::new(run.clone()))),
-        None
-    );
-    assert_eq!(decide(&repository(1, Some(1)), true, none), None);
-    assert_eq!(
-        decide(&repository(2, Some(1)), true, none).map(|run| run.name_any()).as_deref(),
+        due(&repository(2, Some(1)), true, none).map(|run| run.name_any()).as_deref(),
         Some("main-check-01234-2")
     );
 }
 
 #[test]
 fn a_run_that_somebody_made_under_the_name_of_one_of_the_repository_does_not_count() {
-    let mut theirs = decide(&repository(1, None), true, none).expect("a check");
-    theirs.metadata.owner_references = None;
-    let mut ours =
-        decide(&repository(1, None), true, |_| Some(Arc::new(theirs.clone()))).expect("a check all the same");
+    let mut theirs = due(&repository(1, None), true, none).expect("a check");
+    theirs.spec.scheduled_by = None;
+    let mut ours = due(&repository(1, None), true, |_| Some(Arc::new(theirs.clone()))).expect("a check all the same");
     ours.metadata.name = Some("main-check-01234-1-01234567".to_owned());
     let there = |name: &str| match name {
         "main-check-01234-1" => Some(Arc::new(theirs.clone())),
         name if name == ours.name_any() => Some(Arc::new(ours.clone())),
         _ => None,
     };
-    assert_eq!(decide(&repository(1, None), true, there), None, "it was made under the second name");
+    assert_eq!(due(&repository(1, None), true, there), None, "it was made under the second name");
 
     assert!(is_of(&ours, &ours) && !is_of(&theirs, &ours));
     let mut other = ours.clone();
-    other.spec.trigger = Trigger::Scheduled;
-    assert!(!is_of(&ours, &other), "only the operator may say that a run is scheduled");
-    other.spec.trigger = Trigger::Manual;
     other.spec.operation_type = MAINTAIN_TYPE.to_owned();
     assert!(!is_of(&ours, &other), "it does something else");
     other = ours.clone();
-    other.metadata.owner_references.as_mut().expect("owners")[0].uid = "of-one-before".to_owned();
+    other.spec.scheduled_by.as_mut().expect("a repository").uid = "of-one-before".to_owned();
     assert!(!is_of(&other, &ours), "a repository of the same name that is gone made it");
 }
 
@@ -111,10 +115,23 @@ fn a_first_check_that_is_refused_is_told_until_it_is_made() {
     let mut new = repository(1, None);
     new.status = Some(refused(&new, &refusal(), at("2026-01-02T03:00:00Z")));
     assert_eq!(said(&new), [three("Ready", "False", "QuotaExceeded"), three("Stalled", "True", "QuotaExceeded")]);
-    assert!(decide(&new, true, none).is_some(), "it is tried again");
+    assert!(due(&new, true, none).is_some(), "it is tried again");
     assert_eq!(new.status, Some(refused(&new, &refusal(), at("2026-01-02T03:00:30Z"))), "once");
-    new.status = checking(&new, at("2026-01-02T03:01:00Z"));
+    new.status = checking(&new, None, at("2026-01-02T03:01:00Z"));
     assert_eq!(said(&new), [three("Ready", "Unknown", "Checking"), three("Reconciling", "True", "Checking")]);
+
+    let mut check = due(&repository(1, None), true, none).expect("a check");
+    check.status = serde_json::from_value(json!({"phase": "running", "message": "no node has room",
+        "waiting": {"reason": "Unschedulable", "since": "2026-01-02T03:01:00Z"}}))
+    .expect("a status");
+    new.status = checking(&new, Some(&check), at("2026-01-02T03:02:00Z"));
+    let ready = new.status.as_ref().expect("a status").conditions[0].clone();
+    assert_eq!(
+        (ready.reason.as_str(), ready.message.as_str()),
+        ("Unschedulable", "run main-check-01234-1 waits: no node has room")
+    );
+    assert_eq!(ready.last_transition_time.0, at("2026-01-02T03:01:00Z"));
+    assert_eq!(new.status, checking(&new, Some(&check), at("2026-01-02T03:03:00Z")), "once");
 }
 
 #[test]
@@ -130,25 +147,28 @@ fn a_refused_check_of_a_repository_that_is_not_ready_leaves_why_it_is_not() {
 
 #[test]
 fn a_repository_outside_a_tenant_waits() {
-    assert_eq!(decide(&repository(1, None), false, none), None);
+    assert_eq!(due(&repository(1, None), false, none), None);
 }
 
 #[test]
 fn the_check_reads_back_as_much_as_maintenance_says() {
     let mut repository = repository(1, None);
     repository.spec.maintenance = Some(Maintenance { read_data_percent: Some(7), ..Default::default() });
-    let run = decide(&repository, true, none).expect("a check");
-    assert_eq!(run.spec.inputs.get("readDataPercent"), Some(&json!(7)));
+    let run = due(&repository, true, none).expect("a check");
+    assert_eq!(run.spec.inputs.get("readDataPercent"), Some(json!(7)));
 }
 
 #[test]
 fn a_repository_says_that_it_is_being_checked_until_it_has_been() {
     let now = Timestamp::UNIX_EPOCH;
     let mut new = repository(1, None);
-    let status = checking(&new, now).expect("a status");
+    let status = checking(&new, None, now).expect("a status");
     assert!(status.conditions.iter().any(|condition| condition.type_ == "Reconciling" && condition.status == "True"));
     new.status = Some(status);
-    assert_eq!(checking(&new, now), None);
+    assert_eq!(checking(&new, None, now), new.status, "once");
+    let ready = &mut new.status.as_mut().expect("a status").conditions[0];
+    (ready.status, ready.reason) = ("False".to_owned(), "WrongPassword".to_owned());
+    assert_eq!(checking(&new, None, now), None, "what a check found stands");
 }
 
 fn kept(spec: Value, status: Value) -> BackupRepository {
@@ -188,7 +208,7 @@ fn maintenance_runs_at_its_ticks_and_each_tick_once() {
     assert_eq!(pass(&dealt, "2026-01-02T03:00:05Z").0, None);
     assert_eq!(pass(&dealt, "2026-01-03T03:00:00Z").0.as_deref(), Some("repository.maintain main-29456820-maintain"));
     let run = upkeep(&seen, true, at("2026-01-02T03:00:00Z")).start.expect("a run");
-    assert_eq!(run.spec.inputs.get("readDataPercent"), Some(&json!(7)));
+    assert_eq!(run.spec.inputs.get("readDataPercent"), Some(json!(7)));
     assert_eq!(run.spec.trigger, Trigger::Scheduled);
     assert_eq!(origin(&run), None, "it is no schedule's");
     assert_eq!(run.metadata.owner_references.map(|owners| owners.len()), Some(1));
@@ -265,10 +285,10 @@ fn an_edit_of_maintenance_alone_leaves_the_store_ready_and_needs_no_check() {
     let mut edited = kept(json!({"schedule": "@daily"}), Value::Null);
     edited.metadata.generation = Some(2);
     assert!(!edited.is_ready(), "it is not known what was checked");
-    assert!(decide(&edited, true, none).is_some());
+    assert!(due(&edited, true, none).is_some());
     edited.status.as_mut().expect("a status").checked_spec = Some(edited.spec.checked_hash());
     assert!(edited.is_ready());
-    assert_eq!(decide(&edited, true, none), None);
+    assert_eq!(due(&edited, true, none), None);
     let (started, followed) = pass(&edited, "2026-01-01T12:00:00Z");
     assert_eq!(started, None);
     let status = followed.status.as_ref().expect("a status");
@@ -282,7 +302,7 @@ fn an_edit_of_maintenance_alone_leaves_the_store_ready_and_needs_no_check() {
     moved.metadata.generation = Some(3);
     moved.spec.password_secret.name = "another".to_owned();
     assert!(!moved.is_ready());
-    assert!(decide(&moved, true, none).is_some());
+    assert!(due(&moved, true, none).is_some());
 }
 
 #[test]

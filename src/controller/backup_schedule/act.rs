@@ -5,7 +5,7 @@ use super::decide::{Decision, MAX_ACTIVE, Observed, refused, retry_after};
 use crate::{
     api::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, Reason,
-        backup_schedule::{Missed, origin},
+        backup_schedule::{Missed, origin, run_names},
         conditions,
         operation_run::Trigger,
     },
@@ -76,7 +76,10 @@ impl Started<'_> {
         schedule: &BackupSchedule,
         mut status: BackupScheduleStatus,
     ) -> BackupScheduleStatus {
-        for (_, run) in &self.made {
+        for (wanted, run) in &self.made {
+            if let Some(answer) = status.last_run_now.as_mut().filter(|answer| answer.run == wanted.name_any()) {
+                answer.run.clone_from(&run.name);
+            }
             // The rest of them is counted by the next pass.
             if status.active.len() < MAX_ACTIVE && !status.active.iter().any(|active| active.uid == run.uid) {
                 status.active.push(run.clone());
@@ -143,27 +146,33 @@ fn refusal(error: &Error) -> Option<Refusal> {
     of_due_run(error, "it is tried again, a tick until its deadline or the next one; those then count as missed")
 }
 
-/// Creates a run; nothing where somebody else's has its name.
+/// Creates a run, under its second name where somebody else's has the first; nothing where both are taken.
 async fn start(
     context: &Context,
     runs: &Api<OperationRun>,
     run: &OperationRun,
 ) -> Result<Option<ObjectReference>, Error> {
-    let made = match runs.create(&PostParams::default(), run).await {
-        Ok(made) => made,
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            // Ours, from before a crash, from another leader, or of a schedule of this name before; or not ours.
-            let there = runs.get_opt(&run.name_any()).await?.ok_or(Error::Again("a run came and went"))?;
-            if there.spec.trigger != run.spec.trigger {
-                return Ok(None);
+    let by = run.spec.scheduled_by.as_ref();
+    for name in run_names(&run.name_any(), by.map(|by| by.uid.as_str()).unwrap_or_default()) {
+        let mut run = run.clone();
+        run.metadata.name = Some(name.clone());
+        let made = match runs.create(&PostParams::default(), &run).await {
+            Ok(made) => made,
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                // Ours, from before a crash or from another leader; or not ours, whatever it looks like.
+                let there = runs.get_opt(&name).await?.ok_or(Error::Again("a run came and went"))?;
+                if there.spec.scheduled_by.as_ref() != by {
+                    continue;
+                }
+                there
             }
-            there
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let reference = ObjectReference { name: made.name_any(), uid: made.uid().unwrap_or_default() };
-    context.wrote(made);
-    Ok(Some(reference))
+            Err(error) => return Err(error.into()),
+        };
+        let reference = ObjectReference { name: made.name_any(), uid: made.uid().unwrap_or_default() };
+        context.wrote(made);
+        return Ok(Some(reference));
+    }
+    Ok(None)
 }
 
 async fn cancel(context: &Context, runs: &Api<OperationRun>, run: &ObjectReference) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 //!
 //! First what there is: which runs are active, which succeeded last, which are too old. Then what is due, then what that means under
 //! the policy. A tick that is dealt with stands in the status; a run that was made before a crash, and does not stand there, is
-//! known by its name.
+//! known by what it says it was made for, which only the operator may write.
 
 use crate::{
     api::{
@@ -10,15 +10,18 @@ use crate::{
         Phase, Reason,
         backup_schedule::{
             ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, MAX_WOULD_EXPIRE, Missed, Retained, Retention,
-            origin, run_now_name, tick_run_name,
+            origin, run_names, run_now_name, tick_run_name,
         },
         backup_set::Coverage,
         conditions::{self, Wanted},
         labels,
-        operation_run::Trigger,
+        operation_run::{ScheduledBy, SchedulerKind, Trigger},
         result::truncate,
     },
-    controller::operation_run::prepare::Refusal,
+    controller::{
+        operation_run::{prepare::Refusal, waiting::waits},
+        whole::too_large,
+    },
     schedule::{
         CLOCKS_DIFFER, Due, LONGEST_REST, Timetable, due, jitter,
         retention::{Backup, Rules, expired, span},
@@ -48,7 +51,7 @@ pub struct Observed {
     pub workspace: Option<String>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
-    /// Runs that bear its name.
+    /// Runs that were made for it.
     pub runs: Vec<Arc<OperationRun>>,
     /// Uids of those whose end others have joined and not copied yet.
     pub awaited: BTreeSet<String>,
@@ -136,7 +139,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = Decision::default();
     follow(&mut next, observed);
     count_anew(&mut decision, &mut next, observed, now);
-    if observed.workspace.is_some() {
+    if observed.workspace.is_some() && too_large(&**schedule).is_none() {
         run_now(&mut decision, &mut next, observed);
     }
     let (wanted, reason, message) = match timetable(observed) {
@@ -153,7 +156,11 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         Ok(timetable) => {
             retain(&mut decision, &mut next, observed, &timetable);
             fire(&mut decision, &mut next, observed, &timetable, now);
-            (vec![wanted(conditions::READY, "True")], Reason::Scheduled, "starts a run at each tick".to_owned())
+            let message = match waiting(observed) {
+                Some(waiting) => format!("{STARTS}; {waiting}"),
+                None => STARTS.to_owned(),
+            };
+            (vec![wanted(conditions::READY, "True")], Reason::Scheduled, message)
         }
     };
     decision.delete = beyond_history(observed, &next);
@@ -166,6 +173,26 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         decision.status = Some(next);
     }
     decision
+}
+
+const STARTS: &str = "starts a run at each tick";
+
+/// What the oldest active run waits for that does not wait for its turn alone.
+fn waiting(observed: &Observed) -> Option<String> {
+    let mut waiting: Vec<_> = active(observed)
+        .filter_map(|run| Some((waits(run)?, run.metadata.creation_timestamp.clone())))
+        .filter(|((reason, _), _)| reason != Reason::ConcurrencyLimit.as_str())
+        .collect();
+    waiting.sort_by(|one, other| one.1.cmp(&other.1));
+    waiting.into_iter().next().map(|((_, message), _)| message)
+}
+
+/// Whether a schedule says of a run that it waits.
+#[must_use]
+pub fn says_of(schedule: &BackupSchedule, run: &OperationRun) -> bool {
+    let says = format!("run {} waits: ", run.name_any());
+    let mut conditions = schedule.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.message.contains(&says))
 }
 
 /// The reasons of a schedule whose run the API server did not take.
@@ -398,6 +425,9 @@ fn timetable(observed: &Observed) -> Result<Timetable, Refusal> {
     if observed.workspace.is_none() {
         return Err(Refusal::not_a_tenant(&observed.schedule.namespace().unwrap_or_default()));
     }
+    if let Some(refusal) = too_large(&*observed.schedule) {
+        return Err(refusal);
+    }
     Timetable::read(&spec.schedule, &spec.time_zone).map_err(|unreadable| match unreadable {
         Unreadable::Expression(mistake) => {
             Refusal::new(Reason::InvalidSchedule, format!("spec.schedule {:?}, {mistake}", spec.schedule))
@@ -417,15 +447,18 @@ fn run_now(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &
     let schedule = &observed.schedule;
     let Some(token) = schedule.annotations().get(labels::RUN_NOW).filter(|token| !token.is_empty()) else { return };
     // A status holds so much of it; longer ones are told apart by the name.
-    let run = run_now_name(&schedule.name_any(), token);
-    let answer = LastRunNow { token: truncate(token, 250), run: run.clone() };
-    if next.last_run_now.as_ref() == Some(&answer) {
+    let names = run_names(&run_now_name(&schedule.name_any(), token), &schedule.uid().unwrap_or_default());
+    let token = truncate(token, 250);
+    let answered = next.last_run_now.as_ref();
+    if answered.is_some_and(|answer| answer.token == token && names.contains(&answer.run)) {
         return;
     }
-    if !observed.runs.iter().any(|known| known.name_any() == run) {
-        decision.start.push(of(observed, &run, Trigger::RunNow));
+    let made = observed.runs.iter().map(|known| known.name_any()).find(|known| names.contains(known));
+    let [first, _] = names;
+    if made.is_none() {
+        decision.start.push(of(observed, &first, Trigger::RunNow, None));
     }
-    next.last_run_now = Some(answer);
+    next.last_run_now = Some(LastRunNow { token, run: made.unwrap_or(first) });
 }
 
 /// What is due now, and what comes next.
@@ -470,7 +503,8 @@ fn fire(
                 }
                 // Else it is among the active ones already, or at its end.
                 if !is_made {
-                    decision.start.push(of(observed, &tick_run_name(&schedule.name_any(), due), Trigger::Scheduled));
+                    let name = tick_run_name(&schedule.name_any(), due);
+                    decision.start.push(of(observed, &name, Trigger::Scheduled, Some(due)));
                 }
             }
         }
@@ -497,7 +531,7 @@ fn minute_of(time: Timestamp) -> Option<Timestamp> {
 }
 
 /// A run of the schedule. It belongs to nobody: deleting the schedule must leave it, and what it made, as they are.
-fn of(observed: &Observed, name: &str, trigger: Trigger) -> OperationRun {
+fn of(observed: &Observed, name: &str, trigger: Trigger, tick: Option<Timestamp>) -> OperationRun {
     let schedule = &observed.schedule;
     let spec = &schedule.spec;
     let operation_type = &spec.operation.operation_type;
@@ -508,6 +542,12 @@ fn of(observed: &Observed, name: &str, trigger: Trigger) -> OperationRun {
             trigger,
             initiator: spec.requested_by.clone(),
             inputs: spec.operation.inputs.clone(),
+            scheduled_by: Some(ScheduledBy {
+                kind: SchedulerKind::BackupSchedule,
+                name: schedule.name_any(),
+                uid: schedule.uid().unwrap_or_default(),
+                tick,
+            }),
             ..OperationRunSpec::default()
         },
     );

@@ -3,8 +3,8 @@
 
 use super::decide::{Observed, retention_mark};
 use crate::{
-    api::{BackupSchedule, BackupSet, OperationRun, labels, selection::Selection},
-    controller::{Context, Error, queue::Behind},
+    api::{BackupSchedule, BackupSet, OperationRun, backup_schedule::origin, labels, selection::Selection},
+    controller::{Context, Error, queue::Behind, whole::whole},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,13 +18,18 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: B
     // The queue may hand over an object older than our own last write of it.
     let newer = context.schedules.get(&namespace, &schedule.name_any());
     let schedule = newer.filter(|newer| newer.uid() == schedule.uid()).unwrap_or(schedule);
+    let schedule = whole(&Api::namespaced(context.client.clone(), &namespace), schedule).await?;
     let tenant = context.namespace(&namespace).await?;
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let workspace = tenant.and_then(|tenant| tenant.labels().get(labels::WORKSPACE).cloned());
     // What the watch has brought, and what we made that it has not brought yet.
     let mut runs: BTreeMap<_, _> = BTreeMap::new();
+    let uid = schedule.uid().unwrap_or_default();
     for run in context.runs.group(&namespace, &schedule.name_any()) {
-        runs.insert(run.name_any(), run);
+        // Those of a schedule that had this name before are not its own.
+        if origin(&run).is_some_and(|origin| origin.uid == uid) {
+            runs.insert(run.name_any(), run);
+        }
     }
     for active in schedule.status.iter().flat_map(|status| &status.active) {
         if runs.contains_key(&active.name) {
@@ -33,7 +38,7 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: B
         // Made longer ago than our own writes are remembered, and not brought by the watch: gone, or the watch is late. Taken for gone
         // it would let the next tick start beside it.
         let run = match context.runs.get(&namespace, &active.name) {
-            Some(run) => Some(run),
+            Some(run) => Some(run).filter(|run| run.uid().as_deref() == Some(&active.uid)),
             None => Api::<OperationRun>::namespaced(context.client.clone(), &namespace)
                 .get_opt(&active.name)
                 .await?

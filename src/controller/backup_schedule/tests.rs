@@ -33,11 +33,13 @@ fn schedule(spec: Value, status: Value) -> BackupSchedule {
 /// A run of the schedule for the tick at this hour.
 fn run(hour: i64, phase: &str, outcome: &str) -> Arc<OperationRun> {
     let minute = at("00:00:00").as_second() / 60 + hour * 60;
+    let tick = Timestamp::from_second(minute * 60).expect("a time");
     let completed = (phase == "completed").then(|| format!("2026-01-01T{hour:02}:01:00Z"));
     let run = json!({
         "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
         "metadata": {"name": format!("nightly-{minute}"), "namespace": "acme", "uid": format!("run-{hour}")},
-        "spec": {"type": "backup.capture", "trigger": "scheduled"},
+        "spec": {"type": "backup.capture", "trigger": "scheduled",
+            "scheduledBy": {"name": "nightly", "uid": "schedule", "tick": tick}},
         "status": {"phase": phase, "outcome": outcome, "observedGeneration": 1, "completedAt": completed}
     });
     Arc::new(serde_json::from_value(run).expect("a run"))
@@ -96,7 +98,7 @@ fn a_tick_starts_one_run_that_says_what_made_it_and_belongs_to_nobody() {
     assert_eq!(run.name_any(), tick(6));
     assert_eq!((run.spec.trigger, run.spec.operation_type.as_str()), (Trigger::Scheduled, "backup.capture"));
     assert_eq!(run.spec.initiator.as_ref().map(|initiator| initiator.username.as_str()), Some("ada"));
-    assert_eq!(Value::Object(run.spec.inputs.clone()), json!({"repository": "main"}));
+    assert_eq!(Value::Object(run.spec.inputs.parse()), json!({"repository": "main"}));
     assert_eq!(run.metadata.owner_references, None);
     assert_eq!(run.labels()["tenantatlas.io/trigger"], "scheduled");
     assert_eq!((status(&due).last_scheduled_for, due.missed_ticks()), (Some(at("06:00:00")), 0));

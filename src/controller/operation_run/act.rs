@@ -43,7 +43,7 @@ use serde_json::{Value, json};
 /// Carries a decision out.
 pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
     let Decision { actions, requeue: _, in_line } = decision;
-    context.registry.stand_in_line(observed.uid(), in_line);
+    context.wake(context.registry.stand_in_line(observed.uid(), in_line));
     let mut set_name = None;
     for action in actions {
         match action {
@@ -324,10 +324,10 @@ async fn write_set_status(context: &Context, set: &BackupSet, snapshot: &Capture
 fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: bool) -> Result<BackupSetSpec, Error> {
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
     let selection: Selection = match inputs.get("selection") {
-        Some(selection) => serde_json::from_value(selection.clone())?,
+        Some(selection) => serde_json::from_value(selection)?,
         None => Selection::default(),
     };
-    let repository = inputs.get("repository").and_then(Value::as_str).unwrap_or_default();
+    let repository = inputs.text_of("repository").unwrap_or_default();
     let whole = selection.is_everything() && observed.run.spec.target.is_none() && complete;
     Ok(BackupSetSpec {
         repository: LocalReference::new(repository),

@@ -5,7 +5,6 @@
 
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
-    job::{REPOSITORY_CHECKED, REPOSITORY_GENERATION},
     observed::{JobView, JoinedView, Observed, Parent, Slot},
     prepare::{Refusal, is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
@@ -196,7 +195,7 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
             }
             match &observed.slot {
                 Slot::Waiting { limit, ahead } => {
-                    let message = format!("waits for a slot ({limit}); {ahead} go first");
+                    let message = format!("waits for a slot ({limit}); {ahead} may go first");
                     let mut decision = wait(observed, status, Reason::ConcurrencyLimit, message, now);
                     decision.in_line = true;
                     decision
@@ -439,11 +438,11 @@ fn ended(
     let repository = repository_of(observed);
     if let Some(repository) = repository.clone().filter(|_| check) {
         let given = |annotation: &str| job.and_then(|job| job.metadata.annotations.as_ref()?.get(annotation));
-        let generation = given(REPOSITORY_GENERATION).and_then(|generation| generation.parse().ok());
+        let generation = given(labels::REPOSITORY_GENERATION).and_then(|generation| generation.parse().ok());
         actions.push(Action::RecordCheck(Box::new(RepositoryCheck {
             repository,
             generation,
-            spec: given(REPOSITORY_CHECKED).cloned(),
+            spec: given(labels::REPOSITORY_CHECKED).cloned(),
             passed: matches!(outcome, Outcome::Succeeded),
             reason: reason.clone(),
             message: message.clone(),
@@ -503,7 +502,7 @@ fn wait(observed: &Observed, status: &OperationRunStatus, reason: Reason, messag
 fn rehearsed(observed: &Observed, found: Option<&str>) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    rehearsed_set(executor, inputs, found).map(str::to_owned)
+    rehearsed_set(executor, inputs, found)
 }
 
 /// Whether the Job runs our own worker: its pod has a container of that name that the operator put there.

@@ -1,9 +1,13 @@
 //! Limits, and a fair order between tenants. Pure.
 //!
-//! Every slot that comes free goes to the tenant with the fewest active runs; within a tenant, to the oldest run. So a
-//! tenant with a thousand queued runs delays another's first by one run, not by a thousand.
+//! A slot that comes free goes to the tenant with the fewest active runs, of whatever type, and within it to the oldest run that no
+//! limit holds. So a tenant with a thousand queued runs delays another's first by one run, not by a thousand.
+//!
+//! Ten thousand may wait: who is next is kept in order, and never looked for. What a question costs depends on how many types wait and
+//! how many slots are free, not on how many wait.
 
-use std::collections::HashMap;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many runs may be active; none: as many as there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,83 +22,325 @@ pub struct Limits {
     pub total: Option<usize>,
 }
 
-/// Runs active now, as the candidate's limits count them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Active {
-    /// Of the candidate's type, by tenant.
-    pub of_type: HashMap<String, usize>,
-    /// Of any type, by tenant.
-    pub of_any: HashMap<String, usize>,
-}
-
-/// One waiting run; ordered by age.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One waiting run.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiter {
     /// When it was created, by the API server's clock.
-    pub created: jiff::Timestamp,
+    pub created: Timestamp,
     /// Its uid, which settles ties.
     pub uid: String,
     /// Its tenant.
     pub tenant: String,
+    /// Its type.
+    pub operation_type: String,
 }
 
-/// A limit that holds a run, and how many go before it.
+/// A limit that holds a run, and how many wait for it, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The limit in words.
     pub limit: String,
-    /// Runs that go first.
+    /// Runs that may go first.
     pub ahead: usize,
 }
 
-/// Whether a run may start beside those that are active, given all that wait for the same limits (itself included).
-pub fn may_start(candidate: &Waiter, waiting: &[Waiter], active: &Active, limits: &Limits) -> Result<(), Held> {
-    let rank_in_tenant = waiting.iter().filter(|other| other.tenant == candidate.tenant && *other < candidate).count();
-    let count = |map: &HashMap<String, usize>| map.get(&candidate.tenant).copied().unwrap_or(0);
-    for (limit, now, words) in [
-        (limits.type_per_tenant, count(&active.of_type), "of this type in this tenant"),
-        (limits.per_tenant, count(&active.of_any), "in this tenant"),
-    ] {
-        if let Some(limit) = limit.filter(|limit| now + rank_in_tenant >= *limit) {
-            return Err(Held { limit: format!("{limit} active {words}"), ahead: rank_in_tenant });
-        }
-    }
-    for (limit, map, words) in
-        [(limits.type_total, &active.of_type, "of this type"), (limits.total, &active.of_any, "in the cluster")]
-    {
-        if let Some(limit) = limit {
-            let now: usize = map.values().sum();
-            let ahead = ahead_of(candidate, waiting, map, limits.type_per_tenant.or(limits.per_tenant));
-            if now + ahead >= limit {
-                return Err(Held { limit: format!("{limit} active {words}"), ahead });
-            }
-        }
-    }
-    Ok(())
+/// How many slots are given in advance when it is asked who may start: those beyond are told when these are taken.
+const FORESIGHT: usize = 32;
+
+/// A tenant and a type.
+type Kind = (String, String);
+
+/// Runs of one tenant and type that wait, oldest first.
+type Queue = BTreeSet<(Timestamp, String)>;
+
+/// Whose turn it is: active runs of the tenant, then the oldest run that it would start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    active: usize,
+    created: Timestamp,
+    uid: String,
+    tenant: String,
 }
 
-/// How many waiting runs go before the candidate when slots are given to the tenant with the fewest active runs.
-fn ahead_of(
-    candidate: &Waiter,
-    waiting: &[Waiter],
-    active: &HashMap<String, usize>,
+/// Who is active and who waits.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    of_type: HashMap<String, Limits>,
     per_tenant: Option<usize>,
-) -> usize {
-    let mut sorted: Vec<&Waiter> = waiting.iter().collect();
-    sorted.sort_unstable();
-    let mut given: HashMap<&str, usize> = HashMap::new();
-    let mut keys: Vec<(usize, &Waiter)> = Vec::with_capacity(sorted.len());
-    for waiter in sorted {
-        let given = given.entry(&waiter.tenant).or_insert(0);
-        let load = active.get(&waiter.tenant).copied().unwrap_or(0) + *given;
-        *given += 1;
-        // One that its own tenant's limit holds takes no slot from others.
-        if per_tenant.is_none_or(|limit| load < limit) || waiter == candidate {
-            keys.push((load, waiter));
+    total: Option<usize>,
+    active: HashMap<Kind, usize>,
+    active_in_tenant: HashMap<String, usize>,
+    active_of_type: HashMap<String, usize>,
+    active_in_all: usize,
+    waiters: HashMap<String, Waiter>,
+    queues: HashMap<String, BTreeMap<String, Queue>>,
+    /// By type, the tenants whose own limits let them start one.
+    ready: BTreeMap<String, BTreeSet<Turn>>,
+    turns: HashMap<Kind, Turn>,
+    waiting_of_type: HashMap<String, usize>,
+    /// Entries that were looked at: what all of this costs.
+    #[cfg(test)]
+    pub steps: std::cell::Cell<u64>,
+}
+
+impl Line {
+    /// Sets the limits of a type; those of all types are the same for each.
+    pub fn limit(&mut self, operation_type: &str, limits: Limits) {
+        let same_for_all = (self.per_tenant, self.total) == (limits.per_tenant, limits.total);
+        (self.per_tenant, self.total) = (limits.per_tenant, limits.total);
+        let same = self.of_type.get(operation_type) == Some(&limits);
+        if !same {
+            self.of_type.insert(operation_type.to_owned(), limits);
+        }
+        if same && same_for_all {
+            return;
+        }
+        // Somebody has changed a limit, which is rare.
+        let changed = |kind: &Kind| !same_for_all || kind.1 == operation_type;
+        let kinds =
+            self.queues.iter().flat_map(|(tenant, queues)| queues.keys().map(|of| (tenant.clone(), of.clone())));
+        for (tenant, of) in kinds.filter(changed).collect::<Vec<_>>() {
+            self.place(&tenant, &of);
         }
     }
-    keys.sort_unstable();
-    keys.iter().position(|(_, waiter)| *waiter == candidate).unwrap_or(0)
+
+    /// Counts a run as active.
+    pub fn begin(&mut self, tenant: &str, operation_type: &str) {
+        *self.active.entry((tenant.to_owned(), operation_type.to_owned())).or_default() += 1;
+        *self.active_in_tenant.entry(tenant.to_owned()).or_default() += 1;
+        *self.active_of_type.entry(operation_type.to_owned()).or_default() += 1;
+        self.active_in_all += 1;
+        self.place_all(tenant);
+    }
+
+    /// Counts it no more.
+    pub fn end(&mut self, tenant: &str, operation_type: &str) {
+        decrease(&mut self.active, &(tenant.to_owned(), operation_type.to_owned()));
+        decrease(&mut self.active_in_tenant, tenant);
+        decrease(&mut self.active_of_type, operation_type);
+        self.active_in_all = self.active_in_all.saturating_sub(1);
+        self.place_all(tenant);
+    }
+
+    /// Puts a run in line.
+    pub fn stand(&mut self, waiter: Waiter) {
+        if self.waiters.contains_key(&waiter.uid) {
+            return;
+        }
+        let queues = self.queues.entry(waiter.tenant.clone()).or_default();
+        queues.entry(waiter.operation_type.clone()).or_default().insert((waiter.created, waiter.uid.clone()));
+        *self.waiting_of_type.entry(waiter.operation_type.clone()).or_default() += 1;
+        self.place(&waiter.tenant, &waiter.operation_type);
+        self.waiters.insert(waiter.uid.clone(), waiter);
+    }
+
+    /// Takes it out; whether it was in line.
+    pub fn leave(&mut self, uid: &str) -> bool {
+        let Some(waiter) = self.waiters.remove(uid) else { return false };
+        let Waiter { created, uid, tenant, operation_type } = waiter;
+        if let Some(queues) = self.queues.get_mut(&tenant) {
+            if let Some(queue) = queues.get_mut(&operation_type) {
+                queue.remove(&(created, uid));
+                if queue.is_empty() {
+                    queues.remove(&operation_type);
+                }
+            }
+            if queues.is_empty() {
+                self.queues.remove(&tenant);
+            }
+        }
+        decrease(&mut self.waiting_of_type, operation_type.as_str());
+        self.place(&tenant, &operation_type);
+        true
+    }
+
+    /// Whether a run is in line.
+    #[must_use]
+    pub fn is_in_line(&self, uid: &str) -> bool {
+        self.waiters.contains_key(uid)
+    }
+
+    /// Whether a run may start now, whether or not it is in line: a slot is free for it when those before it have theirs.
+    pub fn may_start(&mut self, waiter: &Waiter) -> Result<(), Held> {
+        let (tenant, operation_type) = (waiter.tenant.as_str(), waiter.operation_type.as_str());
+        if let Some(limit) = self.holds(tenant, operation_type) {
+            return Err(self.held(limit, waiter));
+        }
+        let stood = self.is_in_line(&waiter.uid);
+        self.stand(waiter.clone());
+        let mut given = Vec::new();
+        let mut may = false;
+        while given.len() < FORESIGHT
+            && let Some(next) = self.next()
+        {
+            if next.uid == waiter.uid {
+                may = true;
+                break;
+            }
+            self.give(&next);
+            given.push(next);
+        }
+        let limit = self.holds(tenant, operation_type);
+        self.take_back(given);
+        if !stood {
+            self.leave(&waiter.uid);
+        }
+        if may { Ok(()) } else { Err(self.held(limit.unwrap_or(Limit::Turn), waiter)) }
+    }
+
+    /// Who starts next, as far as slots are free: they are to be looked at.
+    pub fn turns(&mut self) -> Vec<Waiter> {
+        let mut given = Vec::new();
+        while given.len() < FORESIGHT
+            && let Some(next) = self.next()
+        {
+            self.give(&next);
+            given.push(next);
+        }
+        self.take_back(given.clone());
+        given
+    }
+
+    fn next(&self) -> Option<Waiter> {
+        if self.total.is_some_and(|limit| self.active_in_all >= limit) {
+            return None;
+        }
+        let is_free = |of: &str| {
+            let limit = self.of_type.get(of).and_then(|limits| limits.type_total);
+            limit.is_none_or(|limit| count(&self.active_of_type, of) < limit)
+        };
+        let first = self.ready.iter().filter(|(of, _)| is_free(of)).filter_map(|(_, turns)| {
+            self.count_step();
+            turns.first()
+        });
+        self.waiters.get(&first.min()?.uid).cloned()
+    }
+
+    fn give(&mut self, waiter: &Waiter) {
+        self.leave(&waiter.uid);
+        self.begin(&waiter.tenant, &waiter.operation_type);
+    }
+
+    fn take_back(&mut self, given: Vec<Waiter>) {
+        for waiter in given.into_iter().rev() {
+            self.end(&waiter.tenant, &waiter.operation_type);
+            self.stand(waiter);
+        }
+    }
+
+    /// The limit that active runs alone have reached.
+    fn holds(&self, tenant: &str, operation_type: &str) -> Option<Limit> {
+        let limits = self.limits_of(operation_type);
+        let reached = |limit: Option<usize>, now: usize| limit.filter(|limit| now >= *limit);
+        let of_tenant = self.active_of(tenant, operation_type);
+        reached(limits.type_per_tenant, of_tenant)
+            .map(Limit::TypeInTenant)
+            .or_else(|| reached(self.per_tenant, count(&self.active_in_tenant, tenant)).map(Limit::Tenant))
+            .or_else(|| reached(limits.type_total, count(&self.active_of_type, operation_type)).map(Limit::Type))
+            .or_else(|| reached(self.total, self.active_in_all).map(Limit::All))
+    }
+
+    fn held(&self, limit: Limit, waiter: &Waiter) -> Held {
+        let queues = self.queues.get(&waiter.tenant);
+        let of_tenant = || queues.map_or(0, |queues| queues.values().map(BTreeSet::len).sum());
+        let waiting = match limit {
+            Limit::TypeInTenant(_) => {
+                queues.and_then(|queues| queues.get(&waiter.operation_type)).map_or(0, BTreeSet::len)
+            }
+            Limit::Tenant(_) => of_tenant(),
+            Limit::Type(_) => count(&self.waiting_of_type, waiter.operation_type.as_str()),
+            Limit::All(_) | Limit::Turn => self.waiters.len(),
+        };
+        Held { limit: limit.words(), ahead: waiting - usize::from(waiting > 0 && self.is_in_line(&waiter.uid)) }
+    }
+
+    fn limits_of(&self, operation_type: &str) -> Limits {
+        self.of_type.get(operation_type).copied().unwrap_or_default()
+    }
+
+    fn active_of(&self, tenant: &str, operation_type: &str) -> usize {
+        self.active.get(&(tenant.to_owned(), operation_type.to_owned())).copied().unwrap_or(0)
+    }
+
+    fn place_all(&mut self, tenant: &str) {
+        let types: Vec<_> = self.queues.get(tenant).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        for of in types {
+            self.place(tenant, &of);
+        }
+    }
+
+    /// Puts the oldest waiting run of a tenant and type where its turn is.
+    fn place(&mut self, tenant: &str, operation_type: &str) {
+        self.count_step();
+        let kind = (tenant.to_owned(), operation_type.to_owned());
+        if let Some(turn) = self.turns.remove(&kind)
+            && let Some(turns) = self.ready.get_mut(operation_type)
+        {
+            turns.remove(&turn);
+            if turns.is_empty() {
+                self.ready.remove(operation_type);
+            }
+        }
+        let active = count(&self.active_in_tenant, tenant);
+        let is_free = self.per_tenant.is_none_or(|limit| active < limit)
+            && self
+                .limits_of(operation_type)
+                .type_per_tenant
+                .is_none_or(|limit| self.active_of(tenant, operation_type) < limit);
+        let oldest = self.queues.get(tenant).and_then(|queues| queues.get(operation_type)).and_then(BTreeSet::first);
+        let Some((created, uid)) = oldest.filter(|_| is_free) else { return };
+        let turn = Turn { active, created: *created, uid: uid.clone(), tenant: tenant.to_owned() };
+        self.ready.entry(operation_type.to_owned()).or_default().insert(turn.clone());
+        self.turns.insert(kind, turn);
+    }
+
+    #[cfg(test)]
+    fn count_step(&self) {
+        self.steps.set(self.steps.get() + 1);
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self, reason = "tests count here")]
+    fn count_step(&self) {}
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    TypeInTenant(usize),
+    Tenant(usize),
+    Type(usize),
+    All(usize),
+    /// None yet: those before it take what is free.
+    Turn,
+}
+
+impl Limit {
+    fn words(self) -> String {
+        match self {
+            Self::TypeInTenant(limit) => format!("{limit} active of this type in this tenant"),
+            Self::Tenant(limit) => format!("{limit} active in this tenant"),
+            Self::Type(limit) => format!("{limit} active of this type"),
+            Self::All(limit) => format!("{limit} active in the cluster"),
+            Self::Turn => "others are before it".to_owned(),
+        }
+    }
+}
+
+fn count(counts: &HashMap<String, usize>, key: &str) -> usize {
+    counts.get(key).copied().unwrap_or(0)
+}
+
+fn decrease<K, Q>(counts: &mut HashMap<K, usize>, key: &Q)
+where
+    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
+    Q: std::hash::Hash + Eq + ?Sized,
+{
+    if let Some(number) = counts.get_mut(key) {
+        *number = number.saturating_sub(1);
+        if *number == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -102,77 +348,148 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn waiter(second: i64, tenant: &str) -> Waiter {
+    fn waiter(second: i64, tenant: &str, operation_type: &str) -> Waiter {
         Waiter {
-            created: jiff::Timestamp::from_second(second).expect("a time"),
-            uid: format!("{tenant}-{second}"),
+            created: Timestamp::from_second(second).expect("a time"),
+            uid: format!("{tenant}-{operation_type}-{second:06}"),
             tenant: tenant.into(),
+            operation_type: operation_type.into(),
         }
     }
 
-    fn started(mut waiting: Vec<Waiter>, limits: Limits) -> Vec<Waiter> {
-        let mut active = Active::default();
+    /// Starts whoever may, in the order in which they are asked, until nobody may.
+    fn started(line: &mut Line, mut waiting: Vec<Waiter>) -> Vec<Waiter> {
         let mut order = Vec::new();
-        loop {
-            let Some(next) = waiting.iter().find(|one| may_start(one, &waiting, &active, &limits).is_ok()).cloned()
-            else {
-                return order;
-            };
-            waiting.retain(|one| one != &next);
-            *active.of_type.entry(next.tenant.clone()).or_default() += 1;
-            *active.of_any.entry(next.tenant.clone()).or_default() += 1;
+        while let Some(next) = waiting.iter().find(|one| line.may_start(one).is_ok()).cloned() {
+            line.give(&next);
+            waiting.retain(|one| *one != next);
             order.push(next);
         }
+        order
+    }
+
+    fn line(limits: Limits, waiting: &[Waiter]) -> Line {
+        let mut line = Line::default();
+        for one in waiting {
+            line.limit(&one.operation_type, limits);
+            line.stand(one.clone());
+        }
+        line
     }
 
     #[test]
     fn a_tenant_with_many_runs_does_not_delay_anothers_first() {
-        let mut waiting: Vec<_> = (0..100).map(|second| waiter(second, "many")).collect();
-        waiting.push(waiter(1000, "one"));
-        let order = started(waiting, Limits { total: Some(2), ..Limits::default() });
-        let tenants: Vec<_> = order.iter().map(|one| one.tenant.as_str()).collect();
-        assert_eq!(tenants.len(), 2);
-        assert!(tenants.contains(&"one"), "{tenants:?}");
+        let mut waiting: Vec<_> = (0..100).map(|second| waiter(second, "many", "a")).collect();
+        waiting.push(waiter(1000, "one", "b"));
+        let mut line = line(Limits { total: Some(2), ..Limits::default() }, &waiting);
+        // All are asked before any starts: a start is not yet seen by the next.
+        let may: Vec<_> = waiting.iter().filter(|one| line.may_start(one).is_ok()).cloned().collect();
+        assert_eq!(may, [waiter(0, "many", "a"), waiter(1000, "one", "b")]);
+        assert_eq!(line.turns(), may);
+        assert_eq!(started(&mut line, waiting).len(), 2);
     }
 
     #[test]
-    fn free_slots_are_shared_out_before_any_of_them_is_taken() {
-        let mut waiting: Vec<_> = (0..100).map(|second| waiter(second, "many")).collect();
-        waiting.push(waiter(1000, "one"));
-        // All passes look at the same moment: a start is not yet seen by the next.
-        let limits = Limits { total: Some(2), ..Limits::default() };
-        let may = waiting.iter().filter(|one| may_start(one, &waiting, &Active::default(), &limits).is_ok());
-        assert_eq!(may.cloned().collect::<Vec<_>>(), [waiter(0, "many"), waiter(1000, "one")]);
+    fn a_slot_that_the_oldest_may_not_take_goes_to_another_tenant() {
+        let mut line = Line::default();
+        line.limit("x", Limits { per_tenant: Some(1), ..Limits::default() });
+        line.limit("y", Limits { type_total: Some(1), type_per_tenant: Some(2), per_tenant: Some(1), total: None });
+        line.begin("a", "x");
+        let (first, second) = (waiter(1, "a", "y"), waiter(2, "b", "y"));
+        line.stand(first.clone());
+        line.stand(second.clone());
+        assert_eq!(line.may_start(&first), Err(Held { limit: "1 active in this tenant".into(), ahead: 0 }));
+        assert_eq!(line.may_start(&second), Ok(()));
     }
 
     #[test]
-    fn within_a_tenant_the_oldest_goes_first() {
-        let waiting = vec![waiter(3, "a"), waiter(1, "a"), waiter(2, "a")];
-        let order = started(waiting, Limits { type_per_tenant: Some(2), ..Limits::default() });
-        assert_eq!(order, [waiter(1, "a"), waiter(2, "a")]);
+    fn who_is_not_in_line_is_asked_about_as_if_it_were() {
+        let mut line = line(Limits { total: Some(1), ..Limits::default() }, &[waiter(5, "a", "x")]);
+        assert!(line.may_start(&waiter(9, "a", "x")).is_err());
+        assert!(line.may_start(&waiter(1, "a", "x")).is_ok());
+        assert_eq!(line.turns(), [waiter(5, "a", "x")], "it was not put there");
+    }
+
+    #[test]
+    fn what_it_costs_does_not_grow_with_how_many_wait() {
+        let cost = |tenants: i64, waiting: i64| {
+            let limits = Limits { total: Some(10), type_per_tenant: Some(1), ..Limits::default() };
+            let runs: Vec<_> =
+                (0..waiting).map(|second| waiter(second, &format!("t{}", second % tenants), "x")).collect();
+            let mut line = line(limits, &runs);
+            let mut ends = Vec::new();
+            // As many passes as wait, and as many slots that come free.
+            for run in &runs {
+                let _ = line.may_start(run);
+                for next in line.turns() {
+                    line.give(&next);
+                    ends.push(next);
+                }
+                let end = ends.remove(0);
+                line.end(&end.tenant, &end.operation_type);
+            }
+            line.steps.get() / waiting.unsigned_abs()
+        };
+        for tenants in [1, 100, 10_000] {
+            let (few, many) = (cost(tenants, 500), cost(tenants, 10_000));
+            assert!(many < few * 2 + 20, "{tenants} tenants: {few} entries a run of 500, {many} of 10,000");
+        }
+    }
+
+    fn limit() -> impl Strategy<Value = Option<usize>> {
+        proptest::option::of(1_usize..5)
     }
 
     proptest! {
         #[test]
-        fn limits_hold_and_no_slot_stays_free_while_a_run_could_take_it(
-            runs in proptest::collection::vec((0_i64..50, 0_u8..4), 0..40),
-            total in proptest::option::of(1_usize..10),
-            per_tenant in proptest::option::of(1_usize..5),
+        fn no_limit_is_exceeded_no_slot_stays_free_and_the_tenant_with_the_fewest_is_next(
+            begun in proptest::collection::vec((0_usize..4, 0_usize..3), 0..8),
+            runs in proptest::collection::vec((0_i64..50, 0_usize..4, 0_usize..3), 0..30),
+            of_types in proptest::collection::vec((limit(), limit()), 3),
+            per_tenant in limit(),
+            total in proptest::option::of(1_usize..12),
         ) {
-            let mut waiting: Vec<_> = runs.iter().map(|(second, tenant)| waiter(*second, &format!("t{tenant}"))).collect();
-            waiting.sort();
+            let name = |number: usize| format!("t{number}");
+            let limits: Vec<_> = of_types.iter().map(|(type_per_tenant, type_total)| Limits {
+                type_per_tenant: *type_per_tenant, type_total: *type_total, per_tenant, total,
+            }).collect();
+            let mut line = Line::default();
+            for (of, limits) in limits.iter().enumerate() { line.limit(&name(of), *limits); }
+            // By hand: how many are active, of which tenant and type.
+            let mut active: Vec<(String, String)> = Vec::new();
+            let fits = |active: &[(String, String)], tenant: &str, of: &str| {
+                let limits = limits[of[1..].parse::<usize>().expect("a number")];
+                let now = |matches: &dyn Fn(&(String, String)) -> bool| active.iter().filter(|one| matches(one)).count();
+                limits.type_per_tenant.is_none_or(|limit| now(&|one| one.0 == tenant && one.1 == of) < limit)
+                    && limits.type_total.is_none_or(|limit| now(&|one| one.1 == of) < limit)
+                    && per_tenant.is_none_or(|limit| now(&|one| one.0 == tenant) < limit)
+                    && total.is_none_or(|limit| active.len() < limit)
+            };
+            for (tenant, of) in begun {
+                if fits(&active, &name(tenant), &name(of)) {
+                    line.begin(&name(tenant), &name(of));
+                    active.push((name(tenant), name(of)));
+                }
+            }
+            let mut waiting: Vec<_> = runs.iter().map(|(second, tenant, of)| waiter(*second, &name(*tenant), &name(*of))).collect();
+            waiting.sort_by(|one, other| one.uid.cmp(&other.uid));
             waiting.dedup();
-            let limits = Limits { type_total: total, type_per_tenant: per_tenant, ..Limits::default() };
-            let all = waiting.clone();
-            let order = started(waiting, limits);
-            let mut by_tenant: HashMap<&str, usize> = HashMap::new();
-            for one in &order { *by_tenant.entry(&one.tenant).or_default() += 1; }
-            if let Some(total) = total { prop_assert!(order.len() <= total); }
-            if let Some(per_tenant) = per_tenant { prop_assert!(by_tenant.values().all(|count| *count <= per_tenant)); }
-            let mut waiting_by_tenant: HashMap<&str, usize> = HashMap::new();
-            for one in &all { *waiting_by_tenant.entry(&one.tenant).or_default() += 1; }
-            let possible: usize = waiting_by_tenant.values().map(|count| per_tenant.map_or(*count, |limit| limit.min(*count))).sum();
-            prop_assert_eq!(order.len(), total.map_or(possible, |limit| limit.min(possible)));
+            for one in &waiting { line.stand(one.clone()); }
+            loop {
+                let load = |one: &Waiter| active.iter().filter(|(tenant, _)| *tenant == one.tenant).count();
+                let next = waiting.iter().filter(|one| fits(&active, &one.tenant, &one.operation_type))
+                    .min_by_key(|one| (load(one), one.created, one.uid.clone())).cloned();
+                prop_assert_eq!(line.turns().first().cloned(), next.clone());
+                for one in &waiting {
+                    if let Err(Held { ahead, .. }) = line.may_start(one) { prop_assert!(ahead < waiting.len()); }
+                    else { prop_assert!(fits(&active, &one.tenant, &one.operation_type)); }
+                }
+                let Some(next) = next else { break };
+                prop_assert!(line.may_start(&next).is_ok());
+                line.give(&next);
+                active.push((next.tenant.clone(), next.operation_type.clone()));
+                waiting.retain(|one| *one != next);
+            }
         }
     }
 }

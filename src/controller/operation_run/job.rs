@@ -21,12 +21,6 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Annotation of a Job: the generation of the repository's spec that it was given.
-pub const REPOSITORY_GENERATION: &str = "tenantatlas.io/repository-generation";
-
-/// Annotation of a Job: what of that spec a check vouches for, as a hash.
-pub const REPOSITORY_CHECKED: &str = "tenantatlas.io/repository-checked-spec";
-
 /// Seconds a finished Job is kept where its type does not say: a week, far longer than any outage in which its result
 /// could not be read.
 const JOB_TTL_SECONDS: i32 = 7 * 24 * 3600;
@@ -103,8 +97,8 @@ fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepar
         && let Some(generation) = repository.metadata.generation
     {
         job.metadata.annotations.get_or_insert_default().extend([
-            (REPOSITORY_GENERATION.to_owned(), generation.to_string()),
-            (REPOSITORY_CHECKED.to_owned(), repository.spec.checked_hash()),
+            (labels::REPOSITORY_GENERATION.to_owned(), generation.to_string()),
+            (labels::REPOSITORY_CHECKED.to_owned(), repository.spec.checked_hash()),
         ]);
     }
     let spec = job.spec.get_or_insert_default();
@@ -317,7 +311,7 @@ fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Res
         variable(NAMESPACE, run.metadata.namespace.as_deref().unwrap_or_default()),
         variable(NAMESPACE_UID, tenant_uid),
         variable(TYPE, &run.spec.operation_type),
-        variable(INPUTS, &canonical_text(&Value::Object(prepared.inputs.clone()))),
+        variable(INPUTS, &canonical_text(&Value::Object(prepared.inputs.parse()))),
         variable(TARGET, &target),
     ])
 }

@@ -13,7 +13,12 @@ use crate::{
         BackupRepository, ObjectReference, OperationRun, OperationType, Phase, RestoreRun, execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
     },
-    controller::{Context, Error, slim::is_whole},
+    controller::{
+        Context, Error,
+        restore_run::decide::{APPLY_TYPE, PREVIEW_TYPE},
+        slim::is_whole,
+        whole::whole,
+    },
 };
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -29,6 +34,11 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     let run = context.runs.get(&namespace, &run.name_any()).filter(|newer| newer.uid() == run.uid()).unwrap_or(run);
     let status = run.status_or_default();
     let uid = run.uid().unwrap_or_default();
+    let run = if status.phase == Phase::Completed {
+        run
+    } else {
+        whole(&Api::namespaced(context.client.clone(), &namespace), run).await?
+    };
     let tenant = tenant(context, &namespace, status.phase).await?;
     let operation_type = operation_type(context, &run, status.phase).await?;
     let open = status.phase != Phase::Completed;
@@ -116,11 +126,21 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     })
 }
 
-/// The restore that a run was made for.
+/// The restore that a run was made for: it names this very run, and the run is of a type that only the operator makes. That the run
+/// names a restore as its owner only says where to look: anybody may write that.
 fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
+    if ![PREVIEW_TYPE, APPLY_TYPE].contains(&run.spec.operation_type.as_str()) {
+        return None;
+    }
     let owner = run.owner_references().iter().find(|owner| owner.kind == RestoreRun::kind(&()))?;
-    let restore =
-        context.restores.get(namespace, &owner.name).filter(|found| found.uid().as_ref() == Some(&owner.uid))?;
+    let names_this = |restore: &RestoreRun| {
+        let of = restore.status.as_ref().and_then(|status| status.operation_run.as_ref());
+        of.is_some_and(|of| Some(&of.uid) == run.uid().as_ref())
+    };
+    let restore = context
+        .restores
+        .get(namespace, &owner.name)
+        .filter(|found| found.uid().as_ref() == Some(&owner.uid) && names_this(found))?;
     let names_it = |other: &RestoreRun| {
         let named = [&other.spec.preview, &other.spec.rerun_of];
         !other.is_completed() && named.into_iter().flatten().any(|reference| reference.name == owner.name)
@@ -203,18 +223,23 @@ async fn repository(
     };
     let namespace = run.namespace().unwrap_or_default();
     let view = |found: Option<Arc<BackupRepository>>| match found {
-        None => RepositoryView::Missing(name.to_owned()),
+        None => RepositoryView::Missing(name.clone()),
         Some(repository) if repository.is_ready() => RepositoryView::Ready(repository),
         Some(repository) => RepositoryView::NotReady(repository),
     };
-    match view(context.repositories.get(&namespace, name)) {
+    let api = Api::namespaced(context.client.clone(), &namespace);
+    let held = match context.repositories.get(&namespace, &name) {
+        Some(held) => Some(whole(&api, held).await?),
+        None => None,
+    };
+    match view(held) {
         ready @ RepositoryView::Ready(_) => Ok(ready),
         other if started => Ok(other),
         // A name that cannot be one would be refused by the API server with a less helpful word.
-        _ if !is_object_name(name) => Ok(RepositoryView::Missing(name.chars().take(100).collect())),
+        _ if !is_object_name(&name) => Ok(RepositoryView::Missing(name.chars().take(100).collect())),
         // Both other answers are final: make sure.
         _ => Ok(view(
-            Api::<BackupRepository>::namespaced(context.client.clone(), &namespace).get_opt(name).await?.map(Arc::new),
+            Api::<BackupRepository>::namespaced(context.client.clone(), &namespace).get_opt(&name).await?.map(Arc::new),
         )),
     }
 }
@@ -230,7 +255,7 @@ async fn missing_account(
     let template = operation_type.spec.executor.job_template.as_ref();
     let pod = template.and_then(|template| template.spec.as_ref()).and_then(|job| job.template.spec.as_ref());
     let of_template = pod.and_then(|pod| pod.service_account_name.clone());
-    let Some(name) = of_template.or_else(|| named_account(operation_type, &run.spec.inputs).map(str::to_owned)) else {
+    let Some(name) = of_template.or_else(|| named_account(operation_type, &run.spec.inputs)) else {
         return Ok(None);
     };
     if execution::ACCOUNTS.contains(&name.as_str()) {
@@ -304,7 +329,7 @@ async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) 
         None => JoinedView::Gone,
         Some(found) if is_whole(&found) && found.is_completed() => JoinedView::Completed(found),
         // Read once for all who joined it.
-        Some(found) if found.is_completed() => match whole(context, namespace, name, uid).await? {
+        Some(found) if found.is_completed() => match ended(context, namespace, name, uid).await? {
             Some(found) => JoinedView::Completed(found),
             None => JoinedView::Gone,
         },
@@ -313,7 +338,7 @@ async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) 
 }
 
 /// A completed run with all that its cache does not hold; it is held for a while.
-async fn whole(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<Option<Arc<OperationRun>>, Error> {
+async fn ended(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<Option<Arc<OperationRun>>, Error> {
     let found = Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?;
     let Some(found) = found.filter(|found| found.uid().as_deref() == Some(uid)) else { return Ok(None) };
     context.runs.wrote(found.clone());

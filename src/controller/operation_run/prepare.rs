@@ -6,13 +6,16 @@ use super::{
     job,
     observed::{RepositoryView, RerunView, Tenant},
 };
-use crate::api::{
-    BackupRepository, OperationRun, OperationType, Reason,
-    execution::{GRACE_HOURS, PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
-    identity::Identity,
-    operation_run::MAX_INPUTS_BYTES,
-    operation_type::{Executor, Scope},
-    result::truncate,
+use crate::{
+    api::{
+        BackupRepository, Inputs, OperationRun, OperationType, Reason,
+        execution::{GRACE_HOURS, PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
+        identity::Identity,
+        operation_run::MAX_INPUTS_BYTES,
+        operation_type::{Executor, Scope},
+        result::truncate,
+    },
+    cluster::trim::left_out,
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -38,7 +41,7 @@ pub struct Prepared {
     /// What makes it the same work as another.
     pub identity: Identity,
     /// The inputs, those of `rerunOf` where it has none of its own.
-    pub inputs: Map<String, Value>,
+    pub inputs: Inputs,
     /// The account of its pods.
     pub account: String,
     /// The repository it uses.
@@ -74,13 +77,13 @@ impl Refusal {
 
 /// Name of the repository that the inputs of a worker's run name.
 #[must_use]
-pub fn repository_name<'a>(executor: &Executor, inputs: &'a Map<String, Value>) -> Option<&'a str> {
-    executor.worker.as_ref().and_then(|_| inputs.get("repository")).and_then(Value::as_str)
+pub fn repository_name(executor: &Executor, inputs: &Inputs) -> Option<String> {
+    executor.worker.as_ref().and_then(|_| inputs.text_of("repository"))
 }
 
 /// The inputs that count: the run's own, or those of the run it repeats.
 #[must_use]
-pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Map<String, Value> {
+pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Inputs {
     match rerun {
         RerunView::Found(earlier) if run.spec.inputs.is_empty() => earlier.spec.inputs.clone(),
         _ => run.spec.inputs.clone(),
@@ -102,13 +105,12 @@ fn command(executor: &Executor) -> Option<&str> {
 
 /// Name of the backup set that a rehearsal is about: the one its inputs name, or else the one that was found.
 #[must_use]
-pub fn rehearsed_set<'a>(
-    executor: &Executor,
-    inputs: &'a Map<String, Value>,
-    found: Option<&'a str>,
-) -> Option<&'a str> {
+pub fn rehearsed_set(executor: &Executor, inputs: &Inputs, found: Option<&str>) -> Option<String> {
     command(executor).filter(|command| *command == REHEARSE_COMMAND)?;
-    let named = inputs.get("backupSet").map_or(found, Value::as_str);
+    let named = match inputs.get("backupSet") {
+        None => found.map(str::to_owned),
+        Some(named) => named.as_str().map(str::to_owned),
+    };
     named.filter(|name| is_object_name(name))
 }
 
@@ -163,8 +165,17 @@ pub fn prepare(
     }
     check_timeout(run, operation_type)?;
     check_rerun(run, &spec.executor, rerun)?;
+    let earlier = match rerun {
+        RerunView::Found(earlier) => Some(&**earlier),
+        _ => None,
+    };
+    if [Some(run), earlier].into_iter().flatten().any(|run| left_out(run).is_some()) {
+        return Err(inputs_too_large("more than that"));
+    }
     let inputs = effective_inputs(run, rerun);
-    check_inputs(&inputs, operation_type)?;
+    // Only here, and no longer than this takes.
+    let parsed = inputs.parse();
+    check_inputs(&parsed, operation_type)?;
     let account = account(operation_type, &inputs)?;
     if !account_exists(&account) {
         return Err(Refusal::new(
@@ -188,7 +199,7 @@ pub fn prepare(
         RepositoryView::NotReady(repository) | RepositoryView::Ready(repository) => Some(repository.clone()),
     };
     let identity =
-        Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &inputs, spec.identity.as_ref());
+        Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &parsed, spec.identity.as_ref());
     Ok(Prepared { identity, inputs, account, repository })
 }
 
@@ -240,16 +251,20 @@ fn check_rerun(run: &OperationRun, executor: &Executor, rerun: &RerunView) -> Re
     }
 }
 
+fn inputs_too_large(size: &str) -> Refusal {
+    Refusal::new(
+        Reason::InputsTooLarge,
+        format!(
+            "put what is large into a ConfigMap and name it: inputs may take {MAX_INPUTS_BYTES} bytes as JSON, and these take {size}"
+        ),
+    )
+}
+
 fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> Result<(), Refusal> {
     let value = Value::Object(inputs.clone());
     let size = value.to_string().len();
     if size > MAX_INPUTS_BYTES {
-        return Err(Refusal::new(
-            Reason::InputsTooLarge,
-            format!(
-                "inputs take {size} bytes as JSON, and {MAX_INPUTS_BYTES} are the most: put the rest into a ConfigMap and name it"
-            ),
-        ));
+        return Err(inputs_too_large(&format!("{size} bytes")));
     }
     let Some(schema) = &operation_type.spec.inputs_schema else { return Ok(()) };
     let type_name = operation_type.metadata.name.as_deref().unwrap_or_default();
@@ -279,13 +294,13 @@ fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> 
 
 /// The account that a worker which changes things is to use, where the inputs name one.
 #[must_use]
-pub fn named_account<'a>(operation_type: &OperationType, inputs: &'a Map<String, Value>) -> Option<&'a str> {
+pub fn named_account(operation_type: &OperationType, inputs: &Inputs) -> Option<String> {
     let spec = &operation_type.spec;
     spec.executor.worker.as_ref().filter(|_| !spec.read_only)?;
-    inputs.get(ACCOUNT_INPUT).and_then(Value::as_str)
+    inputs.text_of(ACCOUNT_INPUT)
 }
 
-fn account(operation_type: &OperationType, inputs: &Map<String, Value>) -> Result<String, Refusal> {
+fn account(operation_type: &OperationType, inputs: &Inputs) -> Result<String, Refusal> {
     let type_name = operation_type.metadata.name.as_deref().unwrap_or_default();
     let spec = &operation_type.spec;
     let executor = &spec.executor;
@@ -297,7 +312,7 @@ fn account(operation_type: &OperationType, inputs: &Map<String, Value>) -> Resul
                 (true, false) => WORKER_ACCOUNT,
                 (false, _) => RESTORE_ACCOUNT,
             };
-            Ok(named_account(operation_type, inputs).unwrap_or(own).to_owned())
+            Ok(named_account(operation_type, inputs).unwrap_or_else(|| own.to_owned()))
         }
         (None, Some(template)) => {
             let pod = template.spec.as_ref().and_then(|job| job.template.spec.as_ref());

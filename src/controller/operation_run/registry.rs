@@ -4,7 +4,7 @@
 //! alone rest on it, and they are exceeded for a moment at worst when two leaders overlap.
 
 use super::{
-    fairness::{Active, Held, Limits, Waiter, may_start},
+    fairness::{Held, Limits, Line, Waiter},
     observed::{Sibling, Slot},
 };
 use crate::api::{OperationRun, Outcome, Phase, identity::JOB_NAME_DIGITS, operation_run::OperationRunStatus};
@@ -29,8 +29,8 @@ struct State {
     same: HashMap<String, HashSet<String>>,
     /// The uids of those that joined a run, by its uid.
     joiners: HashMap<String, HashSet<String>>,
-    /// How many of them are active, by tenant and type.
-    active: HashMap<(String, String), usize>,
+    /// Who of them is active, and who is next.
+    line: Line,
     /// Completed runs, by tenant and type, oldest first.
     completed: HashMap<(String, String), BTreeSet<Ended>>,
     /// Runs that were let through and have no Job on record yet.
@@ -78,6 +78,15 @@ impl Entry {
         ObjectRef::new(&self.name).within(&self.namespace)
     }
 
+    fn waiter(&self) -> Waiter {
+        Waiter {
+            created: self.created,
+            uid: self.uid.clone(),
+            tenant: self.namespace.clone(),
+            operation_type: self.operation_type.clone(),
+        }
+    }
+
     fn counted_as(&self) -> (String, String) {
         (self.namespace.clone(), self.operation_type.clone())
     }
@@ -106,7 +115,12 @@ impl Registry {
         let uid = entry.uid.clone();
         let identity = entry.identity.clone().or_else(|| before.and_then(|before| before.identity));
         state.put(Entry { identity, ..entry });
-        if changed { state.siblings_of(&uid) } else { Vec::new() }
+        if !changed {
+            return Vec::new();
+        }
+        let mut wake = state.siblings_of(&uid);
+        wake.extend(state.next_in_line());
+        wake
     }
 
     /// Forgets a deleted run; the runs to look at because of it.
@@ -203,14 +217,17 @@ impl Registry {
         self.state().unclaim(uid);
     }
 
-    /// Notes whether a run stands in line.
-    pub fn stand_in_line(&self, uid: &str, stands: bool) {
+    /// Notes whether a run stands in line; the runs to look at because it does not any more.
+    pub fn stand_in_line(&self, uid: &str, stands: bool) -> Vec<ObjectRef<OperationRun>> {
         let mut state = self.state();
         if stands && state.open.contains_key(uid) {
             state.in_line.insert(uid.to_owned());
-        } else {
-            state.in_line.remove(uid);
+            state.stand(uid);
+            return Vec::new();
         }
+        state.in_line.remove(uid);
+        // Those behind it were told that it goes first.
+        if state.line.leave(uid) { state.next_in_line() } else { Vec::new() }
     }
 
     /// When this process first saw the run waiting for this very thing.
@@ -260,7 +277,7 @@ impl State {
         self.unclaim(uid);
         self.in_line.remove(uid);
         self.seen.remove(uid);
-        if self.take(uid).is_some_and(|entry| entry.status.job.is_some()) {
+        if self.take(uid).is_some() {
             wake.extend(self.next_in_line());
         }
         wake
@@ -301,10 +318,12 @@ impl State {
         if let Some(joined) = &entry.status.joined {
             self.joiners.entry(joined.clone()).or_default().insert(entry.uid.clone());
         }
-        if entry.status.job.is_some() || self.claimed.contains(&entry.uid) {
-            *self.active.entry(entry.counted_as()).or_default() += 1;
+        if self.is_active(&entry) {
+            self.line.begin(&entry.namespace, &entry.operation_type);
         }
-        self.open.insert(entry.uid.clone(), entry);
+        let uid = entry.uid.clone();
+        self.open.insert(uid.clone(), entry);
+        self.stand(&uid);
     }
 
     /// Takes an open run out, and from all that is counted of it.
@@ -316,16 +335,25 @@ impl State {
         if let Some(joined) = &entry.status.joined {
             forget(&mut self.joiners, joined, uid);
         }
-        if entry.status.job.is_some() || self.claimed.contains(uid) {
-            let key = entry.counted_as();
-            let left = self.active.get(&key).copied().unwrap_or_default().saturating_sub(1);
-            if left == 0 {
-                self.active.remove(&key);
-            } else {
-                self.active.insert(key, left);
-            }
+        if self.is_active(&entry) {
+            self.line.end(&entry.namespace, &entry.operation_type);
         }
+        self.line.leave(uid);
         Some(entry)
+    }
+
+    fn is_active(&self, entry: &Entry) -> bool {
+        entry.status.job.is_some() || self.claimed.contains(&entry.uid)
+    }
+
+    /// Puts a run in line that is to stand there.
+    fn stand(&mut self, uid: &str) {
+        let Some(entry) = self.open.get(uid).filter(|entry| self.in_line.contains(uid) && !entry.leaving) else {
+            return;
+        };
+        if !self.is_active(entry) {
+            self.line.stand(entry.waiter());
+        }
     }
 
     fn claim(&mut self, uid: &str) {
@@ -346,46 +374,20 @@ impl State {
         }
     }
 
-    /// The oldest of each tenant and type: one of them takes a slot that came free.
-    fn next_in_line(&self) -> Vec<ObjectRef<OperationRun>> {
-        let mut first: HashMap<(&str, &str), &Entry> = HashMap::new();
-        for entry in self.in_line.iter().filter_map(|uid| self.open.get(uid)) {
-            let place = first.entry((&entry.namespace, &entry.operation_type)).or_insert(entry);
-            if entry.age() < place.age() {
-                *place = entry;
-            }
-        }
-        first.into_values().map(Entry::reference).collect()
+    /// Those who take the slots that are free.
+    fn next_in_line(&mut self) -> Vec<ObjectRef<OperationRun>> {
+        let turns = self.line.turns();
+        turns.iter().filter_map(|waiter| self.open.get(&waiter.uid)).map(Entry::reference).collect()
     }
 
-    fn slot(&self, uid: &str, limits: &Limits) -> Slot {
+    fn slot(&mut self, uid: &str, limits: &Limits) -> Slot {
         let Some(own) = self.open.get(uid) else { return Slot::Free };
         if *limits == Limits::default() || self.claimed.contains(uid) {
             return Slot::Free;
         }
-        let mut active = Active::default();
-        for ((tenant, operation_type), count) in &self.active {
-            *active.of_any.entry(tenant.clone()).or_default() += count;
-            if *operation_type == own.operation_type {
-                *active.of_type.entry(tenant.clone()).or_default() += count;
-            }
-        }
-        let waiter =
-            |entry: &Entry| Waiter { created: entry.created, uid: entry.uid.clone(), tenant: entry.namespace.clone() };
-        let mut waiting: Vec<_> = self
-            .in_line
-            .iter()
-            .filter_map(|uid| self.open.get(uid))
-            .filter(|entry| {
-                entry.operation_type == own.operation_type && !self.claimed.contains(&entry.uid) && !entry.leaving
-            })
-            .map(waiter)
-            .collect();
-        let candidate = waiter(own);
-        if !waiting.contains(&candidate) {
-            waiting.push(candidate.clone());
-        }
-        match may_start(&candidate, &waiting, &active, limits) {
+        let waiter = own.waiter();
+        self.line.limit(&waiter.operation_type, *limits);
+        match self.line.may_start(&waiter) {
             Ok(()) => Slot::Free,
             Err(Held { limit, ahead }) => Slot::Waiting { limit, ahead },
         }

@@ -108,7 +108,7 @@ fn settle_text(next: &mut OperationRunStatus, observed: &Observed, reason: &str,
 pub(super) fn repository_of(observed: &Observed) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    repository_name(executor, inputs).filter(|name| is_object_name(name)).map(str::to_owned)
+    repository_name(executor, inputs).filter(|name| is_object_name(name))
 }
 
 /// A Job, as a status names it.

@@ -158,7 +158,7 @@ fn a_rerun_takes_the_inputs_of_a_completed_run_of_the_same_type() {
     status.phase = Phase::Completed;
     earlier.status = Some(status);
     let prepared = ask(RerunView::Found(Arc::new(earlier.clone()))).expect("possible");
-    assert_eq!(prepared.inputs.get("repository"), Some(&json!("main")));
+    assert_eq!(prepared.inputs.get("repository"), Some(json!("main")));
     earlier.spec.operation_type = "other".into();
     assert_eq!(refused(ask(RerunView::Found(Arc::new(earlier)))).reason, Reason::RerunNotPossible);
 }
@@ -747,7 +747,9 @@ fn a_completed_run_goes_when_its_time_to_live_is_over_or_newer_ones_fill_the_his
 #[test]
 fn who_joined_the_capture_of_another_schedule_gets_a_set_of_its_own() {
     let run_of = |name: &str, trigger: &str| {
-        let mut run = run(json!({"type": "backup.capture", "trigger": trigger}));
+        let schedule = name.split('-').next().unwrap_or_default();
+        let by = (trigger == "scheduled").then(|| json!({"name": schedule, "uid": schedule}));
+        let mut run = run(json!({"type": "backup.capture", "trigger": trigger, "scheduledBy": by}));
         run.metadata.name = Some(name.to_owned());
         run
     };

@@ -1,6 +1,6 @@
 //! Why a run with a Job is not moving. Pure.
 
-use crate::api::{Reason, result::truncate};
+use crate::api::{OperationRun, Phase, Reason, result::truncate};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use std::{collections::BTreeSet, sync::Arc};
@@ -33,6 +33,16 @@ impl Stuck {
     pub fn is_due(&self, first_seen: Timestamp, now: Timestamp) -> bool {
         !self.patient || now.duration_since(first_seen) >= PATIENCE
     }
+}
+
+/// What a run says that it waits for, as code and in words for what had it made.
+#[must_use]
+pub fn waits(run: &OperationRun) -> Option<(String, String)> {
+    let status = run.status.as_ref().filter(|status| status.phase != Phase::Completed)?;
+    let waiting = status.waiting.as_ref()?;
+    let name = run.metadata.name.as_deref().unwrap_or_default();
+    let message = format!("run {name} waits: {}", status.message.as_deref().unwrap_or(&waiting.reason));
+    Some((waiting.reason.clone(), message))
 }
 
 /// What holds a Job that is not finished.

@@ -14,7 +14,11 @@ use crate::{
         restore_run::AuditReferences,
         result::truncate,
     },
-    controller::{backup_set::is_settled, operation_run::prepare::Refusal},
+    controller::{
+        backup_set::is_settled,
+        operation_run::{prepare::Refusal, waiting::waits},
+        whole::too_large,
+    },
     restore::eligible::{self, Ineligible},
 };
 use jiff::Timestamp;
@@ -26,6 +30,9 @@ use std::sync::Arc;
 pub const PREVIEW_TYPE: &str = "restore.preview";
 /// The type of the run that restores.
 pub const APPLY_TYPE: &str = "restore.apply";
+
+/// The input of such a run that names the restore.
+const RESTORE_INPUT: &str = "restoreRun";
 
 /// All that a decision depends on.
 #[derive(Clone, Debug)]
@@ -88,6 +95,19 @@ pub fn run_names(restore: &RestoreRun) -> [String; 2] {
     let uid = restore.uid().unwrap_or_default();
     let name = format!("{}-{suffix}", restore.name_any());
     [name.clone(), format!("{name}-{}", uid.get(..8).unwrap_or(&uid))]
+}
+
+/// Whether a run is that of a restore. Anybody may make a run of any name, with any owner; one of these types only the operator may
+/// make, and it says there which restore it is for.
+#[must_use]
+pub fn is_of(run: &OperationRun, restore: &RestoreRun) -> bool {
+    let wanted = json!({ "name": restore.name_any(), "uid": restore.uid().unwrap_or_default() });
+    run.spec.operation_type == operation_type(restore) && run.spec.inputs.get(RESTORE_INPUT) == Some(wanted)
+}
+
+/// The type of a restore's run.
+fn operation_type(restore: &RestoreRun) -> &'static str {
+    if restore.spec.dry_run { PREVIEW_TYPE } else { APPLY_TYPE }
 }
 
 /// Decides about a restore.
@@ -183,8 +203,10 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
         next.completed_at = Some(now);
         (theirs.reason.unwrap_or_default(), theirs.message.unwrap_or_default())
     } else {
-        // What it waits for is for its run to say: one place, and no write here for each change there.
-        (Reason::Running.as_str().to_owned(), format!("see run {}", run.name_any()))
+        match waits(run) {
+            Some((reason, message)) => (reason, message),
+            None => (Reason::Running.as_str().to_owned(), format!("see run {}", run.name_any())),
+        }
     };
     settle(&mut next, restore, (theirs.phase, theirs.outcome), &reason, &message, now);
     actions.push(Action::WriteStatus(Box::new(next)));
@@ -250,6 +272,9 @@ fn repository(observed: &Observed) -> Result<&str, Refusal> {
     let spec = &restore.spec;
     let namespace = restore.namespace().unwrap_or_default();
     let tenant_uid = observed.tenant_uid.as_deref().ok_or_else(|| Refusal::not_a_tenant(&namespace))?;
+    if let Some(refusal) = too_large(&**restore) {
+        return Err(refusal);
+    }
     eligible::requester(spec).map_err(refusal)?;
     eligible::terms(spec).map_err(refusal)?;
     let name = &spec.backup_set.name;
@@ -302,20 +327,19 @@ fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
     let uid = restore.uid().unwrap_or_default();
     let mut inputs: Map<String, Value> = Map::from_iter([
         ("repository".to_owned(), json!(repository)),
-        ("restoreRun".to_owned(), json!({ "name": restore.name_any(), "uid": uid })),
+        (RESTORE_INPUT.to_owned(), json!({ "name": restore.name_any(), "uid": uid })),
     ]);
     if let Some(account) = spec.service_account_name.as_ref().filter(|_| !spec.dry_run) {
         inputs.insert("serviceAccountName".to_owned(), json!(account));
     }
-    let operation_type = if spec.dry_run { PREVIEW_TYPE } else { APPLY_TYPE };
     let mut run = OperationRun::new(
         name,
         OperationRunSpec {
-            operation_type: operation_type.to_owned(),
+            operation_type: operation_type(restore).to_owned(),
             // Again what an earlier one could not do.
             trigger: if restore.spec.rerun_of.is_some() { Trigger::Retry } else { Trigger::Manual },
             initiator: spec.requested_by.clone(),
-            inputs,
+            inputs: inputs.into(),
             ..OperationRunSpec::default()
         },
     );

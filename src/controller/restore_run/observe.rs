@@ -3,7 +3,7 @@
 
 use super::{
     account::{AccountView, needed},
-    decide::{Observed, RunView, run_names},
+    decide::{Observed, RunView, is_of, run_names},
 };
 use crate::{
     api::{
@@ -11,7 +11,7 @@ use crate::{
         execution::ACCOUNTS, labels,
     },
     cluster::access,
-    controller::{Context, Error, slim::is_whole},
+    controller::{Context, Error, slim::is_whole, whole::whole},
 };
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -43,13 +43,18 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
     if restore.is_completed() || terminating {
         return Ok(observed);
     }
+    let restore = whole(&Api::namespaced(context.client.clone(), &namespace), restore).await?;
+    observed.restore = restore.clone();
     observed.run = run(context, &restore, &namespace).await?;
     match &observed.run {
         RunView::None(_) => {
             let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
             observed.set = sets.get_opt(&restore.spec.backup_set.name).await?;
-            observed.repository =
-                observed.set.as_ref().and_then(|set| context.repositories.get(&namespace, &set.spec.repository.name));
+            let of_set = observed.set.as_ref().map(|set| set.spec.repository.name.as_str());
+            if let Some(held) = of_set.and_then(|name| context.repositories.get(&namespace, name)) {
+                let repositories = Api::namespaced(context.client.clone(), &namespace);
+                observed.repository = Some(whole(&repositories, held).await?);
+            }
             let named = |reference: &Option<LocalReference>| {
                 reference.as_ref().and_then(|LocalReference { name }| context.restores.get(&namespace, name))
             };
@@ -100,26 +105,25 @@ async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result
         let found = runs.get_opt(&name).await?.filter(is_it);
         return Ok(found.map_or(RunView::Gone, |run| RunView::Found(Box::new(run))));
     }
-    let own =
-        |run: &OperationRun| run.owner_references().iter().any(|owner| Some(&owner.uid) == restore.uid().as_ref());
     let names = run_names(restore);
     for name in &names {
         match context.runs.get(namespace, name) {
             None => return Ok(RunView::None(name.clone())),
-            Some(run) if own(&run) && is_whole(&run) => return Ok(RunView::Found(Box::new((*run).clone()))),
-            Some(run) if own(&run) => {
-                let found = runs.get_opt(name).await?.filter(own);
-                return Ok(found.map_or(RunView::Gone, |run| RunView::Found(Box::new(run))));
-            }
+            Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new((*run).clone()))),
             // Somebody else's run has this name.
-            Some(_) => {}
+            Some(run) if is_whole(&run) => {}
+            Some(_) => match runs.get_opt(name).await? {
+                None => return Ok(RunView::None(name.clone())),
+                Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new(run))),
+                Some(_) => {}
+            },
         }
     }
     // "Taken" is final, and the cache may still show what is gone: make sure.
     for name in names {
         match runs.get_opt(&name).await? {
             None => return Ok(RunView::None(name)),
-            Some(run) if own(&run) => return Ok(RunView::Found(Box::new(run))),
+            Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new(run))),
             Some(_) => {}
         }
     }

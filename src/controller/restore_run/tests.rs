@@ -1,7 +1,7 @@
 //! What is decided about a restore, case by case.
 
 use super::account::{AccountView, needed};
-use super::decide::{Action, Observed, RunView, decide, over_quota, refused, run_names, run_refused};
+use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused};
 use crate::api::{
     BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditRecord,
     restore_run::AuditReferences,
@@ -102,9 +102,44 @@ fn a_restore_starts_one_run_in_the_name_of_who_asked_and_owns_it() {
     assert_eq!(run.spec.operation_type, "restore.apply");
     assert_eq!(run.spec.initiator.as_ref().map(|initiator| initiator.username.as_str()), Some("ada"));
     let inputs = json!({"repository": "main", "restoreRun": {"name": "put-back", "uid": "0123456789"}, "serviceAccountName": "deployer"});
-    assert_eq!(Value::Object(run.spec.inputs.clone()), inputs);
+    assert_eq!(Value::Object(run.spec.inputs.parse()), inputs);
     let owner = &run.metadata.owner_references.as_ref().expect("an owner")[0];
     assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("RestoreRun", "0123456789"));
+}
+
+#[test]
+fn a_run_is_a_restores_by_its_type_and_the_uid_in_its_inputs_and_by_nothing_that_others_may_write() {
+    let own = restore(json!({}), json!({}));
+    let inputs =
+        |name: &str, uid: &str| json!({"inputs": {"repository": "main", "restoreRun": {"name": name, "uid": uid}}});
+    let mut theirs = run(inputs("put-back", "0123456789"), json!({}));
+    assert!(is_of(&theirs, &own));
+    assert!(!is_of(&run(inputs("put-back", "another"), json!({})), &own));
+    assert!(!is_of(&run(inputs("another", "0123456789"), json!({})), &own));
+    assert!(!is_of(&theirs, &restore(json!({"dryRun": true}), json!({}))));
+    theirs.spec.operation_type = "backup.capture".into();
+    theirs.metadata.owner_references = kube::Resource::owner_ref(&own, &()).map(|owner| vec![owner]);
+    assert!(!is_of(&theirs, &own), "whatever its name and its owner");
+}
+
+#[test]
+fn a_restore_says_what_its_run_waits_for() {
+    let waits = json!({"phase": "running", "outcome": "pending", "message": "no node has room",
+        "waiting": {"reason": "Unschedulable", "since": "2026-01-01T00:00:00Z"}});
+    let mut seen = observed(restore(json!({}), json!({})));
+    seen.run = RunView::Found(Box::new(run(json!({}), waits)));
+    let status = written(&decide(&seen, now()));
+    assert_eq!(status.message.as_deref(), Some("run put-back-restore waits: no node has room"));
+    assert!(status.conditions.iter().all(|condition| condition.reason == "Unschedulable"));
+}
+
+#[test]
+fn a_restore_that_is_too_large_to_read_is_refused() {
+    let mut large = restore(json!({}), json!({}));
+    large.metadata.annotations = Some([("tenantatlas.io/left-out".to_owned(), "spec.items".to_owned())].into());
+    let (outcome, reason, message) = refusal(&observed(large));
+    assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "TooLarge"));
+    assert!(message.starts_with("make spec.items smaller"), "{message}");
 }
 
 #[test]
@@ -116,7 +151,7 @@ fn a_preview_is_another_type_and_takes_no_account_but_its_own() {
         (run.spec.operation_type.as_str(), run.metadata.name.as_deref()),
         ("restore.preview", Some("put-back-preview"))
     );
-    assert!(!run.spec.inputs.contains_key("serviceAccountName"));
+    assert!(run.spec.inputs.get("serviceAccountName").is_none());
 }
 
 #[test]

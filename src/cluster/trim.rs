@@ -1,0 +1,680 @@
+//! Answers of the API server, cut down while they are read: what nobody here reads is not kept, and what is too large is not parsed.
+//!
+//! A tenant decides how large its objects are, up to what the API server stores, and in which shape: parsed, the worst of JSON takes
+//! a hundred times as much as its text. So the bound is kept on the text, before anything is made of it, whatever the kind is:
+//! one value too large is left out, and an annotation that nobody else can set ([`LEFT_OUT`]) says which. Who needs it asks for
+//! that one object, of which more is read; what is left out even then is refused.
+//!
+//! Of metadata only what is listed here is kept. Whoever reads a label or an annotation that is missing here finds it empty.
+
+use crate::api::{backup_set, labels};
+use kube::{Resource, ResourceExt};
+
+/// On an object as it was read, and only there: the paths of what was left out because of its size.
+pub const LEFT_OUT: &str = "tenantatlas.io/left-out";
+
+const METADATA: [&str; 10] = [
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "ownerReferences",
+    "labels",
+    "annotations",
+];
+
+const LABELS: [&str; 11] = [
+    labels::WORKSPACE,
+    labels::IDENTITY,
+    labels::TYPE,
+    labels::TRIGGER,
+    labels::INITIATOR,
+    labels::OUTCOME,
+    labels::RUN_UID,
+    labels::LEASED,
+    labels::MANAGED_BY,
+    "batch.kubernetes.io/job-name",
+    "batch.kubernetes.io/controller-uid",
+];
+
+const ANNOTATIONS: [&str; 7] = [
+    labels::RUN_NOW,
+    labels::REPOSITORY_GENERATION,
+    labels::REPOSITORY_CHECKED,
+    backup_set::TAKEN_AT,
+    backup_set::ITEMS,
+    backup_set::BYTES,
+    backup_set::ADDED_BYTES,
+];
+
+/// Paths within an object that nobody reads, by resource.
+const UNREAD: [(&str, &[&[&str]]); 2] = [
+    (
+        "pods",
+        &[
+            &["spec", "containers", "[]", "env", "[]", "value"],
+            &["spec", "initContainers", "[]", "env", "[]", "value"],
+            &["spec", "affinity"],
+            &["spec", "tolerations"],
+        ],
+    ),
+    (
+        "jobs.batch",
+        &[
+            &["spec", "template", "metadata"],
+            &["spec", "template", "spec", "containers"],
+            &["spec", "template", "spec", "volumes"],
+            &["spec", "template", "spec", "initContainers", "[]", "env"],
+            &["spec", "template", "spec", "initContainers", "[]", "command"],
+            &["spec", "template", "spec", "initContainers", "[]", "args"],
+        ],
+    ),
+];
+
+/// The most that is kept, in bytes of JSON, of an object and of what stands so deep in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of the whole object.
+    pub object: usize,
+    /// Of a member of it, such as `spec`.
+    pub section: usize,
+    /// Of a member of that, such as `spec.inputs`.
+    pub field: usize,
+    /// Of what stands deeper.
+    pub value: usize,
+}
+
+const KIB: usize = 1024;
+
+/// Of what is held, of which there may be tens of thousands.
+pub const HELD: Limits = Limits { object: 32 * KIB, section: 16 * KIB, field: 4 * KIB, value: 2 * KIB };
+
+/// Of Jobs and pods, which the operator alone makes: a pod's words may take some.
+const OF_WORK: Limits = Limits { object: 192 * KIB, section: 128 * KIB, field: 96 * KIB, value: 96 * KIB };
+
+/// Of one object that was asked for.
+pub const READ: Limits = Limits { object: 640 * KIB, section: 512 * KIB, field: 256 * KIB, value: 256 * KIB };
+
+/// Of what stands around objects, such as a list's own metadata or the API server's refusal.
+const AROUND: usize = 32 * KIB;
+
+/// What an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One object.
+    Object,
+    /// A list of objects.
+    List,
+    /// A line for each event, with an object in it.
+    Events,
+}
+
+impl Shape {
+    /// The containers around an object.
+    fn around(self) -> usize {
+        match self {
+            Self::Object => 0,
+            Self::Events => 1,
+            Self::List => 2,
+        }
+    }
+}
+
+/// What was left out of an object because of its size, as paths with commas between.
+pub fn left_out<K: Resource>(object: &K) -> Option<&str> {
+    object.annotations().get(LEFT_OUT).map(String::as_str)
+}
+
+/// Reads an answer, a piece at a time.
+pub struct Trim {
+    shape: Shape,
+    limits: Limits,
+    unread: &'static [&'static [&'static str]],
+    /// What is kept of the object that is being read; of others, until it is handed over.
+    kept: Vec<u8>,
+    open: Vec<Container>,
+    /// Whether a string is being read, and whether it is a key.
+    string: Option<Text>,
+    /// Whether a backslash has just been read.
+    escaped: bool,
+    /// Where in `kept` a character begins that is written as a number.
+    unicode: Option<usize>,
+    /// What is being left out.
+    skip: Option<Skip>,
+    /// Where the metadata and the annotations of this object begin, behind their brackets.
+    metadata: Option<usize>,
+    annotations: Option<usize>,
+    left_out: Vec<String>,
+    /// Up to where `kept` may be handed over.
+    ready: usize,
+}
+
+struct Container {
+    is_object: bool,
+    /// Whether a member of it was kept.
+    has_members: bool,
+    /// Whether a member is being read.
+    in_member: bool,
+    /// Where in `kept` the member begins, its comma included.
+    begin: usize,
+    /// Where in `kept` its key is.
+    key: (usize, usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Key,
+    Value,
+}
+
+/// The rest of a member, up to the comma or bracket that ends it.
+struct Skip {
+    depth: usize,
+    in_string: bool,
+}
+
+/// How many paths are named.
+const NAMED: usize = 4;
+
+impl Trim {
+    /// For an answer of a call, as [`Call`](super::client::Call) names it.
+    #[must_use]
+    pub fn of(verb: &str, resource: &str) -> Self {
+        let shape = match verb {
+            "list" => Shape::List,
+            "watch" => Shape::Events,
+            _ => Shape::Object,
+        };
+        let resource = resource.split('/').next().unwrap_or_default();
+        let limits = match resource {
+            "pods" | "jobs.batch" => OF_WORK,
+            // Listed for one run at a time, and not held.
+            "auditentries.tenantatlas.io" => READ,
+            _ if verb == "get" => READ,
+            _ => HELD,
+        };
+        let unread = UNREAD.iter().find(|(of, _)| *of == resource).map_or(&[][..], |(_, paths)| *paths);
+        Self::new(shape, limits, unread)
+    }
+
+    fn new(shape: Shape, limits: Limits, unread: &'static [&'static [&'static str]]) -> Self {
+        Self {
+            shape,
+            limits,
+            unread,
+            kept: Vec::new(),
+            open: Vec::new(),
+            string: None,
+            escaped: false,
+            unicode: None,
+            skip: None,
+            metadata: None,
+            annotations: None,
+            left_out: Vec::new(),
+            ready: 0,
+        }
+    }
+
+    /// Takes a piece; what can be handed over of it and of those before.
+    pub fn take(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            rest = if self.skip.is_some() {
+                self.skip(rest)
+            } else if self.string.is_some() {
+                self.text(rest)
+            } else {
+                self.byte(rest[0]);
+                &rest[1..]
+            };
+        }
+        if self.ready == 0 {
+            return Vec::new();
+        }
+        let rest = self.kept.split_off(self.ready);
+        for container in &mut self.open {
+            container.begin = container.begin.saturating_sub(self.ready);
+            container.key = (container.key.0.saturating_sub(self.ready), container.key.1.saturating_sub(self.ready));
+        }
+        self.metadata = self.metadata.map(|at| at.saturating_sub(self.ready));
+        self.annotations = self.annotations.map(|at| at.saturating_sub(self.ready));
+        self.ready = 0;
+        std::mem::replace(&mut self.kept, rest)
+    }
+
+    /// The answer is at its end: what is there of an object that is not whole.
+    pub fn end(&mut self) -> Vec<u8> {
+        self.ready = 0;
+        std::mem::take(&mut self.kept)
+    }
+
+    /// One byte outside of strings.
+    fn byte(&mut self, byte: u8) {
+        match byte {
+            b' ' | b'\t' | b'\r' => return,
+            b'\n' => {
+                if self.open.is_empty() && !self.kept.is_empty() {
+                    self.kept.push(byte);
+                    self.ready = self.kept.len();
+                }
+                return;
+            }
+            b',' => {
+                self.member_ends();
+                return;
+            }
+            b'}' | b']' => {
+                self.member_ends();
+                self.close(byte);
+                return;
+            }
+            b':' => {
+                self.kept.push(byte);
+                self.key_is_known();
+                return;
+            }
+            _ => {}
+        }
+        let begins = self.member_begins();
+        self.kept.push(byte);
+        match byte {
+            b'{' | b'[' => self.opens(byte == b'{'),
+            b'"' => {
+                let of_object = self.open.last().is_some_and(|container| container.is_object);
+                let is_key = begins && of_object;
+                if is_key && let Some(container) = self.open.last_mut() {
+                    container.key = (self.kept.len(), self.kept.len());
+                }
+                self.string = Some(if is_key { Text::Key } else { Text::Value });
+            }
+            _ => self.hold_limits(),
+        }
+    }
+
+    fn opens(&mut self, is_object: bool) {
+        let begin = self.kept.len();
+        if is_object {
+            if self.is_at(&["metadata"]) {
+                self.metadata = Some(begin);
+            } else if self.is_at(&["metadata", "annotations"]) {
+                self.annotations = Some(begin);
+            }
+        }
+        self.open.push(Container { is_object, has_members: false, in_member: false, begin, key: (begin, begin) });
+        if self.open.len() == self.shape.around() + 1 {
+            (self.metadata, self.annotations) = (None, None);
+            self.left_out.clear();
+        }
+        self.hold_limits();
+    }
+
+    fn close(&mut self, byte: u8) {
+        let is_object = self.open.len() == self.shape.around() + 1 && self.is_in_place();
+        if is_object {
+            self.tell_what_was_left_out();
+        }
+        self.open.pop();
+        self.kept.push(byte);
+        if is_object {
+            self.ready = self.kept.len();
+        }
+        self.hold_limits();
+    }
+
+    /// Whether the innermost containers around an object are what they should be: an error in place of a list is no object of it.
+    fn is_in_place(&self) -> bool {
+        match self.shape {
+            Shape::Object => true,
+            Shape::Events => self.open.first().is_some_and(|event| self.key(event) == b"object"),
+            Shape::List => self.open.first().is_some_and(|list| self.key(list) == b"items"),
+        }
+    }
+
+    fn member_begins(&mut self) -> bool {
+        let at = self.kept.len();
+        let Some(container) = self.open.last_mut() else { return false };
+        if container.in_member {
+            return false;
+        }
+        container.in_member = true;
+        container.begin = at;
+        if container.has_members {
+            self.kept.push(b',');
+        }
+        true
+    }
+
+    fn member_ends(&mut self) {
+        if let Some(container) = self.open.last_mut()
+            && container.in_member
+        {
+            container.in_member = false;
+            container.has_members = true;
+        }
+    }
+
+    fn key<'a>(&'a self, container: &Container) -> &'a [u8] {
+        self.kept.get(container.key.0..container.key.1).unwrap_or_default()
+    }
+
+    /// The containers of the object that is being read, outermost first.
+    fn of_object(&self) -> &[Container] {
+        self.open.get(self.shape.around()..).filter(|_| self.is_in_place()).unwrap_or_default()
+    }
+
+    /// Whether the member that is being read has this path within its object.
+    fn is_at(&self, path: &[&str]) -> bool {
+        let open = self.of_object();
+        open.len() == path.len()
+            && open.iter().zip(path).all(|(container, step)| {
+                if container.is_object { self.key(container) == step.as_bytes() } else { *step == "[]" }
+            })
+    }
+
+    /// A key has been read: whether anybody reads what it names.
+    fn key_is_known(&mut self) {
+        let open = self.of_object();
+        let keys = || open.iter().map(|container| self.key(container));
+        let is_in = |list: &[&str], key: &[u8]| list.iter().any(|one| one.as_bytes() == key);
+        let path: Vec<&[u8]> = keys().take(4).collect();
+        let is_read = match path.as_slice() {
+            [b"metadata", key] => is_in(&METADATA, key),
+            [b"metadata", b"labels", key] => is_in(&LABELS, key),
+            [b"metadata", b"annotations", key] => is_in(&ANNOTATIONS, key),
+            _ => !self.unread.iter().any(|path| self.is_at(path)),
+        };
+        if !is_read {
+            self.leave(self.open.len() - 1);
+        }
+    }
+
+    /// Leaves the member that is being read of a container out, from its beginning to its end.
+    fn leave(&mut self, of: usize) {
+        let Some(container) = self.open.get_mut(of) else { return };
+        container.in_member = false;
+        self.kept.truncate(container.begin);
+        self.unicode = None;
+        self.skip = Some(Skip { depth: self.open.len() - 1 - of, in_string: self.string.take().is_some() });
+        self.open.truncate(of + 1);
+        let length = self.kept.len();
+        self.metadata = self.metadata.filter(|at| *at <= length);
+        self.annotations = self.annotations.filter(|at| *at <= length);
+    }
+
+    /// Leaves out what has become too large.
+    fn hold_limits(&mut self) {
+        let around = self.shape.around();
+        let Limits { object, section, field, value } = self.limits;
+        let length = self.kept.len();
+        let size = |of: usize| self.open.get(of).filter(|one| one.in_member).map_or(0, |one| length - one.begin);
+        if !self.is_in_place() {
+            if !self.open.is_empty() && size(0) > AROUND {
+                self.leave(0);
+            }
+            return;
+        }
+        if self.open.len() <= around {
+            return;
+        }
+        let deepest = self.open.len() - 1;
+        let too_large = if size(around + 2) > value {
+            Some(around + 2)
+        } else if size(around + 1) > field {
+            Some(around + 1)
+        } else if size(around) > section {
+            // One more of many; what was read before it stays.
+            Some(deepest.min(around + 1))
+        } else if length - self.open.get(around).map_or(0, |_| self.begin_of_object()) > object {
+            Some(deepest.min(around + 1))
+        } else {
+            None
+        };
+        if let Some(of) = too_large {
+            if self.left_out.len() < NAMED {
+                let path = self.path(of);
+                self.left_out.push(path);
+            }
+            self.leave(of);
+        }
+    }
+
+    fn begin_of_object(&self) -> usize {
+        match self.shape.around().checked_sub(1).and_then(|parent| self.open.get(parent)) {
+            Some(parent) => parent.begin,
+            None => 0,
+        }
+    }
+
+    /// The path of a member, without what no path of ours holds.
+    fn path(&self, of: usize) -> String {
+        let steps = self.open.iter().take(of + 1).skip(self.shape.around());
+        let steps = steps.map(|container| {
+            if !container.is_object {
+                return "[]".to_owned();
+            }
+            let key = String::from_utf8_lossy(self.key(container));
+            key.chars().filter(|one| one.is_ascii_alphanumeric() || "-_.".contains(*one)).take(40).collect()
+        });
+        steps.collect::<Vec<String>>().join(".")
+    }
+
+    fn tell_what_was_left_out(&mut self) {
+        if self.left_out.is_empty() {
+            return;
+        }
+        let told = format!("\"{LEFT_OUT}\":\"{}\"", self.left_out.join(","));
+        let (at, text) = match (self.annotations, self.metadata) {
+            (Some(at), _) => (at, told),
+            (None, Some(at)) => (at, format!("\"annotations\":{{{told}}}")),
+            (None, None) => return,
+        };
+        let comma = if self.kept.get(at) == Some(&b'}') { "" } else { "," };
+        self.kept.splice(at..at, format!("{text}{comma}").into_bytes());
+    }
+
+    /// Bytes of a string, up to its end or the end of the piece.
+    fn text<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.escaped {
+            self.escaped = false;
+            self.unicode = (bytes[0] == b'u').then_some(self.kept.len() - 1);
+            self.kept.push(bytes[0]);
+            return &bytes[1..];
+        }
+        let end = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(bytes.len());
+        self.kept.extend_from_slice(&bytes[..end]);
+        self.unescape();
+        match bytes.get(end) {
+            Some(b'"') => {
+                if self.string.take() == Some(Text::Key) {
+                    let length = self.kept.len();
+                    if let Some(container) = self.open.last_mut() {
+                        container.key.1 = length;
+                    }
+                }
+                self.kept.push(b'"');
+            }
+            Some(_) => {
+                self.escaped = true;
+                self.kept.push(b'\\');
+            }
+            None => {}
+        }
+        self.hold_limits();
+        bytes.get(end + 1..).unwrap_or_default()
+    }
+
+    /// The API server writes `<`, `>` and `&` with six bytes: they count as they were sent.
+    fn unescape(&mut self) {
+        let Some(at) = self.unicode else { return };
+        let Some(digits) = self.kept.get(at + 2..at + 6) else { return };
+        let meant = match digits {
+            b"003c" => Some(b'<'),
+            b"003e" => Some(b'>'),
+            b"0026" => Some(b'&'),
+            _ => None,
+        };
+        if let Some(byte) = meant {
+            self.kept.splice(at..at + 6, [byte]);
+        }
+        self.unicode = None;
+    }
+
+    /// Bytes of what is left out, up to its end or the end of the piece.
+    fn skip<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let Some(skip) = &mut self.skip else { return bytes };
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.escaped {
+                self.escaped = false;
+            } else if skip.in_string {
+                match byte {
+                    b'"' => skip.in_string = false,
+                    b'\\' => self.escaped = true,
+                    _ => {}
+                }
+            } else {
+                match byte {
+                    b'"' => skip.in_string = true,
+                    b'{' | b'[' => skip.depth += 1,
+                    b',' | b'}' | b']' if skip.depth == 0 => {
+                        self.skip = None;
+                        return &bytes[at..];
+                    }
+                    b'}' | b']' => skip.depth -= 1,
+                    _ => {}
+                }
+            }
+        }
+        &[]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const SMALL: Limits = Limits { object: 400, section: 200, field: 100, value: 50 };
+
+    /// What is kept of an answer that comes in pieces of this size.
+    fn kept_in(shape: Shape, limits: Limits, text: &str, piece: usize) -> String {
+        let mut trim = Trim::new(shape, limits, UNREAD[0].1);
+        let mut kept: Vec<u8> = text.as_bytes().chunks(piece.max(1)).flat_map(|piece| trim.take(piece)).collect();
+        kept.extend(trim.end());
+        String::from_utf8(kept).expect("text")
+    }
+
+    fn kept(object: &Value) -> Value {
+        let text = object.to_string();
+        let whole = kept_in(Shape::Object, SMALL, &text, text.len());
+        for piece in [1, 3, 7] {
+            assert_eq!(kept_in(Shape::Object, SMALL, &text, piece), whole);
+        }
+        serde_json::from_str(&whole).expect("JSON")
+    }
+
+    #[test]
+    fn what_is_small_stays_as_it_is() {
+        let run = json!({"apiVersion": "a", "kind": "K", "metadata": {"name": "a", "uid": "u", "labels": {}},
+            "spec": {"type": "t\"\\", "inputs": {"n": [1, -2.5e3, null, true, {}, []], "e": ""}}, "status": {"phase": "queued"}});
+        assert_eq!(kept(&run), run);
+    }
+
+    #[test]
+    fn of_metadata_only_what_is_read_stays() {
+        let object = json!({"metadata": {"annotations": {"big": "x".repeat(5000), labels::RUN_NOW: "1", LEFT_OUT: "forged"},
+            "labels": {"foreign": "x", labels::WORKSPACE: "w"}, "managedFields": [{"a": "x".repeat(5000)}], "name": "n",
+            "generateName": "g", "finalizers": ["f"]}, "spec": {}});
+        let expected = json!({"metadata": {"annotations": {labels::RUN_NOW: "1"}, "labels": {labels::WORKSPACE: "w"}, "name": "n"}, "spec": {}});
+        assert_eq!(kept(&object), expected);
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_out_and_said_so() {
+        let many = vec![json!({"": 0}); 100];
+        let object = json!({"metadata": {"name": "n"}, "spec": {"a": 1, "inputs": {"x": many}, "z": 2}});
+        assert_eq!(
+            kept(&object),
+            json!({"metadata": {"annotations": {LEFT_OUT: "spec.inputs.x"}, "name": "n"}, "spec": {"a": 1, "inputs": {}, "z": 2}})
+        );
+        let key = json!({"metadata": {"name": "n", "annotations": {labels::RUN_NOW: "1"}}, "spec": {"inputs": {"k".repeat(999): 1}}});
+        let kept_of_key = kept(&key);
+        assert_eq!(kept_of_key["spec"], json!({"inputs": {}}));
+        assert!(kept_of_key["metadata"]["annotations"][LEFT_OUT].as_str().expect("told").starts_with("spec.inputs.k"));
+        assert_eq!(kept_of_key["metadata"]["annotations"][labels::RUN_NOW], "1");
+        let wide: Value = (0..99).map(|number| (format!("field{number}"), json!("0123456789"))).collect();
+        assert!(kept(&json!({"metadata": {"name": "n"}, "spec": wide})).to_string().len() < 2 * SMALL.section);
+    }
+
+    #[test]
+    fn what_nobody_reads_of_a_kind_is_dropped_without_a_word() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"env": [{"name": "A", "value": "x".repeat(999)}]}], "affinity": {"a": 1}}});
+        assert_eq!(kept(&pod), json!({"metadata": {"name": "p"}, "spec": {"containers": [{"env": [{"name": "A"}]}]}}));
+    }
+
+    #[test]
+    fn lists_and_events_hold_objects_and_each_is_as_large_as_may_be() {
+        let big = json!({"metadata": {"name": "big"}, "spec": {"x": "y".repeat(9999)}});
+        let small = json!({"metadata": {"name": "small"}});
+        let cut = json!({"metadata": {"annotations": {LEFT_OUT: "spec.x"}, "name": "big"}, "spec": {}});
+        let list =
+            |one: &Value| json!({"kind": "L", "metadata": {"continue": "c"}, "items": [one, small, one]}).to_string();
+        for piece in [1, 50, 100_000] {
+            let read = kept_in(Shape::List, SMALL, &list(&big), piece);
+            assert_eq!(
+                serde_json::from_str::<Value>(&read).expect("JSON"),
+                serde_json::from_str::<Value>(&list(&cut)).expect("JSON")
+            );
+            let line = |one: &Value| format!("{{\"type\":\"ADDED\",\"object\":{one}}}\n");
+            let lines = kept_in(Shape::Events, SMALL, &format!("{}{}", line(&big), line(&small)), piece);
+            assert_eq!(lines, format!("{}{}", line(&cut), line(&small)));
+        }
+    }
+
+    #[test]
+    fn a_line_is_handed_over_as_soon_as_it_is_there() {
+        let mut trim = Trim::new(Shape::Events, SMALL, &[]);
+        let line = "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"7\"}}}\n";
+        assert_eq!(trim.take(line.as_bytes()), line.as_bytes());
+    }
+
+    #[test]
+    fn what_the_api_server_writes_with_six_bytes_counts_as_one() {
+        let text = r#"{"spec":{"a":"\u003cb\u003e\u0026\u0041\n"}}"#;
+        for piece in 1..text.len() {
+            assert_eq!(kept_in(Shape::Object, SMALL, text, piece), r#"{"spec":{"a":"<b>&\u0041\n"}}"#);
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            ".{0,30}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(5, 200, 12, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..12).prop_map(Value::from),
+                proptest::collection::btree_map(".{0,12}", inner, 0..12).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_json_is_left_and_no_more_of_it_than_may_be(spec in any_json(), status in any_json(), piece in 1_usize..64) {
+            let object = json!({"metadata": {"name": "n"}, "spec": spec, "status": status});
+            let kept = kept_in(Shape::Object, SMALL, &object.to_string(), piece);
+            prop_assert!(kept.len() <= SMALL.object + 300, "{}", kept.len());
+            let read: Value = serde_json::from_str(&kept).expect("JSON");
+            prop_assert_eq!(&read["metadata"]["name"], "n");
+            if read["metadata"].get("annotations").is_none() {
+                prop_assert_eq!(read, object);
+            }
+        }
+    }
+}
