@@ -95,6 +95,9 @@ pub const HELD: Limits = Limits { object: 32 * KIB, section: 16 * KIB, field: 4 
 /// Of Jobs and pods, which the operator alone makes: a pod's words may take some.
 const OF_WORK: Limits = Limits { object: 192 * KIB, section: 128 * KIB, field: 96 * KIB, value: 96 * KIB };
 
+/// Of the catalog.
+pub const OF_TYPES: Limits = Limits { object: 160 * KIB, section: 128 * KIB, field: 64 * KIB, value: 64 * KIB };
+
 /// Of one object that was asked for.
 pub const READ: Limits = Limits { object: 640 * KIB, section: 512 * KIB, field: 256 * KIB, value: 256 * KIB };
 
@@ -191,6 +194,8 @@ impl Trim {
         let resource = resource.split('/').next().unwrap_or_default();
         let limits = match resource {
             "pods" | "jobs.batch" => OF_WORK,
+            // They hold templates and schemas, and whoever runs the cluster writes them.
+            "operationtypes.tenantatlas.io" => OF_TYPES,
             // Listed for one run at a time, and not held.
             "auditentries.tenantatlas.io" => READ,
             _ if verb == "get" => READ,

@@ -15,7 +15,7 @@ use crate::{
         operation_type::{Executor, Scope},
         result::truncate,
     },
-    cluster::trim::left_out,
+    cluster::trim::{OF_TYPES, left_out},
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -148,6 +148,15 @@ pub fn prepare(
             ),
         ));
     };
+    if let Some(left_out) = left_out(operation_type) {
+        return Err(Refusal::new(
+            Reason::InvalidType,
+            format!(
+                "an administrator must make {left_out} of operation type {type_name} smaller: the operator reads at most {} KiB of it",
+                OF_TYPES.field / 1024
+            ),
+        ));
+    }
     let spec = &operation_type.spec;
     if spec.scope != Scope::Tenant {
         return Err(Refusal::new(

@@ -69,6 +69,10 @@ async fn a_trigger_other_than_manual_and_another_initiator_are_the_operators() {
     let mut retry = run("retry", &Value::Null);
     retry["spec"]["trigger"] = "retry".into();
     assert_refused(tenant.create::<OperationRun>(retry).await, 403, &["spec.rerunOf"]);
+    // What a run was made for decides what schedules, repositories and retention believe of it.
+    let mut forged = run("forged", &Value::Null);
+    forged["spec"]["scheduledBy"] = json!({ "name": "nightly", "uid": "u" });
+    assert_refused(tenant.create::<OperationRun>(forged).await, 403, &["spec.scheduledBy"]);
 
     let made: OperationRun = tenant.create_as(tenant.cluster.as_operator(), scheduled).await.expect("the operator may");
     assert_eq!(made.spec.initiator.expect("passed on").username, "ada");

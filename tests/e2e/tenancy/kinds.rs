@@ -57,6 +57,7 @@ async fn the_spec_of_a_run_never_changes_but_for_cancel_and_that_only_once() {
         json!({ "timeoutSeconds": 5 }),
         json!({ "initiator": { "username": "eve" } }),
         json!({ "initiator": null }),
+        json!({ "scheduledBy": { "name": "nightly", "uid": "u" } }),
     ] {
         let answer = call(client, "PATCH", &path, &json!({ "spec": change })).await;
         assert_refused(answer, 422, &[]);
