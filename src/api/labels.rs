@@ -34,6 +34,8 @@ pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
 /// An annotation on a schedule: starts one run now, once for each value.
 pub const RUN_NOW: &str = "tenantatlas.io/run-now";
 
+/// An annotation of an account that keeps its pods from Secrets.
+pub const MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 /// An annotation on a Job: the generation of the repository's spec that it was given.
 pub const REPOSITORY_GENERATION: &str = "tenantatlas.io/repository-generation";
 /// An annotation on a Job: what of that spec a check vouches for, as a hash.

@@ -40,10 +40,11 @@ const LABELS: [&str; 11] = [
     "batch.kubernetes.io/controller-uid",
 ];
 
-const ANNOTATIONS: [&str; 7] = [
+const ANNOTATIONS: [&str; 8] = [
     labels::RUN_NOW,
     labels::REPOSITORY_GENERATION,
     labels::REPOSITORY_CHECKED,
+    labels::MOUNTABLE_SECRETS,
     backup_set::TAKEN_AT,
     backup_set::ITEMS,
     backup_set::BYTES,
@@ -196,8 +197,11 @@ impl Trim {
             "pods" | "jobs.batch" => OF_WORK,
             // They hold templates and schemas, and whoever runs the cluster writes them.
             "operationtypes.tenantatlas.io" => OF_TYPES,
-            // Listed for one run at a time, and not held.
-            "auditentries.tenantatlas.io" => READ,
+            // Asked for by one who waits, and not held.
+            "auditentries.tenantatlas.io"
+            | "tokenreviews.authentication.k8s.io"
+            | "subjectaccessreviews.authorization.k8s.io"
+            | "localsubjectaccessreviews.authorization.k8s.io" => READ,
             _ if verb == "get" => READ,
             _ => HELD,
         };

@@ -123,7 +123,11 @@ fn statuses_are_valid(run: &OperationRun, tenant: Tenant, prepared: Result<Prepa
 /// The inputs of a run: refused with a word, or made into a Job whose name and labels hold whatever they were.
 pub fn inputs(bytes: &[u8]) {
     let Ok(inputs) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return };
-    let spec = OperationRunSpec { operation_type: "backup.capture".into(), inputs, ..OperationRunSpec::default() };
+    let spec = OperationRunSpec {
+        operation_type: "backup.capture".into(),
+        inputs: inputs.into(),
+        ..OperationRunSpec::default()
+    };
     let mut run = OperationRun::new("run", spec);
     run.metadata.namespace = Some("tenant".into());
     run.metadata.uid = Some("uid".into());

@@ -74,7 +74,7 @@ fn run(text: &str, inputs: &Map<String, Value>) -> OperationRun {
     run.metadata.namespace = Some("acme".into());
     run.metadata.uid = Some("uid".into());
     run.spec.operation_type = "custom".into();
-    run.spec.inputs = inputs.clone();
+    run.spec.inputs = inputs.clone().into();
     run.spec.target = Some(Target { api_version: "v1".into(), kind: "ConfigMap".into(), name: text.into() });
     run
 }
@@ -86,7 +86,7 @@ fn operation_type(executor: Value) -> OperationType {
 fn prepared(inputs: &Map<String, Value>, repository: Option<BackupRepository>) -> Prepared {
     Prepared {
         identity: Identity::new("tenant", "custom", None, "tenantatlas-worker", inputs, None),
-        inputs: inputs.clone(),
+        inputs: inputs.clone().into(),
         account: "tenantatlas-worker".into(),
         repository: repository.map(Arc::new),
     }

@@ -1,15 +1,15 @@
 //! The decision about a tenant's accounts. Pure.
 
-use crate::api::{execution::ACCOUNTS, labels};
+use crate::api::{
+    execution::ACCOUNTS,
+    labels::{self, MOUNTABLE_SECRETS},
+};
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{RoleBinding, RoleRef, Subject},
 };
 use kube::{ResourceExt, api::ObjectMeta};
 use std::{collections::BTreeMap, sync::Arc};
-
-/// An annotation of an account that keeps its pods from Secrets.
-const MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 
 /// What there is.
 #[derive(Clone, Debug, Default)]
