@@ -6,7 +6,7 @@
 //! | field | why it is not stored |
 //! |---|---|
 //! | `resourceVersion` | a number of the API server's store; it moves when nothing that matters did, and means nothing elsewhere |
-//! | `managedFields` | who last set which field, with times; often half of an object, rewritten by every apply |
+//! | `managedFields` | who last set which field, with times; often half of an object, rewritten by every apply. Stored without times: the entries of server-side apply, which a restore puts back, and those of Services with a port of nodes, which tell who chose it |
 //! | `selfLink` | derived; no longer served |
 //!
 //! Of a Secret that asks for a token of a ServiceAccount ([`TOKEN_SECRET`]), what the cluster fills in goes too: the token is a
@@ -33,12 +33,33 @@ pub const TOKEN_FIELDS: [(&str, &str); 5] = [
     ("labels", "kubernetes.io/legacy-token-last-used"),
 ];
 
+/// The entries of `managedFields` that are stored, in an order that is always the same.
+fn managers(object: &Map<String, Value>, api_version: &str, kind: &str) -> Vec<Value> {
+    let ports = object.get("spec").and_then(|spec| spec.get("ports")?.as_array());
+    let has_node_port = ports.into_iter().flatten().any(|port| port.get("nodePort").is_some());
+    let all = (api_version, kind) == ("v1", "Service") && has_node_port;
+    let entries = object.get("metadata").and_then(|metadata| metadata.get("managedFields")?.as_array());
+    let is_kept = |entry: &&Value| entry["subresource"].is_null() && (all || entry["operation"] == "Apply");
+    let without_time = |entry: &Value| -> Option<Value> {
+        let mut entry = entry.as_object()?.clone();
+        entry.remove("time");
+        Some(Value::Object(entry))
+    };
+    let mut kept: Vec<Value> = entries.into_iter().flatten().filter(is_kept).filter_map(without_time).collect();
+    kept.sort_by_cached_key(canonical::to_vec);
+    kept
+}
+
 /// The bytes to store of an object. Items of a list may come without `apiVersion` and `kind`: they are put in.
 #[must_use]
 pub fn stored_bytes(mut object: Map<String, Value>, api_version: &str, kind: &str) -> Vec<u8> {
+    let managers = managers(&object, api_version, kind);
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         for field in DROPPED_METADATA {
             metadata.remove(field);
+        }
+        if !managers.is_empty() {
+            metadata.insert("managedFields".to_owned(), Value::Array(managers));
         }
     }
     if api_version == "v1" && kind == "Secret" && object.get("type").and_then(Value::as_str) == Some(TOKEN_SECRET) {
@@ -81,6 +102,27 @@ mod tests {
             "metadata": {"selfLink": "/x", "managedFields": [], "resourceVersion": "2", "name": "a"}});
         assert_eq!(bytes(&before), bytes(&after));
         assert_eq!(bytes(&before), br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#);
+    }
+
+    #[test]
+    fn who_applied_what_is_stored_without_times_and_who_updated_what_only_of_ports_of_nodes() {
+        let entry = |manager: &str, operation: &str, time: &str| json!({"manager": manager, "operation": operation, "time": time, "fieldsV1": {"f:data": {}}});
+        let object = |time: &str| {
+            json!({"metadata": {"name": "a", "managedFields": [entry("z", "Apply", time), entry("helm", "Update", time),
+            json!({"manager": "a", "operation": "Apply", "subresource": "status"}), entry("b", "Apply", time)]}, "spec": {"ports": [{"nodePort": 30080}]}})
+        };
+        let stored = |kind: &str, time: &str| -> Value {
+            let bytes = stored_bytes(object(time).as_object().cloned().expect("an object"), "v1", kind);
+            serde_json::from_slice(&bytes).expect("JSON")
+        };
+        let managers = |kind: &str| -> Vec<String> {
+            let stored = stored(kind, "t1");
+            let entries = stored["metadata"]["managedFields"].as_array().expect("entries").clone();
+            entries.iter().map(|entry| entry["manager"].as_str().expect("a name").to_owned()).collect()
+        };
+        assert_eq!(managers("ConfigMap"), ["b", "z"]);
+        assert_eq!(managers("Service"), ["b", "helm", "z"]);
+        assert_eq!(stored("ConfigMap", "t1"), stored("ConfigMap", "t2"));
     }
 
     #[test]

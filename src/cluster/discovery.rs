@@ -8,7 +8,7 @@ use crate::{api::item::GroupKind, cluster::retry::retry};
 use http::{Request, header::ACCEPT};
 use kube::{
     Client, Error,
-    client::{APIGroupDiscoveryList, APIVersionDiscovery},
+    client::{APIGroupDiscoveryList, APIResourceDiscovery, APISubresourceDiscovery, APIVersionDiscovery},
     core::discovery::v2::ACCEPT_AGGREGATED_DISCOVERY_V2,
 };
 use serde::Deserialize;
@@ -46,8 +46,18 @@ impl ServedKind {
     /// The path of the list of its objects in a namespace.
     #[must_use]
     pub fn list_path(&self, namespace: &str) -> String {
+        format!("{}/namespaces/{namespace}/{}", self.version_path(), self.plural)
+    }
+
+    /// The path of the list of its objects, if they live in no namespace.
+    #[must_use]
+    pub fn cluster_path(&self) -> String {
+        format!("{}/{}", self.version_path(), self.plural)
+    }
+
+    fn version_path(&self) -> String {
         let root = if self.group.is_empty() { "api" } else { "apis" };
-        format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version(), self.plural)
+        format!("/{root}/{}", self.api_version())
     }
 
     /// Its place in a tree of `group/version/kind`, the core group as `core`.
@@ -89,6 +99,10 @@ pub struct Discovered {
     pub read_only: BTreeSet<GroupKind>,
     /// The groups that could not be discovered.
     pub undiscovered: BTreeSet<UndiscoveredGroup>,
+    /// Of the kinds, those without a subresource `status` in the version that the cluster prefers.
+    pub without_status: BTreeSet<GroupKind>,
+    /// Kinds whose objects live in no namespace, in the version that the cluster prefers.
+    pub cluster_wide: BTreeSet<ServedKind>,
 }
 
 impl Discovered {
@@ -148,15 +162,30 @@ pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Dis
                     .undiscovered
                     .insert(UndiscoveredGroup { group: name.clone(), version: version_name.clone() });
             }
-            for Listable { kind, plural, creatable } in listable(version) {
-                if !creatable {
-                    discovered.read_only.insert(GroupKind::new(name.clone(), kind));
-                    continue;
-                }
+            for (resource, kind, plural) in resources(version) {
                 let served =
                     ServedKind { group: name.clone(), version: version_name.clone(), kind: kind.clone(), plural };
+                if resource.scope.as_deref() != Some("Namespaced") {
+                    let known = discovered.cluster_wide.iter().any(|known| known.group_kind() == served.group_kind());
+                    if !known {
+                        discovered.cluster_wide.insert(served);
+                    }
+                    continue;
+                }
+                let can = |verb: &str| resource.verbs.iter().any(|one| one == verb);
+                if !can("list") {
+                    continue;
+                }
+                if !can("create") {
+                    discovered.read_only.insert(served.group_kind());
+                    continue;
+                }
                 match kinds.entry(kind) {
                     Entry::Vacant(first) => {
+                        let has_status = |part: &APISubresourceDiscovery| part.subresource.as_deref() == Some("status");
+                        if !resource.subresources.iter().any(has_status) {
+                            discovered.without_status.insert(served.group_kind());
+                        }
                         first.insert(served);
                     }
                     Entry::Occupied(_) => {
@@ -171,21 +200,12 @@ pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Dis
     discovered
 }
 
-/// What is in namespaces and can be listed.
-struct Listable {
-    kind: String,
-    plural: String,
-    creatable: bool,
-}
-
-/// All of a version. Subresources do not stand in this list.
-fn listable(version: &APIVersionDiscovery) -> impl Iterator<Item = Listable> + '_ {
+/// Resources with their kind and name. Subresources do not stand in this list.
+fn resources(version: &APIVersionDiscovery) -> impl Iterator<Item = (&APIResourceDiscovery, String, String)> + '_ {
     version.resources.iter().filter_map(|resource| {
         let kind = resource.response_kind.as_ref()?.kind.clone().filter(|kind| !kind.is_empty())?;
         let plural = resource.resource.clone().filter(|plural| !plural.contains('/'))?;
-        let namespaced = resource.scope.as_deref() == Some("Namespaced");
-        let can = |verb: &str| resource.verbs.iter().any(|one| one == verb);
-        (namespaced && can("list")).then(|| Listable { kind, plural, creatable: can("create") })
+        Some((resource, kind, plural))
     })
 }
 

@@ -10,13 +10,14 @@ use crate::{
         restore_run::{ExistingResourcePolicy, Only},
     },
     restore::{
+        dependents::{Dependent, Dependents, is_precious},
         diff::{Diff, diff},
         excluded::{Excluded, ExclusionRules, excluded_kind},
-        owners::{Family, controller, owners},
+        owners::{Family, controller, owners, pending, remove_pending},
         plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
         refusal::refusal,
         sanitize::{replacement, sanitize, sanitized},
-        semantic::{DigestKey, semantic},
+        semantic::{DigestKey, Status, semantic},
         transform::Transforms,
     },
 };
@@ -88,12 +89,14 @@ pub struct Planner {
     pub family: Family,
     /// Versions served of each kind.
     pub served: BTreeMap<GroupKind, BTreeSet<String>>,
+    /// Kinds without a subresource for their status, so that it is a field like others.
+    pub status_is_data: BTreeSet<GroupKind>,
     /// What may not be done, and by whom, in words.
     pub refused: BTreeMap<(GroupKind, Verb), String>,
-    /// Names of the volume claims that an object's deletion takes with it, by the object's uid.
-    pub claims: BTreeMap<String, Vec<String>>,
-    /// Why it is not known which claims those are.
-    pub claims_unknown: Option<String>,
+    /// What goes with what is deleted.
+    pub dependents: Dependents,
+    /// Why it is not known which Secrets, ConfigMaps and claims those are.
+    pub dependents_unknown: Option<String>,
     /// Kinds of owners that could not be listed, so that it is not known which of them are there: what that makes of an item.
     pub unlisted: BTreeMap<GroupKind, (Action, Remark)>,
 }
@@ -113,6 +116,14 @@ pub struct Proposal {
     planned: PlannedItem,
     write: Write,
     live: Option<Value>,
+    /// Of a recreation: the update in its place, which shows whether there is any difference.
+    in_place: Option<Value>,
+    /// Of what is deleted: what a restore would make again of it.
+    again: Option<Value>,
+    status: Status,
+    may_lose: bool,
+    /// Who managed fields by server-side apply.
+    managers: Vec<Value>,
 }
 
 /// A write of one item.
@@ -160,6 +171,15 @@ pub enum Verdict {
     },
     /// It was not asked, and why.
     NotAsked(String),
+    /// A recreation would make no difference.
+    AsItIs,
+    /// A deletion would be done, but the API server would not take the object again.
+    Final {
+        /// HTTP status.
+        code: u16,
+        /// The server's words, without secrets.
+        message: String,
+    },
 }
 
 /// The draft of an item's plan.
@@ -215,12 +235,23 @@ impl Planner {
         if let Some(why) = self.hides(&item.kind) {
             return draft.settled(Action::Forbidden, reason::FORBIDDEN, why);
         }
-        draft.live = live.map(|live| self.key.semantic_hash(&live.object));
+        draft.live = live.map(|live| self.hash(item, &live.object));
         match stored {
             Stored::Object(object) => self.decide_object(draft, object, live),
             Stored::Unreadable(problem) => draft.settled(Action::Invalid, reason::UNREADABLE, problem),
             Stored::Absent | Stored::NotHeld => self.decide_deletion(draft, &stored, live),
         }
+    }
+
+    /// The hash of what counts of a live object.
+    #[must_use]
+    pub fn hash(&self, item: &ItemId, live: &Value) -> String {
+        self.key.semantic_hash(live, self.status(&item.kind))
+    }
+
+    /// Whose the status of a kind is.
+    fn status(&self, kind: &GroupKind) -> Status {
+        if self.status_is_data.contains(kind) { Status::Data } else { Status::Observed }
     }
 
     fn decide_object(&self, mut draft: Draft<'_>, object: Value, live: Option<&Live>) -> Decision {
@@ -235,7 +266,7 @@ impl Planner {
         if let Some(excluded) = self.exclusions.excludes(&item.kind, &item.name, &object) {
             return draft.skipped(excluded.code(), excluded.why());
         }
-        if let Some(owner) = self.family.left_to(&object) {
+        if let Some(owner) = self.family.left_to(&item.kind, &object) {
             return draft.skipped(
                 reason::LEFT_TO_OWNER,
                 format!("{owner} controls it and is restored too, so it makes it again: to restore it all the same, select it without its owner"),
@@ -248,20 +279,36 @@ impl Planner {
         if let Some((code, why)) = live.and_then(|live| live.left_out).filter(|(code, _)| !is_about_capture(code)) {
             return draft.skipped(code, format!("what has its name now is nothing that a backup would hold: {why}"));
         }
-        let wanted = match self.wanted(&mut draft, object) {
+        let live = live.map(|live| &live.object);
+        let (runs_again, managers) = (is_under_way(&item.kind, &object), applied_by(&object));
+        draft.warnings.extend(finalizers_left(&object, live));
+        let wanted = match self.wanted(&mut draft, object, live) {
             Ok(wanted) => wanted,
             Err((code, message)) => return draft.settled(Action::Invalid, code, message),
         };
-        match live {
+        let mut decision = match live {
             None => self.decide_missing(draft, wanted),
-            Some(live) => self.decide_existing(draft, wanted, &live.object),
+            Some(live) => self.decide_existing(draft, wanted, live),
+        };
+        if let Decision::Proposed(proposal) = &mut decision {
+            if runs_again && matches!(proposal.planned.action, Action::Create | Action::Recreate) {
+                let message = "it was under way when it was captured, and runs again from its beginning: exclude the item if that must not be";
+                proposal.planned.warnings.push(Remark::new(reason::RUNS_AGAIN, message));
+            }
+            proposal.managers = managers;
         }
+        decision
     }
 
     /// The object to write.
-    fn wanted(&self, draft: &mut Draft<'_>, mut object: Value) -> Result<Value, (&'static str, String)> {
+    fn wanted(
+        &self,
+        draft: &mut Draft<'_>,
+        mut object: Value,
+        live: Option<&Value>,
+    ) -> Result<Value, (&'static str, String)> {
         let item = draft.item;
-        sanitize(&mut object);
+        sanitize(&mut object, self.status(&item.kind));
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             // Adopted from another cluster, it may have had another.
             metadata.insert("namespace".to_owned(), self.namespace.clone().into());
@@ -272,10 +319,16 @@ impl Planner {
         })?;
         // Before the owners' new uids are put in: those are known one after the other.
         draft.wanted = Some(self.key.hash(&object));
-        for owner in self.family.adopt(&mut object) {
-            let message = format!(
-                "its owner {owner} is not there and not in this restore, so it is written without: it will not go when that goes"
-            );
+        for owner in self.family.adopt(&mut object, live) {
+            let message = if self.family.is_namespaced(&owner) {
+                format!(
+                    "its owner {owner} is not there and not in this restore, so it is written without: it will not go when that goes"
+                )
+            } else {
+                format!(
+                    "its owner {owner} lives in no namespace and cannot be looked at, so it is written without: add the reference again if that is still there"
+                )
+            };
             draft.warnings.push(Remark::new(reason::OWNER_MISSING, message));
         }
         let api_version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
@@ -308,7 +361,7 @@ impl Planner {
             let message = "the claim is made anew and gets a new, empty volume unless it names one: data in volumes are not part of a backup set";
             draft.warnings.push(Remark::new(reason::VOLUME_EMPTY, message));
         }
-        self.propose(draft, Action::Create, Write::Create(wanted), None)
+        self.propose(draft, Action::Create, Write::Create(wanted), None, None)
     }
 
     fn decide_existing(&self, mut draft: Draft<'_>, wanted: Value, live: &Value) -> Decision {
@@ -316,9 +369,12 @@ impl Planner {
             let message = "it is being deleted: restore again when it is gone; if it does not go, its finalizers say what it waits for";
             return draft.settled(Action::Conflict, reason::BEING_DELETED, message);
         }
-        if sanitized(live) == wanted {
+        if sanitized(live, self.status(&draft.item.kind)) == wanted {
             return Decision::Settled(draft.with(Action::Unchanged, None));
         }
+        // An update leaves such a Service without an address, and the API server would call that no difference.
+        let must_be_anew = is_headless(live) && !is_headless(&wanted) && wanted["spec"]["type"] != "ExternalName";
+        let in_place = (!must_be_anew).then(|| replacement(&wanted, live));
         let left = match (self.terms.only, self.terms.existing_resource_policy) {
             (Some(Only::Missing), _) => Some("it is there, and `only: missing` was asked for"),
             (_, ExistingResourcePolicy::None) => {
@@ -329,16 +385,41 @@ impl Planner {
         if let Some(why) = left {
             draft.live = Some(PRESENT.to_owned());
             draft.wanted = None;
-            return draft.settled(Action::Skip, reason::EXISTS, why);
+            let planned = draft.with(Action::Skip, Some(Remark::new(reason::EXISTS, why)));
+            // Where a schema has got a default since, only the API server can tell whether there is a difference.
+            return match in_place {
+                Some(body) => self.proposal(planned, Write::Update(body), Some(live), None),
+                None => Decision::Settled(planned),
+            };
         }
         if self.terms.existing_resource_policy == ExistingResourcePolicy::Update {
-            let body = replacement(&wanted, live);
-            return self.propose(draft, Action::Update, Write::Update(body), Some(live));
+            let Some(body) = in_place else {
+                let message = "use `existingResourcePolicy: recreate` for this item: it was captured with an address of its own and is headless now, which no update changes";
+                return draft.settled(Action::Conflict, reason::IMMUTABLE_FIELD, message);
+            };
+            return self.propose(draft, Action::Update, Write::Update(body), Some(live), None);
         }
         if let Some(conflict) = self.weigh_losses(&mut draft, live) {
             return draft.settled(Action::Conflict, reason::DATA_LOSS, conflict);
         }
-        self.propose(draft, Action::Recreate, Write::Recreate(Precondition::of(live), wanted), Some(live))
+        self.propose(draft, Action::Recreate, Write::Recreate(Precondition::of(live), wanted), Some(live), in_place)
+    }
+
+    /// An object that the garbage collector takes with its owner.
+    #[must_use]
+    pub fn collected(&self, dependent: &Dependent, live: &Live) -> PlannedItem {
+        let owners: Vec<String> = owners(&live.object).iter().map(ToString::to_string).collect();
+        let message = format!("the garbage collector takes it with its owner {}, which is deleted", owners.join(", "));
+        let hash = self.key.semantic_hash(&live.object, self.status(&dependent.item.kind));
+        PlannedItem {
+            item: dependent.item.clone(),
+            api_version: dependent.api_version.clone(),
+            action: Action::Delete,
+            reason: Some(Remark::new(reason::GARBAGE_COLLECTED, message)),
+            warnings: Vec::new(),
+            live: Some(hash),
+            wanted: None,
+        }
     }
 
     fn decide_deletion(&self, mut draft: Draft<'_>, stored: &Stored, live: Option<&Live>) -> Decision {
@@ -368,7 +449,7 @@ impl Planner {
         if let Some(conflict) = self.weigh_losses(&mut draft, &live.object) {
             return draft.settled(Action::Conflict, reason::DATA_LOSS, conflict);
         }
-        self.propose(draft, Action::Delete, Write::Delete(Precondition::of(&live.object)), Some(&live.object))
+        self.propose(draft, Action::Delete, Write::Delete(Precondition::of(&live.object)), Some(&live.object), None)
     }
 
     /// What a deletion loses for good: a warning where that is allowed, else the conflict.
@@ -389,27 +470,88 @@ impl Planner {
 
     fn losses(&self, item: &ItemId, live: &Value) -> Vec<String> {
         let mut lost = Vec::new();
-        let finalizers: Vec<&str> =
-            live["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let finalizers = finalizers(live);
         if is_claim(item) {
-            let volume = live["spec"]["volumeName"].as_str().unwrap_or("its volume");
-            lost.push(format!("deleting the claim gives up {volume} and the data in it"));
+            // One that was never bound has no data to lose. A binding in between changes its resourceVersion.
+            if let Some(volume) = live["spec"]["volumeName"].as_str() {
+                lost.push(format!("deleting the claim gives up {volume} and the data in it"));
+            }
         } else if !finalizers.is_empty() {
             lost.push(format!(
                 "its finalizers ({}) mean that its deletion removes something elsewhere",
                 finalizers.join(", ")
             ));
         }
-        lost.extend(self.claims_unknown.clone());
-        let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
-        if let Some(claims) = self.claims.get(uid).filter(|claims| !claims.is_empty()) {
-            lost.push(format!("its volume claims go with it, and the data in them: {}", claims.join(", ")));
+        lost.extend(self.dependents_unknown.clone());
+        let going = self.dependents.going_with(item);
+        let named = |test: &dyn Fn(&ItemId) -> bool| {
+            let items = going.iter().filter(|dependent| dependent.told && test(&dependent.item));
+            let mut names: Vec<String> = items.map(|dependent| dependent.item.to_string()).collect();
+            let more = names.len().saturating_sub(MAX_NAMED);
+            names.truncate(MAX_NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
+        };
+        if let Some(claims) = named(&is_claim) {
+            lost.push(format!("its volume claims go with it, and the data in them: {claims}"));
+        }
+        // What this restore has a version of is made again, unless it leaves all that is there as it is.
+        let terms = &self.terms;
+        let leaves =
+            terms.only == Some(Only::Missing) || terms.existing_resource_policy == ExistingResourcePolicy::None;
+        let lost_kind = |item: &ItemId| !is_claim(item) && is_precious(&item.kind);
+        let made_again = |item: &ItemId| self.family.is_restored(item) && !leaves;
+        if let Some(names) = named(&|item| lost_kind(item) && !made_again(item)) {
+            lost.push(format!("the garbage collector takes what it owns: {names}"));
         }
         lost
     }
 
+    /// Gives an object that this restore made the owners it is to have: those that it was written before. None where what
+    /// is there differs in anything else, or was there when the plan was made.
+    #[must_use]
+    pub fn reclaim(&self, planned: &PlannedItem, stored: &Stored, live: Option<&Live>) -> Option<Proposal> {
+        let (Stored::Object(object), Some(Live { object: live, .. })) = (stored, live) else { return None };
+        if !matches!(planned.action, Action::Create | Action::Recreate) || is_being_deleted(live) {
+            return None;
+        }
+        let item = &planned.item;
+        let status = self.status(&item.kind);
+        let hash = self.key.semantic_hash(live, status);
+        let mut draft = Draft {
+            item,
+            api_version: planned.api_version.clone(),
+            live: Some(hash),
+            wanted: None,
+            warnings: planned.warnings.clone(),
+        };
+        if draft.live == planned.live {
+            return None;
+        }
+        let wanted = self.wanted(&mut draft, object.clone(), Some(live)).ok()?;
+        let mut without = (sanitized(live, status), wanted.clone());
+        if without.0["metadata"]["ownerReferences"] == wanted["metadata"]["ownerReferences"] {
+            return None;
+        }
+        for object in [&mut without.0, &mut without.1] {
+            object.get_mut("metadata").and_then(Value::as_object_mut)?.remove("ownerReferences");
+        }
+        (without.0 == without.1).then(|| {
+            let write = Write::Update(replacement(&wanted, live));
+            let managers = applied_by(object);
+            Proposal { managers, ..self.make_proposal(draft.with(planned.action, None), write, Some(live), None) }
+        })
+    }
+
     /// Proposes a write, unless somebody may not.
-    fn propose(&self, draft: Draft<'_>, action: Action, write: Write, live: Option<&Value>) -> Decision {
+    fn propose(
+        &self,
+        draft: Draft<'_>,
+        action: Action,
+        write: Write,
+        live: Option<&Value>,
+        in_place: Option<Value>,
+    ) -> Decision {
         let verbs: &[Verb] = match &write {
             Write::Create(_) => &[Verb::Create],
             Write::Update(_) => &[Verb::Update],
@@ -421,8 +563,28 @@ impl Planner {
             let why = why.clone();
             return draft.settled(Action::Forbidden, reason::FORBIDDEN, why);
         }
-        let planned = draft.with(action, None);
-        Decision::Proposed(Proposal { planned, write, live: live.cloned() })
+        self.proposal(draft.with(action, None), write, live, in_place)
+    }
+
+    fn proposal(&self, planned: PlannedItem, write: Write, live: Option<&Value>, in_place: Option<Value>) -> Decision {
+        Decision::Proposed(self.make_proposal(planned, write, live, in_place))
+    }
+
+    fn make_proposal(
+        &self,
+        planned: PlannedItem,
+        write: Write,
+        live: Option<&Value>,
+        in_place: Option<Value>,
+    ) -> Proposal {
+        let status = self.status(&planned.item.kind);
+        let again = live.filter(|_| matches!(write, Write::Recreate(..) | Write::Delete(_))).map(|live| {
+            let mut again = sanitized(live, status);
+            self.family.adopt(&mut again, Some(live));
+            again
+        });
+        let (live, may_lose) = (live.cloned(), self.terms.allow_data_loss);
+        Proposal { planned, write, live, in_place, again, status, may_lose, managers: Vec::new() }
     }
 }
 
@@ -439,7 +601,7 @@ impl Proposal {
         &self.planned
     }
 
-    /// What to try. Of a recreation: the creation, to which `AlreadyExists` is the answer of a server that agrees.
+    /// What to try.
     #[must_use]
     pub fn write(&self) -> &Write {
         &self.write
@@ -449,6 +611,62 @@ impl Proposal {
     #[must_use]
     pub fn refused(self, action: Action, reason: Remark) -> PlannedItem {
         PlannedItem { action, reason: Some(reason), ..self.planned }
+    }
+
+    /// The object that is there.
+    #[must_use]
+    pub fn live(&self) -> Option<&Value> {
+        self.live.as_ref()
+    }
+
+    /// Of a recreation: the update in its place, which shows whether there is any difference.
+    #[must_use]
+    pub fn in_place(&self) -> Option<&Value> {
+        self.in_place.as_ref()
+    }
+
+    /// Of what is deleted: what a restore would make again of it.
+    #[must_use]
+    pub fn again(&self) -> Option<&Value> {
+        self.again.as_ref()
+    }
+
+    /// The entries of `managedFields` to put back.
+    #[must_use]
+    pub fn managers(&self) -> &[Value] {
+        &self.managers
+    }
+
+    /// Whether what cannot be made again may be deleted.
+    #[must_use]
+    pub fn may_lose(&self) -> bool {
+        self.may_lose
+    }
+
+    /// Whether the live object would stay as it is, if an update leaves it like this.
+    #[must_use]
+    pub fn stays(&self, would_be: &Value) -> bool {
+        self.live.as_ref().is_some_and(|live| semantic(live, self.status) == semantic(would_be, self.status))
+    }
+
+    /// Whether it needs an owner whose uid is not known yet.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        match &self.write {
+            Write::Create(body) | Write::Update(body) | Write::Recreate(_, body) => !pending(body).is_empty(),
+            Write::Delete(_) => false,
+        }
+    }
+
+    /// The same before its owners are there, so that their controllers find it and make no other.
+    #[must_use]
+    pub fn before_owners(mut self) -> Self {
+        match &mut self.write {
+            Write::Create(body) | Write::Update(body) | Write::Recreate(_, body) => remove_pending(body),
+            Write::Delete(_) => {}
+        }
+        self.in_place = None;
+        self
     }
 
     /// The owners of what is to be written, which must be written before.
@@ -465,10 +683,11 @@ impl Proposal {
     pub fn diff(&self, verdict: &Verdict, key: &DigestKey, limit: usize) -> Diff {
         let Some(live) = &self.live else { return Diff::default() };
         match (&self.write, verdict) {
-            (Write::Update(_), Verdict::Accepted(Some(would_be))) => diff(live, would_be, key, limit),
+            _ if self.planned.action == Action::Skip => Diff::default(),
+            (Write::Update(_), Verdict::Accepted(Some(would_be))) => diff(live, would_be, self.status, key, limit),
             (Write::Update(wanted) | Write::Recreate(_, wanted), _) => {
                 // What the server owns would be as it is.
-                diff(&sanitized(live), &sanitized(wanted), key, limit)
+                diff(&sanitized(live, self.status), &sanitized(wanted, self.status), self.status, key, limit)
             }
             _ => Diff::default(),
         }
@@ -477,20 +696,35 @@ impl Proposal {
     /// The item's plan, now that the API server was asked.
     #[must_use]
     pub fn settle(self, verdict: &Verdict) -> PlannedItem {
-        let Self { mut planned, write, live } = self;
+        let stays = matches!(verdict, Verdict::Accepted(Some(would_be)) if self.stays(would_be));
+        let Self { mut planned, write, may_lose, .. } = self;
         let with = |mut planned: PlannedItem, action, code: &str, message: String| {
             planned.action = action;
             planned.reason = Some(Remark::new(code, message));
             planned
         };
         match verdict {
-            Verdict::Accepted(Some(would_be)) if matches!(write, Write::Update(_)) => {
-                if live.is_some_and(|live| semantic(&live) == semantic(would_be)) {
-                    planned.action = Action::Unchanged;
-                }
+            Verdict::Accepted(Some(_)) if stays && matches!(write, Write::Update(_)) => {
+                (planned.action, planned.reason) = (Action::Unchanged, None);
+                planned
+            }
+            // It is left as it is whatever is said.
+            _ if planned.action == Action::Skip => planned,
+            Verdict::AsItIs => {
+                planned.action = Action::Unchanged;
                 planned
             }
             Verdict::Accepted(_) => planned,
+            Verdict::Final { code, message } => {
+                let lost = format!("the API server would not take it again: it answers {code} {message}");
+                if may_lose {
+                    planned.warnings.push(Remark::new(reason::DATA_LOST, lost));
+                    planned
+                } else {
+                    let advice = "set allowDataLoss to delete it all the same, or exclude the item";
+                    with(planned, Action::Conflict, reason::DATA_LOSS, format!("{advice}: {lost}"))
+                }
+            }
             Verdict::NotAsked(why) => {
                 planned.warnings.push(Remark::new(reason::NOT_TRIED, why.clone()));
                 planned
@@ -513,6 +747,9 @@ impl Proposal {
     }
 }
 
+/// How many of the objects that are lost are named.
+const MAX_NAMED: usize = 10;
+
 /// Reasons of a capture that say nothing against replacing an object.
 fn is_about_capture(code: &str) -> bool {
     matches!(code, "ExcludedByLabel" | "BeingDeleted")
@@ -520,6 +757,44 @@ fn is_about_capture(code: &str) -> bool {
 
 fn is_claim(item: &ItemId) -> bool {
     item.kind.group.is_empty() && item.kind.kind == "PersistentVolumeClaim"
+}
+
+/// The entries of server-side apply among the managed fields.
+fn applied_by(object: &Value) -> Vec<Value> {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    entries.filter(|entry| entry["operation"] == "Apply").cloned().collect()
+}
+
+/// Whether a Service has no address of its own on purpose.
+fn is_headless(object: &Value) -> bool {
+    object["kind"] == "Service" && object["apiVersion"] == "v1" && object["spec"]["clusterIP"] == "None"
+}
+
+/// Whether a Job had begun and not ended.
+fn is_under_way(kind: &GroupKind, object: &Value) -> bool {
+    kind.group == "batch"
+        && kind.kind == "Job"
+        && object["spec"]["suspend"] != true
+        && !object["status"]["startTime"].is_null()
+}
+
+/// A word on the finalizers that an object was captured with and will be without: the cluster's own come by themselves.
+fn finalizers_left(object: &Value, live: Option<&Value>) -> Option<Remark> {
+    let has = live.map(finalizers).unwrap_or_default();
+    let is_of_the_cluster = |name: &str| {
+        name.split_once('/').is_none_or(|(domain, _)| domain == "kubernetes.io" || domain.ends_with(".kubernetes.io"))
+    };
+    let left = finalizers(object).into_iter().filter(|name| !has.contains(name) && !is_of_the_cluster(name));
+    let left: Vec<&str> = left.collect();
+    let message = format!(
+        "its finalizers are not restored ({}): if they stand in your manifest and not with a controller, apply that again",
+        left.join(", ")
+    );
+    (!left.is_empty()).then(|| Remark::new(reason::FINALIZERS_LEFT, message))
+}
+
+fn finalizers(object: &Value) -> Vec<&str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 fn is_being_deleted(live: &Value) -> bool {

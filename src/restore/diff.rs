@@ -16,7 +16,7 @@
 use crate::{
     api::canonical,
     cluster::redact::{REDACTED, redact},
-    restore::semantic::{DigestKey, semantic},
+    restore::semantic::{DigestKey, Status, semantic},
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -92,17 +92,17 @@ impl std::fmt::Display for Diff {
 ///
 /// What does not count (see [`semantic`]) is not compared; nor are the uid and the time of creation.
 #[must_use]
-pub fn diff(live: &Value, wanted: &Value, key: &DigestKey, limit: usize) -> Diff {
+pub fn diff(live: &Value, wanted: &Value, status: Status, key: &DigestKey, limit: usize) -> Diff {
     let object = json!([live["apiVersion"], live["kind"], live["metadata"]["name"]]);
     let mut comparison = Comparison { key, object, limit, bytes: 0, diff: Diff::default() };
-    let (live, wanted) = (comparable(live), comparable(wanted));
+    let (live, wanted) = (comparable(live, status), comparable(wanted, status));
     let place = if live["kind"] == "Secret" || wanted["kind"] == "Secret" { Place::secret() } else { Place::default() };
     comparison.values(&place, Some(&live), Some(&wanted));
     comparison.diff
 }
 
-fn comparable(object: &Value) -> Value {
-    let mut object = semantic(object);
+fn comparable(object: &Value, status: Status) -> Value {
+    let mut object = semantic(object, status);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         for field in ["uid", "creationTimestamp"] {
             metadata.remove(field);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn changes(live: &Value, wanted: &Value) -> Vec<String> {
-        let diff = diff(live, wanted, &key(), 100_000);
+        let diff = diff(live, wanted, Status::Observed, &key(), 100_000);
         assert_eq!(diff.cut, 0);
         diff.changes
     }
@@ -386,7 +386,7 @@ mod tests {
             json!({"kind": "Secret", "type": "Opaque", "data": {"password": value, "user": "YWRh"},
                 "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}}})
         };
-        let text = diff(&secret("aHVudGVyMg=="), &secret("c2VjcmV0"), &key(), 10_000).to_string();
+        let text = diff(&secret("aHVudGVyMg=="), &secret("c2VjcmV0"), Status::Observed, &key(), 10_000).to_string();
         assert!(text.contains("~ data.password: hmac:"), "{text}");
         assert!(text.contains("last-applied-configuration: hmac:"), "{text}");
         for hidden in ["aHVudGVyMg", "c2VjcmV0", "YWRh"] {
@@ -418,14 +418,14 @@ mod tests {
     #[test]
     fn what_does_not_count_is_not_shown() {
         let live = json!({"kind": "X", "metadata": {"name": "a", "uid": "u", "resourceVersion": "3", "creationTimestamp": "t"}, "status": 1});
-        let diff = diff(&live, &json!({"kind": "X", "metadata": {"name": "a"}}), &key(), 1000);
+        let diff = diff(&live, &json!({"kind": "X", "metadata": {"name": "a"}}), Status::Observed, &key(), 1000);
         assert!(diff.is_empty(), "{diff}");
     }
 
     #[test]
     fn what_is_too_long_is_cut_and_says_so() {
         let map = |value: &str| json!({"data": (0..100).map(|number| (format!("k{number:02}"), json!(value))).collect::<Map<_, _>>()});
-        let diff = diff(&map("a"), &map("b"), &key(), 300);
+        let diff = diff(&map("a"), &map("b"), Status::Observed, &key(), 300);
         let text = diff.to_string();
         assert!(diff.changes.len() < 100 && diff.changes.len() + diff.cut == 100, "{text}");
         assert!(text.ends_with(&format!("… {} more changes, cut here\n", diff.cut)), "{text}");
@@ -457,9 +457,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_diff_is_empty_exactly_when_nothing_that_counts_differs(live in any_json(), wanted in any_json(), limit in 0_usize..2000) {
-            let whole = diff(&live, &wanted, &key(), usize::MAX);
-            prop_assert_eq!(whole.is_empty(), comparable(&live) == comparable(&wanted), "{}", whole);
-            let short = diff(&live, &wanted, &key(), limit);
+            let whole = diff(&live, &wanted, Status::Observed, &key(), usize::MAX);
+            prop_assert_eq!(whole.is_empty(), comparable(&live, Status::Observed) == comparable(&wanted, Status::Observed), "{}", whole);
+            let short = diff(&live, &wanted, Status::Observed, &key(), limit);
             prop_assert_eq!(short.changes.len() + short.cut, whole.changes.len());
             prop_assert!(short.changes.iter().map(|change| change.len() + 1).sum::<usize>() <= limit);
         }

@@ -9,16 +9,20 @@
 //! plan       create, update, … or why not             diff       what that changes, for people
 //! order      what goes first                          refusal    what it means that the API server says no
 //! escalation what it takes to give rights to others     words      which of its words may be shown
+//! holdings   what an object holds that its successor needs
+//! dependents what the garbage collector takes with what is deleted
 //! ```
 //!
 //! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
 //! repository (a test looks). What comes out of a repository is untrusted: a tenant holds its key.
 
 pub mod decide;
+pub mod dependents;
 pub mod diff;
 pub mod eligible;
 pub mod escalation;
 pub mod excluded;
+pub mod holdings;
 pub mod labels;
 pub mod order;
 pub mod owners;

@@ -3,6 +3,9 @@
 //! The garbage collector deletes an object whose owners all have uids that do not exist. So no uid of a backup is ever
 //! written: a reference gets the uid its owner has now, or goes. What a controller made, and that controller's object is
 //! restored too, is left to it.
+//!
+//! An owner that lives in no namespace can seldom be read with a tenant's rights. The reference that the live object bears
+//! says that it is there: else the garbage collector would have taken that object.
 
 use crate::api::item::{GroupKind, ItemId};
 use serde_json::Value;
@@ -20,9 +23,23 @@ pub struct Family {
     restored: BTreeSet<ItemId>,
     live: BTreeMap<ItemId, String>,
     renewed: BTreeSet<ItemId>,
+    namespaced: BTreeSet<GroupKind>,
+    remade: BTreeSet<ItemId>,
 }
 
 impl Family {
+    /// Kinds that live in namespaces. Owners of others are not among the items of a restore.
+    #[must_use]
+    pub fn of(namespaced: impl IntoIterator<Item = GroupKind>) -> Self {
+        Self { namespaced: namespaced.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Whether an owner is of a kind that lives in namespaces.
+    #[must_use]
+    pub fn is_namespaced(&self, owner: &ItemId) -> bool {
+        self.namespaced.contains(&owner.kind)
+    }
+
     /// An item that this restore is about.
     pub fn add_restored(&mut self, item: ItemId) {
         self.restored.insert(item);
@@ -37,6 +54,17 @@ impl Family {
     /// An object that gets another uid before its children are written.
     pub fn add_renewed(&mut self, item: ItemId) {
         self.renewed.insert(item);
+    }
+
+    /// An item that this restore is about and leaves as it is, be it there or not.
+    pub fn add_left(&mut self, item: &ItemId) {
+        self.restored.remove(item);
+    }
+
+    /// An item that this restore is about and leaves to its controller, which makes it again.
+    pub fn add_left_to_owner(&mut self, item: &ItemId) {
+        self.restored.remove(item);
+        self.remade.insert(item.clone());
     }
 
     /// An object that is about to be deleted for good: it owns nothing any more.
@@ -59,21 +87,26 @@ impl Family {
         }
     }
 
-    /// The controller that a child is left to: its object is restored too, so it makes the child again.
+    /// The controller that a child is left to: its object is restored too, so it makes the child again. No other kinds than
+    /// those of which a capture says so: of others nobody knows whether their controller makes them.
     #[must_use]
-    pub fn left_to(&self, object: &Value) -> Option<ItemId> {
-        controller(object).filter(|owner| self.restored.contains(owner))
+    pub fn left_to(&self, kind: &GroupKind, object: &Value) -> Option<ItemId> {
+        let comes = |owner: &ItemId| self.restored.contains(owner) || self.remade.contains(owner);
+        controller(object).filter(|owner| is_made_by_controllers(kind) && comes(owner))
     }
 
-    /// Gives each reference the uid its owner has now. References to owners that are not there go; they are returned.
-    pub fn adopt(&self, object: &mut Value) -> Vec<ItemId> {
+    /// Gives each reference the uid its owner has now; `live` is the object as it is there. References to owners that are
+    /// not there go; they are returned.
+    pub fn adopt(&self, object: &mut Value, live: Option<&Value>) -> Vec<ItemId> {
         let mut missing = Vec::new();
         let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return missing };
         let Some(references) = metadata.get_mut("ownerReferences") else { return missing };
         if let Some(references) = references.as_array_mut() {
             references.retain_mut(|reference| {
                 let owner = owner(reference);
-                let uid = owner.as_ref().and_then(|owner| self.uid(owner));
+                let borne =
+                    |owner: &ItemId| live.filter(|_| !self.is_namespaced(owner)).and_then(|live| borne(live, owner));
+                let uid = owner.as_ref().and_then(|owner| self.uid(owner).or_else(|| borne(owner)));
                 if let (Some(uid), Some(reference)) = (uid, reference.as_object_mut()) {
                     reference.insert("uid".to_owned(), uid.into());
                     return true;
@@ -89,6 +122,18 @@ impl Family {
     }
 }
 
+/// The uid of an owner, as the object's reference has it.
+fn borne(object: &Value, of: &ItemId) -> Option<String> {
+    let same = references(object).find(|reference| owner(reference).as_ref() == Some(of))?;
+    same["uid"].as_str().map(str::to_owned)
+}
+
+/// Whether controllers of the cluster make objects of a kind, and make those again that they control.
+#[must_use]
+pub fn is_made_by_controllers(kind: &GroupKind) -> bool {
+    matches!((kind.group.as_str(), kind.kind.as_str()), ("", "Pod") | ("apps", "ReplicaSet") | ("batch", "Job"))
+}
+
 /// The owners of an object, by name.
 #[must_use]
 pub fn owners(object: &Value) -> Vec<ItemId> {
@@ -101,13 +146,24 @@ pub fn controller(object: &Value) -> Option<ItemId> {
     references(object).find(|reference| reference["controller"] == true).and_then(owner)
 }
 
+/// Takes out the references to owners whose uid is not known yet.
+pub fn remove_pending(object: &mut Value) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(references) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else { return };
+    references.retain(|reference| !is_pending(reference));
+    if references.is_empty() {
+        metadata.remove("ownerReferences");
+    }
+}
+
+fn is_pending(reference: &Value) -> bool {
+    reference["uid"].as_str().is_some_and(|uid| uid.starts_with(PENDING))
+}
+
 /// Owners whose uid is not known yet, so that the object cannot be written.
 #[must_use]
 pub fn pending(object: &Value) -> Vec<ItemId> {
-    references(object)
-        .filter(|reference| reference["uid"].as_str().is_some_and(|uid| uid.starts_with(PENDING)))
-        .filter_map(owner)
-        .collect()
+    references(object).filter(|reference| is_pending(reference)).filter_map(owner).collect()
 }
 
 fn references(object: &Value) -> impl Iterator<Item = &Value> {
@@ -143,10 +199,10 @@ mod tests {
         family.add_live(item("Widget", "there"), "new");
         let mut child =
             owned_by(&[reference("Widget", "there", "old", true), reference("Widget", "gone", "old", false)]);
-        assert_eq!(family.adopt(&mut child), [item("Widget", "gone")]);
+        assert_eq!(family.adopt(&mut child, None), [item("Widget", "gone")]);
         assert_eq!(child, owned_by(&[reference("Widget", "there", "new", true)]));
         let mut orphan = owned_by(&[reference("Widget", "gone", "old", true)]);
-        family.adopt(&mut orphan);
+        family.adopt(&mut orphan, None);
         assert_eq!(orphan["metadata"], json!({"name": "child"}), "an empty list would differ from none");
     }
 
@@ -156,11 +212,11 @@ mod tests {
         family.add_restored(item("Widget", "w"));
         let stored = owned_by(&[reference("Widget", "w", "old", false)]);
         let mut child = stored.clone();
-        assert_eq!(family.adopt(&mut child), []);
+        assert_eq!(family.adopt(&mut child, None), []);
         assert_eq!(pending(&child), [item("Widget", "w")]);
         family.add_live(item("Widget", "w"), "new");
         let mut child = stored;
-        family.adopt(&mut child);
+        family.adopt(&mut child, None);
         assert_eq!(pending(&child), []);
         assert_eq!(child["metadata"]["ownerReferences"][0]["uid"], "new");
     }
@@ -171,28 +227,66 @@ mod tests {
         family.add_live(item("Widget", "w"), "old");
         family.add_renewed(item("Widget", "w"));
         let mut child = owned_by(&[reference("Widget", "w", "old", false)]);
-        family.adopt(&mut child);
+        family.adopt(&mut child, None);
         assert_eq!(pending(&child), [item("Widget", "w")]);
     }
 
     #[test]
-    fn a_child_is_left_to_its_controller_only_if_that_is_restored_too() {
+    fn a_child_is_left_to_its_controller_only_if_that_is_restored_too_and_makes_the_like() {
         let mut family = Family::default();
+        let pod = GroupKind::new("", "Pod");
         let child = owned_by(&[reference("Widget", "w", "u", true)]);
         family.add_live(item("Widget", "w"), "u");
-        assert_eq!(family.left_to(&child), None);
+        assert_eq!(family.left_to(&pod, &child), None);
         family.add_restored(item("Widget", "w"));
-        assert_eq!(family.left_to(&child), Some(item("Widget", "w")));
-        assert_eq!(family.left_to(&owned_by(&[reference("Widget", "w", "u", false)])), None);
+        assert_eq!(family.left_to(&pod, &child), Some(item("Widget", "w")));
+        assert_eq!(family.left_to(&pod, &owned_by(&[reference("Widget", "w", "u", false)])), None);
+        for kind in ["Secret", "ConfigMap", "PersistentVolumeClaim", "Service"] {
+            assert_eq!(family.left_to(&GroupKind::new("", kind), &child), None, "a password that was made up is gone");
+        }
+        family.add_left(&item("Widget", "w"));
+        assert_eq!(family.left_to(&pod, &child), None, "a controller that is not restored makes nothing");
+    }
+
+    #[test]
+    fn what_is_written_before_its_owner_bears_no_reference_to_it_yet() {
+        let mut family = Family::default();
+        family.add_restored(item("Widget", "w"));
+        family.add_live(item("Widget", "there"), "u");
+        let mut child = owned_by(&[reference("Widget", "w", "old", true), reference("Widget", "there", "old", false)]);
+        family.adopt(&mut child, None);
+        remove_pending(&mut child);
+        assert_eq!(child, owned_by(&[reference("Widget", "there", "u", false)]));
+        let mut orphan = owned_by(&[reference("Widget", "w", "old", true)]);
+        family.adopt(&mut orphan, None);
+        remove_pending(&mut orphan);
+        assert_eq!(orphan["metadata"], json!({"name": "child"}));
+    }
+
+    #[test]
+    fn an_owner_that_lives_in_no_namespace_is_there_if_the_live_object_bears_it() {
+        let family = Family::of([GroupKind::new("example.com", "Widget")]);
+        let stored = owned_by(&[reference("Node", "n1", "old", true)]);
+        let mut child = stored.clone();
+        assert_eq!(family.adopt(&mut child, Some(&owned_by(&[reference("Node", "n1", "now", false)]))), []);
+        assert_eq!(child, owned_by(&[reference("Node", "n1", "now", true)]));
+        for live in [None, Some(owned_by(&[reference("Node", "n2", "now", true)])), Some(owned_by(&[]))] {
+            let mut child = stored.clone();
+            assert_eq!(family.adopt(&mut child, live.as_ref()), [item("Node", "n1")], "its uid may be of nobody");
+            assert_eq!(child["metadata"], json!({"name": "child"}));
+        }
+        let mut child = owned_by(&[reference("Widget", "w", "old", true)]);
+        let live = child.clone();
+        assert_eq!(family.adopt(&mut child, Some(&live)), [item("Widget", "w")], "it would have been found");
     }
 
     #[test]
     fn references_of_any_shape_are_dealt_with() {
         for odd in [json!(null), json!({}), json!([1, null, {"kind": "X"}]), json!([])] {
             let mut child = json!({"metadata": {"name": "a", "ownerReferences": odd}});
-            assert_eq!(Family::default().adopt(&mut child), []);
+            assert_eq!(Family::default().adopt(&mut child, None), []);
             assert_eq!(child, json!({"metadata": {"name": "a"}}));
         }
-        Family::default().adopt(&mut json!(3));
+        Family::default().adopt(&mut json!(3), None);
     }
 }

@@ -31,12 +31,16 @@ pub mod reason {
     pub const NOT_PRUNED: &str = "NotPruned";
     /// It did not exist when the set was taken, and does not now.
     pub const ABSENT: &str = "Absent";
+    /// The garbage collector takes it with its owner, which is deleted.
+    pub const GARBAGE_COLLECTED: &str = "GarbageCollected";
     /// It is being deleted.
     pub const BEING_DELETED: &str = "BeingDeleted";
     /// A field that differs cannot be changed.
     pub const IMMUTABLE_FIELD: &str = "ImmutableField";
     /// It would lose data for good, and that was not allowed.
     pub const DATA_LOSS: &str = "DataLossNotAllowed";
+    /// It was deleted to be made anew, and could be neither made nor put back.
+    pub const DELETED: &str = "Deleted";
     /// It is not as it was when it was looked at.
     pub const MOVED: &str = "Moved";
     /// The restore was stopped before it came to the item.
@@ -69,9 +73,17 @@ pub mod reason {
     pub const DATA_LOST: &str = "DataLost";
     /// A warning: the API server was not asked what it thinks of it.
     pub const NOT_TRIED: &str = "NotTried";
+    /// It is written, but those who managed its fields do not any more.
+    pub const FIELD_MANAGERS_LOST: &str = "FieldManagersLost";
+    /// A warning: a Job that was under way is made anew.
+    pub const RUNS_AGAIN: &str = "RunsAgain";
+    /// A warning: finalizers that the object was captured with.
+    pub const FINALIZERS_LEFT: &str = "FinalizersLeft";
+    /// A warning: fields that the kind's schema does not know are dropped.
+    pub const FIELDS_DROPPED: &str = "FieldsDropped";
 
     /// Every code.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 30] = [
         EXISTS,
         NOT_THERE,
         LEFT_TO_OWNER,
@@ -95,6 +107,12 @@ pub mod reason {
         VOLUME_EMPTY,
         DATA_LOST,
         NOT_TRIED,
+        FIELDS_DROPPED,
+        GARBAGE_COLLECTED,
+        FIELD_MANAGERS_LOST,
+        RUNS_AGAIN,
+        FINALIZERS_LEFT,
+        DELETED,
         WEBHOOK_UNAVAILABLE,
     ];
 }
@@ -161,6 +179,12 @@ pub struct PlannedItem {
 }
 
 impl PlannedItem {
+    /// Whether the garbage collector takes it, and nobody else deletes it.
+    #[must_use]
+    pub fn is_collected(&self) -> bool {
+        self.action == Action::Delete && self.reason.as_ref().is_some_and(|why| why.code == reason::GARBAGE_COLLECTED)
+    }
+
     /// As it is told: without the hashes that it was decided from.
     #[must_use]
     pub fn to_report(&self, diff: Option<String>) -> PlannedObject {

@@ -4,7 +4,10 @@
 //! same fields are left out of both sides of a comparison, so that they alone never make a difference.
 //! The guide `docs/guides/what-is-restored.md` has the same table (a test compares).
 
-use crate::{cluster::canonical::TOKEN_SECRET, restore::semantic::without};
+use crate::{
+    cluster::canonical::TOKEN_SECRET,
+    restore::semantic::{Status, without},
+};
 use serde_json::{Map, Value};
 
 /// A field that the server owns.
@@ -31,7 +34,7 @@ pub enum Kept {
     Never,
     /// A Service without an address of its own says so with `None`.
     Headless,
-    /// The author named the value: it stands in the annotation that `kubectl apply` leaves.
+    /// Somebody named the value: it stands in the annotation that `kubectl apply` leaves, or among the managed fields.
     Applied,
     /// The author chose the volume: no controller marked the claim as bound by it.
     ChosenVolume,
@@ -39,6 +42,8 @@ pub enum Kept {
     ManualSelector,
     /// It is a Secret into which no token of a ServiceAccount is put.
     NoToken,
+    /// The kind has no subresource for it, so that it is a field like others.
+    Data,
 }
 
 impl Kept {
@@ -48,16 +53,18 @@ impl Kept {
         match self {
             Self::Never => "",
             Self::Headless => "where it is `None`",
-            Self::Applied => "where `kubectl apply` was given it",
+            Self::Applied => "where somebody chose it",
             Self::ChosenVolume => "where the author named the volume",
             Self::ManualSelector => "with `manualSelector: true`",
             Self::NoToken => "in a Secret of another type than `kubernetes.io/service-account-token`",
+            Self::Data => "where the kind has no subresource `status`",
         }
     }
 
-    fn holds(self, object: &Value) -> bool {
+    fn holds(self, object: &Value, status: Status) -> bool {
         match self {
-            // Ports are decided about one by one: see `AppliedPorts`.
+            Self::Data => status == Status::Data,
+            // Ports are decided about one by one: see `ChosenPorts`.
             Self::Never | Self::Applied => false,
             Self::Headless => object["spec"]["clusterIP"] == "None",
             Self::ChosenVolume => object["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"].is_null(),
@@ -120,7 +127,7 @@ pub const OWNED_FIELDS: &[OwnedField] = &[
         Kept::Never,
         "the promise of a controller that may not be there; it puts it back",
     ),
-    server("*", "*", "status", Kept::Never, "observed, not wished for"),
+    server("*", "*", "status", Kept::Data, "observed, not wished for"),
     server("", "Service", "spec.clusterIP", Kept::Headless, "handed out by the cluster"),
     server("", "Service", "spec.clusterIPs", Kept::Headless, "handed out by the cluster"),
     server("", "Service", "spec.ports[].nodePort", Kept::Applied, "handed out by the cluster"),
@@ -198,22 +205,26 @@ pub const OWNED_FIELDS: &[OwnedField] = &[
 ];
 
 /// Takes out what the server owns. Idempotent.
-pub fn sanitize(object: &mut Value) {
-    let kept = AppliedPorts::of(object);
+pub fn sanitize(object: &mut Value, status: Status) {
+    let chosen = ChosenPorts::of(object);
+    strip(object, status, chosen);
+}
+
+fn strip(object: &mut Value, status: Status, chosen: ChosenPorts) {
     for owned in of_kind(object) {
-        if !owned.kept.holds(object) {
+        if !owned.kept.holds(object, status) {
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             remove(object, &segments(owned.field), &name);
         }
     }
-    kept.put_back(object);
+    chosen.put_back(object);
 }
 
 /// The same of a copy.
 #[must_use]
-pub fn sanitized(live: &Value) -> Value {
-    let mut copy = without(live, &["managedFields"]);
-    sanitize(&mut copy);
+pub fn sanitized(live: &Value, status: Status) -> Value {
+    let mut copy = without(live, status, &["managedFields"]);
+    strip(&mut copy, status, ChosenPorts::of(live));
     copy
 }
 
@@ -225,7 +236,7 @@ pub fn replacement(wanted: &Value, live: &Value) -> Value {
     let mut body = wanted.clone();
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
     // A Secret's keys are the author's, but for those of a token.
-    let is_the_authors = |owned: &OwnedField| owned.kept == Kept::NoToken && owned.kept.holds(wanted);
+    let is_the_authors = |owned: &OwnedField| owned.kept == Kept::NoToken && owned.kept.holds(wanted, Status::Observed);
     for owned in of_kind(wanted).filter(|owned| owned.existing == Existing::Live && !is_the_authors(owned)) {
         carry(&mut body, live, &segments(owned.field), name);
     }
@@ -353,31 +364,41 @@ fn carry(body: &mut Value, live: &Value, path: &[Segment<'_>], name: &str) {
     }
 }
 
-/// Ports of nodes that the author asked for, as the annotation of `kubectl apply` shows.
-struct AppliedPorts {
+/// Ports of nodes that somebody asked for: the annotation of `kubectl apply` has them, or one who manages fields.
+struct ChosenPorts {
     /// Name (or the protocol and port where there is none) and the port of nodes.
     ports: Vec<(String, Value)>,
     health_check: Option<Value>,
 }
 
-impl AppliedPorts {
+impl ChosenPorts {
     fn of(object: &Value) -> Self {
         let none = Self { ports: Vec::new(), health_check: None };
         if object["kind"] != "Service" || object["apiVersion"] != "v1" {
             return none;
         }
         let applied = object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].as_str();
-        let Some(applied) = applied.and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return none };
-        let asked_for = |port: &Value| port.as_i64().is_some_and(|port| port > 0);
+        let applied = applied.and_then(|text| serde_json::from_str::<Value>(text).ok()).unwrap_or_default();
+        let managed: Vec<&Value> = object["metadata"]["managedFields"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|entry| &entry["fieldsV1"]["f:spec"])
+            .collect();
+        let is_number = |port: &Value| port.as_i64().is_some_and(|port| port > 0);
         let applied_ports = node_ports(&applied);
+        let is_applied = |key: &str| applied_ports.iter().any(|(applied, port)| applied == key && is_number(port));
+        let is_managed = |port: &Value| managed.iter().any(|fields| manages_node_port(&fields["f:ports"], port));
+        let ports = object["spec"]["ports"].as_array().into_iter().flatten();
+        let chosen = ports
+            .filter(|port| is_number(&port["nodePort"]))
+            .filter(|port| is_applied(&port_key(port)) || is_managed(port));
+        let health_check = &object["spec"]["healthCheckNodePort"];
+        let health_check_is_chosen = is_number(&applied["spec"]["healthCheckNodePort"])
+            || managed.iter().any(|fields| !fields["f:healthCheckNodePort"].is_null());
         Self {
-            ports: node_ports(object)
-                .into_iter()
-                .filter(|(key, _)| applied_ports.iter().any(|(applied, port)| applied == key && asked_for(port)))
-                .collect(),
-            health_check: Some(object["spec"]["healthCheckNodePort"].clone())
-                .filter(asked_for)
-                .filter(|_| asked_for(&applied["spec"]["healthCheckNodePort"])),
+            ports: chosen.map(|port| (port_key(port), port["nodePort"].clone())).collect(),
+            health_check: Some(health_check.clone()).filter(is_number).filter(|_| health_check_is_chosen),
         }
     }
 
@@ -401,6 +422,15 @@ fn node_ports(service: &Value) -> Vec<(String, Value)> {
     ports.filter_map(|port| Some((port_key(port), port.get("nodePort")?.clone()))).collect()
 }
 
+/// Whether the managed fields of a list of ports have the port of nodes of this one: its key is `k:{"port":80,"protocol":"TCP"}`.
+fn manages_node_port(fields: &Value, port: &Value) -> bool {
+    fields.as_object().into_iter().flatten().any(|(key, fields)| {
+        let key: Value = key.strip_prefix("k:").and_then(|key| serde_json::from_str(key).ok()).unwrap_or_default();
+        let protocol = |port: &Value| port["protocol"].as_str().unwrap_or("TCP").to_owned();
+        !fields["f:nodePort"].is_null() && key["port"] == port["port"] && protocol(&key) == protocol(port)
+    })
+}
+
 fn port_key(port: &Value) -> String {
     match port["name"].as_str() {
         Some(name) => name.to_owned(),
@@ -414,11 +444,11 @@ mod tests {
     use serde_json::json;
 
     fn sanitized(mut object: Value) -> Value {
-        let copy = super::sanitized(&object);
-        sanitize(&mut object);
+        let copy = super::sanitized(&object, Status::Observed);
+        sanitize(&mut object, Status::Observed);
         assert_eq!(copy, object, "a copy is sanitized as the object itself is");
         let once = object.clone();
-        sanitize(&mut object);
+        sanitize(&mut object, Status::Observed);
         assert_eq!(object, once, "sanitizing twice is the same as once");
         object
     }
@@ -462,6 +492,27 @@ mod tests {
         assert_eq!(
             sanitized(service(&unnamed, Some(&json!({"ports": [{"port": 80, "nodePort": 30080}]}))))["spec"],
             unnamed
+        );
+    }
+
+    #[test]
+    fn ports_of_nodes_that_somebody_manages_are_kept_and_those_of_the_cluster_are_not() {
+        let fields = json!({"f:spec": {"f:healthCheckNodePort": {}, "f:ports": {r#"k:{"port":80,"protocol":"TCP"}"#: {".": {}, "f:nodePort": {}},
+            r#"k:{"port":81,"protocol":"TCP"}"#: {".": {}, "f:port": {}}, r#"k:{"port":82,"protocol":"UDP"}"#: {"f:nodePort": {}}}}});
+        let mut service = service(
+            &json!({"healthCheckNodePort": 31000, "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080},
+                {"port": 81, "nodePort": 30081}, {"port": 82, "nodePort": 30082}, {"port": 82, "protocol": "UDP", "nodePort": 30083}]}),
+            None,
+        );
+        service["metadata"]["managedFields"] = json!([{"manager": "helm", "operation": "Update", "fieldsV1": fields}]);
+        // Once only: what is left has no managed fields that would say so again.
+        let copy = super::sanitized(&service, Status::Observed);
+        super::sanitize(&mut service, Status::Observed);
+        assert_eq!(copy, service);
+        assert_eq!(
+            copy["spec"],
+            json!({"healthCheckNodePort": 31000, "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080},
+                {"port": 81}, {"port": 82}, {"port": 82, "protocol": "UDP", "nodePort": 30083}]})
         );
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     decide::{Decision, Live, Planner, Proposal, Stored, Verdict, Write},
+    dependents::Dependents,
     excluded::ExclusionRules,
     owners::Family,
     plan::Terms,
@@ -58,8 +59,9 @@ fn planner(policy: &str, transforms: &Value) -> Option<Planner> {
         family: Family::default(),
         served: BTreeMap::from([(GroupKind::new("", "Secret"), BTreeSet::from(["v1".to_owned()]))]),
         refused: BTreeMap::new(),
-        claims: BTreeMap::new(),
-        claims_unknown: None,
+        status_is_data: BTreeSet::new(),
+        dependents: Dependents::default(),
+        dependents_unknown: None,
         unlisted: BTreeMap::new(),
     })
 }

@@ -3,6 +3,7 @@
 //! A resourceVersion would be stale within seconds: a status update, or a controller that renews a lock, changes it. So
 //! status, managedFields, resourceVersion, generation and the fields of [`IGNORED_ANNOTATIONS`] do not count, and all
 //! else does: also the uid, because an object of the same name and content that was made anew is another.
+//! A status counts where it is a field like others ([`Status::Data`]).
 //!
 //! Hashes are keyed: an object may hold secrets, and a plain digest of one can be guessed.
 
@@ -23,10 +24,19 @@ pub const IGNORED_ANNOTATIONS: [&str; 5] = [
 /// Fields of `metadata` that do not count.
 const IGNORED_METADATA: [&str; 4] = ["resourceVersion", "generation", "managedFields", "selfLink"];
 
+/// Whose the field `status` of a kind is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The kind has a subresource for it: controllers write what they observe, and no other write touches it.
+    Observed,
+    /// The kind has none: a field like others, which any write replaces.
+    Data,
+}
+
 /// A live object less what does not count.
 #[must_use]
-pub fn semantic(live: &Value) -> Value {
-    let mut object = without(live, &IGNORED_METADATA);
+pub fn semantic(live: &Value, status: Status) -> Value {
+    let mut object = without(live, status, &IGNORED_METADATA);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
         && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
     {
@@ -38,11 +48,12 @@ pub fn semantic(live: &Value) -> Value {
     object
 }
 
-/// A copy without status and these fields of `metadata`: often the larger part of an object, which is not copied first.
-pub(super) fn without(object: &Value, metadata: &[&str]) -> Value {
+/// A copy without an observed status and these fields of `metadata`: often the larger part of an object, which is not
+/// copied first.
+pub(super) fn without(object: &Value, status: Status, metadata: &[&str]) -> Value {
     let copy = |(key, value): (&String, &Value)| (key.clone(), value.clone());
     let Some(fields) = object.as_object() else { return object.clone() };
-    let counts = fields.iter().filter(|(key, _)| *key != "status");
+    let counts = fields.iter().filter(|(key, _)| status == Status::Data || *key != "status");
     let copied = counts.map(|(key, value)| match value.as_object().filter(|_| key == "metadata") {
         None => copy((key, value)),
         Some(all) => (key.clone(), all.iter().filter(|(key, _)| !metadata.contains(&key.as_str())).map(copy).collect()),
@@ -63,8 +74,8 @@ impl DigestKey {
 
     /// The hash of what counts of a live object: 64 hex digits.
     #[must_use]
-    pub fn semantic_hash(&self, live: &Value) -> String {
-        self.hash(&semantic(live))
+    pub fn semantic_hash(&self, live: &Value, status: Status) -> String {
+        self.hash(&semantic(live, status))
     }
 
     /// The hash of any value: 64 hex digits.
@@ -106,7 +117,7 @@ mod tests {
     }
 
     fn hash(object: &Value) -> String {
-        DigestKey::new(*b"0123456789abcdef").semantic_hash(object)
+        DigestKey::new(*b"0123456789abcdef").semantic_hash(object, Status::Observed)
     }
 
     /// Each change, made to the object at a pointer, and whether it counts.
@@ -138,9 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn a_status_counts_where_it_is_a_field_like_others() {
+        let mut changed = object();
+        changed["status"]["replicas"] = json!(4);
+        assert_eq!(semantic(&object(), Status::Observed), semantic(&changed, Status::Observed));
+        assert_ne!(semantic(&object(), Status::Data), semantic(&changed, Status::Data));
+    }
+
+    #[test]
     fn a_hash_cannot_be_made_without_the_key() {
         let other = DigestKey::new(*b"fedcba9876543210");
-        assert_ne!(other.semantic_hash(&object()), hash(&object()));
+        assert_ne!(other.semantic_hash(&object(), Status::Observed), hash(&object()));
         assert!(!format!("{other:?}").contains("102"), "{other:?}");
     }
 

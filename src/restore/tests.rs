@@ -2,11 +2,12 @@
 
 use super::{
     decide::{Decision, Live, Planner, Precondition, Proposal, Stored, Verb, Verdict, Write},
+    dependents::Dependents,
     excluded::ExclusionRules,
     owners::{Family, owners},
     plan::{Action, How, Moved, Plan, PlannedItem, Terms, moved, reason},
     sanitize::sanitize,
-    semantic::DigestKey,
+    semantic::{DigestKey, Status},
     transform::Transforms,
 };
 use crate::api::{
@@ -66,11 +67,12 @@ fn planner(terms: Terms) -> Planner {
         namespace: "acme".to_owned(),
         key: DigestKey::new(*b"0123456789abcdef"),
         exclusions: ExclusionRules::default(),
-        family: Family::default(),
+        family: Family::of(KINDS.iter().map(|of| kind(of).0)),
+        status_is_data: BTreeSet::new(),
         served: KINDS.iter().map(kind).collect(),
         refused: BTreeMap::new(),
-        claims: BTreeMap::new(),
-        claims_unknown: None,
+        dependents: Dependents::default(),
+        dependents_unknown: None,
         unlisted: BTreeMap::new(),
     }
 }
@@ -173,7 +175,7 @@ impl Namespace {
     fn seen(&self) -> Objects {
         let seen = |(item, object): (&ItemId, &Value)| {
             let mut object = object.clone();
-            sanitize(&mut object);
+            sanitize(&mut object, Status::Observed);
             for owner in object["metadata"]["ownerReferences"].as_array_mut().into_iter().flatten() {
                 owner["uid"] = Value::Null;
             }
@@ -206,7 +208,9 @@ fn live_of(namespace: &Namespace, item: &ItemId) -> Option<Live> {
 }
 
 fn family(set: &Set, namespace: &Namespace) -> Family {
-    let mut family = Family::default();
+    let groups = KINDS
+        .map(|(api_version, kind)| GroupKind::new(api_version.split_once('/').map_or("", |(group, _)| group), kind));
+    let mut family = Family::of(groups);
     for item in set.objects.keys() {
         family.add_restored(item.clone());
     }
@@ -334,10 +338,14 @@ fn a_policy_decides_about_what_is_there_and_differs_and_about_nothing_else() {
         let planner = planner(terms(|spec| spec.existing_resource_policy = policy));
         let stored = Stored::Object(map("a", 1));
         match expected {
-            None => assert_eq!(
-                outcome(&settled(decided(&planner, stored.clone(), Some(live(map("a", 2)))))),
-                (Action::Skip, reason::EXISTS)
-            ),
+            None => {
+                let proposal = proposed(decided(&planner, stored.clone(), Some(live(map("a", 2)))));
+                assert_eq!(outcome(proposal.planned()), (Action::Skip, reason::EXISTS));
+                let refused = proposal.clone().settle(&refused(422, "Invalid", "immutable"));
+                assert_eq!(outcome(&refused), (Action::Skip, reason::EXISTS), "nobody wants it written");
+                let same = proposal.settle(&Verdict::Accepted(Some(live(map("a", 2)))));
+                assert_eq!(outcome(&same), (Action::Unchanged, ""), "the server finds that nothing differs");
+            }
             Some(action) => assert_eq!(
                 proposed(decided(&planner, stored.clone(), Some(live(map("a", 2))))).planned().action,
                 action
@@ -353,7 +361,8 @@ fn only_the_missing_or_only_the_different_can_be_asked_for() {
     let stored = || Stored::Object(map("a", 1));
     let missing = planner(terms(|spec| spec.only = Some(crate::api::restore_run::Only::Missing)));
     assert_eq!(proposed(decided(&missing, stored(), None)).planned().action, Action::Create);
-    assert_eq!(outcome(&settled(decided(&missing, stored(), Some(live(map("a", 2)))))), (Action::Skip, reason::EXISTS));
+    let left = proposed(decided(&missing, stored(), Some(live(map("a", 2)))));
+    assert_eq!(outcome(left.planned()), (Action::Skip, reason::EXISTS));
     let different = planner(terms(|spec| spec.only = Some(crate::api::restore_run::Only::Different)));
     assert_eq!(outcome(&settled(decided(&different, stored(), None))), (Action::Skip, reason::NOT_THERE));
     assert_eq!(proposed(decided(&different, stored(), Some(live(map("a", 2))))).planned().action, Action::Update);
@@ -437,16 +446,17 @@ fn data_is_lost_only_where_that_is_allowed_and_what_is_lost_is_said() {
     guarded["metadata"]["finalizers"] = json!(["example.com/delete-database"]);
     let claim = live(object(3, "data", 2, None));
     let owner = live(object(4, "web", 2, None));
-    for (live, says) in [(guarded, "example.com/delete-database"), (claim, "pv-1001"), (owner, "data-web-0")] {
+    for (live, says) in
+        [(guarded, "example.com/delete-database"), (claim, "pv-1001"), (owner, "core/PersistentVolumeClaim/data-web-0")]
+    {
         for allowed in [false, true] {
             let mut planner = planner(terms(|spec| {
                 spec.existing_resource_policy = ExistingResourcePolicy::Recreate;
                 (spec.prune, spec.allow_data_loss) = (true, allowed);
             }));
-            planner.claims.insert("uid-1001".to_owned(), Vec::new());
-            if live["kind"] == "Deployment" {
-                planner.claims.insert("uid-1001".to_owned(), vec!["data-web-0".to_owned()]);
-            }
+            let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "uid-1001"});
+            let owned = json!({"metadata": {"ownerReferences": [owner]}});
+            planner.dependents.add(item_of(&object(3, "data-web-0", 1, None)), "v1", true, &owned);
             let mut stored = live.clone();
             stored["spec"]["value"] = json!(1);
             for stored in [Stored::Object(stored), Stored::NotHeld] {
@@ -524,10 +534,85 @@ fn a_child_of_a_restored_controller_is_left_to_it() {
         [reason::OWNER_MISSING]
     );
     planner.family.add_restored(item_of(&object(5, "w", 1, None)));
-    assert_eq!(
-        outcome(&settled(decided(&planner, Stored::Object(child), None))),
-        (Action::Skip, reason::LEFT_TO_OWNER)
-    );
+    let kept = proposed(decided(&planner, Stored::Object(child.clone()), None));
+    assert!(kept.is_pending(), "nobody knows whether its controller makes it: {kept:?}");
+    assert_eq!(pending_of(kept.before_owners().write()), 0);
+    child["kind"] = json!("Pod");
+    planner.served.insert(GroupKind::new("", "Pod"), BTreeSet::from(["v1".to_owned()]));
+    let pod = ItemId::new(GroupKind::new("", "Pod"), "child");
+    let planned = settled(planner.decide(&pod, "v1", Stored::Object(child), None));
+    assert_eq!(outcome(&planned), (Action::Skip, reason::LEFT_TO_OWNER));
+}
+
+fn pending_of(write: &Write) -> usize {
+    match write {
+        Write::Create(body) | Write::Update(body) | Write::Recreate(_, body) => super::owners::pending(body).len(),
+        Write::Delete(_) => 0,
+    }
+}
+
+#[test]
+fn what_was_written_before_its_owner_gets_it_afterwards_whatever_the_policy_and_nothing_else_is_touched() {
+    let mut planner = planner(terms(|spec| spec.existing_resource_policy = ExistingResourcePolicy::None));
+    let owner = object(5, "w", 1, None);
+    planner.family.add_restored(item_of(&owner));
+    let stored = || Stored::Object(object(1, "child", 1, Some("w")));
+    let create = proposed(decided(&planner, stored(), None));
+    let planned = create.planned().clone();
+    let Write::Create(body) = create.before_owners().write().clone() else { panic!("a creation") };
+    let made = |body: &Value| Live { object: live(body.clone()), left_out: None };
+    let waiting = planner.reclaim(&planned, &stored(), Some(&made(&body))).expect("its owner is to come");
+    assert!(waiting.is_pending());
+    planner.family.add_live(item_of(&owner), "new");
+    let given = planner.reclaim(&planned, &stored(), Some(&made(&body))).expect("its owner is there");
+    let Write::Update(given) = given.write() else { panic!("an update") };
+    assert_eq!(given["metadata"]["ownerReferences"][0]["uid"], "new");
+    assert_eq!(planner.reclaim(&planned, &stored(), Some(&made(&without_uid(given)))), None, "it has it");
+    let mut other = body;
+    other["spec"]["value"] = json!(7);
+    assert_eq!(planner.reclaim(&planned, &stored(), Some(&made(&other))), None, "it is somebody else's");
+    assert_eq!(planner.reclaim(&planned, &stored(), None), None);
+}
+
+fn without_uid(object: &Value) -> Value {
+    let mut object = object.clone();
+    let metadata = object["metadata"].as_object_mut().expect("metadata");
+    metadata.remove("uid");
+    metadata.remove("resourceVersion");
+    object
+}
+
+#[test]
+fn a_secret_that_goes_with_its_owner_is_a_loss_unless_the_restore_makes_it_again() {
+    let owner = live(object(5, "w", 2, None));
+    let secret = item_of(&object(1, "made-up", 1, None));
+    let planned = |policy, restored: bool, allowed: bool| {
+        let mut planner = planner(terms(|spec| {
+            spec.existing_resource_policy = policy;
+            (spec.prune, spec.allow_data_loss) = (true, allowed);
+        }));
+        planner.dependents.add(secret.clone(), "v1", true, &object(1, "made-up", 1, Some("w")));
+        if restored {
+            planner.family.add_restored(secret.clone());
+        }
+        let stored = match policy {
+            ExistingResourcePolicy::Recreate => Stored::Object(object(5, "w", 1, None)),
+            _ => Stored::Absent,
+        };
+        match decided(&planner, stored, Some(owner.clone())) {
+            Decision::Settled(planned) => planned,
+            Decision::Proposed(proposal) => proposal.planned().clone(),
+        }
+    };
+    let (none, update, recreate) =
+        (ExistingResourcePolicy::None, ExistingResourcePolicy::Update, ExistingResourcePolicy::Recreate);
+    let conflict = planned(recreate, false, false);
+    assert_eq!(outcome(&conflict), (Action::Conflict, reason::DATA_LOSS));
+    assert!(conflict.reason.is_some_and(|reason| reason.message.contains("core/Secret/made-up")));
+    assert_eq!(planned(recreate, true, false).action, Action::Recreate);
+    assert_eq!(planned(recreate, false, true).action, Action::Recreate);
+    assert_eq!(planned(update, true, false).action, Action::Delete, "it is taken away from its owner before");
+    assert_eq!(planned(none, true, false).action, Action::Conflict, "it would be left, and go");
 }
 
 fn refused(code: u16, reason: &str, message: &str) -> Verdict {
@@ -608,11 +693,98 @@ fn an_update_that_the_server_finds_to_make_no_difference_is_none() {
 }
 
 #[test]
-fn a_recreation_is_tried_as_a_creation() {
+fn nothing_is_deleted_that_cannot_be_made_anew_or_makes_no_difference() {
     let planner = planner(terms(|spec| spec.existing_resource_policy = ExistingResourcePolicy::Recreate));
     let recreate = || proposed(decided(&planner, Stored::Object(map("a", 1)), Some(live(map("a", 2)))));
-    assert_eq!(recreate().settle(&refused(409, "AlreadyExists", "already exists")).action, Action::Recreate);
+    assert_eq!(recreate().settle(&Verdict::Accepted(None)).action, Action::Recreate);
+    assert_eq!(recreate().settle(&Verdict::AsItIs).action, Action::Unchanged);
     assert_eq!(outcome(&recreate().settle(&refused(422, "Invalid", "bad"))), (Action::Invalid, reason::INVALID));
+    let proposal = recreate();
+    assert_eq!(proposal.again().expect("what was there")["spec"]["value"], 2, "what is put back");
+    assert_eq!(proposal.in_place().expect("an update")["spec"]["value"], 1);
+}
+
+#[test]
+fn what_the_api_server_would_not_take_again_is_deleted_only_if_data_may_be_lost() {
+    let verdict = Verdict::Final { code: 403, message: "attempting to grant RBAC permissions".to_owned() };
+    for (allowed, expected) in [(false, (Action::Conflict, reason::DATA_LOSS)), (true, (Action::Delete, ""))] {
+        let planner = planner(terms(|spec| (spec.prune, spec.allow_data_loss) = (true, allowed)));
+        let proposal = proposed(decided(&planner, Stored::NotHeld, Some(live(map("a", 1)))));
+        assert_eq!(proposal.may_lose(), allowed);
+        let planned = proposal.settle(&verdict);
+        assert_eq!(outcome(&planned), expected);
+        let warned = planned.warnings.iter().any(|warning| warning.code == reason::DATA_LOST);
+        assert_eq!(warned, allowed, "{planned:?}");
+    }
+}
+
+#[test]
+fn a_status_that_is_data_is_compared_shown_and_written() {
+    let mut planner = planner(terms(|_| {}));
+    let stored = || {
+        let mut stored = object(5, "app", 1, None);
+        stored["status"] = json!({"seen": 7});
+        Stored::Object(stored)
+    };
+    let there = live(object(5, "app", 1, None));
+    assert_eq!(settled(decided(&planner, stored(), Some(there.clone()))).action, Action::Unchanged);
+    planner.status_is_data.insert(GroupKind::new("example.com", "Widget"));
+    let proposal = proposed(decided(&planner, stored(), Some(there)));
+    let Write::Update(body) = proposal.write() else { panic!("an update: {proposal:?}") };
+    assert_eq!(body["status"], json!({"seen": 7}));
+    let diff = proposal.diff(&Verdict::NotAsked(String::new()), &planner.key, 1000);
+    assert_eq!(diff.changes, ["~ status.seen: 1001 -> 7"]);
+    let made = proposed(decided(&planner, stored(), None));
+    assert!(matches!(made.write(), Write::Create(body) if body["status"]["seen"] == 7), "{made:?}");
+}
+
+#[test]
+fn a_service_that_lost_its_address_must_be_made_anew() {
+    let with = |policy| planner(terms(|spec| spec.existing_resource_policy = policy));
+    let mut stored = live(object(2, "web", 1, None));
+    stored["spec"]["clusterIP"] = json!("10.0.0.9");
+    let mut headless = live(object(2, "web", 1, None));
+    headless["spec"]["clusterIP"] = json!("None");
+    let decide = |policy| decided(&with(policy), Stored::Object(stored.clone()), Some(headless.clone()));
+    let update = settled(decide(ExistingResourcePolicy::Update));
+    assert_eq!(outcome(&update), (Action::Conflict, reason::IMMUTABLE_FIELD));
+    assert_eq!(outcome(&settled(decide(ExistingResourcePolicy::None))), (Action::Skip, reason::EXISTS));
+    let recreate = proposed(decide(ExistingResourcePolicy::Recreate));
+    assert_eq!((recreate.planned().action, recreate.in_place()), (Action::Recreate, None));
+}
+
+#[test]
+fn a_job_under_way_is_said_to_run_again_and_finalizers_that_are_left_are_named() {
+    let mut planner = planner(terms(|_| {}));
+    planner.served.insert(GroupKind::new("batch", "Job"), BTreeSet::from(["v1".to_owned()]));
+    let warnings = |status: Value, finalizers: Value, live: Option<Value>| {
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a", "finalizers": finalizers}, "spec": {}, "status": status});
+        let live = live.map(|object| Live { object, left_out: None });
+        let item = ItemId::new(GroupKind::new("batch", "Job"), "a");
+        let planned = match planner.decide(&item, "batch/v1", Stored::Object(job), live.as_ref()) {
+            Decision::Settled(planned) => planned,
+            Decision::Proposed(proposal) => proposal.planned().clone(),
+        };
+        planned.warnings.into_iter().map(|warning| warning.code).collect::<Vec<_>>()
+    };
+    let started = json!({"startTime": "2026-01-01T00:00:00Z"});
+    assert_eq!(warnings(started.clone(), json!([]), None), [reason::RUNS_AGAIN]);
+    assert_eq!(warnings(json!({}), json!(["argoproj.io/x"]), None), [reason::FINALIZERS_LEFT]);
+    assert_eq!(warnings(json!({}), json!(["foregroundDeletion", "batch.kubernetes.io/job-tracking"]), None), [""; 0]);
+    let there = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a", "finalizers": ["argoproj.io/x"]}, "spec": {}});
+    assert_eq!(warnings(started, json!(["argoproj.io/x"]), Some(there)), [""; 0], "nothing is written");
+}
+
+#[test]
+fn a_claim_that_was_never_bound_has_nothing_to_lose() {
+    let planner = planner(terms(|spec| spec.prune = true));
+    let mut claim = live(object(3, "data", 1, None));
+    assert_eq!(
+        outcome(&settled(decided(&planner, Stored::Absent, Some(claim.clone())))),
+        (Action::Conflict, reason::DATA_LOSS)
+    );
+    claim["spec"].as_object_mut().expect("a spec").remove("volumeName");
+    assert_eq!(proposed(decided(&planner, Stored::Absent, Some(claim))).planned().action, Action::Delete);
 }
 
 #[test]
@@ -756,7 +928,7 @@ fn any_namespace() -> impl Strategy<Value = Namespace> {
         let mut namespace = Namespace::of(&widgets);
         let live = family(&Set::default(), &namespace);
         for mut object in others {
-            live.adopt(&mut object);
+            live.adopt(&mut object, None);
             namespace.create(object);
         }
         namespace

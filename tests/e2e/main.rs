@@ -30,6 +30,7 @@ mod repository;
 mod restore;
 mod restore_history;
 mod results;
+mod round_trip;
 mod runs;
 mod schedule;
 mod schedule_trouble;

@@ -81,7 +81,8 @@ pub async fn apply(
     let mut walk = survey.walk(client, Ask::Nobody);
     walk.prepare().await?;
     let progress = Progress::of(client.clone(), identity);
-    let results = Carrier::new(walk, &plan, progress, stop.clone()).carry().await?;
+    let undo_set = undo.as_ref().map(|undo| undo.set.clone());
+    let results = Carrier::new(walk, &plan, undo_set, progress, stop.clone()).carry().await?;
     if stop.is_set() {
         expect_cancelled(client, identity).await?;
     }
@@ -144,7 +145,13 @@ async fn previewed(
 fn still_to_do(plan: &Plan, now: &Plan) -> Vec<Moved> {
     let find = |plan: &Plan, moved: &Moved| plan.items().iter().find(|planned| planned.item == moved.item).cloned();
     let is_done = |moved: &Moved| {
-        let (Some(planned), now) = (find(plan, moved), find(now, moved)) else { return false };
+        let (planned, now) = (find(plan, moved), find(now, moved));
+        // A preview knows better which owners are deleted: it has asked which recreations make a difference.
+        let collected = |item: &Option<PlannedItem>| item.as_ref().is_some_and(PlannedItem::is_collected);
+        if collected(&now) && !collected(&planned) {
+            return true;
+        }
+        let Some(planned) = planned else { return false };
         match planned.action {
             Action::Delete => now.is_none_or(|now| now.action == Action::Unchanged),
             Action::Recreate if now.as_ref().is_some_and(|now| now.action == Action::Create) => true,

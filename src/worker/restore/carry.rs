@@ -63,9 +63,9 @@ struct Ledger {
 }
 
 impl<'a> Carrier<'a> {
-    /// Begins. `walk` is prepared. Once `stop` is set, nothing more is written.
+    /// Begins. `walk` is prepared; `undo` is the set that has what is there now. Once `stop` is set, nothing more is written.
     #[must_use]
-    pub fn new(walk: Walk<'a>, plan: &'a Plan, progress: Progress, stop: Stop) -> Self {
+    pub fn new(walk: Walk<'a>, plan: &'a Plan, undo: Option<String>, progress: Progress, stop: Stop) -> Self {
         let mut ledger = Ledger::default();
         ledger.counts.total = i64::try_from(plan.items().len()).unwrap_or(i64::MAX);
         for planned in plan.items() {
@@ -77,12 +77,12 @@ impl<'a> Carrier<'a> {
             };
             ledger.record(planned.item.clone(), outcome, planned.reason.clone());
         }
-        Self { executor: Executor::new(walk, plan), plan, ledger, deadline: None, progress, stop }
+        Self { executor: Executor::new(walk, plan, undo), plan, ledger, deadline: None, progress, stop }
     }
 
     /// Does it all. The results are those of every item, in the order of the plan.
     pub async fn carry(mut self) -> Result<Vec<ItemResult>, Failure> {
-        for kind in self.executor.walk.kinds_in_order() {
+        for kind in self.executor.walk.kinds_to_write() {
             if self.stop.is_set() {
                 break;
             }
@@ -215,7 +215,7 @@ impl<'a> Carrier<'a> {
             return;
         }
         for item in std::mem::take(&mut self.ledger.deferred) {
-            let message = "its owner could not be restored, and without it this would be another object: see why the owner failed, then restore both again";
+            let message = "its owner could not be restored: see why the owner failed, then restore both again; of a Secret, ConfigMap or claim only the reference to the owner is missing";
             let remark = Remark::new(reason::OWNER_MISSING, message);
             self.ledger.record(item, ItemOutcome::Failed, Some(remark));
         }
@@ -224,13 +224,40 @@ impl<'a> Carrier<'a> {
     async fn carry_deletions(&mut self) -> Result<(), Failure> {
         let deletions: Vec<&PlannedItem> =
             self.plan.items().iter().filter(|planned| planned.action == Action::Delete).collect();
+        let (collected, deleted): (Vec<&PlannedItem>, Vec<&PlannedItem>) =
+            deletions.into_iter().partition(|planned| planned.is_collected());
         // One kind after the other: ways in go before workloads.
-        for of_kind in deletions.chunk_by(|one, next| one.item.kind == next.item.kind) {
+        for of_kind in deleted.chunk_by(|one, next| one.item.kind == next.item.kind) {
             if self.stop.is_set() {
                 return Ok(());
             }
             self.carry_again(of_kind.iter().map(|planned| planned.item.clone()).collect()).await?;
         }
+        // Owners before what they own, which goes only if they do.
+        for planned in collected.into_iter().rev() {
+            if self.stop.is_set() {
+                return Ok(());
+            }
+            self.await_collection(planned).await?;
+        }
+        Ok(())
+    }
+
+    /// What goes with its owner goes if that has gone.
+    async fn await_collection(&mut self, planned: &PlannedItem) -> Result<(), Failure> {
+        let results = &self.ledger.results;
+        let stays = |owner: &ItemId| !matches!(results.get(owner), Some((ItemOutcome::Done, _)));
+        let owners = self.executor.walk.planner.dependents.owners_of(&planned.item);
+        let (outcome, reason) = if owners.iter().any(stays) {
+            let message = "its owner was not deleted, so it stays";
+            (ItemOutcome::Skipped, Some(Remark::new(reason::GARBAGE_COLLECTED, message)))
+        } else if self.executor.await_collection(planned).await? {
+            (ItemOutcome::Done, None)
+        } else {
+            let message = "its owner is deleted, and the garbage collector has not taken it yet: see that kube-controller-manager runs";
+            (ItemOutcome::Failed, Some(Remark::new(reason::GARBAGE_COLLECTED, message)))
+        };
+        self.ledger.record(planned.item.clone(), outcome, reason);
         Ok(())
     }
 }
@@ -268,6 +295,10 @@ impl Ledger {
                     progress.update(self.counts);
                 }
                 Fate::Deferred => self.deferred.push(item),
+                Fate::Unowned(uid) => {
+                    self.written.extend(uid.map(|uid| (item.clone(), uid)));
+                    self.deferred.push(item);
+                }
                 Fate::PutBack(awaited, remark) => {
                     self.put_back.entry(awaited).or_default().push(item.clone());
                     self.refused.insert(item, remark);

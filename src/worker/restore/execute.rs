@@ -9,7 +9,7 @@ use crate::{
     },
     restore::{
         decide::{Decision, Live, Proposal, Stored, Write},
-        owners::pending,
+        dependents::is_precious,
         plan::{Action, Plan, PlannedItem, Remark, reason},
         refusal::{Awaited, awaited, refusal},
     },
@@ -18,16 +18,26 @@ use crate::{
         restore::{
             inventory::{Entry, StoredKind},
             join::Pair,
-            walk::{Met, Walk, left_out, version_of},
+            walk::{Met, Walk, left_out, tell_left, version_of},
             write::{self, Performed, Target},
         },
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
-use tokio::sync::mpsc::Sender;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::mpsc::Sender, time::Instant};
 
 /// How often an item is looked at again that was written by others in between.
 const LOOKS: usize = 4;
+
+/// How long the garbage collector may take.
+const COLLECTED: Duration = Duration::from_secs(30);
+
+/// How often one looks whether it has taken an object.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What became of an item.
 pub struct Carried {
@@ -50,6 +60,8 @@ pub enum Fate {
     },
     /// Its owner has no uid yet.
     Deferred,
+    /// It was written, and is to get its owner when that has a uid. The uid that it has itself.
+    Unowned(Option<String>),
     /// The API server refuses it because somebody does not answer, in these words.
     PutBack(Awaited, Remark),
 }
@@ -80,6 +92,10 @@ pub struct Executor<'a> {
     /// What there is to read and whom to ask. It is prepared, and knows what the plan deletes and makes anew.
     pub walk: Walk<'a>,
     planned: BTreeMap<&'a ItemId, &'a PlannedItem>,
+    /// The set that has what was there before, if one was made.
+    undo: Option<String>,
+    /// What failed and must not go with its owner.
+    kept_back: Mutex<BTreeSet<ItemId>>,
     /// Kinds of which the plan writes something.
     kinds: BTreeSet<&'a GroupKind>,
 }
@@ -87,17 +103,19 @@ pub struct Executor<'a> {
 impl<'a> Executor<'a> {
     /// For the items of a plan.
     #[must_use]
-    pub fn new(mut walk: Walk<'a>, plan: &'a Plan) -> Self {
+    pub fn new(mut walk: Walk<'a>, plan: &'a Plan, undo: Option<String>) -> Self {
         for planned in plan.items() {
             match planned.action {
                 Action::Delete => walk.planner.family.add_leaving(&planned.item),
                 Action::Recreate => walk.planner.family.add_renewed(planned.item.clone()),
-                _ => {}
+                _ => tell_left(&mut walk.planner.family, planned),
             }
         }
         let writes = plan.items().iter().filter(|planned| planned.action.writes());
         Self {
             walk,
+            undo,
+            kept_back: Mutex::default(),
             planned: plan.items().iter().map(|planned| (&planned.item, planned)).collect(),
             kinds: writes.map(|planned| &planned.item.kind).collect(),
         }
@@ -123,8 +141,14 @@ impl<'a> Executor<'a> {
                 Met::Pair(pair, stored) => {
                     let Some(planned) = find(&pair.name) else { return true };
                     let uid = pair.live.as_ref().and_then(|live| uid_of(live.as_ref().ok()?));
-                    let decision = self.walk.decide_pair(kind, &pair.name, stored.clone(), pair.live);
-                    (Some(planned), stored, weigh(planned, decision, uid))
+                    let live = pair.live.as_ref().and_then(|live| live.as_ref().ok());
+                    let weighed = if let Some(proposal) = self.walk.planner.reclaim(planned, &stored, live) {
+                        Weighed::Write(Box::new(proposal))
+                    } else {
+                        let decision = self.walk.decide_pair(kind, &pair.name, stored.clone(), pair.live);
+                        weigh(planned, decision, uid)
+                    };
+                    (Some(planned), stored, weighed)
                 }
             };
             let Some(planned) = planned else { return true };
@@ -138,10 +162,36 @@ impl<'a> Executor<'a> {
         let Candidate { planned, stored, weighed } = candidate;
         let fate = match weighed {
             Weighed::Over(fate) => fate,
-            Weighed::Write(proposal) if is_pending(&proposal) => Fate::Deferred,
+            // It is there before the controller of its owner would make another; then it gets that owner.
+            Weighed::Write(proposal) if proposal.is_pending() && is_first(&proposal) => {
+                match self.write(planned, &stored, proposal.before_owners()).await? {
+                    Fate::Over { outcome: ItemOutcome::Done, uid, .. } => Fate::Unowned(uid),
+                    fate => fate,
+                }
+            }
+            Weighed::Write(proposal) if proposal.is_pending() => Fate::Deferred,
             Weighed::Write(proposal) => self.write(planned, &stored, *proposal).await?,
         };
+        let failed = matches!(&fate, Fate::Over { outcome: ItemOutcome::Failed, .. } | Fate::PutBack(..));
+        if failed && is_precious(&planned.item.kind) {
+            self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).insert(planned.item.clone());
+        }
         Ok(Carried { item: planned.item.clone(), fate })
+    }
+
+    /// What would go with an item that is to be deleted, though this restore failed to make it again.
+    fn would_lose(&self, proposal: &Proposal) -> Option<Remark> {
+        if proposal.may_lose() || !matches!(proposal.write(), Write::Recreate(..) | Write::Delete(_)) {
+            return None;
+        }
+        let kept_back = self.kept_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let going = self.walk.planner.dependents.going_with(proposal.item());
+        let lost = going.into_iter().find(|of| kept_back.contains(&of.item))?;
+        let message = format!(
+            "it was left as it is: the garbage collector would take {} with it, which could not be made again: see why that failed, or set allowDataLoss",
+            lost.item
+        );
+        Some(Remark::new(reason::DATA_LOSS, message))
     }
 
     /// An item once more: read, looked at and decided about by itself, and executed. None: the plan has nothing to write there.
@@ -155,13 +205,17 @@ impl<'a> Executor<'a> {
         };
         let live = self.look(planned).await?;
         let uid = live.as_ref().and_then(uid_of);
-        let decision = self.walk.planner.decide(item, &api_version, stored.clone(), live.as_ref());
-        let weighed = weigh(planned, decision, uid);
+        let weighed = match self.walk.planner.reclaim(planned, &stored, live.as_ref()) {
+            Some(proposal) => Weighed::Write(Box::new(proposal)),
+            None => weigh(planned, self.walk.planner.decide(item, &api_version, stored.clone(), live.as_ref()), uid),
+        };
         self.execute(Candidate { planned, stored, weighed }).await.map(Some)
     }
 
     async fn write(&self, planned: &PlannedItem, stored: &Stored, mut proposal: Proposal) -> Result<Fate, Failure> {
         let item = &planned.item;
+        // Whether this restore has deleted what was there, so that what is there now was made since.
+        let mut retaken = false;
         for _ in 0..LOOKS {
             let Some(target) = self.target(item, &proposal.planned().api_version) else {
                 let message = "the cluster does not serve the kind any more";
@@ -171,33 +225,96 @@ impl<'a> Executor<'a> {
             if let Some((_, remark)) = self.walk.grants.refuses(&proposal, None).await? {
                 return Ok(Fate::failed(remark));
             }
-            match write::perform(&self.walk.calls, target, proposal.write()).await? {
-                Performed::Done(uid) => {
-                    return Ok(Fate::Over { outcome: ItemOutcome::Done, reason: None, uid });
+            if let Some(remark) = self.would_lose(&proposal) {
+                return Ok(Fate::failed(remark));
+            }
+            match write::perform(&self.walk.calls, target, &proposal).await? {
+                Performed::Done { uid, remark } => {
+                    return Ok(Fate::Over { outcome: ItemOutcome::Done, reason: remark, uid });
                 }
                 Performed::Lingers => {
-                    let message = "it was deleted and does not go: its finalizers say what it waits for; when it is gone, restore again";
+                    let message = format!(
+                        "it was deleted and does not go: its finalizers say what it waits for; when it is gone, restore again; {}",
+                        self.kept()
+                    );
                     return Ok(Fate::failed(Remark::new(reason::BEING_DELETED, message)));
                 }
                 Performed::Refused { code, message } => {
-                    let (_, remark) = refusal(code, &message, proposal.write());
+                    let (_, mut remark) = refusal(code, &message, proposal.write());
+                    if planned.action == Action::Recreate && proposal.planned().action == Action::Create {
+                        remark = self.deleted(&remark.message);
+                    }
                     return Ok(match awaited(code, &message) {
                         Some(awaited) => Fate::PutBack(awaited, remark),
                         None => Fate::failed(remark),
                     });
                 }
+                Performed::Final { code, message } => {
+                    let message = format!(
+                        "set allowDataLoss to delete it all the same, or exclude the item: the API server would not take it again: it answers {code} {message}"
+                    );
+                    return Ok(Fate::failed(Remark::new(reason::DATA_LOSS, message)));
+                }
+                Performed::Deleted { code, message, put_back: Some(uid) } => {
+                    let (_, remark) = refusal(code, &message, proposal.write());
+                    let message = format!("it was deleted, and put back as it was: {}", remark.message);
+                    let reason = Some(Remark::new(&remark.code, message));
+                    return Ok(Fate::Over { outcome: ItemOutcome::Failed, reason, uid: Some(uid) });
+                }
+                Performed::Deleted { code, message, put_back: None } => {
+                    let (_, remark) = refusal(code, &message, proposal.write());
+                    let remark = self.deleted(&remark.message);
+                    return Ok(match awaited(code, &message) {
+                        Some(awaited) => Fate::PutBack(awaited, remark),
+                        None => Fate::failed(remark),
+                    });
+                }
+                Performed::Retaken => retaken = true,
                 Performed::Moved => {}
             }
             // A status that changed is no reason to fail, but the write must be made for what is there now.
             let live = self.look(planned).await?;
             let uid = live.as_ref().and_then(uid_of);
             let decision = self.walk.planner.decide(item, &planned.api_version, stored.clone(), live.as_ref());
-            match weigh(planned, decision, uid) {
-                Weighed::Write(again) => proposal = *again,
-                Weighed::Over(fate) => return Ok(fate),
+            match decision {
+                Decision::Proposed(again) if retaken && again.planned().wanted == planned.wanted => proposal = again,
+                decision => match weigh(planned, decision, uid) {
+                    Weighed::Write(again) => proposal = *again,
+                    Weighed::Over(fate) => return Ok(fate),
+                },
             }
         }
         Ok(Fate::failed(moved()))
+    }
+
+    /// Which set has what was there before this restore.
+    fn kept(&self) -> String {
+        match &self.undo {
+            Some(set) => format!("the backup set {set} has it as it was"),
+            None => "no backup set has it as it was, for `safetyCapture: false` was asked for".to_owned(),
+        }
+    }
+
+    /// What was deleted, and is not there again.
+    fn deleted(&self, why: &str) -> Remark {
+        Remark::new(reason::DELETED, format!("it was deleted and is not there: {}: {why}", self.kept()))
+    }
+
+    /// Waits until the garbage collector has taken an item. False: it does not.
+    pub async fn await_collection(&self, planned: &PlannedItem) -> Result<bool, Failure> {
+        let deadline = Instant::now() + COLLECTED;
+        loop {
+            let live = self.look(planned).await?;
+            // One of the same name that its owner's controller made since is another.
+            let hash = live.as_ref().map(|live| self.walk.planner.hash(&planned.item, &live.object));
+            if hash != planned.live || live.is_none() {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// The live object of an item, read by itself.
@@ -239,6 +356,10 @@ fn weigh(planned: &PlannedItem, decision: Decision, uid: Option<String>) -> Weig
             Weighed::Over(Fate::Over { outcome: ItemOutcome::Done, reason: None, uid })
         }
         Decision::Settled(now) => Weighed::Over(Fate::failed(now.reason.unwrap_or_else(moved))),
+        // What the policy leaves as it is.
+        Decision::Proposed(proposal) if !proposal.planned().action.writes() => {
+            Weighed::Over(Fate::failed(proposal.planned().reason.clone().unwrap_or_else(moved)))
+        }
         Decision::Proposed(proposal) => {
             let now = proposal.planned();
             // What an earlier attempt deleted, to make it anew.
@@ -263,9 +384,7 @@ fn moved() -> Remark {
     )
 }
 
-fn is_pending(proposal: &Proposal) -> bool {
-    match proposal.write() {
-        Write::Create(body) | Write::Update(body) | Write::Recreate(_, body) => !pending(body).is_empty(),
-        Write::Delete(_) => false,
-    }
+/// Whether an item is made before its owners.
+fn is_first(proposal: &Proposal) -> bool {
+    is_precious(&proposal.item().kind) && matches!(proposal.write(), Write::Create(_) | Write::Recreate(..))
 }

@@ -15,7 +15,9 @@ use crate::{
     repository::SnapshotReader,
     restore::{
         decide::{Decision, Live, Planner, Proposal, Stored, Verdict, Write},
+        dependents::{Dependent, is_precious},
         order::in_order,
+        owners::Family,
         plan::{Action, PlannedItem, Remark, reason},
         refusal::{Awaited, PATIENCE, awaited},
         selection::ItemSelection,
@@ -27,7 +29,7 @@ use crate::{
             grants::{Grants, PlannedRoles},
             inventory::{self, Inventory, StoredKind},
             join::{Join, Joined, Pair},
-            write::{self, AT_ONCE, Calls, Target},
+            write::{self, AT_ONCE, Calls, Seen, Target, Tried},
         },
         scope::{Scope, Work},
         skip::ItemRules,
@@ -115,8 +117,10 @@ impl Walk<'_> {
         }
         let kinds: BTreeSet<GroupKind> = owners.iter().map(|owner| owner.kind.clone()).collect();
         for kind in kinds {
-            // An owner of a kind that is not served in namespaces is not there.
-            let Some(served) = self.preferred(&kind) else { continue };
+            let Some(served) = self.preferred(&kind) else {
+                self.find_cluster_wide(&owners, &kind).await?;
+                continue;
+            };
             let everything = ListSelection::default();
             let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
             let doing = format!("list {kind}, which own items of the backup set");
@@ -141,33 +145,62 @@ impl Walk<'_> {
         }
         let terms = &self.planner.terms;
         if terms.prune || terms.existing_resource_policy == ExistingResourcePolicy::Recreate {
-            self.find_claims().await?;
+            self.find_dependents().await?;
         }
         Ok(())
     }
 
-    async fn find_claims(&mut self) -> Result<(), Failure> {
-        let kind = GroupKind::new("", "PersistentVolumeClaim");
-        let Some(served) = self.preferred(&kind) else { return Ok(()) };
-        let everything = ListSelection::default();
-        let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
-        let doing = "list the volume claims, which a deletion may take along";
-        loop {
-            let claim = match listing.next().await {
-                Ok(Some(claim)) => claim,
-                Ok(None) => break,
-                Err(error @ kube::Error::Api(_)) => {
-                    let (_, remark) = not_listed(&kind, &error);
-                    self.planner.claims_unknown =
-                        Some(format!("which volume claims go with it is not known: {}", remark.message));
-                    break;
+    /// Looks for owners that live in no namespace, as far as they may be read.
+    async fn find_cluster_wide(&mut self, owners: &BTreeSet<ItemId>, kind: &GroupKind) -> Result<(), Failure> {
+        let Some(served) = self.discovered.cluster_wide.iter().find(|served| served.group_kind() == *kind) else {
+            return Ok(());
+        };
+        for owner in owners.iter().filter(|owner| owner.kind == *kind) {
+            match write::get_cluster_wide(&self.calls, served, &owner.name).await? {
+                Seen::Object(object) => {
+                    if let Some(uid) = object["metadata"]["uid"].as_str() {
+                        self.planner.family.add_live(owner.clone(), uid);
+                    }
                 }
-                Err(error) => return Err(api_failure(doing, &error)),
-            };
-            let Ok(Object { name, json }) = claim else { continue };
-            let owners = json.get("metadata").and_then(|metadata| metadata.get("ownerReferences")?.as_array());
-            for uid in owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str()) {
-                self.planner.claims.entry(uid.to_owned()).or_default().push(name.clone());
+                Seen::Nothing => {}
+                // So are the others of the kind.
+                Seen::Hidden => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out what a deletion takes along. A kind that may not be listed stops nothing: what it holds is not known, as
+    /// it is not to a capture.
+    async fn find_dependents(&mut self) -> Result<(), Failure> {
+        for step in Scope::default().plan(self.discovered) {
+            if step.work != Work::List {
+                continue;
+            }
+            let (kind, api_version) = (step.place.group_kind(), step.place.api_version());
+            let everything = ListSelection::default();
+            let mut listing = Listing::new(self.client, &step.place, &self.planner.namespace, &everything);
+            loop {
+                let (name, json) = match listing.next().await {
+                    Ok(None) => break,
+                    Err(error @ kube::Error::Api(_)) => {
+                        if is_precious(&kind) {
+                            let (_, remark) = not_listed(&kind, &error);
+                            let message = format!("which {kind}s go with it is not known: {}", remark.message);
+                            self.planner.dependents_unknown = Some(message);
+                        }
+                        break;
+                    }
+                    Ok(Some(Err(_))) => continue,
+                    Ok(Some(Ok(Object { name, json }))) => (name, json),
+                    Err(error) => {
+                        let doing = format!("list {}, which a deletion may take along", step.place.plural);
+                        return Err(api_failure(&doing, &error));
+                    }
+                };
+                let told = self.rules.skips(&kind, &name, &json).is_none_or(|why| why.told().is_some());
+                let item = ItemId::new(kind.clone(), name);
+                self.planner.dependents.add(item, &api_version, told, &Value::Object(json));
             }
         }
         Ok(())
@@ -182,6 +215,7 @@ impl Walk<'_> {
         self.decide_absent(absent, &mut decided).await?;
         for deleted in decided.iter().filter(|decided| decided.planned.action == Action::Delete) {
             self.planner.family.add_leaving(&deleted.planned.item);
+            self.planner.dependents.add_leaving(deleted.planned.item.clone());
         }
         for broken in &self.inventory.broken {
             let stored = Stored::Unreadable(broken.problem.clone());
@@ -192,17 +226,87 @@ impl Walk<'_> {
         for kind in self.kinds_in_order() {
             self.decide_kind(&kind, &mut decided).await?;
         }
+        self.decide_collected(&mut decided).await?;
         Ok(decided)
     }
 
-    /// Kinds in the order of writing; the kind of an owner comes before that of what it owns.
+    /// What the garbage collector takes with what is deleted, and this restore does not make again.
+    async fn decide_collected(&mut self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
+        self.spare_precious(decided);
+        let going = self.going(decided);
+        let names: BTreeSet<ItemId> = going.iter().map(|of| of.item.clone()).collect();
+        // Whatever was said of them before: that they are left alone, above all.
+        decided.retain(|of| !names.contains(&of.planned.item));
+        for dependent in going {
+            let Some(served) = self.preferred(&dependent.item.kind) else { continue };
+            let selected = ListSelection { name: Some(dependent.item.name.clone()), ..ListSelection::default() };
+            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &selected);
+            let doing = format!("look at {}, which goes with its owner", dependent.item);
+            let listed = listing.next().await.map_err(|error| api_failure(&doing, &error))?;
+            let Some(Ok(object)) = listed else { continue };
+            let live = live(self.rules, served, object);
+            let owners = crate::restore::owners::owners(&live.object);
+            decided.push(Decided { planned: self.planner.collected(&dependent, &live), owners, diff: None });
+        }
+        Ok(())
+    }
+
+    /// What goes with all that is deleted, and is not written anyway.
+    fn going(&self, decided: &[Decided]) -> Vec<Dependent> {
+        let written: BTreeSet<&ItemId> =
+            decided.iter().filter(|of| of.planned.action.writes()).map(|of| &of.planned.item).collect();
+        let all = self.planner.dependents.going_with_all().into_iter();
+        all.filter(|of| of.told && !written.contains(&of.item)).cloned().collect()
+    }
+
+    /// An owner stays where what would go with it was to be made again, and cannot be.
+    fn spare_precious(&mut self, decided: &mut [Decided]) {
+        if self.planner.terms.allow_data_loss {
+            return;
+        }
+        let precious: BTreeSet<ItemId> =
+            self.going(decided).into_iter().map(|of| of.item).filter(|item| is_precious(&item.kind)).collect();
+        if precious.is_empty() {
+            return;
+        }
+        for one in decided {
+            let planned = &mut one.planned;
+            if !matches!(planned.action, Action::Delete | Action::Recreate) {
+                continue;
+            }
+            let going = self.planner.dependents.going_with(&planned.item);
+            let Some(lost) = going.into_iter().find(|of| precious.contains(&of.item)) else { continue };
+            let message = format!(
+                "set allowDataLoss to do it all the same, or exclude the item: the garbage collector would take {}, which cannot be made again",
+                lost.item
+            );
+            planned.action = Action::Conflict;
+            planned.reason = Some(Remark::new(reason::DATA_LOSS, message));
+            self.planner.dependents.add_staying(&planned.item);
+        }
+    }
+
+    /// Kinds in the order of deciding: the kind of an owner comes before that of what it owns.
     #[must_use]
     pub fn kinds_in_order(&self) -> Vec<StoredKind> {
+        self.kinds_behind_owners(|_| true)
+    }
+
+    /// Kinds in the order of writing: the same, but for what must be there before the controller of its owner would make
+    /// another.
+    #[must_use]
+    pub fn kinds_to_write(&self) -> Vec<StoredKind> {
+        self.kinds_behind_owners(|kind| !is_precious(kind))
+    }
+
+    fn kinds_behind_owners(&self, wait: impl Fn(&GroupKind) -> bool) -> Vec<StoredKind> {
         let whole = |kind: &GroupKind| ItemId::new(kind.clone(), "");
         let mut owners: BTreeMap<ItemId, Vec<ItemId>> = BTreeMap::new();
         for (kind, entries) in &self.inventory.kinds {
             let of_kind = owners.entry(whole(&kind.kind)).or_default();
-            of_kind.extend(entries.values().flat_map(|entry| &entry.owners).map(|owner| whole(&owner.kind)));
+            if wait(&kind.kind) {
+                of_kind.extend(entries.values().flat_map(|entry| &entry.owners).map(|owner| whole(&owner.kind)));
+            }
         }
         let versions = |kind: ItemId| self.inventory.kinds.keys().filter(move |stored| stored.kind == kind.kind);
         in_order(&owners).into_iter().flat_map(versions).cloned().collect()
@@ -218,6 +322,7 @@ impl Walk<'_> {
             let newly: BTreeSet<ItemId> = newly.collect();
             for item in &newly {
                 self.planner.family.add_renewed(item.clone());
+                self.planner.dependents.add_leaving(item.clone());
             }
             // What they own of their own kind was decided about when they seemed to keep their uids.
             let owned = settled.iter().filter(|decided| decided.owners.iter().any(|owner| newly.contains(owner)));
@@ -227,6 +332,9 @@ impl Walk<'_> {
             }
             settled.retain(|decided| !owned.contains(&decided.planned.item.name));
             settled.extend(self.settle_kind(kind, |name| owned.contains(name)).await?);
+        }
+        for decided in &settled {
+            tell_left(&mut self.planner.family, &decided.planned);
         }
         decided.extend(settled);
         Ok(())
@@ -347,6 +455,9 @@ impl Walk<'_> {
     /// The same decision, unless the write would give rights that who asked may not give.
     async fn unless_it_escalates(&self, decision: Decision) -> Result<Decision, Failure> {
         let Decision::Proposed(proposal) = decision else { return Ok(decision) };
+        if !proposal.planned().action.writes() {
+            return Ok(Decision::Proposed(proposal));
+        }
         Ok(match self.grants.refuses(&proposal, Some(&self.planned_roles)).await? {
             None => Decision::Proposed(proposal),
             Some((action, remark)) => Decision::Settled(proposal.refused(action, remark)),
@@ -359,16 +470,19 @@ impl Walk<'_> {
         }
         let item = proposal.item().clone();
         let version = version_of(&proposal.planned().api_version).to_owned();
-        let verdict = match self.discovered.find(&item.kind.group, &version, &item.kind.kind) {
-            None => Verdict::NotAsked("the API server does not serve the kind yet".to_owned()),
+        let (verdict, dropped) = match self.discovered.find(&item.kind.group, &version, &item.kind.kind) {
+            None => (Verdict::NotAsked("the API server does not serve the kind yet".to_owned()), None),
             Some(kind) => {
                 let target = Target { kind, namespace: &self.planner.namespace, name: &item.name };
-                let verdict = write::attempt(&self.calls, target, proposal.write()).await?;
-                self.unless_it_waits(verdict, proposal.write())
+                let Tried { verdict, dropped } = write::attempt(&self.calls, target, &proposal).await?;
+                (self.unless_it_waits(verdict, proposal.write()), dropped)
             }
         };
         let diff = proposal.diff(&verdict, &self.planner.key, MAX_DIFF);
-        let planned = proposal.settle(&verdict);
+        let mut planned = proposal.settle(&verdict);
+        if let Some(dropped) = dropped.filter(|_| planned.action.writes()) {
+            planned.warnings.push(write::without_fields(&dropped));
+        }
         let diff = (planned.action != Action::Unchanged && !diff.is_empty()).then(|| diff.to_string());
         Ok(Decided { planned, owners, diff })
     }
@@ -449,6 +563,11 @@ impl Walk<'_> {
                 if left_out.contains(&item) {
                     let message = "the capture left it out, so that it is not known to be new: it stays";
                     decided.push(settled(item, &step.place, Action::Skip, Remark::new(reason::NOT_PRUNED, message)));
+                    continue;
+                }
+                let skipped = self.rules.skips(&kind, &object.name, &object.json);
+                if self.selection.entries() == 0 && skipped.is_some_and(|why| why.told().is_none()) {
+                    // It comes and goes by itself, and is worth no word to who did not ask for it.
                     continue;
                 }
                 let live = live(self.rules, &step.place, object);
@@ -558,6 +677,16 @@ pub fn live(rules: &ItemRules, served: &ServedKind, object: Object) -> Live {
 pub fn left_out(rules: &ItemRules, item: &ItemId, object: &Value) -> Option<(&'static str, &'static str)> {
     let why = rules.skips(&item.kind, &item.name, object.as_object()?)?;
     Some((why.code(), why.told().unwrap_or("the cluster, a controller or the operator makes it by itself")))
+}
+
+/// Tells of an item that was asked for and is neither made nor as it should be: what it owns cannot count on it.
+pub fn tell_left(family: &mut Family, planned: &PlannedItem) {
+    let code = planned.reason.as_ref().map(|reason| reason.code.as_str());
+    match planned.action {
+        Action::Skip if code == Some(reason::LEFT_TO_OWNER) => family.add_left_to_owner(&planned.item),
+        action if action.fails() || action == Action::Skip => family.add_left(&planned.item),
+        _ => {}
+    }
 }
 
 /// The version of an `apiVersion`.

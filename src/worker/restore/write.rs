@@ -4,11 +4,13 @@ use crate::{
     api::item::ItemId,
     cluster::{discovery::ServedKind, list::encode, pace::Pace},
     restore::{
-        decide::{Precondition, Verdict, Write},
+        decide::{Precondition, Proposal, Verdict, Write},
+        holdings::{beside, fits_in_place},
+        plan::{Remark, reason},
         refusal::{Awaited, awaited},
         words::{Answer, words},
     },
-    worker::failure::{Failure, api_failure},
+    worker::failure::{Failure, api_failure, describe},
 };
 use http::{Method, Request};
 use kube::{Client, Error, core::Status};
@@ -30,8 +32,17 @@ pub const FIELD_MANAGER: &str = "tenantatlas-restore";
 /// How long a deleted object may take to go before it is made anew: longer than the usual grace of a Pod.
 const LINGERS: Duration = Duration::from_secs(90);
 
+/// How long a quota may take to count what was deleted.
+const COUNTED: Duration = Duration::from_secs(20);
+
 /// How often one looks whether it has gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// How often an object is looked at again that moves while its managers are put back.
+const LOOKS: usize = 4;
+
+/// What the API server says of fields that it does not know.
+const STRICTLY: &str = "strict decoding error";
 
 /// The most writes at once.
 pub const AT_ONCE: usize = 16;
@@ -71,65 +82,303 @@ pub struct Target<'a> {
     pub name: &'a str,
 }
 
-/// Asks the API server what it would do. Fails only if it does not answer.
-pub async fn attempt(calls: &Calls, target: Target<'_>, write: &Write) -> Result<Verdict, Failure> {
-    let answer = match write {
-        // An object that is there answers the creation with AlreadyExists, after everything else was looked at.
-        Write::Create(body) | Write::Recreate(_, body) => taken(calls, target, Method::POST, body).await,
-        Write::Update(body) => call(calls, target, Method::PUT, Some(body), true).await.map(Some),
-        Write::Delete(precondition) => taken(calls, target, Method::DELETE, &delete_options(precondition, true)).await,
-    };
-    match answer {
-        Ok(would_be) => Ok(Verdict::Accepted(would_be)),
-        Err(Error::Api(status)) => {
-            Ok(Verdict::Refused { code: status.code, reason: status.reason.clone(), message: told(target, &status) })
-        }
-        Err(error) => Err(api_failure(&format!("try to write {} {}", target.kind.kind, target.name), &error)),
+/// What the API server would do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    /// What it says.
+    pub verdict: Verdict,
+    /// The fields that it would drop, because the schema of the kind does not know them: in its words.
+    pub dropped: Option<String>,
+}
+
+impl Tried {
+    fn plain(verdict: Verdict) -> Self {
+        Self { verdict, dropped: None }
     }
 }
 
-/// A dry run of which only counts that it was taken.
-async fn taken(calls: &Calls, target: Target<'_>, method: Method, body: &Value) -> Result<Option<Value>, Error> {
-    call::<IgnoredAny>(calls, target, method, Some(body), true).await.map(|_| None)
+/// Asks the API server what it would do. Fails only if it does not answer.
+pub async fn attempt(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> Result<Tried, Failure> {
+    match proposal.write() {
+        Write::Create(body) => {
+            let answer = lenient::<IgnoredAny>(calls, target, Method::POST, body, true).await;
+            tried(target, answer, |_| Verdict::Accepted(None))
+        }
+        Write::Update(body) => {
+            let answer = lenient(calls, target, Method::PUT, body, true).await;
+            tried(target, answer, |would_be| Verdict::Accepted(Some(would_be)))
+        }
+        Write::Recreate(_, body) => try_recreation(calls, target, proposal, body).await,
+        Write::Delete(precondition) => {
+            let options = delete_options(precondition, true);
+            let answer = call::<IgnoredAny>(calls, target, Method::DELETE, Some(&options), "?dryRun=All").await;
+            let deleted = tried(target, answer.map(|answer| (answer, None)), |_| Verdict::Accepted(None))?;
+            match (deleted.verdict, proposal.again()) {
+                (Verdict::Accepted(_), Some(again)) => try_to_make_again(calls, target, proposal, again).await,
+                (verdict, _) => Ok(Tried::plain(verdict)),
+            }
+        }
+    }
+}
+
+/// Whether a recreation makes any difference, and whether the API server takes what is to be made.
+async fn try_recreation(
+    calls: &Calls,
+    target: Target<'_>,
+    proposal: &Proposal,
+    body: &Value,
+) -> Result<Tried, Failure> {
+    if let Some(in_place) = proposal.in_place()
+        && let Ok((would_be, _)) = lenient::<Value>(calls, target, Method::PUT, in_place, true).await
+        && proposal.stays(&would_be)
+    {
+        return Ok(Tried::plain(Verdict::AsItIs));
+    }
+    try_creation(calls, target, proposal, body).await
+}
+
+/// Whether what is deleted could be made again: if not, no restore undoes that.
+async fn try_to_make_again(
+    calls: &Calls,
+    target: Target<'_>,
+    proposal: &Proposal,
+    again: &Value,
+) -> Result<Tried, Failure> {
+    let verdict = match try_creation(calls, target, proposal, again).await?.verdict {
+        Verdict::Refused { code, message, .. } => match awaited(code, &message) {
+            Some(_) => Verdict::NotAsked(format!(
+                "it is not known whether it could be made again: the API server answers {code} {message}"
+            )),
+            None => Verdict::Final { code, message },
+        },
+        verdict => verdict,
+    };
+    Ok(Tried::plain(verdict))
+}
+
+/// Whether an object could be made in the place of the live one, which is there meanwhile and holds its own.
+async fn try_creation(calls: &Calls, target: Target<'_>, proposal: &Proposal, body: &Value) -> Result<Tried, Failure> {
+    let nothing = Value::Null;
+    let live = proposal.live().unwrap_or(&nothing);
+    let answer = lenient::<IgnoredAny>(calls, target, Method::POST, &beside(body, live), true).await;
+    match answer {
+        // Said last of all, after everything else was looked at.
+        Err(Error::Api(status)) if status.is_already_exists() => Ok(Tried::plain(Verdict::Accepted(None))),
+        Err(Error::Api(status)) if status.code == 403 && fits_in_place(&status.message, live) => {
+            Ok(Tried::plain(Verdict::Accepted(None)))
+        }
+        answer => tried(target, answer, |_| Verdict::Accepted(None)),
+    }
+}
+
+fn tried<T>(
+    target: Target<'_>,
+    answer: Result<(T, Option<String>), Error>,
+    accepted: impl FnOnce(T) -> Verdict,
+) -> Result<Tried, Failure> {
+    match answer {
+        Ok((would_be, dropped)) => Ok(Tried { verdict: accepted(would_be), dropped }),
+        Err(Error::Api(status)) => Ok(Tried::plain(Verdict::Refused {
+            code: status.code,
+            reason: status.reason.clone(),
+            message: told(target, &status),
+        })),
+        Err(error) => Err(api_failure(&format!("try to write {} {}", target.kind.kind, target.name), &error)),
+    }
 }
 
 /// What became of a write that was meant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Performed {
-    /// Done; with the uid that the object has now, but for a deletion.
-    Done(Option<String>),
+    /// Done.
+    Done {
+        /// The uid that the object has now, but for a deletion.
+        uid: Option<String>,
+        /// What is to be said of it all the same.
+        remark: Option<Remark>,
+    },
     /// The object is not as it was: nothing was done.
     Moved,
+    /// The object was deleted, and somebody else made another of its name.
+    Retaken,
     /// The object is being deleted, and does not go: nothing was made.
     Lingers,
-    /// The API server refuses.
+    /// The API server refuses: nothing was done.
     Refused {
         /// HTTP status.
         code: u16,
         /// The server's words, without secrets.
         message: String,
     },
+    /// The API server would not take again what was to be deleted: nothing was done.
+    Final {
+        /// HTTP status.
+        code: u16,
+        /// The server's words, without secrets.
+        message: String,
+    },
+    /// The object was deleted, and the API server refuses the other in its place.
+    Deleted {
+        /// HTTP status.
+        code: u16,
+        /// The server's words, without secrets.
+        message: String,
+        /// The uid of what was put back; none: it is gone.
+        put_back: Option<String>,
+    },
 }
 
 /// Writes. Fails only if the API server does not answer.
-pub async fn perform(calls: &Calls, target: Target<'_>, write: &Write) -> Result<Performed, Failure> {
+pub async fn perform(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> Result<Performed, Failure> {
+    let write = proposal.write();
     let done = match write {
-        Write::Create(body) => call(calls, target, Method::POST, Some(body), false).await.map(uid_of),
-        Write::Update(body) => call(calls, target, Method::PUT, Some(body), false).await.map(uid_of),
-        Write::Delete(precondition) => delete(calls, target, precondition).await.map(|()| None),
-        Write::Recreate(precondition, body) => match delete(calls, target, precondition).await {
-            Ok(()) if !gone(calls, target, &precondition.uid).await? => return Ok(Performed::Lingers),
-            Ok(()) => call(calls, target, Method::POST, Some(body), false).await.map(uid_of),
-            Err(error) => Err(error),
-        },
+        Write::Create(body) => lenient(calls, target, Method::POST, body, false).await,
+        Write::Update(body) => lenient(calls, target, Method::PUT, body, false).await,
+        Write::Recreate(precondition, body) => return recreate(calls, target, proposal, precondition, body).await,
+        Write::Delete(precondition) => {
+            if let Some(again) = proposal.again().filter(|_| !proposal.may_lose()) {
+                match try_creation(calls, target, proposal, again).await?.verdict {
+                    Verdict::Refused { code, message, .. } if awaited(code, &message).is_some() => {
+                        return Ok(Performed::Refused { code, message });
+                    }
+                    Verdict::Refused { code, message, .. } => return Ok(Performed::Final { code, message }),
+                    _ => {}
+                }
+            }
+            match delete(calls, target, precondition).await {
+                Ok(()) => return Ok(Performed::Done { uid: None, remark: None }),
+                Err(error) => Err(error),
+            }
+        }
     };
     match done {
-        Ok(uid) => Ok(Performed::Done(uid)),
+        Ok((written, dropped)) => Ok(finish(calls, target, proposal, written, dropped).await),
+        Err(error) => not_done(target, write, error),
+    }
+}
+
+fn not_done(target: Target<'_>, write: &Write, error: Error) -> Result<Performed, Failure> {
+    match error {
         // Also after a repetition of what had been done before: whoever looks again sees that it is so.
-        Err(Error::Api(status)) if status.code == 409 => Ok(Performed::Moved),
-        Err(Error::Api(status)) if status.code == 404 && !matches!(write, Write::Create(_)) => Ok(Performed::Moved),
-        Err(Error::Api(status)) => Ok(Performed::Refused { code: status.code, message: told(target, &status) }),
-        Err(error) => Err(api_failure(&format!("write {} {}", target.kind.kind, target.name), &error)),
+        Error::Api(status) if status.code == 409 => Ok(Performed::Moved),
+        Error::Api(status) if status.code == 404 && !matches!(write, Write::Create(_)) => Ok(Performed::Moved),
+        Error::Api(status) => Ok(Performed::Refused { code: status.code, message: told(target, &status) }),
+        error => Err(api_failure(&format!("write {} {}", target.kind.kind, target.name), &error)),
+    }
+}
+
+/// What is left to do for an object that was written.
+async fn finish(
+    calls: &Calls,
+    target: Target<'_>,
+    proposal: &Proposal,
+    written: Written,
+    dropped: Option<String>,
+) -> Performed {
+    let uid = written.metadata.uid.clone();
+    let mut remark = dropped.map(|dropped| without_fields(&dropped));
+    if let Err(error) = give_back(calls, target, written, proposal.managers()).await {
+        let message = format!(
+            "apply it with `--force-conflicts` the next time: it is restored, but its fields belong to {FIELD_MANAGER} now: {}",
+            describe(&error)
+        );
+        remark.get_or_insert_with(|| Remark::new(reason::FIELD_MANAGERS_LOST, message));
+    }
+    Performed::Done { uid, remark }
+}
+
+/// Puts those back who managed fields by server-side apply. Whoever else manages some by now stays, but for this restore.
+async fn give_back(calls: &Calls, target: Target<'_>, written: Written, managers: &[Value]) -> Result<(), Error> {
+    if managers.is_empty() {
+        return Ok(());
+    }
+    let mut written = written;
+    let mut looks = 0;
+    loop {
+        let is = |one: &Value, other: &Value, field: &str| one[field] == other[field];
+        let same = |one: &Value, other: &Value| {
+            ["manager", "operation", "apiVersion", "subresource"].iter().all(|field| is(one, other, field))
+        };
+        let ours = |entry: &Value| {
+            entry["manager"] == FIELD_MANAGER && entry["operation"] == "Update" && entry["subresource"].is_null()
+        };
+        let metadata = &written.metadata;
+        let others = metadata.managed_fields.iter();
+        let others = others.filter(|entry| !ours(entry) && !managers.iter().any(|back| same(back, entry)));
+        let all: Vec<&Value> = others.chain(managers).collect();
+        let patch = json!({"metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version, "managedFields": all}});
+        let query = format!("?fieldManager={FIELD_MANAGER}");
+        match call::<IgnoredAny>(calls, target, Method::PATCH, Some(&patch), &query).await {
+            Ok(_) => return Ok(()),
+            // A controller has written its status meanwhile.
+            Err(Error::Api(status)) if status.code == 409 && looks < LOOKS => looks += 1,
+            Err(error) => return Err(error),
+        }
+        written = call(calls, target, Method::GET, None, "").await?;
+    }
+}
+
+/// What is said of fields that the API server drops.
+#[must_use]
+pub fn without_fields(dropped: &str) -> Remark {
+    let message = format!(
+        "install the definition that knows all of its fields, then restore it again: it is written without some of them: {dropped}"
+    );
+    Remark::new(reason::FIELDS_DROPPED, message)
+}
+
+/// Deletes and makes anew. Nothing is deleted before the API server has agreed to what takes its place; if it refuses
+/// that all the same once the object is gone, the object is put back.
+async fn recreate(
+    calls: &Calls,
+    target: Target<'_>,
+    proposal: &Proposal,
+    precondition: &Precondition,
+    body: &Value,
+) -> Result<Performed, Failure> {
+    match try_recreation(calls, target, proposal, body).await?.verdict {
+        Verdict::AsItIs => return Ok(Performed::Done { uid: Some(precondition.uid.clone()), remark: None }),
+        Verdict::Refused { code, message, .. } => return Ok(Performed::Refused { code, message }),
+        _ => {}
+    }
+    if let Err(error) = delete(calls, target, precondition).await {
+        return not_done(target, proposal.write(), error);
+    }
+    if !gone(calls, target, &precondition.uid).await? {
+        return Ok(Performed::Lingers);
+    }
+    let refused = match make_when_counted(calls, target, body).await {
+        Ok((written, dropped)) => return Ok(finish(calls, target, proposal, written, dropped).await),
+        Err(Error::Api(status)) if status.is_already_exists() => return Ok(Performed::Retaken),
+        Err(Error::Api(status)) => status,
+        Err(error) => return not_done(target, proposal.write(), error),
+    };
+    let (code, message) = (refused.code, told(target, &refused));
+    let put_back = match proposal.again() {
+        Some(again) => make_when_counted(calls, target, again).await.ok().and_then(|(written, _)| uid_of(written)),
+        None => None,
+    };
+    Ok(Performed::Deleted { code, message, put_back })
+}
+
+/// Makes what takes the place of a deleted object; what a quota refuses again and again, for a controller needs a moment
+/// to count what is gone.
+async fn make_when_counted(
+    calls: &Calls,
+    target: Target<'_>,
+    body: &Value,
+) -> Result<(Written, Option<String>), Error> {
+    let deadline = Instant::now() + COUNTED;
+    loop {
+        match lenient(calls, target, Method::POST, body, false).await {
+            Err(Error::Api(status)) if status.code == 403 && status.message.contains("quota") => {
+                if Instant::now() >= deadline {
+                    return Err(Error::Api(status));
+                }
+            }
+            answer => return answer,
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -140,8 +389,12 @@ struct Written {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct WrittenMetadata {
     uid: Option<String>,
+    resource_version: Option<String>,
+    #[serde(default)]
+    managed_fields: Vec<Value>,
 }
 
 fn uid_of(written: Written) -> Option<String> {
@@ -150,15 +403,35 @@ fn uid_of(written: Written) -> Option<String> {
 
 /// The live object, if it is there.
 pub async fn get(calls: &Calls, target: Target<'_>) -> Result<Option<Value>, Failure> {
-    match call(calls, target, Method::GET, None, false).await {
+    match call(calls, target, Method::GET, None, "").await {
         Ok(object) => Ok(Some(object)),
         Err(Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(api_failure(&format!("read {} {}", target.kind.kind, target.name), &error)),
     }
 }
 
+/// What a look at an object shows.
+pub enum Seen {
+    /// It is there.
+    Object(Value),
+    /// It is not there.
+    Nothing,
+    /// It may not be looked at.
+    Hidden,
+}
+
+/// An object that lives in no namespace.
+pub async fn get_cluster_wide(calls: &Calls, kind: &ServedKind, name: &str) -> Result<Seen, Failure> {
+    match request(calls, Method::GET, None, &format!("{}/{}", kind.cluster_path(), encode(name)), false).await {
+        Ok(object) => Ok(Seen::Object(object)),
+        Err(Error::Api(status)) if status.code == 404 => Ok(Seen::Nothing),
+        Err(Error::Api(_)) => Ok(Seen::Hidden),
+        Err(error) => Err(api_failure(&format!("read {} {name}", kind.kind), &error)),
+    }
+}
+
 async fn delete(calls: &Calls, target: Target<'_>, precondition: &Precondition) -> Result<(), Error> {
-    match call::<Value>(calls, target, Method::DELETE, Some(&delete_options(precondition, false)), false).await {
+    match call::<Value>(calls, target, Method::DELETE, Some(&delete_options(precondition, false)), "").await {
         Ok(_) => Ok(()),
         Err(Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
@@ -201,35 +474,61 @@ fn delete_options(precondition: &Precondition, dry_run: bool) -> Value {
     options
 }
 
+/// A write whose fields the API server must all know; if it does not, the same without those, and which they are.
+async fn lenient<T: DeserializeOwned>(
+    calls: &Calls,
+    target: Target<'_>,
+    method: Method,
+    body: &Value,
+    dry_run: bool,
+) -> Result<(T, Option<String>), Error> {
+    let query = |validation: &str| {
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        format!("?fieldManager={FIELD_MANAGER}&fieldValidation={validation}{dry_run}")
+    };
+    match call(calls, target, method.clone(), Some(body), &query("Strict")).await {
+        Err(Error::Api(status)) if status.code == 400 && status.message.contains(STRICTLY) => {
+            let (_, fields) = status.message.split_once(STRICTLY).unwrap_or_default();
+            let dropped = fields.trim_start_matches(':').trim().to_owned();
+            call(calls, target, method, Some(body), &query("Ignore")).await.map(|answer| (answer, Some(dropped)))
+        }
+        answer => answer.map(|answer| (answer, None)),
+    }
+}
+
 async fn call<T: DeserializeOwned>(
     calls: &Calls,
     target: Target<'_>,
     method: Method,
     body: Option<&Value>,
-    dry_run: bool,
+    query: &str,
 ) -> Result<T, Error> {
+    let dry_run = query.contains("dryRun=");
     let mut uri = target.kind.list_path(target.namespace);
     if method != Method::POST {
         uri.push('/');
         uri.push_str(&encode(target.name));
     }
-    if method == Method::POST || method == Method::PUT {
-        uri.push_str("?fieldManager=");
-        uri.push_str(FIELD_MANAGER);
-        if dry_run {
-            uri.push_str("&dryRun=All");
-        }
-    } else if dry_run {
-        uri.push_str("?dryRun=All");
-    }
+    uri.push_str(query);
+    request(calls, method, body, &uri, dry_run).await
+}
+
+async fn request<T: DeserializeOwned>(
+    calls: &Calls,
+    method: Method,
+    body: Option<&Value>,
+    uri: &str,
+    dry_run: bool,
+) -> Result<T, Error> {
+    let content_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
     let bytes = body.map(serde_json::to_vec).transpose().map_err(Error::SerdeError)?.unwrap_or_default();
     let answer = calls
         .pace
         .call(|| async {
             let request = Request::builder()
                 .method(method.clone())
-                .uri(&uri)
-                .header(http::header::CONTENT_TYPE, "application/json")
+                .uri(uri)
+                .header(http::header::CONTENT_TYPE, content_type)
                 .body(bytes.clone())
                 .map_err(Error::HttpError)?;
             match calls.client.request::<T>(request).await {

@@ -3,8 +3,16 @@ use super::{
     support::{Pod, environment},
 };
 use crate::repository::support::faults::{Fault, Request};
+use http::Method;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, io::ErrorKind, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tenantatlas::{
     api::{Outcome, operation_run::SummaryCounts, result::TerminationResult},
     clock::SystemClock,
@@ -330,6 +338,7 @@ async fn prune_shows_what_would_go_and_spares_what_no_backup_holds() {
     let changes: Vec<_> = tenant.actions().into_iter().filter(|action| !action.ends_with("unchanged")).collect();
     assert_eq!(
         changes,
+        // What the cluster makes by itself is worth no word.
         ["core/Secret/kept: skip ExcludedByLabel", "example.com/Widget/since: delete", "core/Secret/extra: delete"]
     );
     assert_eq!(tenant.api.writes(), Vec::<String>::new());
@@ -633,20 +642,108 @@ async fn children_are_written_behind_their_owners_with_the_uids_these_have_now()
 }
 
 #[tokio::test]
-async fn a_recreation_deletes_what_is_there_and_makes_it_anew_with_its_children() {
+async fn a_recreation_deletes_what_is_there_and_makes_it_anew_and_its_children_before_it() {
     let tenant = family().await;
     tenant.api.change("Widget", "w", |object| object["data"] = json!({"of": "another"}));
-    tenant
-        .apply(json!({"dryRun": false, "existingResourcePolicy": "recreate", "items": [{"kind": "Widget"}]}))
-        .await
-        .unwrap();
+    tenant.apply(json!({"dryRun": false, "existingResourcePolicy": "recreate"})).await.unwrap();
+    assert_eq!(tenant.results(), ["example.com/Widget/w: done", "core/ConfigMap/child: done"]);
     let widget = tenant.api.objects_of("Widget").remove(0);
     assert_eq!(widget["data"], json!({"of": "w"}));
     assert_ne!(widget["metadata"]["uid"], "uid-of-w");
+    let child = tenant.api.objects_of("ConfigMap").remove(0);
+    assert_eq!(child["metadata"]["ownerReferences"][0]["uid"], widget["metadata"]["uid"]);
     assert_eq!(
         tenant.api.writes(),
-        ["DELETE /apis/example.com/v1/namespaces/acme/widgets/w", "POST /apis/example.com/v1/namespaces/acme/widgets"]
+        [
+            "DELETE /api/v1/namespaces/acme/configmaps/child",
+            "POST /api/v1/namespaces/acme/configmaps",
+            "DELETE /apis/example.com/v1/namespaces/acme/widgets/w",
+            "POST /apis/example.com/v1/namespaces/acme/widgets",
+            "PUT /api/v1/namespaces/acme/configmaps/child",
+        ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_garbage_collector_would_take_is_a_conflict_or_is_named_and_kept() {
+    let mut tenant = family().await;
+    tenant.api.change("Widget", "w", |object| object["data"] = json!({"of": "another"}));
+    let spec = |allowed: bool| json!({"dryRun": false, "existingResourcePolicy": "recreate", "items": [{"kind": "Widget"}], "allowDataLoss": allowed});
+    tenant.apply(spec(false)).await.unwrap();
+    assert_eq!(tenant.results(), ["example.com/Widget/w: failed DataLossNotAllowed"]);
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+    tenant.next_run();
+    let result = tenant.apply(spec(true)).await.unwrap();
+    // Here nobody collects.
+    assert_eq!(tenant.results(), ["example.com/Widget/w: done", "core/ConfigMap/child: failed GarbageCollected"]);
+    assert_eq!(result.context.snapshot.unwrap().items, 2, "the set that undoes it has both");
+}
+
+/// One that differs, to be made anew.
+async fn to_recreate() -> Tenant {
+    let tenant = Tenant::usual().await;
+    tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("c2VjcmV0"));
+    tenant
+}
+
+fn recreation() -> Value {
+    json!({"dryRun": false, "existingResourcePolicy": "recreate", "items": [{"kind": "Secret"}]})
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_of_which_a_dry_run_says_that_it_cannot_be_made_anew() {
+    let tenant = to_recreate().await;
+    tenant.api.refuse_writes(|method, _| (method == Method::POST).then(|| refusal(403, "Forbidden")));
+    tenant.apply(recreation()).await.unwrap();
+    assert_eq!(tenant.results(), ["core/Secret/a: failed Invalid", "core/Secret/b: unchanged"]);
+    assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_refused_once_the_old_object_is_gone_is_followed_by_the_old_one() {
+    let tenant = to_recreate().await;
+    let refused = AtomicBool::new(false);
+    tenant.api.refuse_writes(move |method, uri| {
+        let meant = *method == Method::POST && !uri.query().unwrap_or_default().contains("dryRun");
+        (meant && !refused.swap(true, Ordering::Relaxed)).then(|| refusal(422, "Invalid"))
+    });
+    let result = tenant.apply(recreation()).await.unwrap();
+    assert_eq!(tenant.results(), ["core/Secret/a: failed Invalid", "core/Secret/b: unchanged"]);
+    assert!(result.failures[0].message.contains("put back as it was"), "{:?}", result.failures);
+    assert_eq!(tenant.api.objects_of("Secret")[0]["data"]["password"], "c2VjcmV0");
+}
+
+#[tokio::test]
+async fn what_can_be_neither_made_nor_put_back_is_said_to_be_deleted_and_which_set_has_it() {
+    let tenant = to_recreate().await;
+    tenant.api.refuse_writes(|method, uri| {
+        let meant = *method == Method::POST && !uri.query().unwrap_or_default().contains("dryRun");
+        meant.then(|| refusal(422, "Invalid"))
+    });
+    let result = tenant.apply(recreation()).await.unwrap();
+    assert_eq!(tenant.results(), ["core/Secret/a: failed Deleted", "core/Secret/b: unchanged"]);
+    let set = result.context.undo_set.unwrap();
+    assert!(result.failures[0].message.contains(&format!("the backup set {set} has it")), "{:?}", result.failures);
+    assert_eq!(tenant.api.objects_of("Secret").len(), 1);
+}
+
+#[tokio::test]
+async fn fields_that_the_schema_does_not_know_are_named_and_the_rest_is_written() {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.refuse_writes(|_, uri| {
+        let strict = uri.query().unwrap_or_default().contains("fieldValidation=Strict");
+        let words = "cannot be handled as a ConfigMap: strict decoding error: unknown field \"spec.old\"";
+        strict.then(|| refusal_with(400, "BadRequest", words))
+    });
+    tenant.preview(json!({"items": [{"name": "item-00000"}]})).await.unwrap();
+    let warning = tenant.planned()[0]["warnings"][0].clone();
+    assert_eq!(warning["code"], "FieldsDropped");
+    assert!(warning["message"].as_str().unwrap().contains("unknown field \"spec.old\""), "{warning}");
+    let mut tenant = tenant;
+    tenant.next_run();
+    tenant.apply(json!({"dryRun": false, "items": [{"name": "item-00000"}]})).await.unwrap();
+    assert_eq!(tenant.results(), ["core/ConfigMap/item-00000: done FieldsDropped"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,155 @@
+//! What goes with an object that is deleted: the garbage collector takes what nobody owns any more.
+//!
+//! Known from the live objects' references alone. Owners are told apart by kind and name: that a reference's uid is that of
+//! the live owner is the garbage collector's business, which has taken the object where it is not.
+
+use crate::{
+    api::item::{GroupKind, ItemId},
+    restore::owners,
+};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whether somebody would miss an object of a kind: it may hold what no controller makes again.
+#[must_use]
+pub fn is_precious(kind: &GroupKind) -> bool {
+    kind.group.is_empty() && matches!(kind.kind.as_str(), "Secret" | "ConfigMap" | "PersistentVolumeClaim")
+}
+
+/// A live object that somebody owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependent {
+    /// The object.
+    pub item: ItemId,
+    /// The version it is read in.
+    pub api_version: String,
+    /// Whether a capture would hold it, or name it: what comes by itself is not.
+    pub told: bool,
+    owners: BTreeSet<ItemId>,
+}
+
+/// Live objects and their owners.
+#[derive(Clone, Debug, Default)]
+pub struct Dependents {
+    all: Vec<Dependent>,
+    places: BTreeMap<ItemId, usize>,
+    by_owner: BTreeMap<ItemId, Vec<usize>>,
+    leaving: BTreeSet<ItemId>,
+}
+
+impl Dependents {
+    /// A live object, which counts if it has owners.
+    pub fn add(&mut self, item: ItemId, api_version: &str, told: bool, object: &Value) {
+        let owners: BTreeSet<ItemId> = owners::owners(object).into_iter().collect();
+        for owner in &owners {
+            self.by_owner.entry(owner.clone()).or_default().push(self.all.len());
+        }
+        if !owners.is_empty() {
+            self.places.insert(item.clone(), self.all.len());
+            self.all.push(Dependent { item, api_version: api_version.to_owned(), told, owners });
+        }
+    }
+
+    /// The owners of an object.
+    #[must_use]
+    pub fn owners_of(&self, item: &ItemId) -> BTreeSet<ItemId> {
+        let dependent = self.places.get(item).and_then(|place| self.all.get(*place));
+        dependent.map(|dependent| dependent.owners.clone()).unwrap_or_default()
+    }
+
+    /// An object that is deleted, be it to be made anew.
+    pub fn add_leaving(&mut self, item: ItemId) {
+        self.leaving.insert(item);
+    }
+
+    /// An object that stays after all.
+    pub fn add_staying(&mut self, item: &ItemId) {
+        self.leaving.remove(item);
+    }
+
+    /// What goes when an object is deleted beside those that are: what it owns, what that owns, and so on; not what
+    /// somebody owns besides who stays.
+    #[must_use]
+    pub fn going_with<'a>(&'a self, item: &'a ItemId) -> Vec<&'a Dependent> {
+        self.going(BTreeSet::from([item]))
+    }
+
+    /// What goes with all that is deleted.
+    #[must_use]
+    pub fn going_with_all(&self) -> Vec<&Dependent> {
+        self.going(self.leaving.iter().collect())
+    }
+
+    fn going<'a>(&'a self, from: BTreeSet<&'a ItemId>) -> Vec<&'a Dependent> {
+        let mut gone: BTreeSet<&ItemId> = self.leaving.iter().chain(from.iter().copied()).collect();
+        let mut todo: Vec<&ItemId> = from.into_iter().collect();
+        let mut going = Vec::new();
+        while let Some(owner) = todo.pop() {
+            for place in self.by_owner.get(owner).into_iter().flatten() {
+                let dependent = &self.all[*place];
+                if dependent.owners.iter().all(|owner| gone.contains(owner)) && gone.insert(&dependent.item) {
+                    todo.push(&dependent.item);
+                    going.push(dependent);
+                }
+            }
+        }
+        going
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn item(name: &str) -> ItemId {
+        ItemId::new(GroupKind::new("", "Secret"), name)
+    }
+
+    /// Each name with those of its owners.
+    fn dependents(list: &[(&str, &[&str])]) -> Dependents {
+        let mut dependents = Dependents::default();
+        for (name, owners) in list {
+            let reference = |name: &&str| json!({"apiVersion": "v1", "kind": "Secret", "name": name, "uid": "u"});
+            let references: Vec<Value> = owners.iter().map(reference).collect();
+            dependents.add(item(name), "v1", true, &json!({"metadata": {"ownerReferences": references}}));
+        }
+        dependents
+    }
+
+    fn names(going: &[&Dependent]) -> BTreeSet<String> {
+        going.iter().map(|dependent| dependent.item.name.clone()).collect()
+    }
+
+    #[test]
+    fn what_only_the_deleted_own_goes_and_what_that_owns() {
+        let mut dependents = dependents(&[
+            ("a", &["root"]),
+            ("b", &["a"]),
+            ("c", &["root", "other"]),
+            ("d", &["c"]),
+            ("e", &[]),
+            ("f", &["b", "a"]),
+        ]);
+        assert_eq!(names(&dependents.going_with(&item("root"))), BTreeSet::from(["a", "b", "f"].map(str::to_owned)));
+        assert_eq!(names(&dependents.going_with(&item("e"))), BTreeSet::new());
+        dependents.add_leaving(item("other"));
+        assert_eq!(
+            names(&dependents.going_with(&item("root"))),
+            BTreeSet::from(["a", "b", "c", "d", "f"].map(str::to_owned)),
+            "nobody is left who owns it"
+        );
+        assert_eq!(names(&dependents.going_with_all()), BTreeSet::new());
+        dependents.add_leaving(item("root"));
+        assert_eq!(names(&dependents.going_with_all()).len(), 5);
+    }
+
+    #[test]
+    fn objects_that_own_each_other_in_a_circle_go_once() {
+        let dependents =
+            dependents(&[("a", &["b"]), ("b", &["a", "root"]), ("c", &["c"]), ("d", &["root"]), ("e", &["d"])]);
+        assert_eq!(names(&dependents.going_with(&item("root"))), BTreeSet::from(["d", "e"].map(str::to_owned)));
+        assert_eq!(names(&dependents.going_with(&item("a"))), BTreeSet::new(), "somebody else owns the other one, too");
+        assert_eq!(names(&dependents.going_with(&item("c"))), BTreeSet::new());
+    }
+}
