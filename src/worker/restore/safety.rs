@@ -117,9 +117,10 @@ pub async fn capture(
         added_bytes: i64::try_from(snapshot.added_bytes).unwrap_or(i64::MAX),
         items_by_kind: kept.by_kind,
     };
-    let absent = undo.absent.len();
     let named = if few { undo.absent.iter().map(ToString::to_string).collect() } else { Vec::new() };
-    let in_snapshot = (!few).then(|| i64::try_from(absent).unwrap_or(i64::MAX));
+    // What the cluster does not serve any more is not made either, and not named.
+    let told: usize = tellings.values().map(|told| told.absent.len()).sum();
+    let in_snapshot = i64::try_from(told).ok().filter(|told| *told > 0);
     let set = record(client, environment, &snapshot.id, named, in_snapshot).await?;
     Ok(Some(Undo { set, snapshot }))
 }
