@@ -20,7 +20,7 @@ use crate::{
     repository::{Repository, WriterPermit},
     restore::{
         eligible::PreviewedPlan,
-        plan::{Action, Moved, Plan, moved},
+        plan::{Action, Moved, Plan, PlannedItem, moved},
     },
     worker::{
         audit,
