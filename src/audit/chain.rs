@@ -107,7 +107,9 @@ pub(super) mod tests {
 
     pub fn chain_of(entries: &[Entry]) -> Chain {
         let mut chain = Chain::default();
-        entries.iter().for_each(|entry| chain.add(entry));
+        for entry in entries {
+            chain.add(entry);
+        }
         chain
     }
 

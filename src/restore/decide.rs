@@ -102,6 +102,7 @@ pub struct Planner {
 }
 
 /// What was decided.
+#[allow(clippy::large_enum_variant, reason = "it is moved once, and nearly all decisions of a restore are proposals")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// This.

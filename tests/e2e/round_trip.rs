@@ -211,7 +211,8 @@ impl Rounds {
     async fn play(&self, chance: &mut Chance) {
         self.world.clear().await;
         self.records.clear();
-        self.populate(chance, "", 8 + chance.below(14)).await;
+        let count = 8 + chance.below(14);
+        self.populate(chance, "", count).await;
         let whole = self.world.settled().await;
         let set = self.capture().await;
         self.damage(chance, &whole).await;
@@ -312,7 +313,8 @@ impl Rounds {
                 _ => {}
             }
         }
-        self.populate(chance, "new-", chance.below(5)).await;
+        let count = chance.below(5);
+        self.populate(chance, "new-", count).await;
     }
 }
 

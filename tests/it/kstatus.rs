@@ -129,7 +129,7 @@ fn a_repository_is_in_progress_until_its_first_check_and_failed_while_something_
         BackupRepository { status: Some(status), ..before.clone() }
     };
     let mut new = new_repository();
-    new.status = repository::checking(&new, now());
+    new.status = repository::checking(&new, None, now());
     assert_seen(&new, "InProgress", "its first check runs");
     let ready = checked(&new, "CheckPassed");
     assert_seen(&ready, "Current", "it passed");

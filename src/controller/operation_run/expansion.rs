@@ -6,7 +6,7 @@
 use super::job::{JobSettings, build};
 use super::prepare::Prepared;
 use crate::api::{
-    BackupRepository, OperationRun, OperationType,
+    BackupRepository, OperationRun, OperationRunSpec, OperationType,
     execution::{INPUTS, NAMESPACE, REPOSITORY_SPEC, RUN, RUN_UID, TARGET, TYPE},
     identity::Identity,
     operation_run::Target,
@@ -29,20 +29,16 @@ fn expand(input: &str, variables: &BTreeMap<String, String>) -> String {
                 expanded.push('$');
                 rest = &after[1..];
             }
-            Some('(') => match after.find(')') {
-                Some(end) => {
-                    let name = &after[1..end];
-                    match variables.get(name) {
-                        Some(value) => expanded.push_str(value),
-                        None => expanded.push_str(&format!("$({name})")),
-                    }
+            Some('(') => {
+                if let Some(end) = after.find(')') {
+                    let unknown = &rest[rest.len() - after.len() - 1..][..end + 2];
+                    expanded.push_str(variables.get(&after[1..end]).map_or(unknown, String::as_str));
                     rest = &after[end + 1..];
-                }
-                None => {
+                } else {
                     expanded.push_str("$(");
                     rest = &after[1..];
                 }
-            },
+            }
             Some(other) => {
                 expanded.push('$');
                 expanded.push(other);
@@ -70,7 +66,7 @@ fn run_in_kubelet(container: &Container, secret: &str) -> (BTreeMap<String, Stri
 }
 
 fn run(text: &str, inputs: &Map<String, Value>) -> OperationRun {
-    let mut run = OperationRun::new(text, Default::default());
+    let mut run = OperationRun::new(text, OperationRunSpec::default());
     run.metadata.namespace = Some("acme".into());
     run.metadata.uid = Some("uid".into());
     run.spec.operation_type = "custom".into();
@@ -79,7 +75,7 @@ fn run(text: &str, inputs: &Map<String, Value>) -> OperationRun {
     run
 }
 
-fn operation_type(executor: Value) -> OperationType {
+fn operation_type(executor: &Value) -> OperationType {
     OperationType::new("custom", serde_json::from_value(json!({ "executor": executor })).expect("a type"))
 }
 
@@ -123,7 +119,7 @@ proptest! {
     fn what_a_tenant_says_arrives_in_a_container_as_it_was_said(text in hostile(), key in hostile()) {
         let secret = "a-secret-of-the-template";
         let inputs = Map::from_iter([("text".to_owned(), json!(text)), (key, json!([text.clone()]))]);
-        let template = operation_type(json!({ "jobTemplate": { "spec": { "template": { "spec": { "containers": [{
+        let template = operation_type(&json!({ "jobTemplate": { "spec": { "template": { "spec": { "containers": [{
             "name": "main", "image": "image",
             "command": ["dump", "--inputs=$(ATLAS_INPUTS)"], "args": ["$(ATLAS_RUN)"],
             "env": [
@@ -162,7 +158,7 @@ proptest! {
         });
         let repository = BackupRepository::new(&text, serde_json::from_value(spec).expect("a spec"));
         let inputs = Map::new();
-        let worker = operation_type(json!({ "worker": { "command": ["capture"] } }));
+        let worker = operation_type(&json!({ "worker": { "command": ["capture"] } }));
         let job = build(&run("run", &inputs), &worker, &prepared(&inputs, Some(repository.clone())), "tenant", &settings()).expect("a Job");
         let pod = job.spec.and_then(|spec| spec.template.spec).expect("a pod");
         let (variables, line) = run_in_kubelet(&pod.containers[0], "");

@@ -62,9 +62,10 @@ async fn nobody_but_a_kubelet_gets_a_token_that_is_bound_to_the_pod_of_an_operat
                 }
             }
             let dry = format!("{path}?dryRun=All");
-            if call(client, "POST", &dry, &bound(reference, json!({}))).await.is_ok() {
-                panic!("a dry run hands out a token: {reference}");
-            }
+            assert!(
+                call(client, "POST", &dry, &bound(reference, json!({}))).await.is_err(),
+                "a dry run hands out a token: {reference}"
+            );
         }
     }
     // A Secret's token names no pod; one that is bound to a pod of its own is the tenant's business.

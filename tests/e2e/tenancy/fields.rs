@@ -57,7 +57,7 @@ fn patches(schemas: &Value, kind: &str) -> Vec<Value> {
         match (field.as_str(), referred) {
             ("apiVersion" | "kind" | "status" | "metadata", _) => {}
             (_, Some(name)) => {
-                found.extend(of(name).iter().map(|(inner, schema)| json!({ field: { inner: some(schema) } })))
+                found.extend(of(name).iter().map(|(inner, schema)| json!({ field: { inner: some(schema) } })));
             }
             (_, None) => found.push(json!({ field: some(schema) })),
         }
