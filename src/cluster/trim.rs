@@ -152,6 +152,8 @@ pub struct Trim {
     metadata: Option<usize>,
     annotations: Option<usize>,
     left_out: Vec<String>,
+    /// Whether the member of a list that is being read is its items. Not asked of the key: that may be handed over by now.
+    in_items: bool,
     /// Up to where `kept` may be handed over.
     ready: usize,
 }
@@ -223,6 +225,7 @@ impl Trim {
             metadata: None,
             annotations: None,
             left_out: Vec::new(),
+            in_items: false,
             ready: 0,
         }
     }
@@ -338,7 +341,7 @@ impl Trim {
         match self.shape {
             Shape::Object => true,
             Shape::Events => self.open.first().is_some_and(|event| self.key(event) == b"object"),
-            Shape::List => self.open.first().is_some_and(|list| self.key(list) == b"items"),
+            Shape::List => self.in_items,
         }
     }
 
@@ -385,6 +388,9 @@ impl Trim {
 
     /// A key has been read: whether anybody reads what it names.
     fn key_is_known(&mut self) {
+        if let [list] = self.open.as_slice() {
+            self.in_items = self.key(list) == b"items";
+        }
         let open = self.of_object();
         let keys = || open.iter().map(|container| self.key(container));
         let is_in = |list: &[&str], key: &[u8]| list.iter().any(|one| one.as_bytes() == key);
@@ -464,7 +470,10 @@ impl Trim {
             if !container.is_object {
                 return "[]".to_owned();
             }
-            let key = String::from_utf8_lossy(self.key(container));
+            // The key itself may be what is too large, and still be read.
+            let unfinished = self.string == Some(Text::Key) && container.key.0 == container.key.1;
+            let end = if unfinished { self.kept.len() } else { container.key.1 };
+            let key = String::from_utf8_lossy(self.kept.get(container.key.0..end).unwrap_or_default());
             key.chars().filter(|one| one.is_ascii_alphanumeric() || "-_.".contains(*one)).take(40).collect()
         });
         steps.collect::<Vec<String>>().join(".")

@@ -10,7 +10,7 @@ use crate::{
         words::is_secret,
     },
 };
-use json_patch::{PatchOperation, patch};
+use json_patch::{PatchOperation, patch_unsafe};
 use serde_json::Value;
 
 /// What is wrong with an operation that carries a Secret's data out of where data are.
@@ -108,7 +108,8 @@ impl Transforms {
                 *object = before;
                 return Err(failed(Some((operation, path)), COPIES_SECRET.to_owned()));
             }
-            let applied = patch(object, operations)
+            // Not `patch`: undoing what went before panics for some patches, and the object is put back below all the same.
+            let applied = patch_unsafe(object, operations)
                 .map_err(|error| {
                     // The library's words may quote no value: they name the kind of the fault alone.
                     failed(Some((error.operation, error.path.to_string())), error.kind.to_string())
