@@ -174,6 +174,8 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
 /// All tests that need no cluster: the library's and the binaries' own, and every target of `tests/` but two. Targets
 /// are asked for, not listed, so that a new one is never forgotten.
 fn unit(arguments: &Arguments) -> Result<()> {
+    // The stock client of the repository's format reads what tests have written.
+    shell::ensure_packages(&[("restic", "restic")])?;
     let mut test = cargo()?;
     test.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
     for target in test_targets()? {
