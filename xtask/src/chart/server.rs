@@ -167,10 +167,9 @@ fn no_warnings(server: &Server) -> Result<()> {
 }
 
 /// Built-in kinds that no restore writes (`src/restore/excluded.rs`).
-const NEVER_RESTORED: [&str; 6] = [
+const NEVER_RESTORED: [&str; 5] = [
     "controllerrevisions.apps",
     "csistoragecapacities.storage.k8s.io",
-    "endpointslices.discovery.k8s.io",
     "events",
     "events.events.k8s.io",
     "leases.coordination.k8s.io",
