@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -240,7 +240,9 @@ async fn objects_as_large_as_they_get_of_every_kind_that_is_watched_do_not_take_
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
     let mut operator = Command::new(env!("CARGO_BIN_EXE_tenantatlas"));
     operator.args(["controller", "--image", "i", "--listen", "127.0.0.1:0"]).env("KUBECONFIG", &kubeconfig);
-    operator.stdout(Stdio::null()).stderr(Stdio::null());
+    let log = folder.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    operator.stdout(file.try_clone().unwrap()).stderr(file);
     let mut operator = Operator(operator.spawn().unwrap());
 
     let deadline = Instant::now() + Duration::from_mins(5);
@@ -264,7 +266,9 @@ async fn objects_as_large_as_they_get_of_every_kind_that_is_watched_do_not_take_
                 seen.writes.iter().map(|(path, _)| path).collect::<Vec<_>>()
             );
         }
-        assert!(operator.0.try_wait().unwrap().is_none(), "it ended by itself");
+        if let Some(status) = operator.0.try_wait().unwrap() {
+            panic!("it ended by itself, {status}: {}", std::fs::read_to_string(&log).unwrap());
+        }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let peak = operator.peak();

@@ -37,7 +37,7 @@ use crate::{
             claim,
             order::{self, reason},
             preview::make,
-            record::Record,
+            record::{Record, not_begun},
             safety::{self, Undo},
             stored_plan,
             survey::Survey,
@@ -126,7 +126,7 @@ async fn previewed(
     let now = make(survey, client, Ask::Nobody).await?;
     let moved = still_to_do(&plan, now.plan());
     // An earlier attempt found nothing moved, and has written since: what has moved by now fails alone.
-    if moved.is_empty() || audit::has_intent(client, identity).await? {
+    if moved.is_empty() || audit::has_intent(client, identity).await.map_err(|failure| not_begun(&failure))? {
         return Ok(plan);
     }
     let named: Vec<String> = moved.iter().take(NAMED).map(ToString::to_string).collect();

@@ -58,10 +58,7 @@ impl<'a> Record<'a> {
             counts: None,
         };
         let intent = AuditRecord { summary: Some(plan.summary()), ..common.clone() };
-        let intent = audit::append(client, identity, intent).await.map_err(|failure| {
-            let what = "nothing was written, because the audit chain must be told first what is intended";
-            not_written(what, &failure)
-        })?;
+        let intent = audit::append(client, identity, intent).await.map_err(|failure| not_begun(&failure))?;
         Ok(Self { client, identity, clock, intent, common })
     }
 
@@ -81,6 +78,14 @@ impl<'a> Record<'a> {
         })?;
         Ok(AuditReferences { intent: self.intent, outcome: Some(outcome) })
     }
+}
+
+/// The same failure, of whatever asks the chain before the first write: what cannot be read cannot be told either.
+pub fn not_begun(failure: &Failure) -> Failure {
+    not_written(
+        "nothing was written by this attempt, because the audit chain must be told first what is intended",
+        failure,
+    )
 }
 
 /// The same failure, about the chain.

@@ -29,7 +29,7 @@ use crate::{
         collect::created_at,
         environment::Environment,
         failure::{Failure, api_failure},
-        restore::{survey::Survey, walk::version_of},
+        restore::{record::not_begun, survey::Survey, walk::version_of},
     },
 };
 use kube::{Api, Client, ResourceExt, api::PostParams};
@@ -90,11 +90,12 @@ pub async fn capture(
     let few = undo.absent.len() <= MAX_ABSENT;
     let tellings = tellings(survey, plan, if few { &[] } else { &undo.absent });
     let identity = &environment.identity;
+    let tip = audit::tip(client, &identity.namespace).await.map_err(|failure| not_begun(&failure))?;
     let options = CaptureOptions {
         run_uid: identity.run_uid.clone(),
         host: identity.namespace.clone(),
         tags: [environment.snapshot_tags(), vec![UNDO_TAG.to_owned()]].concat(),
-        audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
+        audit: tip.as_ref().map(ToString::to_string),
         time: clock.now(),
         permit,
     };

@@ -235,9 +235,13 @@ async fn a_blob_that_decompresses_without_end_is_named_by_who_lists_reads_and_ch
         forger.pack(&[("tree", id(b"root"), bomb.clone(), length)]);
         forger.snapshot_of(&id(b"root"));
         assert_too_large(&forger, "a tree").await;
-        // Data that no snapshot needs: a check reads it.
+        // Data beside what a snapshot needs: a check reads all of a pack that is needed.
         let forger = Forger::new().await;
-        forger.pack(&[("data", id(b"x"), compressed(b"x"), 1), ("data", id(b"data"), bomb.clone(), length)]);
+        let needed = id(b"x");
+        forger.pack(&[("data", needed.clone(), compressed(b"x"), 1), ("data", id(b"data"), bomb.clone(), length)]);
+        let trees = trees_of(&[&needed]);
+        forger.trees(&trees);
+        forger.snapshot_of(&id(trees[3].as_bytes()));
         assert_too_large(&forger, "data that a check reads").await;
     }
 }

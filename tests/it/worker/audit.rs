@@ -124,13 +124,20 @@ async fn a_preview_says_nothing() {
 #[tokio::test]
 async fn what_cannot_be_told_is_not_begun() {
     for (status, reason, exit_code) in [(403, "Forbidden", 40), (503, "ServiceUnavailable", 1)] {
-        let tenant = Tenant::usual().await;
-        tenant.api.serve_config_maps(vec![]);
-        tenant.api.fail(move |uri, _| (uri.path() == AUDIT).then(|| refusal(status, reason)));
-        let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
-        assert_eq!((failure.reason.as_str(), failure.exit_code()), ("AuditNotWritten", exit_code));
-        assert!(failure.message.starts_with("nothing was written"), "{}", failure.message);
-        assert_eq!(tenant.api.writes(), Vec::<String>::new(), "{reason}");
+        // The first to ask is the undo's snapshot, which holds the end of the chain; the intent; or whether an earlier
+        // attempt has begun, where something has moved since the preview.
+        let preview = json!({"dryRun": false, "preview": {"name": "look"}});
+        for spec in [json!({"dryRun": false}), json!({"dryRun": false, "safetyCapture": false}), preview] {
+            let mut tenant = Tenant::usual().await;
+            tenant.api.serve_config_maps(vec![]);
+            tenant.previewed(json!({})).await;
+            tenant.api.change("Secret", "b", |object| object["metadata"]["labels"] = json!({"moved": "since"}));
+            tenant.api.fail(move |uri, _| (uri.path() == AUDIT).then(|| refusal(status, reason)));
+            let failure = tenant.apply(spec.clone()).await.unwrap_err();
+            assert_eq!((failure.reason.as_str(), failure.exit_code()), ("AuditNotWritten", exit_code), "{spec}");
+            assert!(failure.message.starts_with("nothing was written"), "{}", failure.message);
+            assert_eq!(tenant.api.writes(), Vec::<String>::new(), "{spec} {reason}");
+        }
     }
 }
 
@@ -138,8 +145,10 @@ async fn what_cannot_be_told_is_not_begun() {
 async fn an_outcome_that_cannot_be_told_is_a_failure_that_says_what_was_done_and_the_next_attempt_tells_it() {
     let tenant = Tenant::usual().await;
     tenant.api.serve_config_maps(vec![]);
-    // The first three are those of the intent: what the run said, the chain, and the entry.
-    tenant.api.fail(|uri, asked| (uri.path() == AUDIT && asked > 2).then(|| refusal(403, "Forbidden")));
+    // Four more are answered: that of the undo's snapshot, which holds the end of the chain, and those of the intent: what
+    // the run said, the chain, and the entry.
+    let asked = tenant.api.requests().iter().filter(|request| request.ends_with(AUDIT)).count();
+    tenant.api.fail(move |uri, before| (uri.path() == AUDIT && before >= asked + 4).then(|| refusal(403, "Forbidden")));
     let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
     assert_eq!(failure.reason, "AuditNotWritten");
     assert!(failure.message.contains("the restore was carried out (3 items written"), "{}", failure.message);
