@@ -39,8 +39,8 @@ pub enum Answer {
 /// Asked before a request is served: its path, and how often this path was asked for before.
 type Fault = Box<dyn Fn(&Uri, usize) -> Option<Answer> + Send + Sync>;
 
-/// Asked before a write of an object is served, tried or meant: its method and path.
-type Refusal = Box<dyn Fn(&Method, &Uri) -> Option<Answer> + Send + Sync>;
+/// Asked before a write of an object is served, tried or meant: its method and path, and the object's name.
+type Refusal = Box<dyn Fn(&Method, &Uri, &str) -> Option<Answer> + Send + Sync>;
 
 /// A change of an object: its kind, its name, and what is done to it.
 pub type Change = (&'static str, &'static str, fn(&mut Value));
@@ -205,6 +205,14 @@ impl Api {
 
     /// Answers writes of the tenant's objects so, where it says how.
     pub fn refuse_writes(&self, refusal: impl Fn(&Method, &Uri) -> Option<Answer> + Send + Sync + 'static) {
+        self.refuse_writes_by_name(move |method, uri, _| refusal(method, uri));
+    }
+
+    /// The same, where the answer depends on the object's name.
+    pub fn refuse_writes_by_name(
+        &self,
+        refusal: impl Fn(&Method, &Uri, &str) -> Option<Answer> + Send + Sync + 'static,
+    ) {
         self.edit(|state| state.refusal = Some(Box::new(refusal)));
     }
 
@@ -525,6 +533,8 @@ impl State {
             groups.entry((group, version)).or_default().push(json!({
                 "resource": plural, "responseKind": {"group": group, "version": version, "kind": kind},
                 "scope": "Namespaced", "verbs": ["get", "list", "create"],
+                "subresources": [{"subresource": "status", "responseKind": {"group": group, "version": version, "kind": kind},
+                    "verbs": ["get", "patch", "update"]}],
             }));
         }
         let mut items: Vec<_> = groups
@@ -577,7 +587,9 @@ impl State {
     /// What an API server does with a write, as far as a restore can tell.
     fn write(&mut self, method: &Method, path: &str, uri: &Uri, body: &Bytes) -> Answer {
         let Some((kind, name)) = self.place(path) else { return refusal(404, "NotFound") };
-        if let Some(refused) = self.refusal.as_ref().and_then(|refuses| refuses(method, uri)) {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let name = name.unwrap_or_else(|| body["metadata"]["name"].as_str().unwrap().to_owned());
+        if let Some(refused) = self.refusal.as_ref().and_then(|refuses| refuses(method, uri, &name)) {
             return refused;
         }
         let dry_run = parameter(uri, "dryRun").is_some();
@@ -589,8 +601,6 @@ impl State {
         if dry_run { &mut self.dry_runs } else { &mut self.writes }.push(format!("{method} {path}"));
         self.counter += 1;
         let version = format!("written-{}", self.counter);
-        let body: Value = serde_json::from_slice(body).unwrap();
-        let name = name.unwrap_or_else(|| body["metadata"]["name"].as_str().unwrap().to_owned());
         let objects = self.kinds.get_mut(&kind).unwrap();
         let place = objects.iter().position(|object| object["metadata"]["name"] == name.as_str());
         let conditions = if method == Method::DELETE { &body["preconditions"] } else { &body["metadata"] };
@@ -616,10 +626,10 @@ impl State {
                 return Answer::Json(200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
             }
             (_, Some(place)) => {
-                let live = objects[place].clone();
-                object["status"] = live["status"].clone();
+                let live = &objects[place];
+                take_over(&mut object, live, "status");
                 for field in ["uid", "creationTimestamp", "managedFields"] {
-                    object["metadata"][field] = live["metadata"][field].clone();
+                    take_over(&mut object["metadata"], &live["metadata"], field);
                 }
                 object["metadata"]["resourceVersion"] = json!(version);
                 if !dry_run {
@@ -663,6 +673,14 @@ impl State {
             200,
             json!({"kind": format!("{}List", kind.2), "apiVersion": "v1", "metadata": metadata, "items": &objects[from..until]}),
         )
+    }
+}
+
+/// Makes a field as that of the live object, whatever was sent. One that is not there is left out and never null.
+fn take_over(object: &mut Value, live: &Value, field: &str) {
+    match live.get(field) {
+        Some(value) => object[field] = value.clone(),
+        None => drop(object.as_object_mut().unwrap().remove(field)),
     }
 }
 

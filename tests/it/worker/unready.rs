@@ -27,12 +27,12 @@ fn is_of(kind: &str, method: &Method, uri: &Uri) -> bool {
     method == Method::POST && uri.path().ends_with(kind)
 }
 
-/// Refuses so many creations of a kind, or all. Returns how many there were. Time stands still from the first on, so that
+/// Refuses so many creations of a kind, or all, with an answer about the object of this name. Returns how many there were. Time stands still from the first on, so that
 /// waiting takes none.
-fn hold_up(api: &Api, kind: &'static str, times: usize, answer: fn() -> Answer) -> Arc<AtomicUsize> {
+fn hold_up(api: &Api, kind: &'static str, times: usize, answer: fn(&str) -> Answer) -> Arc<AtomicUsize> {
     let tried = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&tried);
-    api.refuse_writes(move |method, uri| {
+    api.refuse_writes_by_name(move |method, uri, name| {
         if !is_of(kind, method, uri) {
             return None;
         }
@@ -40,7 +40,7 @@ fn hold_up(api: &Api, kind: &'static str, times: usize, answer: fn() -> Answer) 
         if before == 0 {
             tokio::time::pause();
         }
-        (before < times).then(answer)
+        (before < times).then(|| answer(name))
     });
     tried
 }
@@ -70,7 +70,7 @@ fn restore() -> Value {
 #[tokio::test]
 async fn what_a_webhook_holds_up_is_written_after_the_rest_once_it_answers() {
     let tenant = lost().await;
-    let tried = hold_up(&tenant.api, "/configmaps", 5, unanswered);
+    let tried = hold_up(&tenant.api, "/configmaps", 5, |_| unanswered());
     let result = tenant.apply(restore()).await.unwrap();
     assert_eq!(result.outcome, Some(Outcome::Succeeded), "{result:?}");
     assert_eq!(tenant.results(), ALL_DONE, "in the order of the plan");
@@ -83,7 +83,7 @@ async fn what_a_webhook_holds_up_is_written_after_the_rest_once_it_answers() {
 #[tokio::test]
 async fn what_a_webhook_holds_up_for_good_fails_after_a_minute_with_words_that_name_it() {
     let tenant = lost().await;
-    hold_up(&tenant.api, "/configmaps", usize::MAX, unanswered);
+    hold_up(&tenant.api, "/configmaps", usize::MAX, |_| unanswered());
     let begun = Instant::now();
     let result = tenant.apply(restore()).await.unwrap();
     let took = begun.elapsed();
@@ -151,7 +151,7 @@ async fn an_attempt_that_died_while_it_waited_is_followed_by_one_that_does_what_
 #[tokio::test]
 async fn children_wait_with_their_owner() {
     let tenant = lost_family().await;
-    hold_up(&tenant.api, "/widgets", 3, unanswered);
+    hold_up(&tenant.api, "/widgets", 3, |_| unanswered());
     tenant.apply(restore()).await.unwrap();
     assert_eq!(tenant.results(), ["example.com/Widget/w: done", "core/ConfigMap/child: done"]);
     let owner = tenant.api.objects_of("Widget")[0]["metadata"]["uid"].clone();
@@ -161,7 +161,7 @@ async fn children_wait_with_their_owner() {
 #[tokio::test]
 async fn children_fail_with_an_owner_that_waited_in_vain() {
     let tenant = lost_family().await;
-    hold_up(&tenant.api, "/widgets", usize::MAX, unanswered);
+    hold_up(&tenant.api, "/widgets", usize::MAX, |_| unanswered());
     tenant.apply(restore()).await.unwrap();
     assert_eq!(
         tenant.results(),
@@ -186,7 +186,7 @@ async fn a_deletion_that_a_webhook_holds_up_is_tried_again_too() {
 }
 
 /// Restores though Secrets are refused so many times.
-async fn restored_after(times: usize, answer: fn() -> Answer) {
+async fn restored_after(times: usize, answer: fn(&str) -> Answer) {
     let tenant = lost().await;
     hold_up(&tenant.api, "/secrets", times, answer);
     let result = tenant.apply(restore()).await.unwrap();
@@ -196,13 +196,16 @@ async fn restored_after(times: usize, answer: fn() -> Answer) {
 
 #[tokio::test]
 async fn a_quota_that_is_not_counted_yet_is_waited_for() {
-    restored_after(4, || refusal_with(403, "Forbidden", "secrets \"a\" is forbidden: status unknown for quota: small"))
-        .await;
+    restored_after(4, |name| {
+        let message = format!("secrets \"{name}\" is forbidden: status unknown for quota: small");
+        refusal_with(403, "Forbidden", &message)
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_server_behind_the_api_server_that_is_not_there_yet_is_waited_for() {
-    restored_after(20, || {
+    restored_after(20, |_| {
         refusal_with(503, "ServiceUnavailable", "the server is currently unable to handle the request")
     })
     .await;
@@ -214,7 +217,7 @@ async fn a_preview_repeats_what_a_webhook_does_not_answer_for_the_first_items_an
     api.serve_config_maps(objects(200));
     let tenant = Tenant::captured(api).await;
     tenant.api.serve_config_maps(vec![]);
-    let tried = hold_up(&tenant.api, "/configmaps", usize::MAX, unanswered);
+    let tried = hold_up(&tenant.api, "/configmaps", usize::MAX, |_| unanswered());
     let result = tenant.preview(json!({})).await.unwrap();
     assert_eq!(counts(&result).failed, 200);
     // Sixteen at once, each six times.
@@ -229,7 +232,7 @@ async fn a_preview_does_not_wait_and_says_whether_the_restore_may_bring_the_webh
     let tenant = Tenant::captured(api).await;
     tenant.api.serve_config_maps(vec![]);
     tenant.api.serve("", "v1", "Service", "services", vec![]);
-    hold_up(&tenant.api, "/configmaps", usize::MAX, unanswered);
+    hold_up(&tenant.api, "/configmaps", usize::MAX, |_| unanswered());
     let begun = Instant::now();
     tenant.preview(json!({})).await.unwrap();
     assert_eq!(tenant.actions(), ["core/ConfigMap/a: create", "core/Service/guard: create"]);
