@@ -101,9 +101,12 @@ impl Tenant {
         self.apply(ROLE);
         wait_for("the role is aggregated", SOON, async || {
             for account in ["tenantatlas-worker", "tenantatlas-restore"] {
-                let account = format!("--as=system:serviceaccount:{}:{account}", self.name);
-                let asked = ["auth", "can-i", "list", "kafkas.kafka.strimzi.io", "--namespace", &self.name, &account];
-                if !self.cluster.kubectl(&asked).status.success() {
+                // `kubectl auth can-i` knows no group of a kind that is not served yet.
+                let review = json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+                    "user": format!("system:serviceaccount:{}:{account}", self.name),
+                    "resourceAttributes": { "namespace": self.name, "verb": "list", "group": "kafka.strimzi.io", "resource": "kafkas" } } });
+                let asked = ["create", "--output=jsonpath={.status.allowed}", "--filename=-"];
+                if self.cluster.kubectl_reads(&asked, &review.to_string()) != "true" {
                     return Err("not yet");
                 }
             }

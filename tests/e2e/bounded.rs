@@ -21,7 +21,7 @@ async fn the_worst_of_one_tenant_is_refused_and_delays_another_s_run_by_no_more_
 
     // As large as the API server stores them.
     greedy.start("largest", json!({ "type": operation, "inputs": { "x": worst(195_000) } })).await;
-    let transforms = json!([{ "patch": [{ "op": "add", "path": "/a", "value": worst(150_000) }] }]);
+    let transforms = json!([{ "select": { "kind": "ConfigMap" }, "patch": [{ "op": "add", "path": "/a", "value": worst(150_000) }] }]);
     let restore = json!({ "metadata": { "name": "largest" }, "spec": { "backupSet": { "name": "any" }, "transforms": transforms } });
     greedy.create::<RestoreRun>(restore).await.expect("a restore");
     let scheduled =
