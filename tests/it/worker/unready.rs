@@ -27,8 +27,8 @@ fn is_of(kind: &str, method: &Method, uri: &Uri) -> bool {
     method == Method::POST && uri.path().ends_with(kind)
 }
 
-/// Refuses so many creations of a kind, or all, with an answer about the object of this name. Returns how many there were. Time stands still from the first on, so that
-/// waiting takes none.
+/// Refuses so many creations of a kind, or all, each with an answer about the object of that name.
+/// Returns how many there were. Time stands still from the first on, so that waiting takes none.
 fn hold_up(api: &Api, kind: &'static str, times: usize, answer: fn(&str) -> Answer) -> Arc<AtomicUsize> {
     let tried = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&tried);
