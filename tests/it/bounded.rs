@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    iter,
     process::{Child, Command},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 use tenantatlas::api::{execution::ACCOUNTS, schema::custom_resource_definitions};
@@ -24,21 +25,30 @@ const MOST_MIB: usize = 160;
 /// As large as an object gets: what etcd takes.
 const LARGEST: usize = 1_400_000;
 
-/// JSON that takes the most memory for its text, of this size.
-fn worst(shape: usize, size: usize) -> String {
-    let element = ["{\"\":0}", "{}", "[]", "\"\"", "[[[0]]]"][shape % 6 % 5];
-    if shape % 6 == 5 {
-        let members = (0..size / 10).map(|number| format!("\"{number:x}\":0")).collect::<Vec<_>>();
+/// JSON that takes the most memory for its text.
+fn worst(shape: usize) -> String {
+    let element = ["{\"\":0}", "{}", "[]", "\"\"", "[[[0]]]"][shape % 5];
+    if shape == MEMBERS {
+        let members = (0..LARGEST / 10).map(|number| format!("\"{number:x}\":0")).collect::<Vec<_>>();
         return format!("{{{}}}", members.join(","));
     }
-    let mut list = String::with_capacity(size + 16);
+    let mut list = String::with_capacity(LARGEST + 16);
     list.push('[');
-    while list.len() < size {
+    while list.len() < LARGEST {
         let _ = write!(list, "{}{element}", if list.len() > 1 { "," } else { "" });
     }
     list.push(']');
     list
 }
+
+/// The shape that is an object, of numbers.
+const MEMBERS: usize = 5;
+
+/// Each shape, and the members as texts. Made once: whoever serves a lease must not be slow.
+static WORST: LazyLock<[Bytes; 7]> = LazyLock::new(|| {
+    let texts = || worst(MEMBERS).replace(":0", ":\"\"");
+    std::array::from_fn(|shape| if shape > MEMBERS { texts() } else { worst(shape) }.into())
+});
 
 /// Fields of a kind, as `spec.inputs`: of our kinds all that their schemas have, of others some that decisions read.
 fn fields(plural: &str) -> Vec<String> {
@@ -70,51 +80,59 @@ fn fields(plural: &str) -> Vec<String> {
     some.map(str::to_owned).into()
 }
 
+/// An object of the API server: its name, and its JSON in pieces.
+struct Object {
+    name: String,
+    pieces: [Bytes; 3],
+}
+
 /// One object for each field that is as large as may be, and one for each part of metadata.
-fn objects(plural: &str) -> Vec<String> {
+fn objects(plural: &str) -> Vec<Object> {
     let names = |number: usize| match plural {
         "serviceaccounts" | "rolebindings" => ACCOUNTS[number % ACCOUNTS.len()].to_owned(),
         "jobs" | "pods" => format!("op-{number:020x}"),
         _ => format!("big-{number}"),
     };
-    let metadata = ["annotations", "labels", "ownerReferences", "finalizers", "managedFields"];
     let definitions = custom_resource_definitions();
     let ours = definitions.iter().find(|definition| definition.spec.names.plural == plural);
     let head = ours.map_or_else(String::new, |definition| {
         format!("\"apiVersion\":\"tenantatlas.io/v1alpha1\",\"kind\":\"{}\",", definition.spec.names.kind)
     });
     let mut objects = Vec::new();
-    let mut object = |metadata: &str, rest: &str| {
+    // In metadata, or behind it; what stands after the value.
+    let mut object = |in_metadata: bool, before: &str, shape: usize, after: &str| {
         let number = objects.len();
         let scope = if ["namespaces", "operationtypes"].contains(&plural) {
             String::new()
         } else {
             format!("\"namespace\":\"ns-{number}\",")
         };
-        objects.push(format!(
-            r#"{{{head}"metadata":{{{metadata}"creationTimestamp":"2026-01-01T00:00:00Z","name":"{}",{scope}"resourceVersion":"5","uid":"{plural}-{number}"}}{rest}}}"#,
-            names(number)
-        ));
-    };
-    for part in metadata {
-        let value = match part {
-            "annotations" | "labels" => worst(5, LARGEST).replace(":0", ":\"\""),
-            "finalizers" => worst(3, LARGEST),
-            _ => worst(1, LARGEST),
+        let name = names(number);
+        let metadata = format!(
+            r#""creationTimestamp":"2026-01-01T00:00:00Z","name":"{name}",{scope}"resourceVersion":"5","uid":"{plural}-{number}"}}"#
+        );
+        let (begin, end) = if in_metadata {
+            (format!(r#"{{{head}"metadata":{{{before}"#), format!("{after},{metadata}}}"))
+        } else {
+            (format!(r#"{{{head}"metadata":{{{metadata},{before}"#), format!("{after}}}"))
         };
-        object(&format!("\"{part}\":{value},"), "");
+        objects.push(Object { name, pieces: [begin.into(), WORST[shape].clone(), end.into()] });
+    };
+    for (part, shape) in
+        [("annotations", 6), ("labels", 6), ("ownerReferences", 1), ("finalizers", 3), ("managedFields", 1)]
+    {
+        object(true, &format!("\"{part}\":"), shape, "");
     }
     for (number, field) in fields(plural).iter().enumerate() {
-        let value = worst(number, LARGEST);
-        // What stands before it is what lets a decision come to it.
-        let rest = match field.split_once('.') {
+        // What stands beside it is what lets a decision come to it.
+        let (before, after) = match field.split_once('.') {
             Some(("spec", field)) if plural == "operationruns" => {
-                format!(r#","spec":{{"{field}":{value},"type":"work"}}"#)
+                (format!(r#""spec":{{"{field}":"#), r#","type":"work"}"#)
             }
-            Some((section, field)) => format!(r#","{section}":{{"{field}":{value}}}"#),
-            None => format!(r#","{field}":{value}"#),
+            Some((section, field)) => (format!(r#""{section}":{{"{field}":"#), "}"),
+            None => (format!(r#""{field}":"#), ""),
         };
-        object("", &rest);
+        object(false, &before, number % (MEMBERS + 1), after);
     }
     objects
 }
@@ -128,6 +146,11 @@ struct Seen {
 }
 
 type Shared = Arc<Mutex<Seen>>;
+
+/// A body of these pieces.
+fn streamed(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    Body::from_stream(stream::iter(pieces.map(Ok::<_, std::io::Error>)))
+}
 
 fn answer(status: u16, body: impl Into<Body>) -> Response<Body> {
     let response = Response::builder().status(StatusCode::from_u16(status).unwrap());
@@ -180,8 +203,8 @@ async fn serve(State(seen): State<Shared>, method: Method, uri: Uri, body: Bytes
         ["operationtypes", "work"] => return answer(200, work().to_string()),
         ["namespaces", _, "leases", _] => return not_found(),
         ["namespaces", _, plural, name] => {
-            let found = objects(plural).into_iter().find(|object| object.contains(&format!("\"name\":\"{name}\"")));
-            return found.map_or_else(not_found, |object| answer(200, object));
+            let found = objects(plural).into_iter().find(|object| object.name == *name);
+            return found.map_or_else(not_found, |object| answer(200, streamed(object.pieces.into_iter())));
         }
         _ => {}
     }
@@ -190,20 +213,22 @@ async fn serve(State(seen): State<Shared>, method: Method, uri: Uri, body: Bytes
     if query.contains("watch=") {
         let lines = objects(&plural);
         seen.lock().unwrap().watches.insert(plural.clone(), lines.len());
-        let lines = stream::iter(lines).map(move |object| {
+        let lines = stream::iter(lines).flat_map(move |object| {
             *seen.lock().unwrap().watches.entry(plural.clone()).or_default() -= 1;
-            Ok::<_, std::io::Error>(Bytes::from(format!("{{\"type\":\"MODIFIED\",\"object\":{object}}}\n")))
+            let begin = iter::once(Bytes::from_static(b"{\"type\":\"MODIFIED\",\"object\":"));
+            stream::iter(begin.chain(object.pieces).chain([Bytes::from_static(b"}\n")]).map(Ok::<_, std::io::Error>))
         });
         return answer(200, Body::from_stream(lines.chain(stream::pending())));
     }
     seen.lock().unwrap().lists.insert(plural.clone());
-    let mut items = objects(&plural);
-    items.extend(small(&plural).map(|object| object.to_string()));
-    let begin = r#"{"metadata":{"resourceVersion":"5"},"items":["#.to_owned();
-    let last = items.len() - 1;
-    let items = items.into_iter().enumerate().map(move |(at, item)| if at < last { item + "," } else { item });
-    let pieces = stream::iter(std::iter::once(begin).chain(items).chain(std::iter::once("]}".to_owned())));
-    answer(200, Body::from_stream(pieces.map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)))))
+    let small = small(&plural).map(|object| object.to_string().into());
+    let items = objects(&plural).into_iter().map(|object| object.pieces.to_vec()).chain(small.map(|small| vec![small]));
+    let items = items.enumerate().flat_map(|(number, item)| {
+        let comma = if number > 0 { Bytes::from_static(b",") } else { Bytes::new() };
+        iter::once(comma).chain(item)
+    });
+    let begin = Bytes::from_static(br#"{"metadata":{"resourceVersion":"5"},"items":["#);
+    answer(200, streamed(iter::once(begin).chain(items).chain([Bytes::from_static(b"]}")])))
 }
 
 /// Ends with the test, however that ends.
