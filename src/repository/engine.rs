@@ -116,6 +116,11 @@ impl<S> Opened<S> {
         is_indexed && self.readable.as_ref().is_none_or(|readable| readable.has(BlobType::Data, content))
     }
 
+    /// The most items and directories of a snapshot.
+    pub(super) fn most_nodes(&self) -> u64 {
+        self.store.most_nodes()
+    }
+
     /// The repository holds more than is read.
     pub(super) fn too_large(&self, what: String) -> Error {
         self.store.too_large(what)

@@ -17,9 +17,6 @@ use super::tally::Tally;
 /// Our trees are four levels deep.
 const MAX_DEPTH: usize = 32;
 
-/// The most items and directories of a snapshot. A few trees that name each other can be walked for ever.
-const MAX_NODES: u64 = 1_000_000;
-
 /// The most bytes of an item: ten times what etcd keeps.
 const MAX_ITEM: u64 = 16 * 1024 * 1024;
 
@@ -162,8 +159,9 @@ fn walk_from(
     }
     for node in nodes(opened, tree)? {
         *visited += 1;
-        if *visited > MAX_NODES {
-            return Err(opened.too_large(format!("a snapshot has more than {MAX_NODES} items and directories")));
+        let most = opened.most_nodes();
+        if *visited > most {
+            return Err(opened.too_large(format!("a snapshot has more than {most} items and directories")));
         }
         let name = node.name().to_string_lossy().into_owned();
         let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };

@@ -47,6 +47,7 @@ pub struct Store {
     root: Path,
     description: Arc<str>,
     deadline: Duration,
+    most_nodes: u64,
 }
 
 impl std::fmt::Debug for Store {
@@ -56,12 +57,27 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
+    /// The most items and directories of a snapshot. A few trees that name each other can be walked for ever.
+    pub const MOST_NODES: u64 = 1_000_000;
+
     /// Roots `inner` at `prefix` (slash-separated, may be empty).
     ///
     /// `description` names the place in messages and must hold no secret; `deadline` bounds each request, all its
     /// retries included.
     pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str, description: &str, deadline: Duration) -> Self {
-        Self { inner, root: Path::from(prefix), description: description.into(), deadline }
+        Self {
+            inner,
+            root: Path::from(prefix),
+            description: description.into(),
+            deadline,
+            most_nodes: Self::MOST_NODES,
+        }
+    }
+
+    /// The same store, whose snapshots are walked up to another bound than [`Self::MOST_NODES`].
+    #[must_use]
+    pub fn with_most_nodes(self, most_nodes: u64) -> Self {
+        Self { most_nodes, ..self }
     }
 
     /// Binds the store to the runtime that drives its requests. Requests are then made from threads that may block.
@@ -83,6 +99,11 @@ impl BlockingStore {
     /// The place, for messages.
     pub(super) fn description(&self) -> &str {
         &self.store.description
+    }
+
+    /// The most items and directories of a snapshot.
+    pub(super) fn most_nodes(&self) -> u64 {
+        self.store.most_nodes
     }
 
     /// Another store on the same runtime.

@@ -121,7 +121,7 @@ async fn a_preview_says_nothing() {
     assert_eq!(said(&tenant.api), Vec::<String>::new());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_told_is_not_begun() {
     for (status, reason, exit_code) in [(403, "Forbidden", 40), (503, "ServiceUnavailable", 1)] {
         // The first to ask is the undo's snapshot, which holds the end of the chain; the intent; or whether an earlier
@@ -159,7 +159,7 @@ async fn an_outcome_that_cannot_be_told_is_a_failure_that_says_what_was_done_and
     assert_eq!((result.outcome, tenant.api.writes().len()), (Some(Outcome::Succeeded), 3));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn attempts_of_one_run_say_what_they_intend_once_and_those_of_another_run_again() {
     let mut tenant = Tenant::usual().await;
     for writes in 0..3 {
