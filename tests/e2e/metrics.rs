@@ -2,12 +2,13 @@
 
 use crate::support::cluster::environment;
 use crate::support::{SOON, Tenant, wait_for};
+use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// What the operator's pod answers.
-async fn get(address: &str, path: &str, token: Option<&str>) -> Result<(u16, String), String> {
-    let mut stream = tokio::net::TcpStream::connect((address, 8080)).await.map_err(|error| error.to_string())?;
+/// What the operator's pod answers at this port of ours.
+async fn get(port: u16, path: &str, token: Option<&str>) -> Result<(u16, String), String> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!("GET {path} HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n{token}\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
@@ -35,9 +36,11 @@ async fn metrics_are_for_whom_the_api_server_lets_read_them() {
         tenant.cluster.kubectl_prints(&arguments).trim().to_owned()
     };
     let pod = tenant.cluster.leader().await;
-    let address = pod.status.and_then(|status| status.pod_ip).expect("an address");
+    // Pods have addresses within the cluster alone.
+    let forwarded = tenant.cluster.forwards(&environment("ATLAS_OPERATOR_NAMESPACE"), &pod.name_any(), 8080);
+    let port = forwarded.port;
     let reader = token("prometheus", &[]);
-    wait_for("the right is known", SOON, async || match get(&address, "/metrics", Some(&reader)).await? {
+    wait_for("the right is known", SOON, async || match get(port, "/metrics", Some(&reader)).await? {
         (200, text) if text.contains("tenantatlas_leader 1") => Ok(()),
         (code, text) => Err(format!("{code}: {text}")),
     })
@@ -49,7 +52,7 @@ async fn metrics_are_for_whom_the_api_server_lets_read_them() {
     for (who, expected) in
         [(None, 401), (Some("nonsense"), 401), (Some(elsewhere.as_str()), 401), (Some(&eve), 403), (Some(&narrow), 200)]
     {
-        let (code, text) = get(&address, "/metrics", who).await.expect("an answer");
+        let (code, text) = get(port, "/metrics", who).await.expect("an answer");
         assert_eq!(code, expected, "{text}");
         assert_eq!(
             text.contains(&environment("ATLAS_OPERATOR_NAMESPACE")) || text.contains("tenantatlas_leader"),
@@ -57,6 +60,6 @@ async fn metrics_are_for_whom_the_api_server_lets_read_them() {
             "{text}"
         );
     }
-    assert_eq!(get(&address, "/healthz", None).await.expect("an answer").0, 200);
+    assert_eq!(get(port, "/healthz", None).await.expect("an answer").0, 200);
     tenant.cluster.kubectl_prints(&["delete", "clusterrolebinding", &tenant.name]);
 }

@@ -6,9 +6,9 @@ use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A story that ends the operator's processes runs alone, so that it disturbs no other's clock.
@@ -157,10 +157,39 @@ impl Cluster {
         child.wait_with_output().expect("kubectl ends")
     }
 
+    /// A port of this machine that leads to one of a pod, for as long as what is returned lives.
+    pub(crate) fn forwards(&self, namespace: &str, pod: &str, port: u16) -> Forwarded {
+        let ports = format!(":{port}");
+        let mut command = self.kubectl_command(&["port-forward", "--namespace", namespace, pod, &ports]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("kubectl can be started");
+        let mut line = String::new();
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
+        said.read_line(&mut line).expect("kubectl says where it listens");
+        let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("kubectl port-forward: {line:?}"));
+        Forwarded { port, child, _said: said }
+    }
+
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(environment("ATLAS_KUBECTL"));
         command.env("KUBECONFIG", &self.kubeconfig).args(arguments);
         command
+    }
+}
+
+/// A port that leads into a pod.
+pub(crate) struct Forwarded {
+    /// The port, of 127.0.0.1.
+    pub(crate) port: u16,
+    child: Child,
+    /// Held, or kubectl ends at the next line that it prints.
+    _said: BufReader<ChildStdout>,
+}
+
+impl Drop for Forwarded {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
