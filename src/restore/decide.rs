@@ -502,7 +502,9 @@ impl Planner {
             terms.only == Some(Only::Missing) || terms.existing_resource_policy == ExistingResourcePolicy::None;
         let lost_kind = |item: &ItemId| !is_claim(item) && is_precious(&item.kind);
         let made_again = |item: &ItemId| self.family.is_restored(item) && !leaves;
-        if let Some(names) = named(&|item| lost_kind(item) && !made_again(item)) {
+        // Whether it really is deleted by its own name is looked at once all is decided.
+        let goes_itself = |item: &ItemId| self.dependents.is_named(item);
+        if let Some(names) = named(&|item| lost_kind(item) && !made_again(item) && !goes_itself(item)) {
             lost.push(format!("the garbage collector takes what it owns: {names}"));
         }
         lost

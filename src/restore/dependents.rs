@@ -35,6 +35,7 @@ pub struct Dependents {
     places: BTreeMap<ItemId, usize>,
     by_owner: BTreeMap<ItemId, Vec<usize>>,
     leaving: BTreeSet<ItemId>,
+    named: BTreeSet<ItemId>,
 }
 
 impl Dependents {
@@ -60,6 +61,18 @@ impl Dependents {
     /// An object that is deleted, be it to be made anew.
     pub fn add_leaving(&mut self, item: ItemId) {
         self.leaving.insert(item);
+    }
+
+    /// An object that is deleted because the backup set names it as one that did not exist: with its owner it goes no
+    /// further than it is to go.
+    pub fn add_named(&mut self, item: ItemId) {
+        self.named.insert(item);
+    }
+
+    /// Whether an object is deleted by its own name.
+    #[must_use]
+    pub fn is_named(&self, item: &ItemId) -> bool {
+        self.named.contains(item)
     }
 
     /// An object that stays after all.

@@ -615,6 +615,18 @@ fn a_secret_that_goes_with_its_owner_is_a_loss_unless_the_restore_makes_it_again
     assert_eq!(planned(none, true, false).action, Action::Conflict, "it would be left, and go");
 }
 
+#[test]
+fn a_secret_that_an_undo_deletes_by_its_own_name_is_no_loss_of_its_owner_s_deletion() {
+    let mut planner = planner(terms(|spec| spec.prune = true));
+    let secret = item_of(&object(1, "made-up", 1, None));
+    planner.dependents.add(secret.clone(), "v1", true, &object(1, "made-up", 1, Some("w")));
+    let owner = || Some(live(object(5, "w", 2, None)));
+    let Decision::Settled(kept) = decided(&planner, Stored::Absent, owner()) else { panic!("its Secret would go") };
+    assert_eq!(outcome(&kept), (Action::Conflict, reason::DATA_LOSS));
+    planner.dependents.add_named(secret);
+    assert_eq!(proposed(decided(&planner, Stored::Absent, owner())).planned().action, Action::Delete);
+}
+
 fn refused(code: u16, reason: &str, message: &str) -> Verdict {
     Verdict::Refused { code, reason: reason.to_owned(), message: message.to_owned() }
 }

@@ -212,6 +212,9 @@ impl Walk<'_> {
         if full && self.planner.terms.prune {
             self.decide_not_held(&mut decided).await?;
         }
+        for item in absent.iter().filter(|_| self.planner.terms.prune) {
+            self.planner.dependents.add_named(item.clone());
+        }
         self.decide_absent(absent, &mut decided).await?;
         for deleted in decided.iter().filter(|decided| decided.planned.action == Action::Delete) {
             self.planner.family.add_leaving(&deleted.planned.item);
