@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tenantatlas::api::{
     BackupSchedule, BackupScheduleStatus, BackupSet, OperationRun, OperationRunStatus, Outcome, labels,
-    operation_run::Trigger,
+    operation_run::{SchedulerKind, Trigger},
 };
 
 /// A minute, and what a slow machine takes more.
@@ -37,12 +37,15 @@ impl Tenant {
         .await
     }
 
-    /// Waits until there are so many runs of this trigger, oldest first.
+    /// Waits until schedules have made so many runs of this trigger, oldest first. A repository's checks are scheduled, too.
     async fn runs_by(&self, trigger: Trigger, count: usize, deadline: Duration) -> Vec<OperationRun> {
         let runs: Api<OperationRun> = self.api();
         let of_trigger = ListParams::default().fields(&format!("spec.trigger={}", trigger.as_str()));
         wait_for(&format!("{count} runs with trigger {}", trigger.as_str()), deadline, async || {
             let mut found = runs.list(&of_trigger).await.map_err(|error| error.to_string())?.items;
+            found.retain(|run| {
+                run.spec.scheduled_by.as_ref().is_some_and(|by| by.kind == SchedulerKind::BackupSchedule)
+            });
             found.sort_by_key(|run| run.metadata.creation_timestamp.clone());
             let names: Vec<_> = found.iter().map(ResourceExt::name_any).collect();
             if found.len() >= count { Ok(found) } else { Err(format!("{names:?}")) }

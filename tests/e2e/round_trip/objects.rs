@@ -181,8 +181,8 @@ impl World {
                 }
                 object["apiVersion"] = json!(api_version);
                 object["kind"] = json!(kind);
-                let group = api_version.split_once('/').map_or("core", |(group, _)| group);
-                all.insert(format!("{group}/{kind}/{}", object["metadata"]["name"].as_str().expect("a name")), object);
+                let name = object["metadata"]["name"].as_str().expect("a name");
+                all.insert(format!("{}{name}", item_prefix(api_version, kind)), object);
             }
         }
         all
@@ -218,6 +218,11 @@ impl World {
         }
         self.settled().await;
     }
+}
+
+/// What the ids of a kind's items begin with.
+pub(crate) fn item_prefix(api_version: &str, kind: &str) -> String {
+    format!("{}/{kind}/", api_version.split_once('/').map_or("core", |(group, _)| group))
 }
 
 /// What a user sees of an object: all but what the cluster numbers, counts and hands out.
