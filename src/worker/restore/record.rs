@@ -81,6 +81,7 @@ impl<'a> Record<'a> {
 }
 
 /// The same failure, of whatever asks the chain before the first write: what cannot be read cannot be told either.
+#[must_use]
 pub fn not_begun(failure: &Failure) -> Failure {
     not_written(
         "nothing was written by this attempt, because the audit chain must be told first what is intended",
