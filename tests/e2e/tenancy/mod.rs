@@ -223,3 +223,16 @@ fn assert_refused<T: std::fmt::Debug>(answer: Result<T, kube::Error>, code: u16,
         other => panic!("not refused: {other:?}"),
     }
 }
+
+/// The request was refused with this code by one of two policies. The API server says the words of whichever it asked first.
+#[track_caller]
+fn assert_refused_by_either<T: std::fmt::Debug>(answer: Result<T, kube::Error>, code: u16, words: [&str; 2]) {
+    match answer {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!(status.code, code, "{}", status.message);
+            let said = words.iter().any(|word| status.message.contains(word));
+            assert!(said, "the refusal says none of {words:?}: {}", status.message);
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
