@@ -120,7 +120,9 @@ fn as_kubectl_shows(tenant: &Tenant, file: &str) -> Value {
     let shown: Value = serde_json::from_str(&tenant.cluster.kubectl_prints(&shown)).expect("kubectl prints JSON");
     let managers = shown["metadata"]["managedFields"].as_array().into_iter().flatten();
     let mut applied: Vec<Value> = managers.filter(|manager| manager["operation"] == "Apply").cloned().collect();
-    applied.iter_mut().for_each(|manager| drop(manager.as_object_mut().expect("a manager").remove("time")));
+    for manager in &mut applied {
+        manager.as_object_mut().expect("a manager").remove("time");
+    }
     if !applied.is_empty() {
         object["metadata"]["managedFields"] = applied.into();
     }
