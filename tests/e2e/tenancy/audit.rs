@@ -178,10 +178,20 @@ async fn an_entry_has_its_place_its_run_and_nobody_it_goes_with() {
         (changed("/spec/who", json!("")), "spec.who"),
         (changed("/metadata/labels", json!({})), "must be spec.run.uid"),
         (changed("/metadata/labels", json!({ "tenantatlas.io/run-uid": "other" })), "must be spec.run.uid"),
-        (changed("/metadata/ownerReferences", json!([run])), "no owner"),
-        (changed("/metadata/finalizers", json!(["example.com/never"])), "no finalizer"),
     ] {
         assert_refused(tenant.create_as::<AuditEntry>(writer.clone(), entry).await, 422, &[words]);
+    }
+    // Of these tenantatlas-lifetime may be asked first: the writer may not delete an entry.
+    for entry in [
+        changed("/metadata/ownerReferences", json!([run])),
+        changed("/metadata/finalizers", json!(["example.com/never"])),
+    ] {
+        let answer = tenant.create_as::<AuditEntry>(writer.clone(), entry).await;
+        let (code, words) = match &answer {
+            Err(kube::Error::Api(status)) if status.code == 403 => (403, ["tenantatlas-lifetime", "verb delete"]),
+            _ => (422, ["tenantatlas-audit-writers", "has no owner and no finalizer"]),
+        };
+        assert_refused(answer, code, &words);
     }
     let of_another = changed("/spec/pod", json!("op-0123456789abcdef0123-restore-other"));
     let answer = tenant.create_as::<AuditEntry>(writer.clone(), of_another).await;

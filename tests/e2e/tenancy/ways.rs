@@ -33,9 +33,16 @@ impl Way {
             Self::Put => {
                 // Whatever was written meanwhile, a status above all: what is tried is not whether it is met.
                 let mut after = after.clone();
-                let now = super::call(client, "GET", path, &Value::Null).await?;
-                after["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"].clone();
-                super::call(client, "PUT", &dry, &after).await
+                let mut answer = Ok(Value::Null);
+                for _ in 0..10 {
+                    let now = super::call(client, "GET", path, &Value::Null).await?;
+                    after["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"].clone();
+                    answer = super::call(client, "PUT", &dry, &after).await;
+                    if !matches!(&answer, Err(kube::Error::Api(status)) if status.reason == "Conflict") {
+                        break;
+                    }
+                }
+                answer
             }
             Self::Merge => patch(client, &dry, "merge-patch", &merge(before, after)).await,
             Self::JsonPatch => {
