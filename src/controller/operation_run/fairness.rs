@@ -1,7 +1,8 @@
 //! Limits, and a fair order between tenants. Pure.
 //!
-//! A slot that comes free goes to the tenant with the fewest active runs, of whatever type, and within it to the oldest run that no
-//! limit holds. So a tenant with a thousand queued runs delays another's first by one run, not by a thousand.
+//! A slot that comes free goes to the tenant with the fewest active runs, of whatever type; of several, to the one whose last start
+//! is the longest ago; and within it to the oldest run that no limit holds. So a tenant with a thousand queued runs delays
+//! another's first by one run, not by a thousand, also where there is one slot and nobody is active when it comes free.
 //!
 //! Ten thousand may wait: who is next is kept in order, and never looked for. What a question costs depends on how many types wait and
 //! how many slots are free, not on how many wait.
@@ -53,13 +54,20 @@ type Kind = (String, String);
 /// Runs of one tenant and type that wait, oldest first.
 type Queue = BTreeSet<(Timestamp, String)>;
 
-/// Whose turn it is: active runs of the tenant, then the oldest run that it would start.
+/// Whose turn it is: active runs of the tenant, when it last started one, then the oldest run that it would start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     active: usize,
+    started: u64,
     created: Timestamp,
     uid: String,
     tenant: String,
+}
+
+/// A slot that was given to see who would be next, and what to put back.
+struct Given {
+    waiter: Waiter,
+    last_start: Option<u64>,
 }
 
 /// Who is active and who waits.
@@ -72,6 +80,10 @@ pub struct Line {
     active_in_tenant: HashMap<String, usize>,
     active_of_type: HashMap<String, usize>,
     active_in_all: usize,
+    /// How many starts there were, and the number of each tenant's last one. What a process before this one started is not
+    /// known, but for what is still active.
+    starts: u64,
+    last_start: HashMap<String, u64>,
     waiters: HashMap<String, Waiter>,
     queues: HashMap<String, BTreeMap<String, Queue>>,
     /// By type, the tenants whose own limits let them start one.
@@ -110,6 +122,8 @@ impl Line {
         *self.active_in_tenant.entry(tenant.to_owned()).or_default() += 1;
         *self.active_of_type.entry(operation_type.to_owned()).or_default() += 1;
         self.active_in_all += 1;
+        self.starts += 1;
+        self.last_start.insert(tenant.to_owned(), self.starts);
         self.place_all(tenant);
     }
 
@@ -177,8 +191,7 @@ impl Line {
                 may = true;
                 break;
             }
-            self.give(&next);
-            given.push(next);
+            given.push(self.give(next));
         }
         let limit = self.holds(tenant, operation_type);
         self.take_back(given);
@@ -194,11 +207,11 @@ impl Line {
         while given.len() < FORESIGHT
             && let Some(next) = self.next()
         {
-            self.give(&next);
-            given.push(next);
+            given.push(self.give(next));
         }
-        self.take_back(given.clone());
-        given
+        let turns = given.iter().map(|given| given.waiter.clone()).collect();
+        self.take_back(given);
+        turns
     }
 
     fn next(&self) -> Option<Waiter> {
@@ -216,13 +229,20 @@ impl Line {
         self.waiters.get(&first.min()?.uid).cloned()
     }
 
-    fn give(&mut self, waiter: &Waiter) {
+    fn give(&mut self, waiter: Waiter) -> Given {
+        let last_start = self.last_start.get(&waiter.tenant).copied();
         self.leave(&waiter.uid);
         self.begin(&waiter.tenant, &waiter.operation_type);
+        Given { waiter, last_start }
     }
 
-    fn take_back(&mut self, given: Vec<Waiter>) {
-        for waiter in given.into_iter().rev() {
+    fn take_back(&mut self, given: Vec<Given>) {
+        for Given { waiter, last_start } in given.into_iter().rev() {
+            self.starts -= 1;
+            match last_start {
+                Some(number) => self.last_start.insert(waiter.tenant.clone(), number),
+                None => self.last_start.remove(&waiter.tenant),
+            };
             self.end(&waiter.tenant, &waiter.operation_type);
             self.stand(waiter);
         }
@@ -289,7 +309,8 @@ impl Line {
                 .is_none_or(|limit| self.active_of(tenant, operation_type) < limit);
         let oldest = self.queues.get(tenant).and_then(|queues| queues.get(operation_type)).and_then(BTreeSet::first);
         let Some((created, uid)) = oldest.filter(|_| is_free) else { return };
-        let turn = Turn { active, created: *created, uid: uid.clone(), tenant: tenant.to_owned() };
+        let started = self.last_start.get(tenant).copied().unwrap_or_default();
+        let turn = Turn { active, started, created: *created, uid: uid.clone(), tenant: tenant.to_owned() };
         self.ready.entry(operation_type.to_owned()).or_default().insert(turn.clone());
         self.turns.insert(kind, turn);
     }
@@ -361,7 +382,7 @@ mod tests {
     fn started(line: &mut Line, mut waiting: Vec<Waiter>) -> Vec<Waiter> {
         let mut order = Vec::new();
         while let Some(next) = waiting.iter().find(|one| line.may_start(one).is_ok()).cloned() {
-            line.give(&next);
+            line.give(next.clone());
             waiting.retain(|one| *one != next);
             order.push(next);
         }
@@ -387,6 +408,22 @@ mod tests {
         assert_eq!(may, [waiter(0, "many", "a"), waiter(1000, "one", "b")]);
         assert_eq!(line.turns(), may);
         assert_eq!(started(&mut line, waiting).len(), 2);
+    }
+
+    #[test]
+    fn with_one_slot_a_tenant_with_many_runs_delays_anothers_first_by_one() {
+        let many: Vec<_> = (0..100).map(|second| waiter(second, "many", "a")).collect();
+        let mut line = line(Limits { type_total: Some(1), ..Limits::default() }, &many);
+        line.give(many[0].clone());
+        let one = waiter(1000, "one", "a");
+        line.stand(one.clone());
+        assert!(line.may_start(&one).is_err());
+        line.end("many", "a");
+        assert_eq!(line.turns(), [one.clone()]);
+        assert!(line.may_start(&many[1]).is_err());
+        line.give(one);
+        line.end("one", "a");
+        assert_eq!(line.turns(), [many[1].clone()], "and the other way round");
     }
 
     #[test]
@@ -422,7 +459,7 @@ mod tests {
             for run in &runs {
                 let _ = line.may_start(run);
                 for next in line.turns() {
-                    line.give(&next);
+                    line.give(next.clone());
                     ends.push(next);
                 }
                 let end = ends.remove(0);
@@ -465,8 +502,11 @@ mod tests {
                     && per_tenant.is_none_or(|limit| now(&|one| one.0 == tenant) < limit)
                     && total.is_none_or(|limit| active.len() < limit)
             };
+            let (mut starts, mut last_start) = (0, HashMap::new());
             for (tenant, of) in begun {
                 if fits(&active, &name(tenant), &name(of)) {
+                    starts += 1;
+                    last_start.insert(name(tenant), starts);
                     line.begin(&name(tenant), &name(of));
                     active.push((name(tenant), name(of)));
                 }
@@ -478,7 +518,7 @@ mod tests {
             loop {
                 let load = |one: &Waiter| active.iter().filter(|(tenant, _)| *tenant == one.tenant).count();
                 let next = waiting.iter().filter(|one| fits(&active, &one.tenant, &one.operation_type))
-                    .min_by_key(|one| (load(one), one.created, one.uid.clone())).cloned();
+                    .min_by_key(|one| (load(one), last_start.get(&one.tenant).copied().unwrap_or(0), one.created, one.uid.clone())).cloned();
                 prop_assert_eq!(line.turns().first().cloned(), next.clone());
                 for one in &waiting {
                     if let Err(Held { ahead, .. }) = line.may_start(one) { prop_assert!(ahead < waiting.len()); }
@@ -486,7 +526,9 @@ mod tests {
                 }
                 let Some(next) = next else { break };
                 prop_assert!(line.may_start(&next).is_ok());
-                line.give(&next);
+                line.give(next.clone());
+                starts += 1;
+                last_start.insert(next.tenant.clone(), starts);
                 active.push((next.tenant.clone(), next.operation_type.clone()));
                 waiting.retain(|one| *one != next);
             }
