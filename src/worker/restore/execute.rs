@@ -106,7 +106,10 @@ impl<'a> Executor<'a> {
     pub fn new(mut walk: Walk<'a>, plan: &'a Plan, undo: Option<String>) -> Self {
         for planned in plan.items() {
             match planned.action {
-                Action::Delete => walk.planner.family.add_leaving(&planned.item),
+                Action::Delete => {
+                    walk.planner.family.add_leaving(&planned.item);
+                    walk.planner.dependents.add_named(planned.item.clone());
+                }
                 Action::Recreate => walk.planner.family.add_renewed(planned.item.clone()),
                 _ => tell_left(&mut walk.planner.family, planned),
             }
