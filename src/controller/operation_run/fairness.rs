@@ -419,7 +419,7 @@ mod tests {
         line.stand(one.clone());
         assert!(line.may_start(&one).is_err());
         line.end("many", "a");
-        assert_eq!(line.turns(), [one.clone()]);
+        assert_eq!(line.turns(), std::slice::from_ref(&one));
         assert!(line.may_start(&many[1]).is_err());
         line.give(one);
         line.end("one", "a");
