@@ -355,12 +355,15 @@ pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
     items.dedup();
     let how = |item: &ItemId| {
         let (before, after) = (before.get(item), after.get(item));
+        // Where the API server refused to make it again, it goes with its owner; the second plan, which did not ask, makes it.
+        let collected = before.is_some_and(|planned| planned.is_collected());
         let live = |planned: Option<&&PlannedItem>| planned.and_then(|planned| planned.live.clone());
         let wanted = |planned: Option<&&PlannedItem>| planned.and_then(|planned| planned.wanted.clone());
         match (live(before), live(after)) {
             (None, Some(_)) => Some(How::Appeared),
             (Some(_), None) => Some(How::Vanished),
             (before, after) if before != after => Some(How::Changed),
+            _ if collected => None,
             _ => (wanted(before) != wanted(after)).then_some(How::Differently),
         }
     };
