@@ -238,7 +238,13 @@ impl Walk<'_> {
         self.spare_precious(decided);
         let going = self.going(decided);
         let names: BTreeSet<ItemId> = going.iter().map(|of| of.item.clone()).collect();
-        // Whatever was said of them before: that they are left alone, above all.
+        // Whatever was said of them before: that they are left alone, above all. Why one cannot be made again is told still.
+        let refused = |of: &Decided| of.planned.reason.clone().filter(|_| of.planned.action.fails());
+        let mut refusals: BTreeMap<ItemId, Remark> = decided
+            .iter()
+            .filter(|of| names.contains(&of.planned.item))
+            .filter_map(|of| Some((of.planned.item.clone(), refused(of)?)))
+            .collect();
         decided.retain(|of| !names.contains(&of.planned.item));
         for dependent in going {
             let Some(served) = self.preferred(&dependent.item.kind) else { continue };
@@ -249,7 +255,9 @@ impl Walk<'_> {
             let Some(Ok(object)) = listed else { continue };
             let live = live(self.rules, served, object);
             let owners = crate::restore::owners::owners(&live.object);
-            decided.push(Decided { planned: self.planner.collected(&dependent, &live), owners, diff: None });
+            let mut planned = self.planner.collected(&dependent, &live);
+            planned.warnings.extend(refusals.remove(&planned.item));
+            decided.push(Decided { planned, owners, diff: None });
         }
         Ok(())
     }
