@@ -146,49 +146,6 @@ async fn a_rerun_of_what_cannot_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_foreign_job_of_the_same_name_is_left_alone() {
-    // Alone: the policy that reserves these names is off for a moment.
-    let tenant = Tenant::alone("taken").await;
-    let operation = tenant.script_type("greet", "true", |_| {}).await;
-    tenant.start("first", json!({ "type": operation })).await;
-    let name = tenant.completed("first", SOON).await.job.expect("a Job").name;
-    let jobs: Api<Job> = tenant.api();
-    jobs.delete(&name, &DeleteParams::foreground()).await.expect("the finished Job can be deleted");
-    wait_for("it is gone", SOON, async || match jobs.get_opt(&name).await.expect("Jobs can be read") {
-        None => Ok(()),
-        Some(_) => Err("still there"),
-    })
-    .await;
-    make_foreign_job(&tenant, &name).await;
-    let uid = jobs.get(&name).await.expect("the foreign Job").metadata.uid;
-    tenant.start("second", json!({ "type": operation })).await;
-    tenant.blocked("second", Reason::JobNameTaken, &[&name]).await;
-    assert_eq!(jobs.get(&name).await.expect("the foreign Job").metadata.uid, uid, "untouched");
-}
-
-/// A Job that is not the operator's under a name that is. Admission lets nobody make one, so the policy is unbound for as
-/// long as that takes: as on a cluster where it came later.
-async fn make_foreign_job(tenant: &Tenant, name: &str) {
-    let binding = ["validatingadmissionpolicybinding", "tenantatlas-jobs"];
-    let saved = tenant.cluster.kubectl_prints(&["get", binding[0], binding[1], "--output=json"]);
-    let mut saved: Value = serde_json::from_str(&saved).expect("kubectl prints JSON");
-    for field in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
-        saved["metadata"].as_object_mut().expect("metadata").remove(field);
-    }
-    tenant.cluster.kubectl_prints(&["delete", binding[0], binding[1]]);
-    let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name },
-        "spec": { "suspend": true, "template": { "spec": { "restartPolicy": "Never",
-            "containers": [{ "name": "main", "image": "localhost/no-such-image:1" }] } } } });
-    let created = wait_for("the policy is off", SOON, async || {
-        let arguments = ["create", "--namespace", &tenant.name, "--filename", "-"];
-        let output = tenant.cluster.kubectl_with(&arguments, &job.to_string());
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-    });
-    created.await;
-    tenant.cluster.kubectl_reads(&["create", "--filename", "-"], &saved.to_string());
-}
-
-#[tokio::test]
 async fn a_quota_that_refuses_the_job() {
     let tenant = Tenant::new("quota").await;
     let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "no-jobs" },
@@ -334,4 +291,52 @@ async fn a_spec_out_of_bounds_is_refused_with_the_field_named() {
         "spec.target.name",
     )
     .await;
+}
+
+/// No other story runs beside these.
+mod alone {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_foreign_job_of_the_same_name_is_left_alone() {
+        // Alone: the policy that reserves these names is off for a moment.
+        let tenant = Tenant::alone("taken").await;
+        let operation = tenant.script_type("greet", "true", |_| {}).await;
+        tenant.start("first", json!({ "type": operation })).await;
+        let name = tenant.completed("first", SOON).await.job.expect("a Job").name;
+        let jobs: Api<Job> = tenant.api();
+        jobs.delete(&name, &DeleteParams::foreground()).await.expect("the finished Job can be deleted");
+        wait_for("it is gone", SOON, async || match jobs.get_opt(&name).await.expect("Jobs can be read") {
+            None => Ok(()),
+            Some(_) => Err("still there"),
+        })
+        .await;
+        make_foreign_job(&tenant, &name).await;
+        let uid = jobs.get(&name).await.expect("the foreign Job").metadata.uid;
+        tenant.start("second", json!({ "type": operation })).await;
+        tenant.blocked("second", Reason::JobNameTaken, &[&name]).await;
+        assert_eq!(jobs.get(&name).await.expect("the foreign Job").metadata.uid, uid, "untouched");
+    }
+
+    /// A Job that is not the operator's under a name that is. Admission lets nobody make one, so the policy is unbound for as
+    /// long as that takes: as on a cluster where it came later.
+    async fn make_foreign_job(tenant: &Tenant, name: &str) {
+        let binding = ["validatingadmissionpolicybinding", "tenantatlas-jobs"];
+        let saved = tenant.cluster.kubectl_prints(&["get", binding[0], binding[1], "--output=json"]);
+        let mut saved: Value = serde_json::from_str(&saved).expect("kubectl prints JSON");
+        for field in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
+            saved["metadata"].as_object_mut().expect("metadata").remove(field);
+        }
+        tenant.cluster.kubectl_prints(&["delete", binding[0], binding[1]]);
+        let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name },
+            "spec": { "suspend": true, "template": { "spec": { "restartPolicy": "Never",
+                "containers": [{ "name": "main", "image": "localhost/no-such-image:1" }] } } } });
+        let created = wait_for("the policy is off", SOON, async || {
+            let arguments = ["create", "--namespace", &tenant.name, "--filename", "-"];
+            let output = tenant.cluster.kubectl_with(&arguments, &job.to_string());
+            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        });
+        created.await;
+        tenant.cluster.kubectl_reads(&["create", "--filename", "-"], &saved.to_string());
+    }
 }

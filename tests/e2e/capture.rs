@@ -232,77 +232,6 @@ async fn kinds_that_are_left_out_by_default_are_captured_where_they_are_named() 
 }
 
 #[tokio::test]
-async fn objects_of_a_custom_kind_are_captured_whole_and_a_kind_that_workers_may_not_list_is_left_out_and_named() {
-    // Alone: every tenant's worker would meet the kind that it may not list.
-    let tenant = Tenant::alone("custom").await;
-    // The kind is the cluster's, so its name must be this story's own.
-    let group = format!("{}.example.com", tenant.name);
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("ovens.{group}") },
-        "spec": { "group": group, "scope": "Namespaced",
-            "names": { "kind": "Oven", "plural": "ovens", "singular": "oven" },
-            "versions": [{ "name": "v1", "served": true, "storage": true,
-                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }] },
-    });
-    tenant.apply(&definition.to_string());
-    let definition = format!("customresourcedefinition/ovens.{group}");
-    tenant.cluster.kubectl_prints(&["wait", "--for=condition=Established", "--timeout=60s", &definition]);
-    let oven = json!({ "apiVersion": format!("{group}/v1"), "kind": "Oven", "metadata": { "name": "pizza" },
-        "spec": { "degrees": 300, "unknown": { "to": ["any", "type"] } } });
-    tenant.apply(&oven.to_string());
-    let restic = tenant.repository("main").await;
-
-    let status = tenant.captured("unlisted", json!({})).await;
-    assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
-    let message = status.message.as_deref().unwrap_or_default();
-    assert!(message.contains("has not let workers read") && message.contains("Oven"), "{message}");
-    let failure =
-        status.failures.iter().find(|failure| failure.item_id.contains("Oven")).expect("the kind as one left out");
-    assert_eq!(failure.failure_type, FailureType::Skipped);
-    assert!(
-        failure.message.contains("tenantatlas.io/aggregate-to-worker"),
-        "who extends which role: {}",
-        failure.message
-    );
-    let counts = status.summary_counts.expect("counts");
-    assert!(counts.failed == 0 && counts.skipped > 0 && counts.succeeded > 0, "{counts:?}");
-    assert_eq!(tenant.backup_set(&status).await.spec.coverage, Coverage::Full, "it is all that workers may read");
-    // Asked for by name it is a failure.
-    tenant.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "beside" } }).to_string());
-    let kinds = json!({ "selection": { "includeKinds": [format!("Oven.{group}"), "ConfigMap"] } });
-    let status = tenant.captured("asked-for", kinds).await;
-    assert_ended(&status, Outcome::PartiallySucceeded, Reason::PartiallySucceeded);
-
-    // An administrator extends the worker's role, as the documents say.
-    let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": { "name": format!("ovens-{}", tenant.name),
-            "labels": { "tenantatlas.io/aggregate-to-worker": "true" } },
-        "rules": [{ "apiGroups": [group], "resources": ["ovens"], "verbs": ["get", "list"] }] });
-    tenant.apply(&role.to_string());
-    let account = format!("--as=system:serviceaccount:{}:tenantatlas-worker", tenant.name);
-    wait_for("the role is aggregated", SOON, async || {
-        let ovens = format!("ovens.{group}");
-        let asked = tenant.cluster.kubectl(&["auth", "can-i", "list", &ovens, "--namespace", &tenant.name, &account]);
-        if asked.status.success() { Ok(()) } else { Err("not yet") }
-    })
-    .await;
-    let status = tenant.captured("listed", json!({})).await;
-    assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
-    let set = tenant.backup_set(&status).await;
-    let stored = restic.dump(&set.spec.snapshot, &format!("/{group}/v1/Oven/pizza.json"));
-    assert_eq!(stored["spec"], oven["spec"]);
-
-    tenant.cluster.kubectl_prints(&[
-        "delete",
-        &definition,
-        &format!("clusterrole/ovens-{}", tenant.name),
-        "--wait=false",
-    ]);
-}
-
-#[tokio::test]
 async fn hundreds_of_objects_are_captured_with_progress_on_the_way() {
     const MANY: usize = 1500;
     let tenant = Tenant::new("many").await;
@@ -346,4 +275,81 @@ async fn two_runs_of_the_same_capture_store_one_snapshot_and_both_name_its_backu
     assert_eq!(sets.items.len(), 1);
     let run: OperationRun = tenant.run("manual").await;
     assert_eq!(run.status_or_default().summary_counts, nightly.summary_counts);
+}
+
+/// No other story runs beside these.
+mod alone {
+    use super::*;
+
+    #[tokio::test]
+    async fn objects_of_a_custom_kind_are_captured_whole_and_a_kind_that_workers_may_not_list_is_left_out_and_named() {
+        // Alone: every tenant's worker would meet the kind that it may not list.
+        let tenant = Tenant::alone("custom").await;
+        // The kind is the cluster's, so its name must be this story's own.
+        let group = format!("{}.example.com", tenant.name);
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": { "name": format!("ovens.{group}") },
+            "spec": { "group": group, "scope": "Namespaced",
+                "names": { "kind": "Oven", "plural": "ovens", "singular": "oven" },
+                "versions": [{ "name": "v1", "served": true, "storage": true,
+                    "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }] },
+        });
+        tenant.apply(&definition.to_string());
+        let definition = format!("customresourcedefinition/ovens.{group}");
+        tenant.cluster.kubectl_prints(&["wait", "--for=condition=Established", "--timeout=60s", &definition]);
+        let oven = json!({ "apiVersion": format!("{group}/v1"), "kind": "Oven", "metadata": { "name": "pizza" },
+            "spec": { "degrees": 300, "unknown": { "to": ["any", "type"] } } });
+        tenant.apply(&oven.to_string());
+        let restic = tenant.repository("main").await;
+
+        let status = tenant.captured("unlisted", json!({})).await;
+        assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+        let message = status.message.as_deref().unwrap_or_default();
+        assert!(message.contains("has not let workers read") && message.contains("Oven"), "{message}");
+        let failure =
+            status.failures.iter().find(|failure| failure.item_id.contains("Oven")).expect("the kind as one left out");
+        assert_eq!(failure.failure_type, FailureType::Skipped);
+        assert!(
+            failure.message.contains("tenantatlas.io/aggregate-to-worker"),
+            "who extends which role: {}",
+            failure.message
+        );
+        let counts = status.summary_counts.expect("counts");
+        assert!(counts.failed == 0 && counts.skipped > 0 && counts.succeeded > 0, "{counts:?}");
+        assert_eq!(tenant.backup_set(&status).await.spec.coverage, Coverage::Full, "it is all that workers may read");
+        // Asked for by name it is a failure.
+        tenant.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "beside" } }).to_string());
+        let kinds = json!({ "selection": { "includeKinds": [format!("Oven.{group}"), "ConfigMap"] } });
+        let status = tenant.captured("asked-for", kinds).await;
+        assert_ended(&status, Outcome::PartiallySucceeded, Reason::PartiallySucceeded);
+
+        // An administrator extends the worker's role, as the documents say.
+        let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": { "name": format!("ovens-{}", tenant.name),
+                "labels": { "tenantatlas.io/aggregate-to-worker": "true" } },
+            "rules": [{ "apiGroups": [group], "resources": ["ovens"], "verbs": ["get", "list"] }] });
+        tenant.apply(&role.to_string());
+        let account = format!("--as=system:serviceaccount:{}:tenantatlas-worker", tenant.name);
+        wait_for("the role is aggregated", SOON, async || {
+            let ovens = format!("ovens.{group}");
+            let asked =
+                tenant.cluster.kubectl(&["auth", "can-i", "list", &ovens, "--namespace", &tenant.name, &account]);
+            if asked.status.success() { Ok(()) } else { Err("not yet") }
+        })
+        .await;
+        let status = tenant.captured("listed", json!({})).await;
+        assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+        let set = tenant.backup_set(&status).await;
+        let stored = restic.dump(&set.spec.snapshot, &format!("/{group}/v1/Oven/pizza.json"));
+        assert_eq!(stored["spec"], oven["spec"]);
+
+        tenant.cluster.kubectl_prints(&[
+            "delete",
+            &definition,
+            &format!("clusterrole/ovens-{}", tenant.name),
+            "--wait=false",
+        ]);
+    }
 }

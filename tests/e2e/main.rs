@@ -11,24 +11,20 @@
 mod support;
 
 mod adoption;
+mod alone;
 mod applications;
 mod blocked;
-mod bounded;
 mod bucket;
 mod cancel;
 mod capture;
-mod crash;
 mod database;
 mod disaster;
 mod duplicates;
-mod hostile;
-mod leader;
 mod lost_cluster;
 mod maintenance;
 mod metrics;
 mod repository;
 mod restore;
-mod restore_history;
 mod results;
 mod round_trip;
 mod runs;

@@ -39,19 +39,6 @@ async fn shows(tenant: &Tenant, operation: &str, reason: Reason, words: &[&str])
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_be_pulled() {
-    // Alone: beside other stories, the machine is slower than the promise.
-    let tenant = Tenant::alone("image").await;
-    let operation = tenant
-        .script_type("unpullable", "true", |spec| {
-            container(spec)["image"] = json!("localhost/no-such-image:1");
-            container(spec)["imagePullPolicy"] = json!("IfNotPresent");
-        })
-        .await;
-    shows(&tenant, &operation, Reason::ImagePull, &["localhost/no-such-image:1"]).await;
-}
-
-#[tokio::test]
 async fn a_pod_that_no_node_takes() {
     let tenant = Tenant::new("unschedulable").await;
     let operation = tenant
@@ -60,24 +47,6 @@ async fn a_pod_that_no_node_takes() {
         })
         .await;
     shows(&tenant, &operation, Reason::Unschedulable, &["cpu"]).await;
-}
-
-#[tokio::test]
-async fn a_missing_secret_is_named_and_once_it_is_there_the_run_goes_on() {
-    let tenant = Tenant::alone("secret").await;
-    let operation = tenant
-        .script_type("needy", "true", |spec| {
-            container(spec)["env"] =
-                json!([{ "name": "TOKEN", "valueFrom": { "secretKeyRef": { "name": "api-token", "key": "token" } } }]);
-        })
-        .await;
-    shows(&tenant, &operation, Reason::MissingDependency, &["api-token"]).await;
-    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "api-token" },
-        "stringData": { "token": "t" } });
-    tenant.apply(&secret.to_string());
-    let status = tenant.completed("held", SOON).await;
-    assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
-    assert_eq!(status.waiting, None);
 }
 
 #[tokio::test]
@@ -221,4 +190,40 @@ async fn a_run_in_a_namespace_that_was_onboarded_this_very_moment_is_carried_out
         if active.count() == 0 { Ok(()) } else { Err("a pod still runs") }
     })
     .await;
+}
+
+/// No other story runs beside these.
+mod alone {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_image_that_cannot_be_pulled() {
+        // Alone: beside other stories, the machine is slower than the promise.
+        let tenant = Tenant::alone("image").await;
+        let operation = tenant
+            .script_type("unpullable", "true", |spec| {
+                container(spec)["image"] = json!("localhost/no-such-image:1");
+                container(spec)["imagePullPolicy"] = json!("IfNotPresent");
+            })
+            .await;
+        shows(&tenant, &operation, Reason::ImagePull, &["localhost/no-such-image:1"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_missing_secret_is_named_and_once_it_is_there_the_run_goes_on() {
+        let tenant = Tenant::alone("secret").await;
+        let operation = tenant
+            .script_type("needy", "true", |spec| {
+                container(spec)["env"] =
+                    json!([{ "name": "TOKEN", "valueFrom": { "secretKeyRef": { "name": "api-token", "key": "token" } } }]);
+            })
+            .await;
+        shows(&tenant, &operation, Reason::MissingDependency, &["api-token"]).await;
+        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "api-token" },
+            "stringData": { "token": "t" } });
+        tenant.apply(&secret.to_string());
+        let status = tenant.completed("held", SOON).await;
+        assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+        assert_eq!(status.waiting, None);
+    }
 }

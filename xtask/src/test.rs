@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use bed::Bed;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -22,11 +23,17 @@ use std::time::Instant;
 /// Where failures leave what there is to look at; not in git.
 const OUTPUT: &str = "test-output";
 
+/// cargo's variable for what compiles the workspace's own crates.
+pub(crate) const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
+
 /// The targets of `tests/` that need a cluster.
 const CLUSTER_TESTS: [&str; 2] = ["e2e", proof::TARGET];
 
 /// The stories of `tests/e2e` that need two clusters; they are a step of their own.
 const OF_TWO_CLUSTERS: &str = "lost_cluster::";
+
+/// The stories that no other runs beside.
+const ALONE: &str = "alone::";
 
 /// Run every check: format, lints, dependencies, generated files, tests, chart, image, the real cluster, examples.
 #[derive(Debug, Args)]
@@ -56,7 +63,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Step {
     /// rustfmt
     Format,
-    /// clippy, warnings denied
+    /// All targets compile with clippy, warnings denied
     Lints,
     /// cargo-deny: bans, licenses, sources, and advisories where their database can be had
     Deny,
@@ -105,6 +112,7 @@ struct Report {
 
 /// Runs the steps. An error is returned after the summary, and names the steps that failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    lint_what_is_built()?;
     let started = Instant::now();
     let output = checkout()?.join(OUTPUT);
     if output.exists() {
@@ -148,12 +156,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Starts this program again with clippy as the compiler of the workspace's crates, warnings denied. `cargo clippy` does the
+/// same for a `check`, whose dependencies are compiled apart from those of the tests: minutes, for the same lints.
+fn lint_what_is_built() -> Result<()> {
+    if std::env::var_os(WRAPPER).is_some() {
+        return Ok(());
+    }
+    let mut again = Command::new(std::env::current_exe().context("where is this program?")?);
+    again.args(std::env::args_os().skip(1)).env(WRAPPER, "clippy-driver");
+    // How `cargo clippy` passes on what stands behind its `--`.
+    again.env("CLIPPY_ARGS", ["--deny", "warnings", ""].join("__CLIPPY_HACKERY__"));
+    Err(again.exec()).context("cannot start this program again")
+}
+
 fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
     match step {
         Step::Format => loud(cargo()?.args(["fmt", "--all", "--check"])),
-        Step::Lints => {
-            loud(cargo()?.args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))
-        }
+        Step::Lints => loud(cargo()?.args(["build", "--workspace", "--all-targets", "--quiet"])),
         Step::Deny => deny::check(),
         Step::Generated => xtask(&["generate", "--check"]),
         Step::Unit => unit(arguments),
@@ -200,31 +219,39 @@ fn test_targets() -> Result<Vec<String>> {
     Ok(targets.collect())
 }
 
+/// First the stories that run side by side, then those that run alone: among the others, each of these would wait until
+/// all that have begun are over, on a machine that is idle meanwhile.
 fn end_to_end(arguments: &Arguments, bed: &mut Bed) -> Result<()> {
-    let mut options = vec!["--test-threads".to_owned(), arguments.threads.to_string()];
-    options.extend(["--skip".to_owned(), OF_TWO_CLUSTERS.to_owned()]);
+    let mut options = ["--skip", OF_TWO_CLUSTERS].map(str::to_owned).to_vec();
     options.extend(arguments.filter.iter().cloned());
-    stories(&options, || bed.operator())
+    // Built before the cluster is there: a mistake in a test is found without it.
+    let listed = shell::output(stories()?.args(["--list", "--format=terse"]).args(&options))?;
+    let named = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let alone: Vec<&str> = named.filter(|name| name.contains(ALONE)).collect();
+    let environment = bed.operator()?;
+    let beside = ["--skip", ALONE, "--test-threads", &arguments.threads.to_string()].map(str::to_owned);
+    let first = loud(stories()?.args(beside).args(&options).envs(environment.clone()));
+    if alone.is_empty() {
+        return first;
+    }
+    // Whoever looks at failures wants all of them.
+    first.and(loud(stories()?.args(["--test-threads", "1", "--exact"]).args(alone).envs(environment)))
 }
 
 /// The stories of two clusters. The second is there for this step alone.
 fn recovery(bed: &mut Bed) -> Result<()> {
-    stories(&[OF_TWO_CLUSTERS.to_owned()], || bed.second())?;
+    loud(cargo()?.args(["test", "--no-run", "--quiet", "--test", "e2e"]))?;
+    let environment = bed.second()?;
+    loud(stories()?.arg(OF_TWO_CLUSTERS).envs(environment))?;
     bed.end_second()
 }
 
-/// Runs `tests/e2e` with these options, on what `make` makes.
-fn stories(options: &[String], make: impl FnOnce() -> Result<Vec<(&'static str, String)>>) -> Result<()> {
-    // Built before the cluster is there: a mistake in a test is found without it.
-    loud(cargo()?.args(["test", "--no-run", "--quiet", "--test", "e2e"]))?;
-    let environment = make()?;
+/// The program of stories, whose options follow.
+fn stories() -> Result<Command> {
     let mut test = cargo()?;
-    test.args(["test", "--test", "e2e", "--"])
-        .args(options)
-        // A failure says in words what it saw; forty lines of runtime would hide it.
-        .env("RUST_BACKTRACE", "0")
-        .envs(environment);
-    loud(&mut test)
+    // A failure says in words what it saw; forty lines of runtime would hide it.
+    test.args(["test", "--test", "e2e", "--"]).env("RUST_BACKTRACE", "0");
+    Ok(test)
 }
 
 /// A table of what was done and what was left.

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A story that ends the operator's processes runs alone, so that it disturbs no other's clock.
+/// A story that ends the operator's processes runs alone, so that it disturbs no other's clock. `cargo xtask test` runs those
+/// after all others; the lock is for whoever starts the program otherwise.
 static OPERATOR: RwLock<()> = RwLock::const_new(());
 
 /// What `cargo xtask test` says about the cluster.
@@ -72,8 +73,12 @@ impl Cluster {
         Hold::Shared(OPERATOR.read().await)
     }
 
-    /// For stories that end the operator's processes.
+    /// For stories that end the operator's processes, or need all of the machine.
     pub(crate) async fn alone() -> Hold {
+        // A story that waits for all others to end, among them, would leave the machine idle meanwhile.
+        let story = std::thread::current();
+        let story = story.name().unwrap_or_default();
+        assert!(story.contains("alone::"), "{story} runs alone: move it into a module `alone`");
         Hold::Alone(OPERATOR.write().await)
     }
 

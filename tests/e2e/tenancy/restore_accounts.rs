@@ -221,60 +221,6 @@ fn dry((method, path, body): &Try) -> Try {
 }
 
 #[tokio::test]
-async fn a_preview_with_every_right_writes_nothing_and_tries_everything() {
-    // Alone: what another story captures meanwhile would meet a kind that comes and goes.
-    let tenant = Tenant::alone("preview").await;
-    let group = tenant.with_ovens().await;
-    tenant.apply(SHOP);
-    let kinds = kinds(&group);
-    let (preview, _) = tenant.account_in_pod(PREVIEW_ACCOUNT).await;
-    // Whatever roles give it: what refuses is not a lack of rights.
-    let user = format!("system:serviceaccount:{}:{PREVIEW_ACCOUNT}", tenant.name);
-    let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
-    tenant.person_with(&user, everything).await;
-    wait_for("the ReplicaSet has been looked at", SOON, async || {
-        let path = tenant.path("apps/v1", "replicasets/there");
-        let set = call(&tenant.cluster.client, "GET", &path, &Value::Null).await.expect("it is there");
-        if set["status"]["observedGeneration"] == 1 { Ok(()) } else { Err(set["status"].to_string()) }
-    })
-    .await;
-
-    let before = tenant.versions(&kinds).await;
-    assert!(before.len() > kinds.len(), "{before:?}");
-    let tries = tries(&tenant, &kinds).await;
-    for (attempt, has_dry_run) in &tries {
-        let (method, path, body) = attempt;
-        match call(&preview, method, path, body).await {
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                assert!(status.message.contains("a preview writes nothing"), "{method} {path}: {}", status.message);
-            }
-            other => panic!("{method} {path} is not refused: {other:?}"),
-        }
-        let (method, path, body) = dry(attempt);
-        let answer = call(&preview, method, &path, &body).await;
-        match (has_dry_run, answer) {
-            // Past the policy, and refused for what the pod is.
-            (true, Err(kube::Error::Api(status))) if path.contains("/binding") => {
-                assert!(status.message.contains("schedulingGates"), "{}", status.message);
-            }
-            // Past the policy, and refused as the same of a restore would be: the accounts of operations are among them.
-            (true, Err(kube::Error::Api(status)))
-                if method == "DELETE" && (path.contains("/serviceaccounts?") || path.contains("/rolebindings?")) =>
-            {
-                assert!(status.message.contains("tenantatlas-account-objects"), "{method} {path}: {}", status.message);
-            }
-            (true, answer) => drop(answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))),
-            (false, Err(kube::Error::Api(status))) if status.code == 400 => {
-                assert_eq!(status.message, "dryRun is not supported", "{method} {path}");
-            }
-            (false, answer) => assert_refused(answer, 403, &["a preview writes nothing"]),
-        }
-    }
-    assert_eq!(tenant.versions(&kinds).await, before, "nothing was written");
-    tenant.without_ovens(&group);
-}
-
-#[tokio::test]
 async fn a_preview_keeps_its_own_records_and_no_others() {
     let tenant = Tenant::new("preview-records").await;
     tenant.operation_with_pod("other").await;
@@ -321,79 +267,6 @@ fn undo(tenant: &Tenant, run: &str) -> Value {
         "repository": { "name": "main" }, "snapshot": "a".repeat(64), "run": { "name": run, "uid": "0" },
         "namespaceUid": tenant.uid, "coverage": "partial", "absent": ["core/ConfigMap/fresh"],
     }})
-}
-
-#[tokio::test]
-async fn those_who_look_and_those_who_write_have_the_same_rights_and_none_to_be_somebody_else() {
-    // Alone: as above.
-    let tenant = Tenant::alone("same-rights").await;
-    let group = tenant.with_ovens().await;
-    let (preview, _) = tenant.account_in_pod(PREVIEW_ACCOUNT).await;
-    let (_, pod) = tenant.operation_with_pod_as("restores", RESTORE_ACCOUNT).await;
-    let restore = tenant.worker(&pod).await;
-    let held = [
-        "list core secrets",
-        "create core configmaps",
-        "update core secrets",
-        "delete core persistentvolumeclaims",
-        "update core resourcequotas",
-        "create apps deployments",
-        "delete batch jobs",
-        "create rbac.authorization.k8s.io rolebindings",
-        "get tenantatlas.io restoreruns",
-        "get tenantatlas.io backupsets",
-        "list tenantatlas.io operationreports",
-        "create authorization.k8s.io localsubjectaccessreviews",
-    ];
-    let never = [
-        "impersonate core serviceaccounts",
-        "impersonate core users",
-        "create core serviceaccounts/token",
-        "create core pods/exec",
-        "get core pods/exec",
-        "escalate rbac.authorization.k8s.io roles",
-        "bind rbac.authorization.k8s.io clusterroles",
-        "create authorization.k8s.io subjectaccessreviews",
-        "create coordination.k8s.io events",
-        "create tenantatlas.io operationruns",
-        "patch tenantatlas.io operationruns",
-        "create tenantatlas.io restoreruns",
-        "patch tenantatlas.io restoreruns",
-        "update tenantatlas.io backupsets",
-        "delete tenantatlas.io backupsets",
-        "update tenantatlas.io backuprepositories",
-        "patch tenantatlas.io backupsets/status",
-        "run tenantatlas.io operationtypes",
-    ];
-    // The cluster's own kinds come with either label; one that is added to the stock `edit` needs no other.
-    tenant.ovens_role("edits", "rbac.authorization.k8s.io/aggregate-to-edit", &group, &["create"]);
-    tenant.ovens_role("restores", "tenantatlas.io/aggregate-to-restore", &group, &["delete"]);
-    for account in [&preview, &restore] {
-        for verb in ["create", "delete"] {
-            tenant.account_may_soon(account, &format!("{verb} {group} ovens")).await;
-        }
-        for right in held {
-            assert!(tenant.account_may(account, right).await, "{right}");
-        }
-        for right in never {
-            assert!(!tenant.account_may(account, right).await, "{right}");
-        }
-        // What who asked may do is asked about this namespace, and about no other.
-        let review = |namespace: &str| {
-            json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "LocalSubjectAccessReview",
-                "spec": { "user": "ada", "resourceAttributes": { "namespace": namespace, "verb": "create", "resource": "secrets" } } })
-        };
-        let path =
-            |namespace: &str| format!("/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews");
-        let answer = call(account, "POST", &path(&tenant.name), &review(&tenant.name)).await.expect("an answer");
-        assert_eq!(answer["status"]["allowed"], false);
-        assert_refused(
-            call(account, "POST", &path("default"), &review("default")).await,
-            403,
-            &["cannot create resource"],
-        );
-    }
-    tenant.without_ovens(&group);
 }
 
 #[tokio::test]
@@ -525,4 +398,142 @@ async fn an_account_that_a_restore_names_reports_once_it_is_given_the_roles_for_
     assert_refused(answer, 403, &["tenantatlas-reports"]);
     let answer = tenant.create_as::<BackupSet>(bare, undo(&tenant, "again")).await;
     assert_refused(answer, 403, &["tenantatlas-backup-sets"]);
+}
+
+/// No other story runs beside these.
+mod alone {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_preview_with_every_right_writes_nothing_and_tries_everything() {
+        // Alone: what another story captures meanwhile would meet a kind that comes and goes.
+        let tenant = Tenant::alone("preview").await;
+        let group = tenant.with_ovens().await;
+        tenant.apply(SHOP);
+        let kinds = kinds(&group);
+        let (preview, _) = tenant.account_in_pod(PREVIEW_ACCOUNT).await;
+        // Whatever roles give it: what refuses is not a lack of rights.
+        let user = format!("system:serviceaccount:{}:{PREVIEW_ACCOUNT}", tenant.name);
+        let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
+        tenant.person_with(&user, everything).await;
+        wait_for("the ReplicaSet has been looked at", SOON, async || {
+            let path = tenant.path("apps/v1", "replicasets/there");
+            let set = call(&tenant.cluster.client, "GET", &path, &Value::Null).await.expect("it is there");
+            if set["status"]["observedGeneration"] == 1 { Ok(()) } else { Err(set["status"].to_string()) }
+        })
+        .await;
+
+        let before = tenant.versions(&kinds).await;
+        assert!(before.len() > kinds.len(), "{before:?}");
+        let tries = tries(&tenant, &kinds).await;
+        for (attempt, has_dry_run) in &tries {
+            let (method, path, body) = attempt;
+            match call(&preview, method, path, body).await {
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    assert!(status.message.contains("a preview writes nothing"), "{method} {path}: {}", status.message);
+                }
+                other => panic!("{method} {path} is not refused: {other:?}"),
+            }
+            let (method, path, body) = dry(attempt);
+            let answer = call(&preview, method, &path, &body).await;
+            match (has_dry_run, answer) {
+                // Past the policy, and refused for what the pod is.
+                (true, Err(kube::Error::Api(status))) if path.contains("/binding") => {
+                    assert!(status.message.contains("schedulingGates"), "{}", status.message);
+                }
+                // Past the policy, and refused as the same of a restore would be: the accounts of operations are among them.
+                (true, Err(kube::Error::Api(status)))
+                    if method == "DELETE"
+                        && (path.contains("/serviceaccounts?") || path.contains("/rolebindings?")) =>
+                {
+                    assert!(
+                        status.message.contains("tenantatlas-account-objects"),
+                        "{method} {path}: {}",
+                        status.message
+                    );
+                }
+                (true, answer) => drop(answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))),
+                (false, Err(kube::Error::Api(status))) if status.code == 400 => {
+                    assert_eq!(status.message, "dryRun is not supported", "{method} {path}");
+                }
+                (false, answer) => assert_refused(answer, 403, &["a preview writes nothing"]),
+            }
+        }
+        assert_eq!(tenant.versions(&kinds).await, before, "nothing was written");
+        tenant.without_ovens(&group);
+    }
+
+    #[tokio::test]
+    async fn those_who_look_and_those_who_write_have_the_same_rights_and_none_to_be_somebody_else() {
+        // Alone: as above.
+        let tenant = Tenant::alone("same-rights").await;
+        let group = tenant.with_ovens().await;
+        let (preview, _) = tenant.account_in_pod(PREVIEW_ACCOUNT).await;
+        let (_, pod) = tenant.operation_with_pod_as("restores", RESTORE_ACCOUNT).await;
+        let restore = tenant.worker(&pod).await;
+        let held = [
+            "list core secrets",
+            "create core configmaps",
+            "update core secrets",
+            "delete core persistentvolumeclaims",
+            "update core resourcequotas",
+            "create apps deployments",
+            "delete batch jobs",
+            "create rbac.authorization.k8s.io rolebindings",
+            "get tenantatlas.io restoreruns",
+            "get tenantatlas.io backupsets",
+            "list tenantatlas.io operationreports",
+            "create authorization.k8s.io localsubjectaccessreviews",
+        ];
+        let never = [
+            "impersonate core serviceaccounts",
+            "impersonate core users",
+            "create core serviceaccounts/token",
+            "create core pods/exec",
+            "get core pods/exec",
+            "escalate rbac.authorization.k8s.io roles",
+            "bind rbac.authorization.k8s.io clusterroles",
+            "create authorization.k8s.io subjectaccessreviews",
+            "create coordination.k8s.io events",
+            "create tenantatlas.io operationruns",
+            "patch tenantatlas.io operationruns",
+            "create tenantatlas.io restoreruns",
+            "patch tenantatlas.io restoreruns",
+            "update tenantatlas.io backupsets",
+            "delete tenantatlas.io backupsets",
+            "update tenantatlas.io backuprepositories",
+            "patch tenantatlas.io backupsets/status",
+            "run tenantatlas.io operationtypes",
+        ];
+        // The cluster's own kinds come with either label; one that is added to the stock `edit` needs no other.
+        tenant.ovens_role("edits", "rbac.authorization.k8s.io/aggregate-to-edit", &group, &["create"]);
+        tenant.ovens_role("restores", "tenantatlas.io/aggregate-to-restore", &group, &["delete"]);
+        for account in [&preview, &restore] {
+            for verb in ["create", "delete"] {
+                tenant.account_may_soon(account, &format!("{verb} {group} ovens")).await;
+            }
+            for right in held {
+                assert!(tenant.account_may(account, right).await, "{right}");
+            }
+            for right in never {
+                assert!(!tenant.account_may(account, right).await, "{right}");
+            }
+            // What who asked may do is asked about this namespace, and about no other.
+            let review = |namespace: &str| {
+                json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "LocalSubjectAccessReview",
+                    "spec": { "user": "ada", "resourceAttributes": { "namespace": namespace, "verb": "create", "resource": "secrets" } } })
+            };
+            let path = |namespace: &str| {
+                format!("/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews")
+            };
+            let answer = call(account, "POST", &path(&tenant.name), &review(&tenant.name)).await.expect("an answer");
+            assert_eq!(answer["status"]["allowed"], false);
+            assert_refused(
+                call(account, "POST", &path("default"), &review("default")).await,
+                403,
+                &["cannot create resource"],
+            );
+        }
+        tenant.without_ovens(&group);
+    }
 }
