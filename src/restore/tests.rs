@@ -5,7 +5,7 @@ use super::{
     dependents::Dependents,
     excluded::ExclusionRules,
     owners::{Family, owners},
-    plan::{Action, How, Moved, Plan, PlannedItem, Terms, moved, reason},
+    plan::{Action, How, Moved, Plan, PlannedItem, Remark, Terms, moved, reason},
     sanitize::sanitize,
     semantic::{DigestKey, Status},
     transform::Transforms,
@@ -860,6 +860,26 @@ fn a_plan_is_bound_to_what_it_was_made_from() {
     ] {
         assert_ne!(Plan::stored(other, first.items().to_vec()).digest(), first.digest());
     }
+}
+
+#[test]
+fn what_goes_with_its_owner_has_moved_only_if_it_is_another_by_now() {
+    let item = |action, live: &str, wanted: Option<&str>| PlannedItem {
+        item: item_of(&map("a", 1)),
+        api_version: "v1".to_owned(),
+        action,
+        reason: (action == Action::Delete).then(|| Remark::new(reason::GARBAGE_COLLECTED, "with its owner")),
+        warnings: Vec::new(),
+        live: Some(live.to_owned()),
+        wanted: wanted.map(str::to_owned),
+    };
+    let plan = |item| Plan::stored(terms(|_| {}), vec![item]);
+    let previewed = plan(item(Action::Delete, "as it was", None));
+    // The plan that is made to compare asks the API server nothing, so it makes the object again.
+    let again = |live| plan(item(Action::Recreate, live, Some("as it is wanted")));
+    assert_eq!(moved(&previewed, &again("as it was")), []);
+    let changed = Moved { item: item_of(&map("a", 1)), how: How::Changed };
+    assert_eq!(moved(&previewed, &again("as it is now")), [changed]);
 }
 
 #[test]

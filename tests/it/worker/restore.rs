@@ -679,6 +679,38 @@ async fn what_the_garbage_collector_would_take_is_a_conflict_or_is_named_and_kep
     assert_eq!(result.context.snapshot.unwrap().items, 2, "the set that undoes it has both");
 }
 
+/// A Widget and the ConfigMap that it owns, both changed; nobody may make the ConfigMap again.
+async fn changed_family() -> (Tenant, Value) {
+    let tenant = family().await;
+    tenant.api.change("Widget", "w", |object| object["data"] = json!({"of": "another"}));
+    tenant.api.change("ConfigMap", "child", |object| object["data"] = json!({"of": "another"}));
+    tenant.api.refuse_writes(|method, uri| {
+        let made = *method == Method::POST && uri.path().ends_with("/configmaps");
+        made.then(|| refusal_with(403, "Forbidden", "denied by the test"))
+    });
+    (tenant, json!({"existingResourcePolicy": "recreate", "allowDataLoss": true}))
+}
+
+#[tokio::test]
+async fn a_plan_says_of_what_goes_with_its_owner_why_it_is_not_made_again() {
+    let (tenant, spec) = changed_family().await;
+    tenant.preview(spec).await.unwrap();
+    assert_eq!(tenant.actions(), ["example.com/Widget/w: recreate", "core/ConfigMap/child: delete GarbageCollected"]);
+    let warnings = tenant.planned()[1]["warnings"].clone();
+    assert!(warnings[0]["message"].as_str().unwrap_or_default().contains("denied by the test"), "{warnings}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_in_which_an_object_goes_with_its_owner_is_carried_out() {
+    let (mut tenant, mut spec) = changed_family().await;
+    tenant.previewed(spec.clone()).await;
+    spec["dryRun"] = json!(false);
+    spec["preview"] = json!({"name": "look"});
+    tenant.apply(spec).await.unwrap();
+    // Here nobody collects.
+    assert_eq!(tenant.results(), ["example.com/Widget/w: done", "core/ConfigMap/child: failed GarbageCollected"]);
+}
+
 /// One that differs, to be made anew.
 async fn to_recreate() -> Tenant {
     let tenant = Tenant::usual().await;
