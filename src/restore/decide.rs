@@ -11,10 +11,11 @@ use crate::{
     },
     restore::{
         dependents::{Dependent, Dependents, is_precious},
-        diff::{Diff, diff},
+        diff::{self, Diff},
         excluded::{Excluded, ExclusionRules, excluded_kind},
         owners::{Family, controller, owners, pending, remove_pending},
         plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
+        readers::Readers,
         refusal::refusal,
         sanitize::{replacement, sanitize, sanitized},
         semantic::{DigestKey, Status, semantic},
@@ -99,6 +100,8 @@ pub struct Planner {
     pub dependents_unknown: Option<String>,
     /// Kinds of owners that could not be listed, so that it is not known which of them are there: what that makes of an item.
     pub unlisted: BTreeMap<GroupKind, (Action, Remark)>,
+    /// Of which kinds reports may hold values.
+    pub readers: Readers,
 }
 
 /// What was decided.
@@ -123,6 +126,8 @@ pub struct Proposal {
     again: Option<Value>,
     status: Status,
     may_lose: bool,
+    /// Whether all who read reports may read the object.
+    shown: bool,
     /// Who managed fields by server-side apply.
     managers: Vec<Value>,
 }
@@ -587,7 +592,8 @@ impl Planner {
             again
         });
         let (live, may_lose) = (live.cloned(), self.terms.allow_data_loss);
-        Proposal { planned, write, live, in_place, again, status, may_lose, managers: Vec::new() }
+        let shown = self.readers.may_read(&planned.item.kind);
+        Proposal { planned, write, live, in_place, again, status, may_lose, shown, managers: Vec::new() }
     }
 }
 
@@ -646,6 +652,12 @@ impl Proposal {
         self.may_lose
     }
 
+    /// Whether all who read reports may read the object. If not, no message holds anything of it but names.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.shown
+    }
+
     /// Whether the live object would stay as it is, if an update leaves it like this.
     #[must_use]
     pub fn stays(&self, would_be: &Value) -> bool {
@@ -685,12 +697,16 @@ impl Proposal {
     #[must_use]
     pub fn diff(&self, verdict: &Verdict, key: &DigestKey, limit: usize) -> Diff {
         let Some(live) = &self.live else { return Diff::default() };
+        let compare = |live: &Value, wanted: &Value| {
+            let compare = if self.shown { diff::diff } else { diff::withheld };
+            compare(live, wanted, self.status, key, limit)
+        };
         match (&self.write, verdict) {
             _ if self.planned.action == Action::Skip => Diff::default(),
-            (Write::Update(_), Verdict::Accepted(Some(would_be))) => diff(live, would_be, self.status, key, limit),
+            (Write::Update(_), Verdict::Accepted(Some(would_be))) => compare(live, would_be),
             (Write::Update(wanted) | Write::Recreate(_, wanted), _) => {
                 // What the server owns would be as it is.
-                diff(&sanitized(live, self.status), &sanitized(wanted, self.status), self.status, key, limit)
+                compare(&sanitized(live, self.status), &sanitized(wanted, self.status))
             }
             _ => Diff::default(),
         }

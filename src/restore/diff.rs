@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A value of a Secret is shown as an HMAC under a key of the repository's, in which equal values of one field look equal; so is
-//! what the one redactor would hide. Not those of two fields: else who may write one could try what another holds.
+//! what the one redactor would hide. Not those of two fields: else who may write one could try what another holds. Of a kind that not
+//! all readers of reports may read, only the outermost fields are named ([`withheld`]).
 
 use crate::{
     api::canonical,
@@ -93,12 +94,57 @@ impl std::fmt::Display for Diff {
 /// What does not count (see [`semantic`]) is not compared; nor are the uid and the time of creation.
 #[must_use]
 pub fn diff(live: &Value, wanted: &Value, status: Status, key: &DigestKey, limit: usize) -> Diff {
+    let place = if is_secret(live, wanted) { Place::secret() } else { Place::default() };
+    compare(&place, live, wanted, status, key, limit)
+}
+
+/// The same of an object that not all readers of reports may read: of a Secret which of its values differ, of any other kind which
+/// of its outermost fields; stand-ins for all that they hold.
+#[must_use]
+pub fn withheld(live: &Value, wanted: &Value, status: Status, key: &DigestKey, limit: usize) -> Diff {
+    if is_secret(live, wanted) {
+        compare(&Place { hidden: true, ..Place::secret() }, live, wanted, status, key, limit)
+    } else {
+        fields(live, wanted, status, key)
+    }
+}
+
+fn is_secret(live: &Value, wanted: &Value) -> bool {
+    live["kind"] == "Secret" || wanted["kind"] == "Secret"
+}
+
+fn compare(place: &Place, live: &Value, wanted: &Value, status: Status, key: &DigestKey, limit: usize) -> Diff {
     let object = json!([live["apiVersion"], live["kind"], live["metadata"]["name"]]);
     let mut comparison = Comparison { key, object, limit, bytes: 0, diff: Diff::default() };
     let (live, wanted) = (comparable(live, status), comparable(wanted, status));
-    let place = if live["kind"] == "Secret" || wanted["kind"] == "Secret" { Place::secret() } else { Place::default() };
-    comparison.values(&place, Some(&live), Some(&wanted));
+    comparison.values(place, Some(&live), Some(&wanted));
     comparison.diff
+}
+
+fn fields(live: &Value, wanted: &Value, status: Status, key: &DigestKey) -> Diff {
+    let object = json!([live["apiVersion"], live["kind"], live["metadata"]["name"]]);
+    let (live, wanted) = (comparable(live, status), comparable(wanted, status));
+    let mut changes = Vec::new();
+    let nothing = json!({});
+    for (path, live, wanted) in [
+        ("", &live, &wanted),
+        ("metadata.", live.get("metadata").unwrap_or(&nothing), wanted.get("metadata").unwrap_or(&nothing)),
+    ] {
+        let names = |object: &Value| object.as_object().into_iter().flat_map(Map::keys).cloned().collect::<Vec<_>>();
+        let all: BTreeSet<String> = names(live).into_iter().chain(names(wanted)).collect();
+        for name in all.into_iter().filter(|name| !path.is_empty() || name != "metadata") {
+            let path = format!("{path}{name}");
+            let show = |value: &Value| key.stand_in(&json!([object, path, value]));
+            match (live.get(&name), wanted.get(&name)) {
+                (Some(live), Some(wanted)) if live == wanted => {}
+                (Some(live), Some(wanted)) => changes.push(format!("~ {path}: {} -> {}", show(live), show(wanted))),
+                (Some(live), None) => changes.push(format!("- {path}: {}", show(live))),
+                (None, Some(wanted)) => changes.push(format!("+ {path}: {}", show(wanted))),
+                (None, None) => {}
+            }
+        }
+    }
+    Diff { changes, cut: 0 }
 }
 
 fn comparable(object: &Value, status: Status) -> Value {
@@ -183,7 +229,10 @@ impl Comparison<'_> {
     }
 
     fn lists(&mut self, place: &Place, live: &[Value], wanted: &[Value]) {
-        if let Some((live_names, wanted_names)) = names(&place.field, live, wanted) {
+        if place.hidden {
+            // The names of its elements are values, too.
+            self.change(place, &Value::Array(live.to_vec()), &Value::Array(wanted.to_vec()));
+        } else if let Some((live_names, wanted_names)) = names(&place.field, live, wanted) {
             for (name, element) in live_names.iter().zip(live) {
                 let same = wanted_names.iter().position(|other| other == name);
                 self.values(&place.element(name), Some(element), same.map(|place| &wanted[place]));

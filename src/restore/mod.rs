@@ -11,6 +11,7 @@
 //! escalation what it takes to give rights to others     words      which of its words may be shown
 //! holdings   what an object holds that its successor needs
 //! dependents what the garbage collector takes with what is deleted
+//! readers    of which kinds reports may hold values
 //! ```
 //!
 //! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
@@ -27,6 +28,7 @@ pub mod labels;
 pub mod order;
 pub mod owners;
 pub mod plan;
+pub mod readers;
 pub mod refusal;
 pub mod sanitize;
 pub mod selection;

@@ -99,6 +99,10 @@ pub fn awaited(code: u16, message: &str) -> Option<Awaited> {
     }
 }
 
+/// How the API server says of a field that no update changes it.
+pub const IMMUTABLE: [&str; 6] =
+    ["immutable", "may not change", "cannot change", "may not be changed", "updates to ", "cannot be changed"];
+
 /// What a refusal means for an item: what it counts as, and why.
 #[must_use]
 pub fn refusal(code: u16, message: &str, write: &Write) -> (Action, Remark) {
@@ -150,22 +154,11 @@ fn judge(code: u16, message: &str, write: &Write) -> (Action, &'static str, &'st
             (Action::Forbidden, reason::FORBIDDEN, "let the account that writes do it, or exclude the item")
         }
         409 => (Action::Conflict, reason::MOVED, "it is not as it was when it was looked at: restore again"),
-        422 if matches!(write, Write::Update(_))
-            && says(&[
-                "immutable",
-                "may not change",
-                "cannot change",
-                "may not be changed",
-                "updates to ",
-                "cannot be changed",
-            ]) =>
-        {
-            (
-                Action::Conflict,
-                reason::IMMUTABLE_FIELD,
-                "to have it as it was it must be made anew: use `existingResourcePolicy: recreate` for this item, or set the field with a transform",
-            )
-        }
+        422 if matches!(write, Write::Update(_)) && says(&IMMUTABLE) => (
+            Action::Conflict,
+            reason::IMMUTABLE_FIELD,
+            "to have it as it was it must be made anew: use `existingResourcePolicy: recreate` for this item, or set the field with a transform",
+        ),
         400 | 403 | 422
             if says(&["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "denied"]) =>
         {

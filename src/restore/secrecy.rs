@@ -6,6 +6,7 @@ use super::{
     excluded::ExclusionRules,
     owners::Family,
     plan::Terms,
+    readers::Readers,
     semantic::DigestKey,
     transform::Transforms,
     words::{Answer, words},
@@ -63,6 +64,8 @@ fn planner(policy: &str, transforms: &Value) -> Option<Planner> {
         dependents: Dependents::default(),
         dependents_unknown: None,
         unlisted: BTreeMap::new(),
+        // Even if a cluster lets everybody read them.
+        readers: Readers::of([GroupKind::new("", "Secret")]),
     })
 }
 
@@ -75,7 +78,11 @@ fn reports(proposal: &Proposal, key: &DigestKey) -> Vec<String> {
     let quoting = |code: u16, message: &str| {
         let message = format!("{message}{body}");
         let answer = Answer { code, reason: "Invalid", message: &message, fields: &["data[p]"] };
-        Verdict::Refused { code, reason: "Invalid".to_owned(), message: words(proposal.item(), &answer) }
+        Verdict::Refused {
+            code,
+            reason: "Invalid".to_owned(),
+            message: words(proposal.item(), &answer, &Readers::of([proposal.item().kind.clone()])),
+        }
     };
     let verdicts = [
         Verdict::Accepted(Some(body.clone())),

@@ -6,6 +6,7 @@ use super::{
     excluded::ExclusionRules,
     owners::{Family, owners},
     plan::{Action, How, Moved, Plan, PlannedItem, Remark, Terms, moved, reason},
+    readers::Readers,
     sanitize::sanitize,
     semantic::{DigestKey, Status},
     transform::Transforms,
@@ -74,6 +75,7 @@ fn planner(terms: Terms) -> Planner {
         dependents: Dependents::default(),
         dependents_unknown: None,
         unlisted: BTreeMap::new(),
+        readers: Readers::of(KINDS.iter().map(|of| kind(of).0)),
     }
 }
 

@@ -1,9 +1,16 @@
 //! What the API server says about an object, as far as it may be shown to whoever reads a report.
 //!
-//! Its words about a Secret may quote the Secret: validation, a policy's message and a webhook's do. Who reads reports may not be
-//! allowed to read Secrets. So of a Secret only what is known to hold no value is repeated.
+//! Its words about an object may quote the object: validation, a policy's message and a webhook's do. Of a Secret, and of every
+//! kind that not all readers of reports may read ([`Readers`]), only what is known to hold no value is repeated.
 
-use crate::{api::item::ItemId, cluster::redact::redact, restore::refusal::Webhook};
+use crate::{
+    api::item::ItemId,
+    cluster::redact::redact,
+    restore::{
+        readers::Readers,
+        refusal::{IMMUTABLE, Webhook},
+    },
+};
 
 /// The most bytes of the API server's words that are repeated: what to do stands before them.
 const MAX_WORDS: usize = 600;
@@ -32,8 +39,9 @@ pub struct Answer<'a> {
 
 /// The words to repeat.
 #[must_use]
-pub fn words(item: &ItemId, answer: &Answer<'_>) -> String {
-    let told = if is_secret(item) { of_secret(&item.name, answer) } else { answer.message.to_owned() };
+pub fn words(item: &ItemId, answer: &Answer<'_>, readers: &Readers) -> String {
+    let withheld = is_secret(item) || !readers.may_read(&item.kind);
+    let told = if withheld { without_content(item, answer) } else { answer.message.to_owned() };
     let told = match told.split_once(ESCALATION) {
         Some((before, _)) => format!("{before}{ESCALATION}"),
         None => told,
@@ -49,10 +57,14 @@ fn counts(message: &str) -> String {
     }
 }
 
-fn of_secret(name: &str, answer: &Answer<'_>) -> String {
+fn without_content(item: &ItemId, answer: &Answer<'_>) -> String {
     let Answer { code, reason, message, fields } = answer;
-    // The API server's own beginning, behind which nobody else's words come.
-    let forbidden = message.strip_prefix(&format!("secrets {name:?} is forbidden: "));
+    let forbidden = behind_forbidden(&item.name, message);
+    if forbidden.is_some_and(|rest| rest.starts_with("user \""))
+        && let Some((before, _)) = message.split_once(ESCALATION)
+    {
+        return format!("{before}{ESCALATION}");
+    }
     let own =
         ["User \"", "exceeded quota: ", "status unknown for quota: ", "unable to create new content in namespace "];
     if forbidden.is_some_and(|rest| own.iter().any(|own| rest.starts_with(own))) {
@@ -64,18 +76,26 @@ fn of_secret(name: &str, answer: &Answer<'_>) -> String {
     if (by_policy || by_webhook)
         && let Some((who, _)) = message.split_once(denied)
     {
-        return format!("{who}{denied}, in words that may quote the Secret");
+        return format!("{who}{denied}, in words that may quote the {}", item.kind.kind);
     }
     if matches!(code, 500 | 503)
         && let Some(webhook) = Webhook::read(message)
     {
         return webhook.as_error();
     }
-    let immutable = if message.contains("field is immutable") { ": field is immutable" } else { "" };
+    let immutable = if IMMUTABLE.iter().any(|words| message.contains(words)) { ": field is immutable" } else { "" };
     if *code == 422 && !fields.is_empty() {
         return format!("{reason} ({}){immutable}", fields.join(", "));
     }
     format!("{reason}{immutable}")
+}
+
+/// What follows the API server's own beginning of a refusal, such as `secrets "a" is forbidden: `: nobody else's words come
+/// before it.
+fn behind_forbidden<'a>(name: &str, message: &'a str) -> Option<&'a str> {
+    let (resource, rest) = message.split_once(' ')?;
+    let is_resource = resource.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-'));
+    rest.strip_prefix(&format!("{name:?} is forbidden: ")).filter(|_| is_resource)
 }
 
 fn bounded(text: &str) -> String {
@@ -95,7 +115,8 @@ mod tests {
     const VALUE: &str = "hunter2-and-more";
 
     fn said(kind: &str, code: u16, reason: &str, message: &str, fields: &[&str]) -> String {
-        words(&ItemId::new(GroupKind::new("", kind), "a"), &Answer { code, reason, message, fields })
+        let readers = Readers::of([GroupKind::new("", "ConfigMap")]);
+        words(&ItemId::new(GroupKind::new("", kind), "a"), &Answer { code, reason, message, fields }, &readers)
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! What who asked, and the account that writes, may do: never more than both (design §4).
 //!
 //! One review per kind and verb, of those that the terms of a restore can lead to; whether who asked may look at a kind comes
-//! first, before anything of it is read.
+//! first, before anything of it is read. And what everybody may look at who reads the reports.
 
 use crate::{
     api::{item::GroupKind, operation_run::Initiator, restore_run::ExistingResourcePolicy},
-    cluster::{access, discovery::ServedKind, retry::retry},
-    restore::{decide::Verb, plan::Terms},
+    cluster::{
+        access,
+        discovery::{Discovered, ServedKind},
+        retry::retry,
+    },
+    restore::{decide::Verb, plan::Terms, readers},
     worker::failure::{Failure, api_failure},
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
-use kube::Client;
+use k8s_openapi::api::{authorization::v1::ResourceAttributes, rbac::v1::ClusterRole};
+use kube::{Api, Client};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Reviews asked at once.
@@ -79,6 +84,19 @@ pub async fn refused(
         refused.entry(question).or_insert(why);
     }
     Ok(refused)
+}
+
+/// Which kinds reports may hold values of. None where that is not to be known.
+pub async fn readers(client: &Client, discovered: &Discovered) -> Result<readers::Readers, Failure> {
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    match retry(|| roles.get_opt(readers::ROLE)).await {
+        Ok(role) => {
+            let rules = json!(role.and_then(|role| role.rules));
+            Ok(readers::Readers::with_rules(&rules, discovered.kinds.iter().chain(&discovered.others)))
+        }
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(readers::Readers::default()),
+        Err(error) => Err(api_failure("read what the ClusterRole view holds", &error)),
+    }
 }
 
 async fn allowed(

@@ -62,6 +62,7 @@ impl Grants {
         proposal: &Proposal,
         planned: Option<&PlannedRoles>,
     ) -> Result<Option<(Action, Remark)>, Failure> {
+        let shown = proposal.is_shown();
         match grant(proposal.item(), proposal.write()) {
             None => Ok(None),
             Some(Grant::Nothing) => {
@@ -75,9 +76,9 @@ impl Grants {
                 }
                 let Some(lacks) = lacks else { return Ok(None) };
                 let escalate = Right::of_rbac("escalate", "roles", exists.then_some(name));
-                Ok(if self.may(&escalate).await? { None } else { Some(self.forbidden(&escalate, &lacks)) })
+                Ok(if self.may(&escalate).await? { None } else { Some(self.forbidden(&escalate, &lacks, shown)) })
             }
-            Some(Grant::Role(role)) => self.refuses_binding(role, planned).await,
+            Some(Grant::Role(role)) => self.refuses_binding(role, planned, shown).await,
         }
     }
 
@@ -85,6 +86,7 @@ impl Grants {
         &self,
         role: RoleRef<'_>,
         planned: Option<&PlannedRoles>,
+        shown: bool,
     ) -> Result<Option<(Action, Remark)>, Failure> {
         let bind = role.bind();
         if self.may(&bind).await? {
@@ -97,20 +99,29 @@ impl Grants {
                 Rules::Of(rules) => self.lacks(&rules).await?,
                 Rules::Unreadable => Some(format!("what {role} gives is not for this restore's account to read")),
                 Rules::NoSuchRole => {
+                    let role = if shown { role.to_string() } else { "role that it binds".to_owned() };
                     let message =
                         format!("make the {role} first, or give {} the verb bind on it: it is not there", self.who());
                     return Ok(Some((Action::Invalid, Remark::new(reason::INVALID, message))));
                 }
             },
         };
-        Ok(lacks.map(|lacks| self.forbidden(&bind, &lacks)))
+        Ok(lacks.map(|lacks| self.forbidden(&bind, &lacks, shown)))
     }
 
-    fn forbidden(&self, verb: &Right, lacks: &str) -> (Action, Remark) {
-        let message = format!(
-            "let {} hold what it gives or `{verb}`, or exclude the item: a restore gives no rights that who asked could not give by hand, and {lacks}",
-            self.who()
-        );
+    /// `shown`: whether all who read the report may read which rights the item gives.
+    fn forbidden(&self, verb: &Right, lacks: &str, shown: bool) -> (Action, Remark) {
+        let who = self.who();
+        let message = if shown {
+            format!(
+                "let {who} hold what it gives or `{verb}`, or exclude the item: a restore gives no rights that who asked could not give by hand, and {lacks}"
+            )
+        } else {
+            format!(
+                "let {who} hold what it gives or `{}` its role, or exclude the item: a restore gives no rights that who asked could not give by hand; what {who} lacks is said by `kubectl apply --dry-run=server` of the same",
+                verb.verb
+            )
+        };
         (Action::Forbidden, Remark::new(reason::FORBIDDEN, message))
     }
 

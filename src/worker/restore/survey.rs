@@ -9,6 +9,7 @@ use crate::{
         dependents::Dependents,
         excluded::ExclusionRules,
         owners::Family,
+        readers::Readers,
         semantic::DigestKey,
     },
     worker::{
@@ -47,6 +48,7 @@ pub struct Survey {
     refused: BTreeMap<(GroupKind, Verb), String>,
     grants: Grants,
     key: DigestKey,
+    readers: Readers,
     namespace: String,
 }
 
@@ -86,6 +88,7 @@ impl Survey {
         let mut refused =
             access::refused(client, &namespace, &order.requested_by, &order.account, &kinds, &verbs).await?;
         refused.extend(hidden.into_iter().map(|(kind, why)| ((kind, Verb::Get), why)));
+        let readers = access::readers(client, &discovered).await?;
         let grants = Grants::new(client.clone(), namespace.clone(), order.requested_by.clone());
         let key = DigestKey::new(repository.derived_key(DIGESTS));
         Ok(Self {
@@ -97,6 +100,7 @@ impl Survey {
             refused,
             grants,
             key,
+            readers,
             namespace,
         })
     }
@@ -106,7 +110,7 @@ impl Survey {
     pub fn walk<'a>(&'a self, client: &'a Client, ask: Ask) -> Walk<'a> {
         Walk {
             client,
-            calls: Calls::new(client),
+            calls: Calls::new(client, self.readers.clone()),
             reader: &self.reader,
             inventory: &self.inventory,
             selection: &self.order.selection,
@@ -125,6 +129,7 @@ impl Survey {
                 dependents: Dependents::default(),
                 dependents_unknown: None,
                 unlisted: BTreeMap::new(),
+                readers: self.readers.clone(),
             },
             grants: &self.grants,
             planned_roles: PlannedRoles::default(),

@@ -486,7 +486,7 @@ impl Walk<'_> {
             Some(kind) => {
                 let target = Target { kind, namespace: &self.planner.namespace, name: &item.name };
                 let Tried { verdict, dropped } = write::attempt(&self.calls, target, &proposal).await?;
-                (self.unless_it_waits(verdict, proposal.write()), dropped)
+                (self.unless_it_waits(verdict, &proposal), dropped)
             }
         };
         let diff = proposal.diff(&verdict, &self.planner.key, MAX_DIFF);
@@ -500,7 +500,7 @@ impl Walk<'_> {
 
     /// A dry run is refused where the API server needs another object that the same restore makes first, and that a
     /// preview leaves unmade. What will be said then is not known.
-    fn unless_it_waits(&self, verdict: Verdict, write: &Write) -> Verdict {
+    fn unless_it_waits(&self, verdict: Verdict, proposal: &Proposal) -> Verdict {
         let Verdict::Refused { code, message, .. } = &verdict else { return verdict };
         let brings = |item: &ItemId| self.inventory.selects(item);
         if let Some(Awaited::Webhook(webhook)) = awaited(*code, message) {
@@ -512,7 +512,7 @@ impl Walk<'_> {
                 None => verdict,
             };
         }
-        let (Write::Create(body) | Write::Recreate(_, body)) = write else { return verdict };
+        let (Write::Create(body) | Write::Recreate(_, body)) = proposal.write() else { return verdict };
         let needed = match (*code, body["kind"].as_str()) {
             (404, Some("RoleBinding")) if body["roleRef"]["kind"] == "Role" => {
                 (GroupKind::new("rbac.authorization.k8s.io", "Role"), &body["roleRef"]["name"])
@@ -525,6 +525,7 @@ impl Walk<'_> {
         let (kind, Some(name)) = (needed.0, needed.1.as_str()) else { return verdict };
         let needed = ItemId::new(kind, name);
         if brings(&needed) {
+            let needed = if proposal.is_shown() { needed.to_string() } else { format!("a {}", needed.kind.kind) };
             Verdict::NotAsked(format!("the API server looks for {needed}, which this restore makes first"))
         } else {
             verdict

@@ -7,6 +7,7 @@ use crate::{
         decide::{Precondition, Proposal, Verdict, Write},
         holdings::{beside, fits_in_place},
         plan::{Remark, reason},
+        readers::Readers,
         refusal::{Awaited, awaited},
         words::{Answer, words},
     },
@@ -51,15 +52,26 @@ pub const AT_ONCE: usize = 16;
 pub struct Calls {
     client: Client,
     pace: Pace,
+    /// Of which kinds the API server's words may be repeated as they are.
+    readers: Readers,
     /// Who did not answer however often a dry run was repeated: for them no other one is.
     unanswered: Mutex<BTreeSet<Awaited>>,
 }
 
 impl Calls {
-    /// By this client.
+    /// By this client, told to these readers.
     #[must_use]
-    pub fn new(client: &Client) -> Self {
-        Self { client: client.clone(), pace: Pace::new(AT_ONCE), unanswered: Mutex::default() }
+    pub fn new(client: &Client, readers: Readers) -> Self {
+        Self { client: client.clone(), pace: Pace::new(AT_ONCE), readers, unanswered: Mutex::default() }
+    }
+
+    /// The API server's words about an object, as far as they may be shown.
+    fn told(&self, target: Target<'_>, status: &Status) -> String {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let fields: Vec<&str> = causes.map(|cause| cause.field.as_str()).collect();
+        let item = ItemId::new(target.kind.group_kind(), target.name);
+        let Status { code, reason, message, .. } = status;
+        words(&item, &Answer { code: *code, reason, message, fields: &fields }, &self.readers)
     }
 
     fn gave_up(&self, awaited: &Awaited) -> bool {
@@ -102,17 +114,17 @@ pub async fn attempt(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> 
     match proposal.write() {
         Write::Create(body) => {
             let answer = lenient::<IgnoredAny>(calls, target, Method::POST, body, true).await;
-            tried(target, answer, |_| Verdict::Accepted(None))
+            tried(calls, target, answer, |_| Verdict::Accepted(None))
         }
         Write::Update(body) => {
             let answer = lenient(calls, target, Method::PUT, body, true).await;
-            tried(target, answer, |would_be| Verdict::Accepted(Some(would_be)))
+            tried(calls, target, answer, |would_be| Verdict::Accepted(Some(would_be)))
         }
         Write::Recreate(_, body) => try_recreation(calls, target, proposal, body).await,
         Write::Delete(precondition) => {
             let options = delete_options(precondition, true);
             let answer = call::<IgnoredAny>(calls, target, Method::DELETE, Some(&options), "?dryRun=All").await;
-            let deleted = tried(target, answer.map(|answer| (answer, None)), |_| Verdict::Accepted(None))?;
+            let deleted = tried(calls, target, answer.map(|answer| (answer, None)), |_| Verdict::Accepted(None))?;
             match (deleted.verdict, proposal.again()) {
                 (Verdict::Accepted(_), Some(again)) => try_to_make_again(calls, target, proposal, again).await,
                 (verdict, _) => Ok(Tried::plain(verdict)),
@@ -167,11 +179,12 @@ async fn try_creation(calls: &Calls, target: Target<'_>, proposal: &Proposal, bo
         Err(Error::Api(status)) if status.code == 403 && fits_in_place(&status.message, live) => {
             Ok(Tried::plain(Verdict::Accepted(None)))
         }
-        answer => tried(target, answer, |_| Verdict::Accepted(None)),
+        answer => tried(calls, target, answer, |_| Verdict::Accepted(None)),
     }
 }
 
 fn tried<T>(
+    calls: &Calls,
     target: Target<'_>,
     answer: Result<(T, Option<String>), Error>,
     accepted: impl FnOnce(T) -> Verdict,
@@ -181,7 +194,7 @@ fn tried<T>(
         Err(Error::Api(status)) => Ok(Tried::plain(Verdict::Refused {
             code: status.code,
             reason: status.reason.clone(),
-            message: told(target, &status),
+            message: calls.told(target, &status),
         })),
         Err(error) => Err(api_failure(&format!("try to write {} {}", target.kind.kind, target.name), &error)),
     }
@@ -253,16 +266,16 @@ pub async fn perform(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> 
     };
     match done {
         Ok((written, dropped)) => Ok(finish(calls, target, proposal, written, dropped).await),
-        Err(error) => not_done(target, write, error),
+        Err(error) => not_done(calls, target, write, error),
     }
 }
 
-fn not_done(target: Target<'_>, write: &Write, error: Error) -> Result<Performed, Failure> {
+fn not_done(calls: &Calls, target: Target<'_>, write: &Write, error: Error) -> Result<Performed, Failure> {
     match error {
         // Also after a repetition of what had been done before: whoever looks again sees that it is so.
         Error::Api(status) if status.code == 409 => Ok(Performed::Moved),
         Error::Api(status) if status.code == 404 && !matches!(write, Write::Create(_)) => Ok(Performed::Moved),
-        Error::Api(status) => Ok(Performed::Refused { code: status.code, message: told(target, &status) }),
+        Error::Api(status) => Ok(Performed::Refused { code: status.code, message: calls.told(target, &status) }),
         error => Err(api_failure(&format!("write {} {}", target.kind.kind, target.name), &error)),
     }
 }
@@ -342,7 +355,7 @@ async fn recreate(
         _ => {}
     }
     if let Err(error) = delete(calls, target, precondition).await {
-        return not_done(target, proposal.write(), error);
+        return not_done(calls, target, proposal.write(), error);
     }
     if !gone(calls, target, &precondition.uid).await? {
         return Ok(Performed::Lingers);
@@ -351,9 +364,9 @@ async fn recreate(
         Ok((written, dropped)) => return Ok(finish(calls, target, proposal, written, dropped).await),
         Err(Error::Api(status)) if status.is_already_exists() => return Ok(Performed::Retaken),
         Err(Error::Api(status)) => status,
-        Err(error) => return not_done(target, proposal.write(), error),
+        Err(error) => return not_done(calls, target, proposal.write(), error),
     };
-    let (code, message) = (refused.code, told(target, &refused));
+    let (code, message) = (refused.code, calls.told(target, &refused));
     let put_back = match proposal.again() {
         Some(again) => make_when_counted(calls, target, again).await.ok().and_then(|(written, _)| uid_of(written)),
         None => None,
@@ -451,15 +464,6 @@ async fn gone(calls: &Calls, target: Target<'_>, uid: &str) -> Result<bool, Fail
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-}
-
-/// The API server's words about an object, as far as they may be shown.
-fn told(target: Target<'_>, status: &Status) -> String {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    let fields: Vec<&str> = causes.map(|cause| cause.field.as_str()).collect();
-    let item = ItemId::new(target.kind.group_kind(), target.name);
-    let Status { code, reason, message, .. } = status;
-    words(&item, &Answer { code: *code, reason, message, fields: &fields })
 }
 
 /// What a deletion asks for.

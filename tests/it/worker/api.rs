@@ -102,7 +102,19 @@ impl Api {
         });
         api.serve("tenantatlas.io", "v1alpha1", "BackupRepository", "backuprepositories", Vec::new());
         api.serve("tenantatlas.io", "v1alpha1", "OperationRun", "operationruns", Vec::new());
+        api.let_readers_read(json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get"]}]));
         api
+    }
+
+    /// As if no run had written any.
+    pub fn forget_reports(&self) {
+        self.edit(|state| state.reports.clear());
+    }
+
+    /// The rules of the ClusterRole that everybody holds who reads reports.
+    pub fn let_readers_read(&self, rules: Value) {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "view"}, "rules": rules});
+        self.edit(|state| state.records.insert("/apis/rbac.authorization.k8s.io/v1/clusterroles/view".to_owned(), role));
     }
 
     fn edit<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {

@@ -1052,7 +1052,7 @@ fn held_by_restores() -> Vec<(String, String, Vec<String>)> {
     let (_, verbs) = role.split_once("$verbs := \"").unwrap();
     let verbs = verbs.split_once('"').unwrap().0.to_owned();
     let (_, rules) = role.split_once("rules:\n").unwrap();
-    let rules = rules.split_once("\n{{-").map_or(rules, |(rules, _)| rules).replace("{{ $verbs }}", &verbs);
+    let rules = rules.split_once("\n---").map_or(rules, |(rules, _)| rules).replace("{{ $verbs }}", &verbs);
     let rules: Vec<Value> = serde_saphyr::from_str(&rules).unwrap();
     let words = |rule: &Value, field: &str| -> Vec<String> { serde_json::from_value(rule[field].clone()).unwrap() };
     let mut held = Vec::new();
@@ -1164,6 +1164,109 @@ async fn of_a_kind_that_who_asked_may_not_get_nothing_shows_but_names() {
     tenant.next_run();
     tenant.preview(json!({"items": [{"kind": "Secret"}], "prune": true})).await.unwrap();
     assert!(tenant.actions().contains(&"core/Secret/extra: forbidden Forbidden".to_owned()), "{:?}", tenant.actions());
+}
+
+/// A kind that restores write, with an object that differs: what it holds reads nowhere else.
+fn secretive(plural: &str, marker: &str) -> Value {
+    let mut one = object("one");
+    one["metadata"]["labels"] = json!({"label": format!("{marker}-label")});
+    one["metadata"]["annotations"] = json!({"note": format!("{marker}-note")});
+    one["rules"] = json!([{"verbs": [format!("{marker}-verb")], "resources": [plural]}]);
+    one["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "a-role"});
+    one["subjects"] = json!([{"kind": "User", "name": format!("{marker}-subject")}]);
+    one["spec"] = json!({"text": format!("{marker}-first\n{marker}-second"), "deep": {"list": [{"name": format!("{marker}-element")}]}});
+    one
+}
+
+/// Everything that a run leaves where whoever reads records finds it.
+fn left_behind(tenant: &Tenant, result: &TerminationResult) -> String {
+    format!("{:?} {} {:?}", tenant.api.reports(), serde_json::to_string(result).unwrap(), tenant.api.patches())
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_kind_that_not_all_readers_of_reports_may_read_no_value_is_left_behind() {
+    for (group, plural, _) in held_by_restores().iter().filter(|(_, resource, _)| !resource.contains('/')) {
+        let kind = match plural.as_str() {
+            "roles" => "Role",
+            "rolebindings" => "RoleBinding",
+            "secrets" => "Secret",
+            _ => "Thing",
+        };
+        let api = Api::new();
+        api.serve(group, "v1", kind, plural, vec![secretive(plural, "stored")]);
+        let mut tenant = Tenant::captured(api).await;
+        tenant.api.serve(group, "v1", kind, plural, vec![secretive(plural, "live")]);
+        let all_but = json!([{"apiGroups": ["*"], "resources": ["others", format!("{plural}/status")], "verbs": ["get"]},
+            {"apiGroups": [group], "resources": [plural], "verbs": ["list"]}]);
+        for (rules, shown) in [
+            (json!([{"apiGroups": [group], "resources": [plural], "verbs": ["get"]}]), true),
+            (all_but.clone(), false),
+            (Value::Null, false),
+        ] {
+            tenant.api.let_readers_read(rules);
+            for policy in ["update", "recreate"] {
+                tenant.api.heal();
+                tenant.next_run();
+                let spec = json!({"existingResourcePolicy": policy});
+                let result = tenant.preview(spec.clone()).await.unwrap();
+                let left = left_behind(&tenant, &result);
+                let is_shown = ["stored-", "live-"].map(|marker| left.contains(marker));
+                assert_eq!(is_shown, [shown; 2], "{plural}, {policy}: {left}");
+                assert!(left.contains("~ spec") && left.contains("~ metadata.labels"), "what differs is said: {left}");
+                // Nor do words of others, before the write and after.
+                for (code, words) in [
+                    (422, "Thing \"one\" is invalid: spec.text: Invalid value: \"stored-first\": too long"),
+                    (403, "admission webhook \"guard\" denied the request: stored-first is weak"),
+                    (500, "stored-first"),
+                ] {
+                    tenant.api.refuse_writes(move |_, _| Some(refusal_with(code, "Invalid", words)));
+                    tenant.next_run();
+                    let previewed = tenant.preview(spec.clone()).await.unwrap();
+                    let left = left_behind(&tenant, &previewed);
+                    assert!(shown || !left.contains("stored-"), "{plural}, {policy}, {code}: {left}");
+                    assert_eq!(counts(&previewed).failed, 1);
+                    tenant.next_run();
+                    let mut restore = spec.clone();
+                    (restore["dryRun"], restore["safetyCapture"]) = (json!(false), json!(false));
+                    let restored = tenant.apply(restore).await.unwrap();
+                    let left = left_behind(&tenant, &restored);
+                    assert!(shown || !left.contains("stored-"), "{plural}, {policy}, {code}: {left}");
+                }
+                if shown {
+                    // What showed in this run's reports is not to be found in the next one's.
+                    tenant.api.forget_reports();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn rights_that_who_asked_lacks_are_named_only_to_who_may_read_roles() {
+    let rules = json!([{"apiGroups": ["secret.example.com"], "resources": ["vaults"], "verbs": ["get"]}]);
+    let role = json!({"metadata": object("r")["metadata"], "rules": rules});
+    let binding = json!({"metadata": object("b")["metadata"], "subjects": [],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "hidden-role"}});
+    let api = Api::new();
+    api.serve("rbac.authorization.k8s.io", "v1", "Role", "roles", vec![role]);
+    api.serve("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", vec![binding]);
+    let mut tenant = Tenant::captured(api).await;
+    tenant.api.serve("rbac.authorization.k8s.io", "v1", "Role", "roles", vec![]);
+    tenant.api.serve("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", vec![]);
+    for (verb, resource) in [("get", "vaults"), ("escalate", "roles"), ("bind", "roles")] {
+        tenant.api.deny("ada", verb, resource);
+    }
+    for (rules, shown) in [
+        (json!([]), false),
+        (json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": ["get"]}]), true),
+    ] {
+        tenant.api.let_readers_read(rules);
+        tenant.next_run();
+        let result = tenant.preview(json!({})).await.unwrap();
+        assert_eq!(counts(&result).failed, 2, "{:?}", tenant.actions());
+        let left = left_behind(&tenant, &result);
+        assert_eq!(["vaults", "hidden-role"].map(|content| left.contains(content)), [shown; 2], "{left}");
+    }
 }
 
 #[tokio::test]
