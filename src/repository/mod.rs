@@ -40,7 +40,7 @@
 //!
 //! [`location`], [`http`] and [`store`] reach an object store, and bound what it answers; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`], [`key`] and
 //! [`key_file`] open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
-//! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`read`], [`reader`], [`check`] and
+//! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`nodes`], [`read`], [`reader`], [`check`] and
 //! [`snapshot`] read; a [`document`] is beside all that; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
 
 mod archive;
@@ -58,6 +58,7 @@ mod key;
 mod key_file;
 mod location;
 mod maintain;
+mod nodes;
 pub mod order;
 mod owner;
 mod pack;

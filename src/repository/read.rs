@@ -2,13 +2,12 @@
 //!
 //! What comes out of a repository is untrusted: a tenant holds its key, and may put there whatever it likes.
 
-use std::collections::BTreeMap;
-
 use rustic_core::repofile::{Node, SnapshotFile};
 use rustic_core::{DataId, IndexedFullStatus, RusticError, TreeId};
 
 use super::engine::Opened;
 use super::error::{Error, Result};
+use super::nodes::StoredTree;
 use super::pack::id_of;
 use super::path::ItemPath;
 use super::seal::Opener;
@@ -61,8 +60,44 @@ pub(super) fn list(opened: &Opened<IndexedFullStatus>, snapshot: &SnapshotFile) 
 /// What is kept from item to item.
 pub(super) struct Reading {
     opener: Opener,
-    /// The files of one directory, by name: a directory with thousands of items takes longer to read than any of them.
-    last: Option<(String, BTreeMap<String, Node>)>,
+    /// The files of one directory: a directory with thousands of items takes longer to read than any of them.
+    last: Option<(String, Files)>,
+}
+
+/// The files of a directory by name, with the blobs of each.
+struct Files(Vec<(Box<str>, Blobs)>);
+
+/// The blobs of a file. Most have one.
+enum Blobs {
+    One(DataId),
+    Many(Box<[DataId]>),
+}
+
+impl Files {
+    fn read(tree: &StoredTree<'_>) -> Result<Self> {
+        let mut files: Vec<(Box<str>, Blobs)> = Vec::new();
+        tree.each(&mut |node| {
+            if node.is_file() {
+                let blobs = match node.content.as_deref() {
+                    Some([one]) => Blobs::One(*one),
+                    blobs => Blobs::Many(blobs.unwrap_or_default().into()),
+                };
+                files.push((node.name().to_string_lossy().into(), blobs));
+            }
+            Ok(())
+        })?;
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        files.shrink_to_fit();
+        Ok(Self(files))
+    }
+
+    fn find(&self, name: &str) -> Option<&[DataId]> {
+        let place = self.0.binary_search_by(|(file, _)| (**file).cmp(name)).ok()?;
+        Some(match &self.0[place].1 {
+            Blobs::One(blob) => std::slice::from_ref(blob),
+            Blobs::Many(blobs) => blobs,
+        })
+    }
 }
 
 impl Reading {
@@ -83,20 +118,26 @@ pub(super) fn content(
         *last = None;
         let mut tree = snapshot.tree;
         for segment in path.directory().split('/') {
-            let node = nodes(opened, tree)?.into_iter().find(|node| *node.name() == *segment).ok_or_else(absent)?;
-            tree = node.subtree.ok_or_else(absent)?;
+            let mut subtree = None;
+            StoredTree::read(opened, opener, tree)?.each(&mut |node| {
+                if subtree.is_none() && *node.name() == *segment {
+                    subtree = Some(node.subtree);
+                }
+                Ok(())
+            })?;
+            tree = subtree.flatten().ok_or_else(absent)?;
         }
-        let named = |node: Node| (node.name().to_string_lossy().into_owned(), node);
-        *last = Some((path.directory().to_owned(), nodes(opened, tree)?.into_iter().map(named).collect()));
+        let files = Files::read(&StoredTree::read(opened, opener, tree)?)?;
+        *last = Some((path.directory().to_owned(), files));
     }
     let files = last.as_ref().map(|(_, files)| files);
-    let node = files.and_then(|files| files.get(path.file_name())).filter(|node| node.is_file()).ok_or_else(absent)?;
+    let blobs = files.and_then(|files| files.find(path.file_name())).ok_or_else(absent)?;
     let too_large = || opened.too_large(format!("`{path}` has more than {MAX_ITEM} bytes, or {MAX_BLOBS} parts"));
-    if node.content.as_ref().is_some_and(|blobs| blobs.len() > MAX_BLOBS) {
+    if blobs.len() > MAX_BLOBS {
         return Err(too_large());
     }
     let mut content = Vec::new();
-    for blob in node.content.iter().flatten() {
+    for blob in blobs {
         let damaged = || opened.damaged(format!("content of `{path}` is not what was stored"));
         let room = MAX_ITEM - content.len() as u64;
         let bytes = match self::blob(opened, opener, blob, room)? {
@@ -143,11 +184,13 @@ fn walk(
     root: TreeId,
     visit: &mut dyn FnMut(&str, &Node) -> Result<()>,
 ) -> Result<()> {
-    walk_from(opened, root, "", 0, &mut 0, visit)
+    let mut opener = Opener::new(&opened.repository.key())?;
+    walk_from(opened, &mut opener, root, "", 0, &mut 0, visit)
 }
 
 fn walk_from(
     opened: &Opened<IndexedFullStatus>,
+    opener: &mut Opener,
     tree: TreeId,
     directory: &str,
     depth: usize,
@@ -157,7 +200,7 @@ fn walk_from(
     if depth > MAX_DEPTH {
         return Err(opened.damaged(format!("`{directory}` is nested too deeply")));
     }
-    for node in nodes(opened, tree)? {
+    StoredTree::read(opened, opener, tree)?.each(&mut |node| {
         *visited += 1;
         let most = opened.most_nodes();
         if *visited > most {
@@ -167,14 +210,10 @@ fn walk_from(
         let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
         if node.is_dir() {
             let subtree = node.subtree.ok_or_else(|| opened.damaged(format!("`{path}` has no tree")))?;
-            walk_from(opened, subtree, &path, depth + 1, visited, visit)?;
+            walk_from(opened, opener, subtree, &path, depth + 1, visited, visit)?;
         } else if node.is_file() {
             visit(&path, &node)?;
         }
-    }
-    Ok(())
-}
-
-fn nodes(opened: &Opened<IndexedFullStatus>, tree: TreeId) -> Result<Vec<Node>> {
-    opened.repository.get_tree(&tree).map(|tree| tree.nodes).map_err(|error| opened.explain(&error))
+        Ok(())
+    })
 }

@@ -56,6 +56,12 @@ impl Opener {
         Ok(content)
     }
 
+    /// What was encrypted, which may be compressed.
+    pub(super) fn decrypted(&mut self, sealed: &[u8]) -> std::result::Result<Vec<u8>, Unsealed> {
+        self.decrypt(sealed)?;
+        Ok(std::mem::take(&mut self.plain))
+    }
+
     /// How many bytes the content of something sealed has, if not more than `most`: the engine takes whatever memory a content needs, and
     /// a few bytes can be made that need any. `before` bytes of what was encrypted are a mark. What cannot be decompressed has the bytes up to there.
     pub(super) fn measure(

@@ -1,0 +1,160 @@
+//! The nodes of a tree, one after the other.
+//!
+//! A tree is one directory, which holds all of a tenant's objects of a kind. The engine reads it whole, at about two kilobytes
+//! a node; here only what is compressed is held, a third of a kilobyte at most.
+//!
+//! Must not: know of items and paths; that is [`super::read`].
+
+use std::fmt;
+use std::io::{self, BufReader, Read};
+
+use rustic_core::repofile::Node;
+use rustic_core::{Id, IndexedFullStatus, TreeId};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use sha2::{Digest as _, Sha256};
+
+use super::engine::Opened;
+use super::error::{Error, Result};
+use super::seal::{MAX_BLOB, Opener, Unsealed};
+
+/// A tree as it was stored.
+pub(super) struct StoredTree<'a> {
+    opened: &'a Opened<IndexedFullStatus>,
+    id: TreeId,
+    /// Decrypted.
+    plain: Vec<u8>,
+    compressed: bool,
+}
+
+impl<'a> StoredTree<'a> {
+    pub(super) fn read(opened: &'a Opened<IndexedFullStatus>, opener: &mut Opener, id: TreeId) -> Result<Self> {
+        let entry = opened.repository.get_index_entry(&id).map_err(|error| opened.explain(&error))?;
+        let place = entry.location;
+        let sealed = opened.backend.sealed(&entry.pack, place.offset, place.length)?;
+        let plain = opener.decrypted(&sealed).map_err(|Unsealed| damaged(opened, id))?;
+        Ok(Self { opened, id, plain, compressed: place.uncompressed_length.is_some() })
+    }
+
+    /// Visits each node. Whether the tree is what its id says is known at the end.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
+        let content: Box<dyn Read + '_> = if self.compressed {
+            let decoder = zstd::stream::read::Decoder::new(self.plain.as_slice());
+            Box::new(decoder.map_err(|_| damaged(self.opened, self.id))?)
+        } else {
+            Box::new(self.plain.as_slice())
+        };
+        let mut measured = Measured { content, hash: Sha256::new(), read: 0 };
+        let mut failed = None;
+        let mut reader = BufReader::new(&mut measured);
+        let tree = Tree { visit, failed: &mut failed };
+        let parsed = tree.deserialize(&mut serde_json::Deserializer::from_reader(&mut reader));
+        let parsed = parsed.is_ok() && io::copy(&mut reader, &mut io::sink()).is_ok();
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if measured.read > MAX_BLOB {
+            let what = format!("the content of the tree {} has more than {MAX_BLOB} bytes", self.id.to_hex().as_str());
+            return Err(self.opened.too_large(what));
+        }
+        let id: [u8; 32] = measured.hash.finalize().into();
+        if parsed && *self.id == Id::new(id) { Ok(()) } else { Err(damaged(self.opened, self.id)) }
+    }
+}
+
+fn damaged(opened: &Opened<IndexedFullStatus>, id: TreeId) -> Error {
+    opened.damaged(format!("the tree {} is not what was stored", id.to_hex().as_str()))
+}
+
+/// Content that is hashed as it is read, and ends once there is too much of it.
+struct Measured<'a> {
+    content: Box<dyn Read + 'a>,
+    hash: Sha256,
+    read: usize,
+}
+
+impl Read for Measured<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        self.read += read;
+        if self.read > MAX_BLOB {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.hash.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// A tree: an object with a list of nodes, or `null` for none.
+struct Tree<'a> {
+    visit: &'a mut dyn FnMut(Node) -> Result<()>,
+    failed: &'a mut Option<Error>,
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a tree")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        let Self { visit, failed } = self;
+        let mut found = false;
+        while let Some(field) = map.next_key::<String>()? {
+            if field == "nodes" {
+                found = true;
+                map.next_value_seed(Nodes { visit: &mut *visit, failed: &mut *failed })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        if found { Ok(()) } else { Err(A::Error::missing_field("nodes")) }
+    }
+}
+
+struct Nodes<'a> {
+    visit: &'a mut dyn FnMut(Node) -> Result<()>,
+    failed: &'a mut Option<Error>,
+}
+
+impl<'de> DeserializeSeed<'de> for Nodes<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nodes<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of nodes")
+    }
+
+    fn visit_none<E>(self) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut nodes: A) -> std::result::Result<(), A::Error> {
+        while let Some(node) = nodes.next_element::<Node>()? {
+            if let Err(error) = (self.visit)(node) {
+                *self.failed = Some(error);
+                return Err(A::Error::custom("what visits it has failed"));
+            }
+        }
+        Ok(())
+    }
+}
