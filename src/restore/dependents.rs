@@ -51,6 +51,11 @@ impl Dependents {
         }
     }
 
+    /// All that own something, or are owned.
+    pub fn related(&self) -> impl Iterator<Item = ItemId> {
+        self.all.iter().map(|dependent| dependent.item.clone()).chain(self.by_owner.keys().cloned())
+    }
+
     /// The owners of an object.
     #[must_use]
     pub fn owners_of(&self, item: &ItemId) -> BTreeSet<ItemId> {

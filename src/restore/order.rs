@@ -6,7 +6,10 @@
 //! counts until a controller has counted it for the first time. A NetworkPolicy comes before the Pods it isolates.
 
 use crate::api::item::{GroupKind, ItemId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 /// Kinds in their order, from first to last; a kind of the same number goes by name. `*`: all of the group.
 const RANKS: [(u8, &str, &str); 25] = [
@@ -48,40 +51,54 @@ pub fn rank(kind: &GroupKind) -> u8 {
     RANKS.iter().find(named).map_or(OTHERS, |(rank, _, _)| *rank)
 }
 
-/// The items in the order of writing: by rank and name, but never before an owner that is among them.
+/// The places of items in the order of writing: by rank and name, but never before an owner that is among them.
 ///
-/// `owners` gives the owners of each item. Where items own each other in a circle, names decide.
+/// `items` is each item once, with its owners, in ascending order. Where items own each other in a circle, names decide.
 #[must_use]
-pub fn in_order(owners: &BTreeMap<ItemId, Vec<ItemId>>) -> Vec<ItemId> {
-    let mut waits: BTreeMap<&ItemId, usize> = BTreeMap::new();
-    let mut children: BTreeMap<&ItemId, Vec<&ItemId>> = BTreeMap::new();
-    for (item, its_owners) in owners {
-        let among: BTreeSet<&ItemId> =
-            its_owners.iter().filter(|owner| *owner != item && owners.contains_key(*owner)).collect();
-        waits.insert(item, among.len());
+pub fn in_order(items: &[(&ItemId, &[ItemId])]) -> Vec<usize> {
+    let place_of = |item: &ItemId| items.binary_search_by(|(other, _)| (*other).cmp(item)).ok();
+    // An item's turn, if nobody owned anything.
+    let mut by_turn: Vec<usize> = (0..items.len()).collect();
+    by_turn.sort_by_key(|place| rank(&items[*place].0.kind));
+    let mut turns = vec![0; items.len()];
+    for (turn, place) in by_turn.iter().enumerate() {
+        turns[*place] = turn;
+    }
+    let mut waits = vec![0_usize; items.len()];
+    let mut children: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (place, (_, owners)) in items.iter().enumerate() {
+        let among: BTreeSet<usize> = owners.iter().filter_map(place_of).filter(|owner| *owner != place).collect();
+        waits[place] = among.len();
         for owner in among {
-            children.entry(owner).or_default().push(item);
+            children.entry(owner).or_default().push(place);
         }
     }
-    let place = |item: &'_ ItemId| (rank(&item.kind), item.clone());
-    let mut ready: BTreeSet<(u8, ItemId)> =
-        waits.iter().filter(|(_, waits)| **waits == 0).map(|(item, _)| place(item)).collect();
-    let mut left: BTreeSet<(u8, ItemId)> = owners.keys().map(place).collect();
-    let mut ordered = Vec::with_capacity(owners.len());
-    // A circle leaves nothing ready: then the first of those left goes.
-    while let Some(next) = ready.pop_first().or_else(|| left.first().cloned()) {
-        if !left.remove(&next) {
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        by_turn.iter().enumerate().filter(|(_, place)| waits[**place] == 0).map(|(turn, _)| Reverse(turn)).collect();
+    let (mut done, mut first_left) = (vec![false; items.len()], 0);
+    let mut ordered = Vec::with_capacity(items.len());
+    while ordered.len() < items.len() {
+        // A circle leaves nothing ready: then the first of those left goes.
+        let turn = ready.pop().map_or_else(
+            || {
+                while done[first_left] {
+                    first_left += 1;
+                }
+                first_left
+            },
+            |Reverse(turn)| turn,
+        );
+        if std::mem::replace(&mut done[turn], true) {
             continue;
         }
-        for child in children.get(&next.1).into_iter().flatten() {
-            if let Some(waits) = waits.get_mut(*child) {
-                *waits = waits.saturating_sub(1);
-                if *waits == 0 {
-                    ready.insert(place(child));
-                }
+        let place = by_turn[turn];
+        for child in children.get(&place).into_iter().flatten() {
+            waits[*child] = waits[*child].saturating_sub(1);
+            if waits[*child] == 0 {
+                ready.push(Reverse(turns[*child]));
             }
         }
-        ordered.push(next.1);
+        ordered.push(place);
     }
     ordered
 }
@@ -93,6 +110,11 @@ mod tests {
 
     fn item(kind: &str, name: &str) -> ItemId {
         ItemId::new(kind.parse().expect("a kind"), name)
+    }
+
+    fn in_order(owners: &BTreeMap<ItemId, Vec<ItemId>>) -> Vec<ItemId> {
+        let items: Vec<(&ItemId, &[ItemId])> = owners.iter().map(|(item, owners)| (item, owners.as_slice())).collect();
+        super::in_order(&items).into_iter().map(|place| items[place].0.clone()).collect()
     }
 
     fn ordered(items: &[ItemId]) -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::{
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
 pub use crate::api::operation_report::{Action, Remark};
 
@@ -185,6 +185,14 @@ impl PlannedItem {
         self.action == Action::Delete && self.reason.as_ref().is_some_and(|why| why.code == reason::GARBAGE_COLLECTED)
     }
 
+    /// Whether it is not known what is there: then nothing is done about it, and nothing has moved.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        let codes = [reason::FORBIDDEN, reason::SERVER_FAILED, reason::WEBHOOK_UNAVAILABLE];
+        let unseen = self.action.fails() && self.live.is_none() && self.wanted.is_none();
+        unseen && self.reason.as_ref().is_some_and(|why| codes.contains(&why.code.as_str()))
+    }
+
     /// As it is told: without the hashes that it was decided from.
     #[must_use]
     pub fn to_report(&self, diff: Option<String>) -> PlannedObject {
@@ -204,32 +212,57 @@ impl PlannedItem {
 pub struct Plan {
     terms: Terms,
     items: Vec<PlannedItem>,
+    /// The places of the items, in ascending order of these.
+    by_item: Vec<usize>,
 }
 
 impl Plan {
-    /// A plan of these items, each with its owners, in the order of writing. In which order they come does not matter.
+    /// A plan of these items, each with its owners, in the order of writing. In which order they come does not matter; of an item
+    /// that was decided about twice the last word counts.
     #[must_use]
     pub fn new(terms: Terms, items: Vec<(PlannedItem, Vec<ItemId>)>) -> Self {
-        let owners = items.iter().map(|(planned, owners)| (planned.item.clone(), owners.clone())).collect();
-        let mut by_item: BTreeMap<ItemId, PlannedItem> =
-            items.into_iter().map(|(planned, _)| (planned.item.clone(), planned)).collect();
-        let (mut rest, mut deletions) = (Vec::new(), Vec::new());
-        for item in order::in_order(&owners) {
-            match by_item.remove(&item) {
-                Some(planned) if planned.action == Action::Delete => deletions.push(planned),
-                Some(planned) => rest.push(planned),
-                None => {}
-            }
-        }
+        // By places, as a plan may be large: no second copy of it is made.
+        let item = |place: &usize| &items[*place].0.item;
+        let mut places: Vec<usize> = (0..items.len()).collect();
+        places.sort_unstable_by(|one, other| item(one).cmp(item(other)).then(other.cmp(one)));
+        places.dedup_by(|next, last| item(next) == item(last));
+        let sorted: Vec<(&ItemId, &[ItemId])> =
+            places.iter().map(|place| (item(place), items[*place].1.as_slice())).collect();
+        let in_order = order::in_order(&sorted).into_iter().map(|place| places[place]);
+        let (deletions, mut order): (Vec<usize>, Vec<usize>) =
+            in_order.partition(|place| items[*place].0.action == Action::Delete);
+        drop(sorted);
         // What is deleted goes last: until then nothing is lost. Children before owners, ways in before workloads.
-        rest.extend(deletions.into_iter().rev());
-        Self { terms, items: rest }
+        order.extend(deletions.into_iter().rev());
+        Self::stored(terms, arranged(items, &order).into_iter().map(|(planned, _)| planned).collect())
     }
 
     /// A plan as it was stored, whose items are in order.
     #[must_use]
-    pub fn stored(terms: Terms, items: Vec<PlannedItem>) -> Self {
-        Self { terms, items }
+    pub fn stored(terms: Terms, mut items: Vec<PlannedItem>) -> Self {
+        // What they were collected in may be twice as large.
+        items.shrink_to_fit();
+        let mut by_item: Vec<usize> = (0..items.len()).collect();
+        by_item.sort_by(|one, other| items[*one].item.cmp(&items[*other].item));
+        Self { terms, items, by_item }
+    }
+
+    /// The place of an item among the items.
+    #[must_use]
+    pub fn place_of(&self, item: &ItemId) -> Option<usize> {
+        let place = self.by_item.binary_search_by(|place| self.items[*place].item.cmp(item)).ok()?;
+        Some(self.by_item[place])
+    }
+
+    /// What is planned for an item.
+    #[must_use]
+    pub fn find(&self, item: &ItemId) -> Option<&PlannedItem> {
+        self.place_of(item).map(|place| &self.items[place])
+    }
+
+    /// The items, in ascending order.
+    fn sorted(&self) -> impl Iterator<Item = &PlannedItem> {
+        self.by_item.iter().map(|place| &self.items[*place])
     }
 
     /// What was asked for.
@@ -340,8 +373,46 @@ impl std::fmt::Display for Moved {
     }
 }
 
-fn by_item(plan: &Plan) -> BTreeMap<&ItemId, &PlannedItem> {
-    plan.items.iter().map(|planned| (&planned.item, planned)).collect()
+/// The elements at these places, in this order; each place at most once.
+fn arranged<T>(mut elements: Vec<T>, order: &[usize]) -> Vec<T> {
+    let mut targets = vec![usize::MAX; elements.len()];
+    for (target, place) in order.iter().enumerate() {
+        targets[*place] = target;
+    }
+    let left = targets.iter_mut().filter(|target| **target == usize::MAX);
+    for (target, place) in left.enumerate() {
+        *place = order.len() + target;
+    }
+    for place in 0..elements.len() {
+        while targets[place] != place {
+            let target = targets[place];
+            elements.swap(place, target);
+            targets.swap(place, target);
+        }
+    }
+    elements.truncate(order.len());
+    elements
+}
+
+/// What two plans have of each item, in ascending order of the items.
+fn side_by_side<'a>(
+    old: &'a Plan,
+    new: &'a Plan,
+) -> impl Iterator<Item = (Option<&'a PlannedItem>, Option<&'a PlannedItem>)> {
+    let (mut old, mut new) = (old.sorted().peekable(), new.sorted().peekable());
+    std::iter::from_fn(move || {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(before), Some(after)) => before.item.cmp(&after.item),
+        };
+        Some(match order {
+            Ordering::Less => (old.next(), None),
+            Ordering::Equal => (old.next(), new.next()),
+            Ordering::Greater => (None, new.next()),
+        })
+    })
 }
 
 /// What has moved between the making of one plan and of another, in the order of the items.
@@ -349,16 +420,14 @@ fn by_item(plan: &Plan) -> BTreeMap<&ItemId, &PlannedItem> {
 /// Actions are not compared: they follow from what is, and from the API server's opinion, which only the first may have asked.
 #[must_use]
 pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
-    let (before, after) = (by_item(old), by_item(new));
-    let mut items: Vec<&ItemId> = before.keys().chain(after.keys()).copied().collect();
-    items.sort();
-    items.dedup();
-    let how = |item: &ItemId| {
-        let (before, after) = (before.get(item), after.get(item));
+    let how = |before: Option<&PlannedItem>, after: Option<&PlannedItem>| {
         // Where the API server refused to make it again, it goes with its owner; the second plan, which did not ask, makes it.
         let collected = before.is_some_and(|planned| planned.is_collected());
-        let live = |planned: Option<&&PlannedItem>| planned.and_then(|planned| planned.live.clone());
-        let wanted = |planned: Option<&&PlannedItem>| planned.and_then(|planned| planned.wanted.clone());
+        let live = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.live.clone());
+        let wanted = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.wanted.clone());
+        if [before, after].into_iter().flatten().any(|planned| planned.is_unknown()) {
+            return None;
+        }
         match (live(before), live(after)) {
             (None, Some(_)) => Some(How::Appeared),
             (Some(_), None) => Some(How::Vanished),
@@ -367,7 +436,10 @@ pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
             _ => (wanted(before) != wanted(after)).then_some(How::Differently),
         }
     };
-    items.into_iter().filter_map(|item| Some(Moved { item: item.clone(), how: how(item)? })).collect()
+    let moved = |(before, after): (Option<&PlannedItem>, Option<&PlannedItem>)| {
+        Some(Moved { item: before.or(after)?.item.clone(), how: how(before, after)? })
+    };
+    side_by_side(old, new).filter_map(moved).collect()
 }
 
 #[cfg(test)]

@@ -200,8 +200,9 @@ fn candidates(set: &Set, namespace: &Namespace) -> Vec<(ItemId, Stored)> {
     candidates.extend(set.absent.iter().map(|item| (item.clone(), Stored::Absent)));
     let parents: BTreeMap<ItemId, Vec<ItemId>> =
         set.objects.iter().map(|(item, object)| (item.clone(), owners(object))).collect();
-    let ordered = super::order::in_order(&parents);
-    candidates.extend(ordered.into_iter().map(|item| (item.clone(), Stored::Object(set.objects[&item].clone()))));
+    let items: Vec<(&ItemId, &[ItemId])> = parents.iter().map(|(item, owners)| (item, owners.as_slice())).collect();
+    let ordered = super::order::in_order(&items).into_iter().map(|place| items[place].0);
+    candidates.extend(ordered.map(|item| (item.clone(), Stored::Object(set.objects[item].clone()))));
     candidates
 }
 

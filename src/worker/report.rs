@@ -20,6 +20,7 @@ use crate::{
     worker::{
         environment::RunIdentity,
         failure::{Failure, api_failure},
+        restore::results::Results,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -51,7 +52,7 @@ pub enum Contents<'a> {
     /// The plan of a restore, in its order, with the differences it shows by item.
     Plan(&'a Plan, &'a BTreeMap<ItemId, String>),
     /// What became of the items of a restore, in the order of the plan.
-    Results(&'a [ItemResult]),
+    Results(&'a Results<'a>),
 }
 
 /// Writes the reports of a run about something.
@@ -152,11 +153,11 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
         }
         Contents::Results(results) => {
             let item = |place: usize| {
-                let mut result: ItemResult = results[place].clone();
+                let mut result = results.result(place);
                 result.reason.iter_mut().for_each(bound);
                 result
             };
-            let telling = |place: usize| match results[place].outcome {
+            let telling = |place: usize| match results.outcome(place) {
                 ItemOutcome::Failed => Telling::Failed,
                 _ => Telling::Plain,
             };
@@ -167,9 +168,10 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
 
 /// Whether the reports of results name all that failed.
 #[must_use]
-pub fn name_all_failed(results: &[ItemResult]) -> bool {
-    let bytes = results.iter().filter(|result| result.outcome == ItemOutcome::Failed).map(size);
-    bytes.sum::<usize>() <= MAX_OF_ALL || results.iter().map(size).sum::<usize>() <= MAX_OF_ALL
+pub fn name_all_failed(results: &Results<'_>) -> bool {
+    let bytes = results.failed().map(|result| size(&result));
+    let of_all = || (0..results.len()).map(|place| size(&results.result(place))).sum::<usize>();
+    bytes.sum::<usize>() <= MAX_OF_ALL || of_all() <= MAX_OF_ALL
 }
 
 fn bound(remark: &mut Remark) {
@@ -414,13 +416,8 @@ mod tests {
             }
             for outcome in [ItemOutcome::Done, ItemOutcome::Unchanged, ItemOutcome::Skipped, ItemOutcome::Failed] {
                 let reason = (outcome == ItemOutcome::Failed).then(|| Remark::new("Forbidden", "w".repeat(300)));
-                let result = |number: usize| ItemResult {
-                    item_id: format!("core/ConfigMap/a-name-of-a-usual-length-{number:06}"),
-                    action: Action::Update,
-                    outcome,
-                    reason: reason.clone(),
-                };
-                let results: Vec<ItemResult> = (0..count).map(result).collect();
+                let plan = plan_of(count, Action::Update, false);
+                let results = Results::new(&plan, vec![(outcome, reason.map(Box::new)); count]);
                 let reports = of_run(&run, Contents::Results(&results));
                 let bytes = measure(&reports);
                 told.push(format!("{count} {outcome:?}: {bytes} B"));

@@ -11,6 +11,7 @@ mod check;
 mod killed;
 mod lease;
 mod maintain;
+mod memory;
 mod process;
 mod restore;
 mod support;

@@ -12,7 +12,7 @@
 use crate::{
     api::{
         Outcome, Reason,
-        operation_report::{ItemOutcome, ItemResult},
+        operation_report::ItemOutcome,
         operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{MadePlan, ResultContext, TerminationResult},
     },
@@ -38,6 +38,7 @@ use crate::{
             order::{self, reason},
             preview::make,
             record::{Record, not_begun},
+            results::Results,
             safety::{self, Undo},
             stored_plan,
             survey::Survey,
@@ -81,16 +82,15 @@ pub async fn apply(
     let mut walk = survey.walk(client, Ask::Nobody);
     walk.prepare().await?;
     let progress = Progress::of(client.clone(), identity);
-    let undo_set = undo.as_ref().map(|undo| undo.set.clone());
-    let results = Carrier::new(walk, &plan, undo_set, progress, stop.clone()).carry().await?;
+    let kept = undo.as_ref().map(|undo| (undo.set.clone(), undo.unkept.clone()));
+    let results = Carrier::new(walk, &plan, kept, progress, stop.clone()).carry().await?;
     if stop.is_set() {
         expect_cancelled(client, identity).await?;
     }
     let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
     report::write(client, identity, Contents::Results(&results)).await?;
     if !report::name_all_failed(&results) {
-        let failed = results.iter().filter(|result| result.outcome == ItemOutcome::Failed);
-        let failed: Vec<&str> = failed.map(|result| result.item_id.as_str()).collect();
+        let failed: Vec<String> = results.failed().map(|result| result.item_id).collect();
         stored_plan::put_failed(repository, &identity.run_uid, &failed).await?;
     }
     result.context.audit = Some(record.end(&result).await?);
@@ -143,7 +143,7 @@ async fn previewed(
 
 /// What has moved, but for what is by now as the plan wants it: an earlier attempt did that.
 fn still_to_do(plan: &Plan, now: &Plan) -> Vec<Moved> {
-    let find = |plan: &Plan, moved: &Moved| plan.items().iter().find(|planned| planned.item == moved.item).cloned();
+    let find = |plan: &Plan, moved: &Moved| plan.find(&moved.item).cloned();
     let is_done = |moved: &Moved| {
         let (planned, now) = (find(plan, moved), find(now, moved));
         // A preview knows better which owners are deleted: it has asked which recreations make a difference.
@@ -188,10 +188,8 @@ async fn own(
     Ok(plan)
 }
 
-fn to_result(plan: &Plan, results: &[ItemResult], unmatched: &[usize], undo: Option<Undo>) -> TerminationResult {
-    let count = |outcome: ItemOutcome| {
-        i64::try_from(results.iter().filter(|result| result.outcome == outcome).count()).unwrap_or(i64::MAX)
-    };
+fn to_result(plan: &Plan, results: &Results<'_>, unmatched: &[usize], undo: Option<Undo>) -> TerminationResult {
+    let count = |outcome: ItemOutcome| i64::try_from(results.count(outcome)).unwrap_or(i64::MAX);
     let (done, unchanged) = (count(ItemOutcome::Done), count(ItemOutcome::Unchanged));
     let failed = count(ItemOutcome::Failed) + i64::try_from(unmatched.len()).unwrap_or(i64::MAX);
     let skipped = count(ItemOutcome::Skipped);
@@ -201,12 +199,13 @@ fn to_result(plan: &Plan, results: &[ItemResult], unmatched: &[usize], undo: Opt
         (_, 0) => (Outcome::Failed, reason::NOTHING_RESTORED.to_owned()),
         _ => (Outcome::PartiallySucceeded, Reason::PartiallySucceeded.to_string()),
     };
-    let mut failures: Vec<ItemFailure> = unmatched.iter().map(|place| super::preview::unmatched(*place)).collect();
-    failures.extend(results.iter().filter(|result| result.outcome == ItemOutcome::Failed).map(|result| {
+    let of_items = results.failed().map(|result| {
         let (reason_code, message) =
-            result.reason.clone().map_or_else(Default::default, |reason| (reason.code, reason.message));
-        ItemFailure { item_id: result.item_id.clone(), reason_code, message, failure_type: FailureType::Failure }
-    }));
+            result.reason.map_or_else(Default::default, |reason| (reason.code, reason.message));
+        ItemFailure { item_id: result.item_id, reason_code, message, failure_type: FailureType::Failure }
+    });
+    let all = unmatched.iter().map(|place| super::preview::unmatched(*place)).chain(of_items);
+    let mut failures: Vec<ItemFailure> = all.take(MAX_FAILURES + 1).collect();
     let failures_truncated = failures.len() > MAX_FAILURES;
     failures.truncate(MAX_FAILURES);
     TerminationResult {

@@ -8,11 +8,7 @@
 //! write may bring them. After the rest it is tried again, for a time that is bounded for the whole attempt.
 
 use crate::{
-    api::{
-        item::ItemId,
-        operation_report::{ItemOutcome, ItemResult},
-        operation_run::SummaryCounts,
-    },
+    api::{item::ItemId, operation_report::ItemOutcome, operation_run::SummaryCounts},
     restore::{
         plan::{Action, Plan, PlannedItem, Remark, reason},
         refusal::{Awaited, PATIENCE},
@@ -23,6 +19,8 @@ use crate::{
         restore::{
             execute::{Carried, Executor, Fate},
             inventory::StoredKind,
+            results::{Ended, Results},
+            safety::Unkept,
             walk::{AHEAD, Walk},
             write::AT_ONCE,
         },
@@ -40,7 +38,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Carrier<'a> {
     executor: Executor<'a>,
     plan: &'a Plan,
-    ledger: Ledger,
+    ledger: Ledger<'a>,
     /// When what was put back fails; from the first time that nothing else is left to do.
     deadline: Option<Instant>,
     progress: Progress,
@@ -48,9 +46,10 @@ pub struct Carrier<'a> {
 }
 
 /// What became of each item so far.
-#[derive(Default)]
-struct Ledger {
-    results: BTreeMap<ItemId, (ItemOutcome, Option<Remark>)>,
+struct Ledger<'a> {
+    plan: &'a Plan,
+    /// By the places of the plan.
+    ended: Vec<Option<Ended>>,
     counts: SummaryCounts,
     /// Items whose owner has no uid yet.
     deferred: Vec<ItemId>,
@@ -63,25 +62,31 @@ struct Ledger {
 }
 
 impl<'a> Carrier<'a> {
-    /// Begins. `walk` is prepared; `undo` is the set that has what is there now. Once `stop` is set, nothing more is written.
+    /// Begins. `walk` is prepared; `kept` is the set that has what is there now, and of which kinds it has nothing. Once `stop` is
+    /// set, nothing more is written.
     #[must_use]
-    pub fn new(walk: Walk<'a>, plan: &'a Plan, undo: Option<String>, progress: Progress, stop: Stop) -> Self {
-        let mut ledger = Ledger::default();
-        ledger.counts.total = i64::try_from(plan.items().len()).unwrap_or(i64::MAX);
+    pub fn new(walk: Walk<'a>, plan: &'a Plan, kept: Option<(String, Unkept)>, progress: Progress, stop: Stop) -> Self {
+        let (undo, unkept) = kept.unzip();
+        let executor = Executor::new(walk, plan, undo, unkept.unwrap_or_default());
+        let mut ledger = Ledger::new(plan);
         for planned in plan.items() {
+            if let Some(why) = executor.is_unkept(planned) {
+                ledger.record(&planned.item, ItemOutcome::Failed, Some(why.clone()));
+                continue;
+            }
             let outcome = match planned.action {
                 Action::Unchanged => ItemOutcome::Unchanged,
                 Action::Skip => ItemOutcome::Skipped,
                 action if action.fails() => ItemOutcome::Failed,
                 _ => continue,
             };
-            ledger.record(planned.item.clone(), outcome, planned.reason.clone());
+            ledger.record(&planned.item, outcome, planned.reason.clone());
         }
-        Self { executor: Executor::new(walk, plan, undo), plan, ledger, deadline: None, progress, stop }
+        Self { executor, plan, ledger, deadline: None, progress, stop }
     }
 
     /// Does it all. The results are those of every item, in the order of the plan.
-    pub async fn carry(mut self) -> Result<Vec<ItemResult>, Failure> {
+    pub async fn carry(mut self) -> Result<Results<'a>, Failure> {
         for kind in self.executor.walk.kinds_to_write() {
             if self.stop.is_set() {
                 break;
@@ -98,24 +103,13 @@ impl<'a> Carrier<'a> {
         self.carry_left().await?;
         self.give_up();
         self.progress.finish(self.ledger.counts).await;
-        let (results, stopped) = (&mut self.ledger.results, self.stop.is_set());
-        Ok(self
-            .plan
-            .items()
-            .iter()
-            .map(|planned| {
-                let lost = || {
-                    if stopped {
-                        let message = "the restore was stopped before it came to this: it is as it was";
-                        return (ItemOutcome::Failed, Some(Remark::new(reason::STOPPED, message)));
-                    }
-                    let message = "the snapshot does not hold it any more: check the repository";
-                    (ItemOutcome::Failed, Some(Remark::new(reason::UNREADABLE, message)))
-                };
-                let (outcome, reason) = results.remove(&planned.item).unwrap_or_else(lost);
-                ItemResult { item_id: planned.item.to_string(), action: planned.action, outcome, reason }
-            })
-            .collect())
+        let lost = if self.stop.is_set() {
+            Remark::new(reason::STOPPED, "the restore was stopped before it came to this: it is as it was")
+        } else {
+            Remark::new(reason::UNREADABLE, "the snapshot does not hold it any more: check the repository")
+        };
+        let or_lost = |ended: Option<Ended>| ended.unwrap_or_else(|| (ItemOutcome::Failed, Some(lost.clone().into())));
+        Ok(Results::new(self.plan, self.ledger.ended.into_iter().map(or_lost).collect()))
     }
 
     async fn carry_kind(&mut self, kind: &StoredKind) -> Result<(), Failure> {
@@ -207,8 +201,8 @@ impl<'a> Carrier<'a> {
                 let message = format!("{}; it was tried again for {} s", remark.message, PATIENCE.as_secs());
                 remark = Remark::new(&remark.code, message);
             }
-            if !self.ledger.results.contains_key(&item) {
-                self.ledger.record(item, ItemOutcome::Failed, Some(remark));
+            if self.ledger.outcome(&item).is_none() {
+                self.ledger.record(&item, ItemOutcome::Failed, Some(remark));
             }
         }
         if stopped {
@@ -217,13 +211,14 @@ impl<'a> Carrier<'a> {
         for item in std::mem::take(&mut self.ledger.deferred) {
             let message = "its owner could not be restored: see why the owner failed, then restore both again; of a Secret, ConfigMap or claim only the reference to the owner is missing";
             let remark = Remark::new(reason::OWNER_MISSING, message);
-            self.ledger.record(item, ItemOutcome::Failed, Some(remark));
+            self.ledger.record(&item, ItemOutcome::Failed, Some(remark));
         }
     }
 
     async fn carry_deletions(&mut self) -> Result<(), Failure> {
-        let deletions: Vec<&PlannedItem> =
-            self.plan.items().iter().filter(|planned| planned.action == Action::Delete).collect();
+        let is_due =
+            |planned: &&PlannedItem| planned.action == Action::Delete && self.executor.is_unkept(planned).is_none();
+        let deletions: Vec<&PlannedItem> = self.plan.items().iter().filter(is_due).collect();
         let (collected, deleted): (Vec<&PlannedItem>, Vec<&PlannedItem>) =
             deletions.into_iter().partition(|planned| planned.is_collected());
         // One kind after the other: ways in go before workloads.
@@ -245,8 +240,7 @@ impl<'a> Carrier<'a> {
 
     /// What goes with its owner goes if that has gone.
     async fn await_collection(&mut self, planned: &PlannedItem) -> Result<(), Failure> {
-        let results = &self.ledger.results;
-        let stays = |owner: &ItemId| !matches!(results.get(owner), Some((ItemOutcome::Done, _)));
+        let stays = |owner: &ItemId| self.ledger.outcome(owner) != Some(ItemOutcome::Done);
         let owners = self.executor.walk.planner.dependents.owners_of(&planned.item);
         let (outcome, reason) = if owners.iter().any(stays) {
             let message = "its owner was not deleted, so it stays";
@@ -257,14 +251,34 @@ impl<'a> Carrier<'a> {
             let message = "its owner is deleted, and the garbage collector has not taken it yet: see that kube-controller-manager runs";
             (ItemOutcome::Failed, Some(Remark::new(reason::GARBAGE_COLLECTED, message)))
         };
-        self.ledger.record(planned.item.clone(), outcome, reason);
+        self.ledger.record(&planned.item, outcome, reason);
         Ok(())
     }
 }
 
-impl Ledger {
-    fn record(&mut self, item: ItemId, outcome: ItemOutcome, reason: Option<Remark>) {
-        if let Some((before, _)) = self.results.insert(item, (outcome, reason)) {
+impl<'a> Ledger<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let items = plan.items().len();
+        let total = i64::try_from(items).unwrap_or(i64::MAX);
+        Self {
+            plan,
+            ended: vec![None; items],
+            counts: SummaryCounts { total, ..SummaryCounts::default() },
+            deferred: Vec::new(),
+            put_back: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            written: Vec::new(),
+        }
+    }
+
+    /// How an item ended, if it has and is one of the plan.
+    fn outcome(&self, item: &ItemId) -> Option<ItemOutcome> {
+        self.ended[self.plan.place_of(item)?].as_ref().map(|(outcome, _)| *outcome)
+    }
+
+    fn record(&mut self, item: &ItemId, outcome: ItemOutcome, reason: Option<Remark>) {
+        let Some(place) = self.plan.place_of(item) else { return };
+        if let Some((before, _)) = self.ended[place].replace((outcome, reason.map(Box::new))) {
             *self.count(before) -= 1;
             self.counts.processed -= 1;
         }
@@ -291,7 +305,7 @@ impl Ledger {
             match fate {
                 Fate::Over { outcome, reason, uid } => {
                     self.written.extend(uid.map(|uid| (item.clone(), uid)));
-                    self.record(item, outcome, reason);
+                    self.record(&item, outcome, reason);
                     progress.update(self.counts);
                 }
                 Fate::Deferred => self.deferred.push(item),

@@ -18,13 +18,14 @@ use crate::{
         restore::{
             inventory::{Entry, StoredKind},
             join::Pair,
-            walk::{Met, Walk, left_out, tell_left, version_of},
+            safety::Unkept,
+            walk::{Met, Walk, left_out, not_read, tell_left, version_of},
             write::{self, Performed, Target},
         },
     },
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -67,6 +68,15 @@ pub enum Fate {
 }
 
 impl Fate {
+    /// The same of an item that owns nothing which is restored.
+    fn without_uid(self) -> Self {
+        match self {
+            Self::Over { outcome, reason, .. } => Self::Over { outcome, reason, uid: None },
+            Self::Unowned(_) => Self::Unowned(None),
+            fate => fate,
+        }
+    }
+
     fn failed(reason: Remark) -> Self {
         Self::Over { outcome: ItemOutcome::Failed, reason: Some(reason), uid: None }
     }
@@ -91,9 +101,11 @@ enum Weighed {
 pub struct Executor<'a> {
     /// What there is to read and whom to ask. It is prepared, and knows what the plan deletes and makes anew.
     pub walk: Walk<'a>,
-    planned: BTreeMap<&'a ItemId, &'a PlannedItem>,
+    plan: &'a Plan,
     /// The set that has what was there before, if one was made.
     undo: Option<String>,
+    /// Kinds that it has nothing of, though something of them was to change.
+    unkept: Unkept,
     /// What failed and must not go with its owner.
     kept_back: Mutex<BTreeSet<ItemId>>,
     /// Kinds of which the plan writes something.
@@ -103,25 +115,34 @@ pub struct Executor<'a> {
 impl<'a> Executor<'a> {
     /// For the items of a plan.
     #[must_use]
-    pub fn new(mut walk: Walk<'a>, plan: &'a Plan, undo: Option<String>) -> Self {
+    pub fn new(mut walk: Walk<'a>, plan: &'a Plan, undo: Option<String>, unkept: Unkept) -> Self {
         for planned in plan.items() {
             match planned.action {
+                _ if why_unkept(&unkept, planned).is_some() => walk.planner.family.add_left(&planned.item),
                 Action::Delete => {
                     walk.planner.family.add_leaving(&planned.item);
                     walk.planner.dependents.add_named(planned.item.clone());
                 }
                 Action::Recreate => walk.planner.family.add_renewed(planned.item.clone()),
-                _ => tell_left(&mut walk.planner.family, planned),
+                _ if walk.is_related(&planned.item) => tell_left(&mut walk.planner.family, planned),
+                _ => {}
             }
         }
         let writes = plan.items().iter().filter(|planned| planned.action.writes());
         Self {
             walk,
             undo,
+            unkept,
             kept_back: Mutex::default(),
-            planned: plan.items().iter().map(|planned| (&planned.item, planned)).collect(),
+            plan,
             kinds: writes.map(|planned| &planned.item.kind).collect(),
         }
+    }
+
+    /// Why an item stays as it is: nothing has it as it was.
+    #[must_use]
+    pub fn is_unkept(&self, planned: &PlannedItem) -> Option<&Remark> {
+        why_unkept(&self.unkept, planned)
     }
 
     /// Whether the plan writes anything of a kind; of others there is nothing to read.
@@ -179,16 +200,23 @@ impl<'a> Executor<'a> {
         if failed && is_precious(&planned.item.kind) {
             self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).insert(planned.item.clone());
         }
+        let fate = if self.walk.is_related(&planned.item) { fate } else { fate.without_uid() };
         Ok(Carried { item: planned.item.clone(), fate })
     }
 
     /// What would go with an item that is to be deleted, though this restore failed to make it again.
     fn would_lose(&self, proposal: &Proposal) -> Option<Remark> {
-        if proposal.may_lose() || !matches!(proposal.write(), Write::Recreate(..) | Write::Delete(_)) {
+        if !matches!(proposal.write(), Write::Recreate(..) | Write::Delete(_)) {
+            return None;
+        }
+        let going = self.walk.planner.dependents.going_with(proposal.item());
+        if let Some(why) = going.iter().filter(|of| of.told).find_map(|of| self.unkept.get(&of.item.kind)) {
+            return Some(why.clone());
+        }
+        if proposal.may_lose() {
             return None;
         }
         let kept_back = self.kept_back.lock().unwrap_or_else(PoisonError::into_inner);
-        let going = self.walk.planner.dependents.going_with(proposal.item());
         let lost = going.into_iter().find(|of| kept_back.contains(&of.item))?;
         let message = format!(
             "it was left as it is: the garbage collector would take {} with it, which could not be made again: see why that failed, or set allowDataLoss",
@@ -203,10 +231,13 @@ impl<'a> Executor<'a> {
         let (stored, api_version) = match (planned.action, self.entry(item)) {
             // Both say the same where the object was to go in the plan already.
             (Action::Delete, _) => (Stored::Absent, planned.api_version.clone()),
-            (_, Some((kind, entry))) => (self.read_one(entry).await?, kind.api_version()),
+            (_, Some((kind, entry))) => (self.read_one(kind, &item.name, entry).await?, kind.api_version()),
             (_, None) => return Ok(None),
         };
-        let live = self.look(planned).await?;
+        let live = match self.look(planned).await? {
+            Ok(live) => live,
+            Err(fate) => return Ok(Some(Carried { item: item.clone(), fate })),
+        };
         let uid = live.as_ref().and_then(uid_of);
         let weighed = match self.walk.planner.reclaim(planned, &stored, live.as_ref()) {
             Some(proposal) => Weighed::Write(Box::new(proposal)),
@@ -276,7 +307,10 @@ impl<'a> Executor<'a> {
                 Performed::Moved => {}
             }
             // A status that changed is no reason to fail, but the write must be made for what is there now.
-            let live = self.look(planned).await?;
+            let live = match self.look(planned).await? {
+                Ok(live) => live,
+                Err(fate) => return Ok(fate),
+            };
             let uid = live.as_ref().and_then(uid_of);
             let decision = self.walk.planner.decide(item, &planned.api_version, stored.clone(), live.as_ref());
             match decision {
@@ -307,7 +341,7 @@ impl<'a> Executor<'a> {
     pub async fn await_collection(&self, planned: &PlannedItem) -> Result<bool, Failure> {
         let deadline = Instant::now() + COLLECTED;
         loop {
-            let live = self.look(planned).await?;
+            let Ok(live) = self.look(planned).await? else { return Ok(false) };
             // One of the same name that its owner's controller made since is another.
             let hash = live.as_ref().map(|live| self.walk.planner.hash(&planned.item, &live.object));
             if hash != planned.live || live.is_none() {
@@ -320,14 +354,24 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The live object of an item, read by itself.
-    async fn look(&self, planned: &PlannedItem) -> Result<Option<Live>, Failure> {
-        let Some(target) = self.target(&planned.item, &planned.api_version) else { return Ok(None) };
-        let object = write::get(&self.walk.calls, target).await?;
-        Ok(object.map(|object| {
-            let left_out = left_out(self.walk.rules, &planned.item, &object);
-            Live { object, left_out }
-        }))
+    /// The live object of an item, read by itself; or what becomes of the item where that is refused.
+    async fn look(&self, planned: &PlannedItem) -> Result<Result<Option<Live>, Fate>, Failure> {
+        let item = &planned.item;
+        let Some(target) = self.target(item, &planned.api_version) else { return Ok(Ok(None)) };
+        match write::get(&self.walk.calls, target).await? {
+            Ok(object) => Ok(Ok(object.map(|object| {
+                let left_out = left_out(self.walk.rules, item, &object);
+                Live { object, left_out }
+            }))),
+            Err(status) => {
+                let awaited = awaited(status.code, &status.message);
+                let (_, remark) = not_read(item, &kube::Error::Api(status));
+                Ok(Err(match awaited {
+                    Some(awaited) => Fate::PutBack(awaited, remark),
+                    None => Fate::failed(remark),
+                }))
+            }
+        }
     }
 
     fn target<'t>(&'t self, item: &'t ItemId, api_version: &str) -> Option<Target<'t>> {
@@ -340,15 +384,22 @@ impl<'a> Executor<'a> {
         of_kind.find_map(|(kind, entries)| Some((kind, entries.get(&item.name)?)))
     }
 
-    async fn read_one(&self, entry: &'a Entry) -> Result<Stored, Failure> {
-        let pair = Pair { name: String::new(), entry, live: None };
-        let read = self.walk.read(vec![pair]).await?;
+    async fn read_one(&self, kind: &StoredKind, name: &str, entry: &'a Entry) -> Result<Stored, Failure> {
+        let pair = Pair { name: name.to_owned(), entry, live: None };
+        let read = self.walk.read(kind, vec![pair]).await?;
         Ok(read.into_iter().next().map_or_else(|| Stored::Unreadable(String::new()), |(_, stored)| stored))
     }
 
     fn is_to_write(&self, item: &ItemId) -> Option<&'a PlannedItem> {
-        self.planned.get(item).copied().filter(|planned| planned.action.writes())
+        let planned = self.plan.find(item)?;
+        (planned.action.writes() && self.is_unkept(planned).is_none()).then_some(planned)
     }
+}
+
+/// What is there and is to change must be kept first.
+fn why_unkept<'u>(unkept: &'u Unkept, planned: &PlannedItem) -> Option<&'u Remark> {
+    let changes = matches!(planned.action, Action::Update | Action::Recreate | Action::Delete);
+    unkept.get(&planned.item.kind).filter(|_| changes)
 }
 
 /// Compares what is decided now with the plan. `uid` is the live object's.

@@ -1,6 +1,6 @@
 //! What a snapshot holds of what was selected, and who owns what there.
 //!
-//! Contents are read once and not kept: per item, its path and owners are. What is not the object that its path says is
+//! Contents are read once and not kept: per item, its name and owners are. What is not the object that its path says is
 //! named and left out: a repository is untrusted.
 
 use crate::{
@@ -32,12 +32,10 @@ impl StoredKind {
 /// An item of the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it is.
-    pub path: ItemPath,
     /// Bytes.
     pub size: u64,
     /// Its owners.
-    pub owners: Vec<ItemId>,
+    pub owners: Box<[ItemId]>,
 }
 
 /// An item whose content is not what it should be.
@@ -60,7 +58,7 @@ pub struct Inventory {
     pub broken: Vec<Broken>,
     /// Entries of `items`, by place, that match nothing.
     pub unmatched: Vec<usize>,
-    /// Every item that the snapshot holds, selected or not, by kind: what is here was not absent.
+    /// Every item that the snapshot holds beside those selected, by kind: what is here was not absent.
     pub held: BTreeMap<GroupKind, Vec<String>>,
     /// Where the capture says what it left out.
     pub notes: Vec<ItemPath>,
@@ -84,7 +82,7 @@ impl Inventory {
     /// Whether the snapshot holds an item, selected or not.
     #[must_use]
     pub fn holds(&self, item: &ItemId) -> bool {
-        self.held.get(&item.kind).is_some_and(|names| names.binary_search(&item.name).is_ok())
+        self.selects(item) || self.held.get(&item.kind).is_some_and(|names| names.binary_search(&item.name).is_ok())
     }
 }
 
@@ -143,7 +141,6 @@ pub async fn read(
                 };
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let id = ItemId::new(place.kind.clone(), name);
-            inventory.held.entry(id.kind.clone()).or_default().push(id.name.clone());
             let visible = visible(&id.kind);
             let (matching, takes): (Vec<usize>, bool) = if visible {
                 (selection.matching(&id, &object).collect(), selection.takes(&id, &object))
@@ -154,6 +151,7 @@ pub async fn read(
                 matched[place] = true;
             }
             if !takes {
+                inventory.held.entry(id.kind).or_default().push(id.name);
                 continue;
             }
             let twice = inventory.kinds.iter().any(|(kind, entries)| {
@@ -164,8 +162,8 @@ pub async fn read(
                 inventory.broken.push(Broken { item: id, api_version: place.api_version(), problem });
                 continue;
             }
-            let owners = if visible { owners::owners(&object) } else { Vec::new() };
-            let entry = Entry { path: item.path, size: item.size, owners };
+            let owners = if visible { owners::owners(&object).into() } else { Box::default() };
+            let entry = Entry { size: item.size, owners };
             inventory.kinds.entry(place).or_default().insert(id.name, entry);
         }
     }
@@ -193,6 +191,11 @@ fn batches<T>(items: impl Iterator<Item = T>, size: impl Fn(&T) -> u64) -> impl 
         }
         Some(batch)
     })
+}
+
+/// Where an item of a kind is.
+pub fn path(kind: &StoredKind, name: &str) -> Result<ItemPath, Failure> {
+    Ok(ItemPath::new(&kind.kind.group, &kind.version, &kind.kind.kind, name)?)
 }
 
 /// The object of a path, if it is the one that the path says.

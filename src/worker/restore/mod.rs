@@ -12,6 +12,7 @@
 //! write      one write, tried or meant
 //! execute    one item of a plan, looked at once more and written
 //! carry      a plan carried out, item by item
+//! results    what became of each item of a plan
 //! safety     what undoes it, captured before
 //! stored_plan  a plan in the repository, to be carried out later
 //! record     what the audit chain is told
@@ -34,6 +35,7 @@ pub mod order;
 pub mod preview;
 pub mod record;
 pub mod rehearse;
+pub mod results;
 pub mod safety;
 pub mod stored_plan;
 pub mod survey;

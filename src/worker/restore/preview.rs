@@ -93,15 +93,15 @@ impl Made {
         Contents::Plan(&self.plan, &self.diffs)
     }
 
-    fn failures(&self) -> Vec<ItemFailure> {
+    fn failures(&self) -> impl Iterator<Item = ItemFailure> {
         let unmatched = self.unmatched.iter().map(|place| unmatched(*place));
-        unmatched.chain(self.plan.items().iter().filter_map(failure)).collect()
+        unmatched.chain(self.plan.items().iter().filter_map(failure))
     }
 
     /// What the run reports.
     #[must_use]
     pub fn to_result(&self) -> TerminationResult {
-        let mut failures = self.failures();
+        let mut failures: Vec<ItemFailure> = self.failures().take(MAX_FAILURES + 1).collect();
         let count = |test: fn(Action) -> bool| {
             i64::try_from(self.plan.items().iter().filter(|planned| test(planned.action)).count()).unwrap_or(i64::MAX)
         };
@@ -114,7 +114,6 @@ impl Made {
         } else {
             (Outcome::PartiallySucceeded, Reason::PartiallySucceeded)
         };
-        failures.sort_by_key(|item| item.failure_type != FailureType::Failure);
         let failures_truncated = failures.len() > MAX_FAILURES;
         failures.truncate(MAX_FAILURES);
         let summary = self.plan.summary();

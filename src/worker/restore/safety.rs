@@ -2,14 +2,15 @@
 //!
 //! What is about to be made is not in it: it is what the plan creates, and the backup set names it as absent, or the snapshot
 //! where it is much ([`absence`]). The worker makes the set itself, also before the first write: a restore that is killed in the
-//! middle can be undone.
+//! middle can be undone. A kind that may not be listed by now is noted in the snapshot; its objects stay as they are, in every
+//! attempt.
 
 use crate::{
     api::{
         BackupSet, BackupSetSpec, LocalReference, ObjectReference,
         backup_set::{Coverage, MAX_ABSENT, names_for},
         item::{GroupKind, ItemId},
-        operation_run::Trigger,
+        operation_run::{FailureType, ItemFailure, Trigger},
         result::CapturedSnapshot,
         selection::Selection,
     },
@@ -21,7 +22,7 @@ use crate::{
         retry::retry,
     },
     repository::{CaptureOptions, Entry, EntrySender, ItemPath, Repository, WriterPermit, entries},
-    restore::plan::{Plan, PlannedItem},
+    restore::plan::{Plan, Remark},
     worker::{
         absence::{self, is_absence},
         audit,
@@ -29,7 +30,12 @@ use crate::{
         collect::created_at,
         environment::Environment,
         failure::{Failure, api_failure},
-        restore::{record::not_begun, survey::Survey, walk::version_of},
+        omission::{Note, is_note},
+        restore::{
+            record::not_begun,
+            survey::Survey,
+            walk::{not_listed, version_of},
+        },
     },
 };
 use kube::{Api, Client, ResourceExt, api::PostParams};
@@ -55,6 +61,7 @@ type Tellings<'a> = BTreeMap<ServedKind, Told<'a>>;
 struct Kept {
     by_kind: BTreeMap<String, i64>,
     bytes: i64,
+    unkept: Unkept,
 }
 
 impl Kept {
@@ -70,7 +77,12 @@ pub struct Undo {
     pub set: String,
     /// Its snapshot.
     pub snapshot: CapturedSnapshot,
+    /// Kinds that could not be captured, and why: nothing of them that is there may change.
+    pub unkept: Unkept,
 }
+
+/// Kinds of which nothing that is there may change, and why.
+pub type Unkept = BTreeMap<GroupKind, Remark>;
 
 /// Takes the snapshot and makes the set, unless an earlier attempt did; none where the plan writes nothing.
 pub async fn capture(
@@ -107,8 +119,16 @@ pub async fn capture(
     let snapshot = captured.snapshot;
     if captured.earlier_attempt {
         kept = Kept::default();
+        let mut notes = Vec::new();
         for item in repository.list(&snapshot.id).await?.into_iter().filter(|item| !is_absence(&item.path)) {
-            kept.add(kind_of(&item.path), item.size);
+            if is_note(&item.path) {
+                notes.push(item.path);
+            } else {
+                kept.add(kind_of(&item.path), item.size);
+            }
+        }
+        for content in repository.read(&snapshot.id, notes).await? {
+            kept.unkept.extend(unkept(&Note::from_content(&content)));
         }
     }
     let snapshot = CapturedSnapshot {
@@ -123,7 +143,26 @@ pub async fn capture(
     let told: usize = tellings.values().map(|told| told.absent.len()).sum();
     let in_snapshot = i64::try_from(told).ok().filter(|told| *told > 0);
     let set = record(client, environment, &snapshot.id, named, in_snapshot).await?;
-    Ok(Some(Undo { set, snapshot }))
+    Ok(Some(Undo { set, snapshot, unkept: kept.unkept }))
+}
+
+/// What a note says, read back.
+fn unkept(note: &Note) -> Unkept {
+    let kind = |failed: &ItemFailure| failed.item_id.parse::<ItemId>().ok().map(|item| item.kind);
+    let remark = |failed: &ItemFailure| Remark::new(&failed.reason_code, failed.message.clone());
+    note.items.iter().filter_map(|failed| Some((kind(failed)?, remark(failed)))).collect()
+}
+
+/// The note of a kind that may not be listed.
+fn note(kind: &GroupKind, remark: &Remark) -> Note {
+    let mut note = Note::default();
+    note.add(ItemFailure {
+        item_id: ItemId::new(kind.clone(), "").to_string(),
+        reason_code: remark.code.clone(),
+        message: remark.message.clone(),
+        failure_type: FailureType::Failure,
+    });
+    note
 }
 
 /// Makes the set, unless an earlier attempt did; its name.
@@ -172,12 +211,11 @@ async fn record(
 }
 
 fn tellings<'a>(survey: &Survey, plan: &'a Plan, absent: &[&'a ItemId]) -> Tellings<'a> {
-    let versions: BTreeMap<&ItemId, &str> =
-        plan.items().iter().map(|planned: &PlannedItem| (&planned.item, version_of(&planned.api_version))).collect();
+    let version = |item: &ItemId| plan.find(item).map(|planned| version_of(&planned.api_version)).unwrap_or_default();
     let mut tellings = Tellings::new();
     let mut tell = |item: &'a ItemId, list: for<'t> fn(&'t mut Told<'a>) -> &'t mut BTreeSet<&'a str>| {
         let GroupKind { group, kind } = &item.kind;
-        if let Some(served) = survey.discovered.find(group, versions.get(item).copied().unwrap_or_default(), kind) {
+        if let Some(served) = survey.discovered.find(group, version(item), kind) {
             list(tellings.entry(served.clone()).or_default()).insert(&item.name);
         }
     };
@@ -203,9 +241,17 @@ async fn offer(
         let mut listing = (!keep.is_empty()).then(|| Listing::new(client, kind, namespace, &everything));
         let doing = format!("list {}, to be able to undo what is about to change", kind.plural);
         while let Some(listing) = &mut listing {
-            let listed = listing.next().await.map_err(|error| api_failure(&doing, &error))?;
-            let Some(object) = listed else { break };
-            let Ok(object) = object else { continue };
+            let object = match listing.next().await {
+                Ok(Some(Ok(object))) => object,
+                Ok(Some(Err(_))) => continue,
+                Ok(None) => break,
+                Err(error @ kube::Error::Api(_)) => {
+                    let (_, remark) = not_listed(&kind.group_kind(), &error, "no backup set would have it as it was");
+                    kept.unkept.insert(kind.group_kind(), remark);
+                    break;
+                }
+                Err(error) => return Err(api_failure(&doing, &error)),
+            };
             if !keep.contains(object.name.as_str()) {
                 continue;
             }
@@ -221,6 +267,12 @@ async fn offer(
         let absent: Vec<&str> = absent.iter().copied().collect();
         for entry in absence::entries(kind, &absent) {
             if sender.offer(entry?).await.is_err() {
+                return Ok(kept);
+            }
+        }
+        if let Some(remark) = kept.unkept.get(&kind.group_kind()) {
+            let note = note(&kind.group_kind(), remark).to_entry(&kind.group, &kind.version, &kind.kind)?;
+            if sender.offer(note).await.is_err() {
                 return Ok(kept);
             }
         }

@@ -19,7 +19,7 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Items in one part.
-const PART: usize = 5000;
+const PART: usize = 2000;
 
 /// The document that names the parts.
 const HEAD: &str = "plan";
@@ -93,7 +93,7 @@ pub async fn read(
 }
 
 /// Stores which items failed.
-pub async fn put_failed(repository: &impl Repository, run_uid: &str, failed: &[&str]) -> Result<(), Failure> {
+pub async fn put_failed(repository: &impl Repository, run_uid: &str, failed: &[String]) -> Result<(), Failure> {
     Ok(repository.put_document(run_uid, FAILED, json(failed)).await?)
 }
 

@@ -133,6 +133,7 @@ impl Survey {
             },
             grants: &self.grants,
             planned_roles: PlannedRoles::default(),
+            related: BTreeSet::new(),
             ask,
         }
     }

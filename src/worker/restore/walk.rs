@@ -12,7 +12,7 @@ use crate::{
         discovery::{Discovered, ServedKind},
         list::{BrokenItem, ListSelection, Listing, Object},
     },
-    repository::SnapshotReader,
+    repository::{ItemPath, SnapshotReader},
     restore::{
         decide::{Decision, Live, Planner, Proposal, Stored, Verdict, Write},
         dependents::{Dependent, is_precious},
@@ -61,6 +61,9 @@ pub struct Decided {
     pub diff: Option<String>,
 }
 
+/// What goes with its owner: as it is planned, or what it makes of its owner that it may not be looked at.
+type Looked = BTreeMap<ItemId, Result<Decided, (Action, Remark)>>;
+
 /// A decision of which the API server is yet to be asked, with the owners of the item.
 type Undecided = (Decision, Vec<ItemId>);
 
@@ -103,6 +106,8 @@ pub struct Walk<'a> {
     pub grants: &'a Grants,
     /// The roles that the plan writes.
     pub planned_roles: PlannedRoles,
+    /// Items that own something, stored or live, or are owned: of no other does it matter what becomes of it for the rest.
+    pub related: BTreeSet<ItemId>,
     /// Whether the server is asked.
     pub ask: Ask,
 }
@@ -110,11 +115,8 @@ pub struct Walk<'a> {
 impl Walk<'_> {
     /// Finds out who may own what, and which volumes a deletion takes along.
     pub async fn prepare(&mut self) -> Result<(), Failure> {
-        let mut owners = BTreeSet::new();
-        for (item, entry) in self.inventory.items() {
-            self.planner.family.add_restored(item);
-            owners.extend(entry.owners.iter().cloned());
-        }
+        let owners: BTreeSet<ItemId> =
+            self.inventory.items().flat_map(|(_, entry)| entry.owners.iter().cloned()).collect();
         let kinds: BTreeSet<GroupKind> = owners.iter().map(|owner| owner.kind.clone()).collect();
         for kind in kinds {
             let Some(served) = self.preferred(&kind) else {
@@ -130,7 +132,7 @@ impl Walk<'_> {
                     Ok(None) => break,
                     // What they own fails, each for itself.
                     Err(error @ kube::Error::Api(_)) => {
-                        self.planner.unlisted.insert(kind.clone(), not_listed(&kind, &error));
+                        self.planner.unlisted.insert(kind.clone(), not_listed(&kind, &error, NOT_KNOWN));
                         break;
                     }
                     Err(error) => return Err(api_failure(&doing, &error)),
@@ -147,7 +149,18 @@ impl Walk<'_> {
         if terms.prune || terms.existing_resource_policy == ExistingResourcePolicy::Recreate {
             self.find_dependents().await?;
         }
+        self.related = owners;
+        self.related.extend(self.planner.dependents.related());
+        for item in self.related.iter().filter(|item| self.inventory.selects(item)) {
+            self.planner.family.add_restored(item.clone());
+        }
         Ok(())
+    }
+
+    /// Whether it matters to other items what becomes of this one.
+    #[must_use]
+    pub fn is_related(&self, item: &ItemId) -> bool {
+        self.related.contains(item)
     }
 
     /// Looks for owners that live in no namespace, as far as they may be read.
@@ -185,7 +198,7 @@ impl Walk<'_> {
                     Ok(None) => break,
                     Err(error @ kube::Error::Api(_)) => {
                         if is_precious(&kind) {
-                            let (_, remark) = not_listed(&kind, &error);
+                            let (_, remark) = not_listed(&kind, &error, NOT_KNOWN);
                             let message = format!("which {kind}s go with it is not known: {}", remark.message);
                             self.planner.dependents_unknown = Some(message);
                         }
@@ -236,6 +249,9 @@ impl Walk<'_> {
     /// What the garbage collector takes with what is deleted, and this restore does not make again.
     async fn decide_collected(&mut self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
         self.spare_precious(decided);
+        let mut looked = self.look_at_going(decided).await?;
+        let unseen = looked.iter().filter_map(|(item, looked)| Some((item.clone(), looked.as_ref().err()?.clone())));
+        self.spare_owners(decided, &unseen.collect());
         let going = self.going(decided);
         let names: BTreeSet<ItemId> = going.iter().map(|of| of.item.clone()).collect();
         // Whatever was said of them before: that they are left alone, above all. Why one cannot be made again is told still.
@@ -246,20 +262,38 @@ impl Walk<'_> {
             .filter_map(|of| Some((of.planned.item.clone(), refused(of)?)))
             .collect();
         decided.retain(|of| !names.contains(&of.planned.item));
-        for dependent in going {
-            let Some(served) = self.preferred(&dependent.item.kind) else { continue };
-            let selected = ListSelection { name: Some(dependent.item.name.clone()), ..ListSelection::default() };
-            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &selected);
-            let doing = format!("look at {}, which goes with its owner", dependent.item);
-            let listed = listing.next().await.map_err(|error| api_failure(&doing, &error))?;
-            let Some(Ok(object)) = listed else { continue };
-            let live = live(self.rules, served, object);
-            let owners = crate::restore::owners::owners(&live.object);
-            let mut planned = self.planner.collected(&dependent, &live);
-            planned.warnings.extend(refusals.remove(&planned.item));
-            decided.push(Decided { planned, owners, diff: None });
+        for item in names {
+            let Some(Ok(mut collected)) = looked.remove(&item) else { continue };
+            collected.planned.warnings.extend(refusals.remove(&item));
+            decided.push(collected);
         }
         Ok(())
+    }
+
+    /// Looks at what goes with its owner: each as it is planned, or why it may not be looked at.
+    async fn look_at_going(&self, decided: &[Decided]) -> Result<Looked, Failure> {
+        let mut looked = Looked::new();
+        for dependent in self.going(decided) {
+            let item = &dependent.item;
+            let Some(served) = self.preferred(&item.kind) else { continue };
+            let selected = ListSelection { name: Some(item.name.clone()), ..ListSelection::default() };
+            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &selected);
+            let seen = match listing.next().await {
+                Ok(Some(Ok(object))) => {
+                    let live = live(self.rules, served, object);
+                    let owners = crate::restore::owners::owners(&live.object);
+                    Ok(Decided { planned: self.planner.collected(&dependent, &live), owners, diff: None })
+                }
+                Ok(_) => continue,
+                Err(error @ kube::Error::Api(_)) => {
+                    let so_that = format!("{item}, which the garbage collector would take with it, could not be kept");
+                    Err(not_listed(&item.kind, &error, &so_that))
+                }
+                Err(error) => return Err(api_failure(&format!("look at {item}, which goes with its owner"), &error)),
+            };
+            looked.insert(item.clone(), seen);
+        }
+        Ok(looked)
     }
 
     /// What goes with all that is deleted, and is not written anyway.
@@ -280,19 +314,26 @@ impl Walk<'_> {
         if precious.is_empty() {
             return;
         }
+        let why = |item: ItemId| {
+            let message = format!(
+                "set allowDataLoss to do it all the same, or exclude the item: the garbage collector would take {item}, which cannot be made again"
+            );
+            (item, (Action::Conflict, Remark::new(reason::DATA_LOSS, message)))
+        };
+        self.spare_owners(decided, &precious.into_iter().map(why).collect());
+    }
+
+    /// What is deleted, or made anew, stays where one of these would go with it.
+    fn spare_owners(&mut self, decided: &mut [Decided], spared: &BTreeMap<ItemId, (Action, Remark)>) {
         for one in decided {
             let planned = &mut one.planned;
-            if !matches!(planned.action, Action::Delete | Action::Recreate) {
+            if spared.is_empty() || !matches!(planned.action, Action::Delete | Action::Recreate) {
                 continue;
             }
             let going = self.planner.dependents.going_with(&planned.item);
-            let Some(lost) = going.into_iter().find(|of| precious.contains(&of.item)) else { continue };
-            let message = format!(
-                "set allowDataLoss to do it all the same, or exclude the item: the garbage collector would take {}, which cannot be made again",
-                lost.item
-            );
-            planned.action = Action::Conflict;
-            planned.reason = Some(Remark::new(reason::DATA_LOSS, message));
+            let Some((action, remark)) = going.into_iter().find_map(|of| spared.get(&of.item)) else { continue };
+            planned.action = *action;
+            planned.reason = Some(remark.clone());
             self.planner.dependents.add_staying(&planned.item);
         }
     }
@@ -319,8 +360,10 @@ impl Walk<'_> {
                 of_kind.extend(entries.values().flat_map(|entry| &entry.owners).map(|owner| whole(&owner.kind)));
             }
         }
-        let versions = |kind: ItemId| self.inventory.kinds.keys().filter(move |stored| stored.kind == kind.kind);
-        in_order(&owners).into_iter().flat_map(versions).cloned().collect()
+        let versions =
+            |kind: &ItemId| self.inventory.kinds.keys().filter(|stored| stored.kind == kind.kind).collect::<Vec<_>>();
+        let listed: Vec<(&ItemId, &[ItemId])> = owners.iter().map(|(kind, owners)| (kind, owners.as_slice())).collect();
+        in_order(&listed).into_iter().flat_map(|place| versions(listed[place].0)).cloned().collect()
     }
 
     async fn decide_kind(&mut self, kind: &StoredKind, decided: &mut Vec<Decided>) -> Result<(), Failure> {
@@ -344,21 +387,27 @@ impl Walk<'_> {
             settled.retain(|decided| !owned.contains(&decided.planned.item.name));
             settled.extend(self.settle_kind(kind, |name| owned.contains(name)).await?);
         }
-        for decided in &settled {
+        for decided in settled.iter().filter(|decided| self.related.contains(&decided.planned.item)) {
             tell_left(&mut self.planner.family, &decided.planned);
         }
-        decided.extend(settled);
+        if decided.is_empty() {
+            // The usual tenant has most of its objects in one kind: they are not there twice.
+            *decided = settled;
+        } else {
+            decided.extend(settled);
+        }
         Ok(())
     }
 
     /// Decides about the items of a kind with these names.
     async fn settle_kind(&self, kind: &StoredKind, takes: impl Fn(&str) -> bool) -> Result<Vec<Decided>, Failure> {
-        self.settle_as_read(async move |sender| {
+        let items = self.inventory.kinds.get(kind).map_or(0, BTreeMap::len);
+        self.settle_as_read(items, async move |sender| {
             let send = async |met: Met<'_>| {
                 let decision = match met {
                     Met::Unlisted(planned) => (Decision::Settled(planned), Vec::new()),
                     Met::Pair(pair, stored) => {
-                        (self.decide_pair(kind, &pair.name, stored, pair.live), pair.entry.owners.clone())
+                        (self.decide_pair(kind, &pair.name, stored, pair.live), pair.entry.owners.to_vec())
                     }
                 };
                 sender.send(decision).await.is_ok()
@@ -371,12 +420,13 @@ impl Walk<'_> {
     /// Settles what is decided as it is read: the next ones are read while the API server is asked about earlier ones.
     async fn settle_as_read(
         &self,
+        items: usize,
         read: impl AsyncFnOnce(mpsc::Sender<Undecided>) -> Result<(), Failure>,
     ) -> Result<Vec<Decided>, Failure> {
         let (sender, mut receiver) = mpsc::channel(AHEAD);
         let decisions = stream::poll_fn(|context| receiver.poll_recv(context));
         // With what reads the sender goes: no more comes.
-        let (read, settled) = tokio::join!(read(sender), self.settle(decisions));
+        let (read, settled) = tokio::join!(read(sender), self.settle(items, decisions));
         let settled = settled?;
         read.map(|()| settled)
     }
@@ -404,7 +454,7 @@ impl Walk<'_> {
                 }
             };
             pairs.retain(|pair| takes(&pair.name));
-            for (pair, stored) in self.read(pairs).await? {
+            for (pair, stored) in self.read(kind, pairs).await? {
                 if !each(Met::Pair(pair, stored)).await {
                     return Ok(());
                 }
@@ -419,14 +469,14 @@ impl Walk<'_> {
         same.or_else(|| self.preferred(&kind.kind))
     }
 
-    /// Reads the stored side of pairs.
-    pub async fn read<'p>(&self, pairs: Vec<Pair<'p>>) -> Result<Vec<(Pair<'p>, Stored)>, Failure> {
-        let paths = pairs.iter().map(|pair| pair.entry.path.clone()).collect();
-        let contents = self.reader.read(paths).await?;
-        let stored = pairs.into_iter().zip(contents).map(|(pair, content)| {
-            let parsed = content
-                .map_err(|error| error.to_string())
-                .and_then(|content| inventory::parse(&pair.entry.path, &content));
+    /// Reads the stored side of pairs of a kind.
+    pub async fn read<'p>(&self, kind: &StoredKind, pairs: Vec<Pair<'p>>) -> Result<Vec<(Pair<'p>, Stored)>, Failure> {
+        let paths: Vec<ItemPath> =
+            pairs.iter().map(|pair| inventory::path(kind, &pair.name)).collect::<Result<_, _>>()?;
+        let contents = self.reader.read(paths.clone()).await?;
+        let stored = pairs.into_iter().zip(paths).zip(contents).map(|((pair, path), content)| {
+            let parsed =
+                content.map_err(|error| error.to_string()).and_then(|content| inventory::parse(&path, &content));
             (pair, parsed.map_or_else(Stored::Unreadable, Stored::Object))
         });
         Ok(stored.collect())
@@ -452,15 +502,21 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks about what is proposed.
-    async fn settle(&self, decisions: impl Stream<Item = Undecided>) -> Result<Vec<Decided>, Failure> {
+    /// Asks about what is proposed, of so many items.
+    async fn settle(&self, items: usize, decisions: impl Stream<Item = Undecided>) -> Result<Vec<Decided>, Failure> {
         let settled = decisions.map(|(decision, owners)| async move {
             match self.unless_it_escalates(decision).await? {
                 Decision::Settled(planned) => Ok(Decided { planned, owners, diff: None }),
                 Decision::Proposed(proposal) => self.try_out(proposal, owners).await,
             }
         });
-        settled.buffered(AT_ONCE).try_collect().await
+        let mut settled = std::pin::pin!(settled.buffered(AT_ONCE));
+        // With room for all: what grows is twice there while it is moved.
+        let mut all = Vec::with_capacity(items);
+        while let Some(one) = settled.try_next().await? {
+            all.push(one);
+        }
+        Ok(all)
     }
 
     /// The same decision, unless the write would give rights that who asked may not give.
@@ -563,7 +619,7 @@ impl Walk<'_> {
                     Ok(Some(object)) => object,
                     Ok(None) => break,
                     Err(error @ kube::Error::Api(_)) => {
-                        let (action, remark) = not_listed(&kind, &error);
+                        let (action, remark) = not_listed(&kind, &error, NOT_KNOWN);
                         decided.push(settled(whole, &step.place, action, remark));
                         decisions.clear();
                         break;
@@ -588,7 +644,7 @@ impl Walk<'_> {
                     decisions.push((decision, crate::restore::owners::owners(&live.object)));
                 }
             }
-            decided.extend(self.settle(stream::iter(decisions)).await?);
+            decided.extend(self.settle(decisions.len(), stream::iter(decisions)).await?);
         }
         Ok(())
     }
@@ -613,7 +669,9 @@ impl Walk<'_> {
         }
         for (kind, names) in kinds {
             let Some(served) = self.preferred(kind) else { continue };
-            decided.extend(self.settle_as_read(async |sender| self.read_absent(served, names, sender).await).await?);
+            let items = names.len();
+            let read = async |sender| self.read_absent(served, names, sender).await;
+            decided.extend(self.settle_as_read(items, read).await?);
         }
         Ok(())
     }
@@ -626,6 +684,7 @@ impl Walk<'_> {
         decisions: mpsc::Sender<Undecided>,
     ) -> Result<(), Failure> {
         let doing = format!("look which of {} {} are there", names.len(), served.plural);
+        let kind = served.group_kind();
         let decide = |name: &str, live: Option<&Live>| {
             let item = ItemId::new(served.group_kind(), name);
             let object = live.map_or(&Value::Null, |live| &live.object);
@@ -642,8 +701,31 @@ impl Walk<'_> {
         };
         for selection in &selections {
             let mut listing = Listing::new(self.client, served, &self.planner.namespace, selection);
-            while let Some(object) = listing.next().await.map_err(|error| api_failure(&doing, &error))? {
-                let Ok(object) = object else { continue };
+            loop {
+                let object = match listing.next().await {
+                    Ok(Some(Ok(object))) => object,
+                    Ok(Some(Err(_))) => continue,
+                    Ok(None) => break,
+                    Err(error @ kube::Error::Api(_)) => {
+                        let (action, remark) = not_listed(&kind, &error, NOT_KNOWN);
+                        let concerned = |name: &&str| selection.name.as_deref().is_none_or(|only| only == *name);
+                        let unknown: Vec<&str> = names.iter().copied().filter(concerned).collect();
+                        for name in unknown {
+                            names.remove(name);
+                            let item = ItemId::new(kind.clone(), name);
+                            if !self.selection.may_take(&item) {
+                                continue;
+                            }
+                            let remark = remark.clone();
+                            let planned = failing(item, served.api_version(), action, &remark.code, remark.message);
+                            if decisions.send((Decision::Settled(planned), Vec::new())).await.is_err() {
+                                return Ok(());
+                            }
+                        }
+                        break;
+                    }
+                    Err(error) => return Err(api_failure(&doing, &error)),
+                };
                 if !names.remove(object.name.as_str()) {
                     continue;
                 }
@@ -711,12 +793,26 @@ pub fn version_of(api_version: &str) -> &str {
 #[must_use]
 pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
     let item = ItemId::new(kind.kind.clone(), name);
-    let (action, remark) = not_listed(&kind.kind, error);
+    let (action, remark) = not_listed(&kind.kind, error, NOT_KNOWN);
     failing(item, kind.api_version(), action, &remark.code, remark.message)
 }
 
-/// What it makes of an item that a kind could not be listed, and what to do.
-fn not_listed(kind: &GroupKind, error: &kube::Error) -> (Action, Remark) {
+/// What follows for an item from a list that was refused.
+pub const NOT_KNOWN: &str = "it is not known what is there";
+
+/// What it makes of an item that a kind could not be listed, what to do, and what follows from it.
+#[must_use]
+pub fn not_listed(kind: &GroupKind, error: &kube::Error, so_that: &str) -> (Action, Remark) {
+    not_had("list", error, &format!("{kind} could not be listed, so that {so_that}"))
+}
+
+/// The same of an item that could not be read by itself.
+#[must_use]
+pub fn not_read(item: &ItemId, error: &kube::Error) -> (Action, Remark) {
+    not_had("get", error, &format!("{item} could not be read, so that {NOT_KNOWN}"))
+}
+
+fn not_had(verb: &str, error: &kube::Error, what: &str) -> (Action, Remark) {
     let (action, code) = match error {
         kube::Error::Api(status) if status.code == 403 => (Action::Forbidden, reason::FORBIDDEN),
         kube::Error::Api(status) if matches!(awaited(status.code, &status.message), Some(Awaited::Webhook(_))) => {
@@ -725,13 +821,13 @@ fn not_listed(kind: &GroupKind, error: &kube::Error) -> (Action, Remark) {
         _ => (Action::Conflict, reason::SERVER_FAILED),
     };
     let remedy = if action == Action::Forbidden {
-        "let a ClusterRole with the label tenantatlas.io/aggregate-to-restore allow `list` on the kind, or exclude the item"
+        format!(
+            "let a ClusterRole with the label tenantatlas.io/aggregate-to-restore allow `{verb}` on the kind, or exclude the item"
+        )
     } else {
-        "look at the server of the kind, then restore again"
+        "look at the server of the kind, then restore again".to_owned()
     };
-    let message =
-        format!("{remedy}: {kind} could not be listed, so that it is not known what is there: {}", describe(error));
-    (action, Remark::new(code, message))
+    (action, Remark::new(code, format!("{remedy}: {what}: {}", describe(error))))
 }
 
 /// What was settled about an item, or about a kind, beside what a plan decides.

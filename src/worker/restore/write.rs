@@ -414,11 +414,12 @@ fn uid_of(written: Written) -> Option<String> {
     written.metadata.uid
 }
 
-/// The live object, if it is there.
-pub async fn get(calls: &Calls, target: Target<'_>) -> Result<Option<Value>, Failure> {
+/// The live object, if it is there, or the API server's refusal. Fails only if the API server does not answer.
+pub async fn get(calls: &Calls, target: Target<'_>) -> Result<Result<Option<Value>, Box<Status>>, Failure> {
     match call(calls, target, Method::GET, None, "").await {
-        Ok(object) => Ok(Some(object)),
-        Err(Error::Api(status)) if status.code == 404 => Ok(None),
+        Ok(object) => Ok(Ok(Some(object))),
+        Err(Error::Api(status)) if status.code == 404 => Ok(Ok(None)),
+        Err(Error::Api(status)) => Ok(Err(status)),
         Err(error) => Err(api_failure(&format!("read {} {}", target.kind.kind, target.name), &error)),
     }
 }
@@ -456,8 +457,10 @@ async fn gone(calls: &Calls, target: Target<'_>, uid: &str) -> Result<bool, Fail
     let deadline = Instant::now() + LINGERS;
     loop {
         match get(calls, target).await? {
-            Some(object) if object["metadata"]["uid"] == uid => {}
-            _ => return Ok(true),
+            Ok(Some(object)) if object["metadata"]["uid"] == uid => {}
+            Ok(_) => return Ok(true),
+            // It is looked at again.
+            Err(_) => {}
         }
         if Instant::now() >= deadline {
             return Ok(false);

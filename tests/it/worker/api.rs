@@ -87,6 +87,8 @@ struct State {
     fault: Option<Fault>,
     refusal: Option<Refusal>,
     page: Option<usize>,
+    /// Keeps nothing of objects that are made, nor of what is asked: its own memory is not to be told from a worker's.
+    forgets: bool,
 }
 
 impl Api {
@@ -106,6 +108,11 @@ impl Api {
         api
     }
 
+    /// From now on it keeps nothing of objects that are made.
+    pub fn forget(&self) {
+        self.edit(|state| state.forgets = true);
+    }
+
     /// As if no run had written any.
     pub fn forget_reports(&self) {
         self.edit(|state| state.reports.clear());
@@ -114,7 +121,9 @@ impl Api {
     /// The rules of the ClusterRole that everybody holds who reads reports.
     pub fn let_readers_read(&self, rules: Value) {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "view"}, "rules": rules});
-        self.edit(|state| state.records.insert("/apis/rbac.authorization.k8s.io/v1/clusterroles/view".to_owned(), role));
+        self.edit(|state| {
+            state.records.insert("/apis/rbac.authorization.k8s.io/v1/clusterroles/view".to_owned(), role)
+        });
     }
 
     fn edit<T>(&self, edit: impl FnOnce(&mut State) -> T) -> T {
@@ -304,7 +313,9 @@ impl Api {
 
     pub fn answer(&self, method: &Method, uri: &Uri, body: &Bytes) -> Answer {
         self.edit(|state| {
-            state.requests.push(format!("{method} {}", uri.path()));
+            if !state.forgets {
+                state.requests.push(format!("{method} {}", uri.path()));
+            }
             let asked = state.asked.entry(uri.path().to_owned()).or_default();
             *asked += 1;
             let asked = *asked - 1;
@@ -610,7 +621,9 @@ impl State {
                 self.change(kind, name, change);
             }
         }
-        if dry_run { &mut self.dry_runs } else { &mut self.writes }.push(format!("{method} {path}"));
+        if !self.forgets {
+            if dry_run { &mut self.dry_runs } else { &mut self.writes }.push(format!("{method} {path}"));
+        }
         self.counter += 1;
         let version = format!("written-{}", self.counter);
         let objects = self.kinds.get_mut(&kind).unwrap();
@@ -649,7 +662,7 @@ impl State {
                 }
             }
         }
-        if !dry_run && method == Method::POST {
+        if !dry_run && !self.forgets && method == Method::POST {
             objects.push(object.clone());
             objects.sort_by(|one, other| one["metadata"]["name"].as_str().cmp(&other["metadata"]["name"].as_str()));
         }

@@ -10,7 +10,7 @@ use std::{
     io::ErrorKind,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 use tenantatlas::{
@@ -43,7 +43,12 @@ impl Tenant {
     pub async fn captured(api: Api) -> Self {
         let pod = Pod::new();
         let snapshot = pod.capture_all(&api).await.unwrap().context.snapshot.unwrap().id;
-        let mut tenant = Self { api, pod, snapshot, run: 0, stop: Stop::default() };
+        Self::with_set(api, pod, &snapshot)
+    }
+
+    /// A tenant with the backup set of a snapshot.
+    pub fn with_set(api: Api, pod: Pod, snapshot: &str) -> Self {
+        let mut tenant = Self { api, pod, snapshot: snapshot.to_owned(), run: 0, stop: Stop::default() };
         tenant.next_run();
         tenant.set(|_| {});
         tenant
@@ -342,6 +347,36 @@ async fn prune_shows_what_would_go_and_spares_what_no_backup_holds() {
         ["core/Secret/kept: skip ExcludedByLabel", "example.com/Widget/since: delete", "core/Secret/extra: delete"]
     );
     assert_eq!(tenant.api.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_prune_deletes_is_asked_of_who_wants_it_gone_and_of_the_account() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![object("item-00000"), object("new")]);
+    let of_set = json!(["core/ConfigMap/new"]);
+    for full in [true, false] {
+        tenant.set(|set| {
+            if !full {
+                (set["spec"]["coverage"], set["spec"]["absent"]) = (json!("partial"), of_set.clone());
+            }
+        });
+        for (user, planned) in [
+            (None, "core/ConfigMap/new: delete"),
+            (Some("ada"), "core/ConfigMap/new: forbidden Forbidden"),
+            (Some("system:serviceaccount:acme:tenantatlas-restore"), "core/ConfigMap/new: forbidden Forbidden"),
+        ] {
+            tenant.api.allow_all();
+            if let Some(user) = user {
+                tenant.api.deny(user, "delete", "configmaps");
+            }
+            tenant.next_run();
+            tenant.preview(json!({"prune": true})).await.unwrap();
+            let actions = tenant.actions();
+            assert!(actions.contains(&planned.to_owned()), "{full}, {user:?}: {actions:?}");
+            // What is only made takes nothing of it.
+            assert!(actions.contains(&"core/ConfigMap/item-00001: create".to_owned()), "{full}, {user:?}: {actions:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -1164,6 +1199,100 @@ async fn of_a_kind_that_who_asked_may_not_get_nothing_shows_but_names() {
     tenant.next_run();
     tenant.preview(json!({"items": [{"kind": "Secret"}], "prune": true})).await.unwrap();
     assert!(tenant.actions().contains(&"core/Secret/extra: forbidden Forbidden".to_owned()), "{:?}", tenant.actions());
+}
+
+/// From now on lists of a kind are refused; the first `answered` of them are not.
+fn refuse_lists(tenant: &Tenant, plural: &'static str, answered: usize) {
+    let lists = AtomicUsize::new(0);
+    tenant.api.fail(move |uri, _| {
+        let is_list = uri.path().ends_with(plural);
+        (is_list && lists.fetch_add(1, Ordering::Relaxed) >= answered)
+            .then(|| refusal_with(403, "Forbidden", "the account may not list"))
+    });
+}
+
+/// All is missing, or differs.
+async fn all_to_do() -> Tenant {
+    let tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![]);
+    tenant.api.change("Secret", "a", |object| object["data"] = json!({"password": "bm93"}));
+    tenant.api.change("Deployment", "web", |object| object["spec"]["replicas"] = json!(9));
+    tenant
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_no_longer_be_captured_first_stays_as_it_is_and_the_rest_is_restored() {
+    let tenant = all_to_do().await;
+    refuse_lists(&tenant, "/deployments", 1);
+    let expected = [
+        "core/ConfigMap/item-00000: done",
+        "core/ConfigMap/item-00001: done",
+        "core/ConfigMap/item-00002: done",
+        "core/Secret/a: done",
+        "core/Secret/b: unchanged",
+        "apps/Deployment/web: failed Forbidden",
+    ];
+    let made = tenant.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(tenant.results(), expected);
+    let why = &made.failures[0].message;
+    assert!(why.starts_with("let a ClusterRole") && why.contains("no backup set would have it as it was"), "{why}");
+    let undo = made.context.snapshot.unwrap();
+    assert_eq!(undo.items_by_kind.into_iter().collect::<Vec<_>>(), [("Secret".to_owned(), 1)]);
+    assert_eq!(tenant.api.objects_of("Deployment")[0]["spec"]["replicas"], 9);
+
+    // The next attempt has the snapshot of the first one, which does not hold it either.
+    let tenant = all_to_do().await;
+    refuse_lists(&tenant, "/deployments", 1);
+    tenant.api.break_after_writes(2);
+    assert_eq!(tenant.apply(json!({"dryRun": false})).await.unwrap_err().exit_code(), 1);
+    tenant.api.heal();
+    let made = tenant.apply_again().await.unwrap();
+    assert_eq!(tenant.results(), expected);
+    let undo = made.context.snapshot.unwrap();
+    assert_eq!(undo.items_by_kind.into_iter().collect::<Vec<_>>(), [("Secret".to_owned(), 1)]);
+    assert_eq!(tenant.api.objects_of("Deployment")[0]["spec"]["replicas"], 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_no_longer_be_listed_after_a_preview_fails_alone() {
+    let mut tenant = all_to_do().await;
+    tenant.previewed(json!({})).await;
+    refuse_lists(&tenant, "/deployments", 0);
+    tenant.apply(json!({"dryRun": false, "preview": {"name": "look"}})).await.unwrap();
+    assert_eq!(tenant.results().last().unwrap(), "apps/Deployment/web: failed Forbidden");
+    assert_eq!(tenant.results().iter().filter(|result| result.ends_with(": done")).count(), 4);
+}
+
+#[tokio::test]
+async fn a_kind_of_what_was_absent_that_may_not_be_listed_costs_its_own_items() {
+    let mut tenant = Tenant::usual().await;
+    for many in [false, true] {
+        let mut absent: Vec<String> = vec!["core/ConfigMap/item-00000".into(), "apps/Deployment/new".into()];
+        absent.extend((0..40).filter(|_| many).map(|number| format!("apps/Deployment/new-{number:02}")));
+        tenant.set(|set| (set["spec"]["coverage"], set["spec"]["absent"]) = (json!("partial"), json!(absent)));
+        refuse_lists(&tenant, "/deployments", 0);
+        tenant.next_run();
+        let spec = json!({"prune": true, "excludeItems": [{"kind": "ConfigMap", "name": "item-0000[12]"}]});
+        tenant.preview(spec).await.unwrap();
+        let actions = tenant.actions();
+        assert!(actions.contains(&"apps/Deployment/new: forbidden Forbidden".to_owned()), "{actions:?}");
+        let forbidden =
+            actions.iter().filter(|action| action.starts_with("apps/Deployment/new") && action.ends_with("Forbidden"));
+        assert_eq!(forbidden.count(), absent.len() - 1);
+    }
+}
+
+#[tokio::test]
+async fn an_owner_stays_whose_dependent_may_not_be_looked_at_any_more() {
+    let tenant = family().await;
+    tenant.api.change("Widget", "w", |object| object["data"] = json!({"of": "another"}));
+    // The first list shows who owns it.
+    refuse_lists(&tenant, "/configmaps", 1);
+    let spec = json!({"existingResourcePolicy": "recreate", "items": [{"kind": "Widget"}], "allowDataLoss": true});
+    tenant.preview(spec).await.unwrap();
+    assert_eq!(tenant.actions(), ["example.com/Widget/w: forbidden Forbidden"]);
+    let message = tenant.planned()[0]["reason"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("core/ConfigMap/child"), "{message}");
 }
 
 /// A kind that restores write, with an object that differs: what it holds reads nowhere else.

@@ -60,6 +60,13 @@ impl Pod {
         Self { root, checked: self.checked.clone() }
     }
 
+    /// A pod with the files of one that has worked before, in another process.
+    pub fn with_files_of(root: &Path) -> Self {
+        let pod = Self { root: TempDir::new().unwrap(), checked: OnceCell::new_with(Some(())) };
+        copy(root, pod.root());
+        pod
+    }
+
     pub fn root(&self) -> &Path {
         self.root.path()
     }
