@@ -10,6 +10,7 @@ mod initiator;
 mod jobs;
 mod kinds;
 mod lifetime;
+mod names;
 mod offboarding;
 mod onboarding;
 mod pods;
