@@ -6,6 +6,7 @@
 //! excluded   is it ever restored?                     selection  was it asked for?
 //! sanitize   without what the server owns             owners     whose child it is now
 //! transform  with the patches that were asked for     semantic   what of a live object counts, as a keyed hash
+//! decide     from both to one of these                proposal   a write, and what a dry run of it says
 //! plan       create, update, … or why not             diff       what that changes, for people
 //! order      what goes first                          refusal    what it means that the API server says no
 //! escalation what it takes to give rights to others     words      which of its words may be shown
@@ -28,6 +29,7 @@ pub mod labels;
 pub mod order;
 pub mod owners;
 pub mod plan;
+pub mod proposal;
 pub mod readers;
 pub mod refusal;
 pub mod sanitize;

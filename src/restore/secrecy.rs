@@ -1,11 +1,12 @@
 //! No value of a Secret shows in a plan, a diff or a message, whatever transforms do and whoever quotes it.
 
 use super::{
-    decide::{Decision, Live, Planner, Proposal, Stored, Verdict, Write},
+    decide::{Decision, Live, Planner, Stored},
     dependents::Dependents,
     excluded::ExclusionRules,
     owners::Family,
     plan::Terms,
+    proposal::{Proposal, Verdict, Write},
     readers::Readers,
     semantic::DigestKey,
     transform::Transforms,

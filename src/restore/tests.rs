@@ -1,11 +1,12 @@
 //! Plans, made and carried out on a model of a namespace.
 
 use super::{
-    decide::{Decision, Live, Planner, Precondition, Proposal, Stored, Verb, Verdict, Write},
+    decide::{Decision, Live, Planner, Stored, Verb},
     dependents::Dependents,
     excluded::ExclusionRules,
     owners::{Family, owners},
     plan::{Action, How, Moved, Plan, PlannedItem, Remark, Terms, moved, reason},
+    proposal::{Precondition, Proposal, Verdict, Write},
     readers::Readers,
     sanitize::sanitize,
     semantic::{DigestKey, Status},

@@ -8,9 +8,10 @@ use crate::{
         operation_report::ItemOutcome,
     },
     restore::{
-        decide::{Decision, Live, Proposal, Stored, Write},
+        decide::{Decision, Live, Stored},
         dependents::is_precious,
         plan::{Action, Plan, PlannedItem, Remark, reason},
+        proposal::{Proposal, Write},
         refusal::{Awaited, awaited, refusal},
     },
     worker::{
@@ -19,7 +20,8 @@ use crate::{
             inventory::{Entry, StoredKind},
             join::Pair,
             safety::Unkept,
-            walk::{Met, Walk, left_out, not_read, tell_left, version_of},
+            unknown::not_read,
+            walk::{Met, Walk, left_out, tell_left, version_of},
             write::{self, Performed, Target},
         },
     },

@@ -6,9 +6,9 @@ use crate::{
     api::operation_run::Initiator,
     cluster::{access, retry::retry},
     restore::{
-        decide::Proposal,
         escalation::{Grant, Right, RoleRef, grant, rights},
         plan::{Action, Remark, reason},
+        proposal::Proposal,
     },
     worker::failure::{Failure, api_failure},
 };

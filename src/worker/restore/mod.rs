@@ -9,6 +9,9 @@
 //! inventory  what the snapshot holds, and who owns what there
 //! join       the stored items of a kind beside its live objects
 //! walk       all kinds in order, each pair decided about
+//! prune      what the set does not hold, or names as absent
+//! collected  what the garbage collector takes with what is deleted
+//! unknown    what becomes of an item that may not be looked at
 //! write      one write, tried or meant
 //! execute    one item of a plan, looked at once more and written
 //! carry      a plan carried out, item by item
@@ -27,17 +30,20 @@ pub mod access;
 pub mod apply;
 pub mod carry;
 pub mod claim;
+pub mod collected;
 pub mod execute;
 pub mod grants;
 pub mod inventory;
 pub mod join;
 pub mod order;
 pub mod preview;
+pub mod prune;
 pub mod record;
 pub mod rehearse;
 pub mod results;
 pub mod safety;
 pub mod stored_plan;
 pub mod survey;
+pub mod unknown;
 pub mod walk;
 pub mod write;

@@ -31,11 +31,7 @@ use crate::{
         environment::Environment,
         failure::{Failure, api_failure},
         omission::{Note, is_note},
-        restore::{
-            record::not_begun,
-            survey::Survey,
-            walk::{not_listed, version_of},
-        },
+        restore::{record::not_begun, survey::Survey, unknown::not_listed, walk::version_of},
     },
 };
 use kube::{Api, Client, ResourceExt, api::PostParams};

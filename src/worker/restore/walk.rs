@@ -14,21 +14,22 @@ use crate::{
     },
     repository::{ItemPath, SnapshotReader},
     restore::{
-        decide::{Decision, Live, Planner, Proposal, Stored, Verdict, Write},
-        dependents::{Dependent, is_precious},
+        decide::{Decision, Live, Planner, Stored},
+        dependents::is_precious,
         order::in_order,
         owners::Family,
-        plan::{Action, PlannedItem, Remark, reason},
+        plan::{Action, PlannedItem, reason},
+        proposal::{Proposal, Verdict, Write},
         refusal::{Awaited, PATIENCE, awaited},
         selection::ItemSelection,
     },
     worker::{
-        failure::{Failure, api_failure, describe},
-        omission::Note,
+        failure::{Failure, api_failure},
         restore::{
             grants::{Grants, PlannedRoles},
             inventory::{self, Inventory, StoredKind},
             join::{Join, Joined, Pair},
+            unknown::{NOT_KNOWN, failing, not_listed, unlisted},
             write::{self, AT_ONCE, Calls, Seen, Target, Tried},
         },
         scope::{Scope, Work},
@@ -44,9 +45,6 @@ use tokio::sync::mpsc;
 /// How many items may be decided about and wait for what comes next: the API server's opinion, or their write.
 pub const AHEAD: usize = 2 * AT_ONCE;
 
-/// Of at most so many names of a kind it is asked for each whether it is there.
-const ONE_BY_ONE: usize = 32;
-
 /// The most bytes of one item's diff.
 const MAX_DIFF: usize = 4096;
 
@@ -61,11 +59,8 @@ pub struct Decided {
     pub diff: Option<String>,
 }
 
-/// What goes with its owner: as it is planned, or what it makes of its owner that it may not be looked at.
-type Looked = BTreeMap<ItemId, Result<Decided, (Action, Remark)>>;
-
 /// A decision of which the API server is yet to be asked, with the owners of the item.
-type Undecided = (Decision, Vec<ItemId>);
+pub(super) type Undecided = (Decision, Vec<ItemId>);
 
 /// An item as it is met on the way through a kind.
 pub enum Met<'a> {
@@ -246,98 +241,6 @@ impl Walk<'_> {
         Ok(decided)
     }
 
-    /// What the garbage collector takes with what is deleted, and this restore does not make again.
-    async fn decide_collected(&mut self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
-        self.spare_precious(decided);
-        let mut looked = self.look_at_going(decided).await?;
-        let unseen = looked.iter().filter_map(|(item, looked)| Some((item.clone(), looked.as_ref().err()?.clone())));
-        self.spare_owners(decided, &unseen.collect());
-        let going = self.going(decided);
-        let names: BTreeSet<ItemId> = going.iter().map(|of| of.item.clone()).collect();
-        // Whatever was said of them before: that they are left alone, above all. Why one cannot be made again is told still.
-        let refused = |of: &Decided| of.planned.reason.clone().filter(|_| of.planned.action.fails());
-        let mut refusals: BTreeMap<ItemId, Remark> = decided
-            .iter()
-            .filter(|of| names.contains(&of.planned.item))
-            .filter_map(|of| Some((of.planned.item.clone(), refused(of)?)))
-            .collect();
-        decided.retain(|of| !names.contains(&of.planned.item));
-        for item in names {
-            let Some(Ok(mut collected)) = looked.remove(&item) else { continue };
-            collected.planned.warnings.extend(refusals.remove(&item));
-            decided.push(collected);
-        }
-        Ok(())
-    }
-
-    /// Looks at what goes with its owner: each as it is planned, or why it may not be looked at.
-    async fn look_at_going(&self, decided: &[Decided]) -> Result<Looked, Failure> {
-        let mut looked = Looked::new();
-        for dependent in self.going(decided) {
-            let item = &dependent.item;
-            let Some(served) = self.preferred(&item.kind) else { continue };
-            let selected = ListSelection { name: Some(item.name.clone()), ..ListSelection::default() };
-            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &selected);
-            let seen = match listing.next().await {
-                Ok(Some(Ok(object))) => {
-                    let live = live(self.rules, served, object);
-                    let owners = crate::restore::owners::owners(&live.object);
-                    Ok(Decided { planned: self.planner.collected(&dependent, &live), owners, diff: None })
-                }
-                Ok(_) => continue,
-                Err(error @ kube::Error::Api(_)) => {
-                    let so_that = format!("{item}, which the garbage collector would take with it, could not be kept");
-                    Err(not_listed(&item.kind, &error, &so_that))
-                }
-                Err(error) => return Err(api_failure(&format!("look at {item}, which goes with its owner"), &error)),
-            };
-            looked.insert(item.clone(), seen);
-        }
-        Ok(looked)
-    }
-
-    /// What goes with all that is deleted, and is not written anyway.
-    fn going(&self, decided: &[Decided]) -> Vec<Dependent> {
-        let written: BTreeSet<&ItemId> =
-            decided.iter().filter(|of| of.planned.action.writes()).map(|of| &of.planned.item).collect();
-        let all = self.planner.dependents.going_with_all().into_iter();
-        all.filter(|of| of.told && !written.contains(&of.item)).cloned().collect()
-    }
-
-    /// An owner stays where what would go with it was to be made again, and cannot be.
-    fn spare_precious(&mut self, decided: &mut [Decided]) {
-        if self.planner.terms.allow_data_loss {
-            return;
-        }
-        let precious: BTreeSet<ItemId> =
-            self.going(decided).into_iter().map(|of| of.item).filter(|item| is_precious(&item.kind)).collect();
-        if precious.is_empty() {
-            return;
-        }
-        let why = |item: ItemId| {
-            let message = format!(
-                "set allowDataLoss to do it all the same, or exclude the item: the garbage collector would take {item}, which cannot be made again"
-            );
-            (item, (Action::Conflict, Remark::new(reason::DATA_LOSS, message)))
-        };
-        self.spare_owners(decided, &precious.into_iter().map(why).collect());
-    }
-
-    /// What is deleted, or made anew, stays where one of these would go with it.
-    fn spare_owners(&mut self, decided: &mut [Decided], spared: &BTreeMap<ItemId, (Action, Remark)>) {
-        for one in decided {
-            let planned = &mut one.planned;
-            if spared.is_empty() || !matches!(planned.action, Action::Delete | Action::Recreate) {
-                continue;
-            }
-            let going = self.planner.dependents.going_with(&planned.item);
-            let Some((action, remark)) = going.into_iter().find_map(|of| spared.get(&of.item)) else { continue };
-            planned.action = *action;
-            planned.reason = Some(remark.clone());
-            self.planner.dependents.add_staying(&planned.item);
-        }
-    }
-
     /// Kinds in the order of deciding: the kind of an owner comes before that of what it owns.
     #[must_use]
     pub fn kinds_in_order(&self) -> Vec<StoredKind> {
@@ -418,7 +321,7 @@ impl Walk<'_> {
     }
 
     /// Settles what is decided as it is read: the next ones are read while the API server is asked about earlier ones.
-    async fn settle_as_read(
+    pub(super) async fn settle_as_read(
         &self,
         items: usize,
         read: impl AsyncFnOnce(mpsc::Sender<Undecided>) -> Result<(), Failure>,
@@ -503,7 +406,11 @@ impl Walk<'_> {
     }
 
     /// Asks about what is proposed, of so many items.
-    async fn settle(&self, items: usize, decisions: impl Stream<Item = Undecided>) -> Result<Vec<Decided>, Failure> {
+    pub(super) async fn settle(
+        &self,
+        items: usize,
+        decisions: impl Stream<Item = Undecided>,
+    ) -> Result<Vec<Decided>, Failure> {
         let settled = decisions.map(|(decision, owners)| async move {
             match self.unless_it_escalates(decision).await? {
                 Decision::Settled(planned) => Ok(Decided { planned, owners, diff: None }),
@@ -589,163 +496,11 @@ impl Walk<'_> {
     }
 
     /// Whether an item is selected: by its labels too, where who asked may look at it.
-    fn takes(&self, item: &ItemId, object: &Value) -> bool {
+    pub(super) fn takes(&self, item: &ItemId, object: &Value) -> bool {
         match self.planner.hides(&item.kind) {
             None => self.selection.takes(item, object),
             Some(_) => self.selection.may_take(item),
         }
-    }
-
-    /// What is there and a full set does not hold. Of kinds that a capture takes, and no others.
-    async fn decide_not_held(&self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
-        let left_out = self.left_out().await?;
-        for step in Scope::default().plan(self.discovered) {
-            if step.work != Work::List {
-                continue;
-            }
-            let kind = step.place.group_kind();
-            let everything = ListSelection::default();
-            let mut listing = Listing::new(self.client, &step.place, &self.planner.namespace, &everything);
-            let doing = format!("list {}, of which some may have to go", step.place.plural);
-            let mut decisions = Vec::new();
-            let whole = ItemId::new(kind.clone(), "");
-            if left_out.contains(&whole) {
-                let message = "the capture could not read the kind, so that nothing of it is known to be new: it stays";
-                decided.push(settled(whole, &step.place, Action::Skip, Remark::new(reason::NOT_PRUNED, message)));
-                continue;
-            }
-            loop {
-                let object = match listing.next().await {
-                    Ok(Some(object)) => object,
-                    Ok(None) => break,
-                    Err(error @ kube::Error::Api(_)) => {
-                        let (action, remark) = not_listed(&kind, &error, NOT_KNOWN);
-                        decided.push(settled(whole, &step.place, action, remark));
-                        decisions.clear();
-                        break;
-                    }
-                    Err(error) => return Err(api_failure(&doing, &error)),
-                };
-                let Ok(object) = object else { continue };
-                let item = ItemId::new(kind.clone(), object.name.clone());
-                if left_out.contains(&item) {
-                    let message = "the capture left it out, so that it is not known to be new: it stays";
-                    decided.push(settled(item, &step.place, Action::Skip, Remark::new(reason::NOT_PRUNED, message)));
-                    continue;
-                }
-                let skipped = self.rules.skips(&kind, &object.name, &object.json);
-                if self.selection.entries() == 0 && skipped.is_some_and(|why| why.told().is_none()) {
-                    // It comes and goes by itself, and is worth no word to who did not ask for it.
-                    continue;
-                }
-                let live = live(self.rules, &step.place, object);
-                if !self.inventory.holds(&item) && self.takes(&item, &live.object) {
-                    let decision = self.planner.decide(&item, &step.place.api_version(), Stored::NotHeld, Some(&live));
-                    decisions.push((decision, crate::restore::owners::owners(&live.object)));
-                }
-            }
-            decided.extend(self.settle(decisions.len(), stream::iter(decisions)).await?);
-        }
-        Ok(())
-    }
-
-    /// What the capture says that it left out; without a name: the whole kind. That the snapshot does not hold it says nothing.
-    async fn left_out(&self) -> Result<BTreeSet<ItemId>, Failure> {
-        let mut left_out = BTreeSet::new();
-        for path in &self.inventory.notes {
-            for content in self.reader.read(vec![path.clone()]).await? {
-                let note = content.map(|content| Note::from_content(&content)).unwrap_or_default();
-                left_out.extend(note.items.iter().filter_map(|item| item.item_id.parse::<ItemId>().ok()));
-            }
-        }
-        Ok(left_out)
-    }
-
-    /// What the set names as one that did not exist.
-    async fn decide_absent(&self, absent: &[ItemId], decided: &mut Vec<Decided>) -> Result<(), Failure> {
-        let mut kinds: BTreeMap<&GroupKind, BTreeSet<&str>> = BTreeMap::new();
-        for item in absent.iter().filter(|item| !self.inventory.holds(item)) {
-            kinds.entry(&item.kind).or_default().insert(&item.name);
-        }
-        for (kind, names) in kinds {
-            let Some(served) = self.preferred(kind) else { continue };
-            let items = names.len();
-            let read = async |sender| self.read_absent(served, names, sender).await;
-            decided.extend(self.settle_as_read(items, read).await?);
-        }
-        Ok(())
-    }
-
-    /// Looks which of these names are there: one by one, or by a list of all where they are many.
-    async fn read_absent(
-        &self,
-        served: &ServedKind,
-        mut names: BTreeSet<&str>,
-        decisions: mpsc::Sender<Undecided>,
-    ) -> Result<(), Failure> {
-        let doing = format!("look which of {} {} are there", names.len(), served.plural);
-        let kind = served.group_kind();
-        let decide = |name: &str, live: Option<&Live>| {
-            let item = ItemId::new(served.group_kind(), name);
-            let object = live.map_or(&Value::Null, |live| &live.object);
-            self.takes(&item, object).then(|| {
-                let owners = live.map(|live| crate::restore::owners::owners(&live.object)).unwrap_or_default();
-                (self.planner.decide(&item, &served.api_version(), Stored::Absent, live), owners)
-            })
-        };
-        let by_name = names.len() <= ONE_BY_ONE;
-        let selections: Vec<ListSelection> = if by_name {
-            names.iter().map(|name| ListSelection { name: Some((*name).to_owned()), ..Default::default() }).collect()
-        } else {
-            vec![ListSelection::default()]
-        };
-        for selection in &selections {
-            let mut listing = Listing::new(self.client, served, &self.planner.namespace, selection);
-            loop {
-                let object = match listing.next().await {
-                    Ok(Some(Ok(object))) => object,
-                    Ok(Some(Err(_))) => continue,
-                    Ok(None) => break,
-                    Err(error @ kube::Error::Api(_)) => {
-                        let (action, remark) = not_listed(&kind, &error, NOT_KNOWN);
-                        let concerned = |name: &&str| selection.name.as_deref().is_none_or(|only| only == *name);
-                        let unknown: Vec<&str> = names.iter().copied().filter(concerned).collect();
-                        for name in unknown {
-                            names.remove(name);
-                            let item = ItemId::new(kind.clone(), name);
-                            if !self.selection.may_take(&item) {
-                                continue;
-                            }
-                            let remark = remark.clone();
-                            let planned = failing(item, served.api_version(), action, &remark.code, remark.message);
-                            if decisions.send((Decision::Settled(planned), Vec::new())).await.is_err() {
-                                return Ok(());
-                            }
-                        }
-                        break;
-                    }
-                    Err(error) => return Err(api_failure(&doing, &error)),
-                };
-                if !names.remove(object.name.as_str()) {
-                    continue;
-                }
-                let name = object.name.clone();
-                let live = live(self.rules, served, object);
-                if let Some(decision) = decide(&name, Some(&live))
-                    && decisions.send(decision).await.is_err()
-                {
-                    return Ok(());
-                }
-            }
-        }
-        for name in names {
-            if let Some(decision) = decide(name, None)
-                && decisions.send(decision).await.is_err()
-            {
-                return Ok(());
-            }
-        }
-        Ok(())
     }
 
     /// A kind in the version that the cluster prefers.
@@ -787,56 +542,4 @@ pub fn tell_left(family: &mut Family, planned: &PlannedItem) {
 #[must_use]
 pub fn version_of(api_version: &str) -> &str {
     api_version.rsplit('/').next().unwrap_or_default()
-}
-
-/// What becomes of an item of which it is not known whether it is there.
-#[must_use]
-pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
-    let item = ItemId::new(kind.kind.clone(), name);
-    let (action, remark) = not_listed(&kind.kind, error, NOT_KNOWN);
-    failing(item, kind.api_version(), action, &remark.code, remark.message)
-}
-
-/// What follows for an item from a list that was refused.
-pub const NOT_KNOWN: &str = "it is not known what is there";
-
-/// What it makes of an item that a kind could not be listed, what to do, and what follows from it.
-#[must_use]
-pub fn not_listed(kind: &GroupKind, error: &kube::Error, so_that: &str) -> (Action, Remark) {
-    not_had("list", error, &format!("{kind} could not be listed, so that {so_that}"))
-}
-
-/// The same of an item that could not be read by itself.
-#[must_use]
-pub fn not_read(item: &ItemId, error: &kube::Error) -> (Action, Remark) {
-    not_had("get", error, &format!("{item} could not be read, so that {NOT_KNOWN}"))
-}
-
-fn not_had(verb: &str, error: &kube::Error, what: &str) -> (Action, Remark) {
-    let (action, code) = match error {
-        kube::Error::Api(status) if status.code == 403 => (Action::Forbidden, reason::FORBIDDEN),
-        kube::Error::Api(status) if matches!(awaited(status.code, &status.message), Some(Awaited::Webhook(_))) => {
-            (Action::Conflict, reason::WEBHOOK_UNAVAILABLE)
-        }
-        _ => (Action::Conflict, reason::SERVER_FAILED),
-    };
-    let remedy = if action == Action::Forbidden {
-        format!(
-            "let a ClusterRole with the label tenantatlas.io/aggregate-to-restore allow `{verb}` on the kind, or exclude the item"
-        )
-    } else {
-        "look at the server of the kind, then restore again".to_owned()
-    };
-    (action, Remark::new(code, format!("{remedy}: {what}: {}", describe(error))))
-}
-
-/// What was settled about an item, or about a kind, beside what a plan decides.
-fn settled(item: ItemId, place: &ServedKind, action: Action, remark: Remark) -> Decided {
-    let Remark { code, message } = remark;
-    Decided { planned: failing(item, place.api_version(), action, &code, message), owners: Vec::new(), diff: None }
-}
-
-fn failing(item: ItemId, api_version: String, action: Action, code: &str, message: String) -> PlannedItem {
-    let reason = Some(Remark::new(code, message));
-    PlannedItem { item, api_version, action, reason, warnings: Vec::new(), live: None, wanted: None }
 }

@@ -4,9 +4,9 @@ use crate::{
     api::item::ItemId,
     cluster::{discovery::ServedKind, list::encode, pace::Pace},
     restore::{
-        decide::{Precondition, Proposal, Verdict, Write},
         holdings::{beside, fits_in_place},
         plan::{Remark, reason},
+        proposal::{Precondition, Proposal, Verdict, Write},
         readers::Readers,
         refusal::{Awaited, awaited},
         words::{Answer, words},

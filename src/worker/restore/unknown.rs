@@ -1,0 +1,70 @@
+//! What becomes of an item of which it is not known whether it is there: a list or a look that the API server refuses costs the items
+//! that need it, and no others.
+
+use crate::{
+    api::item::{GroupKind, ItemId},
+    cluster::discovery::ServedKind,
+    restore::{
+        plan::{Action, PlannedItem, Remark, reason},
+        refusal::{Awaited, awaited},
+    },
+    worker::{
+        failure::describe,
+        restore::{inventory::StoredKind, walk::Decided},
+    },
+};
+
+/// What becomes of an item of which it is not known whether it is there.
+#[must_use]
+pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
+    let item = ItemId::new(kind.kind.clone(), name);
+    let (action, remark) = not_listed(&kind.kind, error, NOT_KNOWN);
+    failing(item, kind.api_version(), action, &remark.code, remark.message)
+}
+
+/// What follows for an item from a list that was refused.
+pub const NOT_KNOWN: &str = "it is not known what is there";
+
+/// What it makes of an item that a kind could not be listed, what to do, and what follows from it.
+#[must_use]
+pub fn not_listed(kind: &GroupKind, error: &kube::Error, so_that: &str) -> (Action, Remark) {
+    not_had("list", error, &format!("{kind} could not be listed, so that {so_that}"))
+}
+
+/// The same of an item that could not be read by itself.
+#[must_use]
+pub fn not_read(item: &ItemId, error: &kube::Error) -> (Action, Remark) {
+    not_had("get", error, &format!("{item} could not be read, so that {NOT_KNOWN}"))
+}
+
+fn not_had(verb: &str, error: &kube::Error, what: &str) -> (Action, Remark) {
+    let (action, code) = match error {
+        kube::Error::Api(status) if status.code == 403 => (Action::Forbidden, reason::FORBIDDEN),
+        kube::Error::Api(status) if matches!(awaited(status.code, &status.message), Some(Awaited::Webhook(_))) => {
+            (Action::Conflict, reason::WEBHOOK_UNAVAILABLE)
+        }
+        _ => (Action::Conflict, reason::SERVER_FAILED),
+    };
+    let remedy = if action == Action::Forbidden {
+        format!(
+            "let a ClusterRole with the label tenantatlas.io/aggregate-to-restore allow `{verb}` on the kind, or exclude the item"
+        )
+    } else {
+        "look at the server of the kind, then restore again".to_owned()
+    };
+    (action, Remark::new(code, format!("{remedy}: {what}: {}", describe(error))))
+}
+
+/// What was settled about an item, or about a kind, beside what a plan decides.
+#[must_use]
+pub fn settled(item: ItemId, place: &ServedKind, action: Action, remark: Remark) -> Decided {
+    let Remark { code, message } = remark;
+    Decided { planned: failing(item, place.api_version(), action, &code, message), owners: Vec::new(), diff: None }
+}
+
+/// An item that fails.
+#[must_use]
+pub fn failing(item: ItemId, api_version: String, action: Action, code: &str, message: String) -> PlannedItem {
+    let reason = Some(Remark::new(code, message));
+    PlannedItem { item, api_version, action, reason, warnings: Vec::new(), live: None, wanted: None }
+}
