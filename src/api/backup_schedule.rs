@@ -174,6 +174,9 @@ pub struct Retention {
     pub dry_run: bool,
 }
 
+/// The most active runs that a status names.
+pub const MAX_ACTIVE: usize = 100;
+
 /// The most backup sets that a status names as about to expire.
 pub const MAX_WOULD_EXPIRE: usize = 100;
 
@@ -342,6 +345,28 @@ pub fn run_names(name: &str, uid: &str) -> [String; 2] {
     [name.to_owned(), format!("{name}-{}", uid.get(..8).unwrap_or(uid))]
 }
 
+impl BackupSchedule {
+    /// Whether a run was created for a tick, or an answer to `run-now`, that the schedule had dealt with before.
+    ///
+    /// A leader can be stopped between its decision and its request. When it wakes, its successor may have run the tick, and that
+    /// run may be deleted: the request then creates the tick's run again. One write of the status records a tick together with the
+    /// uid of its run, and the uid stays until the run is completed. A run whose tick is on record and whose uid is not is a
+    /// repetition. A status that names as many runs as it can does not tell.
+    #[must_use]
+    pub fn is_repeated_by(&self, run: &OperationRun) -> bool {
+        let Some(origin) = origin(run).filter(|origin| Some(&origin.uid) == self.metadata.uid.as_ref()) else {
+            return false;
+        };
+        let Some(status) = &self.status else { return false };
+        let is_dealt_with = match origin.scheduled_for {
+            Some(tick) => Some(tick) <= status.last_scheduled_for,
+            None => status.last_run_now.as_ref().map(|answer| &answer.run) == run.metadata.name.as_ref(),
+        };
+        let is_on_record = || status.active.iter().any(|active| Some(&active.uid) == run.metadata.uid.as_ref());
+        is_dealt_with && status.active.len() < MAX_ACTIVE && !is_on_record()
+    }
+}
+
 /// Which schedule made a run; none where no schedule did.
 #[must_use]
 pub fn origin(run: &OperationRun) -> Option<Origin> {
@@ -373,6 +398,42 @@ mod tests {
         assert_eq!(tick_run_name("nightly", tick), "nightly-29453895");
         let longest = "n".repeat(MAX_NAME_LENGTH);
         assert!(run_now_name(&longest, &"t".repeat(300)).len() <= 100);
+    }
+
+    #[test]
+    fn a_run_whose_tick_is_on_record_with_another_run_repeats_it() {
+        let schedule = |status: serde_json::Value| -> BackupSchedule {
+            serde_json::from_value(json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule",
+                "metadata": {"name": "nightly", "uid": "u"}, "spec": {"schedule": "@daily"}, "status": status
+            }))
+            .expect("a schedule")
+        };
+        let of = |uid: &str, of: &str, tick: serde_json::Value| {
+            let mut run =
+                run("nightly-1", &json!({"kind": "BackupSchedule", "name": "nightly", "uid": of, "tick": tick}));
+            run.metadata.uid = Some(uid.to_owned());
+            run
+        };
+        let (earlier, last) = (json!("2026-01-01T01:00:00Z"), json!("2026-01-01T02:00:00Z"));
+        let next = json!("2026-01-01T03:00:00Z");
+        let recorded = |active: &[&str]| {
+            let active: Vec<_> = active.iter().map(|uid| json!({"name": "any", "uid": uid})).collect();
+            schedule(
+                json!({"lastScheduledFor": last, "active": active, "lastRunNow": {"token": "a", "run": "nightly-1"}}),
+            )
+        };
+        for tick in [&earlier, &last, &json!(null)] {
+            assert!(recorded(&[]).is_repeated_by(&of("late", "u", tick.clone())), "{tick}");
+            assert!(recorded(&["first"]).is_repeated_by(&of("late", "u", tick.clone())), "{tick}");
+            assert!(!recorded(&["first", "second"]).is_repeated_by(&of("first", "u", tick.clone())), "it is that run");
+            assert!(!recorded(&[]).is_repeated_by(&of("late", "another", tick.clone())), "another schedule's");
+            assert!(!schedule(json!({})).is_repeated_by(&of("late", "u", tick.clone())), "nothing is on record");
+        }
+        assert!(!recorded(&[]).is_repeated_by(&of("new", "u", next)), "its record follows");
+        let all: Vec<_> = (0..MAX_ACTIVE).map(|number| number.to_string()).collect();
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        assert!(!recorded(&all).is_repeated_by(&of("late", "u", last)), "more may be active than the status names");
     }
 
     #[test]

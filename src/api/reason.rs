@@ -56,6 +56,8 @@ pub enum Reason {
     AccountLacksRights,
     /// A run of the same identity is active, and `onDuplicate` is `Reject`.
     DuplicateRun,
+    /// The schedule had started another run for the same tick.
+    TickRepeated,
     /// The run named in `rerunOf` does not exist, is not completed, or is of another type.
     RerunNotPossible,
     /// An object with the Job's name exists that is not ours.
@@ -155,6 +157,7 @@ impl Reason {
         Self::AccountNotFound,
         Self::AccountLacksRights,
         Self::DuplicateRun,
+        Self::TickRepeated,
         Self::RerunNotPossible,
         Self::JobNameTaken,
         Self::QuotaExceeded,
@@ -217,6 +220,7 @@ impl Reason {
             Self::AccountNotFound => "AccountNotFound",
             Self::AccountLacksRights => "AccountLacksRights",
             Self::DuplicateRun => "DuplicateRun",
+            Self::TickRepeated => "TickRepeated",
             Self::RerunNotPossible => "RerunNotPossible",
             Self::JobNameTaken => "JobNameTaken",
             Self::QuotaExceeded => "QuotaExceeded",

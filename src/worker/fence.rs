@@ -2,15 +2,19 @@
 //!
 //! A Job that a slow or restarted controller creates late must do nothing. So a worker first reads its run, and goes on
 //! only if the run is this very one (uid), not completed, not cancelled, and not given to another Job. For other images
-//! an init container does it: `tenantatlas worker fence`.
+//! an init container does it: `tenantatlas worker fence`. A run of a schedule must be the one that the schedule has on record for its
+//! tick, or one that is not on record yet ([`BackupSchedule::is_repeated_by`]).
 //!
 //! It is not asked again before a snapshot is recorded. A run that is cancelled in between loses its Job, whose pod is
 //! told to stop and leaves nothing; and a snapshot that was recorded a moment earlier changes nothing in
 //! the tenant, has no `BackupSet`, and goes with the next maintenance.
 
 use crate::{
-    api::{OperationRun, Phase},
-    cluster::retry::retry,
+    api::{
+        BackupSchedule, OperationRun, Phase,
+        backup_schedule::{Origin, origin},
+    },
+    cluster::{retry::retry, trim::left_out},
     worker::{
         environment::RunIdentity,
         failure::{Failure, Retry, api_failure, reason},
@@ -24,7 +28,29 @@ pub async fn pass(client: &Client, own: &RunIdentity) -> Result<OperationRun, Fa
     let run = retry(|| runs.get_opt(&own.run))
         .await
         .map_err(|error| api_failure(&format!("read the run {}", own.run), &error))?;
-    decide(own, run).map_err(|(reason, why)| Failure::new(reason, format!("nothing was done: {why}"), Retry::Fenced))
+    let run = decide(own, run).map_err(fenced)?;
+    first_of_its_tick(client, own, &run).await?;
+    Ok(run)
+}
+
+fn fenced((reason, why): (&'static str, String)) -> Failure {
+    Failure::new(reason, format!("nothing was done: {why}"), Retry::Fenced)
+}
+
+/// Refuses a run that repeats a tick of its schedule. An account that an operation type names may lack the right to read schedules:
+/// the operator, which refuses such a run as well, is then the only one that looks.
+async fn first_of_its_tick(client: &Client, own: &RunIdentity, run: &OperationRun) -> Result<(), Failure> {
+    let Some(Origin { schedule, .. }) = origin(run) else { return Ok(()) };
+    let schedules: Api<BackupSchedule> = Api::namespaced(client.clone(), &own.namespace);
+    match retry(|| schedules.get_opt(&schedule)).await {
+        Ok(found) if found.as_ref().is_some_and(|found| left_out(found).is_none() && found.is_repeated_by(run)) => {
+            let name = &own.run;
+            Err(fenced((reason::FENCED, format!("schedule {schedule} had started another run for the tick of {name}"))))
+        }
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(()),
+        Err(error) => Err(api_failure(&format!("read the schedule {schedule}"), &error)),
+    }
 }
 
 /// Whether the work is this worker's to do; if not, a code and why.

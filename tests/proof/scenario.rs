@@ -41,6 +41,8 @@ pub(crate) enum Scenario {
     Delete,
     /// A schedule makes the run of its one tick.
     Tick,
+    /// The same; then somebody deletes that run.
+    TickDeleted,
     /// A namespace becomes a tenant.
     Onboard,
     /// One run; its events are what fails.
@@ -60,7 +62,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -70,6 +72,7 @@ impl Scenario {
         Self::Retry,
         Self::Timeout,
         Self::Tick,
+        Self::TickDeleted,
         Self::Onboard,
         Self::Events,
         Self::Start,
@@ -81,7 +84,7 @@ impl Scenario {
     ];
 
     /// The stories about runs whose work the stub does.
-    pub(crate) const OF_RUNS: [Self; 9] = [
+    pub(crate) const OF_RUNS: [Self; 10] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -91,6 +94,7 @@ impl Scenario {
         Self::Retry,
         Self::Timeout,
         Self::Tick,
+        Self::TickDeleted,
     ];
 
     /// Which calls fail in it.
@@ -118,6 +122,7 @@ impl fmt::Display for Scenario {
             Self::Timeout => "timeout",
             Self::Delete => "delete",
             Self::Tick => "tick",
+            Self::TickDeleted => "tick-deleted",
             Self::Onboard => "onboard",
             Self::Events => "events",
             Self::Start => "start",
@@ -172,6 +177,7 @@ impl Stage<'_> {
             Scenario::Timeout => self.timeout().await,
             Scenario::Delete => self.delete().await,
             Scenario::Tick => self.tick().await,
+            Scenario::TickDeleted => self.tick_deleted().await,
             Scenario::Capture
             | Scenario::Check
             | Scenario::WorkerCalls
@@ -299,6 +305,20 @@ impl Stage<'_> {
         let names: Vec<_> = runs.items.iter().map(kube::ResourceExt::name_any).collect();
         assert_eq!(names, [run], "one for its one tick");
         expect(1..=1, &[(run, 1..=1)])
+    }
+
+    /// The name of the run is free again: a leader that wakes now creates it a second time, and nothing comes of it.
+    async fn tick_deleted(&self) -> Expected {
+        let expected = self.tick().await;
+        let runs: Api<OperationRun> = self.tenant.api();
+        let run = expected.work.keys().next().expect("one run");
+        runs.delete(run, &DeleteParams::default()).await.expect("a run can be deleted");
+        wait_for("the deleted run is gone", self.patience, async || match runs.get_opt(run).await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        expected
     }
 
     /// Two identical runs; the one that works, and the one that has joined it.

@@ -47,7 +47,9 @@ fn all() -> Vec<Series> {
 /// Those of every test run, three minutes: the ways of failing that differ most, where most can go wrong. Where a series
 /// takes long it leaves calls out.
 fn quick() -> Vec<Series> {
-    use Scenario::{Cancel, Capture, Dedupe, Delete, Retry, Submit, Tick, Together, WorkerCalls, WorkerStore};
+    use Scenario::{
+        Cancel, Capture, Dedupe, Delete, Retry, Submit, Tick, TickDeleted, Together, WorkerCalls, WorkerStore,
+    };
     use Variant::{Answer, Behind, Gone, LostDies, UnsentDies, UnsentStops};
     let every = |scenario, variant| Series { scenario, variant, first: 1, step: 1 };
     let some = |scenario, variant, first, step| Series { scenario, variant, first, step };
@@ -62,6 +64,7 @@ fn quick() -> Vec<Series> {
         some(Retry, LostDies, 1, 2),
         every(Tick, LostDies),
         some(Tick, UnsentStops, 1, 3),
+        some(TickDeleted, UnsentStops, 1, 3),
         some(Capture, LostDies, 2, 3),
         some(Submit, UnsentStops, 1, 2),
         some(Submit, Behind(Some(1)), 2, 2),

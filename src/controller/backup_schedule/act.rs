@@ -1,11 +1,11 @@
 //! All writes of a schedule's reconcile, in the order of the decision: runs are made, what they replace is cancelled, backup sets
 //! expire, then all of it stands in the status, then runs that are too old go.
 
-use super::decide::{Decision, MAX_ACTIVE, Observed, refused, retry_after};
+use super::decide::{Decision, Observed, refused, retry_after};
 use crate::{
     api::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, Reason,
-        backup_schedule::{Missed, origin, run_names},
+        backup_schedule::{MAX_ACTIVE, Missed, origin, run_names},
         conditions,
         operation_run::Trigger,
     },

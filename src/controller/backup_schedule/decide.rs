@@ -9,8 +9,8 @@ use crate::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, OperationRunSpec, Outcome,
         Phase, Reason,
         backup_schedule::{
-            ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, MAX_WOULD_EXPIRE, Missed, Retained, Retention,
-            origin, run_names, run_now_name, tick_run_name,
+            ConcurrencyPolicy, Counted, LastRunNow, LastSuccessful, MAX_ACTIVE, MAX_WOULD_EXPIRE, Missed, Retained,
+            Retention, origin, run_names, run_now_name, tick_run_name,
         },
         backup_set::Coverage,
         conditions::{self, Wanted},
@@ -35,9 +35,6 @@ use std::{collections::BTreeSet, sync::Arc};
 /// The longest step back of a clock over which ticks that were dealt with stay so: their runs may be gone, and with them the names
 /// that would say so. A clock that was further ahead was wrong, and must not silence a schedule until then.
 const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(24);
-
-/// Active runs that a status names.
-pub const MAX_ACTIVE: usize = 100;
 
 /// Backup sets that one pass deletes; the next one goes on. Ticks do not wait for thousands.
 const MAX_EXPIRE: usize = 100;
@@ -254,8 +251,10 @@ fn reference(run: &OperationRun) -> ObjectReference {
     ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }
 }
 
+/// Runs that are not completed, without those that repeat a tick: they end as blocked, and nothing waits for them.
 fn active(observed: &Observed) -> impl Iterator<Item = &OperationRun> {
-    observed.runs.iter().map(|run| &**run).filter(|run| !run.is_completed())
+    let runs = observed.runs.iter().map(|run| &**run).filter(|run| !run.is_completed());
+    runs.filter(|run| !observed.schedule.is_repeated_by(run))
 }
 
 /// What became of the runs.
@@ -474,8 +473,10 @@ fn fire(
     let created = created(schedule, now);
     let since = next.timetable.as_ref().map_or(created, |counted| counted.since);
     if next.last_scheduled_for.is_some_and(|last| last.duration_since(now) > LONGEST_STEP) {
-        // What is due this very minute is still to be made.
+        // What is due this very minute is still to be made, by the next pass: a run of a tick that is on record is refused.
         next.last_scheduled_for = minute_of(now.checked_sub(SignedDuration::from_mins(1)).unwrap_or(now));
+        decision.requeue = Some(SignedDuration::from_millis(1));
+        return;
     }
     let settled = next.last_scheduled_for.map_or(since, |last| last.max(since));
     let shift = shift(schedule);

@@ -5,14 +5,17 @@ use super::{
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{effective_inputs, is_object_name, named_account, prepare, repository_name},
+    prepare::{Refusal, effective_inputs, is_object_name, named_account, prepare, repository_name},
     waiting::stuck,
 };
 use crate::{
     api::{
-        BackupRepository, ObjectReference, OperationRun, OperationType, Phase, RestoreRun, execution, labels,
+        BackupRepository, BackupSchedule, ObjectReference, OperationRun, OperationType, Phase, RestoreRun,
+        backup_schedule::{Origin, origin},
+        execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
     },
+    cluster::trim::left_out,
     controller::{
         Context, Error,
         restore_run::decide::{APPLY_TYPE, PREVIEW_TYPE},
@@ -53,9 +56,13 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         Some(operation_type) if open && !started => missing_account(context, operation_type, &run, &namespace).await?,
         _ => None,
     };
-    let prepared = prepare(&run, tenant.as_ref(), operation_type.as_deref(), &repository, &rerun, |name| {
-        account.as_deref() != Some(name)
-    });
+    let repeats = if open && !started { repeats_a_tick_of(context, &run, &namespace).await? } else { None };
+    let prepared = match repeats {
+        Some(schedule) => Err(Refusal::tick_repeated(&schedule)),
+        None => prepare(&run, tenant.as_ref(), operation_type.as_deref(), &repository, &rerun, |name| {
+            account.as_deref() != Some(name)
+        }),
+    };
 
     let identity = status
         .identity_hash
@@ -151,6 +158,18 @@ fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Par
         reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
         needed: !restore.is_completed() || others.any(|other| names_it(&other)),
     })
+}
+
+/// The schedule whose tick a run repeats. The answer is final, so the API server has the last word.
+async fn repeats_a_tick_of(context: &Context, run: &OperationRun, namespace: &str) -> Result<Option<String>, Error> {
+    let Some(Origin { schedule, .. }) = origin(run) else { return Ok(None) };
+    if !context.schedules.get(namespace, &schedule).is_some_and(|held| held.is_repeated_by(run)) {
+        return Ok(None);
+    }
+    let found = Api::<BackupSchedule>::namespaced(context.client.clone(), namespace).get_opt(&schedule).await?;
+    // Of a status that was left out nothing is known.
+    let repeats = found.is_some_and(|found| left_out(&found).is_none() && found.is_repeated_by(run));
+    Ok(repeats.then_some(schedule))
 }
 
 /// The limits that hold a run of a type.

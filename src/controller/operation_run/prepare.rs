@@ -63,6 +63,17 @@ impl Refusal {
         Self { reason, message: message.into() }
     }
 
+    /// The schedule that the run is made for had started another one for the same tick.
+    #[must_use]
+    pub fn tick_repeated(schedule: &str) -> Self {
+        Self::new(
+            Reason::TickRepeated,
+            format!(
+                "nothing is to be done: schedule {schedule} had started another run for this tick, and a process of the operator that had been stopped created this one late"
+            ),
+        )
+    }
+
     /// The namespace is no tenant.
     #[must_use]
     pub fn not_a_tenant(namespace: &str) -> Self {
