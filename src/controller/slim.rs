@@ -99,6 +99,8 @@ impl Slim for OperationRun {
             outcome: status.outcome,
             identity_hash: status.identity_hash.clone(),
             context: RunContext { workspace: status.context.workspace.clone(), ..RunContext::default() },
+            // When its tenant took a slot: one that joined another took none.
+            started_at: status.started_at.filter(|_| status.joined.is_none()),
             completed_at: status.completed_at,
             ..OperationRunStatus::default()
         });

@@ -197,7 +197,10 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
     feed(runs, &context.client, watcher::Config::default(), move |change| {
         let wake = match &change {
             Change::Applied(run) => it.registry.apply(run),
-            Change::Deleted(run) => it.registry.remove(run),
+            Change::Deleted(run) => {
+                let namespace = run.namespace().unwrap_or_default();
+                it.registry.remove(run, it.namespaces.get("", &namespace).is_some())
+            }
         };
         let gone = matches!(change, Change::Deleted(_));
         let run = object(change);
@@ -256,8 +259,12 @@ fn watch_tenants(
     let (tenants, repositories) = (queues.tenants.clone(), queues.repositories.clone());
     let schedules = queues.schedules.clone();
     feed(namespaces, &context.client, watcher::Config::default().labels(labels::WORKSPACE), move |change| {
+        let is_gone = matches!(change, Change::Deleted(_));
         let namespace = object(change);
         let name = namespace.name_any();
+        if is_gone {
+            it.registry.forget_tenant(&name);
+        }
         let _ = tenants.send(ObjectRef::from_obj(&*namespace));
         for repository in it.repositories.names(&name) {
             let _ = repositories.send(ObjectRef::new(&repository).within(&name));

@@ -45,6 +45,15 @@ pub struct Held {
     pub ahead: usize,
 }
 
+/// When a tenant last started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Start {
+    /// By a process before this one: when its Job was created, as the run says.
+    Before(Timestamp),
+    /// By this process: how many starts there were. No clock has a say.
+    Here(u64),
+}
+
 /// How many slots are given in advance when it is asked who may start: those beyond are told when these are taken.
 const FORESIGHT: usize = 32;
 
@@ -58,7 +67,7 @@ type Queue = BTreeSet<(Timestamp, String)>;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     active: usize,
-    started: u64,
+    started: Option<Start>,
     created: Timestamp,
     uid: String,
     tenant: String,
@@ -67,7 +76,7 @@ struct Turn {
 /// A slot that was given to see who would be next, and what to put back.
 struct Given {
     waiter: Waiter,
-    last_start: Option<u64>,
+    last_start: Option<Start>,
 }
 
 /// Who is active and who waits.
@@ -80,10 +89,10 @@ pub struct Line {
     active_in_tenant: HashMap<String, usize>,
     active_of_type: HashMap<String, usize>,
     active_in_all: usize,
-    /// How many starts there were, and the number of each tenant's last one. What a process before this one started is not
-    /// known, but for what is still active.
+    /// How many starts there were, and each tenant's last one: until the tenant is gone, for one that could be forgotten earlier
+    /// would go first again.
     starts: u64,
-    last_start: HashMap<String, u64>,
+    last_start: HashMap<String, Start>,
     waiters: HashMap<String, Waiter>,
     queues: HashMap<String, BTreeMap<String, Queue>>,
     /// By type, the tenants whose own limits let them start one.
@@ -122,9 +131,30 @@ impl Line {
         *self.active_in_tenant.entry(tenant.to_owned()).or_default() += 1;
         *self.active_of_type.entry(operation_type.to_owned()).or_default() += 1;
         self.active_in_all += 1;
-        self.starts += 1;
-        self.last_start.insert(tenant.to_owned(), self.starts);
         self.place_all(tenant);
+    }
+
+    /// Notes that a tenant starts a run now.
+    pub fn start(&mut self, tenant: &str) {
+        self.starts += 1;
+        self.last_start.insert(tenant.to_owned(), Start::Here(self.starts));
+        self.place_all(tenant);
+    }
+
+    /// Notes when a tenant started a run, of which this process knows from the run alone.
+    pub fn started(&mut self, tenant: &str, at: Timestamp) {
+        let last = self.last_start.get(tenant).copied();
+        if last < Some(Start::Before(at)) {
+            self.last_start.insert(tenant.to_owned(), Start::Before(at));
+            self.place_all(tenant);
+        }
+    }
+
+    /// Forgets when a tenant that is gone last started a run.
+    pub fn forget(&mut self, tenant: &str) {
+        if self.last_start.remove(tenant).is_some() {
+            self.place_all(tenant);
+        }
     }
 
     /// Counts it no more.
@@ -233,6 +263,7 @@ impl Line {
         let last_start = self.last_start.get(&waiter.tenant).copied();
         self.leave(&waiter.uid);
         self.begin(&waiter.tenant, &waiter.operation_type);
+        self.start(&waiter.tenant);
         Given { waiter, last_start }
     }
 
@@ -309,10 +340,16 @@ impl Line {
                 .is_none_or(|limit| self.active_of(tenant, operation_type) < limit);
         let oldest = self.queues.get(tenant).and_then(|queues| queues.get(operation_type)).and_then(BTreeSet::first);
         let Some((created, uid)) = oldest.filter(|_| is_free) else { return };
-        let started = self.last_start.get(tenant).copied().unwrap_or_default();
+        let started = self.last_start.get(tenant).copied();
         let turn = Turn { active, started, created: *created, uid: uid.clone(), tenant: tenant.to_owned() };
         self.ready.entry(operation_type.to_owned()).or_default().insert(turn.clone());
         self.turns.insert(kind, turn);
+    }
+
+    /// Tenants of which something is known.
+    #[cfg(test)]
+    pub fn known(&self) -> usize {
+        self.last_start.len()
     }
 
     #[cfg(test)]
@@ -508,6 +545,7 @@ mod tests {
                     starts += 1;
                     last_start.insert(name(tenant), starts);
                     line.begin(&name(tenant), &name(of));
+                    line.start(&name(tenant));
                     active.push((name(tenant), name(of)));
                 }
             }

@@ -98,6 +98,10 @@ impl Registry {
         let Some(entry) = entry(run) else { return Vec::new() };
         let mut state = self.state();
         let status = run.status_or_default();
+        // One that joined another has its end and took no slot.
+        if let Some(at) = status.started_at.filter(|_| status.joined.is_none()) {
+            state.line.started(&entry.namespace, at);
+        }
         if status.phase == Phase::Completed {
             let mut wake = state.close(&entry.uid);
             let key = entry.counted_as();
@@ -123,10 +127,19 @@ impl Registry {
         wake
     }
 
+    /// Forgets a tenant that is gone.
+    pub fn forget_tenant(&self, namespace: &str) {
+        self.state().line.forget(namespace);
+    }
+
     /// Forgets a deleted run; the runs to look at because of it.
-    pub fn remove(&self, run: &OperationRun) -> Vec<ObjectRef<OperationRun>> {
+    pub fn remove(&self, run: &OperationRun, tenant_exists: bool) -> Vec<ObjectRef<OperationRun>> {
         let Some(entry) = entry(run) else { return Vec::new() };
         let mut state = self.state();
+        if !tenant_exists {
+            // The watch of runs may have been behind that of namespaces.
+            state.line.forget(&entry.namespace);
+        }
         let mut emptied = false;
         let key = entry.counted_as();
         if let Some(group) = state.completed.get_mut(&key) {
@@ -360,6 +373,7 @@ impl State {
         let entry = self.take(uid);
         self.claimed.insert(uid.to_owned());
         if let Some(entry) = entry {
+            self.line.start(&entry.namespace);
             self.put(entry);
         }
     }
@@ -435,3 +449,6 @@ fn ended(entry: &Entry, status: &OperationRunStatus) -> Ended {
         outcome: outcome.as_str(),
     }
 }
+
+#[cfg(test)]
+mod tests;

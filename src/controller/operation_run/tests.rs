@@ -839,7 +839,7 @@ fn a_run_that_must_stay_does_not_keep_those_behind_it_from_going() {
     registry.apply(&ended(3, Outcome::Succeeded));
     assert_eq!(names(registry.apply(&ended(4, Outcome::Succeeded))), ["run-1", "run-2"], "the last failure stays");
     assert_eq!(
-        names(registry.remove(&ended(2, Outcome::Succeeded))),
+        names(registry.remove(&ended(2, Outcome::Succeeded), true)),
         ["run-1", "run-3"],
         "more than one may have to go"
     );
