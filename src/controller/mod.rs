@@ -21,6 +21,7 @@ pub mod server;
 pub mod slim;
 pub mod status;
 pub mod tenant;
+mod turns;
 mod watches;
 pub mod whole;
 

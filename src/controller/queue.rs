@@ -1,14 +1,16 @@
-//! The order of passes: first come, first served; one at a time for each object, so many in all, each again when it
-//! asked for that.
+//! The order of passes: round robin over namespaces, first in, first out within one ([`Turns`]); one at a time for each object,
+//! at most so many at once, each again when it asked for that. Why it is our own: ADR 34.
 //!
 //! The order matters when there is more to do than the API server takes: whoever came first must not wait for all who
-//! came after. Two things come before others all the same. Of an object, what cannot wait: a pass is told that others wait behind it, and
-//! may leave the rest for when they had their turn ([`Again::Last`]). And one line may go before another ([`Rush`]): when
-//! thousands of schedules are due at once, their runs are on record before any of them is worked on.
+//! came after, and no tenant for all that another one has touched. Two things come before others all the same. Of an object,
+//! what cannot wait: a pass is told that others wait behind it, and may leave the rest for when they had their turn
+//! ([`Again::Last`]). And one line may go before another ([`Rush`]): when thousands of schedules are due at once, their runs
+//! are on record before any of them is worked on.
 
+use super::turns::Turns;
 use futures::{StreamExt, stream::FuturesUnordered};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     hash::Hash,
     time::Duration,
@@ -109,12 +111,13 @@ pub async fn work<T, P>(
     concurrency: usize,
     precedence: Precedence<'_>,
     mut ended: watch::Receiver<bool>,
+    namespace_of: fn(&T) -> String,
     mut pass: impl FnMut(T, Behind) -> Option<P>,
 ) where
     T: Clone + Eq + Hash,
     P: Future<Output = Again>,
 {
-    let mut order = Order::<T>::default();
+    let mut order = Order::new(namespace_of);
     let mut passes = FuturesUnordered::new();
     let mut rush = precedence.watch();
     loop {
@@ -151,9 +154,10 @@ pub async fn work<T, P>(
 
 /// Who is next.
 struct Order<T> {
-    line: VecDeque<T>,
+    namespace_of: fn(&T) -> String,
+    line: Turns<T>,
     /// Those whose turn is when nobody is in `line`.
-    last: VecDeque<T>,
+    last: Turns<T>,
     /// Those in `line` or `last`.
     in_line: HashSet<T>,
     /// Those whose pass is under way, and whether they came again meanwhile.
@@ -165,11 +169,12 @@ struct Order<T> {
     number: u64,
 }
 
-impl<T> Default for Order<T> {
-    fn default() -> Self {
+impl<T: Clone + Eq + Hash> Order<T> {
+    fn new(namespace_of: fn(&T) -> String) -> Self {
         Self {
-            line: VecDeque::new(),
-            last: VecDeque::new(),
+            namespace_of,
+            line: Turns::default(),
+            last: Turns::default(),
             in_line: HashSet::new(),
             under_way: HashMap::new(),
             later: BTreeMap::new(),
@@ -177,9 +182,7 @@ impl<T> Default for Order<T> {
             number: 0,
         }
     }
-}
 
-impl<T: Clone + Eq + Hash> Order<T> {
     fn arrive(&mut self, one: T) {
         if let Some(again) = self.under_way.get_mut(&one) {
             *again = true;
@@ -189,13 +192,13 @@ impl<T: Clone + Eq + Hash> Order<T> {
             self.later.remove(&time);
         }
         if self.in_line.insert(one.clone()) {
-            self.line.push_back(one);
+            self.line.push((self.namespace_of)(&one), one);
         }
     }
 
     /// The first in line, whose pass is under way from now on.
     fn begin(&mut self) -> Option<(T, Behind)> {
-        let one = self.line.pop_front().or_else(|| self.last.pop_front())?;
+        let one = self.line.pop().or_else(|| self.last.pop())?;
         self.in_line.remove(&one);
         self.under_way.insert(one.clone(), false);
         let behind = if self.line.is_empty() { Behind::Nobody } else { Behind::Others };
@@ -214,7 +217,7 @@ impl<T: Clone + Eq + Hash> Order<T> {
             // Also for what it came for meanwhile: it left something to do.
             Again::Last => {
                 self.in_line.insert(one.clone());
-                self.last.push_back(one);
+                self.last.push((self.namespace_of)(&one), one);
             }
             _ if came => self.arrive(one),
             Again::Never => {}
@@ -260,7 +263,7 @@ mod tests {
         let log = Arc::new(Mutex::new(Vec::new()));
         let note = |text: String| log.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         let mut begun = 0;
-        let work = work(receiver, concurrency, Precedence::None, ended, |one, _| {
+        let work = work(receiver, concurrency, Precedence::None, ended, first_letter, |one, _| {
             begun += 1;
             note(format!("{one}("));
             let (after, log) = (again(begun), log.clone());
@@ -298,7 +301,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_came_first_is_served_first_however_many_come_after() {
-        let names: Vec<&'static str> = (0..50).map(|number| &*format!("{number}").leak()).collect();
+        let names: Vec<&'static str> = (0..50).map(|number| &*format!("a{number}").leak()).collect();
         let log = worked(&names, 1, |_| None).await;
         let begun: Vec<&str> = log.iter().filter_map(|entry| entry.strip_suffix('(')).collect();
         assert_eq!(begun, names[..begun.len()]);
@@ -307,7 +310,7 @@ mod tests {
 
     #[test]
     fn who_comes_while_its_pass_is_under_way_gets_another_and_one_only() {
-        let mut order = Order::default();
+        let mut order = Order::new(first_letter);
         order.arrive("a");
         assert_eq!(begun(&mut order), Some("a"));
         order.arrive("a");
@@ -321,7 +324,7 @@ mod tests {
 
     #[test]
     fn who_comes_before_its_time_does_not_come_again_at_its_time() {
-        let mut order = Order::default();
+        let mut order = Order::new(first_letter);
         order.arrive("a");
         order.begin();
         order.end("a", Again::After(Duration::from_secs(9)));
@@ -332,13 +335,26 @@ mod tests {
         assert_eq!(begun(&mut order), Some("a"));
     }
 
+    /// The namespace of a test's object.
+    fn first_letter(one: &&'static str) -> String {
+        one[..1].to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_touches_all_it_has_delays_another_s_first_by_one_pass() {
+        let mut names: Vec<&'static str> = (0..5000).map(|number| &*format!("a{number}").leak()).collect();
+        names.push("b");
+        let log = worked(&names, 1, |_| None).await;
+        assert_eq!(log[..4], ["a0(", ")a0", "b(", ")b"]);
+    }
+
     fn begun(order: &mut Order<&'static str>) -> Option<&'static str> {
         order.begin().map(|(one, _)| one)
     }
 
     #[test]
     fn who_leaves_something_for_last_has_its_turn_when_nobody_is_in_line_whatever_comes_for_it() {
-        let mut order = Order::default();
+        let mut order = Order::new(first_letter);
         for one in ["a", "b"] {
             order.arrive(one);
         }
@@ -372,8 +388,9 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Again::Never
         };
-        let before = work(first_line, 1, Precedence::Before(&rush), ended.clone(), |_, _| Some(a_second()));
-        let behind = work(second_line, 1, Precedence::Behind(&rush), ended, |_, _| {
+        let before =
+            work(first_line, 1, Precedence::Before(&rush), ended.clone(), usize::to_string, |_, _| Some(a_second()));
+        let behind = work(second_line, 1, Precedence::Behind(&rush), ended, usize::to_string, |_, _| {
             second_begun.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(begun.elapsed());
             Some(a_second())
         });

@@ -339,8 +339,14 @@ impl Line<'_> {
                 })
             })
         };
-        queue::work(line, usize::from(self.concurrency), self.precedence, self.ended.clone(), begin).await;
+        let concurrency = usize::from(self.concurrency);
+        queue::work(line, concurrency, self.precedence, self.ended.clone(), namespace_of, begin).await;
     }
+}
+
+/// Whose turn an object takes: its namespace's. A namespace takes its own.
+fn namespace_of<K: Resource<DynamicType = ()>>(reference: &ObjectRef<K>) -> String {
+    reference.namespace.clone().unwrap_or_else(|| reference.name.clone())
 }
 
 /// A pass that does all there is to do, whoever waits behind it.
