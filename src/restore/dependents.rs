@@ -92,6 +92,12 @@ impl Dependents {
         self.going(BTreeSet::from([item]))
     }
 
+    /// The same of several objects.
+    #[must_use]
+    pub fn going_with_these<'a>(&'a self, items: BTreeSet<&'a ItemId>) -> Vec<&'a Dependent> {
+        self.going(items)
+    }
+
     /// What goes with all that is deleted.
     #[must_use]
     pub fn going_with_all(&self) -> Vec<&Dependent> {

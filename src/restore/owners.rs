@@ -10,6 +10,7 @@
 use crate::api::item::{GroupKind, ItemId};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Stands for a uid that the owner does not have yet, in a plan. Never written.
 const PENDING: &str = "pending:";
@@ -25,6 +26,7 @@ pub struct Family {
     renewed: BTreeSet<ItemId>,
     namespaced: BTreeSet<GroupKind>,
     remade: BTreeSet<ItemId>,
+    gone: BTreeSet<ItemId>,
 }
 
 impl Family {
@@ -67,6 +69,23 @@ impl Family {
         self.remade.insert(item.clone());
     }
 
+    /// An item that is decided about again: whether its controller makes it is open.
+    pub fn add_again(&mut self, item: &ItemId) {
+        if self.remade.remove(item) {
+            self.restored.insert(item.clone());
+        }
+    }
+
+    /// An object that keeps its uid after all.
+    pub fn add_kept(&mut self, item: &ItemId) {
+        self.renewed.remove(item);
+    }
+
+    /// The objects that the garbage collector takes with what is deleted: they own nothing any more.
+    pub fn set_gone(&mut self, gone: BTreeSet<ItemId>) {
+        self.gone = gone;
+    }
+
     /// An object that is about to be deleted for good: it owns nothing any more.
     pub fn add_leaving(&mut self, item: &ItemId) {
         self.live.remove(item);
@@ -81,18 +100,33 @@ impl Family {
     /// The uid to write for an owner, if it is there or will be.
     fn uid(&self, owner: &ItemId) -> Option<String> {
         match self.live.get(owner) {
+            _ if self.gone.contains(owner) => None,
             Some(uid) if !self.renewed.contains(owner) => Some(uid.clone()),
             _ if self.restored.contains(owner) || self.renewed.contains(owner) => Some(format!("{PENDING}{owner}")),
             _ => None,
         }
     }
 
+    /// What a decision about a child takes for granted of its owners. Equal numbers: nothing has turned out otherwise.
+    #[must_use]
+    pub fn standing(&self, owners: &[ItemId]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for owner in owners {
+            (self.uid(owner), self.comes(owner)).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Whether this restore makes an item, or its controller does.
+    fn comes(&self, item: &ItemId) -> bool {
+        self.restored.contains(item) || self.remade.contains(item)
+    }
+
     /// The controller that a child is left to: its object is restored too, so it makes the child again. No other kinds than
     /// those of which a capture says so: of others nobody knows whether their controller makes them.
     #[must_use]
     pub fn left_to(&self, kind: &GroupKind, object: &Value) -> Option<ItemId> {
-        let comes = |owner: &ItemId| self.restored.contains(owner) || self.remade.contains(owner);
-        controller(object).filter(|owner| is_made_by_controllers(kind) && comes(owner))
+        controller(object).filter(|owner| is_made_by_controllers(kind) && self.comes(owner))
     }
 
     /// Gives each reference the uid its owner has now; `live` is the object as it is there. References to owners that are

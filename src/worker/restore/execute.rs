@@ -130,6 +130,7 @@ impl<'a> Executor<'a> {
                 _ => {}
             }
         }
+        walk.tell_gone(plan.items().iter());
         let writes = plan.items().iter().filter(|planned| planned.action.writes());
         Self {
             walk,

@@ -41,6 +41,7 @@ pub mod prune;
 pub mod record;
 pub mod rehearse;
 pub mod results;
+mod revise;
 pub mod safety;
 pub mod stored_plan;
 pub mod survey;

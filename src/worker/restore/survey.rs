@@ -134,6 +134,7 @@ impl Survey {
             grants: &self.grants,
             planned_roles: PlannedRoles::default(),
             related: BTreeSet::new(),
+            assumed: BTreeMap::new(),
             ask,
         }
     }

@@ -103,6 +103,8 @@ pub struct Walk<'a> {
     pub planned_roles: PlannedRoles,
     /// Items that own something, stored or live, or are owned: of no other does it matter what becomes of it for the rest.
     pub related: BTreeSet<ItemId>,
+    /// What was assumed of the owners of items that were decided about.
+    pub assumed: BTreeMap<ItemId, u64>,
     /// Whether the server is asked.
     pub ask: Ask,
 }
@@ -237,7 +239,12 @@ impl Walk<'_> {
         for kind in self.kinds_in_order() {
             self.decide_kind(&kind, &mut decided).await?;
         }
+        self.revise(&mut decided).await?;
         self.decide_collected(&mut decided).await?;
+        // What stays because of what would go with it is an owner with the uid it has.
+        if self.revise(&mut decided).await? {
+            self.decide_collected(&mut decided).await?;
+        }
         Ok(decided)
     }
 
@@ -270,28 +277,10 @@ impl Walk<'_> {
     }
 
     async fn decide_kind(&mut self, kind: &StoredKind, decided: &mut Vec<Decided>) -> Result<(), Failure> {
-        let mut settled = self.settle_kind(kind, |_| true).await?;
-        let mut renewed = BTreeSet::new();
-        loop {
-            let made_anew =
-                settled.iter().map(|decided| &decided.planned).filter(|item| item.action == Action::Recreate);
-            let newly = made_anew.map(|planned| planned.item.clone()).filter(|item| renewed.insert(item.clone()));
-            let newly: BTreeSet<ItemId> = newly.collect();
-            for item in &newly {
-                self.planner.family.add_renewed(item.clone());
-                self.planner.dependents.add_leaving(item.clone());
-            }
-            // What they own of their own kind was decided about when they seemed to keep their uids.
-            let owned = settled.iter().filter(|decided| decided.owners.iter().any(|owner| newly.contains(owner)));
-            let owned: BTreeSet<String> = owned.map(|decided| decided.planned.item.name.clone()).collect();
-            if owned.is_empty() {
-                break;
-            }
-            settled.retain(|decided| !owned.contains(&decided.planned.item.name));
-            settled.extend(self.settle_kind(kind, |name| owned.contains(name)).await?);
-        }
-        for decided in settled.iter().filter(|decided| self.related.contains(&decided.planned.item)) {
-            tell_left(&mut self.planner.family, &decided.planned);
+        self.assume(kind, |_| true);
+        let settled = self.settle_kind(kind, |_| true).await?;
+        for decided in &settled {
+            self.tell(&decided.planned);
         }
         if decided.is_empty() {
             // The usual tenant has most of its objects in one kind: they are not there twice.
@@ -303,7 +292,11 @@ impl Walk<'_> {
     }
 
     /// Decides about the items of a kind with these names.
-    async fn settle_kind(&self, kind: &StoredKind, takes: impl Fn(&str) -> bool) -> Result<Vec<Decided>, Failure> {
+    pub(super) async fn settle_kind(
+        &self,
+        kind: &StoredKind,
+        takes: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Decided>, Failure> {
         let items = self.inventory.kinds.get(kind).map_or(0, BTreeMap::len);
         self.settle_as_read(items, async move |sender| {
             let send = async |met: Met<'_>| {

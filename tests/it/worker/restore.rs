@@ -714,6 +714,60 @@ async fn what_the_garbage_collector_would_take_is_a_conflict_or_is_named_and_kep
     assert_eq!(result.context.snapshot.unwrap().items, 2, "the set that undoes it has both");
 }
 
+/// An object with an owner of `example.com`.
+fn owned(name: &str, kind: &str, owner: &str) -> Value {
+    let mut object = object(name);
+    object["metadata"]["ownerReferences"] = json!([{"apiVersion": "example.com/v1", "kind": kind, "name": owner,
+        "uid": format!("uid-of-{owner}"), "controller": true}]);
+    object
+}
+
+#[tokio::test]
+async fn an_owner_that_goes_with_what_is_recreated_owns_nothing_of_what_is_written() {
+    let api = Api::new();
+    api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
+    // Its controller makes it again, with another uid.
+    api.serve("batch", "v1", "Job", "jobs", vec![owned("of-widget", "Widget", "w")]);
+    let mut child = object("child");
+    child["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "of-widget", "uid": "uid-of-of-widget"}]);
+    api.serve_config_maps(vec![child]);
+    let tenant = Tenant::captured(api).await;
+    for (kind, name) in [("Widget", "w"), ("ConfigMap", "child")] {
+        tenant.api.change(kind, name, |object| object["data"] = json!({"of": "another"}));
+    }
+    tenant.preview(json!({"existingResourcePolicy": "recreate"})).await.unwrap();
+    let planned = tenant.planned();
+    let child = planned.iter().find(|planned| planned["itemId"] == "core/ConfigMap/child").unwrap();
+    assert_eq!(
+        (&child["action"], &child["warnings"][0]["code"]),
+        (&json!("recreate"), &json!("OwnerMissing")),
+        "{child}"
+    );
+}
+
+#[tokio::test]
+async fn an_item_that_is_decided_about_before_its_owner_is_decided_about_again_when_the_owner_is_not_restored() {
+    let api = Api::new();
+    // The kinds own each other, and one Widget another.
+    let widgets = vec![object("w"), owned("of-gadget", "Gadget", "g"), owned("of-its-kind", "Widget", "w")];
+    api.serve("example.com", "v1", "Widget", "widgets", widgets);
+    api.serve("example.com", "v1", "Gadget", "gadgets", vec![object("g"), owned("of-widget", "Widget", "w")]);
+    let tenant = Tenant::captured(api).await;
+    tenant.api.serve("example.com", "v1", "Widget", "widgets", vec![object("of-gadget"), object("of-its-kind")]);
+    tenant.api.serve("example.com", "v1", "Gadget", "gadgets", vec![object("of-widget")]);
+    tenant.api.refuse_writes(|method, _| (*method == Method::POST).then(|| refusal(403, "Forbidden")));
+    tenant.preview(json!({})).await.unwrap();
+    for planned in tenant.planned() {
+        let id = planned["itemId"].as_str().unwrap_or_default();
+        let (action, code) = (&planned["action"], &planned["warnings"][0]["code"]);
+        match id.rsplit('/').next() {
+            Some("w" | "g") => assert_eq!(action, "invalid", "{planned}"),
+            _ => assert_eq!((action, code), (&json!("unchanged"), &json!("OwnerMissing")), "{planned}"),
+        }
+    }
+}
+
 /// A Widget and the ConfigMap that it owns, both changed; nobody may make the ConfigMap again.
 async fn changed_family() -> (Tenant, Value) {
     let tenant = family().await;

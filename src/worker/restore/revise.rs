@@ -1,0 +1,100 @@
+//! Items for whose owners it turned out otherwise than was assumed when the items were decided about.
+//!
+//! Kinds are decided about behind the kinds of their owners. Still an item can come before its owner: kinds own each other in a
+//! circle, an owner is of the same kind, or what goes with a deleted owner is known only once everything is decided.
+
+use crate::{
+    api::{item::ItemId, operation_report::Action},
+    restore::plan::PlannedItem,
+    worker::{
+        failure::Failure,
+        restore::{
+            inventory::StoredKind,
+            walk::{Decided, Walk, tell_left},
+        },
+    },
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How often an item is decided about at most. A plan that has not settled by then is carried out as far as it holds.
+const ROUNDS: usize = 16;
+
+impl Walk<'_> {
+    /// What a decision says of the item as an owner of others.
+    pub(super) fn tell(&mut self, planned: &PlannedItem) {
+        if !self.related.contains(&planned.item) {
+            return;
+        }
+        if planned.action == Action::Recreate {
+            self.planner.family.add_renewed(planned.item.clone());
+            self.planner.dependents.add_leaving(planned.item.clone());
+        } else if planned.action != Action::Delete {
+            self.planner.family.add_kept(&planned.item);
+            self.planner.dependents.add_staying(&planned.item);
+        }
+        tell_left(&mut self.planner.family, planned);
+    }
+
+    /// Tells which objects go with what is deleted and are not written themselves: they own nothing any more.
+    pub(super) fn tell_gone<'p>(&mut self, planned: impl Iterator<Item = &'p PlannedItem> + Clone) {
+        let deleted = planned.clone().filter(|of| matches!(of.action, Action::Delete | Action::Recreate));
+        let going = self.planner.dependents.going_with_these(deleted.map(|of| &of.item).collect());
+        if going.is_empty() {
+            self.planner.family.set_gone(BTreeSet::new());
+            return;
+        }
+        let written: BTreeSet<&ItemId> =
+            planned.filter(|of| of.action.writes() && of.action != Action::Delete).map(|of| &of.item).collect();
+        let gone = going.into_iter().map(|of| &of.item).filter(|item| !written.contains(item)).cloned().collect();
+        self.planner.family.set_gone(gone);
+    }
+
+    /// Notes what is assumed of the owners of items that are about to be decided about.
+    pub(super) fn assume(&mut self, kind: &StoredKind, takes: impl Fn(&str) -> bool) {
+        let entries = self.inventory.kinds.get(kind).into_iter().flatten();
+        for (name, entry) in entries.filter(|(name, entry)| !entry.owners.is_empty() && takes(name)) {
+            let assumed = self.planner.family.standing(&entry.owners);
+            self.assumed.insert(ItemId::new(kind.kind.clone(), name.as_str()), assumed);
+        }
+    }
+
+    /// Decides again about items of whose owners something else was assumed than is decided by now. False: there were none.
+    pub(super) async fn revise(&mut self, decided: &mut Vec<Decided>) -> Result<bool, Failure> {
+        if self.assumed.is_empty() {
+            return Ok(false);
+        }
+        for round in 0..ROUNDS {
+            for one in &*decided {
+                self.tell(&one.planned);
+            }
+            self.tell_gone(decided.iter().map(|one| &one.planned));
+            let is_stale = |one: &&Decided| {
+                let open =
+                    one.planned.action != Action::Delete && !one.planned.action.fails() && !one.owners.is_empty();
+                let assumed = self.assumed.get(&one.planned.item);
+                open && assumed.is_some_and(|assumed| *assumed != self.planner.family.standing(&one.owners))
+            };
+            let mut stale: BTreeMap<StoredKind, BTreeSet<String>> = BTreeMap::new();
+            for one in decided.iter().filter(is_stale) {
+                let item = &one.planned.item;
+                let mut kinds = self.inventory.kinds.iter();
+                let found = kinds.find(|(kind, entries)| kind.kind == item.kind && entries.contains_key(&item.name));
+                if let Some((kind, _)) = found {
+                    stale.entry(kind.clone()).or_default().insert(item.name.clone());
+                }
+            }
+            if stale.is_empty() {
+                return Ok(round > 0);
+            }
+            for (kind, names) in stale {
+                decided.retain(|one| one.planned.item.kind != kind.kind || !names.contains(&one.planned.item.name));
+                for name in &names {
+                    self.planner.family.add_again(&ItemId::new(kind.kind.clone(), name.as_str()));
+                }
+                self.assume(&kind, |name| names.contains(name));
+                decided.extend(self.settle_kind(&kind, |name| names.contains(name)).await?);
+            }
+        }
+        Ok(true)
+    }
+}
