@@ -1,8 +1,8 @@
 //! From one item, as it is stored and as it lives, to what happens to it.
 //!
 //! Two steps. [`Planner::decide`] needs no cluster: it settles what can be settled, and proposes one write for the rest.
-//! The API server's dry run of that write is the [`Verdict`](super::proposal::Verdict) that settles the proposal: so defaulting, quota and admission count, at one
-//! call an item, and none for what is settled.
+//! The API server's dry run of that write is the [`Verdict`](super::proposal::Verdict) that settles the proposal: so
+//! defaulting, quota and admission count, at one call an item, and none for what is settled.
 
 use crate::{
     api::{

@@ -13,6 +13,7 @@
 //! holdings   what an object holds that its successor needs
 //! dependents what the garbage collector takes with what is deleted
 //! readers    of which kinds reports may hold values
+//! owned      the fields that the server owns, which `sanitize` takes out
 //! ```
 //!
 //! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
@@ -27,6 +28,7 @@ pub mod excluded;
 pub mod holdings;
 pub mod labels;
 pub mod order;
+pub mod owned;
 pub mod owners;
 pub mod plan;
 pub mod proposal;

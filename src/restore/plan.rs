@@ -422,10 +422,10 @@ fn side_by_side<'a>(
 pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
     let how = |before: Option<&PlannedItem>, after: Option<&PlannedItem>| {
         // Where the API server refused to make it again, it goes with its owner; the second plan, which did not ask, makes it.
-        let collected = before.is_some_and(|planned| planned.is_collected());
+        let collected = before.is_some_and(PlannedItem::is_collected);
         let live = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.live.clone());
         let wanted = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.wanted.clone());
-        if [before, after].into_iter().flatten().any(|planned| planned.is_unknown()) {
+        if [before, after].into_iter().flatten().any(PlannedItem::is_unknown) {
             return None;
         }
         match (live(before), live(after)) {

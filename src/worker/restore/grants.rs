@@ -118,7 +118,7 @@ impl Grants {
             )
         } else {
             format!(
-                "let {who} hold what it gives or `{}` its role, or exclude the item: a restore gives no rights that who asked could not give by hand; what {who} lacks is said by `kubectl apply --dry-run=server` of the same",
+                "let {who} hold what it gives, or the verb `{}`, or exclude the item: a restore gives no rights that who asked could not give by hand, and `kubectl apply --dry-run=server` names those that {who} lacks",
                 verb.verb
             )
         };
