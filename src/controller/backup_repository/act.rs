@@ -57,7 +57,7 @@ pub async fn start(context: &Context, repository: &BackupRepository, run: &Opera
 }
 
 /// Says on the repository, and once in an event, why its run is not made.
-async fn say_refused(context: &Context, repository: &BackupRepository, refusal: &Refusal) -> Result<(), Error> {
+pub async fn say_refused(context: &Context, repository: &BackupRepository, refusal: &Refusal) -> Result<(), Error> {
     let status = refused(repository, refusal, context.clock.now());
     let stalled = |status: &BackupRepositoryStatus| {
         let mut stalls = status.conditions.iter().filter(|condition| condition.type_ == conditions::STALLED);

@@ -9,7 +9,10 @@ use crate::{
         operation_run::{ScheduledBy, SchedulerKind, Trigger},
         result::truncate,
     },
-    controller::operation_run::{prepare::Refusal, waiting::waits},
+    controller::{
+        operation_run::{prepare::Refusal, waiting::waits},
+        whole::too_large,
+    },
     schedule::{CLOCKS_DIFFER, Due, Expression, LONGEST_REST, Mistake, Timetable, due},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -38,7 +41,13 @@ pub fn decide(
     in_tenant: bool,
     runs: impl Fn(&str) -> Option<Arc<OperationRun>>,
 ) -> Check {
-    if repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
+    if repository.metadata.deletion_timestamp.is_some() || !in_tenant {
+        return Check::None;
+    }
+    if let Some(refusal) = too_large(repository) {
+        return Check::Refused(refusal);
+    }
+    if repository.is_checked() {
         return Check::None;
     }
     let name = check_name(repository);
@@ -52,6 +61,8 @@ pub fn decide(
 pub enum Check {
     /// It was done, or there can be none.
     None,
+    /// There can be none, and the repository says why: more of it than is read.
+    Refused(Refusal),
     /// It is to be started.
     Due(Box<OperationRun>),
     /// It was started.
@@ -116,9 +127,11 @@ pub fn refused(repository: &BackupRepository, refusal: &Refusal, now: Timestamp)
     next
 }
 
-/// Whether a condition's reason is that a run could not be made.
+/// Whether a condition's reason is that a run could not be made, or that the repository is not read.
 fn is_refusal(reason: &str) -> bool {
-    [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken].iter().any(|refusal| refusal.as_str() == reason)
+    [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken, Reason::TooLarge]
+        .iter()
+        .any(|refusal| refusal.as_str() == reason)
 }
 
 fn run(repository: &BackupRepository, name: &str, operation_type: &str, tick: Option<Timestamp>) -> OperationRun {

@@ -15,7 +15,7 @@ use crate::{
     api::{BackupRepository, OperationRun},
     controller::{Context, Error, whole::whole},
 };
-use act::{Started, start, write_status};
+use act::{Started, say_refused, start, write_status};
 use decide::{Check, Upkeep};
 use kube::{Api, ResourceExt};
 use std::{sync::Arc, time::Duration};
@@ -31,6 +31,7 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
     let tenant =
         context.namespaces.get("", &namespace).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
     let run = match decide::decide(&repository, tenant, |name| context.runs.get(&namespace, name)) {
+        Check::Refused(refusal) => return say_refused(&context, &repository, &refusal).await.map(|()| None),
         Check::None => return upkeep(&context, &repository, tenant).await,
         Check::Made(check) => {
             say_checking(&context, &repository, Some(&check)).await?;

@@ -35,7 +35,7 @@ fn due(
 ) -> Option<OperationRun> {
     match decide(repository, in_tenant, runs) {
         Check::Due(run) => Some(*run),
-        Check::None | Check::Made(_) => None,
+        Check::None | Check::Made(_) | Check::Refused(_) => None,
     }
 }
 
@@ -49,6 +49,24 @@ fn each_generation_is_checked_once() {
         due(&repository(2, Some(1)), true, none).map(|run| run.name_any()).as_deref(),
         Some("main-check-01234-2")
     );
+}
+
+#[test]
+fn a_repository_that_is_too_large_to_read_is_refused_whether_it_was_checked_or_not() {
+    for checked in [None, Some(1)] {
+        let mut large = repository(1, checked);
+        large.metadata.annotations = Some([("tenantatlas.io/left-out".to_owned(), "spec.adopt".to_owned())].into());
+        let Check::Refused(refusal) = decide(&large, true, none) else { panic!("it is not read as it is") };
+        assert_eq!(refusal.reason, Reason::TooLarge);
+        assert!(refusal.message.starts_with("make spec.adopt smaller"), "{}", refusal.message);
+        let status = refused(&large, &refusal, at("2026-01-02T03:00:00Z"));
+        let stalled = |of: &[Condition]| of.iter().any(|one| one.type_ == "Stalled" && one.reason == "TooLarge");
+        assert!(stalled(&status.conditions), "{status:?}");
+        let mut smaller = repository(1, None);
+        smaller.status = Some(status);
+        let status = checking(&smaller, None, at("2026-01-02T03:01:00Z")).expect("it is checked");
+        assert!(!stalled(&status.conditions), "{status:?}");
+    }
 }
 
 #[test]

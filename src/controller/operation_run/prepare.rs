@@ -16,7 +16,9 @@ use crate::{
         result::truncate,
     },
     cluster::trim::{OF_TYPES, left_out},
+    controller::whole::too_large,
 };
+use kube::Resource;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -189,8 +191,11 @@ pub fn prepare(
         RerunView::Found(earlier) => Some(&**earlier),
         _ => None,
     };
-    if [Some(run), earlier].into_iter().flatten().any(|run| left_out(run).is_some()) {
-        return Err(inputs_too_large("more than that"));
+    for run in [Some(run), earlier].into_iter().flatten() {
+        match left_out(run) {
+            Some(left_out) if left_out.contains(INPUTS) => return Err(inputs_too_large("more than that")),
+            _ => expect_read(run)?,
+        }
     }
     let inputs = effective_inputs(run, rerun);
     // Only here, and no longer than this takes.
@@ -218,6 +223,10 @@ pub fn prepare(
         RepositoryView::NotReady(repository) if !is_check(&spec.executor) => return Err(not_ready(repository)),
         RepositoryView::NotReady(repository) | RepositoryView::Ready(repository) => Some(repository.clone()),
     };
+    if let Some(repository) = repository.as_deref() {
+        // Its worker would be given half of a spec.
+        expect_read(repository)?;
+    }
     let identity =
         Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &parsed, spec.identity.as_ref());
     Ok(Prepared { identity, inputs, account, repository })
@@ -269,6 +278,16 @@ fn check_rerun(run: &OperationRun, executor: &Executor, rerun: &RerunView) -> Re
             }
         }
     }
+}
+
+/// Where [`left_out`] names the inputs of a run.
+const INPUTS: &str = "spec.inputs";
+
+/// Refuses what was not read as a whole.
+fn expect_read<K: Resource<DynamicType = ()>>(object: &K) -> Result<(), Refusal> {
+    let Some(Refusal { reason, message }) = too_large(object) else { return Ok(()) };
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    Err(Refusal { reason, message: format!("{} {name}: {message}", K::kind(&())) })
 }
 
 fn inputs_too_large(size: &str) -> Refusal {

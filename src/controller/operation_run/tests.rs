@@ -137,6 +137,19 @@ fn bad_inputs_are_refused_with_the_place_of_the_mistake() {
     assert!(refusal.message.contains("inputs/repository"), "{}", refusal.message);
     let large = run(json!({"type": "work", "inputs": {"repository": "main", "note": "x".repeat(70_000)}}));
     assert_eq!(refused(prepared_with(&large, &capture_type(), &ready)).reason, Reason::InputsTooLarge);
+    let not_read = |part: &str| Some([("tenantatlas.io/left-out".to_owned(), part.to_owned())].into());
+    for (part, reason) in [("spec.inputs", Reason::InputsTooLarge), ("metadata.ownerReferences", Reason::TooLarge)] {
+        let mut large = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+        large.metadata.annotations = not_read(part);
+        assert_eq!(refused(prepared_with(&large, &capture_type(), &ready)).reason, reason, "{part}");
+    }
+    let mut half_read = (*repository()).clone();
+    half_read.metadata.annotations = not_read("spec.adopt");
+    let half_read = RepositoryView::Ready(Arc::new(half_read));
+    let asks = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    let refusal = refused(prepared_with(&asks, &capture_type(), &half_read));
+    assert_eq!(refusal.reason, Reason::TooLarge);
+    assert!(refusal.message.starts_with("BackupRepository main: make spec.adopt smaller"), "{}", refusal.message);
 }
 
 #[test]
