@@ -46,6 +46,7 @@ use std::collections::BTreeMap;
     validation = Rule::new("has(self.absent) == has(oldSelf.absent) && (!has(self.absent) || self.absent == oldSelf.absent)").message("absent is immutable"),
     validation = Rule::new("has(self.absentInSnapshot) == has(oldSelf.absentInSnapshot) && (!has(self.absentInSnapshot) || self.absentInSnapshot == oldSelf.absentInSnapshot)").message("absentInSnapshot is immutable"),
     validation = Rule::new("has(self.backupSchedule) == has(oldSelf.backupSchedule) && (!has(self.backupSchedule) || self.backupSchedule == oldSelf.backupSchedule)").message("backupSchedule is immutable: use hold to keep a set"),
+    validation = Rule::new("has(self.backupScheduleUid) == has(oldSelf.backupScheduleUid) && (!has(self.backupScheduleUid) || self.backupScheduleUid == oldSelf.backupScheduleUid)").message("backupScheduleUid is immutable: use hold to keep a set"),
     validation = Rule::new("has(self.expiresAt) == has(oldSelf.expiresAt) && (!has(self.expiresAt) || self.expiresAt == oldSelf.expiresAt)").message("expiresAt is immutable: use hold to keep a set"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +81,10 @@ pub struct BackupSetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub backup_schedule: Option<String>,
+    /// Uid of that schedule. Retention of a later schedule of the same name leaves the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub backup_schedule_uid: Option<String>,
     /// What started that run. Of a schedule's sets those of its ticks are kept apart from those that were asked for (`run_now`).
     #[serde(default)]
     pub trigger: Trigger,

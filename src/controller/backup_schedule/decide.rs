@@ -318,8 +318,12 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
     };
     let Some(sets) = &observed.sets else { return };
     let name = observed.schedule.name_any();
-    let own = sets.iter().filter(|set| set.spec.backup_schedule.as_deref() == Some(name.as_str()));
-    let own: Vec<_> = own.filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
+    let of_name = sets.iter().filter(|set| set.spec.backup_schedule.as_deref() == Some(name.as_str()));
+    let of_name = of_name.filter(|set| set.metadata.deletion_timestamp.is_none());
+    // What another schedule of this name left is not this one's to delete, whatever its rules are.
+    let uid = observed.schedule.metadata.uid.as_ref();
+    let (own, earlier): (Vec<_>, Vec<_>) =
+        of_name.partition(|set| uid.is_some() && set.spec.backup_schedule_uid.as_ref() == uid);
     let backups: Vec<Backup> = own.iter().filter_map(|set| backup(set)).collect();
     let gone: BTreeSet<String> = expired(&rules(retention), &timetable.zone, &backups).into_iter().collect();
     let mut gone: Vec<&BackupSet> = own.iter().copied().filter(|set| gone.contains(&set.name_any())).collect();
@@ -335,7 +339,8 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
     decision.expire = gone.into_iter().take(MAX_EXPIRE).cloned().collect();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let expired = count(decision.expire.len());
-    next.retention = Some(Retained { after, kept: count(own.len()) - expired, expired, would_expire });
+    let (kept, of_earlier_schedules) = (count(own.len()) - expired, count(earlier.len()));
+    next.retention = Some(Retained { after, kept, expired, of_earlier_schedules, would_expire });
 }
 
 fn backup(set: &BackupSet) -> Option<Backup> {

@@ -431,7 +431,7 @@ fn a_schedule_that_is_deleted_and_made_anew_does_not_make_a_tick_twice() {
 
 fn set(hour: u32, schedule: &str, spec: Value) -> crate::api::BackupSet {
     let mut whole = json!({"repository": {"name": "main"}, "snapshot": "a".repeat(64), "run": {"name": "r", "uid": "u"},
-        "namespaceUid": "tenant", "coverage": "full", "backupSchedule": schedule});
+        "namespaceUid": "tenant", "coverage": "full", "backupSchedule": schedule, "backupScheduleUid": "schedule"});
     whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
     serde_json::from_value(json!({
         "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "spec": whole,
@@ -450,6 +450,8 @@ fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_agai
         set(2, "nightly", json!({"hold": true})),
         set(3, "nightly", json!({})),
         set(0, "other", json!({})),
+        set(5, "nightly", json!({"backupScheduleUid": "one before"})),
+        set(6, "nightly", json!({"backupScheduleUid": null})),
         set(4, "nightly", json!({})),
     ];
     let spec = json!({"retention": {"keepLast": 1}, "suspend": true});
@@ -458,7 +460,7 @@ fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_agai
     let gone: Vec<_> = decision.expire.iter().map(ResourceExt::name_any).collect();
     assert_eq!(gone, ["nightly-1", "nightly-3"]);
     let retained = status(&decision).retention.expect("it was looked at");
-    assert_eq!((retained.kept, retained.expired), (2, 2));
+    assert_eq!((retained.kept, retained.expired, retained.of_earlier_schedules), (2, 2, 2));
     assert_eq!(retained.after, retention_mark(&looked.schedule, &looked.runs));
     let later = [run(4, "completed", "succeeded"), run(5, "completed", "failed"), run(6, "running", "pending")];
     assert_ne!(retained.after, retention_mark(&looked.schedule, &later));

@@ -244,6 +244,7 @@ async fn record_shared_set(
     let spec = BackupSetSpec {
         run: own_reference(observed),
         backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
+        backup_schedule_uid: origin(&observed.run).map(|origin| origin.uid),
         trigger: observed.run.spec.trigger,
         hold: false,
         ..theirs.spec
@@ -339,6 +340,7 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
         absent: Vec::new(),
         absent_in_snapshot: None,
         backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
+        backup_schedule_uid: origin(&observed.run).map(|origin| origin.uid),
         trigger: observed.run.spec.trigger,
         expires_at: None,
         hold: false,

@@ -181,6 +181,7 @@ async fn record(
         absent,
         absent_in_snapshot,
         backup_schedule: None,
+        backup_schedule_uid: None,
         trigger: Trigger::Manual,
         expires_at: None,
         hold: false,

@@ -55,7 +55,7 @@ fn sound(kind: &str) -> Vec<Value> {
             "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
             "selection": { "includeKinds": ["A", "B"], "excludeKinds": ["C", "D"], "labelSelector": "a=b",
                 "includeNames": ["a", "b"], "excludeNames": ["c", "d"] },
-            "backupSchedule": "nightly", "trigger": "scheduled", "expiresAt": "2026-01-02T03:04:05Z" })],
+            "backupSchedule": "nightly", "backupScheduleUid": "uid", "trigger": "scheduled", "expiresAt": "2026-01-02T03:04:05Z" })],
         "OperationReport" => {
             let remark = json!({ "code": "A", "message": "words" });
             let planned = json!({ "itemId": "a/B/c", "apiVersion": "v1", "action": "create", "reason": remark,
