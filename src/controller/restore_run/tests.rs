@@ -4,7 +4,7 @@ use super::account::{AccountView, needed};
 use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused};
 use crate::api::{
     BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditRecord,
-    restore_run::AuditReferences,
+    identity::Identity, restore_run::AuditReferences,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -105,6 +105,24 @@ fn a_restore_starts_one_run_in_the_name_of_who_asked_and_owns_it() {
     assert_eq!(Value::Object(run.spec.inputs.parse()), inputs);
     let owner = &run.metadata.owner_references.as_ref().expect("an owner")[0];
     assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("RestoreRun", "0123456789"));
+}
+
+#[test]
+fn restores_and_previews_of_the_same_terms_are_works_of_their_own() {
+    for dry_run in [true, false] {
+        let job_name = |name: &str, uid: &str| {
+            let mut asked = restore(json!({"dryRun": dry_run}), json!({}));
+            (asked.metadata.name, asked.metadata.uid) = (Some(name.to_owned()), Some(uid.to_owned()));
+            let actions = decide(&observed(asked), now());
+            let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+            let inputs = run.spec.inputs.parse();
+            Identity::new("tenant", &run.spec.operation_type, None, "account", &inputs, None).job_name()
+        };
+        let one = job_name("one", "1");
+        assert_eq!(one, job_name("one", "1"));
+        assert_ne!(one, job_name("other", "2"));
+        assert_ne!(one, job_name("one", "2"), "one that was deleted and created again");
+    }
 }
 
 #[test]
