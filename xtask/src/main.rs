@@ -9,6 +9,7 @@ mod demo;
 mod generate;
 mod image;
 mod operator;
+mod policies;
 mod seeded;
 mod shell;
 mod target;
@@ -36,6 +37,7 @@ enum Command {
     Generate(generate::Arguments),
     Chart(chart::Arguments),
     Seeded(seeded::Arguments),
+    MutatePolicies(policies::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Chart(arguments) => chart::run(&arguments),
         Command::Seeded(arguments) => seeded::run(&arguments),
+        Command::MutatePolicies(arguments) => policies::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 //!
 //! Each step is what a developer could type; nothing here knows how a cluster is made or what a test looks at.
 
-mod bed;
+pub(crate) mod bed;
 mod deny;
 mod evidence;
 mod examples;
@@ -10,6 +10,7 @@ mod proof;
 mod rights;
 
 use crate::cluster::checkout;
+use crate::policies;
 use crate::shell::{self, say};
 use anyhow::{Context as _, Result, bail};
 use bed::Bed;
@@ -30,7 +31,7 @@ pub(crate) const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 const CLUSTER_TESTS: [&str; 2] = ["e2e", proof::TARGET];
 
 /// The stories of `tests/e2e` that need two clusters; they are a step of their own.
-const OF_TWO_CLUSTERS: &str = "lost_cluster::";
+pub(crate) const OF_TWO_CLUSTERS: &str = "lost_cluster::";
 
 /// The stories that no other runs beside.
 const ALONE: &str = "alone::";
@@ -87,6 +88,8 @@ pub(crate) enum Step {
     Rights,
     /// Every manifest under examples/ is accepted, and the main ones do what they say
     Examples,
+    /// Every part of every admission policy is switched off once, and a story fails: with --all, or by name
+    Policies,
 }
 
 impl Step {
@@ -100,6 +103,11 @@ impl Step {
 
     fn leaves_objects(self) -> bool {
         matches!(self, Self::Chart | Self::Image | Self::E2e | Self::Recovery | Self::Proof | Self::Examples)
+    }
+
+    /// Whether it is done where no step was named.
+    fn is_of(self, all: bool) -> bool {
+        all || self != Self::Policies
     }
 }
 
@@ -121,7 +129,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let steps: Vec<Step> = Step::value_variants()
         .iter()
         .copied()
-        .filter(|step| arguments.only.is_empty() || arguments.only.contains(step))
+        .filter(
+            |step| {
+                if arguments.only.is_empty() { step.is_of(arguments.all) } else { arguments.only.contains(step) }
+            },
+        )
         .collect();
     let mut bed = Bed::new(arguments.keep);
     let mut reports = Vec::new();
@@ -187,6 +199,7 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
         Step::Rights => rights::check(bed),
         Step::Proof => proof::prove(arguments.all, bed),
         Step::Examples => examples::check(bed),
+        Step::Policies => policies::mutate(&policies::Choice::default(), bed),
     }
 }
 
@@ -271,7 +284,7 @@ fn summary(steps: &[Step], reports: &[Report], took: &str) {
 }
 
 /// cargo in the repository's root, wherever the command was typed.
-fn cargo() -> Result<Command> {
+pub(crate) fn cargo() -> Result<Command> {
     let mut command = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(checkout()?);
     Ok(command)

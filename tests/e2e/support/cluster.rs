@@ -1,5 +1,6 @@
 //! The cluster under test, and whom one is in it.
 
+use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::{Api, PostParams};
@@ -58,9 +59,12 @@ impl Cluster {
     pub(crate) async fn at(path: PathBuf) -> Self {
         let file = Kubeconfig::read_from(&path)
             .unwrap_or_else(|error| panic!("the kubeconfig {} cannot be read: {error}", path.display()));
-        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
             .await
             .unwrap_or_else(|error| panic!("the kubeconfig {} is not complete: {error}", path.display()));
+        // The audit log then tells which story asked for what: `cargo xtask mutate-policies` reads it.
+        let story = std::thread::current().name().and_then(|name| HeaderValue::from_str(name).ok());
+        config.headers.extend(story.map(|story| (USER_AGENT, story)));
         Self {
             client: Client::try_from(config.clone()).expect("a client for the kubeconfig"),
             config,

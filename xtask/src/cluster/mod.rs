@@ -167,6 +167,20 @@ impl Cluster {
         self.logs().join("audit.log")
     }
 
+    /// The files of that log, the oldest first: rotated ones carry the time in their names.
+    pub(crate) fn audit_logs(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.logs();
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("audit")) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.folder.join("logs")
     }

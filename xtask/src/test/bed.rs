@@ -22,7 +22,7 @@ const BREAK_GLASS_GROUP: &str = "e2e:break-glass";
 const QUEUE_CONTROLLER: &str = "system:serviceaccount:queue:controller";
 
 /// See the module's text.
-pub(super) struct Bed {
+pub(crate) struct Bed {
     keep: bool,
     cluster: Option<Cluster>,
     second: Option<Cluster>,
@@ -36,22 +36,22 @@ struct Images {
 }
 
 impl Bed {
-    pub(super) fn new(keep: bool) -> Self {
+    pub(crate) fn new(keep: bool) -> Self {
         Self { keep, cluster: None, second: None, images: None }
     }
 
     /// The cluster, where a step has asked for it.
-    pub(super) fn running(&self) -> Option<&Cluster> {
+    pub(crate) fn running(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
     }
 
     /// The second cluster, while a step uses it.
-    pub(super) fn second_running(&self) -> Option<&Cluster> {
+    pub(crate) fn second_running(&self) -> Option<&Cluster> {
         self.second.as_ref()
     }
 
     /// The cluster, running.
-    pub(super) fn server(&mut self) -> Result<&Cluster> {
+    pub(crate) fn server(&mut self) -> Result<&Cluster> {
         if self.cluster.is_none() {
             let cluster = Cluster::new(NAME)?;
             // Kept even if the start fails, so that its logs are collected and it is taken down.
@@ -62,7 +62,7 @@ impl Bed {
     }
 
     /// Builds the images and puts them into the cluster.
-    pub(super) fn load_images(&mut self) -> Result<()> {
+    pub(crate) fn load_images(&mut self) -> Result<()> {
         if self.images.is_some() {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Bed {
     }
 
     /// Installs the operator and returns what `tests/e2e` reads from its environment.
-    pub(super) fn operator(&mut self) -> Result<Vec<(&'static str, String)>> {
+    pub(crate) fn operator(&mut self) -> Result<Vec<(&'static str, String)>> {
         self.load_images()?;
         // The stock client of the repository's format: that it can read ours is one of the tests.
         shell::ensure_packages(&[("restic", "restic")])?;
@@ -104,7 +104,7 @@ impl Bed {
     }
 
     /// Starts a second cluster, with the operator and nothing else, and returns what tests read of both.
-    pub(super) fn second(&mut self) -> Result<Vec<(&'static str, String)>> {
+    pub(crate) fn second(&mut self) -> Result<Vec<(&'static str, String)>> {
         let mut environment = self.operator()?;
         let operator = &self.images.as_ref().context("there are no images")?.operator;
         let second = self.second.insert(Cluster::new(SECOND)?.bound());
@@ -122,12 +122,12 @@ impl Bed {
     }
 
     /// Takes the second cluster down, if there is one. It is never kept: the next step that needs it needs it empty.
-    pub(super) fn end_second(&mut self) -> Result<()> {
+    pub(crate) fn end_second(&mut self) -> Result<()> {
         self.second.take().map_or(Ok(()), |second| second.down())
     }
 
     /// Takes the cluster down, or says how to go on with it.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         match self.cluster {
             Some(cluster) if self.keep => {
                 say(format!(

@@ -10,7 +10,6 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 
 /// An account, by the end of its user name, and the chart's roles that give it its rights.
 struct Account {
@@ -140,7 +139,7 @@ fn right(verb: &str, group: &str, resource: &str) -> Right {
 /// What an account asked for, in its own name or in a test's that acts as it, and what its pods were refused.
 fn record(cluster: &Cluster, account: &Account) -> Result<Record> {
     let mut record = Record::default();
-    for file in logs(cluster)? {
+    for file in cluster.audit_logs()? {
         let reader = BufReader::new(File::open(&file).with_context(|| format!("cannot read {}", file.display()))?);
         for line in reader.lines() {
             let line = line?;
@@ -182,22 +181,6 @@ impl Record {
             self.refused.entry(right(verb, &group, &resource)).or_insert((0, why)).0 += 1;
         }
     }
-}
-
-/// The files of the audit log; rotated ones carry the time in their names.
-fn logs(cluster: &Cluster) -> Result<Vec<PathBuf>> {
-    let log = cluster.audit_log();
-    let stem = log.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = log.parent().context("the audit log has a folder")?;
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&stem)) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 #[cfg(test)]
