@@ -143,7 +143,9 @@ fn who_could_notice(mutant: &Mutant<'_>, record: &Record) -> Vec<Candidate> {
         who
     };
     let mut found = who(&surely);
-    let more: Vec<Candidate> = who(&maybe).into_iter().filter(|one| !found.contains(one)).take(AT_MOST).collect();
+    // Whoever meets a policy that writes is given what it writes.
+    let most = if mutant.of.mutates() { usize::MAX } else { AT_MOST };
+    let more: Vec<Candidate> = who(&maybe).into_iter().filter(|one| !found.contains(one)).take(most).collect();
     found.extend(more);
     found
 }

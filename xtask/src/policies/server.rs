@@ -127,12 +127,16 @@ impl<'a> Server<'a> {
         for namespace in of_the_cluster {
             kubectl(&["label", namespace, &format!("{label}-")])?;
         }
+        // Some are on their way already, and then the answer may be that they are gone or just changed.
+        let delete = |what: &[&str]| -> Result<()> {
+            let arguments = [&["delete", "--wait=false", "--ignore-not-found"], what].concat();
+            self.cluster.kubectl()?.args(arguments).output().context("cannot start kubectl").map(drop)
+        };
         if !of_stories.is_empty() {
-            kubectl(&[&["delete", "--wait=false"], &of_stories[..]].concat())?;
+            delete(&of_stories)?;
         }
         let kinds = "operationtypes,persistentvolumes,clusterroles,clusterrolebindings";
-        kubectl(&["delete", kinds, "--selector", "test.tenantatlas.io/story", "--wait=false"])?;
-        Ok(())
+        delete(&[kinds, "--selector", "test.tenantatlas.io/story"])
     }
 }
 

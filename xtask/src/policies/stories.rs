@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Stories that change policies themselves: a mutant is in their way, and they notice nothing.
 const LEFT_OUT: [&str; 1] = ["blocked::alone::a_foreign_job_of_the_same_name_is_left_alone"];
 
+/// How long nothing may end while all are recorded: some wait for others' deadlines.
+const SILENCE: Duration = Duration::from_mins(5);
+
 pub(super) struct Stories {
     program: PathBuf,
     environment: Vec<(&'static str, String)>,
@@ -81,7 +84,7 @@ impl Stories {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut outcome = Outcome::default();
         loop {
-            let left = deadline.map_or(Duration::from_hours(2), |at| at.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(SILENCE, |at| at.saturating_duration_since(Instant::now()));
             let line = match lines.recv_timeout(left) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Disconnected) => break,
