@@ -173,6 +173,7 @@ pub struct BackupSetStatus {
     pub items: Option<i64>,
     /// Items by kind, `Kind` or `Kind.group`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 5000))]
     pub items_by_kind: BTreeMap<String, i64>,
     /// Bytes of its items as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]

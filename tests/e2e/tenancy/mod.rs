@@ -11,6 +11,7 @@ mod jobs;
 mod kinds;
 mod lifetime;
 mod names;
+mod metadata;
 mod offboarding;
 mod onboarding;
 mod pods;
