@@ -1,6 +1,7 @@
 //! Who may do what: each admission policy and role, as the right user, the wrong user, a tenant with the stock `edit`,
 //! another tenant and a worker. Every refusal is the API server's own, and nothing may have happened.
 
+mod account_rights;
 mod accounts;
 mod audit;
 mod coverage;
