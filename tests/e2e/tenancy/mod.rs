@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod coverage;
 mod fields;
+mod groups;
 mod immutable;
 mod initiator;
 mod jobs;

@@ -13,7 +13,7 @@ use tenantatlas::api::{OperationReport, OperationRun, Outcome, RestoreRun};
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
 /// What a person needs to preview and restore, and to write Roles and RoleBindings; and what else.
-fn may_also(more: &Value) -> Value {
+pub(super) fn may_also(more: &Value) -> Value {
     let mut rules = json!([
         { "apiGroups": ["tenantatlas.io"], "resources": ["restoreruns", "operationreports"], "verbs": ["create", "get", "list"] },
         { "apiGroups": ["tenantatlas.io"], "resources": ["operationtypes"], "verbs": ["run"] },
@@ -99,7 +99,7 @@ impl Tenant {
     }
 
     /// The plan of a preview that somebody asks for: item and action, of all of them.
-    async fn planned_for(
+    pub(super) async fn planned_for(
         &self,
         client: &Client,
         who: &str,
