@@ -104,7 +104,7 @@ impl Api {
         });
         api.serve("tenantatlas.io", "v1alpha1", "BackupRepository", "backuprepositories", Vec::new());
         api.serve("tenantatlas.io", "v1alpha1", "OperationRun", "operationruns", Vec::new());
-        api.let_readers_read(json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get"]}]));
+        api.let_readers_read(&json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get"]}]));
         api
     }
 
@@ -119,7 +119,7 @@ impl Api {
     }
 
     /// The rules of the ClusterRole that everybody holds who reads reports.
-    pub fn let_readers_read(&self, rules: Value) {
+    pub fn let_readers_read(&self, rules: &Value) {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "view"}, "rules": rules});
         self.edit(|state| {
             state.records.insert("/apis/rbac.authorization.k8s.io/v1/clusterroles/view".to_owned(), role)

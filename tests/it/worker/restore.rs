@@ -1386,7 +1386,7 @@ async fn of_a_kind_that_not_all_readers_of_reports_may_read_no_value_is_left_beh
             (all_but.clone(), false),
             (Value::Null, false),
         ] {
-            tenant.api.let_readers_read(rules);
+            tenant.api.let_readers_read(&rules);
             for policy in ["update", "recreate"] {
                 tenant.api.heal();
                 tenant.next_run();
@@ -1443,7 +1443,7 @@ async fn rights_that_who_asked_lacks_are_named_only_to_who_may_read_roles() {
         (json!([]), false),
         (json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": ["get"]}]), true),
     ] {
-        tenant.api.let_readers_read(rules);
+        tenant.api.let_readers_read(&rules);
         tenant.next_run();
         let result = tenant.preview(json!({})).await.unwrap();
         assert_eq!(counts(&result).failed, 2, "{:?}", tenant.actions());
