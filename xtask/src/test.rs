@@ -292,8 +292,9 @@ pub(crate) fn cargo() -> Result<Command> {
 
 /// Another of these commands.
 fn xtask(arguments: &[&str]) -> Result<()> {
-    let mut command = shell::command(std::env::current_exe().context("where is this program?")?);
-    loud(command.current_dir(checkout()?).args(arguments))
+    // By the path that `lint_what_is_built` gave it: the build of the workspace has replaced the file itself.
+    let program = std::env::args_os().next().context("this program was started without its name")?;
+    loud(shell::command(program).current_dir(checkout()?).args(arguments))
 }
 
 /// Runs a command whose own output is for the developer.
