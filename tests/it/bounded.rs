@@ -21,6 +21,8 @@ use tenantatlas::api::{execution::ACCOUNTS, schema::custom_resource_definitions}
 /// What the chart gives the operator, and what of it may be used here; the build of a test takes more than a release.
 const LIMIT_MIB: usize = 256;
 const MOST_MIB: usize = 160;
+/// The same with ten thousand objects as large as they are held.
+const MOST_OF_MANY_MIB: usize = 224;
 
 /// As large as an object gets: what etcd takes.
 const LARGEST: usize = 1_400_000;
@@ -232,19 +234,51 @@ async fn serve(State(seen): State<Shared>, method: Method, uri: Uri, body: Bytes
 }
 
 /// Ends with the test, however that ends.
-struct Operator(Child);
+struct Operator {
+    process: Child,
+    folder: tempfile::TempDir,
+}
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
 impl Operator {
+    /// The operator's process against an API server.
+    async fn start(server: Router) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, server).await });
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "c", "user": {}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let file = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenantatlas"));
+        command.args(["controller", "--image", "i", "--listen", "127.0.0.1:0"]).env("KUBECONFIG", &kubeconfig);
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        Self { process: command.spawn().unwrap(), folder }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Fails where it has ended by itself.
+    fn expect_alive(&mut self) {
+        if let Some(status) = self.process.try_wait().unwrap() {
+            panic!("it ended by itself, {status}: {}", self.log());
+        }
+    }
+
     /// The most memory it has had, in MiB.
     fn peak(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") / 1024
     }
@@ -253,22 +287,7 @@ impl Operator {
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_as_large_as_they_get_of_every_kind_that_is_watched_do_not_take_the_operator_down() {
     let seen = Shared::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = Router::new().fallback(serve).with_state(seen.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-        "users": [{"name": "c", "user": {}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
-    std::fs::write(&kubeconfig, config.to_string()).unwrap();
-    let mut operator = Command::new(env!("CARGO_BIN_EXE_tenantatlas"));
-    operator.args(["controller", "--image", "i", "--listen", "127.0.0.1:0"]).env("KUBECONFIG", &kubeconfig);
-    let log = folder.path().join("log");
-    let file = std::fs::File::create(&log).unwrap();
-    operator.stdout(file.try_clone().unwrap()).stderr(file);
-    let mut operator = Operator(operator.spawn().unwrap());
+    let mut operator = Operator::start(Router::new().fallback(serve).with_state(seen.clone())).await;
 
     let deadline = Instant::now() + Duration::from_mins(5);
     loop {
@@ -291,12 +310,150 @@ async fn objects_as_large_as_they_get_of_every_kind_that_is_watched_do_not_take_
                 seen.writes.iter().map(|(path, _)| path).collect::<Vec<_>>()
             );
         }
-        if let Some(status) = operator.0.try_wait().unwrap() {
-            panic!("it ended by itself, {status}: {}", std::fs::read_to_string(&log).unwrap());
-        }
+        operator.expect_alive();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let peak = operator.peak();
     println!("peak: {peak} MiB");
     assert!(peak < MOST_MIB, "it had {peak} MiB, of {LIMIT_MIB}");
+}
+
+/// How many objects one kind has in the test below.
+const MANY: usize = 10_000;
+
+/// Stands for the number of an object.
+const NUMBER: &str = "NUMBER";
+
+/// The kinds that tenants write, each with fields that together are as large as is held of one object.
+const FILLED: [(&str, &str); 4] = [
+    ("operationruns", "OperationRun"),
+    ("restoreruns", "RestoreRun"),
+    ("backupschedules", "BackupSchedule"),
+    ("backuprepositories", "BackupRepository"),
+];
+
+/// An object of such a kind, with [`NUMBER`] where its number is to be. Each value stays below what is left out by itself.
+fn filled(plural: &str, kind: &str) -> String {
+    let text = |length: usize| "x".repeat(length);
+    // Of a field that is held as JSON text: seven bytes a member, which take the most once they are parsed. Half of the fields of
+    // restores and schedules, of which less is held.
+    let is_order = ["restoreruns", "backupschedules"].contains(&plural);
+    let list = || Value::Array(vec![json!({"": 0}); if is_order { 90 } else { 200 }]);
+    let groups: Vec<_> = (0..5).map(|_| text(200)).collect();
+    let who = json!({"username": text(300), "groups": groups});
+    let conditions: Vec<_> = (0..2).map(|number| {
+        json!({"type": format!("T{number}"), "status": "False", "reason": "R", "message": text(if is_order { 600 } else { 1200 }),
+        "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    }).collect();
+    let reference = json!({"name": text(250), "uid": text(250)});
+    let (spec, status) = match plural {
+        "operationruns" => (
+            json!({"type": "work", "inputs": {"a": list(), "b": list()}, "initiator": who, "rerunOf": {"name": text(250)},
+                "target": {"apiVersion": "v1", "kind": text(60), "name": text(250)}}),
+            json!({"phase": "queued", "outcome": "pending", "conditions": conditions, "message": text(2000),
+                "context": {"workspace": text(60)}, "failures": [
+                    {"reasonCode": "A", "itemId": text(500), "message": text(900)}, {"reasonCode": "A", "itemId": text(500), "message": text(900)}]}),
+        ),
+        "restoreruns" => {
+            let selectors: Vec<_> =
+                (0..4).map(|_| json!({"kind": "ConfigMap", "name": text(200), "labelSelector": text(80)})).collect();
+            let patch = json!({"op": "add", "path": "/data", "value": list()});
+            let transforms = json!([{"select": {"kind": "ConfigMap"}, "patch": [patch]}]);
+            (
+                json!({"backupSet": {"name": "set"}, "items": selectors, "excludeItems": selectors, "transforms": transforms, "requestedBy": who}),
+                json!({"phase": "running", "outcome": "pending", "conditions": conditions, "message": text(1400), "operationRun": reference}),
+            )
+        }
+        "backupschedules" => {
+            let active: Vec<_> = (0..2).map(|_| reference.clone()).collect();
+            (
+                json!({"schedule": "@yearly", "operation": {"type": "work", "inputs": {"a": list(), "b": list()}}, "requestedBy": who}),
+                json!({"conditions": conditions, "active": active,
+                    "retention": {"after": text(250), "kept": 0, "expired": 0, "wouldExpire": [text(250), text(250), text(250)]}}),
+            )
+        }
+        _ => (
+            json!({"storage": {"persistentVolumeClaim": {"claimName": text(250)}}, "passwordSecret": {"name": text(250), "key": text(250)},
+                "adopt": {"namespaceUids": vec![text(60); 32]}}),
+            json!({"conditions": conditions}),
+        ),
+    };
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": text(250), "uid": text(250)});
+    json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": kind, "spec": spec, "status": status,
+        "metadata": {"name": format!("object-{NUMBER}"), "namespace": "many", "uid": format!("uid-{NUMBER}"),
+            "resourceVersion": "5", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"tenantatlas.io/workspace": text(60), "tenantatlas.io/type": text(60)},
+            "annotations": {"tenantatlas.io/run-now": text(1300)},
+            "ownerReferences": if is_order { vec![owner; 2] } else { vec![owner; 4] }}
+    })
+    .to_string()
+}
+
+/// What there is so many times: its plural, and what [`filled`] makes of it.
+type Many = (&'static str, Arc<str>);
+
+/// Pages as the API server gives them of so many objects of one kind, and of none of any other.
+async fn serve_many(State((plural, text)): State<Many>, method: Method, uri: Uri, body: Bytes) -> Response<Body> {
+    let segments: Vec<&str> = uri.path().split('/').filter(|segment| !segment.is_empty()).collect();
+    if method != Method::GET {
+        let Ok(mut object) = serde_json::from_slice::<Value>(&body) else { return answer(400, "{}") };
+        if method == Method::PATCH {
+            return not_found();
+        }
+        object["metadata"]["resourceVersion"] = json!("6");
+        object["metadata"]["uid"] = json!("made");
+        return answer(201, object.to_string());
+    }
+    let query: BTreeMap<String, String> = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            Some((key.to_owned(), value.to_owned()))
+        })
+        .collect();
+    match segments.as_slice() {
+        [.., "namespaces", name] => return answer(200, namespace(name).to_string()),
+        [.., "operationtypes", "work"] => return answer(200, work().to_string()),
+        [.., of, name] if *of == plural => {
+            let number = name.strip_prefix("object-");
+            return number.map_or_else(not_found, |number| answer(200, text.replace(NUMBER, number)));
+        }
+        [.., "namespaces", _, _, _] => return not_found(),
+        _ => {}
+    }
+    if query.contains_key("watch") {
+        return answer(200, Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()));
+    }
+    let number = |key: &str| query.get(key).and_then(|text| text.parse::<usize>().ok());
+    let (from, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(MANY));
+    let count = if segments.last() == Some(&plural) { MANY } else { 0 };
+    let until = (from + limit).min(count);
+    let items: Vec<_> = (from..until).map(|number| text.replace(NUMBER, &number.to_string())).collect();
+    let next = if until < count { until.to_string() } else { String::new() };
+    let (metadata, items) = (json!({"resourceVersion": "5", "continue": next}), items.join(","));
+    answer(200, format!(r#"{{"metadata":{metadata},"items":[{items}]}}"#))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_objects_of_a_kind_as_large_as_they_are_held_leave_room_below_the_limit() {
+    for (plural, kind) in FILLED {
+        let text: Arc<str> = filled(plural, kind).into();
+        let server = Router::new().fallback(serve_many).with_state((plural, text.clone()));
+        let mut operator = Operator::start(server).await;
+        let deadline = Instant::now() + Duration::from_mins(3);
+        while !operator.log().contains("caches filled") {
+            operator.expect_alive();
+            assert!(Instant::now() < deadline, "{plural}: {}", operator.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // Passes take memory, too. They are ten thousand, and some of them are enough.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        operator.expect_alive();
+        let peak = operator.peak();
+        println!("{plural}: {} KiB an object as it comes, peak {peak} MiB", text.len() / 1024);
+        assert!(peak < MOST_OF_MANY_MIB, "{plural}: it had {peak} MiB, of {LIMIT_MIB}");
+    }
 }

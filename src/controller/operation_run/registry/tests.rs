@@ -15,7 +15,7 @@ fn tenant(number: usize) -> String {
     format!("t{number}")
 }
 
-fn run(uid: &str, tenant: &str, status: Value) -> OperationRun {
+fn run(uid: &str, tenant: &str, status: &Value) -> OperationRun {
     serde_json::from_value(json!({
         "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
         "metadata": {"name": uid, "namespace": tenant, "uid": uid, "creationTimestamp": base()},
@@ -32,7 +32,7 @@ fn limit(total: usize) -> Limits {
 fn order(registry: &Registry, active: usize) -> Vec<String> {
     let waiting: Vec<_> = (0..TENANTS).map(|number| format!("waits-{number}")).collect();
     for (number, uid) in waiting.iter().enumerate() {
-        registry.apply(&run(uid, &tenant(number), json!({})));
+        registry.apply(&run(uid, &tenant(number), &json!({})));
         registry.slot(uid, &limit(active + 1));
         registry.stand_in_line(uid, true);
     }
@@ -40,7 +40,7 @@ fn order(registry: &Registry, active: usize) -> Vec<String> {
     while order.len() < TENANTS {
         let mut left = waiting.iter().filter(|uid| !order.contains(*uid));
         let next = left.find(|uid| registry.claim(uid, &limit(active + 1))).expect("one is next");
-        registry.apply(&run(next, &tenant(0), json!({"phase": "completed", "outcome": "succeeded"})));
+        registry.apply(&run(next, &tenant(0), &json!({"phase": "completed", "outcome": "succeeded"})));
         order.push(next.clone());
     }
     order
@@ -58,12 +58,12 @@ proptest! {
         for (number, (of, ended)) in runs.iter().enumerate() {
             now = now.checked_add(SignedDuration::from_mins(1)).expect("a time");
             let uid = format!("run-{number}");
-            long.apply(&run(&uid, &tenant(*of), json!({})));
+            long.apply(&run(&uid, &tenant(*of), &json!({})));
             prop_assert!(long.claim(&uid, &limit(100)));
             let (phase, outcome) = if *ended { ("completed", "succeeded") } else { ("running", "pending") };
             active += usize::from(!ended);
             let status = json!({"phase": phase, "outcome": outcome, "startedAt": now, "job": {"name": "op", "uid": uid}});
-            let started = run(&uid, &tenant(*of), status);
+            let started = run(&uid, &tenant(*of), &status);
             long.apply(&started);
             held.push(started);
         }
@@ -87,7 +87,8 @@ proptest! {
 #[test]
 fn a_run_that_is_seen_after_its_tenant_went_leaves_nothing_behind() {
     let registry = Registry::default();
-    let started = run("a", "acme", json!({"phase": "running", "startedAt": base(), "job": {"name": "op", "uid": "j"}}));
+    let started =
+        run("a", "acme", &json!({"phase": "running", "startedAt": base(), "job": {"name": "op", "uid": "j"}}));
     registry.forget_tenant("acme");
     registry.apply(&started);
     registry.remove(&started, false);
@@ -98,12 +99,12 @@ fn a_run_that_is_seen_after_its_tenant_went_leaves_nothing_behind() {
 fn who_deletes_their_completed_runs_does_not_go_first_by_that() {
     let registry = Registry::default();
     for number in 0..2 {
-        registry.apply(&run(&format!("first-{number}"), &tenant(number), json!({})));
+        registry.apply(&run(&format!("first-{number}"), &tenant(number), &json!({})));
         assert!(registry.claim(&format!("first-{number}"), &limit(100)));
     }
-    let ended = run("first-1", "t1", json!({"phase": "completed", "outcome": "succeeded", "startedAt": base()}));
+    let ended = run("first-1", "t1", &json!({"phase": "completed", "outcome": "succeeded", "startedAt": base()}));
     registry.apply(&ended);
-    registry.apply(&run("first-0", "t0", json!({"phase": "completed", "outcome": "succeeded", "startedAt": base()})));
+    registry.apply(&run("first-0", "t0", &json!({"phase": "completed", "outcome": "succeeded", "startedAt": base()})));
     registry.remove(&ended, true);
     assert_eq!(order(&registry, 0)[..2], ["waits-2", "waits-3"], "they never started one");
 }
