@@ -3,6 +3,7 @@
 
 use super::cluster::{Cluster, Hold, environment};
 use super::wait::{SOON, wait_for};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolume, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, NamespaceResourceScope, Resource};
@@ -73,6 +74,19 @@ impl Tenant {
             if missing.is_empty() { Ok(()) } else { Err(format!("missing: {}", missing.join(", "))) }
         })
         .await;
+        // The API server knows a binding a moment after it was created.
+        let reviews: Api<SubjectAccessReview> = Api::all(self.cluster.client.clone());
+        for account in ACCOUNTS {
+            let review: SubjectAccessReview = serde_json::from_value(json!({ "spec": {
+                "user": format!("system:serviceaccount:{}:{account}", self.name),
+                "resourceAttributes": { "namespace": self.name, "verb": "create", "group": "tenantatlas.io", "resource": "operationreports" } } }))
+            .expect("a review");
+            wait_for(&format!("{account} has its rights"), SOON, async || {
+                let answer = reviews.create(&PostParams::default(), &review).await.expect("an answer");
+                if answer.status.is_some_and(|status| status.allowed) { Ok(()) } else { Err("not yet") }
+            })
+            .await;
+        }
     }
 
     /// The namespace alone, at the moment it was created.

@@ -51,7 +51,10 @@ impl Tenant {
     /// A person with these ClusterRoles in the tenant, once the API server knows of them.
     async fn person(&self, user: &str, roles: &[&str]) -> Client {
         let bindings: Api<RoleBinding> = self.api();
+        let client = self.cluster.as_user(user, &[]);
         for role in roles {
+            // A right that comes with this role alone shows that the API server knows the binding.
+            let gained = self.first_right_lacked(&client, role).await;
             let binding = json!({
                 "metadata": { "name": format!("{user}-{role}") },
                 "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
@@ -59,25 +62,9 @@ impl Tenant {
             });
             let binding = serde_json::from_value(binding).expect("a RoleBinding");
             bindings.create(&PostParams::default(), &binding).await.expect("a RoleBinding can be created");
-        }
-        let client = self.cluster.as_user(user, &[]);
-        if let Some(role) = roles.last() {
-            let rules =
-                Api::<ClusterRole>::all(self.cluster.client.clone()).get(role).await.expect("the role is there").rules;
-            let rule = rules.into_iter().flatten().next().expect("the role has a rule");
-            let first = |words: Option<Vec<String>>| words.into_iter().flatten().next();
-            self.until_allowed(
-                &client,
-                ResourceAttributes {
-                    group: first(rule.api_groups),
-                    name: first(rule.resource_names),
-                    namespace: Some(self.name.clone()),
-                    resource: first(rule.resources),
-                    verb: first(Some(rule.verbs)),
-                    ..ResourceAttributes::default()
-                },
-            )
-            .await;
+            if let Some(gained) = gained {
+                self.until_allowed(&client, gained).await;
+            }
         }
         client
     }
@@ -115,6 +102,26 @@ impl Tenant {
         )
         .await;
         client
+    }
+
+    /// The first right of a ClusterRole that somebody does not have yet.
+    async fn first_right_lacked(&self, client: &Client, role: &str) -> Option<ResourceAttributes> {
+        let roles: Api<ClusterRole> = Api::all(self.cluster.client.clone());
+        for rule in roles.get(role).await.expect("the role is there").rules.into_iter().flatten() {
+            let first = |words: Option<Vec<String>>| words.into_iter().flatten().next();
+            let right = ResourceAttributes {
+                group: first(rule.api_groups),
+                name: first(rule.resource_names),
+                namespace: Some(self.name.clone()),
+                resource: first(rule.resources),
+                verb: first(Some(rule.verbs)),
+                ..ResourceAttributes::default()
+            };
+            if !may(client, right.clone()).await {
+                return Some(right);
+            }
+        }
+        None
     }
 
     /// Waits until the API server's authorizer knows of a right just given.
