@@ -12,6 +12,7 @@
 use crate::{
     api::{
         Outcome, Reason,
+        item::ItemId,
         operation_report::ItemOutcome,
         operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{MadePlan, ResultContext, TerminationResult},
@@ -20,7 +21,7 @@ use crate::{
     repository::{Repository, WriterPermit},
     restore::{
         eligible::PreviewedPlan,
-        plan::{Action, Moved, Plan, PlannedItem, moved},
+        plan::{Moved, Plan, PlannedItem, moved},
     },
     worker::{
         audit,
@@ -124,8 +125,8 @@ async fn previewed(
         Failure::blocked(reason::PLAN_LOST, message)
     })?;
     let now = make(survey, client, Ask::Nobody).await?;
-    let moved = still_to_do(&plan, now.plan());
-    // An earlier attempt found nothing moved, and has written since: what has moved by now fails alone.
+    let moved = moved_since(&plan, now.plan());
+    // An earlier attempt of this run found nothing moved, and has written since: what has moved by now fails alone.
     if moved.is_empty() || audit::has_intent(client, identity).await.map_err(|failure| not_begun(&failure))? {
         return Ok(plan);
     }
@@ -141,27 +142,13 @@ async fn previewed(
     ))
 }
 
-/// What has moved, but for what is by now as the plan wants it: an earlier attempt did that.
-fn still_to_do(plan: &Plan, now: &Plan) -> Vec<Moved> {
-    let find = |plan: &Plan, moved: &Moved| plan.find(&moved.item).cloned();
-    let is_done = |moved: &Moved| {
-        let (planned, now) = (find(plan, moved), find(now, moved));
-        // A preview knows better which owners are deleted: it has asked which recreations make a difference.
-        let collected = |item: &Option<PlannedItem>| item.as_ref().is_some_and(PlannedItem::is_collected);
-        if collected(&now) && !collected(&planned) {
-            return true;
-        }
-        let Some(planned) = planned else { return false };
-        match planned.action {
-            Action::Delete => now.is_none_or(|now| now.action == Action::Unchanged),
-            Action::Recreate if now.as_ref().is_some_and(|now| now.action == Action::Create) => true,
-            action => {
-                action.writes()
-                    && now.is_some_and(|now| now.action == Action::Unchanged && now.wanted == planned.wanted)
-            }
-        }
-    };
-    moved(plan, now).into_iter().filter(|moved| !is_done(moved)).collect()
+/// What is not as the preview showed it. Also what another restore of the same preview has done since: a second one would name what the
+/// first made as what did not exist, and undoing it would delete that.
+fn moved_since(preview: &Plan, now: &Plan) -> Vec<Moved> {
+    let is_collected = |plan: &Plan, item: &ItemId| plan.find(item).is_some_and(PlannedItem::is_collected);
+    // A preview knows better which owners are deleted: it has asked which recreations make a difference.
+    let only_unasked = |moved: &Moved| is_collected(now, &moved.item) && !is_collected(preview, &moved.item);
+    moved(preview, now).into_iter().filter(|moved| !only_unasked(moved)).collect()
 }
 
 /// A plan of this run: that of an earlier attempt, or a new one, stored before the first write.
