@@ -89,24 +89,20 @@ impl Dependents {
     /// somebody owns besides who stays.
     #[must_use]
     pub fn going_with<'a>(&'a self, item: &'a ItemId) -> Vec<&'a Dependent> {
-        self.going(BTreeSet::from([item]))
-    }
-
-    /// The same of several objects.
-    #[must_use]
-    pub fn going_with_these<'a>(&'a self, items: BTreeSet<&'a ItemId>) -> Vec<&'a Dependent> {
-        self.going(items)
+        self.going_with_these(BTreeSet::from([item]))
     }
 
     /// What goes with all that is deleted.
     #[must_use]
     pub fn going_with_all(&self) -> Vec<&Dependent> {
-        self.going(self.leaving.iter().collect())
+        self.going_with_these(self.leaving.iter().collect())
     }
 
-    fn going<'a>(&'a self, from: BTreeSet<&'a ItemId>) -> Vec<&'a Dependent> {
-        let mut gone: BTreeSet<&ItemId> = self.leaving.iter().chain(from.iter().copied()).collect();
-        let mut todo: Vec<&ItemId> = from.into_iter().collect();
+    /// What goes when these are deleted beside those that are.
+    #[must_use]
+    pub fn going_with_these<'a>(&'a self, items: BTreeSet<&'a ItemId>) -> Vec<&'a Dependent> {
+        let mut gone: BTreeSet<&ItemId> = self.leaving.iter().chain(items.iter().copied()).collect();
+        let mut todo: Vec<&ItemId> = items.into_iter().collect();
         let mut going = Vec::new();
         while let Some(owner) = todo.pop() {
             for place in self.by_owner.get(owner).into_iter().flatten() {

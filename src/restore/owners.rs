@@ -81,14 +81,9 @@ impl Family {
         self.renewed.remove(item);
     }
 
-    /// The objects that the garbage collector takes with what is deleted: they own nothing any more.
+    /// All objects that are deleted for good, or that the garbage collector takes with those: they own nothing any more.
     pub fn set_gone(&mut self, gone: BTreeSet<ItemId>) {
         self.gone = gone;
-    }
-
-    /// An object that is about to be deleted for good: it owns nothing any more.
-    pub fn add_leaving(&mut self, item: &ItemId) {
-        self.live.remove(item);
     }
 
     /// Whether an item is one that this restore is about.

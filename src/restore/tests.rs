@@ -231,7 +231,7 @@ fn api_version(item: &ItemId) -> &'static str {
 /// Plans as a preview does: with the server's verdicts.
 fn plan(planner: &mut Planner, set: &Set, namespace: &Namespace) -> Plan {
     planner.family = family(set, namespace);
-    let mut items = Vec::new();
+    let (mut items, mut gone) = (Vec::new(), BTreeSet::new());
     for (item, stored) in candidates(set, namespace) {
         let live = live_of(namespace, &item);
         let decision = planner.decide(&item, api_version(&item), stored, live.as_ref());
@@ -247,7 +247,10 @@ fn plan(planner: &mut Planner, set: &Set, namespace: &Namespace) -> Plan {
             }
         });
         match items.last().map(|(planned, _)| planned.action) {
-            Some(Action::Delete) => planner.family.add_leaving(&item),
+            Some(Action::Delete) => {
+                gone.insert(item);
+                planner.family.set_gone(gone.clone());
+            }
             Some(Action::Recreate) => planner.family.add_renewed(item),
             _ => {}
         }
@@ -258,9 +261,8 @@ fn plan(planner: &mut Planner, set: &Set, namespace: &Namespace) -> Plan {
 /// Carries a plan out, item by item, as it says.
 fn carry_out(planner: &mut Planner, plan: &Plan, set: &Set, namespace: &mut Namespace) {
     planner.family = family(set, namespace);
-    for planned in plan.items().iter().filter(|planned| planned.action == Action::Delete) {
-        planner.family.add_leaving(&planned.item);
-    }
+    let deleted = plan.items().iter().filter(|planned| planned.action == Action::Delete);
+    planner.family.set_gone(deleted.map(|planned| planned.item.clone()).collect());
     for planned in plan.items().iter().filter(|planned| planned.action.writes()) {
         let item = &planned.item;
         let stored = set.objects.get(item).map_or_else(

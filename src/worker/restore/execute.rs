@@ -121,16 +121,14 @@ impl<'a> Executor<'a> {
         for planned in plan.items() {
             match planned.action {
                 _ if why_unkept(&unkept, planned).is_some() => walk.planner.family.add_left(&planned.item),
-                Action::Delete => {
-                    walk.planner.family.add_leaving(&planned.item);
-                    walk.planner.dependents.add_named(planned.item.clone());
-                }
+                Action::Delete => walk.planner.dependents.add_named(planned.item.clone()),
                 Action::Recreate => walk.planner.family.add_renewed(planned.item.clone()),
                 _ if walk.is_related(&planned.item) => tell_left(&mut walk.planner.family, planned),
                 _ => {}
             }
         }
-        walk.tell_gone(plan.items().iter());
+        // What stays after all keeps what it owns.
+        walk.tell_gone(plan.items().iter().filter(|planned| why_unkept(&unkept, planned).is_none()));
         let writes = plan.items().iter().filter(|planned| planned.action.writes());
         Self {
             walk,

@@ -35,17 +35,22 @@ impl Walk<'_> {
         tell_left(&mut self.planner.family, planned);
     }
 
-    /// Tells which objects go with what is deleted and are not written themselves: they own nothing any more.
-    pub(super) fn tell_gone<'p>(&mut self, planned: impl Iterator<Item = &'p PlannedItem> + Clone) {
-        let deleted = planned.clone().filter(|of| matches!(of.action, Action::Delete | Action::Recreate));
-        let going = self.planner.dependents.going_with_these(deleted.map(|of| &of.item).collect());
-        if going.is_empty() {
-            self.planner.family.set_gone(BTreeSet::new());
-            return;
+    /// Tells which objects are deleted for good, or go with what is deleted and are not written themselves: they own nothing any
+    /// more. What is not related to others is passed over: a plan may delete a whole tenant.
+    pub(super) fn tell_gone<'p>(&mut self, planned: impl Iterator<Item = &'p PlannedItem>) {
+        let (mut deleted, mut renewed, mut written) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for of in planned.filter(|of| self.related.contains(&of.item)) {
+            match of.action {
+                Action::Delete => drop(deleted.insert(&of.item)),
+                Action::Recreate => drop(renewed.insert(&of.item)),
+                action if action.writes() => drop(written.insert(&of.item)),
+                _ => {}
+            }
         }
-        let written: BTreeSet<&ItemId> =
-            planned.filter(|of| of.action.writes() && of.action != Action::Delete).map(|of| &of.item).collect();
-        let gone = going.into_iter().map(|of| &of.item).filter(|item| !written.contains(item)).cloned().collect();
+        let going = self.planner.dependents.going_with_these(deleted.union(&renewed).copied().collect());
+        let collected = going.into_iter().map(|of| &of.item);
+        let collected = collected.filter(|item| !written.contains(item) && !renewed.contains(item));
+        let gone = collected.chain(deleted.iter().copied()).cloned().collect();
         self.planner.family.set_gone(gone);
     }
 

@@ -226,10 +226,13 @@ impl Walk<'_> {
             self.planner.dependents.add_named(item.clone());
         }
         self.decide_absent(absent, &mut decided).await?;
-        for deleted in decided.iter().filter(|decided| decided.planned.action == Action::Delete) {
-            self.planner.family.add_leaving(&deleted.planned.item);
-            self.planner.dependents.add_leaving(deleted.planned.item.clone());
+        let deleted = decided.iter().map(|decided| &decided.planned).filter(|planned| planned.action == Action::Delete);
+        let deleted: BTreeSet<ItemId> =
+            deleted.map(|planned| &planned.item).filter(|item| self.related.contains(*item)).cloned().collect();
+        for item in &deleted {
+            self.planner.dependents.add_leaving(item.clone());
         }
+        self.planner.family.set_gone(deleted);
         for broken in &self.inventory.broken {
             let stored = Stored::Unreadable(broken.problem.clone());
             if let Decision::Settled(planned) = self.planner.decide(&broken.item, &broken.api_version, stored, None) {

@@ -534,6 +534,34 @@ async fn nothing_is_written_when_anything_has_moved_since_the_preview_and_what_m
     }
 }
 
+#[tokio::test]
+async fn a_second_restore_of_a_preview_that_was_carried_out_is_stale_and_leaves_no_set_that_would_undo_the_first() {
+    let mut tenant = Tenant::usual().await;
+    tenant.api.serve_config_maps(vec![object("item-00000"), object("extra")]);
+    tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("b3RoZXI="));
+    tenant.previewed(json!({"prune": true})).await;
+    let order = json!({"dryRun": false, "preview": {"name": "look"}});
+    tenant.apply(order.clone()).await.unwrap();
+    tenant.next_run();
+    let sets = || {
+        tenant
+            .api
+            .requests()
+            .iter()
+            .filter(|request| request.starts_with("POST ") && request.ends_with("/backupsets"))
+            .count()
+    };
+    let (written, made) = (tenant.api.writes(), sets());
+    let failure = tenant.apply(order).await.unwrap_err();
+    assert_eq!(failure.reason, "PreviewStale", "{failure:?}");
+    let moved =
+        ["core/ConfigMap/item-00001 has appeared", "core/Secret/a has changed", "core/ConfigMap/extra has vanished"];
+    for moved in moved {
+        assert!(failure.message.contains(moved), "{}", failure.message);
+    }
+    assert_eq!((tenant.api.writes(), sets()), (written, made));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_moves_between_two_attempts_fails_alone_because_the_first_has_written() {
     let mut tenant = Tenant::usual().await;
@@ -722,8 +750,8 @@ fn owned(name: &str, kind: &str, owner: &str) -> Value {
     object
 }
 
-#[tokio::test]
-async fn an_owner_that_goes_with_what_is_recreated_owns_nothing_of_what_is_written() {
+/// A Widget that is to be recreated, a Job that it controls, and a ConfigMap that the Job owns.
+async fn three_generations() -> Tenant {
     let api = Api::new();
     api.serve("example.com", "v1", "Widget", "widgets", vec![object("w")]);
     // Its controller makes it again, with another uid.
@@ -736,6 +764,12 @@ async fn an_owner_that_goes_with_what_is_recreated_owns_nothing_of_what_is_writt
     for (kind, name) in [("Widget", "w"), ("ConfigMap", "child")] {
         tenant.api.change(kind, name, |object| object["data"] = json!({"of": "another"}));
     }
+    tenant
+}
+
+#[tokio::test]
+async fn an_owner_that_goes_with_what_is_recreated_owns_nothing_of_what_is_written() {
+    let tenant = three_generations().await;
     tenant.preview(json!({"existingResourcePolicy": "recreate"})).await.unwrap();
     let planned = tenant.planned();
     let child = planned.iter().find(|planned| planned["itemId"] == "core/ConfigMap/child").unwrap();
@@ -744,6 +778,20 @@ async fn an_owner_that_goes_with_what_is_recreated_owns_nothing_of_what_is_writt
         (&json!("recreate"), &json!("OwnerMissing")),
         "{child}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_with_an_owner_that_stays_after_all_owns_what_is_written() {
+    let tenant = three_generations().await;
+    // The plan is made; then what undoes it cannot be captured.
+    refuse_lists(&tenant, "/widgets", 2);
+    let made = tenant.apply(json!({"dryRun": false, "existingResourcePolicy": "recreate"})).await.unwrap();
+    assert!(made.failures[0].message.contains("no backup set would have it as it was"), "{:?}", made.failures);
+    let results = tenant.results();
+    assert!(results.contains(&"example.com/Widget/w: failed Forbidden".to_owned()), "{results:?}");
+    assert!(results.contains(&"core/ConfigMap/child: done".to_owned()), "{results:?}");
+    let child = tenant.api.objects_of("ConfigMap").remove(0);
+    assert_eq!(child["metadata"]["ownerReferences"][0]["uid"], "uid-of-of-widget", "{child}");
 }
 
 #[tokio::test]
