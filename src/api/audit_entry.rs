@@ -106,7 +106,7 @@ pub struct AuditRecord {
     /// Who asked, as the API server knew them.
     pub who: Initiator,
     /// How many of their groups were left out, because there are too many.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::api::is_default")]
     pub groups_left_out: usize,
     /// Name of the `OperationType`.
     pub operation_type: String,
@@ -131,11 +131,6 @@ pub struct AuditRecord {
     /// Of an outcome: items by what became of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<SummaryCounts>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 impl AuditRecord {

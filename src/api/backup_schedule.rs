@@ -292,18 +292,13 @@ pub struct Retained {
     #[schemars(range(min = 0))]
     pub expired: i64,
     /// Backup sets of earlier schedules of this name. They stay until somebody deletes them.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::api::is_default")]
     #[schemars(range(min = 0))]
     pub of_earlier_schedules: i64,
     /// Of a dry run: backup sets that would be deleted, those that would go first; at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 253)))]
     pub would_expire: Vec<String>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn is_zero(count: &i64) -> bool {
-    *count == 0
 }
 
 /// What ticks are counted by.

@@ -42,3 +42,8 @@ pub const GROUP: &str = "tenantatlas.io";
 
 /// The one served version.
 pub const VERSION: &str = "v1alpha1";
+
+/// Whether a field has the value that it has when it is left out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -132,7 +132,7 @@ pub struct CheckedRepository {
     /// Bytes in the store.
     pub bytes: i64,
     /// Backup sets that stand for snapshots of adopted namespaces.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "crate::api::is_default")]
     pub adopted: i64,
     /// Captured bytes for each stored byte.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,11 +152,6 @@ pub struct Maintained {
     pub deleted_bytes: i64,
     /// Bytes that nothing needs, to be deleted later.
     pub marked_bytes: i64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
 }
 
 impl TerminationResult {
