@@ -159,6 +159,17 @@ fn answer(status: u16, body: impl Into<Body>) -> Response<Body> {
     response.header("content-type", "application/json").body(body.into()).unwrap()
 }
 
+/// What is created is there; nothing else is changed.
+fn written(method: &Method, body: &[u8]) -> Response<Body> {
+    let Ok(mut object) = serde_json::from_slice::<Value>(body) else { return answer(400, "{}") };
+    if *method == Method::PATCH {
+        return not_found();
+    }
+    object["metadata"]["resourceVersion"] = json!("6");
+    object["metadata"]["uid"] = json!("made");
+    answer(201, object.to_string())
+}
+
 fn not_found() -> Response<Body> {
     answer(404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}).to_string())
 }
@@ -192,13 +203,7 @@ async fn serve(State(seen): State<Shared>, method: Method, uri: Uri, body: Bytes
     if method != Method::GET {
         let text = String::from_utf8_lossy(&body).into_owned();
         seen.lock().unwrap().writes.push((format!("{method} {}", uri.path()), text));
-        let Ok(mut object) = serde_json::from_slice::<Value>(&body) else { return answer(400, "{}") };
-        if method == Method::PATCH {
-            return not_found();
-        }
-        object["metadata"]["resourceVersion"] = json!("6");
-        object["metadata"]["uid"] = json!("made");
-        return answer(201, object.to_string());
+        return written(&method, &body);
     }
     match rest.as_slice() {
         ["namespaces", name] => return answer(200, namespace(name).to_string()),
@@ -397,13 +402,7 @@ type Many = (&'static str, Arc<str>);
 async fn serve_many(State((plural, text)): State<Many>, method: Method, uri: Uri, body: Bytes) -> Response<Body> {
     let segments: Vec<&str> = uri.path().split('/').filter(|segment| !segment.is_empty()).collect();
     if method != Method::GET {
-        let Ok(mut object) = serde_json::from_slice::<Value>(&body) else { return answer(400, "{}") };
-        if method == Method::PATCH {
-            return not_found();
-        }
-        object["metadata"]["resourceVersion"] = json!("6");
-        object["metadata"]["uid"] = json!("made");
-        return answer(201, object.to_string());
+        return written(&method, &body);
     }
     let query: BTreeMap<String, String> = uri
         .query()

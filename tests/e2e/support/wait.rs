@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 /// How long something may take that takes a few seconds on an idle machine; tests share two cores.
-pub(crate) const SOON: Duration = Duration::from_secs(90);
+pub(crate) const SOON: Duration = Duration::from_mins(3);
 
 /// How often a condition is looked at.
 const PERIOD: Duration = Duration::from_millis(150);

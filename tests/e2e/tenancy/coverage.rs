@@ -1,7 +1,7 @@
 //! What each policy is asked about: of every resource that one has a rule for, every subresource and operation that the API server
 //! serves, or a reason why not.
 
-use super::{assert_refused, call, pods::pod_spec};
+use super::{assert_refused, call, pods::pod_spec, right};
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use kube::api::{Api, ListParams};
@@ -270,17 +270,7 @@ async fn a_namespace_becomes_a_tenant_by_no_subresource_either() {
     tenant.apply(&role.to_string());
     tenant.apply(&binding.to_string());
     let pat = tenant.cluster.as_user(&user, &[]);
-    tenant
-        .until_allowed(
-            &pat,
-            k8s_openapi::api::authorization::v1::ResourceAttributes {
-                verb: Some("patch".to_owned()),
-                resource: Some("namespaces".to_owned()),
-                subresource: Some("status".to_owned()),
-                ..Default::default()
-            },
-        )
-        .await;
+    tenant.until_allowed(&pat, right("patch core/namespaces/status")).await;
     for (namespace, workspace) in
         [("kube-public", json!("shop")), (tenant.name.as_str(), json!("shop")), (&tenant.name, Value::Null)]
     {

@@ -4,13 +4,15 @@
 use super::restore_rights::may_also;
 use super::{assert_refused, call, pods::pod_spec};
 use crate::support::Tenant;
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use serde_json::{Value, json};
 use tenantatlas::api::execution::{ACCOUNTS, PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT};
 use tenantatlas::api::{Outcome, RestoreRun};
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+/// What stock `admin` holds and no account of ours.
+const TOKENS: &str = "create core/serviceaccounts/token";
 
 /// Every group that an account of the tenant is in.
 fn groups(tenant: &Tenant) -> [String; 3] {
@@ -38,14 +40,7 @@ impl Tenant {
         let groups = groups(self);
         let client = self.cluster.as_user(&user, &[&groups[0], &groups[1]]);
         // What its own roles give none of the three: the binding to the group is known.
-        let attributes = ResourceAttributes {
-            verb: Some("create".to_owned()),
-            resource: Some("serviceaccounts".to_owned()),
-            subresource: Some("token".to_owned()),
-            namespace: Some(self.name.clone()),
-            ..ResourceAttributes::default()
-        };
-        self.until_allowed(&client, attributes).await;
+        self.until_allowed(&client, self.right(TOKENS)).await;
         client
     }
 }
@@ -132,14 +127,7 @@ async fn what_a_restore_s_account_gains_by_a_group_changes_nothing_for_who_asked
     }
     let account = format!("system:serviceaccount:{}:{RESTORE_ACCOUNT}", tenant.name);
     let account = tenant.cluster.as_user(&account, &[&groups[0], &groups[1]]);
-    let token = ResourceAttributes {
-        verb: Some("create".to_owned()),
-        resource: Some("serviceaccounts".to_owned()),
-        subresource: Some("token".to_owned()),
-        namespace: Some(tenant.name.clone()),
-        ..ResourceAttributes::default()
-    };
-    tenant.until_allowed(&account, token).await;
+    tenant.until_allowed(&account, tenant.right(TOKENS)).await;
     let after = tenant.planned_for(&ada, "ada", "after", spec.clone()).await;
     assert_eq!(after, before);
     let restore = json!({ "metadata": { "name": "done" }, "spec": { "backupSet": { "name": "nightly" }, "items": items,

@@ -5,7 +5,6 @@ use super::{
     ways::{WAYS, Way},
 };
 use crate::support::{SOON, Tenant, wait_for};
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
@@ -32,14 +31,7 @@ async fn can_all_but_delete(tenant: &Tenant, user: &str) -> Client {
     tenant.apply(&role.to_string());
     tenant.apply(&binding.to_string());
     let client = tenant.cluster.as_user(&user, &[]);
-    let attributes = ResourceAttributes {
-        group: Some("tenantatlas.io".to_owned()),
-        resource: Some("backupsets".to_owned()),
-        verb: Some("patch".to_owned()),
-        namespace: Some(tenant.name.clone()),
-        ..ResourceAttributes::default()
-    };
-    tenant.until_allowed(&client, attributes).await;
+    tenant.until_allowed(&client, tenant.right("patch tenantatlas.io/backupsets")).await;
     client
 }
 

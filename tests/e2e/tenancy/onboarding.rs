@@ -1,8 +1,7 @@
 //! Which namespaces are tenants.
 
-use super::{assert_refused, call};
+use super::{assert_refused, call, right};
 use crate::support::{SOON, Tenant, cluster::environment, wait_for};
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use serde_json::{Value, json};
 
 fn label(workspace: &Value) -> Value {
@@ -25,16 +24,7 @@ async fn a_namespace_moves_between_workspaces_only_for_who_may_onboard_in_both()
     tenant.apply(&role.to_string());
     tenant.apply(&binding.to_string());
     let pat = tenant.cluster.as_user(&user, &[]);
-    tenant
-        .until_allowed(
-            &pat,
-            ResourceAttributes {
-                verb: Some("patch".to_owned()),
-                resource: Some("namespaces".to_owned()),
-                ..ResourceAttributes::default()
-            },
-        )
-        .await;
+    tenant.until_allowed(&pat, right("patch core/namespaces")).await;
 
     let namespace = format!("{}-own", tenant.name);
     let create = |workspace: &str| {

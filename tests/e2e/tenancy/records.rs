@@ -1,6 +1,6 @@
 //! Backup sets and reports: made by those who did what they record.
 
-use super::{assert_refused, call};
+use super::{assert_refused, assert_refused_by_either, call};
 use crate::support::Tenant;
 use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ async fn reports_are_written_by_workers_and_belong_to_their_run() {
     let mut other = owner.clone();
     other["uid"] = "0".into();
     let stray = tenant.create_as::<OperationReport>(worker.clone(), report("mine-1", &run, &other)).await;
-    assert_refused(stray, 422, &["tenantatlas-reports", "ownerReferences"]);
+    assert_refused_by_either(stray, [(422, "tenantatlas-reports"), (403, "tenantatlas-lifetime")]);
     let mut no_owner = report("mine-1", &run, &owner);
     no_owner["metadata"]["ownerReferences"] = json!([]);
     assert_refused(tenant.create_as::<OperationReport>(worker, no_owner).await, 422, &["ownerReferences"]);

@@ -3,7 +3,6 @@
 use super::{assert_refused, assert_refused_by_either, call, may};
 use crate::support::tenant::STORY;
 use crate::support::{SOON, Tenant, wait_for};
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -83,7 +82,7 @@ impl Tenant {
         // Before there are any: what a worker cannot list would be a failed item of every other story's backups.
         self.ovens_role("reads", "tenantatlas.io/aggregate-to-worker", &group, &["get", "list"]);
         let worker = self.cluster.as_user(&format!("system:serviceaccount:{}:{WORKER_ACCOUNT}", self.name), &[]);
-        self.account_may_soon(&worker, &format!("list {group} ovens")).await;
+        self.until_allowed(&worker, self.right(&format!("list {group}/ovens"))).await;
         self.apply(&ovens(&group).to_string());
         let definition = format!("customresourcedefinition/ovens.{group}");
         self.cluster.kubectl_prints(&["wait", "--for=condition=Established", "--timeout=60s", &definition]);
@@ -123,30 +122,6 @@ impl Tenant {
             }
         }
         versions
-    }
-
-    /// Whether an account of the tenant has a right, as `verb group resource[/subresource]`.
-    async fn account_may(&self, client: &Client, right: &str) -> bool {
-        let [verb, group, resource] = right.split(' ').collect::<Vec<_>>()[..] else { panic!("{right}") };
-        let (resource, subresource) = match resource.split_once('/') {
-            Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
-            None => (resource, None),
-        };
-        let attributes = ResourceAttributes {
-            verb: Some(verb.to_owned()),
-            group: Some(if group == "core" { String::new() } else { group.to_owned() }),
-            resource: Some(resource.to_owned()),
-            subresource,
-            namespace: Some(self.name.clone()),
-            ..ResourceAttributes::default()
-        };
-        may(client, attributes).await
-    }
-
-    /// Waits until it has.
-    async fn account_may_soon(&self, client: &Client, right: &str) {
-        wait_for(right, SOON, async || if self.account_may(client, right).await { Ok(()) } else { Err("not allowed") })
-            .await;
     }
 
     /// An account in a pod of an operation under it; the run is named `mine`. Also the pod's name.
@@ -241,8 +216,7 @@ async fn a_preview_keeps_its_own_records_and_no_others() {
     // Two policies refuse it: the run is no restore either.
     assert_refused_by_either(
         tenant.create_as::<BackupSet>(preview.clone(), undo(&tenant, "mine")).await,
-        403,
-        ["a preview writes nothing", "a restore records what undoes it alone"],
+        [(403, "a preview writes nothing"), (403, "a restore records what undoes it alone")],
     );
     assert!(tenant.api::<BackupSet>().get_opt("mine").await.expect("a read").is_none());
 
@@ -472,51 +446,51 @@ mod alone {
         let (_, pod) = tenant.operation_with_pod_as("restores", RESTORE_ACCOUNT).await;
         let restore = tenant.worker(&pod).await;
         let held = [
-            "list core secrets",
-            "create core configmaps",
-            "update core secrets",
-            "delete core persistentvolumeclaims",
-            "update core resourcequotas",
-            "create apps deployments",
-            "delete batch jobs",
-            "create rbac.authorization.k8s.io rolebindings",
-            "get tenantatlas.io restoreruns",
-            "get tenantatlas.io backupsets",
-            "list tenantatlas.io operationreports",
-            "create authorization.k8s.io localsubjectaccessreviews",
+            "list core/secrets",
+            "create core/configmaps",
+            "update core/secrets",
+            "delete core/persistentvolumeclaims",
+            "update core/resourcequotas",
+            "create apps/deployments",
+            "delete batch/jobs",
+            "create rbac.authorization.k8s.io/rolebindings",
+            "get tenantatlas.io/restoreruns",
+            "get tenantatlas.io/backupsets",
+            "list tenantatlas.io/operationreports",
+            "create authorization.k8s.io/localsubjectaccessreviews",
         ];
         let never = [
-            "impersonate core serviceaccounts",
-            "impersonate core users",
-            "create core serviceaccounts/token",
-            "create core pods/exec",
-            "get core pods/exec",
-            "escalate rbac.authorization.k8s.io roles",
-            "bind rbac.authorization.k8s.io clusterroles",
-            "create authorization.k8s.io subjectaccessreviews",
-            "create coordination.k8s.io events",
-            "create tenantatlas.io operationruns",
-            "patch tenantatlas.io operationruns",
-            "create tenantatlas.io restoreruns",
-            "patch tenantatlas.io restoreruns",
-            "update tenantatlas.io backupsets",
-            "delete tenantatlas.io backupsets",
-            "update tenantatlas.io backuprepositories",
-            "patch tenantatlas.io backupsets/status",
-            "run tenantatlas.io operationtypes",
+            "impersonate core/serviceaccounts",
+            "impersonate core/users",
+            "create core/serviceaccounts/token",
+            "create core/pods/exec",
+            "get core/pods/exec",
+            "escalate rbac.authorization.k8s.io/roles",
+            "bind rbac.authorization.k8s.io/clusterroles",
+            "create authorization.k8s.io/subjectaccessreviews",
+            "create coordination.k8s.io/events",
+            "create tenantatlas.io/operationruns",
+            "patch tenantatlas.io/operationruns",
+            "create tenantatlas.io/restoreruns",
+            "patch tenantatlas.io/restoreruns",
+            "update tenantatlas.io/backupsets",
+            "delete tenantatlas.io/backupsets",
+            "update tenantatlas.io/backuprepositories",
+            "patch tenantatlas.io/backupsets/status",
+            "run tenantatlas.io/operationtypes",
         ];
         // The cluster's own kinds come with either label; one that is added to the stock `edit` needs no other.
         tenant.ovens_role("edits", "rbac.authorization.k8s.io/aggregate-to-edit", &group, &["create"]);
         tenant.ovens_role("restores", "tenantatlas.io/aggregate-to-restore", &group, &["delete"]);
         for account in [&preview, &restore] {
             for verb in ["create", "delete"] {
-                tenant.account_may_soon(account, &format!("{verb} {group} ovens")).await;
+                tenant.until_allowed(account, tenant.right(&format!("{verb} {group}/ovens"))).await;
             }
             for right in held {
-                assert!(tenant.account_may(account, right).await, "{right}");
+                assert!(may(account, tenant.right(right)).await, "{right}");
             }
             for right in never {
-                assert!(!tenant.account_may(account, right).await, "{right}");
+                assert!(!may(account, tenant.right(right)).await, "{right}");
             }
             // What who asked may do is asked about this namespace, and about no other.
             let review = |namespace: &str| {

@@ -3,7 +3,6 @@
 use super::initiator::{fills_in, without_mutation};
 use super::{assert_refused, call};
 use crate::support::Tenant;
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -184,13 +183,7 @@ async fn an_account_that_is_not_there_or_could_not_keep_its_records_blocks_the_r
     }
     let user = format!("system:serviceaccount:{}:deployer", tenant.name);
     tenant.person(&user, &["edit"]).await;
-    let right = ResourceAttributes {
-        verb: Some("create".to_owned()),
-        group: Some("tenantatlas.io".to_owned()),
-        resource: Some("auditentries".to_owned()),
-        namespace: Some(tenant.name.clone()),
-        ..ResourceAttributes::default()
-    };
+    let right = tenant.right("create tenantatlas.io/auditentries");
     tenant.until_allowed(&tenant.cluster.as_user(&user, &[]), right).await;
     tenant.restore("bound", "nightly", spec.clone()).await;
     let status = tenant.restored("bound").await;

@@ -2,25 +2,7 @@
 
 use super::{assert_refused, call, may};
 use crate::support::Tenant;
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use serde_json::Value;
-
-fn attributes(tenant: &Tenant, right: &str) -> ResourceAttributes {
-    // `verb group/resource[/subresource][:name]`, the core group being `core`.
-    let (verb, rest) = right.split_once(' ').expect("a verb");
-    let (rest, name) = rest.split_once(':').map_or((rest, None), |(rest, name)| (rest, Some(name)));
-    let mut parts = rest.split('/');
-    let group = parts.next().filter(|group| *group != "core");
-    ResourceAttributes {
-        verb: Some(verb.to_owned()),
-        group: group.map(str::to_owned),
-        resource: parts.next().map(str::to_owned),
-        subresource: parts.next().map(str::to_owned),
-        name: name.map(str::to_owned),
-        namespace: Some(tenant.name.clone()),
-        ..ResourceAttributes::default()
-    }
-}
 
 /// Rights that no role of the chart gives to people.
 const NEVER: [&str; 16] = [
@@ -85,11 +67,11 @@ async fn the_tenants_roles_give_what_their_names_say() {
         for (level, rights) in [&looks[..], &starts[..], &runs[..], &administers[..]].into_iter().enumerate() {
             for right in rights {
                 let wanted = level < reach;
-                assert_eq!(may(&client, attributes(&tenant, right)).await, wanted, "{role}: {right}");
+                assert_eq!(may(&client, tenant.right(right)).await, wanted, "{role}: {right}");
             }
         }
         for right in NEVER {
-            assert!(!may(&client, attributes(&tenant, right)).await, "{role}: {right}");
+            assert!(!may(&client, tenant.right(right)).await, "{role}: {right}");
         }
     }
 }
@@ -122,7 +104,7 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
     for role in ["view", "edit", "admin"] {
         let client = tenant.person(&format!("stock-{role}"), &[role]).await;
         for (right, roles) in rights {
-            assert_eq!(may(&client, attributes(&tenant, right)).await, roles.contains(&role), "{role}: {right}");
+            assert_eq!(may(&client, tenant.right(right)).await, roles.contains(&role), "{role}: {right}");
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use super::{call, may};
 use crate::support::Tenant;
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::Client;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -77,24 +76,15 @@ async fn each_role_may_do_with_each_kind_what_the_guide_says_and_no_more() {
             for (word, verbs) in WORDS {
                 for verb in verbs {
                     // A right to a whole collection is never held without the one to each.
-                    let attributes = |verb: &str, subresource: Option<&str>| ResourceAttributes {
-                        group: Some("tenantatlas.io".to_owned()),
-                        resource: Some(kind.clone()),
-                        subresource: subresource.map(str::to_owned),
-                        namespace: Some(tenant.name.clone()),
-                        verb: Some(verb.to_owned()),
-                        ..ResourceAttributes::default()
-                    };
-                    if may(client, attributes(verb, None)).await != says.contains(&word) {
+                    let of_kind =
+                        |verb: &str, below: &str| tenant.right(&format!("{verb} tenantatlas.io/{kind}{below}"));
+                    if may(client, of_kind(verb, "")).await != says.contains(&word) {
                         faults.push(format!("{role}: {verb} {kind}: the guide says {cell}"));
                     }
-                    if word == "change" && may(client, attributes(verb, Some("status"))).await {
+                    if word == "change" && may(client, of_kind(verb, "/status")).await {
                         faults.push(format!("{role}: {verb} {kind}/status"));
                     }
-                    if word == "delete"
-                        && !says.contains(&word)
-                        && may(client, attributes("deletecollection", None)).await
-                    {
+                    if word == "delete" && !says.contains(&word) && may(client, of_kind("deletecollection", "")).await {
                         faults.push(format!("{role}: deletecollection {kind}"));
                     }
                 }

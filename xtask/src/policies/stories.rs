@@ -64,7 +64,6 @@ impl Stories {
         let path = self.folder.join(format!("{}.log", log.replace([':', '(', ')'], "-")));
         let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut command = shell::command(&self.program);
-        // More than one thread in any case: else a story does not run on a thread with its name.
         command.args(["--exact", "--test-threads", "6"]).args(names).env("RUST_BACKTRACE", "0");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command
