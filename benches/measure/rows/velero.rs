@@ -141,6 +141,11 @@ impl<'a> Stage<'a> {
             "provider": "aws", "default": true, "objectStorage": { "bucket": "velero" }, "credential": { "name": "cloud", "key": "cloud" },
             "config": { "region": "us-east-1", "s3ForcePathStyle": "true", "s3Url": endpoint, "checksumAlgorithm": "" } } });
         api::create(&bed.client, &of_velero("backupstoragelocations"), &location).await?;
+        // A restore looks up the image of this Deployment, and fails where there is none. The server runs beside the cluster.
+        let template = json!({ "metadata": { "labels": { "app": VELERO } }, "spec": { "containers": [{ "name": VELERO, "image": "velero" }] } });
+        let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": VELERO }, "spec": {
+            "replicas": 0, "selector": { "matchLabels": { "app": VELERO } }, "template": template } });
+        api::try_create(&bed.client, &format!("/apis/apps/v1/namespaces/{VELERO}/deployments"), &deployment).await?;
         let velero = server(bed, root.path(), &[]).await?;
         Ok(Self { bed, root, endpoint, velero, _s3: s3, names: AtomicUsize::new(0) })
     }
@@ -275,9 +280,17 @@ impl<'a> Stage<'a> {
                 _ => return None,
             })
         };
-        let seconds = self.until_ended(&of_velero(plural), object, ended, || ()).await?;
+        let ended = self.until_ended(&of_velero(plural), object, ended, || ()).await;
+        let seconds = ended.map_err(|error| format!("{error}: {}", self.last_errors()))?;
         let bytes = bytes_below(&self.bucket("velero"))? - before;
         Ok(Took { seconds, bytes, peak: process.peak_memory()? })
+    }
+
+    /// The last errors in the log of Velero's server: a status counts them only.
+    fn last_errors(&self) -> String {
+        let log = fs::read_to_string(self.root.path().join("velero.log")).unwrap_or_default();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains("level=error")).collect();
+        errors[errors.len().saturating_sub(3)..].join("\n")
     }
 
     async fn ours(&self, namespace: &str, plural: &str, object: &Value) -> Result<Took> {
