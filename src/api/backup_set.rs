@@ -112,6 +112,14 @@ pub fn adopted_name(snapshot: &str) -> String {
     format!("adopted-{}", snapshot.get(..16).unwrap_or(snapshot))
 }
 
+impl BackupSet {
+    /// Whether it is the set of a snapshot that was found in an adopted repository, as its immutable spec and its name say.
+    #[must_use]
+    pub fn is_adopted(&self) -> bool {
+        self.metadata.name.as_deref() == Some(adopted_name(&self.spec.snapshot).as_str())
+    }
+}
+
 pub(crate) const TAKEN_AT: &str = "tenantatlas.io/taken-at";
 pub(crate) const ITEMS: &str = "tenantatlas.io/items";
 pub(crate) const BYTES: &str = "tenantatlas.io/bytes";

@@ -8,7 +8,6 @@ use crate::{
     api::{
         BackupSet, BackupSetSpec, LocalReference, ObjectReference,
         backup_set::{Coverage, adopted_name, figures},
-        labels,
         operation_run::Trigger,
         selection::Selection,
     },
@@ -21,7 +20,6 @@ use crate::{
     },
 };
 use kube::{Api, Client, api::PostParams};
-use std::collections::BTreeMap;
 
 /// Makes the sets that are not there yet; how many there are now.
 pub async fn record_sets(
@@ -72,7 +70,6 @@ fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Op
     };
     let mut set = BackupSet::new(&adopted_name(&snapshot.id), spec);
     set.metadata.namespace = Some(environment.identity.namespace.clone());
-    set.metadata.labels = Some(BTreeMap::from([(labels::RUN_UID.to_owned(), environment.identity.run_uid.clone())]));
     set.metadata.annotations = Some(figures(snapshot.time, snapshot.items, snapshot.bytes, snapshot.added_bytes));
     Some(set)
 }
@@ -81,6 +78,7 @@ fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Op
 mod tests {
     use super::*;
     use crate::worker::environment::tests::variables;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
     fn snapshot(tags: &[&str], run_uid: Option<&str>) -> Snapshot {
         Snapshot {
@@ -107,6 +105,9 @@ mod tests {
         assert_eq!(set.metadata.name.as_deref(), Some("adopted-0123456789abcdef"));
         assert_eq!((set.spec.namespace_uid.as_str(), set.spec.coverage), ("lost", Coverage::Partial));
         assert_eq!(set.spec.run.uid, "run");
+        assert!(set.is_adopted(), "a later check finds what this one left without a status");
+        let own = BackupSet { metadata: ObjectMeta { name: Some("nightly".into()), ..ObjectMeta::default() }, ..set };
+        assert!(!own.is_adopted());
         assert_eq!(of(&["namespace=lost", "undo"], Some("run")), None);
         assert_eq!(of(&["namespace=lost"], None), None, "of another program");
         assert_eq!(of(&["namespace=another"], Some("run")), None);

@@ -17,7 +17,6 @@ use crate::{
         Outcome, Phase, Reason, RestoreRun,
         backup_schedule::origin,
         backup_set::{Coverage, DAMAGED, Verified, names_for, status_of_adopted},
-        labels,
         operation_run::OperationRunStatus,
         result::CapturedSnapshot,
         selection::Selection,
@@ -347,24 +346,26 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
     })
 }
 
-/// Says of the sets that a check has found in an adopted repository that they can be used. A crash in between leaves some
-/// without; the next pass does them.
-async fn settle_adopted(context: &Context, observed: &Observed) -> Result<(), Error> {
-    let namespace = observed.run.namespace().unwrap_or_default();
-    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
-    let of_check = ListParams::default().labels(&format!("{}={}", labels::RUN_UID, observed.uid()));
-    for set in sets.list(&of_check).await?.items {
+/// Says of the sets that checks have found in an adopted repository that they can be used: those of this check, and of an earlier
+/// one that did not come to its end. A crash in between leaves some without; the next pass does them.
+async fn settle_adopted(context: &Context, namespace: &str, check: &RepositoryCheck) -> Result<(), Error> {
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
+    for set in sets.list(&of_repository(check)).await?.items.iter().filter(|set| set.is_adopted()) {
         let message = "found in an adopted repository, whose structure is whole";
-        settle_new(context, &set, status_of_adopted(&set), "Adopted", message).await?;
+        settle_new(context, set, status_of_adopted(set), "Adopted", message).await?;
     }
     Ok(())
+}
+
+/// The sets of a check's repository.
+fn of_repository(check: &RepositoryCheck) -> ListParams {
+    ListParams::default().fields(&format!("spec.repository.name={}", check.repository))
 }
 
 /// Says of the sets of a repository what its check found. A crash in between leaves some; the next pass does them.
 async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) -> Result<(), Error> {
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
-    let of_repository = ListParams::default().fields(&format!("spec.repository.name={}", check.repository));
-    for (set, mark) in marks(&sets.list(&of_repository).await?.items, check) {
+    for (set, mark) in marks(&sets.list(&of_repository(check)).await?.items, check) {
         let (ready, reason, message) = match mark {
             Mark::Damaged => {
                 (Ready::No, DAMAGED, "a check found that something of it cannot be restored; a rehearsal says what can")
@@ -385,7 +386,7 @@ async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) 
 async fn record_check(context: &Context, observed: &Observed, check: &RepositoryCheck) -> Result<(), Error> {
     let namespace = observed.run.namespace().unwrap_or_default();
     if check.figures.as_ref().is_some_and(|figures| figures.adopted > 0) {
-        settle_adopted(context, observed).await?;
+        settle_adopted(context, &namespace, check).await?;
     }
     if check.passed || !check.damaged.is_empty() || check.damaged_truncated {
         mark_sets(context, &namespace, check).await?;
