@@ -38,6 +38,7 @@ const ALONE: &str = "alone::";
 
 /// Run every check: format, lints, dependencies, generated files, tests, chart, image, the real cluster, examples.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Arguments {
     /// Run these steps only (comma-separated or repeated); the cluster and the image are made as they are needed
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
@@ -51,6 +52,9 @@ pub(crate) struct Arguments {
     /// Also the whole proof, every seeded bug, more states of the model, every part of every admission policy: hours more
     #[arg(long)]
     all: bool,
+    /// Test the image that is shipped, whose build takes minutes
+    #[arg(long)]
+    release: bool,
     /// How many tests run at once on the cluster
     #[arg(long, default_value_t = 6, value_name = "NUMBER")]
     threads: usize,
@@ -135,7 +139,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             },
         )
         .collect();
-    let mut bed = Bed::new(arguments.keep);
+    let mut bed = Bed::new(arguments.keep, arguments.release);
     let mut reports = Vec::new();
     for (number, step) in steps.iter().copied().enumerate() {
         let begun = Instant::now();

@@ -63,7 +63,7 @@ pub(crate) struct Choice {
 
 /// Makes the cluster and does it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let mut bed = Bed::new(arguments.keep);
+    let mut bed = Bed::new(arguments.keep, false);
     let outcome = mutate(&arguments.choice, &mut bed);
     let ended = bed.finish();
     outcome.and(ended)

@@ -24,6 +24,7 @@ const QUEUE_CONTROLLER: &str = "system:serviceaccount:queue:controller";
 /// See the module's text.
 pub(crate) struct Bed {
     keep: bool,
+    release: bool,
     cluster: Option<Cluster>,
     second: Option<Cluster>,
     images: Option<Images>,
@@ -36,8 +37,9 @@ struct Images {
 }
 
 impl Bed {
-    pub(crate) fn new(keep: bool) -> Self {
-        Self { keep, cluster: None, second: None, images: None }
+    /// `keep`: the cluster stays at the end. `release`: the operator's image is the one that is shipped.
+    pub(crate) fn new(keep: bool, release: bool) -> Self {
+        Self { keep, release, cluster: None, second: None, images: None }
     }
 
     /// The cluster, where a step has asked for it.
@@ -66,7 +68,7 @@ impl Bed {
         if self.images.is_some() {
             return Ok(());
         }
-        let operator = image::build(&image::Arguments::default())?;
+        let operator = image::build(&image::Arguments { release: self.release, ..image::Arguments::default() })?;
         let example = image::build(&operator::example_image())?;
         let cluster = self.server()?;
         cluster.load(&operator.file)?;
