@@ -1,4 +1,4 @@
-//! The execution contract: what a Job's containers are given (design §5). The controller writes it, the worker and any
+//! The execution contract: what a Job's containers are given. The controller writes it, the worker and any
 //! other image read it.
 
 /// Environment: the run's name.

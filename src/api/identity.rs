@@ -1,4 +1,4 @@
-//! Identity: what makes two runs the same work (design §3.1).
+//! Identity: what makes two runs the same work.
 //!
 //! SHA-256 over canonical JSON of the tenant's uid, the type, the target, the executing account and the inputs that
 //! count. Not the trigger, the initiator or the name: a nightly and a manual capture are the same work.

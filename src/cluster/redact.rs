@@ -1,4 +1,4 @@
-//! The one redactor: what leaves as a message, an event, evidence or a log line passes here (guarantee 8).
+//! The one redactor: what leaves as a message, an event, evidence or a log line passes here.
 //!
 //! Messages are built from parts that hold no secrets in the first place; this is the second line, for what libraries,
 //! servers and users put into theirs. It replaces what has the form of a secret and keeps what people need: names,

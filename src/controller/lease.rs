@@ -1,8 +1,8 @@
 //! Leader election on a Lease, with client-go's timings.
 //!
 //! Times are measured on the local clock alone: a candidate waits until the record it saw has not changed for a whole
-//! lease; what the record says about times is never compared with a clock of ours. A Lease is not mutual exclusion
-//! (design §8): every write is guarded by a name, a uid or a resource version besides.
+//! lease; what the record says about times is never compared with a clock of ours. A Lease is not mutual exclusion:
+//! every write is guarded by a name, a uid or a resource version besides.
 
 use jiff::Timestamp;
 use k8s_openapi::{

@@ -1,4 +1,4 @@
-//! The fence: no effect without the right to it (guarantee 2).
+//! The fence: no effect without the right to it.
 //!
 //! A Job that a slow or restarted controller creates late must do nothing. So a worker first reads its run, and goes on
 //! only if the run is this very one (uid), not completed, not cancelled, and not given to another Job. For other images

@@ -9,7 +9,7 @@
 //! away, guarded by its version. A holder stops believing in its own well before that ([`Timings::holds`]), and once it has stopped it
 //! never begins again. What a Lease says about times is for people.
 //!
-//! A Lease is no mutual exclusion (design §8): a process that stands still between asking for its permit and a request to the store is not
+//! A Lease is no mutual exclusion: a process that stands still between asking for its permit and a request to the store is not
 //! stopped by one. That such a write does no harm is [`crate::repository`]'s: content is marked long before it is deleted,
 //! nobody relies on what is marked, and a snapshot is read back.
 

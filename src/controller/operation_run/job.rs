@@ -299,7 +299,7 @@ fn fence_security() -> Value {
         "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" } })
 }
 
-/// The execution contract's environment (design §5).
+/// The execution contract's environment.
 fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Result<Vec<EnvVar>, serde_json::Error> {
     let target = match &run.spec.target {
         Some(target) => canonical_text(&serde_json::to_value(target)?),

@@ -1,6 +1,6 @@
 //! From a run and its type to what would be executed: identity, inputs, account. Or why it is refused.
 //!
-//! Pure. Everything that can be known before a Job exists is known here (design §3.5).
+//! Pure. Everything that can be known before a Job exists is known here.
 
 use super::{
     job,

@@ -1,4 +1,4 @@
-//! What who asked, and the account that writes, may do: never more than both (design §4).
+//! What who asked, and the account that writes, may do: never more than both.
 //!
 //! One review per kind and verb, of those that the terms of a restore can lead to; whether who asked may look at a kind comes
 //! first, before anything of it is read. And what everybody may look at who reads the reports.
