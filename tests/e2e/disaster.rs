@@ -1,6 +1,7 @@
 //! The disaster case: a namespace with more objects than any object of ours has room for is empty, and comes back as the operator is shipped,
 //! with an undo.
 
+use crate::support::cluster::number;
 use crate::support::{SOON, Tenant, wait_for};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -9,25 +10,23 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tenantatlas::api::{BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus};
 
-/// More than a set can name; `ATLAS_OBJECTS` says how many more, such as 100000.
-const OBJECTS: usize = 5200;
-
-fn objects() -> usize {
-    std::env::var("ATLAS_OBJECTS").map_or(OBJECTS, |number| number.parse().expect("ATLAS_OBJECTS is a number"))
+/// How many objects: more than a set can name, or as many as `ATLAS_OBJECTS` says.
+fn objects() -> u64 {
+    number("ATLAS_OBJECTS", 5200)
 }
 
 /// The test's image is not optimized: an item takes thirty times the processor time of a release.
 fn patience() -> Duration {
-    SOON.saturating_mul(2) + Duration::from_millis(50).saturating_mul(u32::try_from(objects()).expect("a few"))
+    SOON.saturating_mul(2) + Duration::from_millis(50 * objects())
 }
 
 /// What the reports of one run take, in bytes: they lie in an etcd that all tenants share.
 const REPORTS: usize = 512 * 1024;
 
-async fn there(tenant: &Tenant) -> usize {
+async fn there(tenant: &Tenant) -> u64 {
     let maps: Api<ConfigMap> = tenant.api();
     let listed = maps.list_metadata(&ListParams::default().labels("many=yes")).await;
-    listed.expect("ConfigMaps can be listed").items.len()
+    listed.expect("ConfigMaps can be listed").items.len() as u64
 }
 
 /// A restore at its end, and what its run's reports take.
@@ -53,7 +52,7 @@ async fn more_objects_than_a_set_can_name_come_back_into_an_empty_namespace_and_
     let objects = objects();
     let tenant = Tenant::new("disaster").await;
     let maps: Api<ConfigMap> = tenant.api();
-    let create = async |number: usize| {
+    let create = async |number: u64| {
         let map: Value = json!({ "metadata": { "name": format!("many-{number:06}"), "labels": { "many": "yes" } },
             "data": { "number": number.to_string() } });
         let made: Result<ConfigMap, _> = tenant.create(map).await;
@@ -86,7 +85,7 @@ async fn more_objects_than_a_set_can_name_come_back_into_an_empty_namespace_and_
     tenant.restore("look-back", &undo, json!({ "dryRun": true, "prune": true })).await;
     let (look, bytes) = restored(&tenant, "look-back").await;
     let planned = look.preview.unwrap_or_default();
-    assert_eq!(usize::try_from(planned.delete), Ok(objects), "{look:#?}");
+    assert_eq!(u64::try_from(planned.delete), Ok(objects), "{look:#?}");
     assert!(bytes < REPORTS, "its reports take {bytes} bytes");
     tenant.restore("undo", &undo, json!({ "preview": { "name": "look-back" }, "safetyCapture": false })).await;
     let (status, bytes) = restored(&tenant, "undo").await;

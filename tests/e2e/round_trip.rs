@@ -7,6 +7,7 @@
 mod objects;
 mod records;
 
+use crate::support::cluster::number;
 use crate::support::{SOON, Tenant, wait_for};
 use objects::{CLUSTER_WIDE, Chance, GROUP, KINDS, LABEL, World, item_prefix, object, seen};
 use records::Records;
@@ -43,9 +44,6 @@ struct Rounds {
 
 #[tokio::test]
 async fn what_is_restored_by_chance_is_as_the_plan_says_and_undone_it_is_as_it_was() {
-    let number = |name: &str, otherwise: u64| {
-        std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
-    };
     let (from, rounds) = (number("ATLAS_ROUNDS_FROM", 1), number("ATLAS_ROUNDS", 20));
     let all = Rounds::prepare().await;
     for seed in from..from + rounds {

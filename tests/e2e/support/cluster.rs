@@ -34,6 +34,11 @@ pub(crate) enum Hold {
     None,
 }
 
+/// A number that a developer may set in the environment.
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
 /// A value that `cargo xtask test` gives. Missing: the tests were started some other way, and fail rather than skip.
 pub(crate) fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {

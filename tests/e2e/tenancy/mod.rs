@@ -236,13 +236,16 @@ fn assert_refused<T: std::fmt::Debug>(answer: Result<T, kube::Error>, code: u16,
     }
 }
 
-/// The request was refused by one of two policies, each with its code and words. The API server answers with the refusal of whichever it
+/// The request was refused by one of two policies, each with its code and words that all stand in its refusal. The API server answers with the refusal of whichever it
 /// asked first, and that order differs from one cluster to the next.
 #[track_caller]
-fn assert_refused_by_either<T: std::fmt::Debug>(answer: Result<T, kube::Error>, refusals: [(u16, &str); 2]) {
+fn assert_refused_by_either<T: std::fmt::Debug>(answer: Result<T, kube::Error>, refusals: [(u16, &[&str]); 2]) {
     match answer {
         Err(kube::Error::Api(status)) => {
-            let said = refusals.iter().any(|(code, words)| status.code == *code && status.message.contains(words));
+            let is = |(code, words): &(u16, &[&str])| {
+                status.code == *code && words.iter().all(|word| status.message.contains(word))
+            };
+            let said = refusals.iter().any(is);
             assert!(said, "the refusal is none of {refusals:?}: {}: {}", status.code, status.message);
         }
         other => panic!("not refused: {other:?}"),

@@ -85,7 +85,9 @@ async fn reports_are_written_by_workers_and_belong_to_their_run() {
     let mut other = owner.clone();
     other["uid"] = "0".into();
     let stray = tenant.create_as::<OperationReport>(worker.clone(), report("mine-1", &run, &other)).await;
-    assert_refused_by_either(stray, [(422, "tenantatlas-reports"), (403, "tenantatlas-lifetime")]);
+    let words = |policy| [policy, "ownerReferences"];
+    let (reports, lifetime) = (words("tenantatlas-reports"), words("tenantatlas-lifetime"));
+    assert_refused_by_either(stray, [(422, &reports), (403, &lifetime)]);
     let mut no_owner = report("mine-1", &run, &owner);
     no_owner["metadata"]["ownerReferences"] = json!([]);
     assert_refused(tenant.create_as::<OperationReport>(worker, no_owner).await, 422, &["ownerReferences"]);
