@@ -8,6 +8,7 @@ mod api;
 mod audit;
 mod capture;
 mod check;
+mod fence;
 mod killed;
 mod lease;
 mod maintain;

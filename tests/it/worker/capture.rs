@@ -1,12 +1,9 @@
 use super::{
     api::{Answer, Api, RUN_UID, expired, object, objects, parameter, refusal},
-    support::{Pod, environment},
+    support::Pod,
 };
 use serde_json::{Value, json};
-use tenantatlas::{
-    api::{Outcome, operation_run::FailureType, operation_run::SummaryCounts, result::TerminationResult},
-    worker::fence,
-};
+use tenantatlas::api::{Outcome, operation_run::FailureType, operation_run::SummaryCounts, result::TerminationResult};
 
 fn counts(result: &TerminationResult) -> SummaryCounts {
     let counts = result.summary_counts.unwrap();
@@ -51,33 +48,6 @@ async fn every_object_is_stored_in_its_canonical_form_and_the_counts_add_up() {
     let last = api.patches().pop().unwrap();
     assert_eq!(last["metadata"], json!({ "uid": RUN_UID }));
     assert_eq!(last["status"], json!({"progress": "4/4", "summaryCounts": expected}));
-}
-
-#[tokio::test]
-async fn a_run_that_repeats_a_tick_of_its_schedule_does_not_pass_the_fence() {
-    let (tick, before) = ("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z");
-    let identity = environment(json!({}), None).identity;
-    let scheduled = |last: &str, active: Value| {
-        let api = Api::new();
-        let by = json!({"kind": "BackupSchedule", "name": "nightly", "uid": "schedule", "tick": tick});
-        api.change_run(|run| run["spec"]["scheduledBy"] = by);
-        let schedule = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule",
-            "metadata": {"name": "nightly", "namespace": "acme", "uid": "schedule"},
-            "spec": {"schedule": "@daily", "operation": {"type": "backup.capture", "inputs": {"repository": "main"}}},
-            "status": {"lastScheduledFor": last, "active": active}});
-        api.record("backupschedules", "nightly", schedule);
-        api
-    };
-    let api = scheduled(tick, json!([{"name": "another", "uid": "another"}]));
-    let failure = fence::pass(&api.client(), &identity).await.unwrap_err();
-    assert_eq!(failure.exit_code(), 49, "{failure:?}");
-    assert!(failure.message.contains("schedule nightly had started another run"), "{}", failure.message);
-    // An account that an operation type names may lack the right to look.
-    api.fail(|uri, _| uri.path().ends_with("/backupschedules/nightly").then(|| refusal(403, "Forbidden")));
-    fence::pass(&api.client(), &identity).await.unwrap();
-    for (last, active) in [(tick, json!([{"name": "nightly", "uid": RUN_UID}])), (before, json!([]))] {
-        fence::pass(&scheduled(last, active).client(), &identity).await.unwrap();
-    }
 }
 
 #[tokio::test]

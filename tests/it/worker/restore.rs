@@ -493,12 +493,18 @@ async fn a_restore_puts_back_what_is_missing_and_what_differs_and_a_second_one_w
     assert_eq!(tenant.api.writes().len(), written, "everything was as it should be");
 }
 
-#[tokio::test]
-async fn a_preview_is_applied_exactly_and_with_one_write_for_each_item_that_changes() {
+/// Two ConfigMaps are lost, one came, a Secret was changed; all of that was previewed.
+async fn damaged_and_previewed() -> Tenant {
     let mut tenant = Tenant::usual().await;
     tenant.api.serve_config_maps(vec![object("item-00000"), object("extra")]);
     tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("b3RoZXI="));
     tenant.previewed(json!({"prune": true})).await;
+    tenant
+}
+
+#[tokio::test]
+async fn a_preview_is_applied_exactly_and_with_one_write_for_each_item_that_changes() {
+    let tenant = damaged_and_previewed().await;
     // What controllers do meanwhile is no reason to refuse.
     tenant.api.change("Secret", "a", |object| object["status"] = json!({"seen": 1}));
     let result = tenant
@@ -536,10 +542,7 @@ async fn nothing_is_written_when_anything_has_moved_since_the_preview_and_what_m
 
 #[tokio::test]
 async fn a_second_restore_of_a_preview_that_was_carried_out_is_stale_and_leaves_no_set_that_would_undo_the_first() {
-    let mut tenant = Tenant::usual().await;
-    tenant.api.serve_config_maps(vec![object("item-00000"), object("extra")]);
-    tenant.api.change("Secret", "a", |object| object["data"]["password"] = json!("b3RoZXI="));
-    tenant.previewed(json!({"prune": true})).await;
+    let mut tenant = damaged_and_previewed().await;
     let order = json!({"dryRun": false, "preview": {"name": "look"}});
     tenant.apply(order.clone()).await.unwrap();
     tenant.next_run();
@@ -552,6 +555,7 @@ async fn a_second_restore_of_a_preview_that_was_carried_out_is_stale_and_leaves_
             .count()
     };
     let (written, made) = (tenant.api.writes(), sets());
+    assert!(made > 0, "the first restore makes a set");
     let failure = tenant.apply(order).await.unwrap_err();
     assert_eq!(failure.reason, "PreviewStale", "{failure:?}");
     let moved =
