@@ -98,7 +98,7 @@ impl Dependents {
         self.going_with_these(self.leaving.iter().collect())
     }
 
-    /// What goes when these are deleted beside those that are.
+    /// The dependents that the garbage collector deletes if these objects are deleted, in addition to those known to be deleted.
     #[must_use]
     pub fn going_with_these<'a>(&'a self, items: BTreeSet<&'a ItemId>) -> Vec<&'a Dependent> {
         let mut gone: BTreeSet<&ItemId> = self.leaving.iter().chain(items.iter().copied()).collect();

@@ -40,12 +40,13 @@ impl Walk<'_> {
     pub(super) fn tell_gone<'p>(&mut self, planned: impl Iterator<Item = &'p PlannedItem>) {
         let (mut deleted, mut renewed, mut written) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for of in planned.filter(|of| self.related.contains(&of.item)) {
-            match of.action {
-                Action::Delete => drop(deleted.insert(&of.item)),
-                Action::Recreate => drop(renewed.insert(&of.item)),
-                action if action.writes() => drop(written.insert(&of.item)),
-                _ => {}
-            }
+            let these = match of.action {
+                Action::Delete => &mut deleted,
+                Action::Recreate => &mut renewed,
+                action if action.writes() => &mut written,
+                _ => continue,
+            };
+            these.insert(&of.item);
         }
         let going = self.planner.dependents.going_with_these(deleted.union(&renewed).copied().collect());
         let collected = going.into_iter().map(|of| &of.item);
