@@ -141,11 +141,11 @@ impl<'a> Stage<'a> {
             "provider": "aws", "default": true, "objectStorage": { "bucket": "velero" }, "credential": { "name": "cloud", "key": "cloud" },
             "config": { "region": "us-east-1", "s3ForcePathStyle": "true", "s3Url": endpoint, "checksumAlgorithm": "" } } });
         api::create(&bed.client, &of_velero("backupstoragelocations"), &location).await?;
-        // A restore looks up the image of this Deployment, and fails where there is none. The server runs beside the cluster.
+        // Velero's server runs outside the cluster, but a restore reads the image of this Deployment and fails without it.
         let template = json!({ "metadata": { "labels": { "app": VELERO } }, "spec": { "containers": [{ "name": VELERO, "image": "velero" }] } });
         let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": VELERO }, "spec": {
             "replicas": 0, "selector": { "matchLabels": { "app": VELERO } }, "template": template } });
-        api::try_create(&bed.client, &format!("/apis/apps/v1/namespaces/{VELERO}/deployments"), &deployment).await?;
+        api::create(&bed.client, &format!("/apis/apps/v1/namespaces/{VELERO}/deployments"), &deployment).await?;
         let velero = server(bed, root.path(), &[]).await?;
         Ok(Self { bed, root, endpoint, velero, _s3: s3, names: AtomicUsize::new(0) })
     }
