@@ -2,11 +2,11 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`api`] | custom resources and the pure rules that belong to them; no I/O |
+//! | [`api`], a crate | custom resources and the pure rules that belong to them; no client, no I/O |
 //! | [`audit`] | the chain of audit entries, and what shows that it is not whole; pure |
 //! | [`controller`] | reconcilers: observe reads, decide decides, act writes |
 //! | [`worker`] | what runs inside a Job |
-//! | [`repository`] | snapshots in an object store; knows nothing of Kubernetes |
+//! | [`repository`], a crate | snapshots in an object store; knows nothing of Kubernetes |
 //! | [`restore`] | what a restore would write, in which order, and why not; pure |
 //! | [`schedule`] | when a schedule is due: cron, time zones, missed ticks; pure |
 //! | [`cluster`] | the one way to the API server; dynamic objects: discovery, lists, canonical form, redaction |
@@ -16,13 +16,14 @@
 //! Invariants that hold everywhere: one live execution for an identity; terminal is terminal; no write when nothing
 //! changed; the controller reads no Secret and lists no tenant's objects; no field names another namespace.
 
-pub mod api;
+pub use tenantatlas_api as api;
+pub use tenantatlas_repository as repository;
+
 pub mod audit;
 pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod controller;
-pub mod repository;
 pub mod restore;
 pub mod schedule;
 pub mod telemetry;

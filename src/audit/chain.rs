@@ -83,7 +83,7 @@ pub(super) mod tests {
             previous: String::new(),
             event: AuditEvent::Intent,
             at: Timestamp::UNIX_EPOCH,
-            who: crate::api::operation_run::Initiator { username: said.to_owned(), ..Default::default() },
+            who: crate::api::subject::Initiator { username: said.to_owned(), ..Default::default() },
             groups_left_out: 0,
             operation_type: "restore.apply".into(),
             run: ObjectReference::default(),

@@ -2,7 +2,7 @@
 //!
 //! Reviews are the namespaced kind: a RoleBinding gives the right to ask about one namespace, and about no other.
 
-use crate::api::operation_run::Initiator;
+use crate::api::subject::Initiator;
 use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, ResourceAttributes, SubjectAccessReviewSpec};
 use kube::{
     Api, Client,

@@ -5,7 +5,7 @@
 use crate::{
     api::{
         BackupRepositorySpec, BackupSet, LocalReference, ObjectReference, Outcome, Phase, Reason, RestoreRun,
-        RestoreRunSpec, operation_run::Initiator,
+        RestoreRunSpec, subject::Initiator,
     },
     restore::{selection::ItemSelection, transform::Transforms},
 };

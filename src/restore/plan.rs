@@ -8,7 +8,8 @@ use crate::{
         canonical,
         item::{InvalidItem, ItemId},
         operation_report::PlannedObject,
-        restore_run::{ExistingResourcePolicy, ItemSelector, Only, PlanSummary, RestoreRunSpec, Transform},
+        provenance::PlanSummary,
+        restore_run::{ExistingResourcePolicy, ItemSelector, Only, RestoreRunSpec, Transform},
     },
     restore::order,
 };

@@ -10,6 +10,8 @@ pub mod timetable;
 pub mod zone;
 
 #[cfg(test)]
+mod admitted;
+#[cfg(test)]
 mod tests;
 
 pub use cron::{Expression, Mistake};

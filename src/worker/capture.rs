@@ -10,7 +10,7 @@
 use crate::{
     api::{
         OperationRun, Outcome, Reason,
-        operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{CapturedSnapshot, ResultContext, TerminationResult},
         selection::Selection,
     },

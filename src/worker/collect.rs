@@ -6,7 +6,7 @@
 use crate::{
     api::{
         item::{GroupKind, ItemId},
-        operation_run::{FailureType, ItemFailure, SummaryCounts},
+        outcome::{FailureType, ItemFailure, SummaryCounts},
     },
     cluster::{
         canonical::stored_bytes,

@@ -10,7 +10,7 @@
 use crate::{
     api::{
         canonical,
-        operation_run::{FailureType, ItemFailure},
+        outcome::{FailureType, ItemFailure},
     },
     repository::{self, Entry, ItemPath},
 };

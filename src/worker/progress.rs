@@ -5,7 +5,7 @@
 //! depends on it, so a patch that fails is logged and forgotten.
 
 use crate::{
-    api::{OperationRun, operation_run::SummaryCounts},
+    api::{OperationRun, outcome::SummaryCounts},
     worker::environment::RunIdentity,
 };
 use kube::{

@@ -12,7 +12,7 @@ use crate::{
         ObjectReference, OperationReport, OperationReportSpec,
         item::ItemId,
         operation_report::{Action, ItemOutcome, ItemResult, MAX_BYTES, MAX_ITEMS, MAX_OF_ALL, Remark},
-        operation_run::{FailureType, ItemFailure},
+        outcome::{FailureType, ItemFailure},
         result::truncate,
     },
     cluster::retry::retry,

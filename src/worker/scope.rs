@@ -3,7 +3,8 @@
 use crate::{
     api::{
         item::{GroupKind, ItemId},
-        operation_run::{FailureType, ItemFailure, Target},
+        operation_run::Target,
+        outcome::{FailureType, ItemFailure},
         selection::{KindFilter, Selection, target_item},
     },
     cluster::{

@@ -8,8 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tenantatlas::api::{
-    BackupSet, OperationRun, OperationRunStatus, Outcome, Phase, Reason, backup_set::Coverage,
-    operation_run::FailureType,
+    BackupSet, OperationRun, OperationRunStatus, Outcome, Phase, Reason, backup_set::Coverage, outcome::FailureType,
 };
 
 /// Objects of most kinds.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenantatlas::api::{
     AuditEntry, BackupSchedule, BackupSet, OperationReport, Outcome, Phase, RestoreRun, RestoreRunStatus,
-    audit_entry::AuditEvent, operation_report::ItemOutcome, restore_run::PlanSummary,
+    audit_entry::AuditEvent, operation_report::ItemOutcome, provenance::PlanSummary,
 };
 
 /// Objects of most kinds.

@@ -4,7 +4,7 @@ use crate::support::run::assert_ended;
 use crate::support::types::reports;
 use crate::support::{SOON, Tenant};
 use serde_json::json;
-use tenantatlas::api::operation_run::{FailureType, SummaryCounts};
+use tenantatlas::api::outcome::{FailureType, SummaryCounts};
 use tenantatlas::api::{OperationRunStatus, Outcome, Reason};
 
 impl Tenant {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tempfile::TempDir;
 use tenantatlas::api::operation_report::{Action, ItemOutcome, ItemResult, PlannedObject};
-use tenantatlas::api::operation_run::FailureType;
+use tenantatlas::api::outcome::FailureType;
 use tenantatlas::api::result::TerminationResult;
 use tenantatlas::api::{OperationRun, Outcome, execution};
 use tenantatlas::clock::SystemClock;

@@ -7,9 +7,7 @@ use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, LazyLock};
 use tenantatlas::api::{
-    OperationRun, OperationRunSpec, OperationType, Outcome,
-    item::GroupKind,
-    operation_run::{self, MAX_FAILURES},
+    OperationRun, OperationRunSpec, OperationType, Outcome, item::GroupKind, operation_run, outcome::MAX_FAILURES,
     selection::Selection,
 };
 use tenantatlas::controller::operation_run::{

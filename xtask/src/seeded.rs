@@ -19,9 +19,25 @@ const PATCHES: &str = "tests/seeded";
 /// Those of every test run: one that the model catches, one that a unit test does.
 const QUICK: [&str; 2] = ["dropped-precondition", "join-of-a-cancelled-run"];
 
-/// The targets of this package; what they compiled to is the copy's own.
-const OWN: [&str; 10] =
-    ["tenantatlas", "libtenantatlas", "xtask", "it", "model", "e2e", "proof", "fuzz", "measure", "libxtask"];
+/// The targets of the workspace; what they compiled to is the copy's own.
+const OWN: [&str; 16] = [
+    "tenantatlas",
+    "libtenantatlas",
+    "tenantatlas-api",
+    "tenantatlas_api",
+    "libtenantatlas_api",
+    "tenantatlas-repository",
+    "tenantatlas_repository",
+    "libtenantatlas_repository",
+    "xtask",
+    "it",
+    "model",
+    "e2e",
+    "proof",
+    "fuzz",
+    "measure",
+    "libxtask",
+];
 
 /// Switch on known bugs, one at a time, in a copy of the tree: each must be caught
 #[derive(Debug, Args)]
@@ -38,7 +54,7 @@ pub(crate) struct Arguments {
 struct Bug {
     name: String,
     what: String,
-    /// `lib`, or a target of `tests/`.
+    /// `lib`, `api` or `repository` for the tests in these crates, or a target of `tests/`.
     caught_by: String,
     patch: PathBuf,
 }
@@ -204,9 +220,11 @@ impl Copy {
     }
 
     fn test(&self, bug: &Bug) -> Result<Vec<String>> {
-        let target: Vec<&str> = match bug.caught_by.as_str() {
-            "lib" => vec!["--lib"],
-            test => vec!["--test", test],
+        let target = match bug.caught_by.as_str() {
+            "lib" => vec!["--package", "tenantatlas", "--lib"],
+            "api" => vec!["--package", "tenantatlas-api", "--lib"],
+            "repository" => vec!["--package", "tenantatlas-repository", "--lib"],
+            test => vec!["--package", "tenantatlas", "--test", test],
         };
         let cargo = || {
             let mut cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -216,7 +234,7 @@ impl Copy {
                 .env("RUST_BACKTRACE", "0")
                 // A bug may be one that clippy would warn of.
                 .env_remove(WRAPPER);
-            cargo.args(["test", "--quiet", "--package", "tenantatlas"]).args(&target);
+            cargo.args(["test", "--quiet"]).args(&target);
             cargo
         };
         shell::run(cargo().arg("--no-run")).with_context(|| format!("with {} the code does not compile", bug.name))?;

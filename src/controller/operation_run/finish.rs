@@ -8,7 +8,7 @@ use crate::{
     api::{
         Outcome, Reason,
         execution::{FENCE_CONTAINER, WORKER_CONTAINER},
-        operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{PERMANENT_EXIT_CODES, ResultContext, TerminationResult, truncate},
     },
     cluster::redact::redact,

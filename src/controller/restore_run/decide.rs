@@ -11,7 +11,7 @@ use crate::{
         audit_entry::{AuditEvent, AuditRecord},
         conditions,
         operation_run::Trigger,
-        restore_run::AuditReferences,
+        provenance::AuditReferences,
         result::truncate,
     },
     controller::{

@@ -4,7 +4,7 @@ use super::account::{AccountView, needed};
 use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused};
 use crate::api::{
     BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditRecord,
-    identity::Identity, restore_run::AuditReferences,
+    identity::Identity, provenance::AuditReferences,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@
 //! first, before anything of it is read. And what everybody may look at who reads the reports.
 
 use crate::{
-    api::{item::GroupKind, operation_run::Initiator, restore_run::ExistingResourcePolicy},
+    api::{item::GroupKind, restore_run::ExistingResourcePolicy, subject::Initiator},
     cluster::{
         access,
         discovery::{Discovered, ServedKind},

@@ -8,7 +8,7 @@
 //! write may bring them. After the rest it is tried again, for a time that is bounded for the whole attempt.
 
 use crate::{
-    api::{item::ItemId, operation_report::ItemOutcome, operation_run::SummaryCounts},
+    api::{item::ItemId, operation_report::ItemOutcome, outcome::SummaryCounts},
     restore::{
         plan::{Action, Plan, PlannedItem, Remark, reason},
         refusal::{Awaited, PATIENCE},

@@ -3,7 +3,7 @@
 //! What is asked is in [`crate::restore::escalation`]. Answers are kept for the run: the same roles come up again and again.
 
 use crate::{
-    api::operation_run::Initiator,
+    api::subject::Initiator,
     cluster::{access, retry::retry},
     restore::{
         escalation::{Grant, Right, RoleRef, grant, rights},

@@ -3,8 +3,8 @@
 use crate::{
     api::{
         BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, RestoreRunSpec, backup_set::Coverage,
-        execution::RESTORE_ACCOUNT, item::ItemId, operation_report::ItemOutcome, operation_run::Initiator,
-        restore_run::ExistingResourcePolicy,
+        execution::RESTORE_ACCOUNT, item::ItemId, operation_report::ItemOutcome, restore_run::ExistingResourcePolicy,
+        subject::Initiator,
     },
     cluster::retry::retry,
     repository::Repository,

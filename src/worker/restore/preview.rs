@@ -7,8 +7,9 @@ use crate::{
     api::{
         Outcome, Reason,
         item::ItemId,
-        operation_run::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
-        result::{MadePlan, ResultContext, TerminationResult},
+        outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        provenance::MadePlan,
+        result::{ResultContext, TerminationResult},
     },
     repository::Repository,
     restore::plan::{Action, Plan, PlannedItem, Terms},

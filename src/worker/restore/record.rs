@@ -5,7 +5,7 @@ use crate::{
     api::{
         ObjectReference,
         audit_entry::{AuditEvent, AuditRecord},
-        restore_run::AuditReferences,
+        provenance::AuditReferences,
         result::TerminationResult,
     },
     clock::Clock,

@@ -10,8 +10,8 @@ use tenantatlas::{
     api::{
         AuditEntry, ObjectReference, OperationRun, Outcome, Reason, RestoreRun,
         audit_entry::{AuditEvent, AuditRecord},
-        operation_run::Initiator,
-        restore_run::PlanSummary,
+        provenance::PlanSummary,
+        subject::Initiator,
     },
     audit::{Entry, Fault, Foreign, Place, Tip, successor, verify},
     worker::{audit, environment::RunIdentity},

@@ -9,9 +9,9 @@ use tenantatlas::{
     api::{
         ObjectReference, Outcome,
         audit_entry::{AuditEvent, AuditRecord},
-        operation_run::Initiator,
-        restore_run::PlanSummary,
+        provenance::PlanSummary,
         result::TerminationResult,
+        subject::Initiator,
     },
     audit::{Entry, Fault, Foreign, Tip, verify},
     repository::Repository as _,

@@ -3,7 +3,11 @@ use super::{
     support::Pod,
 };
 use serde_json::{Value, json};
-use tenantatlas::api::{Outcome, operation_run::FailureType, operation_run::SummaryCounts, result::TerminationResult};
+use tenantatlas::api::{
+    Outcome,
+    outcome::{FailureType, SummaryCounts},
+    result::TerminationResult,
+};
 
 fn counts(result: &TerminationResult) -> SummaryCounts {
     let counts = result.summary_counts.unwrap();

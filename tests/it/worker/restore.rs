@@ -14,7 +14,7 @@ use std::{
     },
 };
 use tenantatlas::{
-    api::{Outcome, operation_run::SummaryCounts, result::TerminationResult},
+    api::{Outcome, outcome::SummaryCounts, result::TerminationResult},
     clock::SystemClock,
     repository::{CaptureOptions, Entry, ItemPath, Repository as _, WriterPermit, entries},
     worker::{

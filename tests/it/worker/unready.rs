@@ -13,7 +13,7 @@ use std::{
     },
     time::Duration,
 };
-use tenantatlas::api::{Outcome, operation_run::SummaryCounts};
+use tenantatlas::api::{Outcome, outcome::SummaryCounts};
 use tokio::{sync::Notify, time::Instant};
 
 /// What the API server says while a webhook that a Service of the tenant serves does not answer.

@@ -1,0 +1,242 @@
+//! `AuditEntry`: who meant to change a tenant's objects, and what became of it: a chain that nobody changes.
+//!
+//! Writer of all of it: the pod of the operation, once. What an entry says is one string, `spec.entry`; its other fields
+//! repeat parts of that for tables and selectors, and prove nothing. The rules of the chain stand beside the code that checks it.
+
+use crate::{
+    LocalReference, ObjectReference, Outcome, outcome::SummaryCounts, provenance::PlanSummary, subject::Initiator,
+};
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How long the text of an entry may be, in bytes: what is read of a chain at a time has a bound.
+pub const MAX_ENTRY_BYTES: usize = 32 * 1024;
+
+/// How much of it the groups of who asked may take.
+const MAX_GROUPS_BYTES: usize = 8 * 1024;
+
+/// One entry of a tenant's audit chain. Immutable.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "tenantatlas.io",
+    version = "v1alpha1",
+    kind = "AuditEntry",
+    plural = "auditentries",
+    shortname = "audit",
+    category = "atlas",
+    namespaced,
+    derive = "PartialEq",
+    doc = "One entry of a tenant's audit chain: who meant to change what, written before the first write, or what became of it. What it says is the text in spec.entry, which holds the hash of the entry before; nobody changes it.",
+    printcolumn(name = "Event", type_ = "string", json_path = ".spec.event"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.operationType"),
+    printcolumn(name = "Who", type_ = "string", json_path = ".spec.who"),
+    printcolumn(name = "Restore", type_ = "string", json_path = ".spec.restoreRun.name"),
+    printcolumn(name = "Outcome", type_ = "string", json_path = ".spec.outcome"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name", priority = "1"),
+    printcolumn(name = "BackupSet", type_ = "string", json_path = ".spec.backupSet.name", priority = "1"),
+    printcolumn(name = "Plan", type_ = "string", json_path = ".spec.planDigest", priority = "1"),
+    validation = Rule::new("self.metadata.name.matches('^[0-9]{12}$') && self.metadata.name != '000000000000'").message("the name of an audit entry is its place: 12 digits, from 000000000001").reason(Reason::FieldValueInvalid),
+)]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("an audit entry is immutable"),
+    validation = Rule::new("(self.event == 'outcome') == has(self.outcome)").message("an outcome has an outcome, an intent has none"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntrySpec {
+    /// What the entry says: JSON with sorted keys and no white space. The hash of an entry is the SHA-256 over exactly
+    /// these bytes. All other fields repeat parts of it.
+    #[schemars(length(min = 2, max = 32768))]
+    pub entry: String,
+    /// `intent`: written before the first write. `outcome`: written after the last.
+    pub event: AuditEvent,
+    /// Name of the user who asked.
+    #[schemars(length(min = 1, max = 1024))]
+    pub who: String,
+    /// Name of the OperationType.
+    #[schemars(length(min = 1, max = 63))]
+    pub operation_type: String,
+    /// The run that did it.
+    pub run: ObjectReference,
+    /// The pod that wrote the entry, as the API server knows it.
+    #[schemars(length(min = 1, max = 253))]
+    pub pod: String,
+    /// The restore it was done for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_run: Option<ObjectReference>,
+    /// The backup set it restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_set: Option<LocalReference>,
+    /// SHA-256 (64 hex digits) over the plan; its items are in the run's OperationReports.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub plan_digest: String,
+    /// Of an outcome: how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditEvent {
+    /// Something is about to be written.
+    Intent,
+    /// It was written, as far as it was.
+    Outcome,
+}
+
+/// What the text of an entry says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRecord {
+    /// Name of the entry.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Hash of the entry before; empty in the first.
+    pub previous: String,
+    /// What it is about.
+    pub event: AuditEvent,
+    /// When, by the clock of the pod that wrote it.
+    pub at: Timestamp,
+    /// Who asked, as the API server knew them.
+    pub who: Initiator,
+    /// How many of their groups were left out, because there are too many.
+    #[serde(default, skip_serializing_if = "crate::is_default")]
+    pub groups_left_out: usize,
+    /// Name of the `OperationType`.
+    pub operation_type: String,
+    /// The run that did it.
+    pub run: ObjectReference,
+    /// The pod that wrote the entry.
+    pub pod: String,
+    /// The restore it was done for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_run: Option<ObjectReference>,
+    /// The backup set it restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_set: Option<LocalReference>,
+    /// SHA-256 (64 hex digits) over the plan.
+    pub plan_digest: String,
+    /// Of an intent: items of the plan by action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<PlanSummary>,
+    /// Of an outcome: how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Of an outcome: items by what became of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<SummaryCounts>,
+}
+
+impl AuditRecord {
+    /// Leaves out the last of the groups, where they would take too much of the entry.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let mut size = 0;
+        let fit = self
+            .who
+            .groups
+            .iter()
+            .take_while(|group| {
+                // As JSON a character takes six bytes at most.
+                size += group.len() * 6 + 3;
+                size <= MAX_GROUPS_BYTES
+            })
+            .count();
+        self.groups_left_out += self.who.groups.len() - fit;
+        self.who.groups.truncate(fit);
+        self
+    }
+}
+
+impl AuditEntrySpec {
+    /// What an entry repeats of its text.
+    #[must_use]
+    pub fn of(record: &AuditRecord, entry: String) -> Self {
+        Self {
+            entry,
+            event: record.event,
+            who: record.who.username.clone(),
+            operation_type: record.operation_type.clone(),
+            run: record.run.clone(),
+            pod: record.pod.clone(),
+            restore_run: record.restore_run.clone(),
+            backup_set: record.backup_set.clone(),
+            plan_digest: record.plan_digest.clone(),
+            outcome: record.outcome,
+        }
+    }
+
+    /// What its text says; none where that is no text of an entry.
+    #[must_use]
+    pub fn record(&self) -> Option<AuditRecord> {
+        serde_json::from_str(&self.entry).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::CustomResourceExt;
+    use serde_json::Value;
+
+    fn record(groups: Vec<String>) -> AuditRecord {
+        AuditRecord {
+            name: "000000000001".into(),
+            namespace: "acme".into(),
+            previous: String::new(),
+            event: AuditEvent::Intent,
+            at: Timestamp::UNIX_EPOCH,
+            who: Initiator { username: "ada".into(), uid: None, groups },
+            groups_left_out: 0,
+            operation_type: "restore.apply".into(),
+            run: ObjectReference::default(),
+            pod: "op-0123456789abcdef0123-restore-x7k2p".into(),
+            restore_run: None,
+            backup_set: None,
+            plan_digest: "0".repeat(64),
+            summary: None,
+            outcome: None,
+            counts: None,
+        }
+    }
+
+    #[test]
+    fn an_entry_is_no_longer_than_the_api_server_takes_whoever_asked() {
+        let most = vec!["\u{1}".repeat(1024); 1000];
+        let mut longest = record(most);
+        longest.who.username = "\u{1}".repeat(1024);
+        longest.who.uid = Some("\u{1}".repeat(1024));
+        longest.run = ObjectReference { name: "r".repeat(253), uid: "u".repeat(64) };
+        longest.restore_run = Some(longest.run.clone());
+        longest.backup_set = Some(LocalReference::new("s".repeat(253)));
+        longest.pod = "p".repeat(253);
+        longest.summary = Some(PlanSummary { create: i64::MAX, ..PlanSummary::default() });
+        longest.counts = Some(SummaryCounts::default());
+        let bounded = longest.bounded();
+        assert_eq!((bounded.who.groups.len() + bounded.groups_left_out, bounded.groups_left_out > 0), (1000, true));
+        let text = serde_json::to_string(&bounded).expect("JSON");
+        assert!(text.len() <= MAX_ENTRY_BYTES, "{}", text.len());
+        let few = record(vec!["devs".into(), "ops".into()]).bounded();
+        assert_eq!((few.who.groups.len(), few.groups_left_out), (2, 0));
+    }
+
+    #[test]
+    fn the_schema_and_the_bound_say_the_same_and_nothing_in_an_entry_has_a_default() {
+        let definition = serde_json::to_value(AuditEntry::crd()).expect("JSON");
+        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert_eq!(spec["properties"]["entry"]["maxLength"], MAX_ENTRY_BYTES);
+        assert!(!has_default(spec), "an entry would not stay as it was written");
+    }
+
+    fn has_default(schema: &Value) -> bool {
+        match schema {
+            Value::Object(fields) => fields.contains_key("default") || fields.values().any(has_default),
+            Value::Array(values) => values.iter().any(has_default),
+            _ => false,
+        }
+    }
+}

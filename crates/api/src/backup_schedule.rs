@@ -1,0 +1,452 @@
+//! `BackupSchedule`: starts runs of one operation at the ticks of a cron expression.
+//!
+//! Writers, one for each field: the author writes `spec`; admission writes `spec.requestedBy`; the controller writes `status`.
+//!
+//! Which schedule made a run, and for which tick, stands in the run's name: it never changes, and only the operator may
+//! make a run whose trigger says that a schedule did.
+
+#![allow(clippy::struct_field_names, reason = "keepLast and its like are the words that users of restic know")]
+
+use crate::{
+    Inputs, ObjectReference, OperationRun,
+    cron_rules::{cron_rule, day_rule},
+    operation_run::SchedulerKind,
+    subject::Initiator,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The longest name of a schedule, as of a CronJob: its runs bear it with the minute behind.
+pub const MAX_NAME_LENGTH: usize = 52;
+
+/// When to start what. Every field may be changed at any time.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "tenantatlas.io",
+    version = "v1alpha1",
+    kind = "BackupSchedule",
+    plural = "backupschedules",
+    shortname = "bsched",
+    category = "atlas",
+    namespaced,
+    status = "BackupScheduleStatus",
+    derive = "PartialEq",
+    doc = "Starts runs of an operation, backups above all, at the ticks of a cron expression. `status.nextScheduledFor` says when next; deleting it leaves its runs and backups as they are.",
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
+    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Last", type_ = "date", json_path = ".status.lastScheduledFor"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextScheduledFor"),
+    printcolumn(name = "Last-Success", type_ = "date", json_path = ".status.lastSuccessful.completedAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Zone", type_ = "string", json_path = ".spec.timeZone", priority = "1"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.operation.type", priority = "1"),
+    printcolumn(name = "Missed", type_ = "integer", json_path = ".status.missed.count", priority = "1"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = "1"
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 52").message("the name of a schedule is at most 52 characters: its runs bear it with the minute behind").reason(Reason::FieldValueInvalid),
+)]
+#[x_kube(
+    validation = Rule::new(cron_rule!("self.schedule")).message("schedule takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '15 2 * * *', or an alias such as @daily; the time zone goes into timeZone"),
+    validation = Rule::new(day_rule!("self.schedule")).message("schedule names a day that its month never has"),
+    validation = Rule::new("!self.schedule.contains('@') || self.schedule.trim() in ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly']").message("schedule knows the aliases @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly"),
+    validation = Rule::new("timestamp('2020-01-01T00:00:00Z').getHours(self.timeZone) >= 0 && !(self.timeZone in ['Local', 'localtime', 'posixrules']) && !self.timeZone.startsWith('right/') && !self.timeZone.startsWith('posix/')").message("timeZone is none of the IANA database: names are such as UTC or Europe/Berlin"),
+    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply'])").message("operation.type: restores are not run by schedules; restore.rehearse checks a backup set without writing"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupScheduleSpec {
+    /// When: five fields of cron (minute, hour, day of month, month, day of week), or `@yearly`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`.
+    #[schemars(length(min = 1, max = 200))]
+    pub schedule: String,
+    /// The IANA zone whose clock is meant, such as `Europe/Berlin`.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"))]
+    pub time_zone: String,
+    /// Each tick fires up to so many seconds later, so that schedules of the same minute do not all start at once. Always the same
+    /// for one schedule.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub jitter: i64,
+    /// Whether ticks are left out. They do not count as missed, and nothing is caught up afterwards.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Seconds after which a tick that could not be started in time (the operator was down) is given up. Left out: the last one is
+    /// caught up however late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 31_536_000))]
+    pub starting_deadline_seconds: Option<i64>,
+    /// What a tick does while an earlier run of the schedule is not completed: start beside it (`Allow`), be left out (`Forbid`), or
+    /// cancel it and start (`Replace`).
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// Whether one run is started at once when the schedule is new.
+    #[serde(default)]
+    pub immediate: bool,
+    /// What to start.
+    #[serde(default)]
+    pub operation: ScheduledOperation,
+    /// Which backup sets of the schedule are kept; whatever one rule names is. The last good one and those with `hold` always are. Left out:
+    /// all of them. Setting it takes the right to delete backup sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Succeeded runs that are kept.
+    #[serde(default = "history")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub successful_runs_history_limit: i32,
+    /// Other completed runs that are kept.
+    #[serde(default = "history")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub failed_runs_history_limit: i32,
+    /// The authenticated user who last said what is started: who created the schedule, changed `operation`, or asked for a run now. Its
+    /// runs name them as initiator. Set by the API server's admission, whatever the author writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<Initiator>,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+fn history() -> i32 {
+    10
+}
+
+/// What to do while an earlier run is not completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// Start beside it. The same work is joined, not done twice.
+    Allow,
+    /// Leave the tick out; it counts as missed.
+    #[default]
+    Forbid,
+    /// Cancel it and start.
+    Replace,
+}
+
+/// Which backup sets are kept, by the clock of the schedule's zone. Of each of the newest hours (days, …) that have a set, the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.keepLast) || has(self.keepHourly) || has(self.keepDaily) || has(self.keepWeekly) || has(self.keepMonthly) || has(self.keepYearly) || has(self.keepWithin)").message("retention keeps nothing: give at least one of keepLast, keepHourly, keepDaily, keepWeekly, keepMonthly, keepYearly and keepWithin, or leave retention out to keep all"),
+    validation = Rule::new("!has(self.keepWithin) || self.keepWithin.matches('[1-9]')").message("keepWithin is no time at all: give at least one year, month, day or hour, such as 30d"),
+)]
+pub struct Retention {
+    /// So many of the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_last: Option<i32>,
+    /// One of each of so many hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_hourly: Option<i32>,
+    /// One of each of so many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_daily: Option<i32>,
+    /// One of each of so many weeks, Monday to Sunday.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_weekly: Option<i32>,
+    /// One of each of so many months.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_monthly: Option<i32>,
+    /// One of each of so many years.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_yearly: Option<i32>,
+    /// All that are at most so much older than the newest, such as `30d` or `1y6m`: years, months, days, hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 2, max = 20),
+        regex(pattern = r"^([0-9]{1,4}y)?([0-9]{1,4}m)?([0-9]{1,4}d)?([0-9]{1,4}h)?$")
+    )]
+    pub keep_within: Option<String>,
+    /// Whether to say in `status.retention.wouldExpire` what goes, and delete nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// The most active runs that a status names.
+pub const MAX_ACTIVE: usize = 100;
+
+/// The most backup sets that a status names as about to expire.
+pub const MAX_WOULD_EXPIRE: usize = 100;
+
+/// An operation with its inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScheduledOperation {
+    /// Name of the OperationType.
+    #[serde(rename = "type")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub operation_type: String,
+    /// Inputs of the type, as in a run; checked when a run starts.
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub inputs: Inputs,
+}
+
+impl Default for ScheduledOperation {
+    fn default() -> Self {
+        Self { operation_type: "backup.capture".to_owned(), inputs: Inputs::default() }
+    }
+}
+
+/// What the schedule did and will do. Written by the controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupScheduleStatus {
+    /// Generation of the spec this status speaks of; -1 until it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The last tick that is dealt with: started, or left out. Its minute, without jitter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    pub last_scheduled_for: Option<Timestamp>,
+    /// The next tick. Its minute, without jitter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    pub next_scheduled_for: Option<Timestamp>,
+    /// The run that succeeded last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful: Option<LastSuccessful>,
+    /// Runs of the schedule that are not completed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub active: Vec<ObjectReference>,
+    /// Ticks that came and were not started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Missed>,
+    /// The last token of the annotation `tenantatlas.io/run-now` that was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run_now: Option<LastRunNow>,
+    /// What retention did last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retained>,
+    /// By what ticks are counted, and since when: a change of it begins anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timetable: Option<Counted>,
+    /// Conditions for kstatus, Flux, Argo CD and `kubectl wait`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A run that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSuccessful {
+    /// Name of the run.
+    #[schemars(length(max = 253))]
+    pub run: String,
+    /// When it was recorded completed.
+    #[schemars(schema_with = "crate::schema::date_time")]
+    pub completed_at: Timestamp,
+}
+
+/// Ticks that were not started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Missed {
+    /// How many since the schedule was created.
+    #[schemars(range(min = 0))]
+    pub count: i64,
+    /// The last of them.
+    #[schemars(schema_with = "crate::schema::date_time")]
+    pub last: Timestamp,
+}
+
+/// An answer to the annotation `tenantatlas.io/run-now`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRunNow {
+    /// The annotation's value.
+    #[schemars(length(max = 253))]
+    pub token: String,
+    /// The run that was started for it.
+    #[schemars(length(max = 253))]
+    pub run: String,
+}
+
+/// What retention did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retained {
+    /// After which run, under which generation of the spec: it is looked at again when either is another.
+    #[schemars(length(max = 300))]
+    pub after: String,
+    /// Backup sets that were left.
+    #[schemars(range(min = 0))]
+    pub kept: i64,
+    /// Backup sets that were deleted in that look. One that was interrupted counts none in the next; events name them all.
+    #[schemars(range(min = 0))]
+    pub expired: i64,
+    /// Backup sets of earlier schedules of this name. They stay until somebody deletes them.
+    #[serde(default, skip_serializing_if = "crate::is_default")]
+    #[schemars(range(min = 0))]
+    pub of_earlier_schedules: i64,
+    /// Of a dry run: backup sets that would be deleted, those that would go first; at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 253)))]
+    pub would_expire: Vec<String>,
+}
+
+/// What ticks are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counted {
+    /// The expression.
+    #[schemars(length(max = 200))]
+    pub schedule: String,
+    /// The zone.
+    #[schemars(length(max = 64))]
+    pub time_zone: String,
+    /// Whether no ticks are counted: suspended, or the namespace is no tenant.
+    pub paused: bool,
+    /// Since when. Earlier ticks are nobody's.
+    #[schemars(schema_with = "crate::schema::date_time")]
+    pub since: Timestamp,
+}
+
+/// The schedule and tick a run was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Name of the schedule.
+    pub schedule: String,
+    /// Its uid.
+    pub uid: String,
+    /// The tick; none of a run that was asked for by annotation.
+    pub scheduled_for: Option<Timestamp>,
+}
+
+const NOW: &str = "-now-";
+
+/// The name of the run for a tick: who makes it a second time meets the first.
+#[must_use]
+pub fn tick_run_name(schedule: &str, tick: Timestamp) -> String {
+    format!("{schedule}-{}", tick.as_second().div_euclid(60))
+}
+
+/// The name of the run for a token.
+#[must_use]
+pub fn run_now_name(schedule: &str, token: &str) -> String {
+    format!("{schedule}{NOW}{}", &hex::encode(Sha256::digest(token))[..16])
+}
+
+/// The names that a run of a schedule may have: the second where somebody else's run has the first.
+#[must_use]
+pub fn run_names(name: &str, uid: &str) -> [String; 2] {
+    [name.to_owned(), format!("{name}-{}", uid.get(..8).unwrap_or(uid))]
+}
+
+impl BackupSchedule {
+    /// Whether a run was created for a tick, or an answer to `run-now`, that the schedule had dealt with before.
+    ///
+    /// A leader can be stopped between its decision and its request. When it wakes, its successor may have run the tick, and that
+    /// run may be deleted: the request then creates the tick's run again. One write of the status records a tick together with the
+    /// uid of its run, and the uid stays until the run is completed. A run whose tick is on record and whose uid is not is a
+    /// repetition. A status that names as many runs as it can does not tell.
+    #[must_use]
+    pub fn is_repeated_by(&self, run: &OperationRun) -> bool {
+        let Some(origin) = origin(run).filter(|origin| Some(&origin.uid) == self.metadata.uid.as_ref()) else {
+            return false;
+        };
+        let Some(status) = &self.status else { return false };
+        let is_dealt_with = match origin.scheduled_for {
+            Some(tick) => Some(tick) <= status.last_scheduled_for,
+            None => status.last_run_now.as_ref().map(|answer| &answer.run) == run.metadata.name.as_ref(),
+        };
+        let is_on_record = || status.active.iter().any(|active| Some(&active.uid) == run.metadata.uid.as_ref());
+        is_dealt_with && status.active.len() < MAX_ACTIVE && !is_on_record()
+    }
+}
+
+/// Which schedule made a run; none where no schedule did.
+#[must_use]
+pub fn origin(run: &OperationRun) -> Option<Origin> {
+    let by = run.spec.scheduled_by.as_ref().filter(|by| by.kind == SchedulerKind::BackupSchedule)?;
+    Some(Origin { schedule: by.name.clone(), uid: by.uid.clone(), scheduled_for: by.tick })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(name: &str, scheduled_by: &serde_json::Value) -> OperationRun {
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun", "metadata": {"name": name},
+            "spec": {"type": "backup.capture", "trigger": "scheduled", "scheduledBy": scheduled_by}
+        }))
+        .expect("a run")
+    }
+
+    #[test]
+    fn a_run_is_of_the_schedule_that_it_was_made_for_whatever_its_name() {
+        let tick: Timestamp = "2026-01-01T02:15:00Z".parse().expect("a time");
+        let by = |kind| json!({"kind": kind, "name": "nightly", "uid": "u", "tick": tick});
+        let nightly = Origin { schedule: "nightly".into(), uid: "u".into(), scheduled_for: Some(tick) };
+        assert_eq!(origin(&run("any", &by("BackupSchedule"))), Some(nightly));
+        assert_eq!(origin(&run(&tick_run_name("nightly", tick), &json!(null))), None);
+        assert_eq!(origin(&run("any", &by("BackupRepository"))), None);
+        assert_eq!(tick_run_name("nightly", tick), "nightly-29453895");
+        let longest = "n".repeat(MAX_NAME_LENGTH);
+        assert!(run_now_name(&longest, &"t".repeat(300)).len() <= 100);
+    }
+
+    #[test]
+    fn a_run_whose_tick_is_on_record_with_another_run_repeats_it() {
+        let schedule = |status: serde_json::Value| -> BackupSchedule {
+            serde_json::from_value(json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule",
+                "metadata": {"name": "nightly", "uid": "u"}, "spec": {"schedule": "@daily"}, "status": status
+            }))
+            .expect("a schedule")
+        };
+        let of = |uid: &str, of: &str, tick: serde_json::Value| {
+            let mut run =
+                run("nightly-1", &json!({"kind": "BackupSchedule", "name": "nightly", "uid": of, "tick": tick}));
+            run.metadata.uid = Some(uid.to_owned());
+            run
+        };
+        let (earlier, last) = (json!("2026-01-01T01:00:00Z"), json!("2026-01-01T02:00:00Z"));
+        let next = json!("2026-01-01T03:00:00Z");
+        let recorded = |active: &[&str]| {
+            let active: Vec<_> = active.iter().map(|uid| json!({"name": "any", "uid": uid})).collect();
+            schedule(
+                json!({"lastScheduledFor": last, "active": active, "lastRunNow": {"token": "a", "run": "nightly-1"}}),
+            )
+        };
+        for tick in [&earlier, &last, &json!(null)] {
+            assert!(recorded(&[]).is_repeated_by(&of("late", "u", tick.clone())), "{tick}");
+            assert!(recorded(&["first"]).is_repeated_by(&of("late", "u", tick.clone())), "{tick}");
+            assert!(!recorded(&["first", "second"]).is_repeated_by(&of("first", "u", tick.clone())), "it is that run");
+            assert!(!recorded(&[]).is_repeated_by(&of("late", "another", tick.clone())), "another schedule's");
+            assert!(!schedule(json!({})).is_repeated_by(&of("late", "u", tick.clone())), "nothing is on record");
+        }
+        assert!(!recorded(&[]).is_repeated_by(&of("new", "u", next)), "its record follows");
+        let all: Vec<_> = (0..MAX_ACTIVE).map(|number| number.to_string()).collect();
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        assert!(!recorded(&all).is_repeated_by(&of("late", "u", last)), "more may be active than the status names");
+    }
+
+    #[test]
+    fn a_schedule_captures_in_utc_and_forbids_overlap_unless_told_otherwise() {
+        let spec: BackupScheduleSpec = serde_json::from_value(json!({"schedule": "@daily"})).expect("a spec");
+        assert_eq!((spec.time_zone.as_str(), spec.operation.operation_type.as_str()), ("UTC", "backup.capture"));
+        assert_eq!(spec.concurrency_policy, ConcurrencyPolicy::Forbid);
+        assert_eq!((spec.successful_runs_history_limit, spec.failed_runs_history_limit), (10, 10));
+        assert!(!spec.suspend && !spec.immediate && spec.jitter == 0);
+    }
+}

@@ -1,0 +1,75 @@
+//! Conditions: what kstatus, Flux, Argo CD and `kubectl wait` read.
+//!
+//! While going: `Reconciling=True`, `Ready=Unknown`. At the end `Finished=True`, and `Ready=True, Complete=True`, or
+//! `Ready=False, Stalled=True, Failed=True`.
+
+use crate::{Outcome, Phase};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The thing is as it should be.
+pub const READY: &str = "Ready";
+/// The controller or a Job is at work (kstatus: `InProgress`).
+pub const RECONCILING: &str = "Reconciling";
+/// It will not get better by itself (kstatus: `Failed`).
+pub const STALLED: &str = "Stalled";
+/// The run is at its end, however it ended.
+pub const FINISHED: &str = "Finished";
+/// The run ended well, as on a Job.
+pub const COMPLETE: &str = "Complete";
+/// The run ended badly, as on a Job.
+pub const FAILED: &str = "Failed";
+
+/// The state a condition is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Condition type.
+    pub type_: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+}
+
+/// The conditions a run in this phase and outcome has.
+#[must_use]
+pub fn of_run(phase: Phase, outcome: Outcome) -> Vec<Wanted> {
+    let wanted =
+        |pairs: &[(&'static str, &'static str)]| pairs.iter().map(|(type_, status)| Wanted { type_, status }).collect();
+    match (phase, outcome) {
+        (Phase::Queued | Phase::Running, _) | (Phase::Completed, Outcome::Pending) => {
+            wanted(&[(READY, "Unknown"), (RECONCILING, "True")])
+        }
+        (Phase::Completed, Outcome::Succeeded | Outcome::PartiallySucceeded) => {
+            wanted(&[(READY, "True"), (COMPLETE, "True"), (FINISHED, "True")])
+        }
+        (Phase::Completed, Outcome::Failed | Outcome::Blocked) => {
+            wanted(&[(READY, "False"), (STALLED, "True"), (FAILED, "True"), (FINISHED, "True")])
+        }
+    }
+}
+
+/// Conditions as wanted, with `lastTransitionTime` kept where the status did not change.
+#[must_use]
+pub fn merge(
+    old: &[Condition],
+    wanted: &[Wanted],
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    wanted
+        .iter()
+        .map(|wanted| {
+            let before =
+                old.iter().find(|condition| condition.type_ == wanted.type_ && condition.status == wanted.status);
+            Condition {
+                type_: wanted.type_.to_owned(),
+                status: wanted.status.to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                observed_generation: generation,
+                last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}

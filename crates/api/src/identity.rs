@@ -1,0 +1,134 @@
+//! Identity: what makes two runs the same work.
+//!
+//! SHA-256 over canonical JSON of the tenant's uid, the type, the target, the executing account and the inputs that
+//! count. Not the trigger, the initiator or the name: a nightly and a manual capture are the same work.
+
+use crate::{canonical, operation_run::Target, operation_type::IdentityInputs};
+use serde_json::{Map, Value, json};
+
+/// How many hex digits of the identity the Job's name carries.
+pub const JOB_NAME_DIGITS: usize = 20;
+
+/// What the names of the Jobs end with that change a tenant's objects and tell the audit chain so, by the operation's type.
+///
+/// A policy knows of a request from a pod nothing but the pod's name. The Job controller makes that of the Job's, and Jobs of
+/// such a name are the operator's to make: so the name says which work the pod is at.
+const SUFFIXES: [(&str, &str); 1] = [("restore.apply", "-restore")];
+
+/// The identity of a run: 64 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    hash: String,
+    suffix: &'static str,
+}
+
+impl Identity {
+    /// Computes an identity.
+    #[must_use]
+    pub fn new(
+        tenant_uid: &str,
+        operation_type: &str,
+        target: Option<&Target>,
+        account: &str,
+        inputs: &Map<String, Value>,
+        counted: Option<&IdentityInputs>,
+    ) -> Self {
+        let inputs = match counted {
+            None => Value::Object(inputs.clone()),
+            Some(counted) => {
+                let whole = Value::Object(inputs.clone());
+                let picked = counted
+                    .inputs
+                    .iter()
+                    .filter_map(|pointer| Some((pointer.clone(), whole.pointer(pointer)?.clone())));
+                Value::Object(picked.collect())
+            }
+        };
+        let hash = canonical::digest(&json!({
+            "tenantUid": tenant_uid,
+            "type": operation_type,
+            "target": target,
+            "account": account,
+            "inputs": inputs,
+        }));
+        let suffix = SUFFIXES.iter().find(|(of, _)| *of == operation_type).map_or("", |(_, suffix)| suffix);
+        Self { hash, suffix }
+    }
+
+    /// All 64 hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.hash
+    }
+
+    /// The name of the one Job that may do this work: the API server refuses a second of the same name.
+    #[must_use]
+    pub fn job_name(&self) -> String {
+        format!("op-{}{}", &self.hash[..JOB_NAME_DIGITS], self.suffix)
+    }
+
+    /// The value of the identity label: 40 hex digits.
+    #[must_use]
+    pub fn label_value(&self) -> &str {
+        &self.hash[..40]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(value: &Value) -> Map<String, Value> {
+        value.as_object().cloned().expect("an object")
+    }
+
+    fn identity(value: &Value, counted: Option<&IdentityInputs>) -> Identity {
+        Identity::new("uid", "backup.capture", None, "tenantatlas-worker", &inputs(value), counted)
+    }
+
+    #[test]
+    fn the_order_of_inputs_does_not_matter_and_their_values_do() {
+        let one = identity(&json!({"repository": "main", "selection": {"a": 1, "b": 2}}), None);
+        assert_eq!(one, identity(&json!({"selection": {"b": 2, "a": 1}, "repository": "main"}), None));
+        assert_ne!(one, identity(&json!({"repository": "other", "selection": {"a": 1, "b": 2}}), None));
+    }
+
+    #[test]
+    fn only_counted_inputs_matter() {
+        let counted = IdentityInputs { inputs: vec!["/repository".into()] };
+        assert_eq!(
+            identity(&json!({"repository": "main", "note": "a"}), Some(&counted)),
+            identity(&json!({"repository": "main", "note": "b"}), Some(&counted))
+        );
+        assert_ne!(
+            identity(&json!({"repository": "main"}), Some(&counted)),
+            identity(&json!({"repository": "x"}), Some(&counted))
+        );
+    }
+
+    #[test]
+    fn tenant_type_target_and_account_matter() {
+        let base = Identity::new("uid", "t", None, "a", &Map::new(), None);
+        let target = Target { api_version: "v1".into(), kind: "ConfigMap".into(), name: "x".into() };
+        for other in [
+            Identity::new("other", "t", None, "a", &Map::new(), None),
+            Identity::new("uid", "other", None, "a", &Map::new(), None),
+            Identity::new("uid", "t", Some(&target), "a", &Map::new(), None),
+            Identity::new("uid", "t", None, "other", &Map::new(), None),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert_eq!(base.job_name().len(), 23);
+        assert!(base.as_str().starts_with(&base.job_name()[3..]));
+    }
+
+    #[test]
+    fn the_job_of_a_restore_says_so_in_its_name_and_no_other_does() {
+        let name = |operation_type: &str| Identity::new("uid", operation_type, None, "a", &Map::new(), None).job_name();
+        let restores = name("restore.apply");
+        assert_eq!((restores.len(), &restores[23..]), (31, "-restore"));
+        for other in ["restore.preview", "restore.rehearse", "restore.apply.mine", "backup.capture", "restore"] {
+            assert_eq!(name(other).len(), 23, "{other}");
+        }
+    }
+}

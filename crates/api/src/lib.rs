@@ -1,0 +1,60 @@
+//! The API `tenantatlas.io/v1alpha1`: types, and the pure rules that belong to them.
+//!
+//! Lives here: the custom resources, conditions, reasons, identity, labels, selections, the result
+//! contract of Jobs. Must not: any I/O, any Kubernetes client (Cargo.toml names none), any clock (a test looks).
+
+// The derives of custom resources write paths of the facade `kube`, which would bring its client in.
+extern crate self as kube;
+#[doc(hidden)]
+pub use kube_core as core;
+#[doc(hidden)]
+pub use kube_derive::{CustomResource, KubeSchema};
+
+pub mod audit_entry;
+pub mod backup_repository;
+pub mod backup_schedule;
+pub mod backup_set;
+pub mod canonical;
+pub mod conditions;
+mod cron_rules;
+pub mod execution;
+pub mod identity;
+pub mod inputs;
+pub mod item;
+pub mod labels;
+pub mod operation_report;
+pub mod operation_run;
+pub mod operation_type;
+pub mod outcome;
+pub mod provenance;
+pub mod reason;
+pub mod reference;
+pub mod restore_run;
+pub mod result;
+pub mod schema;
+pub mod selection;
+pub mod subject;
+
+pub use audit_entry::{AuditEntry, AuditEntrySpec};
+pub use backup_repository::{BackupRepository, BackupRepositorySpec, BackupRepositoryStatus};
+pub use backup_schedule::{BackupSchedule, BackupScheduleSpec, BackupScheduleStatus};
+pub use backup_set::{BackupSet, BackupSetSpec, BackupSetStatus};
+pub use inputs::Inputs;
+pub use operation_report::{OperationReport, OperationReportSpec};
+pub use operation_run::{OperationRun, OperationRunSpec, OperationRunStatus};
+pub use operation_type::{OperationType, OperationTypeSpec};
+pub use outcome::{Outcome, Phase};
+pub use reason::Reason;
+pub use reference::{LocalReference, ObjectReference};
+pub use restore_run::{RestoreRun, RestoreRunSpec, RestoreRunStatus};
+
+/// The API group of every kind here.
+pub const GROUP: &str = "tenantatlas.io";
+
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Whether a field has the value that it has when it is left out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,0 +1,169 @@
+//! Schema fragments, and the custom resource definitions as they are installed.
+
+use crate::{
+    AuditEntry, BackupRepository, BackupSchedule, BackupSet, OperationReport, OperationRun, OperationType, RestoreRun,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube::core::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+/// The most fields at the top of the inputs of an operation. What stands below is not bounded here: docs/adr/0031-*.
+const MAX_INPUTS: usize = 100;
+
+/// Any JSON object; its fields are kept.
+#[must_use]
+pub fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "default": {}, "maxProperties": MAX_INPUTS, "x-kubernetes-preserve-unknown-fields": true
+    })
+}
+
+/// Any JSON object, or nothing.
+#[must_use]
+pub fn optional_any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// A time in RFC 3339.
+#[must_use]
+pub fn date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time" })
+}
+
+/// A time in RFC 3339, or nothing.
+#[must_use]
+pub fn optional_date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time", "nullable": true })
+}
+
+/// The definitions of every kind, as `crds/` and the chart hold them.
+#[must_use]
+pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
+    let mut definitions = vec![
+        OperationRun::crd(),
+        OperationType::crd(),
+        BackupRepository::crd(),
+        BackupSchedule::crd(),
+        BackupSet::crd(),
+        OperationReport::crd(),
+        RestoreRun::crd(),
+        AuditEntry::crd(),
+    ];
+    for definition in &mut definitions {
+        merge_conditions_by_type(definition);
+        bound_conditions(definition);
+        match definition.spec.names.kind.as_str() {
+            "OperationRun" | "RestoreRun" => {
+                default_status(
+                    definition,
+                    &json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 }),
+                );
+            }
+            "BackupRepository" | "BackupSchedule" => {
+                default_status(definition, &json!({ "observedGeneration": -1 }));
+            }
+            _ => {}
+        }
+    }
+    definitions
+}
+
+/// The properties of a version's status.
+fn status_of(version: &mut CustomResourceDefinitionVersion) -> Option<&mut JSONSchemaProps> {
+    version.schema.as_mut()?.open_api_v3_schema.as_mut()?.properties.as_mut()?.get_mut("status")
+}
+
+/// Conditions are a map by type, so that two writers never overwrite each other's.
+fn merge_conditions_by_type(definition: &mut CustomResourceDefinition) {
+    for version in &mut definition.spec.versions {
+        let conditions = status_of(version)
+            .and_then(|status| status.properties.as_mut())
+            .and_then(|properties| properties.get_mut("conditions"));
+        if let Some(conditions) = conditions {
+            conditions.x_kubernetes_list_type = Some("map".to_owned());
+            conditions.x_kubernetes_list_map_keys = Some(vec!["type".to_owned()]);
+        }
+    }
+}
+
+/// Bounds on the fields of a condition, as Kubernetes' own type has them. Its Rust type does not say them.
+fn bound_conditions(definition: &mut CustomResourceDefinition) {
+    for version in &mut definition.spec.versions {
+        let condition =
+            status_of(version).and_then(|status| status.properties.as_mut()?.get_mut("conditions")?.items.as_mut());
+        let mut condition = condition.and_then(|items| match items {
+            JSONSchemaPropsOrArray::Schema(condition) => condition.properties.as_mut(),
+            JSONSchemaPropsOrArray::Schemas(_) => None,
+        });
+        for (field, most) in [("type", 316), ("status", 16), ("reason", 1024), ("message", 32_768)] {
+            if let Some(schema) = condition.as_deref_mut().and_then(|fields| fields.get_mut(field)) {
+                schema.max_length = Some(most);
+            }
+        }
+    }
+}
+
+/// A status from birth, at no write of ours: a run reads `queued` and `pending`, and kstatus sees that nothing was looked at yet.
+fn default_status(definition: &mut CustomResourceDefinition, default: &Value) {
+    for version in &mut definition.spec.versions {
+        if let Some(status) = status_of(version) {
+            status.default = Some(JSON(default.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of any shape that no schema bounds, and what does.
+    const FREE: [(&str, &str); 3] = [
+        ("operationtypes.spec.executor.jobTemplate", "who writes the catalog owns the platform"),
+        ("operationtypes.spec.inputsSchema", "the same"),
+        ("restoreruns.spec.transforms[].patch[].value", "any JSON: the operator reads at most 256 KiB of a field"),
+    ];
+
+    /// Every place of a schema that may grow without end.
+    fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {
+        let lacks = |bound: &str| schema[bound].is_null();
+        let grows = match schema["type"].as_str() {
+            Some("array") => lacks("maxItems"),
+            Some("string") => lacks("maxLength") && lacks("enum") && schema["format"] != "date-time",
+            Some("object") => schema["properties"].is_null() && lacks("maxProperties"),
+            Some(_) => false,
+            None => schema["x-kubernetes-preserve-unknown-fields"] == true,
+        };
+        // Every object has this one, and the schema of a kind may say little of it: tenantatlas-metadata.
+        if grows && !path.ends_with(".metadata") {
+            found.push(path.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            // The API server knows only its own kinds and versions.
+            if !["apiVersion", "kind"].contains(&name.as_str()) || path.contains('.') {
+                unbounded(property, &format!("{path}.{name}"), found);
+            }
+        }
+        for (key, inner) in [("items", "[]"), ("additionalProperties", "{}")] {
+            if schema[key].is_object() {
+                unbounded(&schema[key], &format!("{path}{inner}"), found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_list_map_and_text_of_our_kinds_has_a_bound() {
+        let mut found = Vec::new();
+        for definition in custom_resource_definitions() {
+            let definition = serde_json::to_value(definition).expect("JSON");
+            let plural = definition["spec"]["names"]["plural"].as_str().expect("a name");
+            for version in definition["spec"]["versions"].as_array().expect("versions") {
+                unbounded(&version["schema"]["openAPIV3Schema"], plural, &mut found);
+            }
+        }
+        found.sort();
+        assert_eq!(found, FREE.map(|(path, _)| path), "each takes a bound, or what bounds it in this test");
+    }
+}

@@ -1,0 +1,351 @@
+//! A tenant's repository: snapshots in an encrypted, deduplicated object store.
+//!
+//! The format is restic's (version 2), so a repository opens with the stock `restic` when this program and its cluster are gone.
+//! The engine is `rustic_core`, used only behind the trait [`Repository`]; no type of it shows in this module's interface.
+//! Content is written by [`archive`] (ADR 13), and read, checked and measured by the engine.
+//! Nothing in here knows of Kubernetes or reads a clock: times come in as arguments, permits as functions.
+//!
+//! # Layout
+//!
+//! ```text
+//! <location>/                         a directory, or a prefix in a bucket
+//!   config  keys/  data/  index/  snapshots/  (locks/)     restic's own files
+//!   tenantatlas/owner.json            whose repository it is; restic does not look here
+//!   tenantatlas/init.json             only while the repository is being created
+//!   tenantatlas/documents/            what runs have to tell later, such as a plan; sealed
+//! ```
+//! In a snapshot an item lies at `group/version/kind/name.json` (the core group as `core`), and the snapshot carries the tag `run=<uid>`.
+//!
+//! # What could go wrong without any error, and what prevents it
+//!
+//! 1. *A change of equal size is taken for none*: no parent is ever used, every item's content is hashed, times are explicit ([`archive`]).
+//! 2. *An item is left out*: items are counted in, and counted out of the snapshot as it lies in the store
+//!    ([`tally`], [`capture`]); what ends without saying so leaves no snapshot ([`archive`]).
+//! 3. *Pruning beside a writer deletes what the new snapshot needs*: a [`WriterPermit`] must be held when the snapshot is
+//!    recorded; the owner marker keeps other clusters out ([`owner`]); before success is reported the
+//!    repository is opened afresh and the snapshot walked. Only [`maintain`] deletes content, what nothing has needed for a
+//!    while, and only while it holds the permit that excludes writers.
+//! 4. *Content counts as stored though its pack is lost, or was never indexed*: only packs that are both indexed
+//!    and there in full count ([`stored`] for writing, [`backend`] for reading).
+//! 5. *What was sealed opens as something else*: it is opened again before it is stored ([`seal`]).
+//! 6. *One request an item while reading*: whole packs are read and kept for a while ([`backend`]).
+//! 7. *A repository that only a master key opens is lost to `restic`*: [`Repository::add_key`].
+//! 8. *Two that create it at once leave two keys*: everybody carries out one plan, and `config` is only ever created ([`init`]).
+//! 9. *A tree out of order*: listing order is turned into tree order, and what is still out of order is refused
+//!    ([`order`], [`archive`]).
+//! 10. *A store that was emptied is made anew, and all looks well*: [`RusticRepository::open`] makes nothing; who creates must know that
+//!     nothing was there.
+//!
+//! # Files
+//!
+//! [`location`], [`http`] and [`store`] reach an object store, and bound what it answers; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`], [`key`] and
+//! [`key_file`] open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
+//! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`nodes`], [`read`], [`reader`], [`check`] and
+//! [`snapshot`] read; a [`document`] is beside all that; a [`permit`] excludes maintenance; [`format`] and [`index`] are what all of them share; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
+
+mod archive;
+mod backend;
+mod capture;
+mod check;
+mod document;
+mod engine;
+mod entry;
+mod error;
+pub mod forget;
+mod format;
+mod http;
+mod index;
+mod init;
+mod key;
+mod key_file;
+mod location;
+mod maintain;
+mod nodes;
+pub mod order;
+mod owner;
+mod pack;
+mod path;
+mod permit;
+mod read;
+mod reader;
+mod seal;
+mod snapshot;
+mod store;
+mod stored;
+mod tally;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rustic_core::repofile::{MasterKey, SnapshotFile};
+
+pub use self::capture::{CaptureOptions, CaptureSummary};
+pub use self::check::{CheckReport, ReadData, Stats};
+pub use self::entry::{CaptureEnded, Entries, Entry, EntrySender, entries};
+pub use self::error::{CODES_OF_THE_CONTENT, CODES_OF_THE_STORE, Error, Result, RetryClass};
+pub use self::key::RepositoryKey;
+pub use self::location::{Credentials, Environment, Location, Timeouts};
+pub use self::maintain::{Pruned, Pruning};
+pub use self::owner::{OwnerMarker, Ownership};
+pub use self::path::ItemPath;
+pub use self::permit::WriterPermit;
+pub use self::read::Item;
+pub use self::reader::SnapshotReader;
+pub use self::snapshot::Snapshot;
+pub use self::store::Store;
+
+/// An opened repository.
+///
+/// Every operation opens the repository afresh, so that it sees what others wrote and nothing of what it remembered.
+pub trait Repository: Send + Sync {
+    /// Captures entries as one snapshot and reads it back before it reports success.
+    ///
+    /// If an earlier attempt of the same run recorded a snapshot, that one is returned and `entries` is closed.
+    fn capture(&self, entries: Entries, options: CaptureOptions)
+    -> impl Future<Output = Result<CaptureSummary>> + Send;
+
+    /// The snapshot of a run, if it was recorded.
+    fn find_snapshot(&self, run_uid: &str) -> impl Future<Output = Result<Option<Snapshot>>> + Send;
+
+    /// All snapshots, oldest first.
+    fn snapshots(&self) -> impl Future<Output = Result<Vec<Snapshot>>> + Send;
+
+    /// All items of a snapshot, in order.
+    fn list(&self, snapshot: &str) -> impl Future<Output = Result<Vec<Item>>> + Send;
+
+    /// The content of items of a snapshot, in the order asked for.
+    fn read(&self, snapshot: &str, paths: Vec<ItemPath>) -> impl Future<Output = Result<Vec<Vec<u8>>>> + Send;
+
+    /// Opens a snapshot to read many items of it.
+    fn reader(&self, snapshot: &str) -> impl Future<Output = Result<SnapshotReader>> + Send;
+
+    /// 32 bytes that follow from the repository's master key and a purpose: whoever may open it has the same ones.
+    fn derived_key(&self, purpose: &str) -> [u8; 32];
+
+    /// Looks for damage.
+    fn check(&self, read_data: ReadData) -> impl Future<Output = Result<CheckReport>> + Send;
+
+    /// Removes snapshots, while the permit is held that excludes writers. Their content stays until it is pruned.
+    fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes a document of a run, in the place of one of the same name. Documents are no content: no permit is asked for.
+    fn put_document(&self, run_uid: &str, name: &str, content: Vec<u8>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Reads a document of a run, if it is there.
+    fn find_document(&self, run_uid: &str, name: &str) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+
+    /// Removes the documents of all runs but these, while the permit is held that excludes all others; how many.
+    fn forget_documents(
+        &self,
+        runs: BTreeSet<String>,
+        permit: WriterPermit,
+    ) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Removes what no snapshot needs. Nothing is removed from a repository in which anything is missing.
+    fn prune(&self, pruning: Pruning) -> impl Future<Output = Result<Pruned>> + Send;
+
+    /// Measures the repository.
+    fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
+
+    /// Adds a password, so that the stock `restic` opens a repository that was made with a master key. Returns the key's id.
+    fn add_key(&self, password: &str) -> impl Future<Output = Result<String>> + Send;
+}
+
+/// A repository in restic's format, by way of `rustic_core`.
+#[derive(Clone)]
+pub struct RusticRepository {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: store::BlockingStore,
+    key: MasterKey,
+}
+
+impl std::fmt::Debug for RusticRepository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RusticRepository").field(&self.inner.store.description()).finish()
+    }
+}
+
+impl RusticRepository {
+    /// Opens the repository at a location, and claims it for its owner.
+    ///
+    /// Must be called inside a multi-threaded or current-thread tokio runtime with its I/O and time drivers enabled.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryVanished`] where nothing is.
+    pub async fn open(
+        location: &Location,
+        timeouts: &Timeouts,
+        key: &RepositoryKey,
+        ownership: &Ownership,
+    ) -> Result<Self> {
+        Self::open_in(location.connect(timeouts)?, key, ownership).await
+    }
+
+    /// The same in any object store.
+    pub async fn open_in(store: Store, key: &RepositoryKey, ownership: &Ownership) -> Result<Self> {
+        Self::unlocked(store, key, ownership, init::open).await
+    }
+
+    /// Opens the repository at a location, or creates it where nothing is, and claims it for its owner.
+    ///
+    /// For who knows that none was there before: a store that was emptied looks the same.
+    pub async fn open_or_init(
+        location: &Location,
+        timeouts: &Timeouts,
+        key: &RepositoryKey,
+        ownership: &Ownership,
+    ) -> Result<Self> {
+        Self::open_or_init_in(location.connect(timeouts)?, key, ownership).await
+    }
+
+    /// The same in any object store.
+    pub async fn open_or_init_in(store: Store, key: &RepositoryKey, ownership: &Ownership) -> Result<Self> {
+        Self::unlocked(store, key, ownership, init::open_or_init).await
+    }
+
+    async fn unlocked(
+        store: Store,
+        key: &RepositoryKey,
+        ownership: &Ownership,
+        unlock: fn(&store::BlockingStore, &RepositoryKey, &Ownership) -> Result<MasterKey>,
+    ) -> Result<Self> {
+        let store = store.blocking(tokio::runtime::Handle::current());
+        let (key, ownership) = (key.clone(), ownership.clone());
+        blocking("opening a repository", move || {
+            let key = unlock(&store, &key, &ownership)?;
+            Ok(Self { inner: Arc::new(Inner { store, key }) })
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = self.inner.clone();
+        blocking(doing, move || work(&inner)).await
+    }
+}
+
+impl Repository for RusticRepository {
+    async fn capture(&self, entries: Entries, options: CaptureOptions) -> Result<CaptureSummary> {
+        self.run("capturing", move |inner| capture::capture(&inner.store, &inner.key, entries.into_offers(), &options))
+            .await
+    }
+
+    async fn find_snapshot(&self, run_uid: &str) -> Result<Option<Snapshot>> {
+        let snapshots = self.snapshots().await?;
+        Ok(snapshots.into_iter().find(|snapshot| snapshot.run_uid.as_deref() == Some(run_uid)))
+    }
+
+    async fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.run("listing snapshots", |inner| {
+            let opened = engine::open(&inner.store, &inner.key)?;
+            let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
+            let mut snapshots: Vec<_> = files.iter().map(Snapshot::from_file).collect();
+            snapshots.sort_by(|one, other| (one.time, &one.id).cmp(&(other.time, &other.id)));
+            Ok(snapshots)
+        })
+        .await
+    }
+
+    async fn list(&self, snapshot: &str) -> Result<Vec<Item>> {
+        let snapshot = snapshot.to_owned();
+        self.run("listing a snapshot", move |inner| {
+            let (opened, file) = inner.open_snapshot(&snapshot)?;
+            read::list(&opened, &file)
+        })
+        .await
+    }
+
+    async fn read(&self, snapshot: &str, paths: Vec<ItemPath>) -> Result<Vec<Vec<u8>>> {
+        let snapshot = snapshot.to_owned();
+        self.run("reading a snapshot", move |inner| {
+            let (opened, file) = inner.open_snapshot(&snapshot)?;
+            let mut reading = read::Reading::of(&opened)?;
+            paths.iter().map(|path| read::content(&opened, &file, path, &mut reading)).collect()
+        })
+        .await
+    }
+
+    async fn reader(&self, snapshot: &str) -> Result<SnapshotReader> {
+        let snapshot = snapshot.to_owned();
+        self.run("opening a snapshot", move |inner| {
+            let (opened, file) = inner.open_snapshot(&snapshot)?;
+            SnapshotReader::new(opened, file)
+        })
+        .await
+    }
+
+    fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        key::derive(&self.inner.key, purpose)
+    }
+
+    async fn check(&self, read_data: ReadData) -> Result<CheckReport> {
+        self.run("checking a repository", move |inner| check::check(&inner.store, &inner.key, read_data)).await
+    }
+
+    async fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> Result<()> {
+        self.run("forgetting snapshots", move |inner| maintain::forget(&inner.store, &snapshots, &permit)).await
+    }
+
+    async fn put_document(&self, run_uid: &str, name: &str, content: Vec<u8>) -> Result<()> {
+        let (run_uid, name) = (run_uid.to_owned(), name.to_owned());
+        self.run("storing a document", move |inner| document::put(&inner.store, &inner.key, &run_uid, &name, &content))
+            .await
+    }
+
+    async fn find_document(&self, run_uid: &str, name: &str) -> Result<Option<Vec<u8>>> {
+        let (run_uid, name) = (run_uid.to_owned(), name.to_owned());
+        self.run("reading a document", move |inner| document::find(&inner.store, &inner.key, &run_uid, &name)).await
+    }
+
+    async fn forget_documents(&self, runs: BTreeSet<String>, permit: WriterPermit) -> Result<u64> {
+        self.run("forgetting documents", move |inner| document::forget(&inner.store, &runs, &permit)).await
+    }
+
+    async fn prune(&self, pruning: Pruning) -> Result<Pruned> {
+        self.run("pruning a repository", move |inner| maintain::prune(&inner.store, &inner.key, &pruning)).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.run("measuring a repository", |inner| check::stats(&inner.store, &inner.key)).await
+    }
+
+    async fn add_key(&self, password: &str) -> Result<String> {
+        let password = password.to_owned();
+        self.run("adding a key", move |inner| engine::add_key(&inner.store, &inner.key, &password)).await
+    }
+}
+
+impl Inner {
+    fn open_snapshot(&self, id: &str) -> Result<(engine::Opened<rustic_core::IndexedFullStatus>, SnapshotFile)> {
+        let opened = engine::open(&self.store, &self.key)?;
+        let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
+        let file =
+            files.into_iter().find(|file| file.id.to_hex().as_str() == id).ok_or_else(|| Error::SnapshotNotFound {
+                location: self.store.description().to_owned(),
+                snapshot: id.chars().take(64).collect(),
+            })?;
+        Ok((opened.for_reading()?, file))
+    }
+}
+
+/// Runs on a thread that may block. A panic of the engine (it has some on content it did not write) is a fault like
+/// any other.
+async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::internal(
+            doing,
+            if error.is_panic() { "the engine panicked" } else { "the runtime is shutting down" }.to_owned(),
+        ))
+    })
+}

@@ -1,0 +1,240 @@
+//! Compressing and encrypting, as the format has it, and opening what was sealed: also at once, before anybody relies on it.
+//!
+//! The engine does the same, with tables and buffers that it makes anew for each item, to which most of a first capture's time went,
+//! and most of the time to read an item; here they are kept from item to item. The ciphers and the compression are the engine's own crates.
+
+use std::io::Read as _;
+
+use aes256ctr_poly1305aes::aead::AeadInPlace as _;
+use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce, Tag};
+use rand::Rng as _;
+use rustic_core::repofile::MasterKey;
+use zstd::bulk::{Compressor, Decompressor};
+
+use super::error::{Error, Result};
+
+/// Bytes before the ciphertext.
+const NONCE: usize = 16;
+/// Bytes after it.
+const TAG: usize = 16;
+/// Begins a file (not a blob) that is compressed.
+const COMPRESSED: u8 = 2;
+
+/// The most bytes of a blob's content: many times what any writer of the format makes. A repository is untrusted.
+pub(super) const MAX_BLOB: usize = 64 * 1024 * 1024;
+
+/// Opens one sealed piece of content after the other. Each thread has its own.
+pub(super) struct Opener {
+    cipher: Aes256CtrPoly1305Aes,
+    decompressor: Decompressor<'static>,
+    /// What was encrypted.
+    plain: Vec<u8>,
+}
+
+/// What was read is not what somebody with the key sealed.
+#[derive(Debug)]
+pub(super) struct Unsealed;
+
+impl Opener {
+    pub(super) fn new(key: &MasterKey) -> Result<Self> {
+        let bytes = [key.encrypt.as_slice(), &key.mac.k, &key.mac.r].concat();
+        if bytes.len() != Key::default().len() {
+            return Err(failed(&"the master key has another length"));
+        }
+        Ok(Self {
+            cipher: Aes256CtrPoly1305Aes::new(Key::from_slice(&bytes)),
+            decompressor: Decompressor::new().map_err(|error| failed(&error))?,
+            plain: Vec::new(),
+        })
+    }
+
+    /// The content of a sealed blob. `length` is the content's, if that was compressed.
+    pub(super) fn blob(&mut self, sealed: &[u8], length: Option<usize>) -> std::result::Result<Vec<u8>, Unsealed> {
+        let mut content = Vec::new();
+        self.open(sealed, 0, length, &mut content)?;
+        Ok(content)
+    }
+
+    /// What was encrypted, which may be compressed.
+    pub(super) fn decrypted(&mut self, sealed: &[u8]) -> std::result::Result<Vec<u8>, Unsealed> {
+        self.decrypt(sealed)?;
+        Ok(std::mem::take(&mut self.plain))
+    }
+
+    /// How many bytes the content of something sealed has, if not more than `most`: the engine takes whatever memory a content needs, and
+    /// a few bytes can be made that need any. `before` bytes of what was encrypted are a mark. What cannot be decompressed has the bytes up to there.
+    pub(super) fn measure(
+        &mut self,
+        sealed: &[u8],
+        before: usize,
+        most: usize,
+    ) -> std::result::Result<Option<usize>, Unsealed> {
+        self.decrypt(sealed)?;
+        let plain = self.plain.get(before..).unwrap_or_default();
+        if !is_compressed(plain) {
+            return Ok(Some(plain.len()).filter(|size| *size <= most));
+        }
+        let (mut size, mut piece) = (0, vec![0; 64 * 1024]);
+        let mut content = zstd::stream::read::Decoder::new(plain).map_err(|_| Unsealed)?;
+        loop {
+            match content.read(&mut piece) {
+                Ok(0) | Err(_) => return Ok(Some(size)),
+                Ok(read) => size += read,
+            }
+            if size > most {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Where the blobs of a pack lie, by its header: offset and length.
+    pub(super) fn blobs_of(&mut self, pack: &[u8]) -> std::result::Result<Vec<(usize, usize)>, Unsealed> {
+        let (rest, length) = pack.split_last_chunk().ok_or(Unsealed)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let header = rest.len().checked_sub(length).and_then(|start| rest.get(start..)).ok_or(Unsealed)?;
+        self.decrypt(header)?;
+        let (mut blobs, mut offset, mut header) = (Vec::new(), 0_usize, self.plain.as_slice());
+        while let Some((kind, rest)) = header.split_first() {
+            // Of compressed blobs the length of their content follows; then the id.
+            let more = if *kind & 2 == 0 { 32 } else { 36 };
+            let (length, rest) = rest.split_first_chunk().ok_or(Unsealed)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            blobs.push((offset, length));
+            offset = offset.checked_add(length).ok_or(Unsealed)?;
+            header = rest.get(more..).ok_or(Unsealed)?;
+        }
+        Ok(blobs)
+    }
+
+    /// Decrypts into `plain`.
+    fn decrypt(&mut self, sealed: &[u8]) -> std::result::Result<(), Unsealed> {
+        let (nonce, rest) = sealed.split_at_checked(NONCE).ok_or(Unsealed)?;
+        let (ciphertext, tag) = rest.split_at_checked(rest.len().wrapping_sub(TAG)).ok_or(Unsealed)?;
+        self.plain.clear();
+        self.plain.extend_from_slice(ciphertext);
+        self.cipher
+            .decrypt_in_place_detached(Nonce::from_slice(nonce), &[], &mut self.plain, Tag::from_slice(tag))
+            .map_err(|_| Unsealed)
+    }
+
+    /// Puts the content of what was sealed into a buffer; without the first bytes of what was encrypted.
+    fn open(
+        &mut self,
+        sealed: &[u8],
+        before: usize,
+        length: Option<usize>,
+        content: &mut Vec<u8>,
+    ) -> std::result::Result<(), Unsealed> {
+        self.decrypt(sealed)?;
+        let plain = self.plain.get(before..).ok_or(Unsealed)?;
+        content.clear();
+        match length {
+            None => content.extend_from_slice(plain),
+            Some(length) if length > MAX_BLOB => return Err(Unsealed),
+            Some(length) => {
+                content.reserve(length);
+                self.decompressor.decompress_to_buffer(plain, content).map_err(|_| Unsealed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether bytes begin a frame of zstd, or one that its decoders skip.
+fn is_compressed(plain: &[u8]) -> bool {
+    let magic = plain.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    magic.is_some_and(|magic| magic == 0xFD2F_B528 || magic & 0xFFFF_FFF0 == 0x184D_2A50)
+}
+
+/// Seals one piece of content after the other. Each thread has its own.
+pub(super) struct Sealer {
+    opener: Opener,
+    compressor: Option<Compressor<'static>>,
+    /// What is to be encrypted, and the content that came of opening it again.
+    plain: Vec<u8>,
+    content: Vec<u8>,
+}
+
+impl Sealer {
+    /// `level` is the repository's, none where its format knows no compression.
+    pub(super) fn new(key: &MasterKey, level: Option<i32>) -> Result<Self> {
+        let compressor = level.map(Compressor::new).transpose().map_err(|error| failed(&error))?;
+        Ok(Self { opener: Opener::new(key)?, compressor, plain: Vec::new(), content: Vec::new() })
+    }
+
+    /// Appends a sealed blob. Returns its content's length if that was compressed.
+    pub(super) fn blob(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<Option<u32>> {
+        self.plain.clear();
+        self.compress(content)?;
+        self.encrypt(content, sealed, 0)?;
+        match self.compressor {
+            Some(_) => u32::try_from(content.len()).map(Some).map_err(|error| failed(&error)),
+            None => Ok(None),
+        }
+    }
+
+    /// A sealed file of the repository's own, such as an index.
+    pub(super) fn file(&mut self, content: &[u8]) -> Result<Vec<u8>> {
+        self.plain.clear();
+        if self.compressor.is_some() {
+            self.plain.push(COMPRESSED);
+        }
+        let before = self.plain.len();
+        self.compress(content)?;
+        let mut sealed = Vec::with_capacity(self.plain.len() + NONCE + TAG);
+        self.encrypt(content, &mut sealed, before)?;
+        Ok(sealed)
+    }
+
+    /// Appends content that is encrypted only: a pack's header, the master key in a key file.
+    pub(super) fn uncompressed(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<()> {
+        self.plain.clear();
+        self.plain.extend_from_slice(content);
+        self.encrypt_only(sealed).map(drop)
+    }
+
+    /// Appends to what is to be encrypted.
+    fn compress(&mut self, content: &[u8]) -> Result<()> {
+        let Some(compressor) = &mut self.compressor else {
+            self.plain.extend_from_slice(content);
+            return Ok(());
+        };
+        let before = self.plain.len();
+        self.plain.resize(before + zstd::zstd_safe::compress_bound(content.len()), 0);
+        let compressed = compressor.compress_to_buffer(content, &mut self.plain[before..]);
+        self.plain.truncate(before + compressed.map_err(|error| failed(&error))?);
+        Ok(())
+    }
+
+    /// Encrypts, opens what came of it, and compares that with the content: a bit that falls over in memory must not be
+    /// found out when somebody restores.
+    fn encrypt(&mut self, content: &[u8], sealed: &mut Vec<u8>, before: usize) -> Result<()> {
+        let start = self.encrypt_only(sealed)?;
+        let length = self.compressor.as_ref().map(|_| content.len());
+        let opened = self.opener.open(&sealed[start..], before, length, &mut self.content);
+        if opened.is_ok() && self.content == content {
+            return Ok(());
+        }
+        Err(failed(&"what was sealed opens as something else: the memory may be faulty"))
+    }
+
+    /// Returns where the sealed bytes begin.
+    fn encrypt_only(&mut self, sealed: &mut Vec<u8>) -> Result<usize> {
+        let start = sealed.len();
+        let mut nonce = Nonce::default();
+        rand::rng().fill_bytes(&mut nonce);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&self.plain);
+        let tag = self
+            .opener
+            .cipher
+            .encrypt_in_place_detached(&nonce, &[], &mut sealed[start + NONCE..])
+            .map_err(|error| failed(&error))?;
+        sealed.extend_from_slice(&tag);
+        Ok(start)
+    }
+}
+
+fn failed(cause: &dyn std::fmt::Display) -> Error {
+    Error::internal("sealing content", cause.to_string())
+}

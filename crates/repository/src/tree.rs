@@ -1,0 +1,104 @@
+//! Trees: from items in order to directories that name their content.
+
+use std::ffi::OsStr;
+
+use jiff::Timestamp;
+use rustic_core::repofile::{Metadata, Node, NodeType};
+use rustic_core::{DataId, Id, TreeId};
+
+use super::error::{Error, Result};
+use super::pack::Packer;
+use super::path::ItemPath;
+use super::seal::Sealer;
+
+/// The directories that are open: from the root to that of the last item.
+pub(super) struct Trees<'a> {
+    packer: Packer<'a>,
+    open: Vec<Directory>,
+    /// How many are complete.
+    closed: u64,
+}
+
+struct Directory {
+    name: String,
+    /// The tree as it will be stored, without its end. Nodes are written as they come: a kind may have many items.
+    json: Vec<u8>,
+}
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), json: br#"{"nodes":["#.to_vec() }
+    }
+
+    fn add(&mut self, node: &Node) -> Result<()> {
+        if self.json.last() != Some(&b'[') {
+            self.json.push(b',');
+        }
+        serde_json::to_writer(&mut self.json, node)
+            .map_err(|error| Error::internal("writing a tree", error.to_string()))
+    }
+}
+
+impl<'a> Trees<'a> {
+    pub(super) fn new(packer: Packer<'a>) -> Self {
+        Self { packer, open: vec![Directory::new("")], closed: 0 }
+    }
+
+    /// Adds an item, which comes after all that came before.
+    pub(super) fn add(
+        &mut self,
+        path: &ItemPath,
+        size: u64,
+        mtime: Timestamp,
+        content: Vec<DataId>,
+        sealer: &mut Sealer,
+    ) -> Result<()> {
+        let metadata = Metadata {
+            mode: Some(0o600),
+            // Without it `restic restore` makes files of 1901.
+            mtime: Some(mtime),
+            size,
+            links: 1,
+            ..Metadata::default()
+        };
+        let mut node = Node::new_node(OsStr::new(path.file_name()), NodeType::File, metadata);
+        node.content = Some(content);
+        self.enter(path.directory(), sealer)?;
+        self.open.last_mut().map_or(Ok(()), |directory| directory.add(&node))
+    }
+
+    /// Closes all, and returns the root, how many directories there are and the packer.
+    pub(super) fn finish(mut self, sealer: &mut Sealer) -> Result<(TreeId, u64, Packer<'a>)> {
+        while self.open.len() > 1 {
+            self.close(sealer)?;
+        }
+        let root = self.store(sealer)?;
+        Ok((root.into(), self.closed, self.packer))
+    }
+
+    fn enter(&mut self, path: &str, sealer: &mut Sealer) -> Result<()> {
+        let same = self.open.iter().skip(1).zip(path.split('/')).take_while(|(open, name)| open.name == *name).count();
+        while self.open.len() > same + 1 {
+            self.close(sealer)?;
+        }
+        self.open.extend(path.split('/').skip(same).map(Directory::new));
+        Ok(())
+    }
+
+    fn close(&mut self, sealer: &mut Sealer) -> Result<()> {
+        let name = self.open.last().map(|directory| directory.name.clone()).unwrap_or_default();
+        let metadata = Metadata { mode: Some(0o755), ..Metadata::default() };
+        let mut node = Node::new_node(OsStr::new(&name), NodeType::Dir, metadata);
+        node.subtree = Some(self.store(sealer)?.into());
+        self.open.last_mut().map_or(Ok(()), |parent| parent.add(&node))
+    }
+
+    /// Stores the innermost directory.
+    fn store(&mut self, sealer: &mut Sealer) -> Result<Id> {
+        let mut directory = self.open.pop().unwrap_or_else(|| Directory::new(""));
+        // The end of the line is what `restic` writes, and so part of what the id is made from.
+        directory.json.extend_from_slice(b"]}\n");
+        self.closed += 1;
+        self.packer.add(&directory.json, sealer)
+    }
+}
