@@ -1,4 +1,5 @@
-//! `cargo xtask seeded`: the proof of the proof. Known bugs are switched on one at a time, and a test must catch each.
+//! `cargo xtask seeded`: the proof of the proof. Known bugs are switched on, and a test must catch each: one bug at a time, or with
+//! `--quick` a few together, for one build, where each names the test that must fail.
 //!
 //! A bug is a patch in `tests/seeded`, so the product has no switch for it. It is applied to a copy of the tree; what
 //! the dependencies compiled to is linked into the copy's own target folder, and the tree's own is never touched.
@@ -56,6 +57,8 @@ struct Bug {
     what: String,
     /// `lib`, `api` or `repository` for the tests in these crates, or a target of `tests/`.
     caught_by: String,
+    /// A part of the name of the test that must fail when the bug is switched on together with others.
+    test: Option<String>,
     patch: PathBuf,
 }
 
@@ -78,17 +81,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     say(format!("   {} patches apply; {} are switched on", bugs.len(), chosen.len()));
     let mut escaped = Vec::new();
-    for bug in &chosen {
+    for bugs in chosen.chunks(if arguments.quick { chosen.len() } else { 1 }) {
         let begun = Instant::now();
-        let caught = copy.catch(bug)?;
-        let by = match caught.as_slice() {
-            [] => "NOBODY".to_owned(),
-            [one] => one.clone(),
-            [one, rest @ ..] => format!("{one} and {} more", rest.len()),
-        };
-        say(format!("   {:<32} {:<5} {by} ({})", bug.name, bug.caught_by, shell::elapsed(begun)));
-        if caught.is_empty() {
-            escaped.push(bug.name.as_str());
+        let failed = copy.fail(bugs)?;
+        for bug in bugs {
+            let caught = if bugs.len() == 1 { failed.clone() } else { bug.caught(&failed)? };
+            let by = match caught.as_slice() {
+                [] => "NOBODY".to_owned(),
+                [one] => one.clone(),
+                [one, rest @ ..] => format!("{one} and {} more", rest.len()),
+            };
+            say(format!("   {:<32} {:<5} {by} ({})", bug.name, bug.caught_by, shell::elapsed(begun)));
+            if caught.is_empty() {
+                escaped.push(bug.name.as_str());
+            }
         }
     }
     copy.remove()?;
@@ -114,13 +120,28 @@ fn bugs(folder: &Path) -> Result<Vec<Bug>> {
 impl Bug {
     fn read(patch: PathBuf) -> Result<Self> {
         let text = fs::read_to_string(&patch).with_context(|| format!("cannot read {}", patch.display()))?;
-        let header = |key: &str| {
-            let found = text.lines().take(2).find_map(|line| line.strip_prefix(key));
-            found.map(str::to_owned).with_context(|| format!("{} lacks a line {key}…", patch.display()))
-        };
-        let (what, caught_by) = (header("What: ")?, header("Caught by: ")?);
+        let line = |key: &str| text.lines().take(3).find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+        let header = |key: &str| line(key).with_context(|| format!("{} lacks a line {key}…", patch.display()));
+        let (what, caught_by, test) = (header("What: ")?, header("Caught by: ")?, line("Test: "));
         let name = patch.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { name, what, caught_by, patch })
+        Ok(Self { name, what, caught_by, test, patch })
+    }
+
+    /// Those of the failed tests that are this bug's.
+    fn caught(&self, failed: &[String]) -> Result<Vec<String>> {
+        let test = self.test.as_ref();
+        let test = test.with_context(|| format!("{} lacks a line Test: …", self.patch.display()))?;
+        Ok(failed.iter().filter(|name| name.contains(test.as_str())).cloned().collect())
+    }
+
+    /// What cargo is told to run the tests that catch it.
+    fn target(&self) -> Vec<&str> {
+        match self.caught_by.as_str() {
+            "lib" => vec!["--package", "tenantatlas", "--lib"],
+            "api" => vec!["--package", "tenantatlas-api", "--lib"],
+            "repository" => vec!["--package", "tenantatlas-repository", "--lib"],
+            test => vec!["--package", "tenantatlas", "--test", test],
+        }
     }
 }
 
@@ -211,21 +232,20 @@ impl Copy {
         self.patch(&["--check"], bug)
     }
 
-    /// The tests that fail with the bug. That it compiles is seen first: what does not is caught by nobody.
-    fn catch(&self, bug: &Bug) -> Result<Vec<String>> {
-        self.patch(&[], bug)?;
-        let caught = self.test(bug);
-        self.patch(&["--reverse"], bug)?;
-        caught
+    /// The tests that fail with some bugs. That these compile is seen first: what does not is caught by nobody.
+    fn fail(&self, bugs: &[&Bug]) -> Result<Vec<String>> {
+        for bug in bugs {
+            self.patch(&[], bug)?;
+        }
+        let failed = self.test(bugs);
+        for bug in bugs.iter().rev() {
+            self.patch(&["--reverse"], bug)?;
+        }
+        failed
     }
 
-    fn test(&self, bug: &Bug) -> Result<Vec<String>> {
-        let target = match bug.caught_by.as_str() {
-            "lib" => vec!["--package", "tenantatlas", "--lib"],
-            "api" => vec!["--package", "tenantatlas-api", "--lib"],
-            "repository" => vec!["--package", "tenantatlas-repository", "--lib"],
-            test => vec!["--package", "tenantatlas", "--test", test],
-        };
+    fn test(&self, bugs: &[&Bug]) -> Result<Vec<String>> {
+        let names = bugs.iter().map(|bug| bug.name.as_str()).collect::<Vec<_>>().join(", ");
         let cargo = || {
             let mut cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             cargo
@@ -234,10 +254,10 @@ impl Copy {
                 .env("RUST_BACKTRACE", "0")
                 // A bug may be one that clippy would warn of.
                 .env_remove(WRAPPER);
-            cargo.args(["test", "--quiet"]).args(&target);
+            cargo.args(["test", "--quiet"]).args(bugs.iter().flat_map(|bug| bug.target()));
             cargo
         };
-        shell::run(cargo().arg("--no-run")).with_context(|| format!("with {} the code does not compile", bug.name))?;
+        shell::run(cargo().arg("--no-run")).with_context(|| format!("with {names} the code does not compile"))?;
         let output = cargo().args(["--no-fail-fast"]).output().context("cannot start cargo")?;
         let said = String::from_utf8_lossy(&output.stdout);
         let failed: Vec<String> = said
@@ -271,7 +291,7 @@ mod tests {
             assert!(guide.contains(&row), "docs/testing.md lacks: {row}");
         }
         for name in QUICK {
-            assert!(bugs.iter().any(|bug| bug.name == name), "{name}");
+            assert!(bugs.iter().any(|bug| bug.name == name && bug.test.is_some()), "{name}");
         }
     }
 }

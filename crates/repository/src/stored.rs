@@ -1,6 +1,6 @@
 //! What a repository holds already, so that a capture stores only the rest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rustic_core::repofile::BlobType;
 use rustic_core::{FileType, Id, Open, OpenStatus, ReadBackend as _, Repository, RusticResult};
