@@ -3,7 +3,8 @@
 //! A 429 is no fault of the call: it was not looked at. So it is repeated for minutes, and the pace halves; each full round without
 //! one adds one call more.
 
-use crate::cluster::retry::{WAITS, may_pass};
+use crate::cluster::retry::{may_pass, waits};
+use backon::BackoffBuilder;
 use kube::Error;
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -64,7 +65,7 @@ impl Pace {
         R: Future<Output = Result<T, Error>>,
     {
         let deadline = Instant::now() + PATIENCE;
-        let mut waits = WAITS.iter();
+        let mut waits = waits().build();
         let mut busy = SHORTEST;
         loop {
             let place = self.place().await;
@@ -79,7 +80,7 @@ impl Pace {
                     busy.max(Duration::from_secs(asked.into())).min(LONGEST)
                 }
                 Err(error) if may_pass(error) => match waits.next() {
-                    Some(wait) => *wait,
+                    Some(wait) => wait,
                     None => return result,
                 },
                 _ => {

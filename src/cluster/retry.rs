@@ -4,17 +4,20 @@
 //! anew by whoever asked.
 
 use crate::cluster::client::timed_out;
+use backon::{ExponentialBuilder, Retryable};
 use kube::Error;
 use std::time::Duration;
 
-/// Waits between attempts: 6 attempts within about 6 s, which outlasts the restart of an API server behind a load balancer.
-pub(super) const WAITS: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(400),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_millis(2500),
-];
+/// Waits between attempts: 6 attempts within 5 to 10 s, which outlasts the restart of an API server behind a load balancer.
+/// Each wait is up to twice as long by chance, so that those who failed together do not come back together.
+pub(super) fn waits() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_factor(2.5)
+        .with_max_delay(Duration::from_millis(2500))
+        .with_max_times(5)
+        .with_jitter()
+}
 
 /// Whether a failed call may succeed when repeated with nothing changed.
 #[must_use]
@@ -29,21 +32,15 @@ pub fn may_pass(error: &Error) -> bool {
 }
 
 /// Repeats a call until it succeeds, fails for good, or has failed six times.
-pub async fn retry<T, F, R>(mut call: F) -> Result<T, Error>
+pub async fn retry<T, F, R>(call: F) -> Result<T, Error>
 where
     F: FnMut() -> R,
     R: Future<Output = Result<T, Error>>,
 {
-    for wait in WAITS {
-        match call().await {
-            Err(error) if may_pass(&error) => {
-                tracing::debug!(error = %error, "repeating a call to the API server");
-                tokio::time::sleep(wait).await;
-            }
-            result => return result,
-        }
-    }
-    call().await
+    let repeats = |error: &Error, after: Duration| {
+        tracing::debug!(%error, ?after, "repeating a call to the API server");
+    };
+    call.retry(waits()).when(may_pass).notify(repeats).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! ([`Again::Last`]). And one line may go before another ([`Rush`]): when thousands of schedules are due at once, their runs
 //! are on record before any of them is worked on.
 
-use super::turns::Turns;
+use super::{error::RetryClass, turns::Turns};
+use backon::{BackoffBuilder, ExponentialBackoff};
 use futures::{StreamExt, stream::FuturesUnordered};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -29,6 +30,8 @@ pub enum Again {
     After(Duration),
     /// When nobody else is in line.
     Last,
+    /// After a failure: when the class says so, but not before so much later.
+    Retry(RetryClass, Duration),
 }
 
 impl From<Option<Duration>> for Again {
@@ -162,6 +165,8 @@ struct Order<T> {
     in_line: HashSet<T>,
     /// Those whose pass is under way, and whether they came again meanwhile.
     under_way: HashMap<T, bool>,
+    /// Those whose last pass failed, and how long the next waits are.
+    failed: HashMap<T, (RetryClass, ExponentialBackoff)>,
     /// Those that come again by themselves, by time; the number settles ties.
     later: BTreeMap<(Instant, u64), T>,
     /// The key in `later` of each.
@@ -177,6 +182,7 @@ impl<T: Clone + Eq + Hash> Order<T> {
             last: Turns::default(),
             in_line: HashSet::new(),
             under_way: HashMap::new(),
+            failed: HashMap::new(),
             later: BTreeMap::new(),
             time: HashMap::new(),
             number: 0,
@@ -213,6 +219,13 @@ impl<T: Clone + Eq + Hash> Order<T> {
     /// Its pass is at its end. If it came again meanwhile, the next pass says when to come again.
     fn end(&mut self, one: T, again: Again) {
         let came = self.under_way.remove(&one) == Some(true);
+        let again = match again {
+            Again::Retry(class, least) => Again::After(self.next_wait(&one, class).max(least)),
+            again => {
+                self.failed.remove(&one);
+                again
+            }
+        };
         match again {
             // Also for what it came for meanwhile: it left something to do.
             Again::Last => {
@@ -220,7 +233,7 @@ impl<T: Clone + Eq + Hash> Order<T> {
                 self.last.push((self.namespace_of)(&one), one);
             }
             _ if came => self.arrive(one),
-            Again::Never => {}
+            Again::Never | Again::Retry(..) => {}
             Again::After(after) => {
                 let at = Instant::now() + after;
                 self.number += 1;
@@ -228,6 +241,15 @@ impl<T: Clone + Eq + Hash> Order<T> {
                 self.later.insert((at, self.number), one);
             }
         }
+    }
+
+    /// How long one waits that failed: longer each time that it failed in the same way.
+    fn next_wait(&mut self, one: &T, class: RetryClass) -> Duration {
+        let (before, waits) = self.failed.entry(one.clone()).or_insert_with(|| (class, class.waits().build()));
+        if *before != class {
+            (*before, *waits) = (class, class.waits().build());
+        }
+        waits.next().unwrap_or_default()
     }
 
     /// When somebody comes again.
@@ -320,6 +342,27 @@ mod tests {
         assert_eq!(begun(&mut order), Some("a"));
         order.end("a", Again::Never);
         assert_eq!((begun(&mut order), order.due()), (None, None), "it was not to come again by itself");
+    }
+
+    #[test]
+    fn what_fails_again_waits_longer_and_not_so_once_it_has_succeeded() {
+        let mut order = Order::new(first_letter);
+        let mut fail = |again: Again| {
+            order.arrive("a");
+            assert_eq!(begun(&mut order), Some("a"));
+            let now = Instant::now();
+            order.end("a", again);
+            order.due().map(|due| due - now)
+        };
+        let fault = |least: u64| Again::Retry(RetryClass::Fault, Duration::from_secs(least));
+        for seconds in [1, 2, 4, 8] {
+            let wait = fail(fault(0)).expect("it comes again");
+            assert!(wait.as_secs() >= seconds && wait.as_secs() <= 2 * seconds, "{wait:?}, {seconds}");
+        }
+        assert_eq!(fail(fault(100)).map(|wait| wait.as_secs()), Some(100), "what the API server asks for");
+        assert!(fail(Again::Retry(RetryClass::Stale, Duration::ZERO)) < Some(Duration::from_secs(1)), "another class");
+        assert_eq!(fail(Again::Never), None);
+        assert!(fail(fault(0)) <= Some(Duration::from_secs(2)), "it had succeeded");
     }
 
     #[test]

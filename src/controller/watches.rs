@@ -30,6 +30,7 @@ use kube::{
 };
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 /// Pods' label with the name of their Job, set by the Job controller.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -328,16 +329,20 @@ impl Line<'_> {
         let begin = |reference: ObjectRef<K>, behind: Behind| {
             let object = cache.get(reference.namespace.as_deref().unwrap_or_default(), &reference.name)?;
             let context = self.context.clone();
-            let pass = reconcile(object.clone(), context.clone(), behind);
-            Some(async move {
+            // Every line that a pass logs says of which object.
+            let namespace = object.namespace().unwrap_or_default();
+            let span = tracing::info_span!("reconcile", kind = %K::kind(&()), namespace, name = object.name_any(), uid = object.uid());
+            let pass = reconcile(object, context.clone(), behind);
+            let pass = async move {
                 pass.await.unwrap_or_else(|error| {
                     if !matches!(error, Error::Again(_)) {
                         context.metrics.pass_failed();
-                        tracing::warn!(kind = %K::kind(&()), name = object.name_any(), namespace = ?object.namespace(), %error, "pass failed; it is tried again");
+                        tracing::warn!(%error, "pass failed; it is tried again");
                     }
-                    Again::After(error.retry_after())
+                    Again::Retry(error.class(), error.retry_after().unwrap_or_default())
                 })
-            })
+            };
+            Some(pass.instrument(span))
         };
         let concurrency = usize::from(self.concurrency);
         queue::work(line, concurrency, self.precedence, self.ended.clone(), namespace_of, begin).await;

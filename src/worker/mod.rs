@@ -28,7 +28,10 @@ pub mod skip;
 pub mod stop;
 
 use crate::{
-    api::result::TerminationResult,
+    api::{
+        execution::{NAMESPACE, RUN, RUN_UID},
+        result::TerminationResult,
+    },
     clock::SystemClock,
     cluster::{
         client::{ClientOptions, connect},
@@ -92,6 +95,11 @@ pub struct Place {
 #[must_use]
 pub fn run(command: &Command) -> ExitCode {
     crate::telemetry::init_logs();
+    // Every line that this thread logs says of which run.
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let span =
+        tracing::info_span!("operation", namespace = variable(NAMESPACE), run = variable(RUN), uid = variable(RUN_UID));
+    let _entered = span.enter();
     scheduling::be_a_batch_job();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
