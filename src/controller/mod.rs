@@ -13,6 +13,7 @@ pub mod events;
 mod gate;
 pub mod lease;
 pub mod operation_run;
+pub mod operation_type;
 pub mod patch;
 mod queue;
 pub mod refusal;

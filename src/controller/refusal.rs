@@ -1,10 +1,48 @@
-//! What it means that the API server did not make an object: final for who asked for it, or to be tried again. Pure.
+//! Refusals: why something that was asked for is not done, and what it means that the API server did not create an object:
+//! final, or to be tried again. Pure.
 
 use crate::{
     api::{Reason, result::truncate},
     cluster::redact::redact,
-    controller::operation_run::prepare::Refusal,
 };
+
+/// Why something that was asked for is not done. Final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code.
+    pub reason: Reason,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    /// The schedule that the run is made for had started another one for the same tick.
+    #[must_use]
+    pub fn tick_repeated(schedule: &str) -> Self {
+        Self::new(
+            Reason::TickRepeated,
+            format!(
+                "nothing is to be done: schedule {schedule} had started another run for this tick, and a process of the operator that had been stopped created this one late"
+            ),
+        )
+    }
+
+    /// The namespace is no tenant.
+    #[must_use]
+    pub fn not_a_tenant(namespace: &str) -> Self {
+        Self::new(
+            Reason::NotATenant,
+            format!(
+                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
+            ),
+        )
+    }
+}
 
 /// Why an object was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]

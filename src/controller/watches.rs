@@ -5,6 +5,7 @@ use super::{
     cache::{Cache, Change, Feed, Incoming},
     events::Events,
     operation_run::{self, registry::Registry},
+    operation_type,
     queue::{self, Again, Behind, Precedence, Rush},
     restore_run,
     slim::Slim,
@@ -38,9 +39,10 @@ const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// Objects in a page of a list: few, for a page is held in full while it is read, and leaves holes between what is kept of it.
 const PAGE: u32 = 50;
 
-/// Runs, tenants, repositories, restores and schedules to look at.
+/// Objects to reconcile, by kind.
 struct Queues {
     runs: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
+    types: mpsc::UnboundedSender<ObjectRef<OperationType>>,
     tenants: mpsc::UnboundedSender<ObjectRef<Namespace>>,
     repositories: mpsc::UnboundedSender<ObjectRef<BackupRepository>>,
     restores: mpsc::UnboundedSender<ObjectRef<RestoreRun>>,
@@ -81,14 +83,15 @@ pub(super) struct Surroundings {
 pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool>) {
     let concurrency = surroundings.concurrency;
     let (runs, run_line) = mpsc::unbounded_channel();
+    let (types, type_line) = mpsc::unbounded_channel();
     let (tenants, tenant_line) = mpsc::unbounded_channel();
     let (repositories, repository_line) = mpsc::unbounded_channel();
     let (restores, restore_line) = mpsc::unbounded_channel();
     let (schedules, schedule_line) = mpsc::unbounded_channel();
-    let queues = Queues { runs, tenants, repositories, restores, schedules };
+    let queues = Queues { runs, types, tenants, repositories, restores, schedules };
     let (context, feeds) = caches(surroundings, &queues);
     watch_runs(&context, feeds.runs, &queues);
-    watch_work(&context, feeds.jobs, feeds.pods, feeds.types);
+    watch_work(&context, feeds.jobs, feeds.pods, feeds.types, &queues);
     watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
     let (queue, it) = (queues.repositories, context.clone());
     feed(feeds.repositories, &context.client, watcher::Config::default(), move |change| {
@@ -131,6 +134,7 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
     let few = || line(4, Precedence::None);
     tokio::join!(
         line(concurrency, behind).passes(unhurried(operation_run::reconcile), &context.runs, run_line),
+        few().passes(unhurried(operation_type::reconcile), &context.types, type_line),
         few().passes(unhurried(tenant::reconcile), &context.namespaces, tenant_line),
         few().passes(unhurried(backup_repository::reconcile), &context.repositories, repository_line),
         few().passes(unhurried(restore_run::reconcile), &context.restores, restore_line),
@@ -225,8 +229,8 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
     });
 }
 
-/// A Job's or pod's change concerns its run and those of the same identity; a type's, the runs of that type.
-fn watch_work(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>, types: Feed<OperationType>) {
+/// A Job's or pod's change concerns its run and those of the same identity; a type's, itself and the runs of that type.
+fn watch_work(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>, types: Feed<OperationType>, queues: &Queues) {
     let it = context.clone();
     feed(jobs, &context.client, ours(), move |change| {
         let job = object(change);
@@ -242,9 +246,15 @@ fn watch_work(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>, types: F
             it.wake(it.registry.by_job_name(&pod.namespace().unwrap_or_default(), job));
         }
     });
-    let it = context.clone();
+    let (it, queue) = (context.clone(), queues.types.clone());
     feed(types, &context.client, watcher::Config::default(), move |change| {
-        it.wake(it.registry.by_type(&object(change).name_any()));
+        match &change {
+            Change::Applied(operation_type) => it.metrics.operation_type(operation_type),
+            Change::Deleted(operation_type) => it.metrics.forget_operation_type(operation_type),
+        }
+        let operation_type = object(change);
+        let _ = queue.send(ObjectRef::from_obj(&*operation_type));
+        it.wake(it.registry.by_type(&operation_type.name_any()));
     });
 }
 

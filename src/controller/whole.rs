@@ -3,7 +3,7 @@
 use crate::{
     api::Reason,
     cluster::trim::{READ, left_out},
-    controller::{Error, operation_run::prepare::Refusal},
+    controller::{Error, refusal::Refusal},
 };
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;

@@ -11,6 +11,7 @@ use crate::api::{
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
+use strum::{EnumIter, IntoStaticStr};
 
 /// Kinds that are never restored: group, kind (`*`: all of the group), why.
 pub const EXCLUDED_KINDS: [(&str, &str, &str); 9] = [
@@ -35,9 +36,10 @@ pub fn excluded_kind(kind: &GroupKind) -> Option<&'static str> {
 }
 
 /// Why one object of a kind that is restored is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, EnumIter)]
 pub enum Excluded {
     /// Of a kind that is never restored.
+    #[strum(serialize = "NeverRestored")]
     Kind(&'static str),
     /// Put into every namespace by the cluster itself.
     ClusterManaged,
@@ -52,27 +54,10 @@ pub enum Excluded {
 }
 
 impl Excluded {
-    /// Every reason, [`Excluded::Kind`] with no word of its own.
-    pub const ALL: [Self; 6] = [
-        Self::Kind(""),
-        Self::ClusterManaged,
-        Self::OperatorManaged,
-        Self::RepositorySecret,
-        Self::ManagedEndpoints,
-        Self::Finished,
-    ];
-
     /// The stable code.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self {
-            Self::Kind(_) => "NeverRestored",
-            Self::ClusterManaged => "ClusterManaged",
-            Self::OperatorManaged => "OperatorManaged",
-            Self::RepositorySecret => "RepositorySecret",
-            Self::ManagedEndpoints => "ManagedEndpoints",
-            Self::Finished => "Finished",
-        }
+        self.into()
     }
 
     /// Why, for people.
@@ -169,6 +154,7 @@ fn has_ended(status: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+    use strum::IntoEnumIterator;
 
     fn excluded(group: &str, kind: &str, object: &Value) -> Option<&'static str> {
         let rules = ExclusionRules { repository_secrets: BTreeSet::from(["backup-password".to_owned()]) };
@@ -236,7 +222,7 @@ mod tests {
             assert!(guide.contains(&format!("`{name}`")), "the guide does not name {name}");
             assert!(guide.contains(why), "the guide does not say why {name} is not restored: {why}");
         }
-        for excluded in Excluded::ALL {
+        for excluded in Excluded::iter() {
             assert!(guide.contains(&format!("`{}`", excluded.code())), "the guide does not name {}", excluded.code());
         }
     }

@@ -1,7 +1,7 @@
 //! Which items of a backup set a restore is about.
 
 use crate::{
-    api::{item::ItemId, restore_run::ItemSelector},
+    api::{item::ItemId, provider::Provider, restore_run::ItemSelector},
     restore::labels::{InvalidSelector, LabelSelector},
 };
 use serde_json::Value;
@@ -85,6 +85,7 @@ fn read(field: &'static str, selectors: &[ItemSelector]) -> Result<Vec<Matcher>,
 /// One selector, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matcher {
+    provider: Provider,
     group: Option<String>,
     kind: Option<String>,
     name: Option<String>,
@@ -95,6 +96,7 @@ impl Matcher {
     /// Reads a selector.
     pub fn new(selector: &ItemSelector) -> Result<Self, InvalidSelector> {
         Ok(Self {
+            provider: selector.provider.clone(),
             group: selector.group.clone(),
             kind: selector.kind.clone(),
             name: selector.name.clone(),
@@ -109,7 +111,8 @@ impl Matcher {
     }
 
     fn is_named(&self, item: &ItemId) -> bool {
-        self.group.as_ref().is_none_or(|group| *group == item.kind.group)
+        self.provider == item.provider
+            && self.group.as_ref().is_none_or(|group| *group == item.kind.group)
             && self.kind.as_ref().is_none_or(|kind| *kind == item.kind.kind)
             && self.name.as_ref().is_none_or(|pattern| fits(pattern, &item.name))
     }
@@ -173,6 +176,13 @@ mod tests {
         assert!(!takes(&[json!({"group": ""})], &[], "apps", "Deployment", "web"));
         assert!(takes(&[json!({"group": ""})], &[], "", "Secret", "web"));
         assert!(takes(&[json!({"kind": "Deployment"})], &[], "apps", "Deployment", "web"));
+    }
+
+    #[test]
+    fn a_selector_takes_items_of_its_provider_alone() {
+        assert!(takes(&[json!({"provider": "kubernetes", "kind": "Secret"})], &[], "", "Secret", "web"));
+        assert!(!takes(&[json!({"provider": "graph", "kind": "Secret"})], &[], "", "Secret", "web"));
+        assert!(takes(&[], &[json!({"provider": "graph"})], "", "Secret", "web"));
     }
 
     #[test]

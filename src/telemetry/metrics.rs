@@ -1,7 +1,10 @@
 //! Metrics, in OpenMetrics text.
 
 use crate::{
-    api::{BackupRepository, BackupSchedule, Outcome, operation_run::Trigger, result::Maintained},
+    api::{
+        BackupRepository, BackupSchedule, OperationType, Outcome, conditions::READY, operation_run::Trigger,
+        result::Maintained,
+    },
     cluster::client::CallCounts,
     schedule::jitter,
 };
@@ -28,6 +31,8 @@ pub struct Metrics {
     repository_times: Family<RepositoryWorkLabels, Gauge>,
     forgotten_snapshots: Family<RepositoryLabels, Counter>,
     deleted_bytes: Family<RepositoryLabels, Counter>,
+    type_ready: Family<TypeLabels, Gauge>,
+    expected_duration: Family<TypeLabels, Gauge>,
     failed_passes: Counter,
     leader: Gauge,
     calls: CallCounts,
@@ -39,6 +44,11 @@ struct RunLabels {
     r#type: String,
     trigger: String,
     outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabels {
+    r#type: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -142,6 +152,17 @@ impl Metrics {
             "Bytes that maintenance deleted from a repository because nothing needed them",
             deleted_bytes.clone(),
         );
+        let (type_ready, expected_duration) = (Family::default(), Family::default());
+        registry.register(
+            "operation_type_ready",
+            "Whether runs of an operation type can be started",
+            type_ready.clone(),
+        );
+        registry.register(
+            "operation_type_expected_duration_seconds",
+            "How long a run of an operation type usually takes, where the type says so",
+            expected_duration.clone(),
+        );
         registry.register(
             "reconcile_errors",
             "Passes that ended in an error and are tried again",
@@ -157,6 +178,8 @@ impl Metrics {
             repository_times,
             forgotten_snapshots,
             deleted_bytes,
+            type_ready,
+            expected_duration,
             failed_passes,
             leader,
             calls,
@@ -171,6 +194,29 @@ impl Metrics {
         self.completed.get_or_create(&labels).inc();
     }
 
+    /// What an operation type says.
+    pub fn operation_type(&self, operation_type: &OperationType) {
+        let labels = TypeLabels { r#type: operation_type.name_any() };
+        let conditions = operation_type.status.iter().flat_map(|status| &status.conditions);
+        let ready = conditions.into_iter().any(|condition| condition.type_ == READY && condition.status == "True");
+        self.type_ready.get_or_create(&labels).set(i64::from(ready));
+        match operation_type.spec.expected_duration_seconds {
+            Some(seconds) => {
+                self.expected_duration.get_or_create(&labels).set(seconds);
+            }
+            None => {
+                self.expected_duration.remove(&labels);
+            }
+        }
+    }
+
+    /// Drops the metrics of a deleted operation type.
+    pub fn forget_operation_type(&self, operation_type: &OperationType) {
+        let labels = TypeLabels { r#type: operation_type.name_any() };
+        self.type_ready.remove(&labels);
+        self.expected_duration.remove(&labels);
+    }
+
     /// What a schedule's status says.
     pub fn schedule(&self, schedule: &BackupSchedule) {
         let labels = ScheduleLabels::of(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
@@ -180,7 +226,7 @@ impl Metrics {
         let counter = self.missed_ticks.get_or_create_owned(&labels);
         counter.inner().store(u64::try_from(missed).unwrap_or_default(), Ordering::Relaxed);
         let next = status.and_then(|status| status.next_scheduled_for);
-        let shift = jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter);
+        let shift = jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter_seconds);
         tell(&self.next_start, &labels, next.and_then(|next| next.checked_add(shift).ok()));
         let last = status.and_then(|status| status.last_successful.as_ref());
         tell(&self.last_successful, &labels, last.map(|last| last.completed_at));
@@ -290,6 +336,9 @@ mod tests {
         metrics.repository(&repository);
         metrics.maintained(&repository, Maintained::default());
         metrics.completed("backup.capture", Trigger::Manual, Outcome::Succeeded);
+        let spec = json!({"executor": {"worker": {"command": ["capture"]}}, "expectedDurationSeconds": 60});
+        let operation_type = serde_json::from_value(object("OperationType", spec, json!({}))).expect("a type");
+        metrics.operation_type(&operation_type);
         let there = metrics.text();
         let described = there.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let named = |(name, kind): (&str, &str)| format!("{name}{}", if kind == "counter" { "_total" } else { "" });
@@ -326,7 +375,7 @@ mod tests {
         let metrics = Metrics::new(CallCounts::default());
         let mut schedule: BackupSchedule = serde_json::from_value(json!({
             "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule",
-            "metadata": {"name": "nightly", "namespace": "acme", "uid": "u"}, "spec": {"schedule": "@daily", "jitter": 600},
+            "metadata": {"name": "nightly", "namespace": "acme", "uid": "u"}, "spec": {"schedule": "@daily", "jitterSeconds": 600},
             "status": {"nextScheduledFor": "2026-01-02T00:00:00Z", "missed": {"count": 2, "last": "2026-01-01T00:00:00Z"},
                 "lastSuccessful": {"run": "nightly-1", "completedAt": "2026-01-01T00:01:00Z"}}
         }))
@@ -350,6 +399,30 @@ mod tests {
         assert_eq!(lines_of(&metrics, "tenantatlas_schedule_next"), Vec::<String>::new());
         metrics.forget_schedule(&schedule);
         assert_eq!(lines_of(&metrics, "tenantatlas_schedule_"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_operation_type_says_whether_it_is_ready_and_how_long_a_run_takes_until_it_is_deleted() {
+        let metrics = Metrics::new(CallCounts::default());
+        let mut operation_type: OperationType = serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType", "metadata": {"name": "database.dump"},
+            "spec": {"executor": {"worker": {"command": ["capture"]}}, "expectedDurationSeconds": 60},
+        }))
+        .expect("a type");
+        let lines = |ready: u8, seconds: &[u8]| -> Vec<String> {
+            let labels = "{type=\"database.dump\"}";
+            let ready = std::iter::once(format!("tenantatlas_operation_type_ready{labels} {ready}"));
+            let name = "tenantatlas_operation_type_expected_duration_seconds";
+            ready.chain(seconds.iter().map(|seconds| format!("{name}{labels} {seconds}"))).collect()
+        };
+        metrics.operation_type(&operation_type);
+        assert_eq!(lines_of(&metrics, "tenantatlas_operation_type_"), lines(0, &[60]));
+        let ready = crate::controller::operation_type::decide::status(&operation_type, Timestamp::UNIX_EPOCH);
+        (operation_type.status, operation_type.spec.expected_duration_seconds) = (Some(ready), None);
+        metrics.operation_type(&operation_type);
+        assert_eq!(lines_of(&metrics, "tenantatlas_operation_type_"), lines(1, &[]));
+        metrics.forget_operation_type(&operation_type);
+        assert_eq!(lines_of(&metrics, "tenantatlas_operation_type_"), Vec::<String>::new());
     }
 
     #[test]

@@ -63,9 +63,7 @@ fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Op
         absent: Vec::new(),
         absent_in_snapshot: None,
         backup_schedule: None,
-        backup_schedule_uid: None,
         trigger: Trigger::Manual,
-        expires_at: None,
         hold: false,
     };
     let mut set = BackupSet::new(&adopted_name(&snapshot.id), spec);

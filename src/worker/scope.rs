@@ -5,6 +5,7 @@ use crate::{
         item::{GroupKind, ItemId},
         operation_run::Target,
         outcome::{FailureType, ItemFailure},
+        provider::KUBERNETES,
         selection::{KindFilter, Selection, target_item},
     },
     cluster::{
@@ -76,6 +77,13 @@ impl Scope {
     /// From the selection of the inputs and the run's target: one or the other.
     pub fn new(selection: Selection, target: Option<&Target>) -> Result<Self, Failure> {
         let invalid = |message: String| Failure::permanent(reason::INVALID_INPUTS, message);
+        if !selection.provider.is_default() {
+            let message = format!(
+                "inputs.selection.provider: this worker captures {KUBERNETES} alone, not {}: leave it out",
+                selection.provider
+            );
+            return Err(invalid(message));
+        }
         let target = target.map(|target| target_item(&target.api_version, &target.kind, &target.name));
         let names = match &target {
             None => selection,
@@ -374,6 +382,13 @@ mod tests {
         let (backup, secret) = (GroupKind::new("velero.io", "Backup"), GroupKind::new("", "Secret"));
         assert!(scope(&[]).can_do_without(&backup) && !scope(&[]).can_do_without(&secret));
         assert!(!scope(&["Backup.velero.io"]).can_do_without(&backup));
+    }
+
+    #[test]
+    fn a_selection_of_another_provider_is_refused() {
+        let selection = Selection { provider: "graph".into(), ..Selection::default() };
+        let failure = Scope::new(selection, None).expect_err("there is no such provider here");
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), (reason::INVALID_INPUTS, 40));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use strum::{IntoStaticStr, VariantArray};
 
 /// Kinds left out as a whole unless `includeKinds` names them: group, kind (`*`: all of the group), why. Their objects
 /// are not items: they are not even listed.
@@ -48,7 +49,7 @@ pub fn is_ours(kind: &GroupKind) -> bool {
 }
 
 /// Why one object of a captured kind is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
 pub enum SkipReason {
     /// A Pod, ReplicaSet or Job that a controller made and makes again from what is captured.
     ControllerOwned,
@@ -67,29 +68,10 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::ControllerOwned,
-        Self::ManagedEndpoints,
-        Self::ClusterManaged,
-        Self::OperatorManaged,
-        Self::RepositorySecret,
-        Self::ExcludedByLabel,
-        Self::BeingDeleted,
-    ];
-
-    /// The stable code.
+    /// The stable code: the variant's own name.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self {
-            Self::ControllerOwned => "ControllerOwned",
-            Self::ManagedEndpoints => "ManagedEndpoints",
-            Self::ClusterManaged => "ClusterManaged",
-            Self::OperatorManaged => "OperatorManaged",
-            Self::RepositorySecret => "RepositorySecret",
-            Self::ExcludedByLabel => "ExcludedByLabel",
-            Self::BeingDeleted => "BeingDeleted",
-        }
+        self.into()
     }
 
     /// Why it is left out, for people, where each object is worth a word: where somebody might miss it. The other
@@ -250,7 +232,7 @@ mod tests {
             assert!(guide.contains(&format!("`{name}`")), "the guide does not name {name}");
             assert!(guide.contains(why), "the guide does not say why {name} is left out: {why}");
         }
-        for reason in SkipReason::ALL {
+        for reason in SkipReason::VARIANTS {
             assert!(guide.contains(&format!("`{}`", reason.code())), "the guide does not name {}", reason.code());
         }
     }

@@ -5,6 +5,7 @@ use crate::support::types::{FOREVER, container};
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, EvictParams};
 use serde_json::{Value, json};
 use tenantatlas::api::{OperationRun, OperationType, Outcome, Phase, Reason};
@@ -33,7 +34,7 @@ async fn a_suspended_type_refuses_new_runs_and_active_ones_go_on() {
     let operation = tenant.script_type("slow", FOREVER, |_| {}).await;
     tenant.start("active", json!({ "type": operation, "inputs": { "n": 1 } })).await;
     let active = tenant.running("active", SOON).await;
-    tenant.change_type(&operation, json!({ "suspended": true })).await;
+    tenant.change_type(&operation, json!({ "suspend": true })).await;
     // Told apart from a race: a run is refused once the operator has seen the change.
     let refused = wait_for("new runs are refused", SOON, async || {
         let name = format!("new-{}", jiff::Timestamp::now().as_millisecond());
@@ -44,7 +45,7 @@ async fn a_suspended_type_refuses_new_runs_and_active_ones_go_on() {
     })
     .await;
     assert_ended(&refused, Outcome::Blocked, Reason::TypeSuspended);
-    assert!(refused.message.unwrap_or_default().contains("spec.suspended"));
+    assert!(refused.message.unwrap_or_default().contains("spec.suspend"));
     let status = tenant.status("active").await;
     assert_eq!((status.phase, status.job), (Phase::Running, active.job));
 }
@@ -91,6 +92,32 @@ async fn a_type_whose_schema_is_no_schema() {
     let operation = tenant.script_type("broken", "true", |spec| spec["inputsSchema"] = json!({ "type": 7 })).await;
     tenant.start("run", json!({ "type": operation })).await;
     tenant.blocked("run", Reason::InvalidType, &["inputsSchema", "administrator"]).await;
+}
+
+#[tokio::test]
+async fn a_type_says_whether_runs_of_it_can_be_started_before_anybody_starts_one() {
+    let tenant = Tenant::new("ready").await;
+    let operation = tenant.script_type("ready", "true", |spec| spec["inputsSchema"] = json!({ "type": 7 })).await;
+    let types: Api<OperationType> = Api::all(tenant.cluster.client.clone());
+    let ready = async |status: &str, reason: Reason| {
+        wait_for(&format!("Ready={status}, {reason}"), SOON, async || {
+            let found = types.get(&operation).await.expect("the type");
+            let conditions = found.status.clone().unwrap_or_default().conditions;
+            let is = |condition: &&Condition| condition.type_ == "Ready";
+            let ready = conditions.iter().find(is).ok_or("there is no condition yet")?;
+            let says = (ready.status.as_str(), ready.reason.as_str(), ready.observed_generation);
+            if says == (status, reason.as_str(), found.metadata.generation) { Ok(found) } else { Err("not yet") }
+        })
+        .await
+    };
+    ready("False", Reason::InvalidType).await;
+    tenant.change_type(&operation, json!({ "inputsSchema": { "type": "object" } })).await;
+    let mended = ready("True", Reason::TypeReady).await;
+    tenant.change_type(&operation, json!({ "suspend": true })).await;
+    let suspended = ready("True", Reason::TypeSuspended).await;
+    let since = |found: &OperationType| found.status.as_ref().and_then(|status| status.conditions.first().cloned());
+    let since = [&mended, &suspended].map(|found| since(found).map(|condition| condition.last_transition_time));
+    assert_eq!(since[0], since[1], "it was Ready all the time");
 }
 
 #[tokio::test]

@@ -157,8 +157,8 @@ async fn a_run_costs_the_operator_three_writes_and_a_label_patch_at_most() {
 #[tokio::test]
 async fn a_timeout_of_the_run_or_the_type_ends_it_as_failed() {
     let tenant = Tenant::new("timeout").await;
-    let slow = tenant.script_type("slow", FOREVER, |spec| spec["timeout"] = json!(600)).await;
-    let short = tenant.script_type("short", FOREVER, |spec| spec["timeout"] = json!(3)).await;
+    let slow = tenant.script_type("slow", FOREVER, |spec| spec["timeoutSeconds"] = json!(600)).await;
+    let short = tenant.script_type("short", FOREVER, |spec| spec["timeoutSeconds"] = json!(3)).await;
     tenant.start("by-run", json!({ "type": slow, "timeoutSeconds": 3 })).await;
     tenant.start("by-type", json!({ "type": short })).await;
     for name in ["by-run", "by-type"] {

@@ -248,7 +248,7 @@ async fn retention_deletes_the_schedules_own_sets_but_the_last_good_one_and_thos
     let joined = runs.len() - tenant.jobs_of(&runs).await;
     assert_eq!((joined, &sets[0].spec.snapshot), (1, &sets[1].spec.snapshot));
     for set in &sets {
-        let schedule = set.spec.backup_schedule.clone().expect("a schedule");
+        let schedule = set.spec.backup_schedule.clone().expect("a schedule").name;
         assert!(set.name_any().starts_with(&format!("{schedule}-")), "{schedule}: {}", set.name_any());
         assert_eq!(
             set.status.as_ref().and_then(|status| status.items),
@@ -321,7 +321,7 @@ async fn what_a_schedule_cannot_mean_is_refused_when_it_is_written() {
         ("bad", json!({ "timeZone": "right/Europe/Berlin" }), "timeZone is none"),
         ("bad", json!({ "schedule": "@fortnightly" }), "aliases"),
         ("bad", json!({ "timeZone": "../UTC" }), "spec.timeZone"),
-        ("bad", json!({ "jitter": -1 }), "spec.jitter"),
+        ("bad", json!({ "jitterSeconds": -1 }), "spec.jitterSeconds"),
         ("bad", json!({ "startingDeadlineSeconds": 5 }), "spec.startingDeadlineSeconds"),
         ("bad", json!({ "successfulRunsHistoryLimit": 0 }), "spec.successfulRunsHistoryLimit"),
         ("bad", json!({ "failedRunsHistoryLimit": -3 }), "spec.failedRunsHistoryLimit"),
@@ -366,7 +366,7 @@ async fn a_schedule_whose_run_is_refused_says_so_and_makes_it_once_it_may() {
 
     blockade.lift();
     // Any change is a reason to look at once; else it is half a minute.
-    tenant.merge::<BackupSchedule>("kept-out", json!({ "spec": { "jitter": 1 } })).await;
+    tenant.merge::<BackupSchedule>("kept-out", json!({ "spec": { "jitterSeconds": 1 } })).await;
     let minute = made.metadata.creation_timestamp.expect("a time").0.as_second() / 60;
     let status = tenant.completed(&format!("kept-out-{minute}"), SOON).await;
     assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");

@@ -15,8 +15,9 @@ use tenantatlas::controller::operation_run::{
     finish::{finish, job_end},
     job::{JobSettings, build},
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Slot, Tenant},
-    prepare::{Prepared, Refusal, prepare},
+    prepare::{Prepared, prepare},
 };
+use tenantatlas::controller::refusal::Refusal;
 use tenantatlas::repository::ItemPath;
 use tenantatlas::worker::{omission::Note, scope::Scope};
 

@@ -71,8 +71,8 @@ fn a_run_is_progressing_until_its_end_and_then_healthy_or_degraded() {
             "status": { "observedGeneration": 3, "conditions": merged } });
         let expected = match (phase, outcome) {
             (Phase::Queued | Phase::Running, _) | (_, Outcome::Pending) => "Progressing",
-            (_, Outcome::Succeeded | Outcome::PartiallySucceeded) => "Healthy",
-            (_, Outcome::Failed | Outcome::Blocked) => "Degraded",
+            (_, Outcome::Succeeded) => "Healthy",
+            (_, Outcome::PartiallySucceeded | Outcome::Failed | Outcome::Blocked) => "Degraded",
         };
         let expected = Health { status: expected.to_owned(), message: "words".to_owned() };
         assert_eq!(health(&run), expected, "{phase:?}, {outcome:?}");

@@ -112,7 +112,7 @@ pub async fn rest(bed: &Bed, plan: Plan) -> Result<Report> {
 async fn suspended_type(bed: &Bed) -> Result<String> {
     let name = bed.stub_type("schedules").await?;
     let path = format!("/apis/tenantatlas.io/v1alpha1/operationtypes/{name}");
-    api::merge(&bed.client, &path, &json!({ "spec": { "suspended": true } })).await?;
+    api::merge(&bed.client, &path, &json!({ "spec": { "suspend": true } })).await?;
     Ok(name)
 }
 

@@ -224,14 +224,14 @@ pub struct BackupRepositoryStatus {
     pub dedup_ratio: Option<String>,
     /// When the last check ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub last_check: Option<Timestamp>,
     /// The run that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_check_run: Option<crate::ObjectReference>,
     /// When unneeded data were last removed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub last_prune: Option<Timestamp>,
     /// Until when the ticks of `spec.maintenance` are dealt with, and when the repository was checked by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,7 +254,7 @@ pub struct MaintenanceStatus {
     pub check: Option<Ticked>,
     /// When it was last checked by itself because it was not Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub recheck: Option<Timestamp>,
 }
 

@@ -74,7 +74,7 @@ pub struct BackupScheduleSpec {
     /// for one schedule.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86_400))]
-    pub jitter: i64,
+    pub jitter_seconds: i64,
     /// Whether ticks are left out. They do not count as missed, and nothing is caught up afterwards.
     #[serde(default)]
     pub suspend: bool,
@@ -212,11 +212,11 @@ pub struct BackupScheduleStatus {
     pub observed_generation: Option<i64>,
     /// The last tick that is dealt with: started, or left out. Its minute, without jitter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub last_scheduled_for: Option<Timestamp>,
     /// The next tick. Its minute, without jitter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub next_scheduled_for: Option<Timestamp>,
     /// The run that succeeded last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -372,6 +372,14 @@ impl BackupSchedule {
     }
 }
 
+impl Origin {
+    /// The schedule, by name and uid.
+    #[must_use]
+    pub fn reference(self) -> ObjectReference {
+        ObjectReference { name: self.schedule, uid: self.uid }
+    }
+}
+
 /// Which schedule made a run; none where no schedule did.
 #[must_use]
 pub fn origin(run: &OperationRun) -> Option<Origin> {
@@ -447,6 +455,6 @@ mod tests {
         assert_eq!((spec.time_zone.as_str(), spec.operation.operation_type.as_str()), ("UTC", "backup.capture"));
         assert_eq!(spec.concurrency_policy, ConcurrencyPolicy::Forbid);
         assert_eq!((spec.successful_runs_history_limit, spec.failed_runs_history_limit), (10, 10));
-        assert!(!spec.suspend && !spec.immediate && spec.jitter == 0);
+        assert!(!spec.suspend && !spec.immediate && spec.jitter_seconds == 0);
     }
 }

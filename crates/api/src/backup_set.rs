@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
     derive = "PartialEq",
     doc = "One snapshot of a tenant in its repository. Deleting it gives the snapshot up; maintenance removes its data later.",
     selectable = ".spec.repository.name",
-    selectable = ".spec.backupSchedule",
+    selectable = ".spec.backupSchedule.name",
     printcolumn(name = "Repository", type_ = "string", json_path = ".spec.repository.name"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.shortSnapshot"),
     printcolumn(name = "Coverage", type_ = "string", json_path = ".spec.coverage"),
@@ -46,8 +46,6 @@ use std::collections::BTreeMap;
     validation = Rule::new("has(self.absent) == has(oldSelf.absent) && (!has(self.absent) || self.absent == oldSelf.absent)").message("absent is immutable"),
     validation = Rule::new("has(self.absentInSnapshot) == has(oldSelf.absentInSnapshot) && (!has(self.absentInSnapshot) || self.absentInSnapshot == oldSelf.absentInSnapshot)").message("absentInSnapshot is immutable"),
     validation = Rule::new("has(self.backupSchedule) == has(oldSelf.backupSchedule) && (!has(self.backupSchedule) || self.backupSchedule == oldSelf.backupSchedule)").message("backupSchedule is immutable: use hold to keep a set"),
-    validation = Rule::new("has(self.backupScheduleUid) == has(oldSelf.backupScheduleUid) && (!has(self.backupScheduleUid) || self.backupScheduleUid == oldSelf.backupScheduleUid)").message("backupScheduleUid is immutable: use hold to keep a set"),
-    validation = Rule::new("has(self.expiresAt) == has(oldSelf.expiresAt) && (!has(self.expiresAt) || self.expiresAt == oldSelf.expiresAt)").message("expiresAt is immutable: use hold to keep a set"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSetSpec {
@@ -56,8 +54,8 @@ pub struct BackupSetSpec {
     /// Id of the snapshot, 64 hex digits; `restic` takes it as it is.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub snapshot: String,
-    /// The run that captured it, or that joined the one which did and is kept by another schedule or none. Of a snapshot that was found in an adopted repository its uid, with the name of the
-    /// check that found it.
+    /// Run that recorded this set: the run that captured the snapshot, or a run of another schedule that joined it. For a
+    /// snapshot found while adopting a repository: `uid` of the original run, `name` of the check that found it.
     pub run: ObjectReference,
     /// What was selected.
     #[serde(default)]
@@ -77,21 +75,13 @@ pub struct BackupSetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub absent_in_snapshot: Option<i64>,
-    /// The schedule whose run captured it, and whose retention may delete it.
+    /// The schedule whose run captured it, and whose retention may delete it. Retention of a later schedule of the same name
+    /// leaves the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub backup_schedule: Option<String>,
-    /// Uid of that schedule. Retention of a later schedule of the same name leaves the set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub backup_schedule_uid: Option<String>,
+    pub backup_schedule: Option<ObjectReference>,
     /// What started that run. Of a schedule's sets those of its ticks are kept apart from those that were asked for (`run_now`).
     #[serde(default)]
     pub trigger: Trigger,
-    /// When retention may delete it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
-    pub expires_at: Option<Timestamp>,
     /// Whether it is kept, whatever retention says.
     #[serde(default)]
     pub hold: bool,

@@ -1,7 +1,12 @@
 //! Conditions: what kstatus, Flux, Argo CD and `kubectl wait` read.
 //!
-//! While going: `Reconciling=True`, `Ready=Unknown`. At the end `Finished=True`, and `Ready=True, Complete=True`, or
-//! `Ready=False, Stalled=True, Failed=True`.
+//! While a run is queued or running: `Reconciling=True`, `Ready=Unknown`. At the end `Finished=True`, and:
+//!
+//! | outcome | conditions |
+//! |---|---|
+//! | succeeded | `Ready=True`, `Complete=True` |
+//! | partially succeeded | `Ready=False`, `Stalled=True`, `Partial=True`: `Complete` means success, as on a Job |
+//! | failed, blocked | `Ready=False`, `Stalled=True`, `Failed=True` |
 
 use crate::{Outcome, Phase};
 use jiff::Timestamp;
@@ -15,9 +20,11 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// The run is at its end, however it ended.
 pub const FINISHED: &str = "Finished";
-/// The run ended well, as on a Job.
+/// The run succeeded, as on a Job.
 pub const COMPLETE: &str = "Complete";
-/// The run ended badly, as on a Job.
+/// Some items of the run failed; the others are done.
+pub const PARTIAL: &str = "Partial";
+/// The run failed or was blocked, as on a Job.
 pub const FAILED: &str = "Failed";
 
 /// The state a condition is to have.
@@ -38,8 +45,9 @@ pub fn of_run(phase: Phase, outcome: Outcome) -> Vec<Wanted> {
         (Phase::Queued | Phase::Running, _) | (Phase::Completed, Outcome::Pending) => {
             wanted(&[(READY, "Unknown"), (RECONCILING, "True")])
         }
-        (Phase::Completed, Outcome::Succeeded | Outcome::PartiallySucceeded) => {
-            wanted(&[(READY, "True"), (COMPLETE, "True"), (FINISHED, "True")])
+        (Phase::Completed, Outcome::Succeeded) => wanted(&[(READY, "True"), (COMPLETE, "True"), (FINISHED, "True")]),
+        (Phase::Completed, Outcome::PartiallySucceeded) => {
+            wanted(&[(READY, "False"), (STALLED, "True"), (PARTIAL, "True"), (FINISHED, "True")])
         }
         (Phase::Completed, Outcome::Failed | Outcome::Blocked) => {
             wanted(&[(READY, "False"), (STALLED, "True"), (FAILED, "True"), (FINISHED, "True")])
@@ -72,4 +80,19 @@ pub fn merge(
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_is_never_called_success_where_machines_look() {
+        let conditions = of_run(Phase::Completed, Outcome::PartiallySucceeded);
+        let state = |type_| conditions.iter().find(|wanted| wanted.type_ == type_).map(|wanted| wanted.status);
+        assert_eq!(
+            [READY, STALLED, PARTIAL, FINISHED, COMPLETE, FAILED].map(state),
+            [Some("False"), Some("True"), Some("True"), Some("True"), None, None]
+        );
+    }
 }

@@ -41,6 +41,8 @@ pub const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 pub const WORKER_CONTAINER: &str = "worker";
 /// Name of the init container that fences other images.
 pub const FENCE_CONTAINER: &str = "atlas-fence";
+/// Name of the volume with its token.
+pub const FENCE_TOKEN_VOLUME: &str = "atlas-fence-token";
 
 /// The account of workers that read a tenant.
 pub const WORKER_ACCOUNT: &str = "tenantatlas-worker";

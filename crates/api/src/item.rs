@@ -1,5 +1,7 @@
-//! An item: one Kubernetes object of a tenant, named without its namespace.
+//! An item: one thing of a provider that is captured, compared and restored. In Kubernetes an object of the tenant, named
+//! without its namespace.
 
+use crate::provider::{KUBERNETES, Provider};
 use std::{fmt, str::FromStr};
 
 /// A kind, as far as the API server has rules for one: those of a DNS label, in letters of either case. Most begin with a capital;
@@ -67,25 +69,31 @@ impl FromStr for GroupKind {
     }
 }
 
-/// One object: `group/kind/name` as text, with `core` for the core group.
+/// One item: `group/kind/name` as text, with `core` for the core group; `provider:group/collection/key` of another provider
+/// than Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId {
-    /// The object's kind.
+    /// Where it lives.
+    pub provider: Provider,
+    /// The object's kind; of another provider the collection that it is in.
     pub kind: GroupKind,
-    /// The object's name; empty when the whole kind is meant.
+    /// The object's name, or the key that its provider knows it by; empty when the whole kind is meant.
     pub name: String,
 }
 
 impl ItemId {
-    /// The item of this kind and name.
+    /// The Kubernetes object of this kind and name.
     pub fn new(kind: GroupKind, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into() }
+        Self { provider: Provider::Kubernetes, kind, name: name.into() }
     }
 }
 
 impl fmt::Display for ItemId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let group = if self.kind.group.is_empty() { "core" } else { &self.kind.group };
+        if !self.provider.is_default() {
+            write!(formatter, "{}:", self.provider)?;
+        }
         write!(formatter, "{group}/{}/{}", self.kind.kind, self.name)
     }
 }
@@ -104,8 +112,14 @@ impl FromStr for ItemId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text.split_once('/').and_then(|(group, rest)| Some((group, rest.split_once('/')?)));
         match parts {
-            Some((group, (kind, name))) if !group.is_empty() && !kind.is_empty() => {
-                Ok(Self::new(GroupKind::new(if group == "core" { "" } else { group }, kind), name))
+            Some((start, (kind, name))) => {
+                // No group holds a colon.
+                let (provider, group) = start.split_once(':').unwrap_or((KUBERNETES, start));
+                if provider.is_empty() || group.is_empty() || kind.is_empty() {
+                    return Err(InvalidItem { text: text.chars().take(100).collect() });
+                }
+                let kind = GroupKind::new(if group == "core" { "" } else { group }, kind);
+                Ok(Self { provider: provider.into(), kind, name: name.to_owned() })
             }
             _ => Err(InvalidItem { text: text.chars().take(100).collect() }),
         }
@@ -145,6 +159,18 @@ mod tests {
     }
 
     #[test]
+    fn an_item_of_another_provider_says_so_and_one_of_kubernetes_need_not() {
+        let item: ItemId = "graph:deviceManagement/configurationPolicies/7c9e/a".parse().expect("an item");
+        assert_eq!((item.provider.as_str(), item.kind.group.as_str()), ("graph", "deviceManagement"));
+        assert_eq!((item.kind.kind.as_str(), item.name.as_str()), ("configurationPolicies", "7c9e/a"));
+        assert_eq!(item.to_string(), "graph:deviceManagement/configurationPolicies/7c9e/a");
+        let same: Vec<ItemId> =
+            ["apps/Deployment/a", "kubernetes:apps/Deployment/a"].map(|text| text.parse().expect("an item")).into();
+        assert_eq!(same[0], same[1]);
+        assert_eq!(same[1].to_string(), "apps/Deployment/a");
+    }
+
+    #[test]
     fn an_item_is_read_back_from_its_text() {
         for item in [
             ItemId::new(GroupKind::new("", "Secret"), "a"),
@@ -153,7 +179,7 @@ mod tests {
         ] {
             assert_eq!(item.to_string().parse(), Ok(item));
         }
-        for text in ["", "a", "a/b", "//a", "/Secret/a"] {
+        for text in ["", "a", "a/b", "//a", "/Secret/a", ":apps/Deployment/a", "graph:/x/a"] {
             assert!(text.parse::<ItemId>().is_err(), "{text:?} must be refused");
         }
     }

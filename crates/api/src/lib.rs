@@ -1,7 +1,7 @@
 //! The API `tenantatlas.io/v1alpha1`: types, and the pure rules that belong to them.
 //!
 //! Lives here: the custom resources, conditions, reasons, identity, labels, selections, the result
-//! contract of Jobs. Must not: any I/O, any Kubernetes client (Cargo.toml names none), any clock (a test looks).
+//! contract of Jobs. Must not: any I/O, any Kubernetes client (Cargo.toml names none), any clock (a test searches for one).
 
 // The derives of custom resources write paths of the facade `kube`, which would bring its client in.
 extern crate self as kube;
@@ -27,6 +27,7 @@ pub mod operation_run;
 pub mod operation_type;
 pub mod outcome;
 pub mod provenance;
+pub mod provider;
 pub mod reason;
 pub mod reference;
 pub mod restore_run;
@@ -42,7 +43,7 @@ pub use backup_set::{BackupSet, BackupSetSpec, BackupSetStatus};
 pub use inputs::Inputs;
 pub use operation_report::{OperationReport, OperationReportSpec};
 pub use operation_run::{OperationRun, OperationRunSpec, OperationRunStatus};
-pub use operation_type::{OperationType, OperationTypeSpec};
+pub use operation_type::{OperationType, OperationTypeSpec, OperationTypeStatus};
 pub use outcome::{Outcome, Phase};
 pub use reason::Reason;
 pub use reference::{LocalReference, ObjectReference};

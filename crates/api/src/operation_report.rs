@@ -126,7 +126,7 @@ impl Remark {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedObject {
-    /// `group/kind/name`, with `core` for the core group.
+    /// `group/kind/name`, with `core` for the core group; before it `provider:` where that is not `kubernetes`.
     #[schemars(length(max = 600))]
     pub item_id: String,
     /// API version it is written in.
@@ -151,7 +151,7 @@ pub struct PlannedObject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemResult {
-    /// `group/kind/name`, with `core` for the core group.
+    /// `group/kind/name`, with `core` for the core group; before it `provider:` where that is not `kubernetes`.
     #[schemars(length(max = 600))]
     pub item_id: String,
     /// What was to happen.

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 /// The longest name of a run: names are carried into other objects with a suffix.
 pub const MAX_NAME_LENGTH: usize = 200;
@@ -95,7 +96,7 @@ pub struct OperationRunSpec {
     /// A completed run of the same type to run again. Inputs left empty here are taken from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<LocalReference>,
-    /// Seconds the run may take from the start of its Job; default, and the most: the type's `timeout`.
+    /// Seconds the run may take from the start of its Job; default, and the most: the type's `timeoutSeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub timeout_seconds: Option<i64>,
@@ -119,7 +120,7 @@ pub struct ScheduledBy {
     pub uid: String,
     /// The minute that was due, UTC, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub tick: Option<Timestamp>,
 }
 
@@ -134,8 +135,9 @@ pub enum SchedulerKind {
 }
 
 /// What started a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Trigger {
     /// A person or a pipeline created the record.
     #[default]
@@ -152,12 +154,7 @@ impl Trigger {
     /// The word as it stands in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Manual => "manual",
-            Self::Scheduled => "scheduled",
-            Self::RunNow => "run_now",
-            Self::Retry => "retry",
-        }
+        self.into()
     }
 }
 
@@ -236,11 +233,11 @@ pub struct OperationRunStatus {
     pub context: RunContext,
     /// When the Job was made (or joined).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub started_at: Option<Timestamp>,
     /// When the run was recorded completed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub completed_at: Option<Timestamp>,
     /// From `startedAt` to `completedAt`, such as `1m12s`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -321,7 +318,7 @@ pub struct RunContext {
     pub backup_schedule: Option<String>,
     /// The minute it was due, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub scheduled_for: Option<Timestamp>,
     /// The backup set it made or used.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -335,10 +332,6 @@ pub struct RunContext {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub restore_run: Option<String>,
-    /// The bulk change it belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub bulk_operation_run: Option<String>,
     /// The plan it made, of a restore or its preview.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,

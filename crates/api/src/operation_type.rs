@@ -1,6 +1,8 @@
 //! `OperationType`: an entry of the catalog of what can be run.
+//!
+//! Writers, one for each field: the administrator writes `spec`; the controller writes `status`.
 
-use k8s_openapi::api::batch::v1::JobTemplateSpec;
+use k8s_openapi::{api::batch::v1::JobTemplateSpec, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,13 +23,15 @@ pub const DEFAULT_HISTORY_LIMIT: i32 = 100;
     plural = "operationtypes",
     shortname = "optype",
     category = "atlas",
+    status = "OperationTypeStatus",
     derive = "PartialEq",
     doc = "An entry of the catalog: what can be run on a tenant, by which executor, with which inputs. Who may start it is RBAC: the verb `run` on `operationtypes/<name>`.",
     printcolumn(name = "Label", type_ = "string", json_path = ".spec.label"),
     printcolumn(name = "Scope", type_ = "string", json_path = ".spec.scope"),
     printcolumn(name = "Read-Only", type_ = "boolean", json_path = ".spec.readOnly"),
-    printcolumn(name = "Expected", type_ = "integer", json_path = ".spec.expectedDuration", description = "Seconds a run usually takes"),
-    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended"),
+    printcolumn(name = "Expected", type_ = "integer", json_path = ".spec.expectedDurationSeconds", description = "Seconds a run usually takes"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Description", type_ = "string", json_path = ".spec.description", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of an operation type is at most 63 characters").reason(Reason::FieldValueInvalid),
@@ -48,11 +52,11 @@ pub struct OperationTypeSpec {
     /// Seconds a run usually takes; for display and for alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
-    pub expected_duration: Option<i64>,
+    pub expected_duration_seconds: Option<i64>,
     /// Seconds a run may take from the start of its Job; 3600 where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
-    pub timeout: Option<i64>,
+    pub timeout_seconds: Option<i64>,
     /// How often a failed pod is tried again. Exit codes 40-49 are never tried again.
     #[serde(default)]
     #[schemars(range(min = 0, max = 20))]
@@ -83,7 +87,25 @@ pub struct OperationTypeSpec {
     pub executor: Executor,
     /// Whether new runs are refused (`blocked`, TypeSuspended). Active ones go on.
     #[serde(default)]
-    pub suspended: bool,
+    pub suspend: bool,
+}
+
+/// Whether runs of the type can be started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OperationTypeStatus {
+    /// Generation of the spec this status speaks of; -1 before the controller has seen the type.
+    pub observed_generation: i64,
+    /// `Ready`: `inputsSchema` compiles, and the executor can be made a Job.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for OperationTypeStatus {
+    fn default() -> Self {
+        Self { observed_generation: -1, conditions: Vec::new() }
+    }
 }
 
 /// What a run of a type is about.

@@ -2,13 +2,17 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 /// The most failures kept in a status; all of them are in the run's reports.
 pub const MAX_FAILURES: usize = 20;
 
 /// Where a run is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Phase {
     /// Not started; `status.waiting` says what for.
     #[default]
@@ -23,17 +27,14 @@ impl Phase {
     /// The word as it stands in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Completed => "completed",
-        }
+        self.into()
     }
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Not completed.
     #[default]
@@ -52,13 +53,7 @@ impl Outcome {
     /// The word as it stands in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Succeeded => "succeeded",
-            Self::PartiallySucceeded => "partially_succeeded",
-            Self::Failed => "failed",
-            Self::Blocked => "blocked",
-        }
+        self.into()
     }
 }
 
@@ -98,7 +93,7 @@ impl SummaryCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemFailure {
-    /// `group/kind/name`, with `core` for the core group.
+    /// `group/kind/name`, with `core` for the core group; before it `provider:` where that is not `kubernetes`.
     #[schemars(length(max = 600))]
     pub item_id: String,
     /// A stable code.

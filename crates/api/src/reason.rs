@@ -2,8 +2,10 @@
 //!
 //! Scripts and alerts match on them, so a code is never renamed (a test holds the list).
 
-/// Why a run is where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use strum::{Display, IntoStaticStr, VariantArray};
+
+/// Why a run is where it is. Its text is the variant's own name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, IntoStaticStr, VariantArray)]
 pub enum Reason {
     // -- completed, done
     /// Everything was done.
@@ -113,6 +115,9 @@ pub enum Reason {
     CheckPassed,
     /// The first check runs.
     Checking,
+    // -- operation types
+    /// Runs of the type can be started.
+    TypeReady,
     // -- schedules
     /// It fires as scheduled.
     Scheduled,
@@ -131,160 +136,28 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every code, in the order of the declaration.
-    pub const ALL: &'static [Self] = &[
-        Self::Succeeded,
-        Self::PartiallySucceeded,
-        Self::ResultUnreadable,
-        Self::JobFailed,
-        Self::PermanentFailure,
-        Self::TimedOut,
-        Self::Cancelled,
-        Self::JobDeleted,
-        Self::ResultLost,
-        Self::ResultInconsistent,
-        Self::NotATenant,
-        Self::UnknownType,
-        Self::TypeSuspended,
-        Self::WrongScope,
-        Self::InvalidInputs,
-        Self::InputsTooLarge,
-        Self::TimeoutTooLong,
-        Self::TooLarge,
-        Self::InvalidType,
-        Self::RepositoryNotFound,
-        Self::RepositoryNotReady,
-        Self::AccountNotFound,
-        Self::AccountLacksRights,
-        Self::DuplicateRun,
-        Self::TickRepeated,
-        Self::RerunNotPossible,
-        Self::JobNameTaken,
-        Self::QuotaExceeded,
-        Self::JobRefused,
-        Self::BackupSetNotFound,
-        Self::ForeignBackupSet,
-        Self::InvalidRestore,
-        Self::NoRequester,
-        Self::PreviewNotUsable,
-        Self::RunNameTaken,
-        Self::RunRefused,
-        Self::RunDeleted,
-        Self::ConcurrencyLimit,
-        Self::Suspended,
-        Self::Unschedulable,
-        Self::ImagePull,
-        Self::MissingDependency,
-        Self::PodNotCreated,
-        Self::PreviousJobTerminating,
-        Self::Cancelling,
-        Self::Retrying,
-        Self::Running,
-        Self::Joined,
-        Self::CheckPassed,
-        Self::Checking,
-        Self::Scheduled,
-        Self::ScheduleSuspended,
-        Self::InvalidSchedule,
-        Self::UnknownTimeZone,
-        Self::TicksMissed,
-        Self::RunCreated,
-        Self::BackupSetsExpired,
-    ];
-
-    /// The code as users see it: the variant's own name.
+    /// The code as users see it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "Succeeded",
-            Self::PartiallySucceeded => "PartiallySucceeded",
-            Self::ResultUnreadable => "ResultUnreadable",
-            Self::JobFailed => "JobFailed",
-            Self::PermanentFailure => "PermanentFailure",
-            Self::TimedOut => "TimedOut",
-            Self::Cancelled => "Cancelled",
-            Self::JobDeleted => "JobDeleted",
-            Self::ResultLost => "ResultLost",
-            Self::ResultInconsistent => "ResultInconsistent",
-            Self::NotATenant => "NotATenant",
-            Self::UnknownType => "UnknownType",
-            Self::TypeSuspended => "TypeSuspended",
-            Self::WrongScope => "WrongScope",
-            Self::InvalidInputs => "InvalidInputs",
-            Self::TimeoutTooLong => "TimeoutTooLong",
-            Self::InputsTooLarge => "InputsTooLarge",
-            Self::TooLarge => "TooLarge",
-            Self::InvalidType => "InvalidType",
-            Self::RepositoryNotFound => "RepositoryNotFound",
-            Self::RepositoryNotReady => "RepositoryNotReady",
-            Self::AccountNotFound => "AccountNotFound",
-            Self::AccountLacksRights => "AccountLacksRights",
-            Self::DuplicateRun => "DuplicateRun",
-            Self::TickRepeated => "TickRepeated",
-            Self::RerunNotPossible => "RerunNotPossible",
-            Self::JobNameTaken => "JobNameTaken",
-            Self::QuotaExceeded => "QuotaExceeded",
-            Self::JobRefused => "JobRefused",
-            Self::BackupSetNotFound => "BackupSetNotFound",
-            Self::ForeignBackupSet => "ForeignBackupSet",
-            Self::InvalidRestore => "InvalidRestore",
-            Self::NoRequester => "NoRequester",
-            Self::PreviewNotUsable => "PreviewNotUsable",
-            Self::RunNameTaken => "RunNameTaken",
-            Self::RunRefused => "RunRefused",
-            Self::RunDeleted => "RunDeleted",
-            Self::ConcurrencyLimit => "ConcurrencyLimit",
-            Self::Suspended => "Suspended",
-            Self::Unschedulable => "Unschedulable",
-            Self::ImagePull => "ImagePull",
-            Self::MissingDependency => "MissingDependency",
-            Self::PodNotCreated => "PodNotCreated",
-            Self::PreviousJobTerminating => "PreviousJobTerminating",
-            Self::Cancelling => "Cancelling",
-            Self::Retrying => "Retrying",
-            Self::Running => "Running",
-            Self::Joined => "Joined",
-            Self::CheckPassed => "CheckPassed",
-            Self::Checking => "Checking",
-            Self::Scheduled => "Scheduled",
-            Self::ScheduleSuspended => "ScheduleSuspended",
-            Self::InvalidSchedule => "InvalidSchedule",
-            Self::UnknownTimeZone => "UnknownTimeZone",
-            Self::TicksMissed => "TicksMissed",
-            Self::RunCreated => "RunCreated",
-            Self::BackupSetsExpired => "BackupSetsExpired",
-        }
-    }
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.as_str())
+        self.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Reason;
+    use super::*;
 
     #[test]
     fn the_guide_says_of_every_reason_what_to_do() {
         let guide = include_str!("../../../docs/guides/operations.md");
-        for reason in Reason::ALL {
+        for reason in Reason::VARIANTS {
             assert!(guide.contains(&format!("| `{reason}`")), "the guide has no row for {reason}");
         }
     }
 
     #[test]
     fn reason_codes_are_frozen() {
-        let codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let codes: Vec<_> = Reason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
         insta::assert_snapshot!(codes.join("\n"));
-    }
-
-    #[test]
-    fn every_reason_reads_as_its_variant() {
-        for reason in Reason::ALL {
-            assert_eq!(format!("{reason:?}"), reason.as_str());
-        }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     item::KIND_PATTERN,
     outcome::{Outcome, Phase, SummaryCounts},
     provenance::{AuditReferences, PlanSummary},
+    provider::Provider,
     subject::Initiator,
 };
 use jiff::Timestamp;
@@ -148,11 +149,14 @@ fn yes() -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ItemSelector {
-    /// API group; empty for the core group, left out for any.
+    /// Where the items live.
+    #[serde(default, skip_serializing_if = "Provider::is_default")]
+    pub provider: Provider,
+    /// API group; empty for the core group, left out for any. Of another provider the group of the collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"))]
     pub group: Option<String>,
-    /// Kind, such as `Deployment`; left out for any.
+    /// Kind, such as `Deployment`; left out for any. Of another provider the collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = KIND_PATTERN))]
     pub kind: Option<String>,
@@ -286,7 +290,7 @@ pub struct RestoreRunStatus {
     pub audit: Option<AuditReferences>,
     /// When the run was recorded completed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::optional_date_time")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub completed_at: Option<Timestamp>,
     /// Conditions for kstatus, Flux, Argo CD and `kubectl wait`.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -7,7 +7,6 @@ use crate::{
     outcome::{ItemFailure, MAX_FAILURES, Outcome, SummaryCounts},
     provenance::{AuditReferences, MadePlan},
 };
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

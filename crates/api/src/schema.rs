@@ -5,6 +5,7 @@ use crate::{
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSONSchemaPropsOrBool,
 };
 use kube::core::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -21,22 +22,16 @@ pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Any JSON object, or nothing.
+/// Any JSON object of a field that may be left out.
 #[must_use]
 pub fn optional_any_object(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// A time in RFC 3339.
 #[must_use]
 pub fn date_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time" })
-}
-
-/// A time in RFC 3339, or nothing.
-#[must_use]
-pub fn optional_date_time(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "format": "date-time", "nullable": true })
 }
 
 /// The definitions of every kind, as `crds/` and the chart hold them.
@@ -53,6 +48,11 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         AuditEntry::crd(),
     ];
     for definition in &mut definitions {
+        for version in &mut definition.spec.versions {
+            if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+                say_list_type_and_refuse_null(schema);
+            }
+        }
         merge_conditions_by_type(definition);
         bound_conditions(definition);
         match definition.spec.names.kind.as_str() {
@@ -62,7 +62,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
                     &json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 }),
                 );
             }
-            "BackupRepository" | "BackupSchedule" => {
+            "BackupRepository" | "BackupSchedule" | "OperationType" => {
                 default_status(definition, &json!({ "observedGeneration": -1 }));
             }
             _ => {}
@@ -76,7 +76,28 @@ fn status_of(version: &mut CustomResourceDefinitionVersion) -> Option<&mut JSONS
     version.schema.as_mut()?.open_api_v3_schema.as_mut()?.properties.as_mut()?.get_mut("status")
 }
 
-/// Conditions are a map by type, so that two writers never overwrite each other's.
+/// Every list is atomic unless it says otherwise: server-side apply then replaces it whole. Nothing is nullable: the API
+/// server drops a null before it sets defaults, so that a field is either there or not. The one exception is any JSON,
+/// of which null is a value.
+fn say_list_type_and_refuse_null(schema: &mut JSONSchemaProps) {
+    if schema.type_.as_deref() == Some("array") {
+        schema.x_kubernetes_list_type.get_or_insert_with(|| "atomic".to_owned());
+    }
+    if schema.type_.is_some() {
+        schema.nullable = None;
+    }
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        say_list_type_and_refuse_null(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        say_list_type_and_refuse_null(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        say_list_type_and_refuse_null(values);
+    }
+}
+
+/// Conditions are a map by type: of two managers that apply conditions of different types, neither removes the other's.
 fn merge_conditions_by_type(definition: &mut CustomResourceDefinition) {
     for version in &mut definition.spec.versions {
         let conditions = status_of(version)
@@ -125,6 +146,37 @@ mod tests {
         ("operationtypes.spec.inputsSchema", "the same"),
         ("restoreruns.spec.transforms[].patch[].value", "any JSON: the operator reads at most 256 KiB of a field"),
     ];
+
+    /// The schema and all below it, with their paths.
+    fn places(schema: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+        found.push((path.to_owned(), schema.clone()));
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            places(property, &format!("{path}.{name}"), found);
+        }
+        for (key, inner) in [("items", "[]"), ("additionalProperties", "{}")] {
+            if schema[key].is_object() {
+                places(&schema[key], &format!("{path}{inner}"), found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_list_says_its_type_and_nothing_is_nullable_but_any_json() {
+        let mut nullable = Vec::new();
+        for definition in custom_resource_definitions() {
+            let definition = serde_json::to_value(definition).expect("JSON");
+            let plural = definition["spec"]["names"]["plural"].as_str().expect("a name");
+            let mut found = Vec::new();
+            places(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], plural, &mut found);
+            for (path, schema) in found {
+                assert!(schema["type"] != "array" || schema["x-kubernetes-list-type"].is_string(), "{path}");
+                if schema["nullable"] == true {
+                    nullable.push(path);
+                }
+            }
+        }
+        assert_eq!(nullable, ["restoreruns.spec.transforms[].patch[].value"]);
+    }
 
     /// Every place of a schema that may grow without end.
     fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {

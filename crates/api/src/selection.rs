@@ -1,6 +1,9 @@
 //! What a capture takes: by kind, by name, by label.
 
-use crate::item::{GroupKind, InvalidKind, ItemId};
+use crate::{
+    item::{GroupKind, InvalidKind, ItemId},
+    provider::Provider,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selection {
+    /// Where the objects live.
+    #[serde(default, skip_serializing_if = "Provider::is_default")]
+    pub provider: Provider,
     /// Only these kinds, `Kind` or `Kind.group`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), inner(length(max = 317)))]

@@ -3,7 +3,12 @@
 use super::decide::{is_of, names_taken, refused, run_names};
 use crate::{
     api::{BackupRepository, BackupRepositoryStatus, OperationRun, Reason, conditions},
-    controller::{Context, Error, events::Severity, operation_run::prepare::Refusal, refusal::of_due_run, status},
+    controller::{
+        Context, Error,
+        events::Severity,
+        refusal::{Refusal, of_due_run},
+        status,
+    },
 };
 use kube::{Api, ResourceExt, api::PostParams};
 

@@ -9,10 +9,7 @@ use crate::{
         operation_run::{ScheduledBy, SchedulerKind, Trigger},
         result::truncate,
     },
-    controller::{
-        operation_run::{prepare::Refusal, waiting::waits},
-        whole::too_large,
-    },
+    controller::{operation_run::waiting::waits, refusal::Refusal, whole::too_large},
     schedule::{CLOCKS_DIFFER, Due, Expression, LONGEST_REST, Mistake, Timetable, due},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};

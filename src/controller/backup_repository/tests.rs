@@ -6,7 +6,7 @@ use crate::{
         BackupRepository, OperationRun, Reason, backup_repository::Maintenance, backup_schedule::origin,
         operation_run::Trigger,
     },
-    controller::operation_run::prepare::Refusal,
+    controller::refusal::Refusal,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

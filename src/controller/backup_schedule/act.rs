@@ -10,7 +10,11 @@ use crate::{
         operation_run::Trigger,
     },
     controller::{
-        Context, Error, delete::delete, events::Severity, operation_run::prepare::Refusal, refusal::of_due_run, status,
+        Context, Error,
+        delete::delete,
+        events::Severity,
+        refusal::{Refusal, of_due_run},
+        status,
     },
 };
 use jiff::SignedDuration;

@@ -18,10 +18,7 @@ use crate::{
         operation_run::{ScheduledBy, SchedulerKind, Trigger},
         result::truncate,
     },
-    controller::{
-        operation_run::{prepare::Refusal, waiting::waits},
-        whole::too_large,
-    },
+    controller::{operation_run::waiting::waits, refusal::Refusal, whole::too_large},
     schedule::{
         CLOCKS_DIFFER, Due, LONGEST_REST, Timetable, due, jitter,
         retention::{Backup, Rules, expired, span},
@@ -318,12 +315,13 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
     };
     let Some(sets) = &observed.sets else { return };
     let name = observed.schedule.name_any();
-    let of_name = sets.iter().filter(|set| set.spec.backup_schedule.as_deref() == Some(name.as_str()));
-    let of_name = of_name.filter(|set| set.metadata.deletion_timestamp.is_none());
+    let of_name = sets.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).filter_map(|set| {
+        set.spec.backup_schedule.as_ref().filter(|schedule| schedule.name == name).map(|schedule| (set, schedule))
+    });
     // What another schedule of this name left is not this one's to delete, whatever its rules are.
     let uid = observed.schedule.metadata.uid.as_ref();
-    let (own, earlier): (Vec<_>, Vec<_>) =
-        of_name.partition(|set| uid.is_some() && set.spec.backup_schedule_uid.as_ref() == uid);
+    let (own, earlier): (Vec<_>, Vec<_>) = of_name.partition(|(_, schedule)| Some(&schedule.uid) == uid);
+    let own: Vec<&BackupSet> = own.into_iter().map(|(set, _)| set).collect();
     let backups: Vec<Backup> = own.iter().filter_map(|set| backup(set)).collect();
     let gone: BTreeSet<String> = expired(&rules(retention), &timetable.zone, &backups).into_iter().collect();
     let mut gone: Vec<&BackupSet> = own.iter().copied().filter(|set| gone.contains(&set.name_any())).collect();
@@ -420,7 +418,7 @@ fn created(schedule: &BackupSchedule, now: Timestamp) -> Timestamp {
 }
 
 fn shift(schedule: &BackupSchedule) -> SignedDuration {
-    jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter)
+    jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter_seconds)
 }
 
 /// How ticks are told, or why none can be.

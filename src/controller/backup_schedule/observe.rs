@@ -73,7 +73,7 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, behind: B
 /// The backup sets that retention may delete, without what it does not look at: there may be thousands.
 async fn sets_of(context: &Context, namespace: &str, schedule: &str) -> Result<Vec<BackupSet>, Error> {
     let api: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
-    let mut page = ListParams::default().fields(&format!("spec.backupSchedule={schedule}")).limit(PAGE);
+    let mut page = ListParams::default().fields(&format!("spec.backupSchedule.name={schedule}")).limit(PAGE);
     let mut sets = Vec::new();
     loop {
         let listed = api.list(&page).await?;

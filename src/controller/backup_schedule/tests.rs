@@ -5,7 +5,7 @@
 
 use super::decide::{Decision, Miss, Observed, decide, refused, retention_mark, retry_after};
 use crate::api::{BackupSchedule, BackupScheduleStatus, ObjectReference, OperationRun, Reason, operation_run::Trigger};
-use crate::controller::operation_run::prepare::Refusal;
+use crate::controller::refusal::Refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use proptest::prelude::*;
@@ -216,7 +216,9 @@ fn an_edited_expression_or_zone_counts_from_the_edit() {
 fn an_edit_of_jitter_deadline_or_policy_loses_no_tick() {
     let first = decide(&observed(schedule(json!({}), json!({}))), at("06:00:00"));
     let before = serde_json::to_value(status(&first)).expect("JSON");
-    for edit in [json!({"jitter": 60}), json!({"startingDeadlineSeconds": 60}), json!({"concurrencyPolicy": "Allow"})] {
+    for edit in
+        [json!({"jitterSeconds": 60}), json!({"startingDeadlineSeconds": 60}), json!({"concurrencyPolicy": "Allow"})]
+    {
         let edited = with(edit.clone(), before.clone(), vec![]);
         let seen = after(&edited, &decide(&edited, at("06:30:00")));
         let due = decide(&seen, at("07:00:59"));
@@ -431,7 +433,7 @@ fn a_schedule_that_is_deleted_and_made_anew_does_not_make_a_tick_twice() {
 
 fn set(hour: u32, schedule: &str, spec: Value) -> crate::api::BackupSet {
     let mut whole = json!({"repository": {"name": "main"}, "snapshot": "a".repeat(64), "run": {"name": "r", "uid": "u"},
-        "namespaceUid": "tenant", "coverage": "full", "backupSchedule": schedule, "backupScheduleUid": "schedule"});
+        "namespaceUid": "tenant", "coverage": "full", "backupSchedule": {"name": schedule, "uid": "schedule"}});
     whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
     serde_json::from_value(json!({
         "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "spec": whole,
@@ -450,8 +452,8 @@ fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_agai
         set(2, "nightly", json!({"hold": true})),
         set(3, "nightly", json!({})),
         set(0, "other", json!({})),
-        set(5, "nightly", json!({"backupScheduleUid": "one before"})),
-        set(6, "nightly", json!({"backupScheduleUid": null})),
+        set(5, "nightly", json!({"backupSchedule": {"name": "nightly", "uid": "one before"}})),
+        set(6, "nightly", json!({"backupSchedule": {"name": "nightly", "uid": ""}})),
         set(4, "nightly", json!({})),
     ];
     let spec = json!({"retention": {"keepLast": 1}, "suspend": true});
@@ -562,7 +564,7 @@ proptest! {
         policy in prop_oneof![Just("Allow"), Just("Forbid"), Just("Replace")],
         jitter in prop_oneof![Just(0), Just(1000)],
     ) {
-        let spec = json!({"concurrencyPolicy": policy, "jitter": jitter});
+        let spec = json!({"concurrencyPolicy": policy, "jitterSeconds": jitter});
         let mut view = observed(schedule(spec, json!({})));
         let mut now = at("05:30:00");
         let mut made = std::collections::BTreeSet::new();

@@ -9,13 +9,12 @@ use super::{
     marks::{Mark, marks},
     observe::limits,
     observed::Observed,
-    prepare::Refusal,
 };
 use crate::{
     api::{
         BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, OperationRun,
         Outcome, Phase, Reason, RestoreRun,
-        backup_schedule::origin,
+        backup_schedule::{Origin, origin},
         backup_set::{Coverage, DAMAGED, Verified, names_for, status_of_adopted},
         operation_run::OperationRunStatus,
         result::CapturedSnapshot,
@@ -28,7 +27,7 @@ use crate::{
         delete::delete,
         events::Severity,
         patch,
-        refusal::CreateFailure,
+        refusal::{CreateFailure, Refusal},
         status::as_it_is,
     },
 };
@@ -242,8 +241,7 @@ async fn record_shared_set(
     };
     let spec = BackupSetSpec {
         run: own_reference(observed),
-        backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
-        backup_schedule_uid: origin(&observed.run).map(|origin| origin.uid),
+        backup_schedule: origin(&observed.run).map(Origin::reference),
         trigger: observed.run.spec.trigger,
         hold: false,
         ..theirs.spec
@@ -338,10 +336,8 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
         coverage: if whole { Coverage::Full } else { Coverage::Partial },
         absent: Vec::new(),
         absent_in_snapshot: None,
-        backup_schedule: origin(&observed.run).map(|origin| origin.schedule),
-        backup_schedule_uid: origin(&observed.run).map(|origin| origin.uid),
+        backup_schedule: origin(&observed.run).map(Origin::reference),
         trigger: observed.run.spec.trigger,
-        expires_at: None,
         hold: false,
     })
 }

@@ -6,7 +6,7 @@
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Parent, Slot},
-    prepare::{Refusal, is_check, is_maintenance, rehearsed_set},
+    prepare::{is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
@@ -18,7 +18,7 @@ use crate::{
         operation_run::{OnDuplicate, OperationRunStatus, RunContext, Waiting},
         result::{CapturedSnapshot, truncate},
     },
-    controller::backup_repository::checked::RepositoryCheck,
+    controller::{backup_repository::checked::RepositoryCheck, refusal::Refusal},
     repository::CODES_OF_THE_CONTENT,
 };
 use jiff::{SignedDuration, Timestamp};

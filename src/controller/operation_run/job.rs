@@ -6,9 +6,9 @@ use super::prepare::Prepared;
 use crate::api::{
     BackupRepository, OperationRun, OperationType, canonical,
     execution::{
-        CLUSTER_UID, CREDENTIALS_DIRECTORY, FENCE_CONTAINER, IDENTITY_TOKEN_DIRECTORY, INPUTS, JOB_UID, NAMESPACE,
-        NAMESPACE_UID, PASSWORD_DIRECTORY, POD_NAME, REPOSITORY, REPOSITORY_SPEC, RUN, RUN_UID, TARGET, TYPE,
-        VOLUME_DIRECTORY, WORKER_CONTAINER,
+        CLUSTER_UID, CREDENTIALS_DIRECTORY, FENCE_CONTAINER, FENCE_TOKEN_VOLUME, IDENTITY_TOKEN_DIRECTORY, INPUTS,
+        JOB_UID, NAMESPACE, NAMESPACE_UID, PASSWORD_DIRECTORY, POD_NAME, REPOSITORY, REPOSITORY_SPEC, RUN, RUN_UID,
+        TARGET, TYPE, VOLUME_DIRECTORY, WORKER_CONTAINER,
     },
     labels,
     operation_type::{DEFAULT_TIMEOUT_SECONDS, Executor},
@@ -67,7 +67,7 @@ pub fn timeout_seconds(run: &OperationRun, operation_type: Option<&OperationType
 /// Seconds a run of a type may take at most.
 #[must_use]
 pub fn type_timeout_seconds(operation_type: Option<&OperationType>) -> i64 {
-    operation_type.and_then(|operation_type| operation_type.spec.timeout).unwrap_or(DEFAULT_TIMEOUT_SECONDS)
+    operation_type.and_then(|operation_type| operation_type.spec.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT_SECONDS)
 }
 
 /// What is ours in every Job, whoever wrote the template: name, owner, labels, retries, deadline.
@@ -234,7 +234,6 @@ fn template_job(
 
 /// Puts our fence first. It alone gets a token: the others run another's code.
 fn fence(pod: &mut PodSpec, environment: &[EnvVar], settings: &JobSettings) -> Result<(), serde_json::Error> {
-    const TOKEN_VOLUME: &str = "atlas-fence-token";
     // An account that the template names itself is its author's choice; its token goes where the template says.
     if pod.service_account_name.is_none() {
         pod.automount_service_account_token = Some(false);
@@ -249,10 +248,10 @@ fn fence(pod: &mut PodSpec, environment: &[EnvVar], settings: &JobSettings) -> R
         "env": variables,
         "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
         "securityContext": fence_security(),
-        "volumeMounts": [{ "name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true }],
+        "volumeMounts": [{ "name": FENCE_TOKEN_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true }],
     }))?;
     let volume: Volume = serde_json::from_value(
-        json!({ "name": TOKEN_VOLUME, "projected": { "defaultMode": 0o444, "sources": [
+        json!({ "name": FENCE_TOKEN_VOLUME, "projected": { "defaultMode": 0o444, "sources": [
             { "serviceAccountToken": { "path": "token", "expirationSeconds": 3600 } },
             { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
             { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } },

@@ -5,7 +5,7 @@ use super::{
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{Refusal, effective_inputs, is_object_name, named_account, prepare, repository_name},
+    prepare::{effective_inputs, is_object_name, named_account, prepare, repository_name},
     waiting::stuck,
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     cluster::trim::left_out,
     controller::{
         Context, Error,
+        refusal::Refusal,
         restore_run::decide::{APPLY_TYPE, PREVIEW_TYPE},
         slim::is_whole,
         whole::whole,

@@ -1,7 +1,10 @@
 //! What a decision about a run sees: plain data, read once, before it.
 
-use super::prepare::{Prepared, Refusal};
-use crate::api::{BackupRepository, ObjectReference, OperationRun, OperationType, operation_run::OperationRunStatus};
+use super::prepare::Prepared;
+use crate::{
+    api::{BackupRepository, ObjectReference, OperationRun, OperationType, operation_run::OperationRunStatus},
+    controller::refusal::Refusal,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use std::sync::Arc;

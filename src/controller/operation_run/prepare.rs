@@ -15,8 +15,12 @@ use crate::{
         operation_type::{Executor, Scope},
         result::truncate,
     },
-    cluster::trim::{OF_TYPES, left_out},
-    controller::whole::too_large,
+    cluster::trim::left_out,
+    controller::{
+        operation_type::decide::{check_executor, check_size, validator},
+        refusal::Refusal,
+        whole::too_large,
+    },
 };
 use kube::Resource;
 use serde_json::{Map, Value};
@@ -48,44 +52,6 @@ pub struct Prepared {
     pub account: String,
     /// The repository it uses.
     pub repository: Option<Arc<BackupRepository>>,
-}
-
-/// Why a run is not started. Final.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The code.
-    pub reason: Reason,
-    /// What is wrong, where, and what to do.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A refusal.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-
-    /// The schedule that the run is made for had started another one for the same tick.
-    #[must_use]
-    pub fn tick_repeated(schedule: &str) -> Self {
-        Self::new(
-            Reason::TickRepeated,
-            format!(
-                "nothing is to be done: schedule {schedule} had started another run for this tick, and a process of the operator that had been stopped created this one late"
-            ),
-        )
-    }
-
-    /// The namespace is no tenant.
-    #[must_use]
-    pub fn not_a_tenant(namespace: &str) -> Self {
-        Self::new(
-            Reason::NotATenant,
-            format!(
-                "namespace {namespace} is not a tenant: an administrator makes it one with `kubectl label namespace {namespace} tenantatlas.io/workspace=<workspace>`"
-            ),
-        )
-    }
 }
 
 /// Name of the repository that the inputs of a worker's run name.
@@ -161,15 +127,7 @@ pub fn prepare(
             ),
         ));
     };
-    if let Some(left_out) = left_out(operation_type) {
-        return Err(Refusal::new(
-            Reason::InvalidType,
-            format!(
-                "an administrator must make {left_out} of operation type {type_name} smaller: the operator reads at most {} KiB of it",
-                OF_TYPES.field / 1024
-            ),
-        ));
-    }
+    check_size(operation_type)?;
     let spec = &operation_type.spec;
     if spec.scope != Scope::Tenant {
         return Err(Refusal::new(
@@ -177,11 +135,11 @@ pub fn prepare(
             format!("operation type {type_name} is for workspaces: an OperationRun takes a type of scope Tenant"),
         ));
     }
-    if spec.suspended {
+    if spec.suspend {
         return Err(Refusal::new(
             Reason::TypeSuspended,
             format!(
-                "operation type {type_name} is suspended: try again when an administrator has set its spec.suspended to false"
+                "operation type {type_name} is suspended: try again when an administrator has set its spec.suspend to false"
             ),
         ));
     }
@@ -240,7 +198,7 @@ fn check_timeout(run: &OperationRun, operation_type: &OperationType) -> Result<(
     Err(Refusal::new(
         Reason::TimeoutTooLong,
         format!(
-            "give a timeoutSeconds of at most {most}, not {asked}, or have an administrator raise spec.timeout of operation type {type_name}"
+            "give a timeoutSeconds of at most {most}, not {asked}, or have an administrator raise spec.timeoutSeconds of operation type {type_name}"
         ),
     ))
 }
@@ -305,17 +263,8 @@ fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> 
     if size > MAX_INPUTS_BYTES {
         return Err(inputs_too_large(&format!("{size} bytes")));
     }
-    let Some(schema) = &operation_type.spec.inputs_schema else { return Ok(()) };
+    let Some(validator) = validator(operation_type)? else { return Ok(()) };
     let type_name = operation_type.metadata.name.as_deref().unwrap_or_default();
-    let validator = jsonschema::validator_for(&Value::Object(schema.clone())).map_err(|error| {
-        Refusal::new(
-            Reason::InvalidType,
-            format!(
-                "inputsSchema of operation type {type_name} is not a JSON schema ({}): an administrator must mend it",
-                truncate(&error.to_string(), 300)
-            ),
-        )
-    })?;
     match validator.iter_errors(&value).next() {
         None => Ok(()),
         Some(error) => {
@@ -340,40 +289,20 @@ pub fn named_account(operation_type: &OperationType, inputs: &Inputs) -> Option<
 }
 
 fn account(operation_type: &OperationType, inputs: &Inputs) -> Result<String, Refusal> {
-    let type_name = operation_type.metadata.name.as_deref().unwrap_or_default();
+    check_executor(operation_type)?;
     let spec = &operation_type.spec;
     let executor = &spec.executor;
-    match (&executor.worker, &executor.job_template) {
-        (Some(_), None) => {
-            let previews = command(executor).is_some_and(|command| DRY_COMMANDS.contains(&command));
-            let own = match (spec.read_only, previews) {
-                (true, true) => PREVIEW_ACCOUNT,
-                (true, false) => WORKER_ACCOUNT,
-                (false, _) => RESTORE_ACCOUNT,
-            };
-            Ok(named_account(operation_type, inputs).unwrap_or_else(|| own.to_owned()))
-        }
-        (None, Some(template)) => {
-            let pod = template.spec.as_ref().and_then(|job| job.template.spec.as_ref());
-            match pod {
-                Some(pod) if !pod.containers.is_empty() => {
-                    Ok(pod.service_account_name.clone().unwrap_or_else(|| WORKER_ACCOUNT.to_owned()))
-                }
-                _ => Err(Refusal::new(
-                    Reason::InvalidType,
-                    format!(
-                        "operation type {type_name} has a jobTemplate without containers: an administrator must mend it"
-                    ),
-                )),
-            }
-        }
-        _ => Err(Refusal::new(
-            Reason::InvalidType,
-            format!(
-                "operation type {type_name} must have exactly one of executor.worker and executor.jobTemplate: an administrator must mend it"
-            ),
-        )),
+    if let Some(template) = &executor.job_template {
+        let pod = template.spec.as_ref().and_then(|job| job.template.spec.as_ref());
+        return Ok(pod.and_then(|pod| pod.service_account_name.clone()).unwrap_or_else(|| WORKER_ACCOUNT.to_owned()));
     }
+    let previews = command(executor).is_some_and(|command| DRY_COMMANDS.contains(&command));
+    let own = match (spec.read_only, previews) {
+        (true, true) => PREVIEW_ACCOUNT,
+        (true, false) => WORKER_ACCOUNT,
+        (false, _) => RESTORE_ACCOUNT,
+    };
+    Ok(named_account(operation_type, inputs).unwrap_or_else(|| own.to_owned()))
 }
 
 fn not_ready(repository: &BackupRepository) -> Refusal {

@@ -9,10 +9,13 @@ use super::{
     fairness::Limits,
     job::{JobSettings, build},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{Prepared, Refusal, prepare},
+    prepare::{Prepared, prepare},
     registry::Registry,
 };
-use crate::api::{BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason};
+use crate::{
+    api::{BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason},
+    controller::refusal::Refusal,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Value, json};
@@ -115,7 +118,7 @@ fn what_can_be_known_beforehand_is_refused_with_a_code_and_a_remedy() {
         Err(Reason::RepositoryNotReady)
     );
     let mut suspended = capture_type();
-    suspended.spec.suspended = true;
+    suspended.spec.suspend = true;
     assert_eq!(ask(Some(&tenant()), Some(&suspended), &ready, true), Err(Reason::TypeSuspended));
     let mut workspace = capture_type();
     workspace.spec.scope = crate::api::operation_type::Scope::Workspace;
@@ -210,7 +213,7 @@ fn a_run_may_take_no_longer_than_its_type_allows() {
     };
     let mut types = capture_type();
     for (timeout, most) in [(Some(60), 60), (None, 3600)] {
-        types.spec.timeout = timeout;
+        types.spec.timeout_seconds = timeout;
         assert!(ask(most, &types).is_ok());
         let refusal = refused(ask(most + 1, &types));
         assert_eq!(refusal.reason, Reason::TimeoutTooLong);

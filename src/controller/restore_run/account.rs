@@ -3,7 +3,7 @@
 //! Without it the worker could not even begin, or not say how it ended. What the items take is none of this: an item that the
 //! account may not write is `forbidden` in the plan.
 
-use crate::{api::Reason, controller::operation_run::prepare::Refusal};
+use crate::{api::Reason, controller::refusal::Refusal};
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 
 /// One right, and the ClusterRole of the chart that gives it.

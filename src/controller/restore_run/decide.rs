@@ -14,11 +14,7 @@ use crate::{
         provenance::AuditReferences,
         result::truncate,
     },
-    controller::{
-        backup_set::is_settled,
-        operation_run::{prepare::Refusal, waiting::waits},
-        whole::too_large,
-    },
+    controller::{backup_set::is_settled, operation_run::waiting::waits, refusal::Refusal, whole::too_large},
     restore::eligible::{self, Ineligible},
 };
 use jiff::Timestamp;

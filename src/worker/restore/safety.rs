@@ -182,9 +182,7 @@ async fn record(
         absent,
         absent_in_snapshot,
         backup_schedule: None,
-        backup_schedule_uid: None,
         trigger: Trigger::Manual,
-        expires_at: None,
         hold: false,
     };
     let doing = "record the backup set that undoes the restore, before anything is written";

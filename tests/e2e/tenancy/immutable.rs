@@ -29,7 +29,7 @@ fn anything() -> Value {
 
 /// Specs in which, taken together, every field of the kind is set.
 fn sound(kind: &str) -> Vec<Value> {
-    let selector = json!({ "group": "apps", "kind": "Deployment", "name": "web", "labelSelector": "a=b" });
+    let selector = json!({ "provider": "kubernetes", "group": "apps", "kind": "Deployment", "name": "web", "labelSelector": "a=b" });
     let (one, other) = (selector.clone(), json!({ "kind": "Secret" }));
     match kind {
         "OperationRun" => {
@@ -53,9 +53,9 @@ fn sound(kind: &str) -> Vec<Value> {
         ],
         "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
-            "selection": { "includeKinds": ["A", "B"], "excludeKinds": ["C", "D"], "labelSelector": "a=b",
+            "selection": { "provider": "kubernetes", "includeKinds": ["A", "B"], "excludeKinds": ["C", "D"], "labelSelector": "a=b",
                 "includeNames": ["a", "b"], "excludeNames": ["c", "d"] },
-            "backupSchedule": "nightly", "backupScheduleUid": "uid", "trigger": "scheduled", "expiresAt": "2026-01-02T03:04:05Z" })],
+            "backupSchedule": { "name": "nightly", "uid": "uid" }, "trigger": "scheduled" })],
         "OperationReport" => {
             let remark = json!({ "code": "A", "message": "words" });
             let planned = json!({ "itemId": "a/B/c", "apiVersion": "v1", "action": "create", "reason": remark,

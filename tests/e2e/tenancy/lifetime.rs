@@ -356,7 +356,7 @@ fn edits() -> BTreeMap<&'static str, (Value, &'static [&'static str])> {
             "operation",
             (json!({ "type": "backup.capture", "inputs": { "selection": { "includeNames": ["one"] } } }), BOTH),
         ),
-        ("jitter", (json!(60), RUN)),
+        ("jitterSeconds", (json!(60), RUN)),
         ("suspend", (json!(true), &[][..])),
         ("startingDeadlineSeconds", (json!(60), RUN)),
         ("concurrencyPolicy", (json!("Allow"), RUN)),

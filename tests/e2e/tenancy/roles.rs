@@ -122,7 +122,7 @@ async fn anybody_reads_the_catalog_and_nobody_in_a_tenant_changes_it() {
         .filter_map(|item| item["metadata"]["name"].as_str())
         .collect();
     assert!(names.contains(&"backup.capture") && names.contains(&"repository.check"), "{names:?}");
-    let change = serde_json::json!({ "spec": { "suspended": true } });
+    let change = serde_json::json!({ "spec": { "suspend": true } });
     assert_refused(
         call(&ada, "PATCH", &format!("{types}/backup.capture"), &change).await,
         403,

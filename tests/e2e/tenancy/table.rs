@@ -149,7 +149,7 @@ fn request(tenant: &Tenant, row: &str) -> (&'static str, String, Value) {
         "give a run an owner or a finalizer" => ("PATCH", path("operationruns/there"), owners),
         "give a backup set an owner or a finalizer" => ("PATCH", path("backupsets/free"), owners),
         "change a type of the catalog" => {
-            ("PATCH", format!("/apis/{GROUP}/operationtypes/backup.capture"), json!({ "spec": { "suspended": true } }))
+            ("PATCH", format!("/apis/{GROUP}/operationtypes/backup.capture"), json!({ "spec": { "suspend": true } }))
         }
         "write a record: a set, a report, an audit entry" => {
             let spec = json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64), "run": { "name": "a", "uid": "a" },

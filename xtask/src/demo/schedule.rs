@@ -16,7 +16,7 @@ impl Demo {
             ("weekly-check", "@weekly", "UTC", "repository.check"),
         ] {
             let spec = json!({
-                "schedule": schedule, "timeZone": zone, "jitter": 600,
+                "schedule": schedule, "timeZone": zone, "jitterSeconds": 600,
                 "operation": { "type": operation, "inputs": { "repository": "main" } },
             });
             let manifest = tenant.schedule(name, &spec);

@@ -2,7 +2,7 @@
 -- A run that failed degrades its application; one that is queued or runs makes it progress.
 
 -- Kinds that only say something: there is nothing to wait for.
-local records = { AuditEntry = true, OperationReport = true, OperationType = true }
+local records = { AuditEntry = true, OperationReport = true }
 if records[obj.kind] then
   return { status = "Healthy" }
 end
