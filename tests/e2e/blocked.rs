@@ -348,22 +348,14 @@ mod alone {
     /// A Job that is not the operator's under a name that is. Admission lets nobody make one, so the policy is unbound for as
     /// long as that takes: as on a cluster where it came later.
     async fn make_foreign_job(tenant: &Tenant, name: &str) {
-        let binding = ["validatingadmissionpolicybinding", "tenantatlas-jobs"];
-        let saved = tenant.cluster.kubectl_prints(&["get", binding[0], binding[1], "--output=json"]);
-        let mut saved: Value = serde_json::from_str(&saved).expect("kubectl prints JSON");
-        for field in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
-            saved["metadata"].as_object_mut().expect("metadata").remove(field);
-        }
-        tenant.cluster.kubectl_prints(&["delete", binding[0], binding[1]]);
         let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name },
             "spec": { "suspend": true, "template": { "spec": { "restartPolicy": "Never",
                 "containers": [{ "name": "main", "image": "localhost/no-such-image:1" }] } } } });
-        let created = wait_for("the policy is off", SOON, async || {
+        let create = async || {
             let arguments = ["create", "--namespace", &tenant.name, "--filename", "-"];
             let output = tenant.cluster.kubectl_with(&arguments, &job.to_string());
             if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-        });
-        created.await;
-        tenant.cluster.kubectl_reads(&["create", "--filename", "-"], &saved.to_string());
+        };
+        tenant.cluster.while_unbound("tenantatlas-jobs", create).await;
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod blockade;
 pub(crate) mod cluster;
 pub(crate) mod operator;
+pub(crate) mod policies;
 pub(crate) mod repository;
 pub(crate) mod run;
 pub(crate) mod tenant;

@@ -116,6 +116,24 @@ async fn no_secret_is_filled_with_a_token_of_a_tenants_account() {
 }
 
 #[tokio::test]
+async fn accounts_and_bindings_that_operations_have_nothing_to_do_with_are_the_tenants_own() {
+    let tenant = Tenant::new("own-accounts").await;
+    let eve = tenant.person("eve", &["admin"]).await;
+    let rbac = "rbac.authorization.k8s.io/v1";
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "own" } });
+    let binding = json!({ "apiVersion": rbac, "kind": "RoleBinding", "metadata": { "name": "own" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "own" }] });
+    for (version, plural, object) in [("v1", "serviceaccounts", account), (rbac, "rolebindings", binding)] {
+        call(&eve, "POST", &tenant.path(version, plural), &object).await.expect("hers to make");
+        let path = tenant.path(version, &format!("{plural}/own"));
+        let label = json!({ "metadata": { "labels": { "team": "blue" } } });
+        call(&eve, "PATCH", &path, &label).await.expect("hers to change");
+        call(&eve, "DELETE", &path, &Value::Null).await.expect("hers to delete");
+    }
+}
+
+#[tokio::test]
 async fn an_account_writes_nothing_but_from_the_pod_of_an_operation() {
     let tenant = Tenant::new("no-pod").await;
     let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" } });
@@ -174,6 +192,11 @@ async fn a_worker_in_its_pod_reads_its_tenant_takes_leases_and_goes_no_further()
     let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" } });
     let leases = tenant.path("coordination.k8s.io/v1", "leases");
     call(&worker, "POST", &leases, &lease).await.expect("a Lease on a repository");
+    // It speaks for no other pod of an operation.
+    let other_pod = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "op-0123456789abcdef0123-x7k2p" } });
+    let answer = call(&worker, "POST", &leases, &other_pod).await;
+    assert_refused(answer, 403, &["tenantatlas-leases", "another pod"]);
     let mine = format!("{leases}/mine");
     call(&worker, "PATCH", &mine, &json!({ "spec": { "holderIdentity": "me" } })).await.expect("renewed");
     assert_eq!(call(&worker, "GET", &mine, &Value::Null).await.expect("looked at")["spec"]["holderIdentity"], "me");
@@ -191,5 +214,38 @@ async fn a_worker_in_its_pod_reads_its_tenant_takes_leases_and_goes_no_further()
             403,
             &["cannot create resource"],
         );
+    }
+}
+
+mod alone {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_secret_from_before_the_policies_can_be_labelled_and_is_turned_to_no_other_account() {
+        // Alone: the policy that keeps such Secrets out is off for a moment.
+        let tenant = Tenant::alone("old-secret").await;
+        let eve = tenant.person("eve", &["edit"]).await;
+        let old = json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": { "name": "old", "annotations": { "kubernetes.io/service-account.name": ACCOUNTS[0] } } });
+        let secrets = tenant.path("v1", "secrets");
+        let create = async || match call(&eve, "POST", &secrets, &old).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        tenant.cluster.while_unbound("tenantatlas-token-secrets", create).await;
+        let new = json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": { "name": "new", "annotations": { "kubernetes.io/service-account.name": ACCOUNTS[0] } } });
+        wait_for("the policy is on again", SOON, async || {
+            match call(&eve, "POST", &format!("{secrets}?dryRun=All"), &new).await {
+                Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        let path = tenant.path("v1", "secrets/old");
+        let label = json!({ "metadata": { "labels": { "team": "blue" } } });
+        call(&eve, "PATCH", &path, &label).await.expect("nothing of what the policy is about is new");
+        let turn = json!({ "metadata": { "annotations": { "kubernetes.io/service-account.name": ACCOUNTS[1] } } });
+        assert_refused(call(&eve, "PATCH", &path, &turn).await, 403, &["tenantatlas-token-secrets"]);
     }
 }

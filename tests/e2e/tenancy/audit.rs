@@ -182,6 +182,17 @@ async fn an_entry_has_its_place_its_run_and_nobody_it_goes_with() {
         };
         assert_refused(answer, code, &words);
     }
+    // Nor may a restore's own account that has every right on entries, `delete` among them.
+    let own = format!("system:serviceaccount:{}:own", tenant.name);
+    tenant.omnipotent(&own).await;
+    let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "mine", "uid": "uid" });
+    for entry in [
+        changed("/metadata/ownerReferences", json!([config_map])),
+        changed("/metadata/finalizers", json!(["example.com/never"])),
+    ] {
+        let answer = tenant.create_as::<AuditEntry>(tenant.cluster.as_user_in_pod(&own, POD), entry).await;
+        assert_refused(answer, 422, &["tenantatlas-audit-writers", "has no owner and no finalizer"]);
+    }
     let of_another = changed("/spec/pod", json!("op-0123456789abcdef0123-restore-other"));
     let answer = tenant.create_as::<AuditEntry>(writer.clone(), of_another).await;
     assert_refused(answer, 403, &["tenantatlas-audit-writers", "spec.pod"]);

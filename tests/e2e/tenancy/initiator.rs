@@ -5,6 +5,8 @@ use crate::support::{SOON, Tenant, wait_for};
 use serde_json::{Value, json};
 use tenantatlas::api::OperationRun;
 
+const GROUP: &str = "tenantatlas.io/v1alpha1";
+
 /// The policy that writes who asked for a run.
 const POLICY: &str = "tenantatlas-initiator";
 
@@ -23,6 +25,19 @@ fn run(name: &str, initiator: &Value) -> Value {
         "metadata": { "name": name },
         "spec": { "type": "backup.capture", "inputs": { "repository": "none" }, "initiator": initiator },
     })
+}
+
+#[tokio::test]
+async fn an_object_without_a_spec_is_refused_by_its_schema_in_the_schemas_words() {
+    let tenant = Tenant::new("no-spec").await;
+    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    for (kind, plural) in
+        [("OperationRun", "operationruns"), ("RestoreRun", "restoreruns"), ("BackupSchedule", "backupschedules")]
+    {
+        let object = json!({ "apiVersion": GROUP, "kind": kind, "metadata": { "name": "empty" } });
+        let answer = call(&ada, "POST", &tenant.path(GROUP, plural), &object).await;
+        assert_refused(answer, 422, &["spec", "Required value"]);
+    }
 }
 
 #[tokio::test]
@@ -127,7 +142,13 @@ pub(super) async fn without_mutation(tenant: &Tenant, policy: &str, plural: &str
     let patch = json!({ "spec": { "matchResources": { "namespaceSelector": selector } } });
     call(client, "PATCH", &binding, &patch).await.expect("the binding can be changed");
     probe["apiVersion"] = "tenantatlas.io/v1alpha1".into();
-    probe["kind"] = if plural == "operationruns" { "OperationRun" } else { "RestoreRun" }.into();
+    probe["kind"] = match plural {
+        "operationruns" => "OperationRun",
+        "restoreruns" => "RestoreRun",
+        "backupschedules" => "BackupSchedule",
+        other => panic!("{other}: nobody asks for one"),
+    }
+    .into();
     let dry = tenant.path("tenantatlas.io/v1alpha1", &format!("{plural}?dryRun=All"));
     wait_for("the API server to leave who asks alone", SOON, async || match call(client, "POST", &dry, &probe).await {
         Ok(_) => Err("still written"),

@@ -343,6 +343,11 @@ async fn maintenance_that_waits_for_less_than_a_day_takes_the_right_to_delete_ba
     for way in WAYS {
         assert_refused(way.send(&ada, &path, &before, &after).await, 403, &["tenantatlas-grace", "24 or more"]);
     }
+    // Where somebody put it there who may, the rest of the schedule is still hers to change.
+    call(&admin, "PATCH", &path, &json!({ "spec": { "operation": { "inputs": { "graceHours": 0 } } } }))
+        .await
+        .expect("root may");
+    call(&ada, "PATCH", &path, &json!({ "spec": { "suspend": true } })).await.expect("no input is new");
 }
 
 /// Another value for each field of a schedule, and what takes more than the right to change it.

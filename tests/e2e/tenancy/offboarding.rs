@@ -30,7 +30,11 @@ async fn deleting_a_tenant_ends_whatever_is_going_on_in_it() {
     tenant.create_as::<BackupSet>(tenant.cluster.as_operator(), set).await.expect("a set");
     let report = json!({ "metadata": { "name": "report", "ownerReferences": [owner] },
         "spec": { "run": run, "chunk": 0, "chunks": 1, "items": [] } });
-    tenant.create_as::<OperationReport>(tenant.worker(&pod).await, report).await.expect("a report");
+    let worker = tenant.worker(&pod).await;
+    tenant.create_as::<OperationReport>(worker.clone(), report).await.expect("a report");
+    let lease =
+        json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": pod.metadata.name } });
+    call(&worker, "POST", &tenant.path("coordination.k8s.io/v1", "leases"), &lease).await.expect("its Lease");
 
     tenant.ends().await;
 }

@@ -51,7 +51,7 @@ async fn backup_sets_are_recorded_by_the_operator_held_and_deleted_by_the_tenant
         json!({ "snapshot": "b".repeat(64) }),
         json!({ "coverage": "partial" }),
         json!({ "absent": ["core/ConfigMap/a"] }),
-        json!({ "expiresAt": "2030-01-01T00:00:00Z" }),
+        json!({ "backupSchedule": { "name": "nightly", "uid": "other" } }),
         json!({ "run": { "name": "other", "uid": "0" } }),
         json!({ "namespaceUid": "other" }),
         json!({ "repository": { "name": "other" } }),

@@ -1,6 +1,6 @@
 //! Who may have a schedule start what, and in whose name its runs are.
 
-use super::initiator::fills_in;
+use super::initiator::{fills_in, without_mutation};
 use super::{assert_refused, call};
 use crate::support::Tenant;
 use serde_json::{Value, json};
@@ -72,6 +72,34 @@ async fn another_tenants_people_neither_see_nor_make_schedules() {
     assert_refused(refused, 403, &["cannot create resource"]);
     let list = tenant.path(GROUP, "backupschedules");
     assert_refused(call(&bob, "GET", &list, &Value::Null).await, 403, &["cannot list resource"]);
+}
+
+#[tokio::test]
+async fn where_the_api_server_cannot_write_it_who_says_what_a_schedule_starts_says_so_truthfully() {
+    let tenant = Tenant::new("stated-schedule").await;
+    let ada = tenant.person("ada", &["tenantatlas-tenant-operator"]).await;
+    let with = |asked: Value| {
+        let mut schedule = schedule("one", "backup.capture");
+        schedule["spec"]["requestedBy"] = asked;
+        schedule
+    };
+    without_mutation(&tenant, POLICY, "backupschedules", schedule("probe", "backup.capture")).await;
+    for (asked, word) in [
+        (Value::Null, "spec.requestedBy.username"),
+        (json!({ "username": "root" }), "spec.requestedBy.username"),
+        (json!({ "username": "ada", "uid": "0" }), "spec.requestedBy.uid"),
+        (json!({ "username": "ada", "groups": ["system:authenticated", "system:masters"] }), "spec.requestedBy.groups"),
+    ] {
+        assert_refused(tenant.create_as::<BackupSchedule>(ada.clone(), with(asked)).await, 403, &[POLICY, word]);
+    }
+    let truth = json!({ "username": "ada", "groups": ["system:authenticated"] });
+    tenant.create_as::<BackupSchedule>(ada.clone(), with(truth)).await.expect("the truth is taken");
+    // Who says nothing of what it starts does not take it over.
+    let path = tenant.path(GROUP, "backupschedules/one");
+    let root = tenant.person("root", &["tenantatlas-tenant-admin"]).await;
+    let taken = json!({ "spec": { "suspend": true, "requestedBy": { "username": "root", "groups": null } } });
+    assert_refused(call(&root, "PATCH", &path, &taken).await, 403, &[POLICY, "leave it as it is"]);
+    call(&root, "PATCH", &path, &json!({ "spec": { "suspend": true } })).await.expect("the rest is anybody's who may");
 }
 
 #[tokio::test]
