@@ -4,7 +4,10 @@
 //! |---|---|
 //! | [`api`], a crate | custom resources and the pure rules that belong to them; no client, no I/O |
 //! | [`audit`] | the chain of audit entries, and what shows that it is not whole; pure |
-//! | [`controller`] | reconcilers: observe reads, decide decides, act writes |
+//! | [`kernel`] | watched objects become passes: caches, work queue, leadership, guarded writes, events; knows no kind |
+//! | [`runs`] | the life of an `OperationRun`: observe reads, decide decides, act writes |
+//! | [`kinds`] | the other kinds' reconcilers, a folder each |
+//! | [`controller`] | the process: options, watches, who is woken by what, leadership, shutdown |
 //! | [`worker`] | what runs inside a Job |
 //! | [`repository`], a crate | snapshots in an object store; knows nothing of Kubernetes |
 //! | [`restore`] | what a restore would write, in which order, and why not; pure |
@@ -24,7 +27,10 @@ pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod controller;
+pub mod kernel;
+pub mod kinds;
 pub mod restore;
+pub mod runs;
 pub mod schedule;
 pub mod telemetry;
 pub mod worker;

@@ -1,55 +1,21 @@
-//! Reconcilers: observe reads, decide decides (no client, no clock), act writes.
+//! `tenantatlas controller`: the process of the operator. Options, caches, watches, who is woken by what, leadership, shutdown.
 //!
-//! Here is the wiring: options, caches, watches, queues, leadership, shutdown.
+//! What is done about an object is in [`crate::runs`] and [`crate::kinds`].
 
-pub mod backup_repository;
-pub mod backup_schedule;
-pub mod backup_set;
-pub mod cache;
-pub mod delete;
-pub mod duration;
-pub mod error;
-pub mod events;
 mod gate;
-pub mod lease;
-pub mod operation_run;
-pub mod operation_type;
-pub mod patch;
-mod queue;
-pub mod refusal;
-pub mod restore_run;
 pub mod server;
-pub mod slim;
-pub mod status;
-pub mod tenant;
-mod turns;
 mod watches;
-pub mod whole;
-
-pub use error::Error;
 
 use crate::{
-    api::{BackupRepository, BackupSchedule, OperationRun, OperationType, Reason, RestoreRun},
-    clock::{SharedClock, SystemClock},
+    clock::SystemClock,
     cluster::client::{CallCounts, CallObserver, ClientOptions, ConnectError, connect},
+    kernel::{events, lease},
+    runs::{context::Settings, job::JobSettings},
     telemetry::metrics::Metrics,
 };
-use cache::Cache;
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Namespace, Pod, ServiceAccount},
-    rbac::v1::RoleBinding,
-};
-use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
-use operation_run::{job::JobSettings, registry::Registry};
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::sync::mpsc;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 /// The field manager of the controller's applies.
 pub const FIELD_MANAGER: &str = "tenantatlas-controller";
@@ -94,110 +60,6 @@ pub struct Options {
     /// Where health and metrics are served.
     #[arg(long, env = "ATLAS_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-}
-
-/// What does not change while the process runs.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How Jobs are made.
-    pub job: JobSettings,
-    /// Most active runs in the cluster.
-    pub max_active_runs: Option<usize>,
-    /// Most active runs in one tenant.
-    pub max_active_runs_per_tenant: Option<usize>,
-}
-
-/// What every pass is given.
-pub struct Context {
-    /// The one way to the API server.
-    pub client: Client,
-    /// The one clock.
-    pub clock: SharedClock,
-    /// What does not change.
-    pub settings: Settings,
-    /// Runs of all tenants.
-    pub runs: Arc<Cache<OperationRun>>,
-    /// Jobs of ours.
-    pub jobs: Arc<Cache<Job>>,
-    /// Pods of those Jobs, grouped by the Job's name.
-    pub pods: Arc<Cache<Pod>>,
-    /// The catalog.
-    pub types: Arc<Cache<OperationType>>,
-    /// Repositories of all tenants.
-    pub repositories: Arc<Cache<BackupRepository>>,
-    /// Restores of all tenants.
-    pub restores: Arc<Cache<RestoreRun>>,
-    /// Schedules of all tenants.
-    pub schedules: Arc<Cache<BackupSchedule>>,
-    /// Tenants.
-    pub namespaces: Arc<Cache<Namespace>>,
-    /// Accounts of ours.
-    pub accounts: Arc<Cache<ServiceAccount>>,
-    /// Bindings of ours.
-    pub bindings: Arc<Cache<RoleBinding>>,
-    /// Who is active, who waits, who is the same work.
-    pub registry: Registry,
-    /// Job names that the API server said are taken though no watch shows them.
-    pub taken: Taken,
-    /// Where events go.
-    pub events: events::Events,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Runs to look at.
-    queue: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
-}
-
-impl Context {
-    /// A namespace, asked of the API server where the cache has no tenant of that name. "Not a tenant" is final for who asks, so it is made
-    /// sure: a manifest often brings a namespace together with its first run or schedule.
-    pub async fn namespace(&self, name: &str) -> Result<Option<Arc<Namespace>>, Error> {
-        match self.namespaces.get("", name) {
-            Some(found) => Ok(Some(found)),
-            None => Ok(Api::<Namespace>::all(self.client.clone()).get_opt(name).await?.map(Arc::new)),
-        }
-    }
-
-    /// Remembers our own write of a run, and wakes those whom it concerns.
-    pub fn wrote(&self, run: OperationRun) {
-        let wake = self.registry.apply(&run);
-        self.runs.wrote(run);
-        self.wake(wake);
-    }
-
-    /// Whether a schedule has to say anew what a run of it waits for: that it does, or that it does not any more.
-    fn is_told_of_waiting(&self, namespace: &str, schedule: &str, run: &OperationRun) -> bool {
-        let said = || {
-            self.schedules
-                .get(namespace, schedule)
-                .is_some_and(|schedule| backup_schedule::decide::says_of(&schedule, run))
-        };
-        let waits = operation_run::waiting::waits(run);
-        waits.is_some_and(|(reason, _)| reason != Reason::ConcurrencyLimit.as_str()) || said()
-    }
-
-    /// Has these runs looked at.
-    pub fn wake(&self, runs: impl IntoIterator<Item = ObjectRef<OperationRun>>) {
-        for run in runs {
-            // The receiver ends only with the process.
-            let _ = self.queue.send(run);
-        }
-    }
-}
-
-/// Job names that the API server said are taken.
-#[derive(Default)]
-pub struct Taken(Mutex<HashSet<(String, String)>>);
-
-impl Taken {
-    /// Notes one.
-    pub fn insert(&self, namespace: &str, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.to_owned(), name.to_owned()));
-    }
-
-    /// Whether one was noted; asked once, for the next look settles it.
-    pub fn contains(&self, namespace: &str, name: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), name.to_owned()))
-    }
 }
 
 /// Why the controller cannot start.
@@ -280,7 +142,7 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
     };
     let (end, ended) = tokio::sync::watch::channel(false);
     let events = events::Events::start(client.clone(), options.identity);
-    let surroundings = watches::Surroundings {
+    let setup = watches::Setup {
         client,
         clock: Arc::new(SystemClock),
         settings,
@@ -288,7 +150,7 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
         metrics,
         concurrency: options.concurrency,
     };
-    let mut work = tokio::spawn(watches::work(surroundings, ended));
+    let mut work = tokio::spawn(watches::run(setup, ended));
     let code = tokio::select! {
         () = elector.hold() => return Ok(ExitCode::FAILURE),
         ended = &mut work => {

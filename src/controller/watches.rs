@@ -1,22 +1,25 @@
-//! Watches, and who is looked at because of what they bring.
+//! Watches, and which objects a change wakes: the one place where kinds are wired to their caches, queues and reconcilers.
 
-use super::{
-    Context, Error, Settings, backup_repository, backup_schedule,
-    cache::{Cache, Change, Feed, Incoming},
-    events::Events,
-    operation_run::{self, registry::Registry},
-    operation_type,
-    queue::{self, Again, Behind, Precedence, Rush},
-    restore_run,
-    slim::Slim,
-    tenant,
-};
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun, backup_schedule::origin, labels,
-        operation_run::SchedulerKind,
+        BackupRepository, BackupSchedule, OperationRun, OperationType, Reason, RestoreRun, backup_schedule::origin,
+        labels, operation_run::SchedulerKind,
     },
     clock::SharedClock,
+    kernel::{
+        Error,
+        cache::{Cache, Change, Feed, Incoming},
+        events::Events,
+        queue::{self, Backlog, Others, Precedence, Requeue},
+        slim::Slim,
+    },
+    kinds::{backup_repository, backup_schedule, operation_type, restore_run, tenant},
+    runs::{
+        self,
+        context::{Context, Settings, Taken},
+        registry::Registry,
+        waiting::waits,
+    },
     telemetry::metrics::Metrics,
 };
 use futures::future::BoxFuture;
@@ -36,10 +39,13 @@ use tracing::Instrument;
 /// Pods' label with the name of their Job, set by the Job controller.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
-/// Objects in a page of a list: few, for a page is held in full while it is read, and leaves holes between what is kept of it.
+/// Objects in a page of a list. A page is held in full while it is read and leaves holes between what is kept of it, so it is small.
 const PAGE: u32 = 50;
 
-/// Objects to reconcile, by kind.
+/// Reconciles at once of each kind but runs and schedules.
+const FEW: u16 = 4;
+
+/// The queues of the kinds that are reconciled.
 struct Queues {
     runs: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
     types: mpsc::UnboundedSender<ObjectRef<OperationType>>,
@@ -49,7 +55,7 @@ struct Queues {
     schedules: mpsc::UnboundedSender<ObjectRef<BackupSchedule>>,
 }
 
-/// The sides of the caches that the watches feed.
+/// The write sides of the caches.
 struct Feeds {
     runs: Feed<OperationRun>,
     jobs: Feed<Job>,
@@ -63,57 +69,39 @@ struct Feeds {
     bindings: Feed<RoleBinding>,
 }
 
-/// What the process brings along.
-pub(super) struct Surroundings {
+/// What the process hands over to its leading part.
+pub(super) struct Setup {
     /// The one way to the API server.
     pub(super) client: Client,
     /// The one clock.
     pub(super) clock: SharedClock,
-    /// What does not change.
+    /// What does not change while the process runs.
     pub(super) settings: Settings,
-    /// Where events go.
+    /// Where events are published.
     pub(super) events: Events,
     /// Counters.
     pub(super) metrics: Metrics,
-    /// Most passes over runs at once.
+    /// The most reconciles of runs at once.
     pub(super) concurrency: u16,
 }
 
-/// Watches and reconciles until told to end; then waits for running passes.
-pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool>) {
-    let concurrency = surroundings.concurrency;
-    let (runs, run_line) = mpsc::unbounded_channel();
-    let (types, type_line) = mpsc::unbounded_channel();
-    let (tenants, tenant_line) = mpsc::unbounded_channel();
-    let (repositories, repository_line) = mpsc::unbounded_channel();
-    let (restores, restore_line) = mpsc::unbounded_channel();
-    let (schedules, schedule_line) = mpsc::unbounded_channel();
+/// Watches and reconciles until told to end; then waits for what is in flight.
+pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
+    let concurrency = setup.concurrency;
+    let (runs, added_runs) = mpsc::unbounded_channel();
+    let (types, added_types) = mpsc::unbounded_channel();
+    let (tenants, added_tenants) = mpsc::unbounded_channel();
+    let (repositories, added_repositories) = mpsc::unbounded_channel();
+    let (restores, added_restores) = mpsc::unbounded_channel();
+    let (schedules, added_schedules) = mpsc::unbounded_channel();
     let queues = Queues { runs, types, tenants, repositories, restores, schedules };
-    let (context, feeds) = caches(surroundings, &queues);
+    let (context, feeds) = caches(setup, &queues);
     watch_runs(&context, feeds.runs, &queues);
-    watch_work(&context, feeds.jobs, feeds.pods, feeds.types, &queues);
+    watch_jobs_and_pods(&context, feeds.jobs, feeds.pods);
+    watch_types(&context, feeds.types, &queues);
     watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
-    let (queue, it) = (queues.repositories, context.clone());
-    feed(feeds.repositories, &context.client, watcher::Config::default(), move |change| {
-        match &change {
-            Change::Applied(repository) => it.metrics.repository(repository),
-            Change::Deleted(repository) => it.metrics.forget_repository(repository),
-        }
-        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
-    });
-
-    let (queue, it) = (queues.schedules, context.clone());
-    feed(feeds.schedules, &context.client, watcher::Config::default(), move |change| {
-        match &change {
-            Change::Applied(schedule) => it.metrics.schedule(schedule),
-            Change::Deleted(schedule) => it.metrics.forget_schedule(schedule),
-        }
-        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
-    });
-    let queue = queues.restores;
-    feed(feeds.restores, &context.client, watcher::Config::default(), move |change| {
-        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
-    });
+    watch_made_for(&context, feeds.repositories, feeds.schedules, feeds.restores, &queues);
+    drop(queues);
     // A decision on half a view could be a wrong one: all caches are filled first.
     tokio::join!(
         context.runs.ready(),
@@ -128,22 +116,26 @@ pub(super) async fn work(surroundings: Surroundings, ended: watch::Receiver<bool
         context.bindings.ready()
     );
     tracing::info!(runs = context.runs.len(), tenants = context.namespaces.len(), "caches filled");
-    let rush = Rush::default();
-    let (before, behind) = (Precedence::Before(&rush), Precedence::Behind(&rush));
-    let line = |concurrency, precedence| Line { context: &context, concurrency, precedence, ended: &ended };
-    let few = || line(4, Precedence::None);
+    // Schedules go first: their runs are on record before any run is reconciled.
+    let due = Backlog::default();
+    let controller = |concurrency, precedence| Controller { context: &context, concurrency, precedence, ended: &ended };
+    let few = || controller(FEW, Precedence::None);
     tokio::join!(
-        line(concurrency, behind).passes(unhurried(operation_run::reconcile), &context.runs, run_line),
-        few().passes(unhurried(operation_type::reconcile), &context.types, type_line),
-        few().passes(unhurried(tenant::reconcile), &context.namespaces, tenant_line),
-        few().passes(unhurried(backup_repository::reconcile), &context.repositories, repository_line),
-        few().passes(unhurried(restore_run::reconcile), &context.restores, restore_line),
-        line(concurrency, before).passes(backup_schedule::reconcile, &context.schedules, schedule_line),
+        controller(concurrency, Precedence::Second(&due)).run(alone(runs::reconcile), &context.runs, added_runs),
+        few().run(alone(operation_type::reconcile), &context.types, added_types),
+        few().run(alone(tenant::reconcile), &context.namespaces, added_tenants),
+        few().run(alone(backup_repository::reconcile), &context.repositories, added_repositories),
+        few().run(alone(restore_run::reconcile), &context.restores, added_restores),
+        controller(concurrency, Precedence::First(&due)).run(
+            backup_schedule::reconcile,
+            &context.schedules,
+            added_schedules
+        ),
     );
 }
 
-fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) {
-    let Surroundings { client, clock, settings, events, metrics, concurrency: _ } = surroundings;
+fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
+    let Setup { client, clock, settings, events, metrics, concurrency: _ } = setup;
     let (runs, run_feed) = Cache::new(|run: &OperationRun| origin(run).map(|origin| origin.schedule));
     let (jobs, job_feed) = Cache::new(|_| None);
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
@@ -169,7 +161,7 @@ fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) 
         accounts,
         bindings,
         registry: Registry::default(),
-        taken: super::Taken::default(),
+        taken: Taken::default(),
         events,
         metrics,
         queue: queues.runs.clone(),
@@ -189,28 +181,29 @@ fn caches(surroundings: Surroundings, queues: &Queues) -> (Arc<Context>, Feeds) 
     (Arc::new(context), feeds)
 }
 
-/// Objects that bear our label.
-fn ours() -> watcher::Config {
+/// Objects with our label.
+fn managed() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
 }
 
-/// A run's change concerns itself, those whom the registry names, and the repository, restore or schedule it was made for.
+/// A run wakes itself, the runs that the registry names, and the repository, restore or schedule that it was made for.
 fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
-    let it = context.clone();
+    let context_of_watch = context.clone();
     let (repositories, restores) = (queues.repositories.clone(), queues.restores.clone());
     let schedules = queues.schedules.clone();
     feed(runs, &context.client, watcher::Config::default(), move |change| {
+        let context = &context_of_watch;
         let wake = match &change {
-            Change::Applied(run) => it.registry.apply(run),
+            Change::Applied(run) => context.registry.apply(run),
             Change::Deleted(run) => {
                 let namespace = run.namespace().unwrap_or_default();
-                it.registry.remove(run, it.namespaces.get("", &namespace).is_some())
+                context.registry.remove(run, context.namespaces.get("", &namespace).is_some())
             }
         };
-        let gone = matches!(change, Change::Deleted(_));
+        let deleted = matches!(change, Change::Deleted(_));
         let run = object(change);
         let namespace = run.namespace().unwrap_or_default();
-        // Whom to look at only: that a run names an owner is believed by nobody.
+        // An owner reference only wakes: that a run names an owner proves nothing.
         for owner in run.owner_references().iter().filter(|owner| owner.kind == "RestoreRun") {
             let _ = restores.send(ObjectRef::new(&owner.name).within(&namespace));
         }
@@ -218,47 +211,63 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
             Some(by) if by.kind == SchedulerKind::BackupRepository => {
                 let _ = repositories.send(ObjectRef::new(&by.name).within(&namespace));
             }
-            // The schedule that made it is told of its end, and of what it waits for: from what lies in between nothing follows. Where
-            // thousands are due at once, half of all passes would be about runs that were just made.
-            Some(by) if gone || run.is_completed() || it.is_told_of_waiting(&namespace, &by.name, &run) => {
+            // Wake the schedule when its run completes or begins to wait; no other transition affects it. Where thousands
+            // are due at once, half of all reconciles would be about runs that were just created.
+            Some(by) if deleted || run.is_completed() || affects_schedule(context, &namespace, &by.name, &run) => {
                 let _ = schedules.send(ObjectRef::new(&by.name).within(&namespace));
             }
             _ => {}
         }
-        it.wake(std::iter::once(ObjectRef::from_obj(&*run)).chain(wake));
+        context.wake(std::iter::once(ObjectRef::from_obj(&*run)).chain(wake));
     });
 }
 
-/// A Job's or pod's change concerns its run and those of the same identity; a type's, itself and the runs of that type.
-fn watch_work(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>, types: Feed<OperationType>, queues: &Queues) {
-    let it = context.clone();
-    feed(jobs, &context.client, ours(), move |change| {
+/// Whether a schedule's status has to say what a run of it waits for, or that it no longer does.
+fn affects_schedule(context: &Context, namespace: &str, schedule: &str, run: &OperationRun) -> bool {
+    let says_so = || {
+        let schedule = context.schedules.get(namespace, schedule);
+        schedule.is_some_and(|schedule| backup_schedule::decide::says_of(&schedule, run))
+    };
+    waits(run).is_some_and(|(reason, _)| reason != Reason::ConcurrencyLimit.as_str()) || says_so()
+}
+
+/// A Job or pod wakes its run, and the runs of the same identity.
+fn watch_jobs_and_pods(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>) {
+    let context_of_watch = context.clone();
+    feed(jobs, &context.client, managed(), move |change| {
+        let context = &context_of_watch;
         let job = object(change);
         let namespace = job.namespace().unwrap_or_default();
         let owners = job.owner_references().iter().filter(|owner| owner.kind == "OperationRun");
-        it.wake(owners.map(|owner| ObjectRef::new(&owner.name).within(&namespace)));
-        it.wake(it.registry.by_job_name(&namespace, &job.name_any()));
+        context.wake(owners.map(|owner| ObjectRef::new(&owner.name).within(&namespace)));
+        context.wake(context.registry.by_job_name(&namespace, &job.name_any()));
     });
-    let it = context.clone();
+    let context_of_watch = context.clone();
     feed(pods, &context.client, watcher::Config::default().labels(labels::RUN_UID), move |change| {
+        let context = &context_of_watch;
         let pod = object(change);
         if let Some(job) = pod.labels().get(JOB_NAME) {
-            it.wake(it.registry.by_job_name(&pod.namespace().unwrap_or_default(), job));
+            context.wake(context.registry.by_job_name(&pod.namespace().unwrap_or_default(), job));
         }
-    });
-    let (it, queue) = (context.clone(), queues.types.clone());
-    feed(types, &context.client, watcher::Config::default(), move |change| {
-        match &change {
-            Change::Applied(operation_type) => it.metrics.operation_type(operation_type),
-            Change::Deleted(operation_type) => it.metrics.forget_operation_type(operation_type),
-        }
-        let operation_type = object(change);
-        let _ = queue.send(ObjectRef::from_obj(&*operation_type));
-        it.wake(it.registry.by_type(&operation_type.name_any()));
     });
 }
 
-/// A tenant's change concerns its accounts, its repositories, its schedules and its runs.
+/// A type wakes itself, and the runs of that type.
+fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queues) {
+    let (context_of_watch, queue) = (context.clone(), queues.types.clone());
+    feed(types, &context.client, watcher::Config::default(), move |change| {
+        let context = &context_of_watch;
+        match &change {
+            Change::Applied(operation_type) => context.metrics.operation_type(operation_type),
+            Change::Deleted(operation_type) => context.metrics.forget_operation_type(operation_type),
+        }
+        let operation_type = object(change);
+        let _ = queue.send(ObjectRef::from_obj(&*operation_type));
+        context.wake(context.registry.by_type(&operation_type.name_any()));
+    });
+}
+
+/// A tenant wakes its accounts, repositories, schedules and runs; an account or a binding of ours wakes its tenant.
 fn watch_tenants(
     context: &Arc<Context>,
     namespaces: Feed<Namespace>,
@@ -266,32 +275,63 @@ fn watch_tenants(
     bindings: Feed<RoleBinding>,
     queues: &Queues,
 ) {
-    let it = context.clone();
+    let context_of_watch = context.clone();
     let (tenants, repositories) = (queues.tenants.clone(), queues.repositories.clone());
     let schedules = queues.schedules.clone();
     feed(namespaces, &context.client, watcher::Config::default().labels(labels::WORKSPACE), move |change| {
-        let is_gone = matches!(change, Change::Deleted(_));
+        let context = &context_of_watch;
+        let deleted = matches!(change, Change::Deleted(_));
         let namespace = object(change);
         let name = namespace.name_any();
-        if is_gone {
-            it.registry.forget_tenant(&name);
+        if deleted {
+            context.registry.forget_tenant(&name);
         }
         let _ = tenants.send(ObjectRef::from_obj(&*namespace));
-        for repository in it.repositories.names(&name) {
+        for repository in context.repositories.names(&name) {
             let _ = repositories.send(ObjectRef::new(&repository).within(&name));
         }
-        for schedule in it.schedules.names(&name) {
+        for schedule in context.schedules.names(&name) {
             let _ = schedules.send(ObjectRef::new(&schedule).within(&name));
         }
-        it.wake(it.registry.by_namespace(&name));
+        context.wake(context.registry.by_namespace(&name));
     });
     let tenants = queues.tenants.clone();
-    feed(accounts, &context.client, ours(), move |change| {
+    feed(accounts, &context.client, managed(), move |change| {
         let _ = tenants.send(tenant_of(&*object(change)));
     });
     let tenants = queues.tenants.clone();
-    feed(bindings, &context.client, ours(), move |change| {
+    feed(bindings, &context.client, managed(), move |change| {
         let _ = tenants.send(tenant_of(&*object(change)));
+    });
+}
+
+/// Repositories, schedules and restores, which runs are made for, wake themselves.
+fn watch_made_for(
+    context: &Arc<Context>,
+    repositories: Feed<BackupRepository>,
+    schedules: Feed<BackupSchedule>,
+    restores: Feed<RestoreRun>,
+    queues: &Queues,
+) {
+    let (metrics, queue) = (context.metrics.clone(), queues.repositories.clone());
+    feed(repositories, &context.client, watcher::Config::default(), move |change| {
+        match &change {
+            Change::Applied(repository) => metrics.repository(repository),
+            Change::Deleted(repository) => metrics.forget_repository(repository),
+        }
+        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+    });
+    let (metrics, queue) = (context.metrics.clone(), queues.schedules.clone());
+    feed(schedules, &context.client, watcher::Config::default(), move |change| {
+        match &change {
+            Change::Applied(schedule) => metrics.schedule(schedule),
+            Change::Deleted(schedule) => metrics.forget_schedule(schedule),
+        }
+        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+    });
+    let queue = queues.restores.clone();
+    feed(restores, &context.client, watcher::Config::default(), move |change| {
+        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
     });
 }
 
@@ -317,62 +357,68 @@ fn feed<K: Slim>(
     tokio::spawn(feed.run(events, changed));
 }
 
-/// How a line of objects is worked off.
-struct Line<'a> {
+/// Reconciles the objects of one kind.
+struct Controller<'a> {
     context: &'a Arc<Context>,
     concurrency: u16,
     precedence: Precedence<'a>,
     ended: &'a watch::Receiver<bool>,
 }
 
-impl Line<'_> {
-    /// Reconciles what stands in line until told to end.
-    async fn passes<K, R>(
+impl Controller<'_> {
+    /// Reconciles what is added until told to end.
+    async fn run<K, R>(
         self,
-        mut reconcile: impl FnMut(Arc<K>, Arc<Context>, Behind) -> R,
+        mut reconcile: impl FnMut(Arc<K>, Arc<Context>, Others) -> R,
         cache: &Cache<K>,
-        line: mpsc::UnboundedReceiver<ObjectRef<K>>,
+        added: mpsc::UnboundedReceiver<ObjectRef<K>>,
     ) where
         K: Slim,
-        R: Future<Output = Result<Again, Error>>,
+        R: Future<Output = Result<Requeue, Error>>,
     {
-        let begin = |reference: ObjectRef<K>, behind: Behind| {
+        let start = |reference: ObjectRef<K>, others: Others| {
             let object = cache.get(reference.namespace.as_deref().unwrap_or_default(), &reference.name)?;
             let context = self.context.clone();
-            // Every line that a pass logs says of which object.
+            // Each line that a reconcile logs says of which object.
             let namespace = object.namespace().unwrap_or_default();
-            let span = tracing::info_span!("reconcile", kind = %K::kind(&()), namespace, name = object.name_any(), uid = object.uid());
-            let pass = reconcile(object, context.clone(), behind);
+            let span = tracing::info_span!(
+                "reconcile",
+                kind = %K::kind(&()),
+                namespace,
+                name = object.name_any(),
+                uid = object.uid()
+            );
+            let pass = reconcile(object, context.clone(), others);
             let pass = async move {
                 pass.await.unwrap_or_else(|error| {
                     if !matches!(error, Error::Again(_)) {
                         context.metrics.pass_failed();
-                        tracing::warn!(%error, "pass failed; it is tried again");
+                        tracing::warn!(%error, "reconcile failed; it is retried");
                     }
-                    Again::Retry(error.class(), error.retry_after().unwrap_or_default())
+                    Requeue::Retry(error.class(), error.retry_after().unwrap_or_default())
                 })
             };
             Some(pass.instrument(span))
         };
         let concurrency = usize::from(self.concurrency);
-        queue::work(line, concurrency, self.precedence, self.ended.clone(), namespace_of, begin).await;
+        queue::run(added, concurrency, self.precedence, self.ended.clone(), namespace_of, start).await;
     }
 }
 
-/// Whose turn an object takes: its namespace's. A namespace takes its own.
+/// The namespace whose turn an object takes. A namespace takes its own.
 fn namespace_of<K: Resource<DynamicType = ()>>(reference: &ObjectRef<K>) -> String {
     reference.namespace.clone().unwrap_or_else(|| reference.name.clone())
 }
 
-/// A pass that does all there is to do, whoever waits behind it.
-fn unhurried<K, R>(
+/// A reconciler that does the same whether others wait or not.
+fn alone<K, R>(
     mut reconcile: impl FnMut(Arc<K>, Arc<Context>) -> R,
-) -> impl FnMut(Arc<K>, Arc<Context>, Behind) -> BoxFuture<'static, Result<Again, Error>>
+) -> impl FnMut(Arc<K>, Arc<Context>, Others) -> BoxFuture<'static, Result<Requeue, Error>>
 where
     R: Future<Output = Result<Option<Duration>, Error>> + Send + 'static,
 {
     move |object, context, _| {
         let pass = reconcile(object, context);
-        Box::pin(async move { pass.await.map(Again::from) })
+        Box::pin(async move { pass.await.map(Requeue::from) })
     }
 }

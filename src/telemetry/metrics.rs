@@ -417,7 +417,7 @@ mod tests {
         };
         metrics.operation_type(&operation_type);
         assert_eq!(lines_of(&metrics, "tenantatlas_operation_type_"), lines(0, &[60]));
-        let ready = crate::controller::operation_type::decide::status(&operation_type, Timestamp::UNIX_EPOCH);
+        let ready = crate::kinds::operation_type::decide::status(&operation_type, Timestamp::UNIX_EPOCH);
         (operation_type.status, operation_type.spec.expected_duration_seconds) = (Some(ready), None);
         metrics.operation_type(&operation_type);
         assert_eq!(lines_of(&metrics, "tenantatlas_operation_type_"), lines(1, &[]));

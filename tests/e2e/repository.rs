@@ -99,7 +99,7 @@ async fn a_missing_password_secret_is_named_and_the_check_goes_on_once_it_is_the
         }}))
         .await;
     let repository = repository.expect("a repository");
-    let check = tenantatlas::controller::backup_repository::decide::check_name(&repository);
+    let check = tenantatlas::kinds::backup_repository::decide::check_name(&repository);
     let status = tenant.waiting(&check, Reason::MissingDependency, SOON).await;
     assert!(status.message.unwrap_or_default().contains("not-yet"));
     tenant.password("not-yet", PASSWORD);
@@ -117,7 +117,7 @@ async fn a_missing_claim_is_named_and_the_check_goes_on_once_it_is_there() {
         }}))
         .await;
     let repository = repository.expect("a repository");
-    let check = tenantatlas::controller::backup_repository::decide::check_name(&repository);
+    let check = tenantatlas::kinds::backup_repository::decide::check_name(&repository);
     let status = tenant.waiting(&check, Reason::Unschedulable, SOON).await;
     assert!(status.message.unwrap_or_default().contains("main"), "the scheduler's own words name the claim");
     tenant.volume("main").await;
@@ -270,7 +270,7 @@ async fn a_store_that_nobody_answers_at_is_unreachable_and_says_what_to_check() 
         }}))
         .await;
     let repository = repository.expect("a repository");
-    let check = tenantatlas::controller::backup_repository::decide::check_name(&repository);
+    let check = tenantatlas::kinds::backup_repository::decide::check_name(&repository);
     // It is tried again with a growing delay before it is given up: a store may come back.
     let status = tenant.completed(&check, SOON * 4).await;
     assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("StoreUnreachable")));

@@ -10,15 +10,15 @@ use tenantatlas::api::{
     OperationRun, OperationRunSpec, OperationType, Outcome, item::GroupKind, operation_run, outcome::MAX_FAILURES,
     selection::Selection,
 };
-use tenantatlas::controller::operation_run::{
+use tenantatlas::kernel::refusal::Refusal;
+use tenantatlas::repository::ItemPath;
+use tenantatlas::runs::{
     decide::{Action, decide},
     finish::{finish, job_end},
     job::{JobSettings, build},
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Slot, Tenant},
     prepare::{Prepared, prepare},
 };
-use tenantatlas::controller::refusal::Refusal;
-use tenantatlas::repository::ItemPath;
 use tenantatlas::worker::{omission::Note, scope::Scope};
 
 /// A function that is fuzzed.

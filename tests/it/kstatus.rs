@@ -9,16 +9,16 @@ use tenantatlas::api::{
     BackupRepository, BackupSchedule, BackupSet, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason,
     RestoreRun, conditions, schema::custom_resource_definitions,
 };
-use tenantatlas::controller::{
-    backup_repository::{
-        checked::{self, RepositoryCheck},
-        decide as repository,
+use tenantatlas::{
+    kernel::refusal::Refusal,
+    kinds::{
+        backup_repository::decide as repository, backup_schedule::decide as schedule,
+        operation_type::decide as operation_type, restore_run::decide as restore,
     },
-    backup_schedule::decide as schedule,
-    backup_set::{Ready, marked},
-    operation_type::decide as operation_type,
-    refusal::Refusal,
-    restore_run::decide as restore,
+    runs::records::{
+        backup_set::{Ready, marked},
+        repository::{self as repository_record, RepositoryCheck},
+    },
 };
 
 use crate::argo_cd::health;
@@ -137,7 +137,7 @@ fn a_repository_is_in_progress_until_its_first_check_and_failed_while_something_
             damaged_truncated: false,
         };
         let run = ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
-        let status = checked::after(&check, before, run, now()).expect("it says something");
+        let status = repository_record::after(&check, before, run, now()).expect("it says something");
         BackupRepository { status: Some(status), ..before.clone() }
     };
     let kept = |before: &BackupRepository| {

@@ -11,7 +11,7 @@ use std::{
 };
 use tenantatlas::{
     api::{Outcome, Phase, Reason},
-    controller::operation_run::{
+    runs::{
         decide::{Action, decide},
         observed::{JobView, JoinedView, Observed, Slot, Tenant},
         prepare::Prepared,

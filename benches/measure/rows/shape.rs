@@ -6,7 +6,7 @@ use crate::{Result, api};
 use kube::Client;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tenantatlas::controller::patch;
+use tenantatlas::kernel::patch;
 
 /// The bodies of a run's writes, without what names the one run they were taken from.
 pub struct Shape {

@@ -11,6 +11,7 @@ use crate::{
     Inputs, ObjectReference, OperationRun,
     cron_rules::{cron_rule, day_rule},
     operation_run::SchedulerKind,
+    operations,
     subject::Initiator,
 };
 use jiff::Timestamp;
@@ -199,7 +200,7 @@ pub struct ScheduledOperation {
 
 impl Default for ScheduledOperation {
     fn default() -> Self {
-        Self { operation_type: "backup.capture".to_owned(), inputs: Inputs::default() }
+        Self { operation_type: operations::CAPTURE.to_owned(), inputs: Inputs::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 //! SHA-256 over canonical JSON of the tenant's uid, the type, the target, the executing account and the inputs that
 //! count. Not the trigger, the initiator or the name: a nightly and a manual capture are the same work.
 
-use crate::{canonical, operation_run::Target, operation_type::IdentityInputs};
+use crate::{canonical, operation_run::Target, operation_type::IdentityInputs, operations};
 use serde_json::{Map, Value, json};
 
 /// How many hex digits of the identity the Job's name carries.
@@ -13,7 +13,7 @@ pub const JOB_NAME_DIGITS: usize = 20;
 ///
 /// A policy knows of a request from a pod nothing but the pod's name. The Job controller makes that of the Job's, and Jobs of
 /// such a name are the operator's to make: so the name says which work the pod is at.
-const SUFFIXES: [(&str, &str); 1] = [("restore.apply", "-restore")];
+const SUFFIXES: [(&str, &str); 1] = [(operations::APPLY, "-restore")];
 
 /// The identity of a run: 64 hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -25,6 +25,7 @@ pub mod labels;
 pub mod operation_report;
 pub mod operation_run;
 pub mod operation_type;
+pub mod operations;
 pub mod outcome;
 pub mod provenance;
 pub mod provider;

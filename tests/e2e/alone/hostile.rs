@@ -195,7 +195,7 @@ impl Tenant {
         let objects = self.kind(&self.cluster.client, definition);
         if kind == "BackupRepository" {
             let repository = made.try_parse().expect("a repository");
-            let check = tenantatlas::controller::backup_repository::decide::check_name(&repository);
+            let check = tenantatlas::kinds::backup_repository::decide::check_name(&repository);
             self.completed_or_waiting(&check).await;
         }
         // An entry goes with its tenant alone.

@@ -159,6 +159,24 @@ async fn owners_and_finalizers_are_for_who_may_delete_and_none_is_of_our_kinds()
     clear_up(&tenant);
 }
 
+#[tokio::test]
+async fn a_controller_of_the_cluster_takes_finalizers_away_without_the_right_to_delete() {
+    let tenant = Tenant::new("finalizer").await;
+    let path = tenant.path(GROUP, "backupschedules");
+    let held = json!({ "apiVersion": GROUP, "kind": "BackupSchedule",
+        "metadata": { "name": "held", "finalizers": ["example.com/never"] },
+        "spec": { "schedule": "@yearly", "operation": { "inputs": {} } } });
+    call(&tenant.cluster.client, "POST", &path, &held).await.expect("who may delete may");
+    let rules =
+        json!([{ "apiGroups": ["tenantatlas.io"], "resources": ["backupschedules"], "verbs": ["get", "patch"] }]);
+    let path = format!("{path}/held");
+    let free = json!({ "metadata": { "finalizers": null } });
+    let eve = tenant.person_with("eve", rules.clone()).await;
+    assert_refused(call(&eve, "PATCH", &path, &free).await, 403, &[POLICY, "verb delete"]);
+    let controller = tenant.person_with("system:serviceaccount:kube-system:some-controller", rules).await;
+    call(&controller, "PATCH", &path, &free).await.expect("a controller of the cluster may");
+}
+
 /// Every change of owners and finalizers of an object, in every way.
 async fn changes_of_one(tenant: &Tenant, eve: &Client, path: &str, (both, ours): (&Value, &Value)) {
     let root = &tenant.cluster.client;

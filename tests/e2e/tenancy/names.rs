@@ -5,7 +5,7 @@ use crate::support::{SOON, Tenant};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tenantatlas::api::{BackupRepository, OperationReport, OperationRun, Outcome, RestoreRun};
-use tenantatlas::controller::backup_repository::decide::check_name;
+use tenantatlas::kinds::backup_repository::decide::check_name;
 
 /// A capture under a name.
 fn capture(name: &str) -> Value {

@@ -45,6 +45,9 @@ async fn a_namespace_moves_between_workspaces_only_for_who_may_onboard_in_both()
     for workspace in [json!(shop), Value::Null] {
         assert_refused(call(&pat, "PATCH", &path, &label(&workspace)).await, 403, &words);
     }
+    call(&pat, "PATCH", &path, &json!({ "metadata": { "labels": { "team": "red" } } }))
+        .await
+        .expect("another label, there too");
     call(&pat, "DELETE", &path, &Value::Null).await.expect("deleting is another right");
     for kind in ["clusterroles", "clusterrolebindings"] {
         let path = format!("/apis/rbac.authorization.k8s.io/v1/{kind}/{user}");

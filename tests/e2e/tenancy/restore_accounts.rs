@@ -310,6 +310,7 @@ async fn a_restore_records_what_undoes_it_and_nothing_else() {
         ("coverage", json!("full"), "name of its run"),
         ("run", json!({ "name": "other", "uid": "0" }), "name of its run"),
         ("namespaceUid", json!("11111111-2222-3333-4444-555555555555"), "spec.namespaceUid"),
+        ("backupSchedule", json!({ "name": "nightly", "uid": "0" }), "spec.backupSchedule"),
     ] {
         let mut set = undo(&tenant, "mine");
         set["spec"][field] = value;

@@ -16,7 +16,7 @@ use tenantatlas::{
         labels,
         operation_run::{OperationRunStatus, Waiting},
     },
-    controller::operation_run::observed::Sibling,
+    runs::observed::Sibling,
 };
 
 pub(super) fn now() -> Timestamp {

@@ -1,0 +1,316 @@
+//! The decision about a repository. Pure.
+
+use super::recheck;
+use crate::{
+    api::{
+        BackupRepository, BackupRepositoryStatus, OperationRun, OperationRunSpec, Reason,
+        backup_repository::{MaintenanceStatus, Ticked},
+        conditions::{self, Wanted},
+        operation_run::{ScheduledBy, SchedulerKind, Trigger},
+        operations,
+        result::truncate,
+    },
+    kernel::{refusal::Refusal, whole::too_large},
+    runs::waiting::waits,
+    schedule::{CLOCKS_DIFFER, Due, Expression, LONGEST_REST, Mistake, Timetable, due},
+};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Resource, ResourceExt};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The name of the run that checks this generation of this very repository.
+#[must_use]
+pub fn check_name(repository: &BackupRepository) -> String {
+    let uid = repository.uid().unwrap_or_default();
+    let generation = repository.metadata.generation.unwrap_or(1);
+    format!("{}-check-{}-{generation}", repository.name_any(), uid.get(..5).unwrap_or_default())
+}
+
+/// The check to start, where the spec has not been checked as it is now, or the one that is under way. `runs` knows them by name.
+pub fn decide(
+    repository: &BackupRepository,
+    in_tenant: bool,
+    runs: impl Fn(&str) -> Option<Arc<OperationRun>>,
+) -> Check {
+    if repository.metadata.deletion_timestamp.is_some() || !in_tenant {
+        return Check::None;
+    }
+    if let Some(refusal) = too_large(repository) {
+        return Check::Refused(refusal);
+    }
+    if repository.is_checked() {
+        return Check::None;
+    }
+    let name = check_name(repository);
+    let check = run(repository, &name, operations::CHECK, None);
+    let there = run_names(repository, &name).iter().find_map(|name| runs(name).filter(|there| is_of(there, &check)));
+    there.map_or_else(|| Check::Due(Box::new(check)), Check::Made)
+}
+
+/// The check of a repository as its spec is now.
+#[derive(Clone, Debug)]
+pub enum Check {
+    /// It was done, or there can be none.
+    None,
+    /// There can be none, and the repository says why: more of it than is read.
+    Refused(Refusal),
+    /// It is to be started.
+    Due(Box<OperationRun>),
+    /// It was started.
+    Made(Arc<OperationRun>),
+}
+
+/// The longest name of a run.
+pub(super) const LONGEST_NAME: usize = 200;
+
+/// The names that a run of a repository may have: the second where somebody else's run has the first.
+#[must_use]
+pub fn run_names(repository: &BackupRepository, name: &str) -> [String; 2] {
+    let uid = repository.uid().unwrap_or_default();
+    let digits = uid.get(..8).unwrap_or(&uid);
+    // What tells runs of one repository apart comes last, and stays.
+    let beyond = (name.len() + 1 + digits.len()).saturating_sub(LONGEST_NAME);
+    let own = repository.name_any();
+    let what = name.strip_prefix(own.as_str()).unwrap_or(name);
+    let begin = own.get(..own.len().saturating_sub(beyond)).unwrap_or(&own).trim_end_matches(['-', '.']);
+    [name.to_owned(), format!("{begin}{what}-{digits}")]
+}
+
+/// Whether a run that was found under the name of another is that one. Anybody may make a run of any name, with any owner; what it
+/// was made for only the operator may say.
+#[must_use]
+pub fn is_of(there: &OperationRun, wanted: &OperationRun) -> bool {
+    there.spec.operation_type == wanted.spec.operation_type
+        && there.spec.scheduled_by.is_some()
+        && there.spec.scheduled_by == wanted.spec.scheduled_by
+}
+
+/// Why a run of a repository can have no name, in words for the repository.
+#[must_use]
+pub fn names_taken(repository: &BackupRepository, name: &str) -> Refusal {
+    let [first, second] = run_names(repository, name);
+    let namespace = repository.namespace().unwrap_or_default();
+    Refusal::new(
+        Reason::RunNameTaken,
+        format!(
+            "runs that somebody else made have both names that the run which is due may have, {first} and {second}: delete one with `kubectl delete operationrun {first} -n {namespace}`"
+        ),
+    )
+}
+
+/// The status of a repository whose run cannot be made. Its tick is not dealt with by that, and whether the store can be used is
+/// another matter, so Ready stays as it is.
+#[must_use]
+pub fn refused(repository: &BackupRepository, refusal: &Refusal, now: Timestamp) -> BackupRepositoryStatus {
+    let mut next = repository.status.clone().unwrap_or_default();
+    let (generation, message) = (repository.metadata.generation, truncate(&refusal.message, 1000));
+    if repository.is_checked() {
+        follow(&mut next, generation);
+    }
+    let mut wanted = vec![Wanted { type_: conditions::STALLED, status: "True" }];
+    let stays = |condition: &&Condition| condition.type_ == conditions::READY && condition.status != "Unknown";
+    let ready = next.conditions.iter().find(stays).filter(|ready| !is_refusal(&ready.reason)).cloned();
+    if ready.is_none() {
+        wanted.insert(0, Wanted { type_: conditions::READY, status: "False" });
+    }
+    let said = conditions::merge(&next.conditions, &wanted, refusal.reason.as_str(), &message, generation, now);
+    next.conditions = ready.into_iter().chain(said).collect();
+    next
+}
+
+/// Whether a condition's reason is that a run could not be made, or that the repository is not read.
+fn is_refusal(reason: &str) -> bool {
+    [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken, Reason::TooLarge]
+        .iter()
+        .any(|refusal| refusal.as_str() == reason)
+}
+
+fn run(repository: &BackupRepository, name: &str, operation_type: &str, tick: Option<Timestamp>) -> OperationRun {
+    let mut run = OperationRun::new(
+        name,
+        OperationRunSpec {
+            operation_type: operation_type.to_owned(),
+            trigger: Trigger::Scheduled,
+            inputs: inputs(repository).into(),
+            scheduled_by: Some(ScheduledBy {
+                kind: SchedulerKind::BackupRepository,
+                name: repository.name_any(),
+                uid: repository.uid().unwrap_or_default(),
+                tick,
+            }),
+            ..OperationRunSpec::default()
+        },
+    );
+    run.metadata.namespace = repository.namespace();
+    run.metadata.owner_references = repository.owner_ref(&()).map(|owner| vec![owner]);
+    run
+}
+
+/// What `spec.maintenance` asks for, and what a repository needs that cannot be used.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Upkeep {
+    /// The run to create. It may be there from before a crash.
+    pub start: Option<OperationRun>,
+    /// The status after that.
+    pub status: Option<BackupRepositoryStatus>,
+    /// When to look again.
+    pub requeue: Option<SignedDuration>,
+}
+
+/// What is due of a repository that has been checked as it is now.
+///
+/// All is derived from the status: of ticks that came one run is made, named after the last of them, so that a crash makes no second
+/// one. Maintenance checks too, so that a check which is due at the same time is done with it. A repository that is not Ready is not
+/// maintained; its tick waits. It is checked again by itself (`recheck.rs`), whether its spec asks for checks or not.
+#[must_use]
+pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) -> Upkeep {
+    if !repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
+        return Upkeep::default();
+    }
+    let before = repository.status.clone().unwrap_or_default();
+    let counted = before.maintenance.clone().unwrap_or_default();
+    let spec = repository.spec.maintenance.clone().unwrap_or_default();
+    let schedule = Tick::of(spec.schedule.as_deref(), counted.schedule, now);
+    let check = Tick::of(spec.check.as_deref(), counted.check, now);
+    let mistakes = [("schedule", schedule.as_ref().err()), ("check", check.as_ref().err())];
+    let mistake = mistakes.into_iter().find_map(|(field, mistake)| {
+        let (text, mistake) = mistake?;
+        Some(format!("spec.maintenance.{field} {text:?}, {mistake}"))
+    });
+
+    let (mut schedule, mut check) = (schedule.unwrap_or_default(), check.unwrap_or_default());
+    let again = recheck::due(&before, now);
+    let start = match (schedule.due.filter(|_| repository.is_ready()), check.due, again) {
+        (Some(tick), _, _) => Some((tick, operations::MAINTAIN, "maintain")),
+        (None, Some(tick), _) => Some((tick, operations::CHECK, "check")),
+        (None, None, Some(again)) if again <= now => Some((again, operations::CHECK, "recheck")),
+        (None, None, _) => None,
+    };
+    let mut rechecked = counted.recheck;
+    if let Some((_, operation_type, _)) = start {
+        // A maintenance whose tick waits is not dealt with by a check.
+        if operation_type == operations::MAINTAIN {
+            schedule.settle();
+        }
+        check.settle();
+        // Whichever check it is. When it was due may be long ago, after which the next would be due at once.
+        rechecked = again.map(|_| now).or(rechecked);
+    }
+    let settled = MaintenanceStatus { schedule: schedule.counted, check: check.counted, recheck: rechecked };
+    let mut next = before.clone();
+    follow(&mut next, repository.metadata.generation);
+    next.maintenance = (settled != MaintenanceStatus::default()).then_some(settled);
+    say(&mut next, repository, mistake.as_deref(), now);
+    let again = recheck::due(&next, now);
+    let requeue = [schedule.next, check.next, again].into_iter().flatten().min();
+    Upkeep {
+        start: start.map(|(tick, operation_type, what)| {
+            // Not as the run of a schedule is named, whose minute comes last.
+            let name = format!("{}-{}-{what}", repository.name_any(), tick.as_second().div_euclid(60));
+            run(repository, &name, operation_type, minute_of(tick))
+        }),
+        status: (next != before).then_some(next),
+        requeue: requeue.map(|next| next.duration_since(now).clamp(SignedDuration::from_millis(1), LONGEST_REST)),
+    }
+}
+
+/// What was said of an earlier generation holds for this one, of which nothing that a check vouches for is different.
+fn follow(next: &mut BackupRepositoryStatus, generation: Option<i64>) {
+    if next.observed_generation == generation {
+        return;
+    }
+    next.observed_generation = generation;
+    // `kubectl wait` takes a condition of an earlier generation for none.
+    for condition in &mut next.conditions {
+        condition.observed_generation = generation;
+    }
+}
+
+/// What is to be known of one expression.
+#[derive(Clone, Debug, Default)]
+struct Tick {
+    counted: Option<Ticked>,
+    due: Option<Timestamp>,
+    next: Option<Timestamp>,
+}
+
+impl Tick {
+    /// Counts from the first time an expression is seen: what it would have named before is not due.
+    fn of(expression: Option<&str>, counted: Option<Ticked>, now: Timestamp) -> Result<Self, (String, Mistake)> {
+        let Some(text) = expression else { return Ok(Self::default()) };
+        let expression = Expression::parse(text).map_err(|mistake| (text.to_owned(), mistake))?;
+        let same = counted.filter(|counted| counted.expression == text);
+        // What a clock wrote that has been set back since must not silence it until then.
+        let until = same.map(|counted| counted.until).filter(|until| until.duration_since(now) <= CLOCKS_DIFFER);
+        let until = until.unwrap_or(now);
+        let timetable = Timetable { expression, zone: TimeZone::UTC };
+        let Due { tick, next, .. } = due(&timetable, until, SignedDuration::ZERO, None, now);
+        Ok(Self { counted: Some(Ticked { expression: text.to_owned(), until }), due: tick, next })
+    }
+
+    /// Its tick is dealt with.
+    fn settle(&mut self) {
+        if let (Some(counted), Some(tick)) = (&mut self.counted, self.due) {
+            counted.until = tick;
+        }
+    }
+}
+
+/// Says in the conditions that an expression does not read, or that all do. Whether the store can be used is another matter, so
+/// Ready stays, and where that is why it is Stalled, so does this.
+fn say(next: &mut BackupRepositoryStatus, repository: &BackupRepository, mistake: Option<&str>, now: Timestamp) {
+    let before = std::mem::take(&mut next.conditions);
+    let unusable = before.iter().find(|condition| condition.type_ == conditions::READY && condition.status == "False");
+    let stall = match (unusable, mistake) {
+        (Some(ready), _) => Some((ready.reason.clone(), ready.message.clone(), ready.observed_generation)),
+        (None, Some(mistake)) => {
+            let reason = Reason::InvalidSchedule.as_str().to_owned();
+            Some((reason, truncate(mistake, 1000), repository.metadata.generation))
+        }
+        (None, None) => None,
+    };
+    let wanted = [Wanted { type_: conditions::STALLED, status: "True" }];
+    let stalled = stall
+        .map(|(reason, message, generation)| conditions::merge(&before, &wanted, &reason, &message, generation, now));
+    next.conditions = before.into_iter().filter(|condition| condition.type_ != conditions::STALLED).collect();
+    next.conditions.extend(stalled.into_iter().flatten());
+}
+
+fn minute_of(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_second().div_euclid(60) * 60).ok()
+}
+
+fn inputs(repository: &BackupRepository) -> Map<String, Value> {
+    let percent = repository.spec.maintenance.as_ref().and_then(|maintenance| maintenance.read_data_percent);
+    let mut inputs = Map::from_iter([("repository".to_owned(), json!(repository.name_any()))]);
+    inputs.extend(percent.map(|percent| ("readDataPercent".to_owned(), json!(percent))));
+    inputs
+}
+
+/// The status of a repository whose first check is on its way; without it kstatus would call it current.
+#[must_use]
+pub fn checking(
+    repository: &BackupRepository,
+    check: Option<&OperationRun>,
+    now: Timestamp,
+) -> Option<BackupRepositoryStatus> {
+    let before = repository.status.clone().unwrap_or_default();
+    // What an earlier check found stands until this one ends; that there could be no check does not.
+    let stands = |condition: &Condition| condition.status != "Unknown" && condition.type_ != conditions::RECONCILING;
+    if before.conditions.iter().any(|condition| stands(condition) && !is_refusal(&condition.reason)) {
+        return None;
+    }
+    let (reason, message) = check
+        .and_then(waits)
+        .unwrap_or_else(|| (Reason::Checking.as_str().to_owned(), "its first check runs".to_owned()));
+    let wanted = [
+        Wanted { type_: conditions::READY, status: "Unknown" },
+        Wanted { type_: conditions::RECONCILING, status: "True" },
+    ];
+    let generation = repository.metadata.generation;
+    let conditions =
+        conditions::merge(&before.conditions, &wanted, &reason, &truncate(&message, 1000), generation, now);
+    Some(BackupRepositoryStatus { conditions, ..before })
+}

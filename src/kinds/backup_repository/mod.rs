@@ -1,0 +1,80 @@
+//! `BackupRepository`: a new or changed one is checked, once for each generation of its spec that differs in more than `maintenance`;
+//! after that it is checked and maintained as its spec says, and checked again while it cannot be used.
+//!
+//! All of that are `OperationRun`s like any other; their ends are recorded on the repository by those runs' reconcile.
+
+pub mod act;
+pub mod decide;
+pub mod recheck;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    api::{BackupRepository, OperationRun},
+    kernel::{Error, whole::whole},
+    runs::context::Context,
+};
+use act::{Started, say_refused, start, write_status};
+use decide::{Check, Upkeep};
+use kube::{Api, ResourceExt};
+use std::{sync::Arc, time::Duration};
+
+/// When a run that cannot be made is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// One pass over one repository; when to look again though nothing happens.
+pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    let namespace = repository.namespace().unwrap_or_default();
+    let repository = context.repositories.get(&namespace, &repository.name_any()).unwrap_or(repository);
+    let repository = whole(&Api::namespaced(context.client.clone(), &namespace), repository).await?;
+    let tenant =
+        context.namespaces.get("", &namespace).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
+    let run = match decide::decide(&repository, tenant, |name| context.runs.get(&namespace, name)) {
+        Check::Refused(refusal) => return say_refused(&context, &repository, &refusal).await.map(|()| None),
+        Check::None => return upkeep(&context, &repository, tenant).await,
+        Check::Made(check) => {
+            say_checking(&context, &repository, Some(&check)).await?;
+            return Ok(None);
+        }
+        Check::Due(run) => run,
+    };
+    match start(&context, &repository, &run).await? {
+        // It may be at its end already.
+        Started::There => Ok(None),
+        Started::Refused => Ok(Some(TRY_AGAIN)),
+        Started::Made => {
+            say_checking(&context, &repository, None).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Says of a repository that was never checked that it is being, and what that waits for.
+async fn say_checking(
+    context: &Context,
+    repository: &BackupRepository,
+    check: Option<&OperationRun>,
+) -> Result<(), Error> {
+    if check.is_some_and(OperationRun::is_completed) {
+        return Ok(());
+    }
+    if let Some(status) = decide::checking(repository, check, context.clock.now()) {
+        write_status(context, repository, &status).await?;
+    }
+    Ok(())
+}
+
+/// What `spec.maintenance` asks for. The run comes first: a tick that is settled was started.
+async fn upkeep(context: &Context, repository: &BackupRepository, in_tenant: bool) -> Result<Option<Duration>, Error> {
+    let Upkeep { start: run, status, requeue } = decide::upkeep(repository, in_tenant, context.clock.now());
+    if let Some(run) = run
+        && start(context, repository, &run).await? == Started::Refused
+    {
+        return Ok(Some(TRY_AGAIN));
+    }
+    if let Some(status) = status {
+        write_status(context, repository, &status).await?;
+    }
+    Ok(requeue.and_then(|after| Duration::try_from(after).ok()))
+}

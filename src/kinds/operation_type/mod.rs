@@ -1,0 +1,20 @@
+//! `OperationType`: its status says whether runs of it can be started, before anybody starts one.
+
+pub mod decide;
+
+use crate::{
+    api::OperationType,
+    kernel::{Error, status},
+    runs::context::Context,
+};
+use kube::Api;
+use std::{sync::Arc, time::Duration};
+
+/// One pass over one type; when to look again though nothing happens.
+pub async fn reconcile(operation_type: Arc<OperationType>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    let before = operation_type.status.clone().unwrap_or_default();
+    let after = decide::status(&operation_type, context.clock.now());
+    let api = Api::all(context.client.clone());
+    status::write(&api, &*operation_type, &before, &after, |written| context.types.wrote(written)).await?;
+    Ok(None)
+}

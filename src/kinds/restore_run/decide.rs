@@ -1,0 +1,346 @@
+//! The decision about a restore. Pure.
+//!
+//! A restore starts one run and follows it: `queued` until that runs, then `running`, then what the run ended with. What can
+//! be known before there is a run is known here, and blocks.
+
+use super::account::{AccountView, expect_usable};
+use crate::{
+    api::{
+        BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
+        Reason, RestoreRun, RestoreRunStatus,
+        audit_entry::{AuditEvent, AuditRecord},
+        conditions,
+        operation_run::Trigger,
+        operations,
+        provenance::AuditReferences,
+        result::truncate,
+    },
+    kernel::{refusal::Refusal, whole::too_large},
+    restore::eligible::{self, Ineligible},
+    runs::{records::backup_set::is_settled, waiting::waits},
+};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The input of such a run that names the restore.
+const RESTORE_INPUT: &str = "restoreRun";
+
+/// All that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The restore.
+    pub restore: Arc<RestoreRun>,
+    /// Uid of the tenant; none where the namespace is no tenant.
+    pub tenant_uid: Option<String>,
+    /// Whether the namespace is being deleted.
+    pub terminating: bool,
+    /// The run that does its work.
+    pub run: RunView,
+    /// The set, where there is no run yet.
+    pub set: Option<BackupSet>,
+    /// The repository of the set.
+    pub repository: Option<Arc<BackupRepository>>,
+    /// The restore that `spec.preview` names.
+    pub preview: Option<Arc<RestoreRun>>,
+    /// The restore that `spec.rerunOf` names.
+    pub rerun_of: Option<Arc<RestoreRun>>,
+    /// The account that `spec.serviceAccountName` names, where there is no run yet.
+    pub account: AccountView,
+    /// The set that the run's worker made to undo the restore, once the run is at its end.
+    pub undo: Option<BackupSet>,
+    /// What the run's workers wrote into the audit chain, in its order, where the run is at its end and does not say so: its
+    /// last worker was stopped or died.
+    pub audit: Vec<AuditRecord>,
+}
+
+/// The run of a restore.
+#[derive(Clone, Debug)]
+pub enum RunView {
+    /// None was made yet; the name that is free.
+    None(String),
+    /// It is there, and read whole.
+    Found(Box<OperationRun>),
+    /// It was made, and is gone.
+    Gone,
+    /// None was made, and none can be: runs that are not its own have all [`run_names`].
+    Taken,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Create the run, and record it.
+    Start(Box<OperationRun>),
+    /// Cancel the run.
+    Cancel(ObjectReference),
+    /// Say of a set that it can be used: its worker died before the run could.
+    SettleUndo(Box<BackupSet>),
+    /// Write the status.
+    WriteStatus(Box<RestoreRunStatus>),
+}
+
+/// The names that a restore's run may have: the second where somebody else's run has the first.
+#[must_use]
+pub fn run_names(restore: &RestoreRun) -> [String; 2] {
+    let suffix = if restore.spec.dry_run { "preview" } else { "restore" };
+    let uid = restore.uid().unwrap_or_default();
+    let name = format!("{}-{suffix}", restore.name_any());
+    [name.clone(), format!("{name}-{}", uid.get(..8).unwrap_or(&uid))]
+}
+
+/// Whether a run is that of a restore. Anybody may make a run of any name, with any owner; one of these types only the operator may
+/// make, and it says there which restore it is for.
+#[must_use]
+pub fn is_of(run: &OperationRun, restore: &RestoreRun) -> bool {
+    let wanted = json!({ "name": restore.name_any(), "uid": restore.uid().unwrap_or_default() });
+    run.spec.operation_type == operation_type(restore) && run.spec.inputs.get(RESTORE_INPUT) == Some(wanted)
+}
+
+/// The type of a restore's run.
+fn operation_type(restore: &RestoreRun) -> &'static str {
+    if restore.spec.dry_run { operations::PREVIEW } else { operations::APPLY }
+}
+
+/// Decides about a restore.
+#[must_use]
+pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
+    let restore = &observed.restore;
+    if restore.is_completed() || restore.metadata.deletion_timestamp.is_some() || observed.terminating {
+        // The garbage collector takes the run, and with it the Job.
+        return Vec::new();
+    }
+    match &observed.run {
+        RunView::None(_) | RunView::Taken if restore.spec.cancel => {
+            vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), "cancelled before it started", now)]
+        }
+        RunView::None(name) => match repository(observed) {
+            Ok(repository) => vec![Action::Start(Box::new(run(restore, name, repository)))],
+            Err(refusal) => vec![refused(observed, &refusal, now)],
+        },
+        RunView::Taken => vec![refused(observed, &names_taken(restore), now)],
+        RunView::Gone => {
+            let message = "the run that did its work was deleted before its end was recorded: look at what it did, and create a new restore";
+            let cancelled = restore.spec.cancel;
+            let reason = if cancelled { Reason::Cancelled } else { Reason::RunDeleted };
+            let mut actions = settle_undo(observed);
+            actions.push(ended(observed, Outcome::Failed, reason.as_str(), message, now));
+            actions
+        }
+        RunView::Found(run) => follow(observed, run, now),
+    }
+}
+
+/// The end of a restore that cannot be begun.
+#[must_use]
+pub fn refused(observed: &Observed, Refusal { reason, message }: &Refusal, now: Timestamp) -> Action {
+    ended(observed, Outcome::Blocked, reason.as_str(), message, now)
+}
+
+fn names_taken(restore: &RestoreRun) -> Refusal {
+    let [first, second] = run_names(restore);
+    let namespace = restore.namespace().unwrap_or_default();
+    Refusal::new(
+        Reason::RunNameTaken,
+        format!(
+            "OperationRuns that are not this restore's have both names that its run may have, {first} and {second}: delete one with `kubectl delete operationrun {first} -n {namespace}`, or choose another name, then create a new restore"
+        ),
+    )
+}
+
+/// Why the API server does not take the run, in words for the restore.
+#[must_use]
+pub fn over_quota(says: &str, namespace: &str) -> Refusal {
+    Refusal::new(
+        Reason::QuotaExceeded,
+        format!(
+            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new restore"
+        ),
+    )
+}
+
+/// The same where it is no quota.
+#[must_use]
+pub fn run_refused(says: &str) -> Refusal {
+    Refusal::new(
+        Reason::RunRefused,
+        format!(
+            "the API server refuses the OperationRun that would do the work: {says}; mend what refuses it, then create a new restore"
+        ),
+    )
+}
+
+/// What the run says.
+fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action> {
+    let restore = &observed.restore;
+    let theirs = run.status_or_default();
+    let mut actions = Vec::new();
+    if theirs.phase == Phase::Completed {
+        actions.extend(settle_undo(observed));
+    } else if restore.spec.cancel && !run.spec.cancel {
+        actions.push(Action::Cancel(reference(run)));
+    }
+    let mut next = restore.status_or_default();
+    next.operation_run = Some(reference(run));
+    next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
+    next.audit = theirs.context.audit.or(next.audit);
+    told_by_the_chain(&mut next, &observed.audit);
+    if restore.spec.dry_run {
+        next.preview = theirs.context.plan.as_ref().map(|plan| plan.summary).or(next.preview);
+    } else if theirs.phase == Phase::Completed {
+        next.results = theirs.summary_counts.or(next.results);
+    }
+    next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
+    let (reason, message) = if theirs.phase == Phase::Completed {
+        next.completed_at = Some(now);
+        (theirs.reason.unwrap_or_default(), theirs.message.unwrap_or_default())
+    } else {
+        match waits(run) {
+            Some((reason, message)) => (reason, message),
+            None => (Reason::Running.as_str().to_owned(), format!("see run {}", run.name_any())),
+        }
+    };
+    settle(&mut next, restore, (theirs.phase, theirs.outcome), &reason, &message, now);
+    actions.push(Action::WriteStatus(Box::new(next)));
+    actions
+}
+
+fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: &str, now: Timestamp) -> Action {
+    let mut next = observed.restore.status_or_default();
+    next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
+    told_by_the_chain(&mut next, &observed.audit);
+    next.completed_at = Some(now);
+    settle(&mut next, &observed.restore, (Phase::Completed, outcome), reason, message, now);
+    Action::WriteStatus(Box::new(next))
+}
+
+/// Names the entries of the chain, and the plan that they were about. Of several attempts the last one's outcome counts.
+fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
+    let Some(intent) = entries.iter().find(|entry| entry.event == AuditEvent::Intent) else { return };
+    let outcome = entries.iter().rfind(|entry| entry.event == AuditEvent::Outcome);
+    next.audit =
+        Some(AuditReferences { intent: intent.name.clone(), outcome: outcome.map(|entry| entry.name.clone()) });
+    next.plan_digest = Some(intent.plan_digest.clone());
+}
+
+/// The status of a restore whose run was made this moment.
+#[must_use]
+pub fn started(restore: &RestoreRun, run: &OperationRun, now: Timestamp) -> RestoreRunStatus {
+    let mut next = restore.status_or_default();
+    next.operation_run = Some(reference(run));
+    let message = format!("see run {}", run.name_any());
+    settle(&mut next, restore, (Phase::Queued, Outcome::Pending), Reason::Running.as_str(), &message, now);
+    next
+}
+
+/// Phase, outcome, and the conditions that say the same to machines.
+fn settle(
+    next: &mut RestoreRunStatus,
+    restore: &RestoreRun,
+    (phase, outcome): (Phase, Outcome),
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) {
+    let generation = restore.metadata.generation;
+    let wanted = conditions::of_run(phase, outcome);
+    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &truncate(message, 1000), generation, now);
+    next.phase = phase;
+    next.outcome = outcome;
+    next.observed_generation = generation.unwrap_or(0);
+    let bad = matches!(outcome, Outcome::Failed | Outcome::Blocked | Outcome::PartiallySucceeded);
+    next.failure_reason = bad.then(|| reason.to_owned());
+    next.message = Some(truncate(message, 4000));
+}
+
+/// A set that its worker made and whose run could not say so any more: without a status it looks unfinished.
+fn settle_undo(observed: &Observed) -> Vec<Action> {
+    observed.undo.iter().filter(|set| !is_settled(set)).map(|set| Action::SettleUndo(Box::new(set.clone()))).collect()
+}
+
+/// The repository of the set, if all that can be known beforehand is as it must be.
+fn repository(observed: &Observed) -> Result<&str, Refusal> {
+    let restore = &observed.restore;
+    let spec = &restore.spec;
+    let namespace = restore.namespace().unwrap_or_default();
+    let tenant_uid = observed.tenant_uid.as_deref().ok_or_else(|| Refusal::not_a_tenant(&namespace))?;
+    if let Some(refusal) = too_large(&**restore) {
+        return Err(refusal);
+    }
+    eligible::requester(spec).map_err(refusal)?;
+    eligible::terms(spec).map_err(refusal)?;
+    let name = &spec.backup_set.name;
+    let set = observed.set.as_ref().ok_or_else(|| {
+        Refusal::new(
+            Reason::BackupSetNotFound,
+            format!(
+                "spec.backupSet: there is no BackupSet {name:?} in namespace {namespace}: `kubectl get backupsets -n {namespace}` lists those there are"
+            ),
+        )
+    })?;
+    let of_set = observed.repository.as_ref().map(|repository| &repository.spec);
+    eligible::own_set(set, tenant_uid, of_set).map_err(refusal)?;
+    eligible::previewed_plan(spec, observed.preview.as_deref()).map_err(refusal)?;
+    if let Some(LocalReference { name }) = &spec.rerun_of {
+        usable_rerun(restore, name, observed.rerun_of.as_deref())?;
+    }
+    expect_usable(&observed.account, spec.service_account_name.as_deref().unwrap_or_default(), &namespace)?;
+    Ok(&set.spec.repository.name)
+}
+
+fn refusal(Ineligible { reason, message }: Ineligible) -> Refusal {
+    Refusal { reason, message }
+}
+
+fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) -> Result<(), Refusal> {
+    let no = |why: &str| {
+        Err(Refusal::new(
+            Reason::RerunNotPossible,
+            format!(
+                "spec.rerunOf: restore {name} cannot be done again: {why}: name a completed restore of the same backup set"
+            ),
+        ))
+    };
+    let Some(earlier) = earlier else { return no("it does not exist (the history limit may have deleted it)") };
+    if earlier.spec.backup_set != restore.spec.backup_set {
+        no("it is of another backup set")
+    } else if earlier.spec.dry_run {
+        no("it is a preview, which restored nothing")
+    } else if !earlier.is_completed() {
+        no("it is not completed")
+    } else {
+        Ok(())
+    }
+}
+
+/// The run that does a restore's work.
+fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
+    let spec = &restore.spec;
+    let uid = restore.uid().unwrap_or_default();
+    let mut inputs: Map<String, Value> = Map::from_iter([
+        ("repository".to_owned(), json!(repository)),
+        (RESTORE_INPUT.to_owned(), json!({ "name": restore.name_any(), "uid": uid })),
+    ]);
+    if let Some(account) = spec.service_account_name.as_ref().filter(|_| !spec.dry_run) {
+        inputs.insert("serviceAccountName".to_owned(), json!(account));
+    }
+    let mut run = OperationRun::new(
+        name,
+        OperationRunSpec {
+            operation_type: operation_type(restore).to_owned(),
+            // Again what an earlier one could not do.
+            trigger: if restore.spec.rerun_of.is_some() { Trigger::Retry } else { Trigger::Manual },
+            initiator: spec.requested_by.clone(),
+            inputs: inputs.into(),
+            ..OperationRunSpec::default()
+        },
+    );
+    run.metadata.namespace = restore.namespace();
+    run.metadata.owner_references = restore.owner_ref(&()).map(|owner| vec![owner]);
+    run
+}
+
+fn reference(run: &OperationRun) -> ObjectReference {
+    ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }
+}

@@ -1,0 +1,22 @@
+//! `RestoreRun`: one `OperationRun` does its work; its status says what became of that.
+//!
+//! What a restore does is decided in [`crate::restore`] and done by a worker. Must not: read or write a tenant's objects.
+
+pub mod account;
+pub mod act;
+pub mod decide;
+pub mod observe;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{api::RestoreRun, kernel::Error, runs::context::Context};
+use std::{sync::Arc, time::Duration};
+
+/// One pass over one restore; when to look again though nothing happens.
+pub async fn reconcile(restore: Arc<RestoreRun>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    let observed = observe::observe(&context, restore).await?;
+    let decision = decide::decide(&observed, context.clock.now());
+    act::act(&context, &observed, decision).await?;
+    Ok(None)
+}

@@ -1,0 +1,190 @@
+//! All reads of a restore's reconcile. From caches; the API server is asked once for the set, and where a cache holds
+//! less than a decision needs or its "not there" would be final.
+
+use super::{
+    account::{AccountView, needed},
+    decide::{Observed, RunView, is_of, run_names},
+};
+use crate::{
+    api::{
+        AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, audit_entry::AuditRecord,
+        execution::ACCOUNTS, labels,
+    },
+    cluster::access,
+    kernel::{Error, whole::whole},
+    runs::{context::Context, is_whole},
+};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, ResourceExt, api::ListParams};
+use std::sync::Arc;
+
+/// Reads all that a decision about the restore depends on.
+pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Observed, Error> {
+    let namespace = restore.namespace().unwrap_or_default();
+    // The queue may hand over an object older than our own last write of it.
+    let newer = context.restores.get(&namespace, &restore.name_any());
+    let restore = newer.filter(|newer| newer.uid() == restore.uid()).unwrap_or(restore);
+    let tenant = context.namespaces.get("", &namespace);
+    let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
+    let tenant = tenant.filter(|tenant| tenant.labels().contains_key(labels::WORKSPACE));
+    let mut observed = Observed {
+        tenant_uid: tenant.and_then(|tenant| tenant.uid()),
+        terminating,
+        run: RunView::Gone,
+        set: None,
+        repository: None,
+        preview: None,
+        rerun_of: None,
+        account: AccountView::NotAsked,
+        undo: None,
+        audit: Vec::new(),
+        restore: restore.clone(),
+    };
+    if restore.is_completed() || terminating {
+        return Ok(observed);
+    }
+    let restore = whole(&Api::namespaced(context.client.clone(), &namespace), restore).await?;
+    observed.restore = restore.clone();
+    observed.run = run(context, &restore, &namespace).await?;
+    match &observed.run {
+        RunView::None(_) => {
+            let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
+            observed.set = sets.get_opt(&restore.spec.backup_set.name).await?;
+            let of_set = observed.set.as_ref().map(|set| set.spec.repository.name.as_str());
+            if let Some(held) = of_set.and_then(|name| context.repositories.get(&namespace, name)) {
+                let repositories = Api::namespaced(context.client.clone(), &namespace);
+                observed.repository = Some(whole(&repositories, held).await?);
+            }
+            let named = |reference: &Option<LocalReference>| {
+                reference.as_ref().and_then(|LocalReference { name }| context.restores.get(&namespace, name))
+            };
+            observed.preview = named(&restore.spec.preview);
+            observed.rerun_of = named(&restore.spec.rerun_of);
+            observed.account = account(context, &restore, &namespace).await?;
+        }
+        RunView::Taken => {}
+        RunView::Found(run) if !run.is_completed() => {}
+        RunView::Found(_) | RunView::Gone => {
+            observed.undo = undo(context, &restore, &namespace, &observed.run).await?;
+            observed.audit = audit(context, &restore, &namespace, &observed.run).await?;
+        }
+    }
+    Ok(observed)
+}
+
+/// The account that a restore names. Ours are made on onboarding, with all their rights, and a Job waits for them.
+async fn account(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<AccountView, Error> {
+    let named = restore.spec.service_account_name.as_deref();
+    let Some(name) = named.filter(|name| !restore.spec.dry_run && !ACCOUNTS.contains(name)) else {
+        return Ok(AccountView::NotAsked);
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), namespace);
+    if accounts.get_opt(name).await?.is_none() {
+        return Ok(AccountView::Missing);
+    }
+    let user = access::service_account(namespace, name);
+    let reviews = needed(restore.spec.safety_capture).map(|right| {
+        let user = &user;
+        async move {
+            let allowed = access::may(&context.client, namespace, user, right.attributes()).await?;
+            Ok::<_, Error>((!allowed).then_some(right))
+        }
+    });
+    Ok(AccountView::Found { lacks: try_join_all(reviews).await?.into_iter().flatten().collect() })
+}
+
+/// The run of a restore: the one that is on record, or one that was made before a crash.
+async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<RunView, Error> {
+    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
+    if let Some(ObjectReference { name, uid }) = restore.status.as_ref().and_then(|status| status.operation_run.clone())
+    {
+        let is_it = |run: &OperationRun| run.uid().as_deref() == Some(uid.as_str());
+        if let Some(run) = context.runs.get(namespace, &name).filter(|run| is_it(run) && is_whole(run)) {
+            return Ok(RunView::Found(Box::new((*run).clone())));
+        }
+        let found = runs.get_opt(&name).await?.filter(is_it);
+        return Ok(found.map_or(RunView::Gone, |run| RunView::Found(Box::new(run))));
+    }
+    let names = run_names(restore);
+    for name in &names {
+        match context.runs.get(namespace, name) {
+            None => return Ok(RunView::None(name.clone())),
+            Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new((*run).clone()))),
+            // Somebody else's run has this name.
+            Some(run) if is_whole(&run) => {}
+            Some(_) => match runs.get_opt(name).await? {
+                None => return Ok(RunView::None(name.clone())),
+                Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new(run))),
+                Some(_) => {}
+            },
+        }
+    }
+    // "Taken" is final, and the cache may still show what is gone: make sure.
+    for name in names {
+        match runs.get_opt(&name).await? {
+            None => return Ok(RunView::None(name)),
+            Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new(run))),
+            Some(_) => {}
+        }
+    }
+    Ok(RunView::Taken)
+}
+
+/// The set that undoes a restore bears the name of the restore's run.
+async fn undo(
+    context: &Context,
+    restore: &RestoreRun,
+    namespace: &str,
+    run: &RunView,
+) -> Result<Option<BackupSet>, Error> {
+    if restore.spec.dry_run || !restore.spec.safety_capture {
+        return Ok(None);
+    }
+    let Some(ObjectReference { name, uid }) = reference_of(restore, run) else { return Ok(None) };
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
+    for name in crate::api::backup_set::names_for(&name, &uid) {
+        if let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == uid) {
+            return Ok(Some(set));
+        }
+    }
+    Ok(None)
+}
+
+/// What the workers of a restore's run wrote into the audit chain, in the order of the places there, unless the run itself says so.
+async fn audit(
+    context: &Context,
+    restore: &RestoreRun,
+    namespace: &str,
+    run: &RunView,
+) -> Result<Vec<AuditRecord>, Error> {
+    let told = matches!(run, RunView::Found(run) if run.status_or_default().context.audit.is_some());
+    let Some(ObjectReference { uid, .. }) = reference_of(restore, run).filter(|_| !restore.spec.dry_run && !told)
+    else {
+        return Ok(Vec::new());
+    };
+    let entries: Api<AuditEntry> = Api::namespaced(context.client.clone(), namespace);
+    let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
+    // Others may bear the label too: the pod that wrote it is as the API server knew it.
+    let job = match run {
+        RunView::Found(run) => run.status_or_default().job.map(|job| format!("{}-", job.name)),
+        _ => None,
+    };
+    let told = |entry: AuditEntry| {
+        let record = entry.spec.record()?;
+        let of_job = job.as_deref().is_none_or(|job| entry.spec.pod.starts_with(job));
+        (of_job && record.run.uid == uid && record.name == entry.name_any()).then_some(record)
+    };
+    let mut records: Vec<AuditRecord> = entries.list(&of_run).await?.items.into_iter().filter_map(told).collect();
+    // Names are places, of one length.
+    records.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(records)
+}
+
+/// The run of a restore, or the one that it had.
+fn reference_of(restore: &RestoreRun, run: &RunView) -> Option<ObjectReference> {
+    match run {
+        RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),
+        _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
+    }
+}

@@ -1,0 +1,52 @@
+//! What of each kind no decision reads, and no cache therefore holds. Pure.
+//!
+//! Whoever reads a field of a cached object that is dropped here finds it empty: look here first.
+
+use crate::{
+    api::{BackupRepository, BackupSchedule, OperationType, Phase, RestoreRun, RestoreRunStatus, execution::ACCOUNTS},
+    kernel::slim::{Slim, drop_bookkeeping},
+};
+use k8s_openapi::api::{
+    core::v1::{Namespace, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
+
+impl Slim for OperationType {
+    /// Asked for in every pass, and written by those who run the cluster.
+    const PACKED: bool = false;
+}
+
+impl Slim for BackupRepository {}
+impl Slim for BackupSchedule {}
+impl Slim for Namespace {}
+
+impl Slim for ServiceAccount {
+    fn may_be_ours(name: &str) -> bool {
+        ACCOUNTS.contains(&name)
+    }
+}
+
+impl Slim for RoleBinding {
+    fn may_be_ours(name: &str) -> bool {
+        ACCOUNTS.contains(&name)
+    }
+}
+
+impl Slim for RestoreRun {
+    /// Of a completed restore, what another that names it depends on.
+    fn slim(&mut self) {
+        drop_bookkeeping(self);
+        let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
+        self.spec.items.clear();
+        self.spec.exclude_items.clear();
+        self.spec.transforms.clear();
+        self.spec.requested_by = None;
+        self.status = Some(RestoreRunStatus {
+            phase: status.phase,
+            outcome: status.outcome,
+            operation_run: status.operation_run.clone(),
+            plan_digest: status.plan_digest.clone(),
+            ..RestoreRunStatus::default()
+        });
+    }
+}

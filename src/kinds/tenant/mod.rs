@@ -1,0 +1,18 @@
+//! Onboarding: a namespace with the workspace label gets its accounts, and keeps them.
+
+pub mod act;
+pub mod decide;
+pub mod observe;
+
+use crate::{kernel::Error, runs::context::Context};
+use k8s_openapi::api::core::v1::Namespace;
+use std::{sync::Arc, time::Duration};
+
+/// One pass over one namespace; when to look again though nothing happens.
+pub async fn reconcile(namespace: Arc<Namespace>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    let observed = observe::observe(&context, &namespace);
+    for write in decide::decide(&observed) {
+        act::act(&context, write).await?;
+    }
+    Ok(None)
+}

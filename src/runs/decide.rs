@@ -1,0 +1,531 @@
+//! The decision about one run. Pure and total: the same function in production, in property tests and in the model.
+//!
+//! From any state it leads to one of three ends: nothing to do, something to wait for (a watch event or `requeue`), or
+//! actions after which the next decision is made from what they left. Nothing here reads a clock or a cluster.
+
+use super::{
+    finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
+    observed::{JobView, JoinedView, Observed, Parent, Slot},
+    prepare::{is_check, is_maintenance, rehearsed_set},
+    status::{describe, end, reference, repository_of, running, running_message, settle},
+    waiting::{PATIENCE, is_ended, stuck},
+};
+use crate::{
+    api::{
+        ObjectReference, Outcome, Phase, Reason,
+        backup_schedule::origin,
+        labels,
+        operation_run::{OnDuplicate, OperationRunStatus, RunContext, Waiting},
+        result::{CapturedSnapshot, truncate},
+    },
+    kernel::refusal::Refusal,
+    repository::CODES_OF_THE_CONTENT,
+    runs::records::repository::RepositoryCheck,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use std::collections::BTreeMap;
+
+/// What to do, in this order, and when to look again though nothing happened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Writes, in order. A crash between two leaves a state from which the next decision goes on.
+    pub actions: Vec<Action>,
+    /// When to decide again without an event.
+    pub requeue: Option<SignedDuration>,
+    /// Whether the run stands in line for a slot.
+    pub in_line: bool,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Create the Job of the run's identity, then record it in this status (its uid comes from the answer).
+    Start(Box<OperationRunStatus>),
+    /// Delete a Job with its pods first, if it still has this uid.
+    DeleteJob(ObjectReference),
+    /// Record the snapshot as a `BackupSet`, and its name in the status that follows.
+    RecordBackupSet {
+        /// What was captured.
+        snapshot: Box<CapturedSnapshot>,
+        /// Whether no item failed.
+        complete: bool,
+    },
+    /// Record a set of the snapshot that another run captured for this one, too, and its name in the status that follows: each has the
+    /// retention of whoever asked for it.
+    RecordSharedSet {
+        /// Name of the other run's set.
+        set: String,
+        /// Uid of that run.
+        captured_by: String,
+    },
+    /// Say what the set holds that a restore's worker made to undo it, and record its name in the status that follows.
+    RecordUndoSet {
+        /// Name of the set.
+        name: String,
+        /// What was captured.
+        snapshot: Box<CapturedSnapshot>,
+    },
+    /// Record on a backup set how its rehearsal ended.
+    RecordRehearsal {
+        /// Name of the set.
+        set: String,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Record a repository's check.
+    RecordCheck(Box<RepositoryCheck>),
+    /// Write the status.
+    WriteStatus(Box<OperationRunStatus>),
+    /// Set these labels; none removes one.
+    WriteLabels(BTreeMap<String, Option<String>>),
+    /// Delete the run, if it still has this uid.
+    DeleteRun,
+    /// Delete the restore that the run was made for, if it still has this uid; the run goes with it.
+    DeleteRestore(ObjectReference),
+}
+
+impl Decision {
+    fn none() -> Self {
+        Self::default()
+    }
+
+    fn act(action: Action) -> Self {
+        Self { actions: vec![action], ..Self::default() }
+    }
+
+    fn look_again(seconds: i64) -> Self {
+        Self { requeue: Some(SignedDuration::from_secs(seconds)), ..Self::default() }
+    }
+
+    fn or_look_again(mut self, seconds: i64) -> Self {
+        self.requeue = Some(SignedDuration::from_secs(seconds));
+        self
+    }
+}
+
+/// Decides about a run.
+#[must_use]
+pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
+    if observed.run.metadata.deletion_timestamp.is_some()
+        || observed.tenant.as_ref().is_some_and(|tenant| tenant.terminating)
+    {
+        // The garbage collector takes the Job; in a terminating namespace nothing can be made.
+        return Decision::none();
+    }
+    let status = observed.status();
+    match status.phase {
+        Phase::Completed => after_the_end(observed, &status, now),
+        Phase::Queued | Phase::Running => match (&status.job, &status.joined) {
+            (Some(job), _) => executing(observed, &status, job, now),
+            (None, Some(_)) => joined(observed, &status, now),
+            (None, None) => not_started(observed, &status, now),
+        },
+    }
+}
+
+/// A run without a Job: adopt its own, wait for another's end, join, be refused, or start.
+fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
+    if let JobView::Own(job) = &observed.job {
+        // Made before a crash, or by an answer that was lost.
+        if job.metadata.deletion_timestamp.is_none() {
+            return Decision::act(Action::WriteStatus(Box::new(running(observed, status, Some(job), now))));
+        }
+    }
+    if observed.run.spec.cancel {
+        return complete(
+            observed,
+            status,
+            Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled before it started"),
+            now,
+        );
+    }
+    let prepared = match &observed.prepared {
+        Ok(prepared) => prepared,
+        Err(refusal) => return blocked(observed, status, refusal, now),
+    };
+    let reject = observed.run.spec.on_duplicate == OnDuplicate::Reject;
+    match &observed.job {
+        JobView::Others { owner, .. } if owner.leaving => {
+            wait(observed, status, Reason::PreviousJobTerminating, leaving_message(&owner.name), now)
+        }
+        JobView::Others { owner, .. } if reject => blocked(observed, status, &duplicate(&owner.name), now),
+        JobView::Others { owner, .. } => {
+            let mut next = running(observed, status, None, now);
+            next.joined = Some(ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() });
+            settle(
+                &mut next,
+                observed,
+                Reason::Joined,
+                format!("run {} does the same work: this run ends as that one ends", owner.name),
+                now,
+            );
+            Decision::act(Action::WriteStatus(Box::new(next)))
+        }
+        JobView::Foreign(job) => {
+            let name = job.metadata.name.as_deref().unwrap_or_default();
+            let refusal = Refusal::new(
+                Reason::JobNameTaken,
+                format!(
+                    "a Job {name} that is not the operator's stands where this run's Job must be: find out who made it, delete it with `kubectl delete job {name}`, then create a new run"
+                ),
+            );
+            blocked(observed, status, &refusal, now)
+        }
+        JobView::Own(job) | JobView::Orphan(job) => {
+            if job.metadata.deletion_timestamp.is_some() {
+                // A finished one is gone in a moment, which is not worth a write.
+                if observed.waiting_since.is_some_and(|since| now.duration_since(since) < PATIENCE) {
+                    return Decision::look_again(PATIENCE.as_secs() + 1);
+                }
+                return wait(observed, status, Reason::PreviousJobTerminating, leaving_message("an earlier run"), now);
+            }
+            // Kept for its logs until now; its run is recorded completed or gone.
+            Decision::act(Action::DeleteJob(reference(job))).or_look_again(10)
+        }
+        JobView::Absent => {
+            if let Some(first) = observed.older.iter().find(|sibling| !sibling.leaving) {
+                if reject {
+                    return blocked(observed, status, &duplicate(&first.name), now);
+                }
+                // The oldest starts; its Job wakes this run, which then joins.
+                return Decision::look_again(30);
+            }
+            if observed.pods.iter().any(|pod| !is_ended(pod)) {
+                return wait(observed, status, Reason::PreviousJobTerminating, leaving_message("an earlier run"), now);
+            }
+            match &observed.slot {
+                Slot::Waiting { limit, ahead } => {
+                    let message = format!("waits for a slot ({limit}); {ahead} may go first");
+                    let mut decision = wait(observed, status, Reason::ConcurrencyLimit, message, now);
+                    decision.in_line = true;
+                    decision
+                }
+                Slot::Free => {
+                    let mut next = running(observed, status, None, now);
+                    next.identity_hash = Some(prepared.identity.as_str().to_owned());
+                    Decision { actions: vec![Action::Start(Box::new(next))], in_line: true, ..Decision::default() }
+                }
+            }
+        }
+    }
+}
+
+/// A run whose Job is recorded: only that uid counts.
+fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &ObjectReference, now: Timestamp) -> Decision {
+    let job = match &observed.job {
+        JobView::Own(job) if job.metadata.uid.as_deref() == Some(recorded.uid.as_str()) => job,
+        _ => {
+            if observed.pods.iter().any(|pod| !is_ended(pod) && is_of(pod, &recorded.uid)) {
+                return Decision::look_again(2);
+            }
+            let finish = if observed.run.spec.cancel {
+                Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled")
+            } else {
+                Finish::plain(
+                    Outcome::Failed,
+                    Reason::JobDeleted,
+                    format!(
+                        "Job {} was deleted while the run was going, not by the operator: create a new run with spec.rerunOf",
+                        recorded.name
+                    ),
+                )
+            };
+            return complete(observed, status, finish, now);
+        }
+    };
+    if let Some(end) = job_end(job) {
+        let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor);
+        let trusted = is_ours(job);
+        if !is_told(job, &observed.pods)
+            && observed.waiting_since.is_none_or(|since| now.duration_since(since) < SignedDuration::from_secs(5))
+        {
+            // The pod's last word may still be on its way.
+            return Decision::look_again(1);
+        }
+        let timeout = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        let finish = if observed.run.spec.cancel && is_unexplained(job, &end, &observed.pods) {
+            // Perhaps the fence that let nothing be done. Runs that joined this one must not end by that.
+            Finish::plain(
+                Outcome::Failed,
+                Reason::Cancelled,
+                "cancelled; its Job failed, and no pod is left to tell why",
+            )
+        } else {
+            finish(job, &end, &observed.pods, trusted, timeout)
+        };
+        let mut next = status.clone();
+        next.attempts = Some(attempts(job));
+        // Maintenance that could not be done says nothing of the repository, unless damage is what ended it. Of the ends of a
+        // check `backup_repository/checked.rs` knows which do.
+        let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
+        let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
+        let check = trusted && executor.is_some_and(says);
+        return ended(observed, &next, finish, Some(job), check, now);
+    }
+    if job.metadata.deletion_timestamp.is_some() {
+        return Decision::look_again(2);
+    }
+    let mut next = status.clone();
+    if observed.run.spec.cancel {
+        next.waiting = Some(Waiting { reason: Reason::Cancelling.as_str().to_owned(), since: now });
+        settle(&mut next, observed, Reason::Cancelling, "cancelled; waits until its pod has ended".to_owned(), now);
+        let actions = vec![Action::DeleteJob(recorded.clone()), Action::WriteStatus(Box::new(next))];
+        return Decision { actions, ..Decision::look_again(2) };
+    }
+    match stuck(job, &observed.pods) {
+        Some(stuck) => {
+            let since = observed.waiting_since.unwrap_or(now);
+            if !stuck.is_due(since, now) {
+                return Decision::look_again(PATIENCE.as_secs() + 1);
+            }
+            let since = status
+                .waiting
+                .as_ref()
+                .filter(|waiting| waiting.reason == stuck.reason.as_str())
+                .map_or(now, |waiting| waiting.since);
+            next.waiting = Some(Waiting { reason: stuck.reason.as_str().to_owned(), since });
+            settle(&mut next, observed, stuck.reason, stuck.message, now);
+        }
+        None if status.waiting.is_some() => {
+            next.waiting = None;
+            settle(&mut next, observed, Reason::Running, running_message(&recorded.name), now);
+        }
+        None => {}
+    }
+    next.attempts = Some(attempts(job)).filter(|count| *count > 1).or(status.attempts);
+    // A retry's growing counter alone is not worth a write.
+    if next.waiting == status.waiting && next.message == status.message {
+        return Decision::none();
+    }
+    Decision::act(Action::WriteStatus(Box::new(next)))
+}
+
+/// A run that joined another: copy its end, or go on alone when there will be none.
+fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
+    if observed.run.spec.cancel {
+        return complete(
+            observed,
+            status,
+            Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled; the run it had joined goes on"),
+            now,
+        );
+    }
+    match &observed.joined {
+        JoinedView::Active | JoinedView::None => Decision::none(),
+        JoinedView::Completed(winner) if is_real_end(winner) => {
+            let theirs = winner.status_or_default();
+            let name = winner.metadata.name.as_deref().unwrap_or_default();
+            let mut next = status.clone();
+            next.summary_counts = theirs.summary_counts;
+            next.progress = theirs.progress;
+            next.failures = theirs.failures;
+            next.failures_truncated = theirs.failures_truncated;
+            next.attempts = theirs.attempts;
+            next.context = RunContext {
+                workspace: next.context.workspace,
+                target_scope: next.context.target_scope,
+                ..theirs.context
+            };
+            let message = format!("as run {name}, which it had joined: {}", theirs.message.unwrap_or_default());
+            end(&mut next, observed, theirs.outcome, &theirs.reason.unwrap_or_default(), truncate(&message, 2000), now);
+            let mut actions = Vec::new();
+            let schedule = |run| origin(run).map(|origin| origin.schedule);
+            if let Some(set) = next.context.backup_set.clone()
+                && schedule(&observed.run) != schedule(winner)
+            {
+                let captured_by = winner.metadata.uid.clone().unwrap_or_default();
+                actions.push(Action::RecordSharedSet { set, captured_by });
+            }
+            actions.push(Action::WriteStatus(Box::new(next)));
+            Decision { actions, ..Decision::default() }
+        }
+        JoinedView::Completed(_) | JoinedView::Gone => {
+            let mut next = status.clone();
+            next.joined = None;
+            settle(
+                &mut next,
+                observed,
+                Reason::Running,
+                "the run it had joined was cancelled or deleted: it goes on by itself".to_owned(),
+                now,
+            );
+            Decision::act(Action::WriteStatus(Box::new(next)))
+        }
+    }
+}
+
+/// Whether a completed run's end is the end of the work, and not of that run alone.
+fn is_real_end(winner: &crate::api::OperationRun) -> bool {
+    let status = winner.status_or_default();
+    status.outcome != Outcome::Blocked
+        && OF_THE_RUN_ALONE.iter().all(|reason| status.reason.as_deref() != Some(reason.as_str()))
+}
+
+/// A completed run: labels, then its time to go.
+fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
+    let operation_type = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec);
+    let ttl = operation_type
+        .and_then(|spec| spec.ttl_seconds_after_finished)
+        .map(|seconds| SignedDuration::from_secs(seconds.into()));
+    let mut left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
+    if observed.beyond_history || left.is_some_and(|left| left <= SignedDuration::ZERO) {
+        match &observed.restore {
+            // They would find it gone, and do its work again.
+            _ if observed.awaited => left = Some(SignedDuration::from_mins(1)),
+            None => return Decision::act(Action::DeleteRun),
+            Some(Parent { reference, needed: false }) => {
+                return Decision::act(Action::DeleteRestore(reference.clone()));
+            }
+            Some(Parent { needed: true, .. }) => left = Some(SignedDuration::from_mins(1)),
+        }
+    }
+    let mut decision = Decision { requeue: left, ..Decision::default() };
+    let patch = label_patch(observed, status);
+    if !patch.is_empty() {
+        decision.actions.push(Action::WriteLabels(patch));
+    }
+    decision
+}
+
+/// The labels to change. None while the run goes: one patch at its end carries them all.
+fn label_patch(observed: &Observed, status: &OperationRunStatus) -> BTreeMap<String, Option<String>> {
+    let spec = &observed.run.spec;
+    let workspace =
+        observed.tenant.as_ref().map(|tenant| tenant.workspace.as_str()).or(status.context.workspace.as_deref());
+    let initiator = spec.initiator.as_ref().map(|initiator| initiator.username.as_str());
+    let wanted = labels::of_run(
+        status.identity_hash.as_deref(),
+        &spec.operation_type,
+        spec.trigger,
+        workspace,
+        initiator,
+        status.outcome,
+    );
+    let present = observed.run.metadata.labels.clone().unwrap_or_default();
+    labels::OF_RUN
+        .iter()
+        .filter(|key| present.get(**key) != wanted.get(**key))
+        .map(|key| ((*key).to_owned(), wanted.get(*key).cloned()))
+        .collect()
+}
+
+fn blocked(observed: &Observed, status: &OperationRunStatus, refusal: &Refusal, now: Timestamp) -> Decision {
+    complete(observed, status, Finish::plain(Outcome::Blocked, refusal.reason, refusal.message.clone()), now)
+}
+
+/// The decision when the API server refused the Job itself.
+#[must_use]
+pub fn refused(observed: &Observed, refusal: &Refusal, now: Timestamp) -> Decision {
+    blocked(observed, &observed.status(), refusal, now)
+}
+
+fn complete(observed: &Observed, status: &OperationRunStatus, finish: Finish, now: Timestamp) -> Decision {
+    let check = observed.operation_type.as_ref().is_some_and(|operation_type| is_check(&operation_type.spec.executor));
+    ended(observed, status, finish, None, check, now)
+}
+
+/// The last writes of a run: first what it made, then its end. A crash between repeats the first, which is idempotent.
+fn ended(
+    observed: &Observed,
+    status: &OperationRunStatus,
+    finish: Finish,
+    job: Option<&Job>,
+    check: bool,
+    now: Timestamp,
+) -> Decision {
+    let mut actions = Vec::new();
+    let Finish { outcome, reason, message, counts, failures, failures_truncated, made } = finish;
+    let repository = repository_of(observed);
+    if let Some(repository) = repository.clone().filter(|_| check) {
+        let given = |annotation: &str| job.and_then(|job| job.metadata.annotations.as_ref()?.get(annotation));
+        let generation = given(labels::REPOSITORY_GENERATION).and_then(|generation| generation.parse().ok());
+        actions.push(Action::RecordCheck(Box::new(RepositoryCheck {
+            repository,
+            generation,
+            spec: given(labels::REPOSITORY_CHECKED).cloned(),
+            passed: matches!(outcome, Outcome::Succeeded),
+            reason: reason.clone(),
+            message: message.clone(),
+            figures: made.repository.clone(),
+            maintained: made.maintained,
+            damaged: made.damaged_snapshots.clone(),
+            damaged_truncated: made.damaged_truncated,
+        })));
+    }
+    let mut next = status.clone();
+    next.context.repository = repository.or(next.context.repository);
+    match (made.snapshot.map(Box::new), made.undo_set) {
+        (Some(snapshot), Some(name)) => actions.push(Action::RecordUndoSet { name, snapshot }),
+        (Some(snapshot), None) => {
+            actions.push(Action::RecordBackupSet { snapshot, complete: outcome == Outcome::Succeeded });
+        }
+        (None, _) => {}
+    }
+    let rehearsed = rehearsed(observed, made.backup_set.as_deref());
+    if let Some(set) = rehearsed.filter(|_| job.is_some() && outcome != Outcome::Blocked) {
+        next.context.backup_set = Some(set.clone());
+        // One that did not come to its end says nothing of the set, unless damage is what ended it. Nor does one that was refused
+        // something: what who asked may not do is not the set's fault.
+        let is_damage = |code: &str| CODES_OF_THE_CONTENT.contains(&code);
+        let is_tried = made.plan.as_ref().is_some_and(|plan| plan.summary.forbidden == 0);
+        if is_tried || is_damage(&reason) || failures.iter().any(|failure| is_damage(&failure.reason_code)) {
+            actions.push(Action::RecordRehearsal { set, outcome });
+        }
+    }
+    next.context.plan = made.plan.or(next.context.plan);
+    next.context.audit = made.audit.or(next.context.audit);
+    next.summary_counts = counts.or(next.summary_counts);
+    if let Some(counts) = counts {
+        next.progress = Some(format!("{}/{}", counts.processed, counts.total));
+    }
+    next.failures = failures;
+    next.failures_truncated = failures_truncated;
+    end(&mut next, observed, outcome, &reason, message, now);
+    actions.push(Action::WriteStatus(Box::new(next)));
+    Decision { actions, ..Decision::default() }
+}
+
+/// The status of a run that waits before it has a Job; nothing where it says so already.
+fn wait(observed: &Observed, status: &OperationRunStatus, reason: Reason, message: String, now: Timestamp) -> Decision {
+    let again = Decision::look_again(if reason == Reason::ConcurrencyLimit { 60 } else { 2 });
+    if status.waiting.as_ref().is_some_and(|waiting| waiting.reason == reason.as_str()) {
+        return again;
+    }
+    let mut next = status.clone();
+    describe(&mut next, observed);
+    next.waiting = Some(Waiting { reason: reason.as_str().to_owned(), since: now });
+    settle(&mut next, observed, reason, message, now);
+    Decision { actions: vec![Action::WriteStatus(Box::new(next))], ..again }
+}
+
+/// The set that a rehearsal is about: what its inputs name, or else what the worker found to be the newest.
+fn rehearsed(observed: &Observed, found: Option<&str>) -> Option<String> {
+    let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
+    let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
+    rehearsed_set(executor, inputs, found)
+}
+
+/// Whether the Job runs our own worker: its pod has a container of that name that the operator put there.
+fn is_ours(job: &Job) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let fenced = pod.and_then(|pod| pod.init_containers.as_ref()).into_iter().flatten();
+    pod.is_some() && fenced.into_iter().all(|container| container.name != crate::api::execution::FENCE_CONTAINER)
+}
+
+fn is_of(pod: &k8s_openapi::api::core::v1::Pod, job_uid: &str) -> bool {
+    pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == job_uid)
+}
+
+fn duplicate(name: &str) -> Refusal {
+    Refusal::new(
+        Reason::DuplicateRun,
+        format!(
+            "run {name} does the same work, and onDuplicate is Reject: wait for it, or create this run with onDuplicate: Join"
+        ),
+    )
+}
+
+fn leaving_message(of: &str) -> String {
+    format!("waits until the Job of {of} is gone")
+}

@@ -1,0 +1,378 @@
+//! All reads of a run's reconcile. From caches; the API server is asked only where a cache says "not there" and the
+//! answer would be final, or where a finished Job's last pod is not known yet.
+
+use super::{
+    fairness::Limits,
+    finish::{is_told, job_end},
+    observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
+    prepare::{effective_inputs, is_object_name, named_account, prepare, repository_name},
+    waiting::stuck,
+};
+use crate::{
+    api::{
+        BackupRepository, BackupSchedule, ObjectReference, OperationRun, OperationType, Phase, RestoreRun,
+        backup_schedule::{Origin, origin},
+        execution, labels,
+        operation_type::DEFAULT_HISTORY_LIMIT,
+        operations,
+    },
+    cluster::trim::left_out,
+    kernel::{Error, refusal::Refusal, whole::whole},
+    runs::{context::Context, is_whole},
+};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Namespace, Pod, ServiceAccount},
+};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+use std::sync::Arc;
+
+/// Reads all that a decision about the run depends on.
+pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observed, Error> {
+    let namespace = run.namespace().unwrap_or_default();
+    // The queue may hand over an object older than our own last write of it.
+    let run = context.runs.get(&namespace, &run.name_any()).filter(|newer| newer.uid() == run.uid()).unwrap_or(run);
+    let status = run.status_or_default();
+    let uid = run.uid().unwrap_or_default();
+    let run = if status.phase == Phase::Completed {
+        run
+    } else {
+        whole(&Api::namespaced(context.client.clone(), &namespace), run).await?
+    };
+    let tenant = tenant(context, &namespace, status.phase).await?;
+    let operation_type = operation_type(context, &run, status.phase).await?;
+    let open = status.phase != Phase::Completed;
+    let started = status.job.is_some() || status.joined.is_some();
+
+    let rerun = if open { rerun(context, &run).await? } else { RerunView::NotAsked };
+    let repository = match &operation_type {
+        Some(operation_type) if open => repository(context, &run, operation_type, &rerun, started).await?,
+        _ => RepositoryView::NotNeeded,
+    };
+    let account = match &operation_type {
+        Some(operation_type) if open && !started => missing_account(context, operation_type, &run, &namespace).await?,
+        _ => None,
+    };
+    let repeats = if open && !started { repeats_a_tick_of(context, &run, &namespace).await? } else { None };
+    let prepared = match repeats {
+        Some(schedule) => Err(Refusal::tick_repeated(&schedule)),
+        None => prepare(&run, tenant.as_ref(), operation_type.as_deref(), &repository, &rerun, |name| {
+            account.as_deref() != Some(name)
+        }),
+    };
+
+    let identity = status
+        .identity_hash
+        .clone()
+        .or_else(|| prepared.as_ref().ok().map(|prepared| prepared.identity.as_str().to_owned()));
+    if let Some(identity) = identity.as_deref().filter(|_| open) {
+        context.registry.identify(&uid, identity);
+    }
+    let job_name = match &status.job {
+        Some(job) => Some(job.name.clone()),
+        None => prepared.as_ref().ok().map(|prepared| prepared.identity.job_name()),
+    };
+    let (job, mut pods) = match job_name.filter(|_| open) {
+        Some(name) => {
+            let recorded = status.job.as_ref().map(|job| job.uid.as_str());
+            (job(context, &run, &namespace, &name, recorded).await?, context.pods.group(&namespace, &name))
+        }
+        None => (JobView::Absent, Vec::new()),
+    };
+    let what = waits_for(&job, &pods);
+    if let JobView::Own(job) = &job
+        && job_end(job).is_some()
+        && !is_told(job, &pods)
+    {
+        pods = list_pods(context, &namespace, job).await?;
+    }
+    let joined = match &status.joined {
+        Some(joined) if open => joined_view(context, &namespace, &joined.name, &joined.uid).await?,
+        _ => JoinedView::None,
+    };
+    let older = match &identity {
+        Some(identity) if open && !started => context.registry.older(&uid, identity),
+        _ => Vec::new(),
+    };
+    let slot = if open && !started {
+        context.registry.slot(&uid, &limits(context, operation_type.as_deref()))
+    } else {
+        Slot::Free
+    };
+    let limit = operation_type
+        .as_ref()
+        .and_then(|operation_type| operation_type.spec.history_limit)
+        .unwrap_or(DEFAULT_HISTORY_LIMIT);
+    let beyond_history = !open
+        && context.registry.beyond_history(
+            &namespace,
+            &run.spec.operation_type,
+            &uid,
+            usize::try_from(limit).unwrap_or(1),
+        );
+    let awaited = !open && context.registry.is_awaited(&uid);
+    let restore = if open { None } else { restore(context, &run, &namespace) };
+    let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
+    Ok(Observed {
+        run,
+        tenant,
+        operation_type,
+        prepared,
+        job,
+        pods,
+        joined,
+        older,
+        slot,
+        waiting_since,
+        beyond_history,
+        awaited,
+        restore,
+    })
+}
+
+/// The restore that a run was made for: it names this very run, and the run is of a type that only the operator makes. That the run
+/// names a restore as its owner only says where to look: anybody may write that.
+fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
+    if ![operations::PREVIEW, operations::APPLY].contains(&run.spec.operation_type.as_str()) {
+        return None;
+    }
+    let owner = run.owner_references().iter().find(|owner| owner.kind == RestoreRun::kind(&()))?;
+    let names_this = |restore: &RestoreRun| {
+        let of = restore.status.as_ref().and_then(|status| status.operation_run.as_ref());
+        of.is_some_and(|of| Some(&of.uid) == run.uid().as_ref())
+    };
+    let restore = context
+        .restores
+        .get(namespace, &owner.name)
+        .filter(|found| found.uid().as_ref() == Some(&owner.uid) && names_this(found))?;
+    let names_it = |other: &RestoreRun| {
+        let named = [&other.spec.preview, &other.spec.rerun_of];
+        !other.is_completed() && named.into_iter().flatten().any(|reference| reference.name == owner.name)
+    };
+    let mut others =
+        context.restores.names(namespace).into_iter().filter_map(|name| context.restores.get(namespace, &name));
+    Some(Parent {
+        reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
+        needed: !restore.is_completed() || others.any(|other| names_it(&other)),
+    })
+}
+
+/// The schedule whose tick a run repeats. The answer is final, so the API server has the last word.
+async fn repeats_a_tick_of(context: &Context, run: &OperationRun, namespace: &str) -> Result<Option<String>, Error> {
+    let Some(Origin { schedule, .. }) = origin(run) else { return Ok(None) };
+    if !context.schedules.get(namespace, &schedule).is_some_and(|held| held.is_repeated_by(run)) {
+        return Ok(None);
+    }
+    let found = Api::<BackupSchedule>::namespaced(context.client.clone(), namespace).get_opt(&schedule).await?;
+    // Of a status that was left out nothing is known.
+    let repeats = found.is_some_and(|found| left_out(&found).is_none() && found.is_repeated_by(run));
+    Ok(repeats.then_some(schedule))
+}
+
+/// The limits that hold a run of a type.
+pub fn limits(context: &Context, operation_type: Option<&OperationType>) -> Limits {
+    let limit = |value: Option<i32>| value.and_then(|value| usize::try_from(value).ok());
+    let concurrency = operation_type.map(|operation_type| operation_type.spec.concurrency).unwrap_or_default();
+    Limits {
+        type_per_tenant: limit(concurrency.per_tenant),
+        type_total: limit(concurrency.total),
+        per_tenant: context.settings.max_active_runs_per_tenant,
+        total: context.settings.max_active_runs,
+    }
+}
+
+async fn tenant(context: &Context, namespace: &str, phase: Phase) -> Result<Option<Tenant>, Error> {
+    let view = |namespace: &Namespace| {
+        Some(Tenant {
+            uid: namespace.uid()?,
+            workspace: namespace.labels().get(labels::WORKSPACE)?.clone(),
+            terminating: namespace.metadata.deletion_timestamp.is_some(),
+        })
+    };
+    // Of a completed run nothing depends on it any more.
+    if phase == Phase::Completed {
+        return Ok(context.namespaces.get("", namespace).as_deref().and_then(view));
+    }
+    Ok(context.namespace(namespace).await?.as_deref().and_then(view))
+}
+
+async fn operation_type(
+    context: &Context,
+    run: &OperationRun,
+    phase: Phase,
+) -> Result<Option<Arc<OperationType>>, Error> {
+    let name = &run.spec.operation_type;
+    match context.types.get("", name) {
+        Some(found) => Ok(Some(found)),
+        // "Unknown" is final: make sure. A manifest often brings a type and its first run together.
+        None if phase == Phase::Queued => {
+            Ok(Api::<OperationType>::all(context.client.clone()).get_opt(name).await?.map(Arc::new))
+        }
+        None => Ok(None),
+    }
+}
+
+async fn rerun(context: &Context, run: &OperationRun) -> Result<RerunView, Error> {
+    let Some(earlier) = &run.spec.rerun_of else { return Ok(RerunView::NotAsked) };
+    let namespace = run.namespace().unwrap_or_default();
+    // Its inputs are wanted, which are not held of a completed run.
+    let found = match context.runs.get(&namespace, &earlier.name).filter(|found| is_whole(found)) {
+        Some(found) => Some(found),
+        None => Api::<OperationRun>::namespaced(context.client.clone(), &namespace)
+            .get_opt(&earlier.name)
+            .await?
+            .map(Arc::new),
+    };
+    Ok(found.map_or_else(|| RerunView::Missing(earlier.name.clone()), RerunView::Found))
+}
+
+async fn repository(
+    context: &Context,
+    run: &OperationRun,
+    operation_type: &OperationType,
+    rerun: &RerunView,
+    started: bool,
+) -> Result<RepositoryView, Error> {
+    let inputs = effective_inputs(run, rerun);
+    let Some(name) = repository_name(&operation_type.spec.executor, &inputs) else {
+        return Ok(RepositoryView::NotNeeded);
+    };
+    let namespace = run.namespace().unwrap_or_default();
+    let view = |found: Option<Arc<BackupRepository>>| match found {
+        None => RepositoryView::Missing(name.clone()),
+        Some(repository) if repository.is_ready() => RepositoryView::Ready(repository),
+        Some(repository) => RepositoryView::NotReady(repository),
+    };
+    let api = Api::namespaced(context.client.clone(), &namespace);
+    let held = match context.repositories.get(&namespace, &name) {
+        Some(held) => Some(whole(&api, held).await?),
+        None => None,
+    };
+    match view(held) {
+        ready @ RepositoryView::Ready(_) => Ok(ready),
+        other if started => Ok(other),
+        // A name that cannot be one would be refused by the API server with a less helpful word.
+        _ if !is_object_name(&name) => Ok(RepositoryView::Missing(name.chars().take(100).collect())),
+        // Both other answers are final: make sure.
+        _ => Ok(view(
+            Api::<BackupRepository>::namespaced(context.client.clone(), &namespace).get_opt(&name).await?.map(Arc::new),
+        )),
+    }
+}
+
+/// The account of a `jobTemplate` that names its own and that does not exist. Ours are made on onboarding, and a Job
+/// waits for them.
+async fn missing_account(
+    context: &Context,
+    operation_type: &OperationType,
+    run: &OperationRun,
+    namespace: &str,
+) -> Result<Option<String>, Error> {
+    let template = operation_type.spec.executor.job_template.as_ref();
+    let pod = template.and_then(|template| template.spec.as_ref()).and_then(|job| job.template.spec.as_ref());
+    let of_template = pod.and_then(|pod| pod.service_account_name.clone());
+    let Some(name) = of_template.or_else(|| named_account(operation_type, &run.spec.inputs)) else {
+        return Ok(None);
+    };
+    if execution::ACCOUNTS.contains(&name.as_str()) {
+        return Ok(None);
+    }
+    let found = Api::<ServiceAccount>::namespaced(context.client.clone(), namespace).get_opt(&name).await?;
+    Ok(if found.is_none() { Some(name) } else { None })
+}
+
+async fn job(
+    context: &Context,
+    run: &OperationRun,
+    namespace: &str,
+    name: &str,
+    recorded: Option<&str>,
+) -> Result<JobView, Error> {
+    let found = match (context.jobs.get(namespace, name), recorded) {
+        (Some(found), None) => Some(found),
+        (Some(found), Some(uid)) if found.uid().as_deref() == Some(uid) => Some(found),
+        (None, None) if !context.taken.contains(namespace, name) => None,
+        // The end of a run whose Job is gone is final, and the cache may still show the Job before it: make sure. The
+        // same for a name that another's Job may hold.
+        _ => Api::<Job>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
+    };
+    let Some(job) = found else { return Ok(JobView::Absent) };
+    let ours = job.labels().get(labels::MANAGED_BY).is_some_and(|value| value == labels::MANAGER);
+    let owner =
+        job.owner_references().iter().find(|owner| owner.controller == Some(true) && owner.kind == "OperationRun");
+    let Some(owner) = owner.filter(|_| ours) else { return Ok(JobView::Foreign(job)) };
+    if Some(&owner.uid) == run.uid().as_ref() {
+        return Ok(JobView::Own(job));
+    }
+    Ok(match run_of_uid(context, namespace, &owner.name, &owner.uid).await? {
+        Some(found) if !found.is_completed() => JobView::Others {
+            owner: Sibling {
+                name: found.name_any(),
+                uid: owner.uid.clone(),
+                leaving: found.spec.cancel
+                    || found.metadata.deletion_timestamp.is_some()
+                    || job.metadata.deletion_timestamp.is_some(),
+            },
+            job,
+        },
+        _ => JobView::Orphan(job),
+    })
+}
+
+/// What a Job waits for, or is waited for, as a key: a change of it starts the clock anew.
+fn waits_for(job: &JobView, pods: &[Arc<Pod>]) -> Option<String> {
+    if let JobView::Orphan(job) = job {
+        return job.metadata.deletion_timestamp.as_ref().map(|_| "leaving".to_owned());
+    }
+    let JobView::Own(job) = job else { return None };
+    if job_end(job).is_some() {
+        return Some("end".to_owned());
+    }
+    stuck(job, pods).map(|stuck| stuck.reason.as_str().to_owned())
+}
+
+async fn list_pods(context: &Context, namespace: &str, job: &Job) -> Result<Vec<Arc<Pod>>, Error> {
+    let selector = format!("batch.kubernetes.io/controller-uid={}", job.uid().unwrap_or_default());
+    let list = Api::<Pod>::namespaced(context.client.clone(), namespace)
+        .list(&ListParams::default().labels(&selector))
+        .await?;
+    Ok(list.items.into_iter().map(Arc::new).collect())
+}
+
+async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<JoinedView, Error> {
+    let found = run_of_uid(context, namespace, name, uid).await?;
+    Ok(match found.filter(|found| found.metadata.deletion_timestamp.is_none()) {
+        None => JoinedView::Gone,
+        Some(found) if is_whole(&found) && found.is_completed() => JoinedView::Completed(found),
+        // Read once for all who joined it.
+        Some(found) if found.is_completed() => match ended(context, namespace, name, uid).await? {
+            Some(found) => JoinedView::Completed(found),
+            None => JoinedView::Gone,
+        },
+        Some(_) => JoinedView::Active,
+    })
+}
+
+/// A completed run with all that its cache does not hold; it is held for a while.
+async fn ended(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<Option<Arc<OperationRun>>, Error> {
+    let found = Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?;
+    let Some(found) = found.filter(|found| found.uid().as_deref() == Some(uid)) else { return Ok(None) };
+    context.runs.wrote(found.clone());
+    Ok(Some(Arc::new(found)))
+}
+
+/// The run of this uid. "Gone" costs another its Job: a cache that shows none, or an earlier run of the same name, is
+/// not believed.
+async fn run_of_uid(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<Option<Arc<OperationRun>>, Error> {
+    let is_it = |found: &Arc<OperationRun>| found.uid().as_deref() == Some(uid);
+    if let Some(found) = context.runs.get(namespace, name).filter(is_it) {
+        return Ok(Some(found));
+    }
+    let found = Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?;
+    Ok(found.map(Arc::new).filter(is_it))
+}

@@ -1,0 +1,321 @@
+//! From a run and its type to what would be executed: identity, inputs, account. Or why it is refused.
+//!
+//! Pure. Everything that can be known before a Job exists is known here.
+
+use super::{
+    job,
+    observed::{RepositoryView, RerunView, Tenant},
+};
+use crate::{
+    api::{
+        BackupRepository, Inputs, OperationRun, OperationType, Reason,
+        execution::{GRACE_HOURS, PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
+        identity::Identity,
+        operation_run::MAX_INPUTS_BYTES,
+        operation_type::{Executor, Scope},
+        result::truncate,
+    },
+    cluster::trim::left_out,
+    kernel::{refusal::Refusal, whole::too_large},
+    runs::executable::{check_executor, check_size, validator},
+};
+use kube::Resource;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The worker command that opens a repository for the first time, and so needs none that is Ready.
+pub const CHECK_COMMAND: &str = "check";
+
+/// The worker command that removes what no backup set needs.
+pub const MAINTAIN_COMMAND: &str = "maintain";
+
+/// The worker command that tries whether a backup set could be restored.
+pub const REHEARSE_COMMAND: &str = "rehearse";
+
+/// The worker commands that write nothing but dry runs, under an account that is held to it.
+pub const DRY_COMMANDS: [&str; 2] = ["preview", REHEARSE_COMMAND];
+
+/// The input of a restore that names the account which writes.
+pub const ACCOUNT_INPUT: &str = "serviceAccountName";
+
+/// What a run executes.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// What makes it the same work as another.
+    pub identity: Identity,
+    /// The inputs, those of `rerunOf` where it has none of its own.
+    pub inputs: Inputs,
+    /// The account of its pods.
+    pub account: String,
+    /// The repository it uses.
+    pub repository: Option<Arc<BackupRepository>>,
+}
+
+/// Name of the repository that the inputs of a worker's run name.
+#[must_use]
+pub fn repository_name(executor: &Executor, inputs: &Inputs) -> Option<String> {
+    executor.worker.as_ref().and_then(|_| inputs.text_of("repository"))
+}
+
+/// The inputs that count: the run's own, or those of the run it repeats.
+#[must_use]
+pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Inputs {
+    match rerun {
+        RerunView::Found(earlier) if run.spec.inputs.is_empty() => earlier.spec.inputs.clone(),
+        _ => run.spec.inputs.clone(),
+    }
+}
+
+/// Whether an object could have this name. What cannot be a name never stands where a status has one.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+}
+
+/// What our worker is told to do.
+fn command(executor: &Executor) -> Option<&str> {
+    executor.worker.as_ref().and_then(|worker| worker.command.first()).map(String::as_str)
+}
+
+/// Name of the backup set that a rehearsal is about: the one its inputs name, or else the one that was found.
+#[must_use]
+pub fn rehearsed_set(executor: &Executor, inputs: &Inputs, found: Option<&str>) -> Option<String> {
+    command(executor).filter(|command| *command == REHEARSE_COMMAND)?;
+    let named = match inputs.get("backupSet") {
+        None => found.map(str::to_owned),
+        Some(named) => named.as_str().map(str::to_owned),
+    };
+    named.filter(|name| is_object_name(name))
+}
+
+/// Whether the type is our worker's repository check.
+#[must_use]
+pub fn is_check(executor: &Executor) -> bool {
+    command(executor) == Some(CHECK_COMMAND)
+}
+
+/// Whether the type is our worker's maintenance.
+#[must_use]
+pub fn is_maintenance(executor: &Executor) -> bool {
+    command(executor) == Some(MAINTAIN_COMMAND)
+}
+
+/// Checks a run and computes what it would execute.
+pub fn prepare(
+    run: &OperationRun,
+    tenant: Option<&Tenant>,
+    operation_type: Option<&OperationType>,
+    repository: &RepositoryView,
+    rerun: &RerunView,
+    account_exists: impl Fn(&str) -> bool,
+) -> Result<Prepared, Refusal> {
+    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+    let type_name = &run.spec.operation_type;
+    let Some(tenant) = tenant else {
+        return Err(Refusal::not_a_tenant(namespace));
+    };
+    let Some(operation_type) = operation_type else {
+        return Err(Refusal::new(
+            Reason::UnknownType,
+            format!(
+                "there is no operation type {type_name:?}: `kubectl get operationtypes` lists those there are; create it, then create a new run"
+            ),
+        ));
+    };
+    check_size(operation_type)?;
+    let spec = &operation_type.spec;
+    if spec.scope != Scope::Tenant {
+        return Err(Refusal::new(
+            Reason::WrongScope,
+            format!("operation type {type_name} is for workspaces: an OperationRun takes a type of scope Tenant"),
+        ));
+    }
+    if spec.suspend {
+        return Err(Refusal::new(
+            Reason::TypeSuspended,
+            format!(
+                "operation type {type_name} is suspended: try again when an administrator has set its spec.suspend to false"
+            ),
+        ));
+    }
+    check_timeout(run, operation_type)?;
+    check_rerun(run, &spec.executor, rerun)?;
+    let earlier = match rerun {
+        RerunView::Found(earlier) => Some(&**earlier),
+        _ => None,
+    };
+    for run in [Some(run), earlier].into_iter().flatten() {
+        match left_out(run) {
+            Some(left_out) if left_out.contains(INPUTS) => return Err(inputs_too_large("more than that")),
+            _ => expect_read(run)?,
+        }
+    }
+    let inputs = effective_inputs(run, rerun);
+    // Only here, and no longer than this takes.
+    let parsed = inputs.parse();
+    check_inputs(&parsed, operation_type)?;
+    let account = account(operation_type, &inputs)?;
+    if !account_exists(&account) {
+        return Err(Refusal::new(
+            Reason::AccountNotFound,
+            format!(
+                "ServiceAccount {account} does not exist in namespace {namespace}: operation type {type_name} runs as it; create it, then create a new run"
+            ),
+        ));
+    }
+    let repository = match repository {
+        RepositoryView::NotNeeded => None,
+        RepositoryView::Missing(name) => {
+            return Err(Refusal::new(
+                Reason::RepositoryNotFound,
+                format!(
+                    "inputs.repository: there is no BackupRepository {name:?} in namespace {namespace}: `kubectl get backuprepositories -n {namespace}` lists those there are"
+                ),
+            ));
+        }
+        RepositoryView::NotReady(repository) if !is_check(&spec.executor) => return Err(not_ready(repository)),
+        RepositoryView::NotReady(repository) | RepositoryView::Ready(repository) => Some(repository.clone()),
+    };
+    if let Some(repository) = repository.as_deref() {
+        // Its worker would be given half of a spec.
+        expect_read(repository)?;
+    }
+    let identity =
+        Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &parsed, spec.identity.as_ref());
+    Ok(Prepared { identity, inputs, account, repository })
+}
+
+/// A run may take less time than its type allows and not more: else one tenant could hold a slot for a year.
+fn check_timeout(run: &OperationRun, operation_type: &OperationType) -> Result<(), Refusal> {
+    let (asked, most) = (run.spec.timeout_seconds, job::type_timeout_seconds(Some(operation_type)));
+    let Some(asked) = asked.filter(|asked| *asked > most) else { return Ok(()) };
+    let type_name = &run.spec.operation_type;
+    Err(Refusal::new(
+        Reason::TimeoutTooLong,
+        format!(
+            "give a timeoutSeconds of at most {most}, not {asked}, or have an administrator raise spec.timeoutSeconds of operation type {type_name}"
+        ),
+    ))
+}
+
+/// Maintenance that waits for less than usual is asked for in so many words: admission asks about them who writes them.
+fn check_grace(run: &OperationRun, executor: &Executor, earlier: &OperationRun) -> Result<(), Refusal> {
+    let inherited = earlier.spec.inputs.get("graceHours").filter(|_| run.spec.inputs.is_empty());
+    if is_maintenance(executor) && inherited.is_some_and(|hours| hours.as_u64() < Some(GRACE_HOURS.into())) {
+        return Err(Refusal::new(
+            Reason::RerunNotPossible,
+            "write the inputs out: a graceHours of less than a day is not taken from the run in rerunOf",
+        ));
+    }
+    Ok(())
+}
+
+fn check_rerun(run: &OperationRun, executor: &Executor, rerun: &RerunView) -> Result<(), Refusal> {
+    let refuse = |message: String| Err(Refusal::new(Reason::RerunNotPossible, message));
+    match rerun {
+        RerunView::NotAsked => Ok(()),
+        RerunView::Missing(name) => refuse(format!(
+            "rerunOf: there is no run {name:?} in this namespace (it may have been deleted by the history limit): create a run with inputs of its own"
+        )),
+        RerunView::Found(earlier) => {
+            let name = earlier.metadata.name.as_deref().unwrap_or_default();
+            if earlier.spec.operation_type != run.spec.operation_type {
+                refuse(format!(
+                    "rerunOf: run {name} is of type {}, this one of {}: name a run of the same type",
+                    earlier.spec.operation_type, run.spec.operation_type
+                ))
+            } else if !earlier.is_completed() {
+                refuse(format!("rerunOf: run {name} is not completed: wait for it, or cancel it first"))
+            } else {
+                check_grace(run, executor, earlier)
+            }
+        }
+    }
+}
+
+/// Where [`left_out`] names the inputs of a run.
+const INPUTS: &str = "spec.inputs";
+
+/// Refuses what was not read as a whole.
+fn expect_read<K: Resource<DynamicType = ()>>(object: &K) -> Result<(), Refusal> {
+    let Some(Refusal { reason, message }) = too_large(object) else { return Ok(()) };
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    Err(Refusal { reason, message: format!("{} {name}: {message}", K::kind(&())) })
+}
+
+fn inputs_too_large(size: &str) -> Refusal {
+    Refusal::new(
+        Reason::InputsTooLarge,
+        format!(
+            "put what is large into a ConfigMap and name it: inputs may take {MAX_INPUTS_BYTES} bytes as JSON, and these take {size}"
+        ),
+    )
+}
+
+fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> Result<(), Refusal> {
+    let value = Value::Object(inputs.clone());
+    let size = value.to_string().len();
+    if size > MAX_INPUTS_BYTES {
+        return Err(inputs_too_large(&format!("{size} bytes")));
+    }
+    let Some(validator) = validator(operation_type)? else { return Ok(()) };
+    let type_name = operation_type.metadata.name.as_deref().unwrap_or_default();
+    match validator.iter_errors(&value).next() {
+        None => Ok(()),
+        Some(error) => {
+            let at = error.instance_path().to_string();
+            Err(Refusal::new(
+                Reason::InvalidInputs,
+                format!(
+                    "inputs{at}: {}; `kubectl get operationtype {type_name} -o yaml` shows the schema",
+                    truncate(&error.to_string(), 600)
+                ),
+            ))
+        }
+    }
+}
+
+/// The account that a worker which changes things is to use, where the inputs name one.
+#[must_use]
+pub fn named_account(operation_type: &OperationType, inputs: &Inputs) -> Option<String> {
+    let spec = &operation_type.spec;
+    spec.executor.worker.as_ref().filter(|_| !spec.read_only)?;
+    inputs.text_of(ACCOUNT_INPUT)
+}
+
+fn account(operation_type: &OperationType, inputs: &Inputs) -> Result<String, Refusal> {
+    check_executor(operation_type)?;
+    let spec = &operation_type.spec;
+    let executor = &spec.executor;
+    if let Some(template) = &executor.job_template {
+        let pod = template.spec.as_ref().and_then(|job| job.template.spec.as_ref());
+        return Ok(pod.and_then(|pod| pod.service_account_name.clone()).unwrap_or_else(|| WORKER_ACCOUNT.to_owned()));
+    }
+    let previews = command(executor).is_some_and(|command| DRY_COMMANDS.contains(&command));
+    let own = match (spec.read_only, previews) {
+        (true, true) => PREVIEW_ACCOUNT,
+        (true, false) => WORKER_ACCOUNT,
+        (false, _) => RESTORE_ACCOUNT,
+    };
+    Ok(named_account(operation_type, inputs).unwrap_or_else(|| own.to_owned()))
+}
+
+fn not_ready(repository: &BackupRepository) -> Refusal {
+    let name = repository.metadata.name.as_deref().unwrap_or_default();
+    let why = repository
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == "Ready"))
+        .map_or_else(
+            || "its first check has not ended".to_owned(),
+            |condition| format!("{}: {}", condition.reason, truncate(&condition.message, 400)),
+        );
+    Refusal::new(
+        Reason::RepositoryNotReady,
+        format!(
+            "repository {name} is not Ready ({why}): wait with `kubectl wait --for=condition=Ready backuprepository/{name}`, or run repository.check again once it is mended"
+        ),
+    )
+}

@@ -1,0 +1,100 @@
+//! The status of a `BackupSet`, which has no reconciler of its own: whoever records a set says that it can be used.
+
+use crate::{
+    api::{BackupSet, BackupSetStatus, conditions},
+    kernel::{Error, status},
+    runs::context::Context,
+};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+
+/// Whether a set can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// It can.
+    Yes,
+    /// Not all of it.
+    No,
+}
+
+/// Writes a status with `Ready: True`; nothing where nothing differs.
+pub async fn settle(
+    context: &Context,
+    set: &BackupSet,
+    status: BackupSetStatus,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    mark(context, set, status, Ready::Yes, reason, message).await
+}
+
+/// Writes a status that says whether the set can be used; nothing where nothing differs.
+async fn mark(
+    context: &Context,
+    set: &BackupSet,
+    status: BackupSetStatus,
+    ready: Ready,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    let before = set.status.clone().unwrap_or_default();
+    let status = marked(set, status, ready, reason, message, context.clock.now());
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
+    // Sets are in no cache.
+    status::write(&sets, set, &before, &status, drop).await?;
+    Ok(())
+}
+
+/// A status that says whether the set can be used. Pure.
+#[must_use]
+pub fn marked(
+    set: &BackupSet,
+    mut status: BackupSetStatus,
+    ready: Ready,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> BackupSetStatus {
+    let before = set.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let ready: &[conditions::Wanted] = match ready {
+        Ready::Yes => &[conditions::Wanted { type_: conditions::READY, status: "True" }],
+        Ready::No => &[
+            conditions::Wanted { type_: conditions::READY, status: "False" },
+            conditions::Wanted { type_: conditions::STALLED, status: "True" },
+        ],
+    };
+    status.short_snapshot = set.spec.snapshot.get(..8).map(str::to_owned);
+    status.conditions = conditions::merge(before, ready, reason, message, set.metadata.generation, now);
+    status
+}
+
+/// Writes whether a set can be used, and leaves the rest of its status; nothing of a set that is gone.
+pub async fn mark_as(
+    context: &Context,
+    set: &BackupSet,
+    ready: Ready,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    mark(context, set, set.status.clone().unwrap_or_default(), ready, reason, message).await
+}
+
+/// Writes `Ready: True` of a set that a worker made, if nobody has settled it and nobody has deleted it since.
+pub async fn settle_new(
+    context: &Context,
+    set: &BackupSet,
+    status: BackupSetStatus,
+    reason: &str,
+    message: &str,
+) -> Result<(), Error> {
+    if is_settled(set) {
+        return Ok(());
+    }
+    settle(context, set, status, reason, message).await
+}
+
+/// Whether it was said of a set that it can be used.
+#[must_use]
+pub fn is_settled(set: &BackupSet) -> bool {
+    set.status.as_ref().is_some_and(|status| !status.conditions.is_empty())
+}

@@ -1,0 +1,862 @@
+//! The pure parts of a run's reconcile together: what is refused, what the Job is, what is decided.
+
+// `run(json!({…}))` reads better than a borrow of it.
+#![allow(clippy::needless_pass_by_value)]
+
+use super::{
+    decide::{Action, Decision, decide},
+    fairness::Limits,
+    job::{JobSettings, build},
+    observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
+    prepare::{Prepared, prepare},
+    registry::Registry,
+};
+use crate::{
+    api::{BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason},
+    kernel::{refusal::Refusal, status::difference},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn tenant() -> Tenant {
+    Tenant { uid: "tenant-uid".into(), workspace: "team".into(), terminating: false }
+}
+
+fn run(spec: Value) -> OperationRun {
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+        "metadata": {"name": "one", "namespace": "acme", "uid": "run-uid", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec
+    }))
+    .expect("a run")
+}
+
+fn operation_type(spec: &Value) -> OperationType {
+    serde_json::from_value(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType", "metadata": {"name": "work"}, "spec": spec
+    }))
+    .expect("a type")
+}
+
+fn capture_type() -> OperationType {
+    operation_type(&json!({
+        "executor": {"worker": {"command": ["capture"]}}, "readOnly": true, "retries": 2, "timeout": 600,
+        "inputsSchema": {"type": "object", "required": ["repository"], "additionalProperties": false,
+            "properties": {"repository": {"type": "string"}, "note": {"type": "string"}}}
+    }))
+}
+
+fn template_type() -> OperationType {
+    operation_type(&json!({"executor": {"jobTemplate": {
+        "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "team"}},
+        "spec": {"suspend": true, "backoffLimit": 77, "template": {"spec": {"restartPolicy": "OnFailure", "containers": [
+            {"name": "main", "image": "dump", "env": [{"name": "ATLAS_RUN", "value": "forged"}, {"name": "MINE", "value": "1"}]}]}}}
+    }}}))
+}
+
+fn repository() -> Arc<BackupRepository> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
+            "metadata": {"name": "main", "namespace": "acme", "uid": "repository-uid", "generation": 3},
+            "spec": {"storage": {"s3": {"bucket": "backups", "region": "eu-1"}}, "passwordSecret": {"name": "password", "key": "password"},
+                "credentialsSecret": {"name": "credentials"}}
+        }))
+        .expect("a repository"),
+    )
+}
+
+fn prepared_with(
+    run: &OperationRun,
+    operation_type: &OperationType,
+    repository: &RepositoryView,
+) -> Result<Prepared, Refusal> {
+    prepare(run, Some(&tenant()), Some(operation_type), repository, &RerunView::NotAsked, |_| true)
+}
+
+fn refused(result: Result<Prepared, Refusal>) -> Refusal {
+    let refusal = result.expect_err("a refusal");
+    assert!(refusal.message.len() > 40, "a refusal says what to do: {}", refusal.message);
+    refusal
+}
+
+/// As its status says it while the Job that [`ended_job`] makes is at work.
+fn runs_its_job(run: &mut OperationRun) {
+    let mut status = run.status_or_default();
+    status.phase = Phase::Running;
+    status.job = Some(ObjectReference { name: "op".into(), uid: "job-uid".into() });
+    run.status = Some(status);
+}
+
+#[test]
+fn what_can_be_known_beforehand_is_refused_with_a_code_and_a_remedy() {
+    let good = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    let ready = RepositoryView::Ready(repository());
+    let types = capture_type();
+    let ask = |tenant: Option<&Tenant>, types: Option<&OperationType>, repository: &RepositoryView, account: bool| {
+        prepare(&good, tenant, types, repository, &RerunView::NotAsked, |_| account)
+            .map(|_| ())
+            .map_err(|refusal| refusal.reason)
+    };
+    assert_eq!(ask(Some(&tenant()), Some(&types), &ready, true), Ok(()));
+    assert_eq!(ask(None, Some(&types), &ready, true), Err(Reason::NotATenant));
+    assert_eq!(ask(Some(&tenant()), None, &ready, true), Err(Reason::UnknownType));
+    assert_eq!(ask(Some(&tenant()), Some(&types), &ready, false), Err(Reason::AccountNotFound));
+    assert_eq!(
+        ask(Some(&tenant()), Some(&types), &RepositoryView::Missing("main".into()), true),
+        Err(Reason::RepositoryNotFound)
+    );
+    assert_eq!(
+        ask(Some(&tenant()), Some(&types), &RepositoryView::NotReady(repository()), true),
+        Err(Reason::RepositoryNotReady)
+    );
+    let mut suspended = capture_type();
+    suspended.spec.suspend = true;
+    assert_eq!(ask(Some(&tenant()), Some(&suspended), &ready, true), Err(Reason::TypeSuspended));
+    let mut workspace = capture_type();
+    workspace.spec.scope = crate::api::operation_type::Scope::Workspace;
+    assert_eq!(ask(Some(&tenant()), Some(&workspace), &ready, true), Err(Reason::WrongScope));
+    let mut broken = capture_type();
+    broken.spec.inputs_schema = json!({"type": 7}).as_object().cloned();
+    assert_eq!(ask(Some(&tenant()), Some(&broken), &ready, true), Err(Reason::InvalidType));
+    let mut empty = template_type();
+    empty.spec.executor.job_template = Some(k8s_openapi::api::batch::v1::JobTemplateSpec::default());
+    assert_eq!(ask(Some(&tenant()), Some(&empty), &ready, true), Err(Reason::InvalidType));
+}
+
+#[test]
+fn bad_inputs_are_refused_with_the_place_of_the_mistake() {
+    let ready = RepositoryView::Ready(repository());
+    let refusal =
+        refused(prepared_with(&run(json!({"type": "work", "inputs": {"repository": 7}})), &capture_type(), &ready));
+    assert_eq!(refusal.reason, Reason::InvalidInputs);
+    assert!(refusal.message.contains("inputs/repository"), "{}", refusal.message);
+    let large = run(json!({"type": "work", "inputs": {"repository": "main", "note": "x".repeat(70_000)}}));
+    assert_eq!(refused(prepared_with(&large, &capture_type(), &ready)).reason, Reason::InputsTooLarge);
+    let not_read = |part: &str| Some([("tenantatlas.io/left-out".to_owned(), part.to_owned())].into());
+    for (part, reason) in [("spec.inputs", Reason::InputsTooLarge), ("metadata.ownerReferences", Reason::TooLarge)] {
+        let mut large = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+        large.metadata.annotations = not_read(part);
+        assert_eq!(refused(prepared_with(&large, &capture_type(), &ready)).reason, reason, "{part}");
+    }
+    let mut half_read = (*repository()).clone();
+    half_read.metadata.annotations = not_read("spec.adopt");
+    let half_read = RepositoryView::Ready(Arc::new(half_read));
+    let asks = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    let refusal = refused(prepared_with(&asks, &capture_type(), &half_read));
+    assert_eq!(refusal.reason, Reason::TooLarge);
+    assert!(refusal.message.starts_with("BackupRepository main: make spec.adopt smaller"), "{}", refusal.message);
+}
+
+#[test]
+fn a_check_is_let_through_to_a_repository_that_is_not_ready() {
+    let check = operation_type(&json!({"executor": {"worker": {"command": ["check"]}}, "readOnly": true}));
+    let asked = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    assert!(prepared_with(&asked, &check, &RepositoryView::NotReady(repository())).is_ok());
+}
+
+#[test]
+fn a_rerun_takes_the_inputs_of_a_completed_run_of_the_same_type() {
+    let ready = RepositoryView::Ready(repository());
+    let again = run(json!({"type": "work", "rerunOf": {"name": "earlier"}}));
+    let ask = |view: RerunView| prepare(&again, Some(&tenant()), Some(&capture_type()), &ready, &view, |_| true);
+    let mut earlier = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    assert_eq!(refused(ask(RerunView::Missing("earlier".into()))).reason, Reason::RerunNotPossible);
+    assert_eq!(refused(ask(RerunView::Found(Arc::new(earlier.clone())))).reason, Reason::RerunNotPossible);
+    let mut status = earlier.status_or_default();
+    status.phase = Phase::Completed;
+    earlier.status = Some(status);
+    let prepared = ask(RerunView::Found(Arc::new(earlier.clone()))).expect("possible");
+    assert_eq!(prepared.inputs.get("repository"), Some(json!("main")));
+    earlier.spec.operation_type = "other".into();
+    assert_eq!(refused(ask(RerunView::Found(Arc::new(earlier)))).reason, Reason::RerunNotPossible);
+}
+
+#[test]
+fn maintenance_without_grace_is_asked_for_in_so_many_words() {
+    let maintain = operation_type(&json!({"executor": {"worker": {"command": ["maintain"]}}, "readOnly": true}));
+    let ready = RepositoryView::Ready(repository());
+    let completed = |inputs: Value| {
+        let mut earlier = run(json!({"type": "work", "inputs": inputs}));
+        let mut status = earlier.status_or_default();
+        status.phase = Phase::Completed;
+        earlier.status = Some(status);
+        RerunView::Found(Arc::new(earlier))
+    };
+    let ask = |inputs: Value, earlier: Value| {
+        let again = run(json!({"type": "work", "rerunOf": {"name": "earlier"}, "inputs": inputs}));
+        prepare(&again, Some(&tenant()), Some(&maintain), &ready, &completed(earlier), |_| true)
+    };
+    let with = |hours: Value| json!({"repository": "main", "graceHours": hours});
+    for hours in [json!(0), json!(23), json!(-1), json!(0.5), json!("0"), Value::Null] {
+        assert_eq!(refused(ask(json!({}), with(hours))).reason, Reason::RerunNotPossible);
+    }
+    assert!(ask(json!({}), with(json!(24))).is_ok());
+    assert!(ask(json!({}), json!({"repository": "main"})).is_ok());
+    // Admission has asked about this one.
+    assert!(ask(with(json!(0)), with(json!(0))).is_ok());
+}
+
+#[test]
+fn a_run_may_take_no_longer_than_its_type_allows() {
+    let ready = RepositoryView::Ready(repository());
+    let ask = |seconds: i64, types: &OperationType| {
+        let long = run(json!({"type": "work", "inputs": {"repository": "main"}, "timeoutSeconds": seconds}));
+        prepared_with(&long, types, &ready)
+    };
+    let mut types = capture_type();
+    for (timeout, most) in [(Some(60), 60), (None, 3600)] {
+        types.spec.timeout_seconds = timeout;
+        assert!(ask(most, &types).is_ok());
+        let refusal = refused(ask(most + 1, &types));
+        assert_eq!(refusal.reason, Reason::TimeoutTooLong);
+        assert!(refusal.message.contains(&format!("at most {most}")), "{}", refusal.message);
+    }
+}
+
+fn settings() -> JobSettings {
+    JobSettings {
+        image: "tenantatlas:1".into(),
+        image_pull_policy: "IfNotPresent".into(),
+        image_pull_secrets: vec!["pull".into()],
+        worker_resources: json!({"limits": {"memory": "512Mi"}}),
+        cluster_uid: "cluster-uid".into(),
+    }
+}
+
+fn job_of(spec: Value, operation_type: &OperationType) -> Job {
+    let run = run(spec);
+    let prepared = prepared_with(&run, operation_type, &RepositoryView::Ready(repository())).expect("prepared");
+    build(&run, operation_type, &prepared, "tenant-uid", &settings()).expect("a Job")
+}
+
+#[test]
+fn the_job_of_our_worker_is_as_written() {
+    let job = job_of(
+        json!({"type": "work", "inputs": {"repository": "main", "note": "$(HOME)"}, "timeoutSeconds": 30}),
+        &capture_type(),
+    );
+    insta::assert_json_snapshot!(job);
+}
+
+#[test]
+fn the_job_of_another_image_is_fenced_and_what_is_ours_cannot_be_set_by_a_template() {
+    let job = job_of(
+        json!({"type": "work", "target": {"apiVersion": "v1", "kind": "ConfigMap", "name": "x"}}),
+        &template_type(),
+    );
+    let spec = job.spec.clone().expect("a spec");
+    assert_eq!(spec.suspend, Some(true), "a queue's suspend passes through");
+    assert_eq!(spec.backoff_limit, Some(0), "retries come from the type");
+    let pod = spec.template.spec.expect("a pod");
+    assert_eq!(pod.automount_service_account_token, Some(false), "another's code gets no token");
+    assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
+    let variables = pod.containers[0].env.clone().expect("variables");
+    let of_run: Vec<_> = variables.iter().filter(|variable| variable.name == "ATLAS_RUN").collect();
+    assert_eq!(of_run.len(), 1);
+    assert_eq!(of_run[0].value.as_deref(), Some("one"));
+    assert_eq!(
+        job.metadata.labels.as_ref().and_then(|labels| labels.get("kueue.x-k8s.io/queue-name")).map(String::as_str),
+        Some("team")
+    );
+    insta::assert_json_snapshot!(job);
+}
+
+fn observed(run: OperationRun, job: JobView) -> Observed {
+    let operation_type = capture_type();
+    let prepared = prepared_with(&run, &operation_type, &RepositoryView::Ready(repository()));
+    Observed {
+        run: Arc::new(run),
+        tenant: Some(tenant()),
+        operation_type: Some(Arc::new(operation_type)),
+        prepared,
+        job,
+        pods: Vec::new(),
+        joined: JoinedView::None,
+        older: Vec::new(),
+        slot: Slot::Free,
+        waiting_since: None,
+        beyond_history: false,
+        awaited: false,
+        restore: None,
+    }
+}
+
+fn capture(extra: Value) -> OperationRun {
+    let mut spec = json!({"type": "work", "inputs": {"repository": "main"}});
+    spec.as_object_mut().expect("an object").extend(extra.as_object().cloned().unwrap_or_default());
+    run(spec)
+}
+
+fn others_job() -> JobView {
+    JobView::Others {
+        job: Arc::new(Job::default()),
+        owner: Sibling { name: "first".into(), uid: "first-uid".into(), leaving: false },
+    }
+}
+
+fn written(observed: &Observed) -> crate::api::OperationRunStatus {
+    let decision = decide(observed, now());
+    match decision.actions.last() {
+        Some(Action::WriteStatus(status)) => (**status).clone(),
+        other => panic!("no status is written but {other:?}"),
+    }
+}
+
+#[test]
+fn a_duplicate_joins_or_is_rejected_as_it_asks() {
+    let joins = written(&observed(capture(json!({})), others_job()));
+    assert_eq!(joins.joined, Some(ObjectReference { name: "first".into(), uid: "first-uid".into() }));
+    assert_eq!((joins.phase, joins.outcome), (Phase::Running, Outcome::Pending));
+    let rejected = written(&observed(capture(json!({"onDuplicate": "Reject"})), others_job()));
+    assert_eq!((rejected.outcome, rejected.reason.as_deref()), (Outcome::Blocked, Some("DuplicateRun")));
+}
+
+/// A run whose Job failed with this termination message, by our worker or by another image.
+fn failed_job(ours: bool, message: &str) -> crate::api::OperationRunStatus {
+    let mut run = capture(json!({}));
+    runs_its_job(&mut run);
+    let (job, pod) = ended_job(ours, "Failed", 49, message);
+    let mut observed = observed(run, JobView::Own(Arc::new(job)));
+    observed.pods = vec![Arc::new(pod)];
+    written(&observed)
+}
+
+/// A finished Job of our worker or of another image, and its pod.
+fn ended_job(ours: bool, condition: &str, exit_code: i32, message: &str) -> (Job, k8s_openapi::api::core::v1::Pod) {
+    let fence = if ours { json!([]) } else { json!([{"name": "atlas-fence"}]) };
+    let job: Job = serde_json::from_value(json!({
+        "metadata": {"name": "op", "uid": "job-uid"},
+        "spec": {"template": {"spec": {"containers": [{"name": "main"}], "initContainers": fence}}},
+        "status": {"conditions": [{"type": condition, "status": "True", "reason": "PodFailurePolicy"}]}
+    }))
+    .expect("a Job");
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": "op-1", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": "job-uid", "controller": true}]},
+        "spec": {"containers": [{"name": "main"}]},
+        "status": {"containerStatuses": [{"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": exit_code, "message": message}}}]}
+    }))
+    .expect("a pod");
+    (job, pod)
+}
+
+#[test]
+fn a_run_whose_worker_found_it_cancelled_is_cancelled_though_the_operator_has_not_seen_it_yet() {
+    let cancelled = r#"{"outcome": "failed", "reason": "Cancelled", "message": "nothing was done"}"#;
+    assert_eq!(failed_job(true, cancelled).reason.as_deref(), Some("Cancelled"));
+}
+
+#[test]
+fn a_job_that_is_managed_elsewhere_has_no_pods_to_wait_for() {
+    let mut run = capture(json!({}));
+    runs_its_job(&mut run);
+    let job = |managed_by: &str| -> Job {
+        serde_json::from_value(json!({
+            "metadata": {"name": "op", "uid": "job-uid"},
+            "spec": {"managedBy": managed_by, "template": {"spec": {"containers": [], "initContainers": [{"name": "atlas-fence"}]}}},
+            "status": {"conditions": [{"type": "Complete", "status": "True"}]}
+        }))
+        .expect("a Job")
+    };
+    let elsewhere = observed(run.clone(), JobView::Own(Arc::new(job("kueue.x-k8s.io/multikueue"))));
+    assert_eq!(written(&elsewhere).outcome, Outcome::Succeeded);
+    let mut here = observed(run, JobView::Own(Arc::new(job("kubernetes.io/job-controller"))));
+    here.waiting_since = Some(now());
+    assert!(decide(&here, now()).actions.is_empty(), "the pod's last word is waited for");
+}
+
+#[test]
+fn a_cancelled_run_whose_job_failed_and_left_no_pod_is_cancelled() {
+    let end_of = |cancel: bool, reason: &str| {
+        let mut run = capture(json!({ "cancel": cancel }));
+        runs_its_job(&mut run);
+        let job: Job = serde_json::from_value(json!({
+            "metadata": {"name": "op", "uid": "job-uid"},
+            "spec": {"managedBy": "kueue.x-k8s.io/multikueue", "template": {"spec": {"containers": []}}},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "reason": reason}]}
+        }))
+        .expect("a Job");
+        written(&observed(run, JobView::Own(Arc::new(job)))).reason
+    };
+    assert_eq!(end_of(true, "PodFailurePolicy").as_deref(), Some("Cancelled"));
+    assert_eq!(end_of(false, "PodFailurePolicy").as_deref(), Some("JobFailed"));
+    assert_eq!(end_of(true, "DeadlineExceeded").as_deref(), Some("TimedOut"));
+}
+
+#[test]
+fn another_image_cannot_say_that_its_run_was_cancelled() {
+    let lie = r#"{"outcome": "failed", "reason": "Cancelled"}"#;
+    assert_eq!(failed_job(false, lie).reason.as_deref(), Some("PermanentFailure"));
+    let own_code = r#"{"outcome": "failed", "reason": "DiskTired"}"#;
+    assert_eq!(failed_job(false, own_code).reason.as_deref(), Some("DiskTired"));
+}
+
+#[test]
+fn a_foreign_job_under_our_name_blocks_the_run() {
+    let blocked = written(&observed(capture(json!({})), JobView::Foreign(Arc::new(Job::default()))));
+    assert_eq!((blocked.outcome, blocked.reason.as_deref()), (Outcome::Blocked, Some("JobNameTaken")));
+}
+
+#[test]
+fn a_run_that_finds_its_job_after_a_crash_started_when_the_job_was_made() {
+    let job: Job = serde_json::from_value(
+        json!({"metadata": {"name": "op", "uid": "job-uid", "creationTimestamp": "2025-12-31T23:59:00Z"}}),
+    )
+    .expect("a Job");
+    let status = written(&observed(capture(json!({})), JobView::Own(Arc::new(job))));
+    assert_eq!(status.started_at, Some(now() - SignedDuration::from_mins(1)));
+    assert_eq!(status.job.map(|job| job.uid).as_deref(), Some("job-uid"));
+}
+
+#[test]
+fn a_run_that_waits_for_a_slot_says_so_once() {
+    let mut waits = observed(capture(json!({})), JobView::Absent);
+    waits.slot = Slot::Waiting { limit: "1 active of this type".into(), ahead: 3 };
+    let status = written(&waits);
+    assert_eq!(status.waiting.as_ref().map(|waiting| waiting.reason.as_str()), Some("ConcurrencyLimit"));
+    let mut again = (*waits.run).clone();
+    again.status = Some(status);
+    waits.run = Arc::new(again);
+    assert!(decide(&waits, now()).actions.is_empty());
+    assert!(decide(&waits, now()).in_line);
+}
+
+#[test]
+fn a_status_is_written_to_the_uid_and_the_version_that_were_decided_about() {
+    let mut run = capture(json!({}));
+    run.metadata.resource_version = Some("7".into());
+    let observed = observed(run, others_job());
+    let patch = difference(&*observed.run, &observed.status(), &written(&observed)).expect("JSON").expect("a change");
+    assert_eq!(patch["metadata"], json!({"uid": "run-uid", "resourceVersion": "7"}));
+    assert_eq!(patch["status"]["joined"]["name"], "first");
+    let status = observed.status();
+    assert_eq!(difference(&*observed.run, &status, &status).expect("JSON"), None, "no change, no write");
+}
+
+/// A run whose Job of uid `job-uid` is on record, which sees this Job and these pods.
+fn with_a_recorded_job(job: JobView, pods: &[(&str, &str)]) -> Observed {
+    let mut run = capture(json!({}));
+    runs_its_job(&mut run);
+    let mut observed = observed(run, job);
+    observed.pods = pods.iter().map(|(of, phase)| Arc::new(pod(of, phase))).collect();
+    observed
+}
+
+fn pod(of_job: &str, phase: &str) -> k8s_openapi::api::core::v1::Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "op-1", "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": of_job, "controller": true}]},
+        "status": {"phase": phase}
+    }))
+    .expect("a pod")
+}
+
+#[test]
+fn a_job_counts_only_by_its_recorded_uid() {
+    let other: Job = serde_json::from_value(json!({
+        "metadata": {"name": "op", "uid": "another-uid"},
+        "status": {"conditions": [{"type": "Complete", "status": "True"}]}
+    }))
+    .expect("a Job");
+    let status = written(&with_a_recorded_job(JobView::Own(Arc::new(other)), &[]));
+    assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("JobDeleted")));
+}
+
+#[test]
+fn a_run_whose_job_vanished_is_not_over_while_its_pod_runs() {
+    assert!(decide(&with_a_recorded_job(JobView::Absent, &[("job-uid", "Running")]), now()).actions.is_empty());
+    for pods in [&[("job-uid", "Failed")], &[("another-uid", "Running")]] {
+        assert_eq!(written(&with_a_recorded_job(JobView::Absent, pods)).reason.as_deref(), Some("JobDeleted"));
+    }
+}
+
+#[test]
+fn no_job_starts_beside_a_pod_of_the_one_before() {
+    let mut waits = observed(capture(json!({})), JobView::Absent);
+    waits.pods = vec![Arc::new(pod("another-uid", "Running"))];
+    assert_eq!(written(&waits).reason.as_deref(), Some("PreviousJobTerminating"));
+    waits.pods = vec![Arc::new(pod("another-uid", "Failed"))];
+    assert!(matches!(decide(&waits, now()).actions.as_slice(), [Action::Start(_)]));
+}
+
+#[test]
+fn a_repository_counts_as_checked_only_at_the_generation_that_was_checked() {
+    let mut repository = (*repository()).clone();
+    let status = |generation: i64| {
+        serde_json::from_value(json!({"observedGeneration": generation, "conditions": [
+            {"type": "Ready", "status": "True", "reason": "CheckPassed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+        .expect("a status")
+    };
+    repository.status = Some(status(3));
+    assert!(repository.is_ready());
+    repository.status = Some(status(2));
+    assert!(!repository.is_ready());
+}
+
+#[test]
+fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
+    let rehearsal = operation_type(&json!({"executor": {"worker": {"command": ["rehearse"]}}, "readOnly": true}));
+    let mut run = capture(json!({"inputs": {"repository": "main", "backupSet": "nightly"}}));
+    let prepared = prepared_with(&run, &rehearsal, &RepositoryView::Ready(repository()));
+    assert_eq!(prepared.map(|prepared| prepared.account), Ok("tenantatlas-preview".to_owned()));
+    let recorded = |decision: Decision| {
+        decision.actions.into_iter().find(|action| matches!(action, Action::RecordRehearsal { .. }))
+    };
+    let of_type = |run: OperationRun, job: JobView| {
+        let operation_type = Some(Arc::new(rehearsal.clone()));
+        Observed { operation_type, ..observed(run, job) }
+    };
+    let queued = of_type(run.clone(), JobView::Absent);
+    let refusal = Refusal::new(Reason::QuotaExceeded, "full");
+    assert_eq!(recorded(super::decide::refused(&queued, &refusal, now())), None);
+    runs_its_job(&mut run);
+    let ended = |condition: &str, exit_code: i32, message: &Value| {
+        let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
+        let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run.clone(), JobView::Own(Arc::new(job))) };
+        recorded(decide(&ended, now()))
+    };
+    let record = |outcome: Outcome| Some(Action::RecordRehearsal { set: "nightly".into(), outcome });
+    let another = json!({"outcome": "succeeded", "context": {"backupSet": "of-another-run", "plan": {"digest": "d"}}});
+    assert_eq!(ended("Complete", 0, &another), record(Outcome::Succeeded), "the inputs name it");
+    let tried = json!({"outcome": "partially_succeeded", "context": {"plan": {"digest": "d", "summary": {"create": 1, "invalid": 1}}}});
+    assert_eq!(ended("Complete", 0, &tried), record(Outcome::PartiallySucceeded));
+    let refused = |failures: Value| {
+        json!({"outcome": "partially_succeeded", "failures": failures, "summaryCounts": {"total": 2, "processed": 2, "succeeded": 1, "failed": 1},
+            "context": {"plan": {"digest": "d", "summary": {"create": 1, "forbidden": 1}}}})
+    };
+    let item = |code: &str| json!([{"itemId": "core/Secret/a", "reasonCode": code, "message": "", "type": "failure"}]);
+    assert_eq!(
+        ended("Complete", 0, &refused(item("Forbidden"))),
+        None,
+        "what who asked may not do is not the set's fault"
+    );
+    assert_eq!(ended("Complete", 0, &refused(item("Damaged"))), record(Outcome::PartiallySucceeded));
+    for code in ["Damaged", "SnapshotNotFound"] {
+        assert_eq!(
+            ended("Failed", 40, &json!({"outcome": "failed", "reason": code})),
+            record(Outcome::Failed),
+            "{code}"
+        );
+    }
+    for code in [
+        "WrongPassword",
+        "StoreUnreachable",
+        "AccessDenied",
+        "BucketNotFound",
+        "ApiUnreachable",
+        "Interrupted",
+        "Cancelled",
+    ] {
+        assert_eq!(ended("Failed", 40, &json!({"outcome": "failed", "reason": code})), None, "{code}");
+    }
+    assert_eq!(ended("Complete", 0, &json!({})), None, "no result: it is not known what was tried");
+}
+
+#[test]
+fn a_rehearsal_that_names_no_set_is_recorded_on_the_one_its_worker_found() {
+    let rehearsal = operation_type(&json!({"executor": {"worker": {"command": ["rehearse"]}}, "readOnly": true}));
+    let mut run = capture(json!({"inputs": {"repository": "main"}}));
+    runs_its_job(&mut run);
+    let recorded = |found: &str| {
+        let message = json!({"outcome": "succeeded", "context": {"backupSet": found, "plan": {"digest": "d"}}});
+        let (job, pod) = ended_job(true, "Complete", 0, &message.to_string());
+        let operation_type = Some(Arc::new(rehearsal.clone()));
+        let pods = vec![Arc::new(pod)];
+        let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
+        decide(&ended, now()).actions.into_iter().find_map(|action| match action {
+            Action::RecordRehearsal { set, .. } => Some(set),
+            _ => None,
+        })
+    };
+    assert_eq!(recorded("nightly").as_deref(), Some("nightly"));
+    assert_eq!(recorded("../nightly"), None, "a tenant's pod may say anything");
+}
+
+#[test]
+fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
+    let maintenance = operation_type(&json!({"executor": {"worker": {"command": ["maintain"]}}, "readOnly": true}));
+    let mut run = capture(json!({}));
+    let unready = prepared_with(&run, &maintenance, &RepositoryView::NotReady(repository()));
+    assert_eq!(refused(unready).reason, Reason::RepositoryNotReady);
+    runs_its_job(&mut run);
+    let ended = |condition: &str, exit_code: i32, message: &Value| {
+        let (job, pod) = ended_job(true, condition, exit_code, &message.to_string());
+        let operation_type = Some(Arc::new(maintenance.clone()));
+        let pods = vec![Arc::new(pod)];
+        let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
+        decide(&ended, now()).actions.into_iter().find_map(|action| match action {
+            Action::RecordCheck(check) => {
+                Some((check.passed, check.maintained.map(|figures| figures.deleted_bytes), check.damaged))
+            }
+            _ => None,
+        })
+    };
+    let done = json!({"outcome": "succeeded", "reason": "CheckPassed", "context": {"maintained": {"forgotten": 1, "deletedBytes": 7}}});
+    assert_eq!(ended("Complete", 0, &done), Some((true, Some(7), Vec::new())));
+    let damaged = json!({"outcome": "failed", "reason": "Damaged", "context": {"damagedSnapshots": ["0123"]}});
+    assert_eq!(ended("Failed", 40, &damaged), Some((false, None, vec!["0123".to_owned()])));
+    let vanished = json!({"outcome": "failed", "reason": "RepositoryVanished"});
+    assert_eq!(ended("Failed", 40, &vanished), Some((false, None, Vec::new())));
+    for code in ["RepositoryBusy", "PermitLost", "StoreUnreachable", "AccessDenied", "Interrupted", "Cancelled"] {
+        let message = json!({"outcome": "failed", "reason": code});
+        assert_eq!(ended("Failed", 40, &message), None, "{code} says nothing of what is stored");
+    }
+}
+
+#[test]
+fn what_a_run_made_is_recorded_before_its_end() {
+    let mut run = capture(json!({}));
+    runs_its_job(&mut run);
+    let made = r#"{"context": {"snapshot": {"id": "abc", "items": 1, "bytes": 1, "addedBytes": 1}}}"#;
+    let (job, pod) = ended_job(true, "Complete", 0, made);
+    let mut observed = observed(run, JobView::Own(Arc::new(job)));
+    observed.pods = vec![Arc::new(pod)];
+    let actions = decide(&observed, now()).actions;
+    assert!(
+        matches!(actions.as_slice(), [Action::RecordBackupSet { complete: true, .. }, Action::WriteStatus(_)]),
+        "a crash in between must not lose the backup set: {actions:?}"
+    );
+}
+
+#[test]
+fn a_finished_job_that_is_on_its_way_out_is_worth_a_word_only_when_it_lingers() {
+    let leaving: Job = serde_json::from_value(
+        json!({"metadata": {"name": "op", "uid": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    )
+    .expect("a Job");
+    let mut waits = observed(capture(json!({})), JobView::Orphan(Arc::new(leaving)));
+    waits.waiting_since = Some(now());
+    assert!(decide(&waits, now()).actions.is_empty());
+    let later = now() + decide(&waits, now()).requeue.expect("another look");
+    match decide(&waits, later).actions.as_slice() {
+        [Action::WriteStatus(status)] => assert_eq!(status.reason.as_deref(), Some("PreviousJobTerminating")),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A run in the registry, by what others look at.
+fn registered(registry: &Registry, uid: &str, tenant: &str, status: Value) -> Vec<String> {
+    let mut run = run(json!({"type": "work"}));
+    run.metadata.uid = Some(uid.to_owned());
+    run.metadata.name = Some(uid.to_owned());
+    run.metadata.namespace = Some(tenant.to_owned());
+    run.status = Some(serde_json::from_value(status).expect("a status"));
+    let mut woken: Vec<String> = registry.apply(&run).into_iter().map(|reference| reference.name).collect();
+    woken.sort();
+    woken
+}
+
+#[test]
+fn the_registry_counts_a_run_as_active_from_its_claim_to_its_end_and_once() {
+    let registry = Registry::default();
+    let limits = Limits { total: Some(2), ..Limits::default() };
+    let has_job = json!({"job": {"name": "op", "uid": "job"}});
+    for uid in ["a", "b", "c"] {
+        registered(&registry, uid, "acme", json!({}));
+    }
+    assert!(registry.claim("a", &limits));
+    assert!(registry.claim("b", &limits));
+    assert!(!registry.claim("c", &limits), "two are claimed");
+    // Seen with its Job, twice: still one.
+    registered(&registry, "a", "acme", has_job.clone());
+    registered(&registry, "a", "acme", has_job.clone());
+    assert!(!registry.claim("c", &limits));
+    registry.release("b");
+    assert!(registry.claim("c", &limits), "the slot was given back");
+    assert!(!registry.claim("b", &limits));
+    registered(&registry, "a", "acme", json!({"phase": "completed", "outcome": "succeeded"}));
+    assert!(registry.claim("b", &limits), "a is at its end");
+}
+
+#[test]
+fn the_registry_wakes_those_of_the_same_identity_and_tenant_and_those_that_joined() {
+    let registry = Registry::default();
+    let identity = "0123456789abcdef0123456789abcdef";
+    let same = json!({"identityHash": identity});
+    registered(&registry, "winner", "acme", same.clone());
+    registered(&registry, "elsewhere", "globex", same.clone());
+    registered(&registry, "other", "acme", json!({"identityHash": "ffff"}));
+    registered(&registry, "twin", "acme", json!({}));
+    registry.identify("twin", identity);
+    registered(&registry, "joiner", "acme", json!({"joined": {"name": "winner", "uid": "winner"}}));
+    let job = format!("op-{}", &identity[..20]);
+    let mut named: Vec<_> = registry.by_job_name("acme", &job).into_iter().map(|reference| reference.name).collect();
+    named.sort();
+    assert_eq!(named, ["twin", "winner"]);
+    let running = json!({"identityHash": identity, "phase": "running", "job": {"name": job, "uid": "job"}});
+    assert_eq!(registered(&registry, "winner", "acme", running), ["joiner", "twin"]);
+    let ended = json!({"identityHash": identity, "phase": "completed", "outcome": "succeeded"});
+    let woken = registered(&registry, "winner", "acme", ended);
+    assert!(woken.contains(&"joiner".to_owned()) && woken.contains(&"twin".to_owned()), "{woken:?}");
+    assert!(registry.is_awaited("winner") && !registry.is_awaited("twin"));
+    registered(&registry, "joiner", "acme", json!({"phase": "completed", "outcome": "succeeded"}));
+    assert!(!registry.is_awaited("winner"), "its end was copied");
+    assert!(registry.by_job_name("acme", &job).iter().all(|reference| reference.name == "twin"));
+}
+
+#[test]
+fn a_joiner_whose_winner_ended_goes_before_a_younger_one_even_if_its_status_still_says_that_it_joined() {
+    let registry = Registry::default();
+    let identity = "0123456789abcdef0123456789abcdef";
+    let older = |registry: &Registry| -> Vec<String> {
+        registry.older("c", identity).into_iter().map(|sibling| sibling.name).collect()
+    };
+    registered(&registry, "a", "acme", json!({"identityHash": identity, "phase": "running"}));
+    registered(&registry, "b", "acme", json!({"identityHash": identity, "joined": {"name": "a", "uid": "a"}}));
+    registered(&registry, "c", "acme", json!({"identityHash": identity}));
+    assert_eq!(older(&registry), ["a"], "b waits for a's end");
+    registered(&registry, "a", "acme", json!({"phase": "completed", "outcome": "failed"}));
+    assert_eq!(older(&registry), ["b"]);
+    registered(&registry, "b", "acme", json!({"phase": "completed", "outcome": "failed"}));
+    assert!(older(&registry).is_empty());
+}
+
+#[test]
+fn in_a_namespace_that_is_going_nothing_is_written() {
+    let mut going = observed(capture(json!({})), JobView::Absent);
+    going.tenant = Some(Tenant { terminating: true, ..tenant() });
+    assert!(decide(&going, now()).actions.is_empty());
+}
+
+#[test]
+fn a_clock_that_stepped_back_gives_no_negative_duration() {
+    let mut run = capture(json!({"cancel": true}));
+    let mut status = run.status_or_default();
+    status.started_at = Some(now() + SignedDuration::from_mins(10));
+    run.status = Some(status);
+    assert_eq!(written(&observed(run, JobView::Absent)).duration.as_deref(), Some("0ms"));
+}
+
+#[test]
+fn a_completed_run_goes_when_its_time_to_live_is_over_or_newer_ones_fill_the_history() {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Completed;
+    status.outcome = Outcome::Succeeded;
+    status.completed_at = Some(now());
+    run.status = Some(status);
+    let mut ended = observed(run, JobView::Absent);
+    let mut operation_type = capture_type();
+    operation_type.spec.ttl_seconds_after_finished = Some(60);
+    ended.operation_type = Some(Arc::new(operation_type));
+    assert!(!decide(&ended, now()).actions.contains(&Action::DeleteRun));
+    assert_eq!(decide(&ended, now()).requeue, Some(SignedDuration::from_secs(60)));
+    assert_eq!(decide(&ended, now() + SignedDuration::from_secs(60)).actions, [Action::DeleteRun]);
+    ended.beyond_history = true;
+    assert_eq!(decide(&ended, now()).actions, [Action::DeleteRun]);
+    ended.awaited = true;
+    let awaited = decide(&ended, now());
+    assert!(
+        !awaited.actions.contains(&Action::DeleteRun) && awaited.requeue.is_some(),
+        "others would do its work again"
+    );
+}
+
+#[test]
+fn who_joined_the_capture_of_another_schedule_gets_a_set_of_its_own() {
+    let run_of = |name: &str, trigger: &str| {
+        let schedule = name.split('-').next().unwrap_or_default();
+        let by = (trigger == "scheduled").then(|| json!({"name": schedule, "uid": schedule}));
+        let mut run = run(json!({"type": "backup.capture", "trigger": trigger, "scheduledBy": by}));
+        run.metadata.name = Some(name.to_owned());
+        run
+    };
+    let kept = |joiner: &OperationRun, winner: &OperationRun, set: Option<&str>| {
+        let (mut joiner, mut winner) = (joiner.clone(), winner.clone());
+        winner.metadata.uid = Some("winner".to_owned());
+        winner.status =
+            serde_json::from_value(json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded",
+            "observedGeneration": 1, "completedAt": now(), "context": {"backupSet": set}}))
+            .expect("a status");
+        joiner.status =
+            serde_json::from_value(json!({"phase": "running", "outcome": "pending", "observedGeneration": 1,
+            "joined": {"name": winner.metadata.name, "uid": "winner"}}))
+            .expect("a status");
+        let mut seen = observed(joiner, JobView::Absent);
+        seen.joined = JoinedView::Completed(Arc::new(winner));
+        decide(&seen, now()).actions
+    };
+    let (hourly, daily) = (run_of("hourly-29384720", "scheduled"), run_of("daily-29384720", "scheduled"));
+    let (again, by_hand) = (run_of("hourly-29384780", "scheduled"), run_of("by-hand", "manual"));
+    for (joiner, winner) in [(&daily, &hourly), (&by_hand, &hourly), (&hourly, &by_hand)] {
+        let actions = kept(joiner, winner, Some("made"));
+        let wanted = Action::RecordSharedSet { set: "made".to_owned(), captured_by: "winner".to_owned() };
+        assert_eq!(actions[0], wanted, "{:?}", joiner.metadata.name);
+        assert!(matches!(actions[1..], [Action::WriteStatus(_)]), "before its end is recorded");
+        assert_eq!(kept(joiner, winner, None).len(), 1, "nothing was captured");
+    }
+    assert_eq!(kept(&again, &hourly, Some("made")).len(), 1, "of one schedule they share the set");
+    assert_eq!(kept(&run_of("another", "manual"), &by_hand, Some("made")).len(), 1);
+}
+
+#[test]
+fn a_restore_goes_in_the_place_of_its_run_unless_another_still_needs_it() {
+    let mut run = capture(json!({}));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Completed;
+    status.outcome = Outcome::Succeeded;
+    status.completed_at = Some(now());
+    run.status = Some(status);
+    let mut ended = observed(run, JobView::Absent);
+    let reference = ObjectReference { name: "look".into(), uid: "restore-uid".into() };
+    ended.restore = Some(Parent { reference: reference.clone(), needed: false });
+    let deletes = |action: &Action| matches!(action, Action::DeleteRun | Action::DeleteRestore(_));
+    assert!(!decide(&ended, now()).actions.iter().any(deletes), "its time has not come");
+    ended.beyond_history = true;
+    assert_eq!(decide(&ended, now()).actions, [Action::DeleteRestore(reference.clone())]);
+    ended.restore = Some(Parent { reference, needed: true });
+    let decision = decide(&ended, now());
+    assert!(!decision.actions.iter().any(deletes), "{decision:?}");
+    assert!(decision.requeue.is_some(), "nobody says when it is not needed any more");
+}
+
+/// A run that ended so many seconds after 1970.
+fn ended(second: i64, outcome: Outcome) -> OperationRun {
+    let mut run = run(json!({"type": "work"}));
+    run.metadata.name = Some(format!("run-{second}"));
+    run.metadata.uid = Some(format!("uid-{second}"));
+    let mut status = run.status_or_default();
+    status.phase = Phase::Completed;
+    status.outcome = outcome;
+    status.completed_at = Timestamp::from_second(second).ok();
+    run.status = Some(status);
+    run
+}
+
+#[test]
+fn history_keeps_the_newest_and_the_last_of_each_outcome() {
+    let registry = Registry::default();
+    for (second, outcome) in
+        [(1, Outcome::Succeeded), (2, Outcome::Failed), (3, Outcome::Succeeded), (4, Outcome::Succeeded)]
+    {
+        registry.apply(&ended(second, outcome));
+    }
+    let goes: Vec<i64> =
+        (1..=4).filter(|second| registry.beyond_history("acme", "work", &format!("uid-{second}"), 2)).collect();
+    assert_eq!(goes, [1], "2 is the last failure, 3 and 4 are the newest");
+}
+
+#[test]
+fn a_run_that_must_stay_does_not_keep_those_behind_it_from_going() {
+    let registry = Registry::default();
+    let names = |woken: Vec<kube::runtime::reflector::ObjectRef<OperationRun>>| {
+        woken.into_iter().map(|reference| reference.name).collect::<Vec<_>>()
+    };
+    registry.apply(&ended(1, Outcome::Failed));
+    registry.apply(&ended(2, Outcome::Succeeded));
+    registry.apply(&ended(3, Outcome::Succeeded));
+    assert_eq!(names(registry.apply(&ended(4, Outcome::Succeeded))), ["run-1", "run-2"], "the last failure stays");
+    assert_eq!(
+        names(registry.remove(&ended(2, Outcome::Succeeded), true)),
+        ["run-1", "run-3"],
+        "more than one may have to go"
+    );
+}
