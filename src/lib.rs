@@ -9,10 +9,10 @@
 //! | [`kinds`] | the other kinds' reconcilers, a folder each |
 //! | [`controller`] | the process: options, watches, who is woken by what, leadership, shutdown |
 //! | [`worker`] | what runs inside a Job |
+//! | [`items`], a crate | what is captured, compared and restored, in which order, and why not; no client, no I/O |
 //! | [`repository`], a crate | snapshots in an object store; knows nothing of Kubernetes |
-//! | [`restore`] | what a restore would write, in which order, and why not; pure |
 //! | [`schedule`] | when a schedule is due: cron, time zones, missed ticks; pure |
-//! | [`cluster`] | the one way to the API server; dynamic objects: discovery, lists, canonical form, redaction |
+//! | [`cluster`] | the one way to the API server; discovery, lists |
 //! | [`telemetry`] | logs and metrics |
 //! | [`clock`] | the one clock |
 //!
@@ -20,6 +20,7 @@
 //! changed; the controller reads no Secret and lists no tenant's objects; no field names another namespace.
 
 pub use tenantatlas_api as api;
+pub use tenantatlas_items as items;
 pub use tenantatlas_repository as repository;
 
 pub mod audit;
@@ -29,7 +30,6 @@ pub mod command;
 pub mod controller;
 pub mod kernel;
 pub mod kinds;
-pub mod restore;
 pub mod runs;
 pub mod schedule;
 pub mod telemetry;

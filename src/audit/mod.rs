@@ -11,6 +11,8 @@
 //!
 //! Must not: any I/O, any Kubernetes client, any clock (a test looks).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod chain;
 mod entry;
 mod verify;

@@ -4,7 +4,7 @@
 //! that of a dead aggregated API server, is reported beside the others: one team's outage must not stop every
 //! tenant's backup.
 
-use crate::{api::item::GroupKind, cluster::retry::retry};
+use crate::{api::item::GroupKind, cluster::retry::retry, items::served::ServedKind};
 use http::{Request, header::ACCEPT};
 use kube::{
     Client, Error,
@@ -12,72 +12,7 @@ use kube::{
     core::discovery::v2::ACCEPT_AGGREGATED_DISCOVERY_V2,
 };
 use serde::Deserialize;
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-};
-
-/// A kind whose objects live in namespaces and can be listed and created, in one version.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServedKind {
-    /// API group; empty for the core group.
-    pub group: String,
-    /// The version.
-    pub version: String,
-    /// Kind, as in manifests.
-    pub kind: String,
-    /// Resource, as in URLs.
-    pub plural: String,
-}
-
-impl ServedKind {
-    /// `group/version`, or the version alone for the core group: as in manifests.
-    #[must_use]
-    pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
-    }
-
-    /// The kind without its version.
-    #[must_use]
-    pub fn group_kind(&self) -> GroupKind {
-        GroupKind::new(self.group.clone(), self.kind.clone())
-    }
-
-    /// The path of the list of its objects in a namespace.
-    #[must_use]
-    pub fn list_path(&self, namespace: &str) -> String {
-        format!("{}/namespaces/{namespace}/{}", self.version_path(), self.plural)
-    }
-
-    /// The path of the list of its objects, if they live in no namespace.
-    #[must_use]
-    pub fn cluster_path(&self) -> String {
-        format!("{}/{}", self.version_path(), self.plural)
-    }
-
-    fn version_path(&self) -> String {
-        let root = if self.group.is_empty() { "api" } else { "apis" };
-        format!("/{root}/{}", self.api_version())
-    }
-
-    /// Its place in a tree of `group/version/kind`, the core group as `core`.
-    fn path(&self) -> (&str, &str, &str) {
-        let group = if self.group.is_empty() { "core" } else { &self.group };
-        (group, &self.version, &self.kind)
-    }
-}
-
-impl Ord for ServedKind {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.path().cmp(&other.path()).then_with(|| self.plural.cmp(&other.plural))
-    }
-}
-
-impl PartialOrd for ServedKind {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 /// A version of a group that the cluster names, but knows nothing of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

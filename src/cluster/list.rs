@@ -6,7 +6,10 @@
 //! is sorted if it is not (servers that keep their objects in memory may not bother), and a list that expired
 //! half way goes on behind the last name.
 
-use crate::cluster::{client::timed_out, discovery::ServedKind, retry};
+use crate::{
+    cluster::{client::timed_out, retry},
+    items::served::ServedKind,
+};
 use futures::{AsyncBufRead, AsyncBufReadExt};
 use http::Request;
 use kube::{Client, Error};

@@ -1,13 +1,11 @@
-//! The one way to the API server, and objects as dynamic JSON: discovery, lists, canonical form, redaction.
+//! The one way to the API server, and objects as dynamic JSON: discovery, lists.
 //!
 //! Must not: know of runs, repositories or reconcilers.
 
 pub mod access;
-pub mod canonical;
 pub mod client;
 pub mod discovery;
 pub mod list;
 pub mod pace;
-pub mod redact;
 pub mod retry;
 pub mod trim;

@@ -1,5 +1,7 @@
 //! JSON merge patches: what turns one value into another. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use serde_json::{Map, Value};
 
 /// The merge patch (RFC 7386) from one value to another; nothing where they are equal. Arrays are replaced as a whole.

@@ -1,9 +1,11 @@
 //! Refusals: why something that was asked for is not done, and what it means that the API server did not create an object:
 //! final, or to be tried again. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{Reason, result::truncate},
-    cluster::redact::redact,
+    items::redact::redact,
 };
 
 /// Why something that was asked for is not done. Final.

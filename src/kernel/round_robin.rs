@@ -2,6 +2,8 @@
 //!
 //! A tenant may touch all its objects at once. In one FIFO queue, every other tenant would wait for as many reconciles.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::{HashMap, VecDeque};
 
 /// What waits, by namespace. `push` and `pop` take constant time.

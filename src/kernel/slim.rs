@@ -2,6 +2,8 @@
 //!
 //! What is too large, of whatever kind, and most of what metadata there is was left out before ([`crate::cluster::trim`]).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use kube::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;

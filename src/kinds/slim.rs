@@ -2,6 +2,8 @@
 //!
 //! Whoever reads a field of a cached object that is dropped here finds it empty: look here first.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{BackupRepository, BackupSchedule, OperationType, Phase, RestoreRun, RestoreRunStatus, execution::ACCOUNTS},
     kernel::slim::{Slim, drop_bookkeeping},

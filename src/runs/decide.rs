@@ -3,6 +3,8 @@
 //! From any state it leads to one of three ends: nothing to do, something to wait for (a watch event or `requeue`), or
 //! actions after which the next decision is made from what they left. Nothing here reads a clock or a cluster.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Parent, Slot},

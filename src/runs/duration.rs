@@ -1,5 +1,7 @@
 //! Durations as people read them. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use jiff::SignedDuration;
 
 /// Such as `850ms`, `12s`, `3m5s`, `2h10m`, `4d3h`; nothing below zero (clocks step).

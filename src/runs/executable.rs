@@ -2,6 +2,8 @@
 //!
 //! Preparing a run asks it, and so does the type's own status.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{
         OperationType, Reason,

@@ -7,6 +7,8 @@
 //! Ten thousand may wait: who is next is kept in order, and never looked for. What a question costs depends on how many types wait and
 //! how many slots are free, not on how many wait.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

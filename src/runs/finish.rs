@@ -3,6 +3,8 @@
 //! The result on the termination message comes from any image: it is checked, never believed. The exit code (the Job's
 //! own verdict) decides success; a result can only make it less.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::waiting::is_pod_of;
 use crate::{
     api::{
@@ -11,7 +13,7 @@ use crate::{
         outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{PERMANENT_EXIT_CODES, ResultContext, TerminationResult, truncate},
     },
-    cluster::redact::redact,
+    items::redact::redact,
 };
 use k8s_openapi::api::{
     batch::v1::Job,

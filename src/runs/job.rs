@@ -2,6 +2,8 @@
 //!
 //! Our own worker runs as it is; any other image is fenced by an init container of ours, which alone holds a token.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::prepare::Prepared;
 use crate::api::{
     BackupRepository, OperationRun, OperationType, canonical,

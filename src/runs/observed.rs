@@ -1,5 +1,7 @@
 //! What a decision about a run sees: plain data, read once, before it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::prepare::Prepared;
 use crate::{
     api::{BackupRepository, ObjectReference, OperationRun, OperationType, operation_run::OperationRunStatus},

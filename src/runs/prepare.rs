@@ -2,6 +2,8 @@
 //!
 //! Pure. Everything that can be known before a Job exists is known here.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::{
     job,
     observed::{RepositoryView, RerunView, Tenant},

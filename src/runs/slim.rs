@@ -2,6 +2,8 @@
 //!
 //! Whoever reads a field of a cached object that is dropped here finds it empty: look here first.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{
         Inputs, OperationRun, Phase,

@@ -1,5 +1,7 @@
 //! Why a run with a Job is not moving. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::api::{OperationRun, Phase, Reason, result::truncate};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};

@@ -3,6 +3,8 @@
 //! A tick is the minute an expression names; it fires then, or up to `jitter` later. What daylight saving does to ticks is said
 //! in [`timetable`]. Must not: a Kubernetes client, a clock.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod cron;
 pub mod due;
 pub mod retention;

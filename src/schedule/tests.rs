@@ -299,6 +299,7 @@ fn of_many_ticks_that_went_by_one_is_caught_up_within_the_deadline_and_the_rest_
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "it measures how long a count takes")]
 fn ten_years_of_missed_minutes_are_counted_in_no_time() {
     let minutely = timetable("* * * * *", "Europe/Berlin");
     let begun = std::time::Instant::now();

@@ -1,6 +1,6 @@
 //! Logs: one JSON object a line on standard error, each line through the redactor.
 
-use crate::cluster::redact::redact;
+use crate::items::redact::redact;
 use std::io::{self, Write};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 

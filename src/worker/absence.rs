@@ -7,7 +7,7 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    cluster::discovery::ServedKind,
+    items::served::ServedKind,
     repository::{self, Entry, Item, ItemPath, SnapshotReader},
     worker::failure::Failure,
 };

@@ -16,6 +16,7 @@ use crate::{
     },
     clock::Clock,
     cluster::discovery::discover,
+    items::skip::{ItemRules, SkipReason},
     repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
     worker::{
         audit,
@@ -27,7 +28,6 @@ use crate::{
         progress::Progress,
         report,
         scope::{Scope, item_reason},
-        skip::{ItemRules, SkipReason},
     },
 };
 use kube::Client;

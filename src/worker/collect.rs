@@ -9,10 +9,13 @@ use crate::{
         outcome::{FailureType, ItemFailure, SummaryCounts},
     },
     cluster::{
-        canonical::stored_bytes,
-        discovery::ServedKind,
         list::{BrokenItem, ListSelection, Listing, Object},
         retry::may_pass,
+    },
+    items::{
+        canonical::stored_bytes,
+        served::ServedKind,
+        skip::{ItemRules, SkipReason},
     },
     repository::{CaptureEnded, Entry, EntrySender, ItemPath},
     worker::{
@@ -22,7 +25,6 @@ use crate::{
         omission::Note,
         progress::Progress,
         scope::{Scope, Step, Work, failed, item_reason, kind_left_out},
-        skip::{ItemRules, SkipReason},
     },
 };
 use jiff::Timestamp;

@@ -24,7 +24,6 @@ pub mod restore;
 mod scheduling;
 pub mod scope;
 pub mod sets;
-pub mod skip;
 pub mod stop;
 
 use crate::{
@@ -33,10 +32,8 @@ use crate::{
         result::TerminationResult,
     },
     clock::SystemClock,
-    cluster::{
-        client::{ClientOptions, connect},
-        redact::redact,
-    },
+    cluster::client::{ClientOptions, connect},
+    items::redact::redact,
     worker::{
         environment::{Environment, Mounts, RunIdentity},
         failure::{Failure, reason},

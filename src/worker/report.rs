@@ -16,7 +16,7 @@ use crate::{
         result::truncate,
     },
     cluster::retry::retry,
-    restore::plan::{Plan, PlannedItem},
+    items::plan::{Plan, PlannedItem},
     worker::{
         environment::RunIdentity,
         failure::{Failure, api_failure},
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
     use crate::{
         api::{RestoreRunSpec, item::GroupKind},
-        restore::plan::Terms,
+        items::plan::Terms,
     };
     use proptest::prelude::*;
 

@@ -8,15 +8,11 @@ use crate::{
         provider::KUBERNETES,
         selection::{KindFilter, Selection, target_item},
     },
-    cluster::{
-        discovery::{Discovered, ServedKind},
-        list::ListSelection,
-        redact::redact,
-    },
+    cluster::{discovery::Discovered, list::ListSelection},
+    items::{redact::redact, served::ServedKind, skip},
     worker::{
         failure::{Failure, reason},
         omission::UNKNOWN,
-        skip,
     },
 };
 

@@ -5,6 +5,5 @@
 mod argo_cd;
 mod bounded;
 mod kstatus;
-mod purity;
 mod repository;
 mod worker;

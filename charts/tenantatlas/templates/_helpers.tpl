@@ -42,7 +42,7 @@ true
 [{{ range $position, $text := . }}{{ if $position }}, {{ end }}'{{ $text }}'{{ end }}]
 {{- end }}
 
-{{/* In CEL: the accounts made in every tenant (src/api/execution.rs). */}}
+{{/* In CEL: the accounts made in every tenant (crates/api/src/execution.rs). */}}
 {{- define "tenantatlas.accounts" -}}
 ['tenantatlas-worker', 'tenantatlas-preview', 'tenantatlas-restore']
 {{- end }}
@@ -62,7 +62,7 @@ request.userInfo.username.startsWith('system:serviceaccount:' + request.namespac
 request.userInfo.?extra[?'authentication.kubernetes.io/pod-name'][?0].orValue('')
 {{- end }}
 
-{{/* In CEL, patterns: the Jobs of operations (src/api/identity.rs); their pods, among these those at a restore, in which nothing but our
+{{/* In CEL, patterns: the Jobs of operations (crates/api/src/identity.rs); their pods, among these those at a restore, in which nothing but our
 worker runs; and what looks like either. */}}
 {{- define "tenantatlas.jobName" -}}'^op-[0-9a-f]{20}(-restore)?$'{{- end }}
 {{- define "tenantatlas.operationPod" -}}'^op-[0-9a-f]{20}(-restore)?-[a-z0-9]+$'{{- end }}

@@ -3,6 +3,8 @@
 //! Lives here: the custom resources, conditions, reasons, identity, labels, selections, the result
 //! contract of Jobs. Must not: any I/O, any Kubernetes client (Cargo.toml names none), any clock (a test searches for one).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 // The derives of custom resources write paths of the facade `kube`, which would bring its client in.
 extern crate self as kube;
 #[doc(hidden)]

@@ -43,6 +43,8 @@
 //! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`nodes`], [`read`], [`reader`], [`check`] and
 //! [`snapshot`] read; a [`document`] is beside all that; a [`permit`] excludes maintenance; [`format`] and [`index`] are what all of them share; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod archive;
 mod backend;
 mod capture;

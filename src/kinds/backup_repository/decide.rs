@@ -1,5 +1,7 @@
 //! The decision about a repository. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::recheck;
 use crate::{
     api::{

@@ -3,6 +3,8 @@
 //! A store that did not answer for a minute, or a password that was put right, would otherwise hold every capture up until somebody
 //! ran a check. All is derived from the status: since when it is not Ready, and when it was last looked at.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{BackupRepositoryStatus, backup_set::DAMAGED, conditions},
     schedule::CLOCKS_DIFFER,

@@ -4,6 +4,8 @@
 //! the policy. A tick that is dealt with stands in the status; a run that was made before a crash, and does not stand there, is
 //! known by what it says it was made for, which only the operator may write.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, OperationRunSpec, Outcome,

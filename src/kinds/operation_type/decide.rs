@@ -1,5 +1,7 @@
 //! The status of an operation type. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{
         OperationType, OperationTypeStatus, Reason,

@@ -3,6 +3,8 @@
 //! Without it the worker could not even begin, or not say how it ended. What the items take is none of this: an item that the
 //! account may not write is `forbidden` in the plan.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{api::Reason, kernel::refusal::Refusal};
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 

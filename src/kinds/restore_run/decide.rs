@@ -3,6 +3,8 @@
 //! A restore starts one run and follows it: `queued` until that runs, then `running`, then what the run ended with. What can
 //! be known before there is a run is known here, and blocks.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::account::{AccountView, expect_usable};
 use crate::{
     api::{
@@ -15,8 +17,8 @@ use crate::{
         provenance::AuditReferences,
         result::truncate,
     },
+    items::eligible::{self, Ineligible},
     kernel::{refusal::Refusal, whole::too_large},
-    restore::eligible::{self, Ineligible},
     runs::{records::backup_set::is_settled, waiting::waits},
 };
 use jiff::Timestamp;

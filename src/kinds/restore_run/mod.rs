@@ -1,6 +1,6 @@
 //! `RestoreRun`: one `OperationRun` does its work; its status says what became of that.
 //!
-//! What a restore does is decided in [`crate::restore`] and done by a worker. Must not: read or write a tenant's objects.
+//! What a restore does is decided in [`crate::items`] and done by a worker. Must not: read or write a tenant's objects.
 
 pub mod account;
 pub mod act;

@@ -1,5 +1,7 @@
 //! The decision about a tenant's accounts. Pure.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::api::{
     execution::ACCOUNTS,
     labels::{self, MOUNTABLE_SECRETS},

@@ -3,6 +3,8 @@
 //! A set is said to be damaged as soon as it may be, and whole again only by a check that has read everything back: one that has read
 //! less has not looked at what another found.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{BackupSet, backup_set::is_damaged},
     runs::records::repository::RepositoryCheck,

@@ -3,6 +3,8 @@
 //! Everything that is captured waits for a repository to be Ready. So a check that was refused, interrupted or lost does not take
 //! that away: only what the store itself did, or what is in it, does.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::{
     api::{
         BackupRepository, BackupRepositoryStatus, ObjectReference, Reason,

@@ -5,12 +5,8 @@
 
 use crate::{
     api::{item::GroupKind, restore_run::ExistingResourcePolicy, subject::Initiator},
-    cluster::{
-        access,
-        discovery::{Discovered, ServedKind},
-        retry::retry,
-    },
-    restore::{decide::Verb, plan::Terms, readers},
+    cluster::{access, discovery::Discovered, retry::retry},
+    items::{decide::Verb, plan::Terms, readers, served::ServedKind},
     worker::failure::{Failure, api_failure},
 };
 use futures::{StreamExt, TryStreamExt, stream};

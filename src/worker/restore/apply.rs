@@ -19,11 +19,11 @@ use crate::{
         result::{ResultContext, TerminationResult},
     },
     clock::Clock,
-    repository::{Repository, WriterPermit},
-    restore::{
+    items::{
         eligible::PreviewedPlan,
         plan::{Moved, Plan, PlannedItem, moved},
     },
+    repository::{Repository, WriterPermit},
     worker::{
         audit,
         environment::{Environment, RunIdentity},

@@ -9,7 +9,7 @@
 
 use crate::{
     api::{item::ItemId, operation_report::ItemOutcome, outcome::SummaryCounts},
-    restore::{
+    items::{
         plan::{Action, Plan, PlannedItem, Remark, reason},
         refusal::{Awaited, PATIENCE},
     },

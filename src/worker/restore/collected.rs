@@ -3,7 +3,7 @@
 use crate::{
     api::item::ItemId,
     cluster::list::{ListSelection, Listing},
-    restore::{
+    items::{
         dependents::{Dependent, is_precious},
         owners,
         plan::{Action, Remark, reason},

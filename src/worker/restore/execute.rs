@@ -7,7 +7,7 @@ use crate::{
         item::{GroupKind, ItemId},
         operation_report::ItemOutcome,
     },
-    restore::{
+    items::{
         decide::{Decision, Live, Stored},
         dependents::is_precious,
         plan::{Action, Plan, PlannedItem, Remark, reason},

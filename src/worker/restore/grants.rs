@@ -1,11 +1,11 @@
 //! Whether who asked may give the rights that an item gives, asked of the API server's authorizers as RBAC would.
 //!
-//! What is asked is in [`crate::restore::escalation`]. Answers are kept for the run: the same roles come up again and again.
+//! What is asked is in [`crate::items::escalation`]. Answers are kept for the run: the same roles come up again and again.
 
 use crate::{
     api::subject::Initiator,
     cluster::{access, retry::retry},
-    restore::{
+    items::{
         escalation::{Grant, Right, RoleRef, grant, rights},
         plan::{Action, Remark, reason},
         proposal::Proposal,

@@ -5,8 +5,8 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
+    items::{owners, selection::ItemSelection},
     repository::{Item as SnapshotEntry, ItemPath, SnapshotReader},
-    restore::{owners, selection::ItemSelection},
     worker::{absence::is_absence, failure::Failure, omission::is_note},
 };
 use serde_json::Value;

@@ -4,18 +4,14 @@
 //! passed over.
 
 use crate::{
-    cluster::{
-        discovery::ServedKind,
-        list::{BrokenItem, ListSelection, Listing, Object},
-    },
-    restore::decide::Live,
+    cluster::list::{BrokenItem, ListSelection, Listing, Object},
+    items::{decide::Live, served::ServedKind, skip::ItemRules},
     worker::{
         failure::{Failure, api_failure},
         restore::{
             inventory::{BATCH_BYTES, BATCH_ITEMS, Entry, StoredKind},
             walk::{Walk, live},
         },
-        skip::ItemRules,
     },
 };
 use std::{cmp::Ordering, collections::btree_map, iter::Peekable};

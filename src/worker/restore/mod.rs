@@ -1,4 +1,4 @@
-//! Restores: what is read and written around the decisions of [`crate::restore`].
+//! Restores: what is read and written around the decisions of [`crate::items`].
 //!
 //! ```text
 //! claim      whether the RestoreRun is this very run's

@@ -7,13 +7,13 @@ use crate::{
         subject::Initiator,
     },
     cluster::retry::retry,
-    repository::Repository,
-    restore::{
+    items::{
         eligible::{self, Ineligible, PreviewedPlan},
         plan::Terms,
         selection::ItemSelection,
         transform::Transforms,
     },
+    repository::Repository,
     worker::{
         environment::Environment,
         failure::{Failure, api_failure},

@@ -11,8 +11,8 @@ use crate::{
         provenance::MadePlan,
         result::{ResultContext, TerminationResult},
     },
+    items::plan::{Action, Plan, PlannedItem, Terms},
     repository::Repository,
-    restore::plan::{Action, Plan, PlannedItem, Terms},
     worker::{
         environment::Environment,
         failure::Failure,

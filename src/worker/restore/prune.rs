@@ -2,14 +2,12 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    cluster::{
-        discovery::ServedKind,
-        list::{ListSelection, Listing},
-    },
-    restore::{
+    cluster::list::{ListSelection, Listing},
+    items::{
         decide::{Decision, Live, Stored},
         owners,
         plan::{Action, Remark, reason},
+        served::ServedKind,
     },
     worker::{
         failure::{Failure, api_failure},

@@ -9,7 +9,7 @@ use crate::{
         result::TerminationResult,
     },
     clock::Clock,
-    restore::plan::Plan,
+    items::plan::Plan,
     worker::{
         audit,
         environment::RunIdentity,

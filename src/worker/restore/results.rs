@@ -4,7 +4,7 @@
 
 use crate::{
     api::operation_report::{ItemOutcome, ItemResult, Remark},
-    restore::plan::Plan,
+    items::plan::Plan,
 };
 
 /// What became of one item, and why where it did not go well.

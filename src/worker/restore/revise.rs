@@ -5,7 +5,7 @@
 
 use crate::{
     api::{item::ItemId, operation_report::Action},
-    restore::plan::PlannedItem,
+    items::plan::PlannedItem,
     worker::{
         failure::Failure,
         restore::{

@@ -17,13 +17,15 @@ use crate::{
     },
     clock::Clock,
     cluster::{
-        canonical::stored_bytes,
-        discovery::ServedKind,
         list::{ListSelection, Listing},
         retry::retry,
     },
+    items::{
+        canonical::stored_bytes,
+        plan::{Plan, Remark},
+        served::ServedKind,
+    },
     repository::{CaptureOptions, Entry, EntrySender, ItemPath, Repository, WriterPermit, entries},
-    restore::plan::{Plan, Remark},
     worker::{
         absence::{self, is_absence},
         audit,

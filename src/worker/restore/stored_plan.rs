@@ -12,8 +12,8 @@ use crate::{
         item::{InvalidItem, ItemId},
         operation_report::PlannedObject,
     },
+    items::plan::{Plan, PlannedItem, Terms},
     repository::Repository,
-    restore::plan::{Plan, PlannedItem, Terms},
     worker::{failure::Failure, restore::order::reason},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

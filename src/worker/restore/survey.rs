@@ -2,16 +2,18 @@
 
 use crate::{
     api::item::GroupKind,
-    cluster::discovery::{Discovered, ServedKind, discover},
-    repository::{Repository, SnapshotReader},
-    restore::{
+    cluster::discovery::{Discovered, discover},
+    items::{
         decide::{Planner, Verb},
         dependents::Dependents,
         excluded::ExclusionRules,
         owners::Family,
         readers::Readers,
         semantic::DigestKey,
+        served::ServedKind,
+        skip::ItemRules,
     },
+    repository::{Repository, SnapshotReader},
     worker::{
         absence,
         collect::repository_secrets,
@@ -25,7 +27,6 @@ use crate::{
             walk::{Ask, Walk},
             write::Calls,
         },
-        skip::ItemRules,
     },
 };
 use kube::Client;

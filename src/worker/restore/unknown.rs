@@ -3,10 +3,10 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    cluster::discovery::ServedKind,
-    restore::{
+    items::{
         plan::{Action, PlannedItem, Remark, reason},
         refusal::{Awaited, awaited},
+        served::ServedKind,
     },
     worker::{
         failure::describe,

@@ -9,11 +9,10 @@ use crate::{
         restore_run::ExistingResourcePolicy,
     },
     cluster::{
-        discovery::{Discovered, ServedKind},
+        discovery::Discovered,
         list::{BrokenItem, ListSelection, Listing, Object},
     },
-    repository::{ItemPath, SnapshotReader},
-    restore::{
+    items::{
         decide::{Decision, Live, Planner, Stored},
         dependents::is_precious,
         order::in_order,
@@ -22,7 +21,10 @@ use crate::{
         proposal::{Proposal, Verdict, Write},
         refusal::{Awaited, PATIENCE, awaited},
         selection::ItemSelection,
+        served::ServedKind,
+        skip::ItemRules,
     },
+    repository::{ItemPath, SnapshotReader},
     worker::{
         failure::{Failure, api_failure},
         restore::{
@@ -33,7 +35,6 @@ use crate::{
             write::{self, AT_ONCE, Calls, Seen, Target, Tried},
         },
         scope::{Scope, Work},
-        skip::ItemRules,
     },
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};

@@ -2,13 +2,14 @@
 
 use crate::{
     api::item::ItemId,
-    cluster::{discovery::ServedKind, list::encode, pace::Pace},
-    restore::{
+    cluster::{list::encode, pace::Pace},
+    items::{
         holdings::{beside, fits_in_place},
         plan::{Remark, reason},
         proposal::{Precondition, Proposal, Verdict, Write},
         readers::Readers,
         refusal::{Awaited, awaited},
+        served::ServedKind,
         words::{Answer, words},
     },
     worker::failure::{Failure, api_failure, describe},

@@ -166,7 +166,7 @@ fn no_warnings(server: &Server) -> Result<()> {
     }
 }
 
-/// Built-in kinds that no restore writes (`src/restore/excluded.rs`).
+/// Built-in kinds that no restore writes (`crates/items/src/excluded.rs`).
 const NEVER_RESTORED: [&str; 5] = [
     "controllerrevisions.apps",
     "csistoragecapacities.storage.k8s.io",

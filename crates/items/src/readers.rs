@@ -3,9 +3,9 @@
 //! Reports are read with the stock ClusterRole `view`, which reads no Secrets, Roles or RoleBindings, and of custom resources only
 //! those that a ClusterRole aggregates to it. Of every other kind a report holds names, and which fields change: no values.
 //!
-//! Secrets are never shown, whatever `view` holds: see [`crate::restore::words`] and [`crate::restore::diff`].
+//! Secrets are never shown, whatever `view` holds: see [`crate::words`] and [`crate::diff`].
 
-use crate::{api::item::GroupKind, cluster::discovery::ServedKind};
+use crate::{api::item::GroupKind, served::ServedKind};
 use serde_json::Value;
 use std::collections::BTreeSet;
 

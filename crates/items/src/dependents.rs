@@ -5,7 +5,7 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    restore::owners,
+    owners,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

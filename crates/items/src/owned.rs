@@ -3,7 +3,7 @@
 //! They are either of no meaning elsewhere (a uid), handed out by the cluster (an address), or kept by a controller.
 //! The guide `docs/guides/what-is-restored.md` has the same table (a test in [`super::sanitize`] compares).
 
-use crate::{cluster::canonical::TOKEN_SECRET, restore::semantic::Status};
+use crate::{canonical::TOKEN_SECRET, semantic::Status};
 use serde_json::Value;
 
 /// A field that the server owns.

@@ -9,7 +9,7 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    restore::proposal::Write,
+    proposal::Write,
 };
 use serde_json::Value;
 use std::fmt;
@@ -233,7 +233,7 @@ fn read(rule: &Value) -> Result<Rule<'_>, Unaskable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restore::proposal::Precondition;
+    use crate::proposal::Precondition;
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -5,10 +5,8 @@
 
 use crate::{
     api::{item::ItemId, restore_run::Transform},
-    restore::{
-        selection::{InvalidSelection, Matcher},
-        words::is_secret,
-    },
+    selection::{InvalidSelection, Matcher},
+    words::is_secret,
 };
 use json_patch::{PatchOperation, patch_unsafe};
 use serde_json::Value;

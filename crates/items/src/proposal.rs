@@ -5,14 +5,12 @@
 
 use crate::{
     api::item::ItemId,
-    restore::{
-        diff::{self, Diff},
-        owners::{owners, pending, remove_pending},
-        plan::{Action, PlannedItem, Remark, reason},
-        refusal::refusal,
-        sanitize::sanitized,
-        semantic::{DigestKey, Status, semantic},
-    },
+    diff::{self, Diff},
+    owners::{owners, pending, remove_pending},
+    plan::{Action, PlannedItem, Remark, reason},
+    refusal::refusal,
+    sanitize::sanitized,
+    semantic::{DigestKey, Status, semantic},
 };
 use serde_json::Value;
 

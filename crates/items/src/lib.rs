@@ -1,4 +1,10 @@
-//! Restore, as far as it can be thought without a cluster: what would be written, in which order, and why not.
+//! Items: what is captured, how two of them are compared, and what a restore would do to them, in which order, and why not.
+//!
+//! From a live object to what is stored of it:
+//!
+//! ```text
+//! skip       is it ever captured?                     canonical  the bytes that are stored
+//! ```
 //!
 //! From a stored object to what is done about it:
 //!
@@ -16,9 +22,16 @@
 //! owned      the fields that the server owns, which `sanitize` takes out
 //! ```
 //!
-//! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client, a clock, a
-//! repository (a test looks). What comes out of a repository is untrusted: a tenant holds its key.
+//! Beside both: `served` (a kind as a cluster serves it), `kinds` (kinds that hold no state), `redact` (what has the form of a secret).
+//!
+//! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client or a repository (Cargo.toml
+//! names none), a clock (the lints forbid it). What comes out of a repository is untrusted: a tenant holds its key.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub use tenantatlas_api as api;
+
+pub mod canonical;
 pub mod decide;
 pub mod dependents;
 pub mod diff;
@@ -26,6 +39,7 @@ pub mod eligible;
 pub mod escalation;
 pub mod excluded;
 pub mod holdings;
+pub mod kinds;
 pub mod labels;
 pub mod order;
 pub mod owned;
@@ -33,10 +47,13 @@ pub mod owners;
 pub mod plan;
 pub mod proposal;
 pub mod readers;
+pub mod redact;
 pub mod refusal;
 pub mod sanitize;
 pub mod selection;
 pub mod semantic;
+pub mod served;
+pub mod skip;
 pub mod transform;
 pub mod words;
 

@@ -11,7 +11,7 @@ use crate::{
         provenance::PlanSummary,
         restore_run::{ExistingResourcePolicy, ItemSelector, Only, RestoreRunSpec, Transform},
     },
-    restore::order,
+    order,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -20,7 +20,7 @@ use std::cmp::Ordering;
 
 pub use crate::api::operation_report::{Action, Remark};
 
-/// Stable codes of items. Never renamed. Those of what is never restored are in [`crate::restore::excluded`].
+/// Stable codes of items. Never renamed. Those of what is never restored are in [`crate::excluded`].
 pub mod reason {
     /// It is there, and the policy is to leave what is there.
     pub const EXISTS: &str = "Exists";
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
         insta::assert_snapshot!(reason::ALL.join("\n"));
-        let guide = include_str!("../../docs/guides/what-is-restored.md");
+        let guide = include_str!("../../../docs/guides/what-is-restored.md");
         for code in reason::ALL {
             assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{item::ItemId, provider::Provider, restore_run::ItemSelector},
-    restore::labels::{InvalidSelector, LabelSelector},
+    labels::{InvalidSelector, LabelSelector},
 };
 use serde_json::Value;
 use std::collections::BTreeSet;

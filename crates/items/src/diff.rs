@@ -16,8 +16,8 @@
 
 use crate::{
     api::canonical,
-    cluster::redact::{REDACTED, redact},
-    restore::semantic::{DigestKey, Status, semantic},
+    redact::{REDACTED, redact},
+    semantic::{DigestKey, Status, semantic},
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;

@@ -7,7 +7,8 @@ use crate::{
         BackupRepositorySpec, BackupSet, LocalReference, ObjectReference, Outcome, Phase, Reason, RestoreRun,
         RestoreRunSpec, subject::Initiator,
     },
-    restore::{selection::ItemSelection, transform::Transforms},
+    selection::ItemSelection,
+    transform::Transforms,
 };
 
 /// Why a restore is not done. Final.

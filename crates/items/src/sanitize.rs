@@ -2,7 +2,7 @@
 //!
 //! The same fields are left out of both sides of a comparison, so that they alone never make a difference.
 
-use crate::restore::{
+use crate::{
     owned::{Existing, Kept, OwnedField, of_kind},
     semantic::{Status, without},
 };
@@ -238,7 +238,7 @@ fn port_key(port: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restore::owned::OWNED_FIELDS;
+    use crate::owned::OWNED_FIELDS;
     use serde_json::json;
 
     fn sanitized(mut object: Value) -> Value {
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn the_guide_lists_every_field_and_no_other() {
-        let guide = include_str!("../../docs/guides/what-is-restored.md");
+        let guide = include_str!("../../../docs/guides/what-is-restored.md");
         let rows: Vec<&str> = guide.lines().filter(|line| line.starts_with("| `")).collect();
         let mut listed = Vec::new();
         for owned in OWNED_FIELDS {

@@ -7,38 +7,23 @@ use crate::{
         item::GroupKind,
         labels::{EXCLUDE, MANAGED_BY, MANAGER, VELERO_EXCLUDE},
     },
-    restore::excluded::{has_controller, has_endpoints_controller},
+    excluded::{has_controller, has_endpoints_controller},
+    kinds::{group_without_state, without_state},
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use strum::{IntoStaticStr, VariantArray};
 
-/// Kinds left out as a whole unless `includeKinds` names them: group, kind (`*`: all of the group), why. Their objects
-/// are not items: they are not even listed.
-pub const SKIPPED_KINDS: [(&str, &str, &str); 8] = [
-    ("", "Event", "a log of what happened; it expires within hours"),
-    ("events.k8s.io", "Event", "the same events under their newer name"),
-    ("coordination.k8s.io", "Lease", "says who holds a lock at this moment"),
-    ("apps", "ControllerRevision", "the history that a StatefulSet or DaemonSet keeps of itself"),
-    ("storage.k8s.io", "CSIStorageCapacity", "reported by storage drivers"),
-    ("metrics.k8s.io", "*", "measurements of this moment"),
-    ("custom.metrics.k8s.io", "*", "measurements of this moment"),
-    ("external.metrics.k8s.io", "*", "measurements of this moment"),
-];
-
-/// Why a kind is left out as a whole, if it is by default.
+/// Why a kind is left out as a whole, if it is unless asked for by name. Objects of such a kind are not even listed.
 #[must_use]
 pub fn skipped_kind(kind: &GroupKind) -> Option<&'static str> {
-    SKIPPED_KINDS
-        .iter()
-        .find(|(group, name, _)| *group == kind.group && (*name == "*" || *name == kind.kind))
-        .map(|(_, _, why)| *why)
+    without_state(kind)
 }
 
 /// Whether a whole group is left out by default, so that it does not matter whether it can be discovered.
 #[must_use]
 pub fn skipped_group(group: &str) -> bool {
-    group == GROUP || SKIPPED_KINDS.iter().any(|(skipped, kind, _)| *skipped == group && *kind == "*")
+    group == GROUP || group_without_state(group)
 }
 
 /// Whether a kind is ours. These are never captured, asked for or not: a run or a backup set restored would claim what
@@ -130,6 +115,7 @@ impl ItemRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::{WITHOUT_STATE, shown};
     use serde_json::json;
 
     fn skips(group: &str, kind: &str, object: &Value) -> Option<SkipReason> {
@@ -226,9 +212,9 @@ mod tests {
 
     #[test]
     fn the_guide_names_every_kind_and_every_reason() {
-        let guide = include_str!("../../docs/guides/what-is-captured.md");
-        for (group, kind, why) in SKIPPED_KINDS {
-            let name = if kind == "*" { group.to_owned() } else { GroupKind::new(group, kind).to_string() };
+        let guide = include_str!("../../../docs/guides/what-is-captured.md");
+        for (group, kind, why) in WITHOUT_STATE {
+            let name = shown(group, kind);
             assert!(guide.contains(&format!("`{name}`")), "the guide does not name {name}");
             assert!(guide.contains(why), "the guide does not say why {name} is left out: {why}");
         }

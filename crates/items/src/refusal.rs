@@ -5,10 +5,8 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    restore::{
-        plan::{Action, Remark, reason},
-        proposal::Write,
-    },
+    plan::{Action, Remark, reason},
+    proposal::Write,
 };
 use std::{fmt, time::Duration};
 
@@ -178,7 +176,7 @@ fn judge(code: u16, message: &str, write: &Write) -> (Action, &'static str, &'st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restore::proposal::Precondition;
+    use crate::proposal::Precondition;
 
     const REFUSED: &str = r#"Internal error occurred: failed calling webhook "guard.example.com": failed to call webhook: Post "https://guard.acme.svc:443/check?timeout=5s": dial tcp 10.96.0.7:443: connect: connection refused"#;
 

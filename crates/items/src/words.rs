@@ -5,11 +5,9 @@
 
 use crate::{
     api::item::ItemId,
-    cluster::redact::redact,
-    restore::{
-        readers::Readers,
-        refusal::{IMMUTABLE, Webhook},
-    },
+    readers::Readers,
+    redact::redact,
+    refusal::{IMMUTABLE, Webhook},
 };
 
 /// The most bytes of the API server's words that are repeated: what to do stands before them.
@@ -109,7 +107,7 @@ fn bounded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::item::GroupKind, restore::refusal::awaited};
+    use crate::{api::item::GroupKind, refusal::awaited};
     use proptest::prelude::*;
 
     const VALUE: &str = "hunter2-and-more";

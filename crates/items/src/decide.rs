@@ -9,17 +9,15 @@ use crate::{
         item::{GroupKind, ItemId},
         restore_run::{ExistingResourcePolicy, Only},
     },
-    restore::{
-        dependents::{Dependent, Dependents, is_precious},
-        excluded::{Excluded, ExclusionRules, excluded_kind},
-        owners::{Family, controller, owners},
-        plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
-        proposal::{Precondition, Proposal, Write},
-        readers::Readers,
-        sanitize::{replacement, sanitize, sanitized},
-        semantic::{DigestKey, Status},
-        transform::Transforms,
-    },
+    dependents::{Dependent, Dependents, is_precious},
+    excluded::{Excluded, ExclusionRules, excluded_kind},
+    owners::{Family, controller, owners},
+    plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
+    proposal::{Precondition, Proposal, Write},
+    readers::Readers,
+    sanitize::{replacement, sanitize, sanitized},
+    semantic::{DigestKey, Status},
+    transform::Transforms,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

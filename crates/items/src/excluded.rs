@@ -4,35 +4,25 @@
 //! because a repository is untrusted, and because a kind may be captured when asked for.
 //! The guide `docs/guides/what-is-restored.md` says the same (a test compares).
 
-use crate::api::{
-    GROUP,
-    item::GroupKind,
-    labels::{MANAGED_BY, MANAGER},
+use crate::{
+    api::{
+        GROUP,
+        item::GroupKind,
+        labels::{MANAGED_BY, MANAGER},
+    },
+    kinds::without_state,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
 use strum::{EnumIter, IntoStaticStr};
 
-/// Kinds that are never restored: group, kind (`*`: all of the group), why.
-pub const EXCLUDED_KINDS: [(&str, &str, &str); 9] = [
-    (GROUP, "*", "the operator's own records: restored ones would claim what never happened"),
-    ("", "Event", "a log of what happened"),
-    ("events.k8s.io", "Event", "a log of what happened"),
-    ("coordination.k8s.io", "Lease", "says who holds a lock at this moment"),
-    ("apps", "ControllerRevision", "the history that a StatefulSet or DaemonSet keeps of itself"),
-    ("storage.k8s.io", "CSIStorageCapacity", "reported by storage drivers"),
-    ("metrics.k8s.io", "*", "measurements of this moment"),
-    ("custom.metrics.k8s.io", "*", "measurements of this moment"),
-    ("external.metrics.k8s.io", "*", "measurements of this moment"),
-];
+/// Why the operator's own kinds are never restored.
+const OUR_RECORDS: &str = "the operator's own records: restored ones would claim what never happened";
 
 /// Why a kind is never restored, if it is not.
 #[must_use]
 pub fn excluded_kind(kind: &GroupKind) -> Option<&'static str> {
-    EXCLUDED_KINDS
-        .iter()
-        .find(|(group, name, _)| *group == kind.group && (*name == "*" || *name == kind.kind))
-        .map(|(_, _, why)| *why)
+    if kind.group == GROUP { Some(OUR_RECORDS) } else { without_state(kind) }
 }
 
 /// Why one object of a kind that is restored is not.
@@ -153,6 +143,7 @@ fn has_ended(status: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::{WITHOUT_STATE, shown};
     use serde_json::json;
     use strum::IntoEnumIterator;
 
@@ -216,9 +207,9 @@ mod tests {
 
     #[test]
     fn the_guide_names_every_kind_and_every_reason() {
-        let guide = include_str!("../../docs/guides/what-is-restored.md");
-        for (group, kind, why) in EXCLUDED_KINDS {
-            let name = if kind == "*" { group.to_owned() } else { GroupKind::new(group, kind).to_string() };
+        let guide = include_str!("../../../docs/guides/what-is-restored.md");
+        for (group, kind, why) in WITHOUT_STATE.into_iter().chain([(GROUP, "*", OUR_RECORDS)]) {
+            let name = shown(group, kind);
             assert!(guide.contains(&format!("`{name}`")), "the guide does not name {name}");
             assert!(guide.contains(why), "the guide does not say why {name} is not restored: {why}");
         }
