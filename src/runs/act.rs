@@ -1,7 +1,8 @@
 //! All writes of a run's reconcile, in the order of the decision.
 //!
-//! Every one is guarded: by name (a Job, a `BackupSet`), by uid, by version (a run's status), or several of them. What the API server answers goes into the
-//! caches at once, so that the next decision sees it.
+//! Every write is guarded: by name (a Job, a `BackupSet`), by uid, by version (a run's status), or
+//! by several of them. The API server's responses enter the caches at once, so that the next
+//! decision sees them.
 
 use super::{
     decide::{Action, Decision, refused},
@@ -42,7 +43,7 @@ use kube::{
 };
 use serde_json::json;
 
-/// Carries a decision out.
+/// Carries out a decision.
 pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
     let Decision { actions, requeue: _, in_line } = decision;
     context.wake(context.registry.stand_in_line(observed.uid(), in_line));
@@ -94,7 +95,8 @@ fn jobs(context: &Context, observed: &Observed) -> Api<Job> {
     Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default())
 }
 
-/// Creates the Job, then records it. The name makes a second one impossible; a crash in between is found by the owner.
+/// Creates the Job, then records it. The name rules out a second Job. After a crash in between, the
+/// Job is recognized by its owner.
 async fn start(context: &Context, observed: &Observed, mut status: OperationRunStatus) -> Result<(), Error> {
     let (Ok(prepared), Some(operation_type), Some(tenant)) =
         (&observed.prepared, &observed.operation_type, &observed.tenant)
@@ -102,7 +104,7 @@ async fn start(context: &Context, observed: &Observed, mut status: OperationRunS
         return Ok(());
     };
     if !context.registry.claim(observed.uid(), &limits(context, Some(operation_type))) {
-        // Another run took the last slot since; its end wakes this one.
+        // Another run has taken the last slot since; the end of that run wakes this one.
         return Err(Error::Again("slot taken"));
     }
     let settings: &JobSettings = &context.settings.job;
@@ -132,7 +134,7 @@ async fn start(context: &Context, observed: &Observed, mut status: OperationRunS
     }
 }
 
-/// Why the API server does not take a Job, in words for its run.
+/// Why the API server rejects a Job, as a message for its run.
 fn quota(says: &str, namespace: &str) -> Refusal {
     Refusal::new(
         Reason::QuotaExceeded,
@@ -167,7 +169,7 @@ async fn delete_job(context: &Context, observed: &Observed, job: &ObjectReferenc
     }
 }
 
-/// Writes what differs from the status as it was observed; nothing where nothing does.
+/// Writes what differs from the observed status, if anything does.
 async fn write_status(context: &Context, observed: &Observed, status: &OperationRunStatus) -> Result<(), Error> {
     let before = observed.status();
     let remember = |run| context.wrote(run);
@@ -177,7 +179,8 @@ async fn write_status(context: &Context, observed: &Observed, status: &Operation
     Ok(())
 }
 
-/// An event for each transition, and for each new reason to wait. Never waits, never fails.
+/// Publishes an event for each transition, and for each new reason to wait. Never waits, never
+/// fails.
 fn tell(context: &Context, observed: &Observed, before: &OperationRunStatus, now: &OperationRunStatus) {
     let waiting = |status: &OperationRunStatus| status.waiting.as_ref().map(|waiting| waiting.reason.clone());
     let changed = (before.phase, before.outcome) != (now.phase, now.outcome);
@@ -196,7 +199,7 @@ fn tell(context: &Context, observed: &Observed, before: &OperationRunStatus, now
     }
 }
 
-/// Records a snapshot.
+/// Records a snapshot as a backup set. Returns the name of the set.
 async fn record_backup_set(
     context: &Context,
     observed: &Observed,
@@ -208,7 +211,7 @@ async fn record_backup_set(
     Ok(set.name_any())
 }
 
-/// Records a set of a snapshot that another run captured. Theirs may be gone: then there is nothing to name.
+/// Records a set of a snapshot that another run captured. Returns `None` if that run's set is gone.
 async fn record_shared_set(
     context: &Context,
     observed: &Observed,
@@ -216,7 +219,7 @@ async fn record_shared_set(
     captured_by: &str,
 ) -> Result<Option<String>, Error> {
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
-    // A rehearsal names a set, too, which it did not capture.
+    // A rehearsal also names a set, one that it did not capture.
     let Some(theirs) = sets.get_opt(theirs).await?.filter(|set| set.spec.run.uid == captured_by) else {
         return Ok(None);
     };
@@ -245,7 +248,8 @@ fn own_reference(observed: &Observed) -> ObjectReference {
     ObjectReference { name: observed.run.name_any(), uid: observed.uid().to_owned() }
 }
 
-/// Makes the run's set. The name is the run's, so that a second pass finds the first one's.
+/// Creates the run's set. The set has the name of the run, so that a second reconcile finds the set
+/// of the first.
 async fn make_set(context: &Context, observed: &Observed, spec: BackupSetSpec) -> Result<BackupSet, Error> {
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
     for name in names_for(&observed.run.name_any(), observed.uid()) {
@@ -253,7 +257,7 @@ async fn make_set(context: &Context, observed: &Observed, spec: BackupSetSpec) -
             Ok(set) => return Ok(set),
             Err(kube::Error::Api(status)) if status.is_already_exists() => match sets.get_opt(&name).await? {
                 Some(set) if set.spec.run.uid == observed.uid() => return Ok(set),
-                // An earlier run of this name left a set; it is not ours to touch.
+                // An earlier run of this name left a set, which is not ours to touch.
                 _ => {}
             },
             Err(error) => return Err(error.into()),
@@ -262,7 +266,8 @@ async fn make_set(context: &Context, observed: &Observed, spec: BackupSetSpec) -
     Err(Error::Again("both names for the backup set are taken"))
 }
 
-/// What a set holds that the run's worker made. Somebody may have deleted it since; that is no fault.
+/// Records the figures of a set that the run's worker created. A set that was deleted since is not
+/// an error.
 async fn record_undo_set(
     context: &Context,
     observed: &Observed,
@@ -277,16 +282,16 @@ async fn record_undo_set(
     Ok(Some(name))
 }
 
-/// The set may be gone; that is no fault. A second pass of the same run writes a later time, which is as true.
+/// Records the end of a rehearsal. A set that is gone is not an error. A second reconcile of the
+/// same run writes a later time, which is equally true.
 async fn record_rehearsal(context: &Context, observed: &Observed, set: &str, outcome: Outcome) -> Result<(), Error> {
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &observed.run.namespace().unwrap_or_default());
-    let verified = Verified { at: context.clock.now(), outcome };
-    let body = json!({ "status": { "verified": verified } });
-    match sets.patch_status(set, &PatchParams::default(), &Patch::Merge(body)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let Some(found) = sets.get_opt(set).await? else { return Ok(()) };
+    let before = found.status.clone().unwrap_or_default();
+    let verified = Some(Verified { at: context.clock.now(), outcome });
+    let after = BackupSetStatus { verified, ..before.clone() };
+    // Sets are in no cache.
+    status::write(&sets, &found, &before, &after, drop).await.map(drop)
 }
 
 async fn write_set_status(context: &Context, set: &BackupSet, snapshot: &CapturedSnapshot) -> Result<(), Error> {
@@ -323,8 +328,9 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
     })
 }
 
-/// Says of the sets that checks have found in an adopted repository that they can be used: those of this check, and of an earlier
-/// one that did not come to its end. A crash in between leaves some without; the next pass does them.
+/// Reports that the sets which checks found in an adopted repository can be used: those of this
+/// check, and of an earlier one that did not finish. After a crash in between, the next reconcile
+/// settles the rest.
 async fn settle_adopted(context: &Context, namespace: &str, check: &RepositoryCheck) -> Result<(), Error> {
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
     for set in sets.list(&of_repository(check)).await?.items.iter().filter(|set| set.is_adopted()) {
@@ -334,12 +340,13 @@ async fn settle_adopted(context: &Context, namespace: &str, check: &RepositoryCh
     Ok(())
 }
 
-/// The sets of a check's repository.
+/// Selects the sets of a check's repository.
 fn of_repository(check: &RepositoryCheck) -> ListParams {
     ListParams::default().fields(&format!("spec.repository.name={}", check.repository))
 }
 
-/// Says of the sets of a repository what its check found. A crash in between leaves some; the next pass does them.
+/// Reports on the sets of a repository what its check found. After a crash in between, the next
+/// reconcile marks the rest.
 async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) -> Result<(), Error> {
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
     for (set, mark) in marks(&sets.list(&of_repository(check)).await?.items, check) {
@@ -359,7 +366,7 @@ async fn mark_sets(context: &Context, namespace: &str, check: &RepositoryCheck) 
     Ok(())
 }
 
-/// Records a check on its repository. The repository may be gone; that is no fault.
+/// Records a check on its repository. A repository that is gone is not an error.
 async fn record_check(context: &Context, observed: &Observed, check: &RepositoryCheck) -> Result<(), Error> {
     let namespace = observed.run.namespace().unwrap_or_default();
     if check.figures.as_ref().is_some_and(|figures| figures.adopted > 0) {
@@ -375,7 +382,7 @@ async fn record_check(context: &Context, observed: &Observed, check: &Repository
     let Some(status) = repository::after(check, &found, run, context.clock.now()) else { return Ok(()) };
     let remember = |written| context.repositories.wrote(written);
     if status::write(&repositories, &found, &before, &status, remember).await? {
-        // A second pass of the same run does not count again.
+        // A second reconcile of the same run does not count again.
         if let Some(figures) = check.maintained.filter(|_| before.last_check_run != status.last_check_run) {
             context.metrics.maintained(&found, figures);
         }

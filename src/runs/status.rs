@@ -1,5 +1,7 @@
-//! What a run's status says in each of its states: phase, times, words, and the conditions that say the same to machines.
-//! Pure. When it says so is for [`super::decide`].
+//! The contents of a run's status in each state: phase, times, messages, and conditions for
+//! machines. Pure. [`super::decide`] decides when it is written.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::{
     observed::Observed,
@@ -19,7 +21,7 @@ use crate::{
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 
-/// The status of a run that has a Job, or another's.
+/// The status of a run that has a Job, its own or another run's.
 pub(super) fn running(
     observed: &Observed,
     status: &OperationRunStatus,
@@ -30,7 +32,7 @@ pub(super) fn running(
     describe(&mut next, observed);
     next.waiting = None;
     next.job = job.map(reference);
-    // A Job that is adopted after a crash was made by then: the run started with it.
+    // If a Job is adopted after a crash, the run started when that Job was created.
     let made = job.and_then(|job| job.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0.min(now));
     next.started_at = next.started_at.or(Some(made));
     transition(&mut next, Phase::Running, Outcome::Pending, now);
@@ -41,7 +43,7 @@ pub(super) fn running(
     next
 }
 
-/// What is known of a run as soon as it is looked at.
+/// Sets what is known about a run as soon as it is observed.
 pub(super) fn describe(next: &mut OperationRunStatus, observed: &Observed) {
     if let Ok(prepared) = &observed.prepared {
         next.identity_hash = Some(prepared.identity.as_str().to_owned());
@@ -51,14 +53,15 @@ pub(super) fn describe(next: &mut OperationRunStatus, observed: &Observed) {
     next.context.workspace =
         observed.tenant.as_ref().map(|tenant| tenant.workspace.clone()).or_else(|| next.context.workspace.take());
     next.context.target_scope = Some(format!("{:?}", Scope::Tenant));
-    // Its own, also where it ends as another run: who made that says nothing of this one.
+    // The run's own origin, even if the run ends as another run: the origin of that one says
+    // nothing about this one.
     let origin = origin(&observed.run);
     next.context.scheduled_for = origin.as_ref().and_then(|origin| origin.scheduled_for);
     next.context.backup_schedule = origin.map(|origin| origin.schedule);
     next.context.repository = repository_of(observed).or_else(|| next.context.repository.take());
 }
 
-/// Ends it.
+/// Completes the run.
 pub(super) fn end(
     next: &mut OperationRunStatus,
     observed: &Observed,
@@ -83,7 +86,7 @@ fn transition(next: &mut OperationRunStatus, phase: Phase, outcome: Outcome, now
     next.outcome = outcome;
 }
 
-/// Says why it is where it is.
+/// Sets the reason and the message of the current state.
 pub(super) fn settle(
     next: &mut OperationRunStatus,
     observed: &Observed,
@@ -94,7 +97,7 @@ pub(super) fn settle(
     settle_text(next, observed, reason.as_str(), message, now);
 }
 
-/// Reason, message and the conditions that say the same to machines.
+/// Sets reason, message, and the conditions that say the same to machines.
 fn settle_text(next: &mut OperationRunStatus, observed: &Observed, reason: &str, message: String, now: Timestamp) {
     let generation = observed.run.metadata.generation;
     let wanted = conditions::of_run(next.phase, next.outcome);
@@ -104,7 +107,7 @@ fn settle_text(next: &mut OperationRunStatus, observed: &Observed, reason: &str,
     next.observed_generation = generation.unwrap_or(0);
 }
 
-/// The repository that the run names, if it could be one.
+/// The repository that the run names, if the name is valid.
 pub(super) fn repository_of(observed: &Observed) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
@@ -119,7 +122,7 @@ pub(super) fn reference(job: &Job) -> ObjectReference {
     }
 }
 
-/// What is said while its Job runs.
+/// The message while the run's Job runs.
 pub(super) fn running_message(job: &str) -> String {
     format!("Job {job} runs")
 }

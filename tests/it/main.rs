@@ -6,4 +6,5 @@ mod argo_cd;
 mod bounded;
 mod kstatus;
 mod repository;
+mod upgrade;
 mod worker;

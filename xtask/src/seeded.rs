@@ -21,12 +21,15 @@ const PATCHES: &str = "tests/seeded";
 const QUICK: [&str; 2] = ["dropped-precondition", "join-of-a-cancelled-run"];
 
 /// The targets of the workspace; what they compiled to is the copy's own.
-const OWN: [&str; 16] = [
+const OWN: [&str; 19] = [
     "tenantatlas",
     "libtenantatlas",
     "tenantatlas-api",
     "tenantatlas_api",
     "libtenantatlas_api",
+    "tenantatlas-items",
+    "tenantatlas_items",
+    "libtenantatlas_items",
     "tenantatlas-repository",
     "tenantatlas_repository",
     "libtenantatlas_repository",
@@ -139,6 +142,7 @@ impl Bug {
         match self.caught_by.as_str() {
             "lib" => vec!["--package", "tenantatlas", "--lib"],
             "api" => vec!["--package", "tenantatlas-api", "--lib"],
+            "items" => vec!["--package", "tenantatlas-items", "--lib"],
             "repository" => vec!["--package", "tenantatlas-repository", "--lib"],
             test => vec!["--package", "tenantatlas", "--test", test],
         }

@@ -111,7 +111,7 @@ async fn the_operator_dies_between_the_job_and_the_status_that_records_it() {
     tenant.start_capture().await;
     let job = tenant.job_of_run().await;
     assert_eq!(tenant.status("backup").await.phase, Phase::Queued, "the Job is there, and nobody has said so");
-    tenant.cluster.kill_leader().await;
+    tenant.cluster.kill_leader_and_free_its_lease().await;
     blockade.lift();
     let status = tenant.done_once(&restic).await;
     assert_eq!(status.job.map(|job| job.uid), job.metadata.uid, "the Job was found again, not made anew");
@@ -166,7 +166,7 @@ async fn the_operator_dies_after_the_snapshot_and_before_the_backup_set() {
     let job = tenant.running("backup", SOON).await.job.expect("a Job");
     tenant.job_complete(&job.name).await;
     assert_eq!(tenant.status("backup").await.phase, Phase::Running, "not completed without its backup set");
-    tenant.cluster.kill_leader().await;
+    tenant.cluster.kill_leader_and_free_its_lease().await;
     blockade.lift();
     tenant.done_once(&restic).await;
 }
@@ -183,7 +183,7 @@ async fn the_operator_dies_between_the_backup_set_and_the_status_that_completes_
     })
     .await;
     let was_in_time = !tenant.run("backup").await.is_completed();
-    tenant.cluster.kill_leader().await;
+    tenant.cluster.kill_leader_and_free_its_lease().await;
     blockade.lift();
     tenant.done_once(&restic).await;
     assert!(was_in_time, "the capture was over before the blockade stood: nothing was tested");

@@ -5,7 +5,7 @@ use crate::support::run::assert_ended;
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tenantatlas::api::{Outcome, Reason};
 
@@ -85,6 +85,41 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     let taken_over = stopped.elapsed();
     assert!(taken_over < Duration::from_secs(12), "the next leader worked after {taken_over:?}");
     assert_ended(&tenant.completed("run", SOON).await, Outcome::Succeeded, Reason::Succeeded);
+}
+
+#[tokio::test]
+async fn a_rolling_update_ends_what_is_in_flight_once_and_rewrites_nothing_that_is_completed() {
+    let tenant = Tenant::alone("rolling-update").await;
+    let one = |spec: &mut Value| spec["concurrency"] = json!({ "perTenant": 1 });
+    let operation = tenant.script_type("slow", "sleep 8", one).await;
+    let start = async |name: &str, number: u32| {
+        tenant.start(name, json!({ "type": operation, "inputs": { "n": number } })).await;
+    };
+    start("completed", 0).await;
+    tenant.completed("completed", SOON).await;
+    start("running", 1).await;
+    tenant.running("running", SOON).await;
+    start("queued", 2).await;
+    tenant.run_when("queued", "it waits", SOON, |run| run.status_or_default().waiting.is_some()).await;
+    let before = tenant.audit().len();
+    // The new process starts beside the old one, which has the Lease until it ends.
+    let namespace = environment("ATLAS_OPERATOR_NAMESPACE");
+    let selector = "--selector=app.kubernetes.io/name=tenantatlas";
+    for action in [&["rollout", "restart"][..], &["rollout", "status", "--timeout=3m"]] {
+        let rest = ["deployment", selector, "--namespace", &namespace];
+        tenant.cluster.kubectl_prints(&[action, &rest].concat());
+    }
+    for name in ["running", "queued"] {
+        assert_ended(&tenant.completed(name, SOON).await, Outcome::Succeeded, Reason::Succeeded);
+    }
+    assert_eq!(tenant.jobs().await.len(), 3, "each has the one Job");
+    let rewritten: Vec<_> = tenant
+        .audit()
+        .into_iter()
+        .skip(before)
+        .filter(|request| request.by_operator() && request.wrote() && request.name == "completed")
+        .collect();
+    assert!(rewritten.is_empty(), "{rewritten:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use super::cluster::{Cluster, environment};
 use super::wait::{SOON, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
 use std::process::Command;
 
 impl Cluster {
@@ -50,6 +51,17 @@ impl Cluster {
         let name = leader.metadata.name.expect("a name");
         let deleted = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
         deleted.unwrap_or_else(|error| panic!("pod {name} cannot be deleted: {error}"));
+    }
+}
+
+impl Cluster {
+    /// The same, and the Lease is freed: the next process does not wait until it has expired. `alone/leader.rs` has that wait.
+    pub(crate) async fn kill_leader_and_free_its_lease(&self) {
+        self.kill_leader().await;
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &environment("ATLAS_OPERATOR_NAMESPACE"));
+        let free = Patch::Merge(json!({ "spec": { "holderIdentity": "", "leaseDurationSeconds": 1 } }));
+        let freed = leases.patch("tenantatlas-controller", &PatchParams::default(), &free).await;
+        freed.unwrap_or_else(|error| panic!("the operator's Lease cannot be freed: {error}"));
     }
 }
 
