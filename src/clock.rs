@@ -1,11 +1,11 @@
-//! The one clock. Decisions take a time as an argument; whoever calls them asks here.
+//! The only clock. Decisions take a time as an argument, and their callers read it here.
 
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// Where times come from.
+/// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -19,5 +19,5 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that many tasks share.
+/// A clock shared by many tasks.
 pub type SharedClock = Arc<dyn Clock>;

@@ -4,7 +4,8 @@ use crate::{cluster::client::NoFaults, controller, telemetry};
 use clap::{Parser, Subcommand};
 use std::{future::Future, process::ExitCode, sync::Arc};
 
-/// TenantAtlas: every long-running operation on a tenant's namespace is one record, one Job, one outcome.
+/// TenantAtlas: every long-running operation on a tenant's namespace is one record, one Job, one
+/// outcome.
 #[derive(Debug, Parser)]
 #[command(name = "tenantatlas", version)]
 pub struct Arguments {
@@ -16,14 +17,14 @@ pub struct Arguments {
 enum Command {
     /// Run the operator.
     Controller(Box<controller::Options>),
-    /// Print the custom resource definitions as JSON, one array.
+    /// Print the custom resource definitions as one JSON array.
     Crds,
-    /// Execute a run; started by the Jobs that the controller makes.
+    /// Execute a run; started by the Jobs that the controller creates.
     #[command(subcommand)]
     Worker(crate::worker::Command),
 }
 
-/// Runs what was asked for; the exit code is the process's.
+/// Runs a command and returns the exit code of the process.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
@@ -44,7 +45,7 @@ fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(future);
-            // Blocking work that goes on must not hold the process.
+            // Remaining blocking work must not keep the process alive.
             runtime.shutdown_background();
             code
         }

@@ -1,4 +1,4 @@
-//! Which of the entries in a namespace are its chain, and where the next one goes.
+//! Which entries of a namespace form its chain, and where the next one goes.
 
 use crate::audit::{Entry, Place, Tip};
 use std::{
@@ -6,17 +6,17 @@ use std::{
     ops::Bound::{Excluded, Unbounded},
 };
 
-/// What is known of the entries in a namespace: hashes and places, not their texts.
+/// What is known about the entries of a namespace: hashes and places, not their texts.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
-    /// By the hash that they hold of the one before: places and hashes of entries.
+    /// Places and hashes of entries, by the hash of the previous entry that each contains.
     followers: BTreeMap<String, BTreeMap<Place, String>>,
-    /// The places that are taken, by whatever stands there.
+    /// Places that are taken, by whatever is stored there.
     taken: BTreeSet<Place>,
 }
 
 impl Chain {
-    /// Learns of an entry. The order does not matter.
+    /// Adds an entry. The order does not matter.
     pub fn add(&mut self, entry: &Entry) {
         let Some(place) = entry.place() else { return };
         self.taken.insert(place);
@@ -25,20 +25,21 @@ impl Chain {
         }
     }
 
-    /// The entries of the chain, each after the one whose hash it holds. Of several that follow the same one it is the
-    /// first after it: whoever wrote that had the first free place.
+    /// The entries of the chain, each after the entry whose hash it contains. If several follow the
+    /// same entry, the first one after it counts: its author had the first free place.
     pub fn entries(&self) -> impl Iterator<Item = Tip> {
         std::iter::successors(self.after(None), |tip| self.after(Some(tip)))
     }
 
-    /// The last one.
+    /// The last entry.
     #[must_use]
     pub fn tip(&self) -> Option<Tip> {
         self.entries().last()
     }
 
-    /// The place of the next one: the first that is free after the last one's. Whatever else stands in the namespace can
-    /// move it and not prevent it: past the last number there is, it is the first free one of all. None if all are taken.
+    /// The place of the next entry: the first free one after the last entry. Anything else in the
+    /// namespace can move it but not prevent it: after the highest number, the first free place of
+    /// all is used. `None` if all places are taken.
     #[must_use]
     pub fn vacant(&self, tip: Option<&Tip>) -> Option<Place> {
         let free_from = |mut place: Option<Place>| {
@@ -75,7 +76,7 @@ pub(super) mod tests {
         Place::new(number).expect("a place")
     }
 
-    /// What a worker would write there, said by somebody.
+    /// What a worker would write at this place, with `said` as the user.
     pub fn entry(at: Place, tip: Option<&Tip>, said: &str) -> Entry {
         let record = AuditRecord {
             name: String::new(),
@@ -145,7 +146,7 @@ pub(super) mod tests {
         entries.push(entry(place(999_999_999_999), Some(&stray), "eve"));
         let places: Vec<u64> = (0..6).map(|_| append(&mut entries, "ada").number()).collect();
         assert_eq!(places, [3, 5, 6, 7, 9, 10], "around what stands there");
-        // One that does follow the last, at the end of all numbers.
+        // An entry that does follow the last one, at the highest number.
         let chain = chain_of(&entries);
         let last = entries.iter_mut().find(|entry| entry.metadata.name == "999999999999").expect("it is there");
         *last = entry(place(999_999_999_999), chain.tip().as_ref(), "eve");
@@ -155,8 +156,9 @@ pub(super) mod tests {
     }
 
     proptest! {
-        /// Whatever stands there beside, in whatever order it is listed: what a worker appends is the end of the chain, all that
-        /// was appended is in it, and two workers that see the same take the same place.
+        /// Whatever else is stored there, in whatever order it is listed: what a worker appends is
+        /// the end of the chain, everything appended is in it, and two workers that see the same
+        /// entries choose the same place.
         #[test]
         fn what_is_appended_is_in_the_chain_whatever_else_is_there(
             steps in proptest::collection::vec((0_u64..12, 0_usize..6), 1..25), by in 0_usize..25,
@@ -168,7 +170,7 @@ pub(super) mod tests {
                 let free = !entries.iter().any(|entry| entry.place() == Some(at));
                 let stray = Tip { place: at, hash: format!("{number:064x}") };
                 match what {
-                    // Follows nothing; says nothing; says that it is another's.
+                    // Follows nothing; is not an entry; belongs to another place.
                     0 if free => entries.push(entry(at, Some(&stray), "eve")),
                     1 if free => {
                         let mut foreign = entry(at, None, "eve");

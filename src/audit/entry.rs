@@ -1,4 +1,4 @@
-//! One entry: its place, its text, its hash, and what the next one is.
+//! One entry: its place, its text, its hash, and the entry that follows.
 
 use crate::api::{AuditEntrySpec, audit_entry::AuditRecord, canonical};
 use serde::{Deserialize, Serialize};
@@ -6,30 +6,30 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 
-/// Digits of a place.
+/// Number of digits of a place.
 const DIGITS: usize = 12;
 
-/// A place in a chain, from 1.
+/// A place in a chain, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place(u64);
 
 impl Place {
-    /// The first.
+    /// The first place.
     pub const FIRST: Self = Self(1);
 
-    /// The place of this number; none for 0 and for what has more than 12 digits.
+    /// The place with this number. `None` for 0 and for numbers with more than 12 digits.
     #[must_use]
     pub fn new(number: u64) -> Option<Self> {
         (1..10_u64.pow(12)).contains(&number).then_some(Self(number))
     }
 
-    /// Its number, from 1.
+    /// The number of the place, counted from 1.
     #[must_use]
     pub fn number(self) -> u64 {
         self.0
     }
 
-    /// The one after, if there is one.
+    /// The next place, if there is one.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
@@ -43,7 +43,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A text that is no place, or no tip.
+/// A text that is not a place or not a tip.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not {1}")]
 pub struct ParseError(String, &'static str);
@@ -58,25 +58,25 @@ impl FromStr for Place {
     }
 }
 
-/// An entry as the API server has it, also one that another version of us wrote, or somebody else.
+/// An entry as stored in the API server, including one written by another version or by a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its name and namespace.
+    /// Name and namespace of the entry.
     pub metadata: Metadata,
-    /// Its text, and what is repeated of that.
+    /// Its text, and the fields that repeat parts of it.
     pub spec: Value,
 }
 
-/// What counts of an entry's metadata.
+/// The parts of an entry's metadata that count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
-    /// Its name.
+    /// Name of the entry.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the entry.
     pub namespace: String,
 }
 
-/// What any version of us writes into the text of an entry.
+/// What every version writes into the text of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Said {
     name: String,
@@ -85,31 +85,32 @@ struct Said {
 }
 
 impl Entry {
-    /// Its place; none if its name is no place.
+    /// The place of the entry. `None` if its name is not a place.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
         self.metadata.name.parse().ok()
     }
 
-    /// What it says; empty where it says nothing.
+    /// The text of the entry, empty if it has none.
     #[must_use]
     pub fn text(&self) -> &str {
         self.spec["entry"].as_str().unwrap_or_default()
     }
 
-    /// SHA-256 (64 hex digits) over its text.
+    /// SHA-256 of its text (64 hex digits).
     #[must_use]
     pub fn hash(&self) -> String {
         hash_of(self.text())
     }
 
-    /// The hash that it holds of the one before, empty in the first; none where the text is not that of an entry.
+    /// The hash of the previous entry, empty in the first one. `None` if the text is not that of an
+    /// entry.
     #[must_use]
     pub fn previous(&self) -> Option<String> {
         self.said().map(|said| said.previous)
     }
 
-    /// Whether its text is that of the entry of this name in this namespace.
+    /// Whether the text belongs to an entry of this name in this namespace.
     #[must_use]
     pub fn is_in_its_place(&self) -> bool {
         self.said().is_some_and(|said| {
@@ -118,12 +119,12 @@ impl Entry {
         })
     }
 
-    /// The fields that do not repeat what the text says.
+    /// The fields that do not repeat what the text contains.
     #[must_use]
     pub fn disagreements(&self) -> Vec<&'static str> {
         const REPEATED: [&str; 9] =
             ["backupSet", "event", "operationType", "outcome", "planDigest", "pod", "restoreRun", "run", "who"];
-        // One that a newer version wrote may say what this one cannot read.
+        // This version may be unable to read an entry of a newer one.
         let Ok(record) = serde_json::from_str::<AuditRecord>(self.text()) else { return Vec::new() };
         let repeated = serde_json::to_value(AuditEntrySpec::of(&record, String::new())).unwrap_or_default();
         REPEATED.into_iter().filter(|field| self.spec.get(field) != repeated.get(field)).collect()
@@ -134,22 +135,22 @@ impl Entry {
     }
 }
 
-/// SHA-256 (64 hex digits) over the text of an entry.
+/// SHA-256 of the text of an entry (64 hex digits).
 fn hash_of(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-/// The place and hash of an entry that was once the last one. As text `<name>:<hash>`.
+/// The place and hash of an entry that was once the last one. Its text form is `<name>:<hash>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tip {
-    /// Its place.
+    /// Place of the entry.
     pub place: Place,
-    /// Its hash.
+    /// Hash of the entry.
     pub hash: String,
 }
 
 impl Tip {
-    /// That of an entry; none if its name is no place.
+    /// The tip for an entry. `None` if the entry's name is not a place.
     #[must_use]
     pub fn of(entry: &Entry) -> Option<Self> {
         Some(Self { place: entry.place()?, hash: entry.hash() })
@@ -176,7 +177,8 @@ impl FromStr for Tip {
     }
 }
 
-/// The entry at a place that is to follow the last one: `record` with its place and the hash of that one, as one string.
+/// The entry at `place` that follows the last one: `record` with its place and the hash of the last
+/// entry, as one string.
 #[must_use]
 pub fn successor(tip: Option<&Tip>, place: Place, namespace: &str, record: AuditRecord) -> AuditEntrySpec {
     let previous = tip.map(|tip| tip.hash.clone()).unwrap_or_default();
@@ -202,8 +204,8 @@ mod tests {
         }
     }
 
-    /// What `kubectl get audit 000000000001 -o json | jq -j .spec.entry | sha256sum` prints: whoever does not trust this
-    /// program needs none.
+    /// The output of `kubectl get audit 000000000001 -o json | jq -j .spec.entry | sha256sum`: the
+    /// hash can be verified without this program.
     #[test]
     fn the_hash_is_that_of_the_text_and_nothing_else_counts() {
         let text = r#"{"a field of a newer version":1.50,"name":"000000000001","namespace":"acme","previous":""}"#;

@@ -1,4 +1,5 @@
-//! Whether what is in a namespace is one chain, whole and as it was written, and what there is not of it.
+//! Verifies that the entries of a namespace are one chain, whole and as written, and finds those
+//! that do not belong to it.
 
 use crate::audit::{Chain, Entry, Place, Tip};
 use std::{
@@ -9,47 +10,47 @@ use std::{
 /// What is wrong with a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// An entry that is known to have been the last one is not there.
+    /// An entry that is known to have been the last one is missing.
     Missing {
-        /// Its place.
+        /// Place of the entry.
         at: Place,
     },
-    /// What an entry of ours follows is not there: it was removed or altered.
+    /// The entry that one of ours follows is missing: it was removed or altered.
     MissingBefore {
-        /// The place of the one that is there.
+        /// Place of the entry that exists.
         at: Place,
     },
-    /// The entry is not what it was when its hash was noted.
+    /// The entry has changed since its hash was recorded.
     Altered {
-        /// Its place.
+        /// Place of the entry.
         at: Place,
     },
-    /// A field of the entry does not repeat what its text says. The text is what counts.
+    /// A field of the entry does not repeat its text. The text counts.
     Disagrees {
-        /// Its place.
+        /// Place of the entry.
         at: Place,
-        /// The field.
+        /// Name of the field.
         field: &'static str,
     },
-    /// The entry is not of this chain.
+    /// The entry does not belong to this chain.
     Foreign {
-        /// Its name.
+        /// Name of the entry.
         name: String,
         /// What shows it.
         why: Foreign,
     },
 }
 
-/// What shows that an entry is not of a chain.
+/// What shows that an entry does not belong to a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Foreign {
     /// Its text is not that of an entry.
     Unreadable,
-    /// It is of another namespace or place, or there twice.
+    /// It belongs to another namespace or place, or exists twice.
     Misplaced,
     /// It follows an entry that another one follows, which was there first.
     Branch,
-    /// It follows nothing that is there, and nobody has noted it.
+    /// It follows no existing entry, and no recorded tip names it.
     Unlinked,
 }
 
@@ -82,8 +83,9 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// Verifies a namespace's entries, in any order, against each other and against tips that were noted elsewhere, such as
-/// in the tags of snapshots. What was done to the end after the latest of them cannot be found.
+/// Verifies a namespace's entries, in any order, against each other and against tips that were
+/// recorded elsewhere, such as in the tags of snapshots. Changes to the end after the latest of
+/// these tips cannot be detected.
 #[must_use]
 pub fn verify(namespace: &str, entries: &[Entry], known: &[Tip]) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -128,14 +130,14 @@ pub fn verify(namespace: &str, entries: &[Entry], known: &[Tip]) -> Vec<Fault> {
     faults
 }
 
-/// An entry that could be of the chain.
+/// An entry that could be part of the chain.
 struct Sound<'a> {
     entry: &'a Entry,
     hash: String,
     previous: String,
 }
 
-/// The entries that were noted as the last, what they follow, and what follows them.
+/// The entries recorded as tips, the entries they follow, and the entries that follow them.
 fn vouched_for(sound: &BTreeMap<Place, Sound<'_>>, known: &[Tip]) -> BTreeSet<Place> {
     let mut by_hash = BTreeMap::new();
     let mut by_previous: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
@@ -180,7 +182,7 @@ mod tests {
         place(number as u64)
     }
 
-    /// Says something else, and repeats it.
+    /// An entry with another content, which its fields repeat.
     fn altered(entries: &[Entry], of: usize) -> Entry {
         let before = of.checked_sub(1).and_then(|before| Tip::of(&entries[before]));
         entry(at(of + 1), before.as_ref(), "nobody")

@@ -1,4 +1,4 @@
-//! The operator's one binary: parse, call the library.
+//! The operator's only binary: it parses the command line and calls the library.
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
-//! What somebody may do in a namespace, asked of the API server's authorizers.
+//! What a user may do in a namespace, according to the API server's authorizers.
 //!
-//! Reviews are the namespaced kind: a RoleBinding gives the right to ask about one namespace, and about no other.
+//! Reviews are namespaced: a RoleBinding grants the right to create them in one namespace, and in
+//! no other.
 
 use crate::api::subject::Initiator;
 use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, ResourceAttributes, SubjectAccessReviewSpec};
@@ -9,7 +10,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
-/// A ServiceAccount as the API server knows it when it asks for something.
+/// A ServiceAccount as the API server identifies it in a request.
 #[must_use]
 pub fn service_account(namespace: &str, name: &str) -> Initiator {
     Initiator {
@@ -23,7 +24,7 @@ pub fn service_account(namespace: &str, name: &str) -> Initiator {
     }
 }
 
-/// Whether a user may do something in a namespace; that of the attributes is filled in.
+/// Whether a user may do something in a namespace. The namespace of the attributes is filled in.
 pub async fn may(
     client: &Client,
     namespace: &str,

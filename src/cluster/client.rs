@@ -1,9 +1,10 @@
-//! The one way to the API server.
+//! The only way to the API server.
 //!
-//! [`connect`] builds a client with one layer that every call passes: it bounds the call in time (watches excepted),
-//! counts it by verb, resource and answer, and lets an observer see it or make it fail. kube's own retries are off:
-//! they would hold a reconcile for minutes and hide faults from those who decide about them. Who may repeat a call
-//! safely does so with [`retry`](super::retry).
+//! [`connect`] builds a client with one layer that every call passes. It applies a timeout (except
+//! to watches), counts calls by verb, resource and answer, and lets an observer see each call or
+//! make it fail. kube's own retries are off: they would block a reconcile for minutes and hide
+//! faults from the code that decides about them. A caller that can safely repeat a call uses
+//! [`retry`](super::retry).
 
 use super::trim::Trim;
 use bytes::Bytes;
@@ -26,24 +27,25 @@ use std::{
 use tokio::time::{Instant, Sleep};
 use tower::{BoxError, Layer, Service};
 
-/// How long a call may take, from the first byte sent to the last byte read, where nobody says otherwise.
+/// Default timeout of a call, from the first byte sent to the last byte read.
 ///
-/// Above what an API server itself allows a request (60 s) nothing is gained; well below it, lists of large Secrets
-/// over slow links fail for no reason.
+/// A timeout above the API server's own limit for a request (60 s) gains nothing. Well below it,
+/// lists of large Secrets over slow links fail for no reason.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How to reach the API server.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// A context of the kubeconfig; none: the kubeconfig's own, or else the pod's account.
+    /// A context of the kubeconfig. Defaults to the kubeconfig's own, or else to the pod's account.
     pub context: Option<String>,
-    /// The bound on every call but watches.
+    /// Timeout of every call except watches and followed logs.
     pub timeout: Duration,
-    /// Counts of what was called, to read while the client works.
+    /// Counts of calls, readable while the client is in use.
     pub counts: CallCounts,
-    /// Who sees every call and may make it fail.
+    /// Sees every call and may make it fail.
     pub observer: Arc<dyn CallObserver>,
-    /// Whether answers are cut down while they are read ([`super::trim`]). Who restores what it reads must have it whole.
+    /// Whether responses are trimmed while they are read ([`super::trim`]). Code that restores what
+    /// it reads must have it whole.
     pub trims: bool,
 }
 
@@ -59,7 +61,8 @@ impl Default for ClientOptions {
     }
 }
 
-/// A client by these options, from the kubeconfig or the pod's account. Sends nothing yet.
+/// Creates a client with these options, from the kubeconfig or the pod's account. Sends nothing
+/// yet.
 pub async fn connect(options: ClientOptions) -> Result<Client, ConnectError> {
     let config = match &options.context {
         Some(context) => {
@@ -71,14 +74,14 @@ pub async fn connect(options: ClientOptions) -> Result<Client, ConnectError> {
     connect_with(config, options)
 }
 
-/// A client to the place that `config` names.
+/// Creates a client for the API server that `config` names.
 pub fn connect_with(mut config: Config, options: ClientOptions) -> Result<Client, ConnectError> {
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError(error.to_string()))?;
     Ok(builder.with_layer(&CallLayer::new(options)).build())
 }
 
-/// Why there is no client: the configuration cannot be read. Trying again does not help.
+/// The configuration cannot be read, so there is no client. A retry does not help.
 #[derive(Debug, thiserror::Error)]
 #[error("no configuration to reach the API server: {0}: run in a pod with a service account, or set KUBECONFIG")]
 pub struct ConnectError(String);
@@ -86,21 +89,23 @@ pub struct ConnectError(String);
 /// One call, as RBAC would name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Call {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; the lower-case HTTP method where no resource is meant.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, or the
+    /// lower-case HTTP method if the path names no resource.
     pub verb: &'static str,
-    /// `resource[.group][/subresource]`, such as `jobs.batch` or `operationruns.tenantatlas.io/status`; the path's
-    /// first segment where no resource is meant (`apis`, `version`).
+    /// `resource[.group][/subresource]`, such as `jobs.batch` or
+    /// `operationruns.tenantatlas.io/status`, or the first segment of a path that names no resource
+    /// (`apis`, `version`).
     pub resource: String,
-    /// Namespace, where there is one.
+    /// Namespace, if there is one.
     pub namespace: Option<String>,
-    /// Name, where one object is meant.
+    /// Name, if the call is about one object.
     pub name: Option<String>,
-    /// Whether it is sent as a dry run.
+    /// Whether the call is a dry run.
     pub dry_run: bool,
 }
 
 impl Call {
-    /// Reads a call from its method and URL.
+    /// Derives a call from its method and URL.
     #[must_use]
     pub fn from_request(method: &Method, uri: &Uri) -> Self {
         let segments: Vec<&str> = uri.path().split('/').filter(|segment| !segment.is_empty()).collect();
@@ -143,7 +148,7 @@ impl Call {
         Self { verb, resource, namespace, name, dry_run }
     }
 
-    /// Whether the answer is a stream that lasts as long as somebody listens.
+    /// Whether the response is a stream that lasts as long as the client reads it.
     #[must_use]
     pub fn is_endless(&self, uri: &Uri) -> bool {
         self.verb == "watch" || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "follow=true"))
@@ -177,25 +182,25 @@ fn plain_verb(method: &Method) -> &'static str {
 /// What an observer does to a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: it is sent and its answer is given back.
+    /// Nothing: the call is sent and its response is returned.
     #[default]
     None,
-    /// It fails without having been sent.
+    /// The call fails without being sent.
     Unsent,
-    /// The API server does it, and the answer is lost.
+    /// The API server executes the call, but the response is lost.
     AnswerLost,
-    /// It is not sent; this is the answer.
+    /// The call is not sent. This is the response.
     Answer(StatusCode),
 }
 
-/// How a call ended, as far as the headers of its answer tell.
+/// How a call ended, as far as the response headers show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Answer {
     /// With this status code.
     Status(u16),
-    /// It took too long.
+    /// The call timed out.
     TimedOut,
-    /// There was none.
+    /// There was no response.
     Failed,
 }
 
@@ -209,24 +214,24 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Sees every call; may make it fail. For proofs: production has [`NoFaults`].
+/// Sees every call and may make it fail. Used for proofs; production has [`NoFaults`].
 pub trait CallObserver: Send + Sync + 'static {
-    /// Asked before a call is sent.
+    /// Called before a call is sent.
     fn plan(&self, _call: &Call) -> Fault {
         Fault::None
     }
 
-    /// Told how a call ended.
+    /// Called when a call has ended.
     fn answered(&self, _call: &Call, _answer: Answer) {}
 }
 
-/// Nothing is made to fail.
+/// Makes no call fail.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoFaults;
 
 impl CallObserver for NoFaults {}
 
-/// What was called, for metrics: shared by all who hold a clone.
+/// Counts of calls for metrics, shared by all clones.
 #[derive(Clone, Debug, Default)]
 pub struct CallCounts(Arc<Mutex<BTreeMap<CallKey, u64>>>);
 
@@ -237,7 +242,7 @@ pub struct CallKey {
     pub verb: &'static str,
     /// As in [`Call::resource`].
     pub resource: String,
-    /// How it ended.
+    /// How the call ended.
     pub answer: Answer,
 }
 
@@ -248,7 +253,7 @@ impl CallCounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Calls of all kinds so far.
+    /// Number of all calls so far.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
@@ -265,7 +270,7 @@ impl CallCounts {
 pub struct CallLayer(Arc<ClientOptions>);
 
 impl CallLayer {
-    /// A layer by these options; of them it uses timeout, counts and observer.
+    /// Creates a layer with these options. It uses all of them except `context`.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
         Self(Arc::new(options))
@@ -280,7 +285,7 @@ impl<S> Layer<S> for CallLayer {
     }
 }
 
-/// What [`CallLayer`] wraps around a service.
+/// The service that [`CallLayer`] wraps around another.
 #[derive(Clone)]
 pub struct CallService<S> {
     inner: S,
@@ -298,7 +303,7 @@ enum CallError {
     AnswerLost { call: Call },
 }
 
-/// Whether a call failed because it took too long: it has had all its time, and repeating it takes as much again.
+/// Whether a call failed because it timed out. A retry would take just as long again.
 #[must_use]
 pub fn timed_out(error: &kube::Error) -> bool {
     match error {
@@ -346,7 +351,7 @@ where
                         Err(CallError::AnswerLost { call: call.clone() }.into())
                     }
                     Some(Ok(response)) => {
-                        // A refusal is the API server's own text.
+                        // An error response is the API server's own text.
                         let trims = options.trims && response.status().is_success();
                         let trim = trims.then(|| Box::new(Trim::of(call.verb, &call.resource)));
                         Ok(response.map(|body| CallBody::received(body, deadline, trim)))
@@ -365,7 +370,7 @@ where
     }
 }
 
-/// The output of a future, or nothing once the deadline has passed.
+/// Output of a future, or `None` once the deadline has passed.
 async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     match deadline {
         Some(deadline) => tokio::time::timeout_at(deadline, future).await.ok(),
@@ -373,7 +378,7 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     }
 }
 
-/// The answer an API server would give with this status.
+/// The response that an API server would send with this status.
 fn made_up<B>(call: &Call, status: StatusCode) -> Response<CallBody<B>> {
     let reason = match status.as_u16() {
         401 => "Unauthorized",
@@ -397,17 +402,17 @@ fn made_up<B>(call: &Call, status: StatusCode) -> Response<CallBody<B>> {
     response
 }
 
-/// The body of an answer: it too must be there in time.
+/// Body of a response. It must arrive in time, too.
 pub enum CallBody<B> {
-    /// From the API server, with the moment by which it must have been read.
+    /// From the API server, with the deadline for reading it.
     Received {
-        /// The body as it comes.
+        /// The body as it arrives.
         body: B,
-        /// Wakes the reader when the time is over.
+        /// Wakes the reader at the deadline.
         deadline: Option<Pin<Box<Sleep>>>,
-        /// What cuts it down, until its end has come.
+        /// Trims the body, until the body has ended.
         trim: Option<Box<Trim>>,
-        /// Whether it was cut down.
+        /// Whether the body is trimmed.
         trims: bool,
     },
     /// From an observer.
@@ -421,7 +426,7 @@ impl<B> CallBody<B> {
     }
 }
 
-/// The rest of an answer did not come in time.
+/// The rest of a response did not arrive in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was not complete in time")]
 struct BodyTimedOut;
@@ -443,7 +448,7 @@ where
                     let kept = match frame {
                         Some(Ok(frame)) => match frame.into_data() {
                             Ok(data) => trimming.take(&data),
-                            // Trailers say nothing here.
+                            // Trailers have no meaning here.
                             Err(_) => continue,
                         },
                         Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
@@ -521,7 +526,7 @@ mod tests {
         assert!(!call(&Method::PATCH, "/api/v1/namespaces/a/secrets/b").dry_run);
     }
 
-    /// A client whose server counts what reaches it, and answers with an empty list.
+    /// A client whose server counts the requests it gets and answers with an empty list.
     fn client(options: ClientOptions, reached: &Arc<AtomicUsize>) -> Client {
         let reached = Arc::clone(reached);
         let server = service_fn(move |_: Request<Body>| {

@@ -1,8 +1,8 @@
-//! Which kinds of a namespace the cluster serves.
+//! Discovers which namespaced kinds the cluster serves.
 //!
-//! Two requests (aggregated discovery, general since Kubernetes 1.30) tell all. A group that cannot be discovered, such as
-//! that of a dead aggregated API server, is reported beside the others: one team's outage must not stop every
-//! tenant's backup.
+//! Two requests return everything (aggregated discovery, general since Kubernetes 1.30). A group
+//! that cannot be discovered, such as that of a dead aggregated API server, is reported next to the
+//! others: one team's outage must not stop every tenant's backup.
 
 use crate::{api::item::GroupKind, cluster::retry::retry, items::served::ServedKind};
 use http::{Request, header::ACCEPT};
@@ -14,7 +14,7 @@ use kube::{
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-/// A version of a group that the cluster names, but knows nothing of.
+/// A group version that the cluster lists without knowing its kinds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UndiscoveredGroup {
     /// API group.
@@ -30,13 +30,15 @@ pub struct Discovered {
     pub kinds: BTreeSet<ServedKind>,
     /// The same kinds in their other versions, which the cluster serves but does not prefer.
     pub others: BTreeSet<ServedKind>,
-    /// Kinds that can be listed and not created, in no version: a view of something else, such as an aggregated API's measurements.
+    /// Kinds that can be listed but not created, in any version: a view of something else, such as
+    /// an aggregated API's measurements.
     pub read_only: BTreeSet<GroupKind>,
     /// The groups that could not be discovered.
     pub undiscovered: BTreeSet<UndiscoveredGroup>,
-    /// Of the kinds, those without a subresource `status` in the version that the cluster prefers.
+    /// Those of the kinds that have no `status` subresource in the version that the cluster
+    /// prefers.
     pub without_status: BTreeSet<GroupKind>,
-    /// Kinds whose objects live in no namespace, in the version that the cluster prefers.
+    /// Cluster-scoped kinds in the version that the cluster prefers.
     pub cluster_wide: BTreeSet<ServedKind>,
 }
 
@@ -48,7 +50,7 @@ impl Discovered {
         self.kinds.iter().chain(&self.others).find(is)
     }
 
-    /// The versions served of each kind.
+    /// The served versions of each kind.
     #[must_use]
     pub fn versions(&self) -> BTreeMap<GroupKind, BTreeSet<String>> {
         let mut versions: BTreeMap<GroupKind, BTreeSet<String>> = BTreeMap::new();
@@ -59,15 +61,15 @@ impl Discovered {
     }
 }
 
-/// Asks the cluster. Fails only if the API server itself does.
+/// Asks the cluster. Fails only if the API server itself fails.
 pub async fn discover(client: &Client) -> Result<Discovered, Error> {
     let core = retry(|| document(client, "/api")).await?;
     let groups = retry(|| document(client, "/apis")).await?;
     Ok(read(&core, &groups))
 }
 
-/// A discovery document that says what it is: a server or proxy that does not know the aggregated form answers with
-/// another kind of document, which must not be taken for an empty cluster.
+/// A discovery document that states its kind. A server or proxy without aggregated discovery
+/// answers with another kind of document, which must not be taken for an empty cluster.
 #[derive(Deserialize)]
 #[serde(tag = "kind")]
 enum Document {
@@ -82,13 +84,13 @@ async fn document(client: &Client, path: &str) -> Result<APIGroupDiscoveryList, 
     Ok(list)
 }
 
-/// Reads the two documents, that of the core group and that of the others.
+/// Reads the two documents: that of the core group and that of the other groups.
 #[must_use]
 pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Discovered {
     let mut discovered = Discovered::default();
     for group in core.items.iter().chain(&groups.items) {
         let name = group.metadata.as_ref().and_then(|metadata| metadata.name.clone()).unwrap_or_default();
-        // Versions come in descending order of preference: the first that serves a kind is the one.
+        // Versions come in descending order of preference. The first that serves a kind is used.
         let mut kinds = BTreeMap::new();
         for version in &group.versions {
             let Some(version_name) = &version.version else { continue };
@@ -135,7 +137,7 @@ pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Dis
     discovered
 }
 
-/// Resources with their kind and name. Subresources do not stand in this list.
+/// Resources with their kind and name. Subresources are not in this list.
 fn resources(version: &APIVersionDiscovery) -> impl Iterator<Item = (&APIResourceDiscovery, String, String)> + '_ {
     version.resources.iter().filter_map(|resource| {
         let kind = resource.response_kind.as_ref()?.kind.clone().filter(|kind| !kind.is_empty())?;
@@ -185,7 +187,7 @@ mod tests {
                 json!([{"version": "v1", "resources": [resource("deployments", "Deployment", "Namespaced", &["list", "create"])]}]),
             ),
         ]);
-        // `core` sorts after `apps`, though its group's name is empty.
+        // `core` sorts after `apps`, although its group's name is empty.
         assert_eq!(names(&found), ["apps/v1/Deployment", "v1/ConfigMap", "v1/Secret"]);
         assert_eq!(found.undiscovered, BTreeSet::new());
     }

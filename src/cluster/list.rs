@@ -1,10 +1,12 @@
-//! The objects of one kind in one namespace, one by one, in pages of bounded size.
+//! Lists the objects of one kind in one namespace, one by one, in pages of bounded size.
 //!
-//! What comes is raw JSON: no type that would drop the fields it does not know. One page is held, as text of at most
-//! 16 MiB, and one object of it parsed; the page after it is fetched meanwhile. A page that is larger or takes too long
-//! is asked for again with a smaller limit. Names come in ascending order and each once, whatever the API server does in between: a page
-//! is sorted if it is not (servers that keep their objects in memory may not bother), and a list that expired
-//! half way goes on behind the last name.
+//! Objects are raw JSON, because a type would drop the fields it does not know. One page is held,
+//! as text of at most 16 MiB, and one parsed object of it. The next page is fetched meanwhile. A
+//! page that is too large or takes too long is requested again with a smaller limit.
+//!
+//! Names come in ascending order and each once, whatever the API server does in between. A page is
+//! sorted if it is not (servers that keep their objects in memory may not sort), and a list that
+//! expired halfway continues after the last name.
 
 use crate::{
     cluster::{client::timed_out, retry},
@@ -18,29 +20,29 @@ use serde_json::{Map, Value, value::RawValue};
 use std::{collections::VecDeque, fmt::Write as _, io, pin::pin};
 use tokio::task::JoinHandle;
 
-/// The most objects in a page.
+/// Maximum number of objects in a page.
 const MAX_LIMIT: usize = 500;
 
-/// The objects asked for before anything is known of their size: each may have 1.5 MB.
+/// Number of objects requested before anything is known about their size: each may have 1.5 MB.
 const FIRST_LIMIT: usize = 100;
 
-/// The fewest objects asked for because of their size.
+/// Minimum number of objects requested because of their size.
 const MIN_LIMIT: usize = 10;
 
-/// The size a page is aimed at, in bytes.
+/// Target size of a page in bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most bytes of a page that are read: ten objects of the size that etcd allows. What is larger is asked for again
-/// in parts, down to one object.
+/// Maximum size of a page in bytes: ten objects of the size that etcd allows. A larger page is
+/// requested again in parts, down to one object.
 const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// The part of a page that is asked for when the whole was too large or took too long.
+/// Divisor of the limit after a page was too large or took too long.
 const SMALLER: usize = 4;
 
-/// How often a list may expire with nothing to go on with, before it counts as failed.
+/// How often a list may expire before it counts as failed.
 const MAX_RESTARTS: u32 = 3;
 
-/// Which objects of a kind.
+/// Which objects of a kind to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListSelection {
     /// In the syntax of `kubectl -l`.
@@ -52,37 +54,37 @@ pub struct ListSelection {
 /// One object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// All of it.
+    /// The complete object.
     pub json: Map<String, Value>,
 }
 
-/// One element of a list that is not an object one could store.
+/// A list element that is not an object that can be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenItem {
-    /// Its name; empty where it has none.
+    /// Name of the element, empty if it has none.
     pub name: String,
     /// What is wrong with it.
     pub problem: String,
 }
 
-/// A list being read.
+/// A list that is being read.
 pub struct Listing<'a> {
     client: &'a Client,
     path: String,
     selection: &'a ListSelection,
     next: Next,
-    /// The next page, on its way.
+    /// The next page, in flight.
     ahead: Option<Ahead>,
     page: VecDeque<(String, Box<RawValue>)>,
     limit: usize,
-    /// The most that is asked for: less once a page was too large or took too long.
+    /// The maximum to request, lower once a page was too large or took too long.
     most: usize,
     remaining: Option<u64>,
-    /// The name of the last element handed on.
+    /// Name of the last element returned.
     last: Option<String>,
-    /// After a restart: names up to this one were handed on before.
+    /// After a restart: names up to this one were already returned.
     resume_after: Option<String>,
     restarts: u32,
     repeats: bool,
@@ -95,7 +97,7 @@ enum Next {
 }
 
 impl<'a> Listing<'a> {
-    /// Begins a list; nothing is asked yet.
+    /// Starts a list. Sends nothing yet.
     #[must_use]
     pub fn new(client: &'a Client, kind: &ServedKind, namespace: &str, selection: &'a ListSelection) -> Self {
         Self {
@@ -115,20 +117,20 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Fails at the first fault: for a server that is known to be in trouble.
+    /// Fails at the first fault, for a server that is known to fail.
     #[must_use]
     pub fn without_repetition(mut self) -> Self {
         self.repeats = false;
         self
     }
 
-    /// How many objects are still to come, as far as the API server told.
+    /// Number of objects still to come, as far as the API server reported it.
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.page.len() as u64 + self.remaining.unwrap_or(0)
     }
 
-    /// The next element, or nothing at the end.
+    /// The next element, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Result<Object, BrokenItem>>, Error> {
         loop {
             while let Some((name, raw)) = self.page.pop_front() {
@@ -151,7 +153,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Takes the next page, and has the one after it fetched.
+    /// Takes the next page, and starts to fetch the one after it.
     async fn turn(&mut self) -> Result<(), Error> {
         let fetched = match self.ahead.take() {
             Some(ahead) => ahead.page().await,
@@ -171,8 +173,9 @@ impl<'a> Listing<'a> {
             }
             Err(Error::Api(status)) if status.code == 410 && self.restarts < MAX_RESTARTS => {
                 self.restarts += 1;
-                // A token to go on with, though what follows is of a later moment than what went before; or else
-                // from the start, leaving out what was handed on.
+                // The response has a token to continue with, although the rest is from a later
+                // moment than what came before. Without one, start again and skip what was already
+                // returned.
                 let token = status.metadata.and_then(|metadata| metadata.continue_).filter(|token| !token.is_empty());
                 self.next = if let Some(token) = token {
                     Next::Continue(token)
@@ -231,11 +234,11 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// A page that is being fetched; no longer wanted when this is dropped.
+/// A page that is being fetched. Dropping it aborts the fetch.
 struct Ahead(JoinHandle<Result<Fetched, Error>>);
 
 impl Ahead {
-    /// The page; none where its task ended without one, which is a fetch that has not been.
+    /// The page. `None` if its task ended without one, as if it had never been fetched.
     async fn page(mut self) -> Option<Result<Fetched, Error>> {
         (&mut self.0).await.ok()
     }
@@ -249,7 +252,7 @@ impl Drop for Ahead {
 
 enum Fetched {
     Page(FetchedPage),
-    /// It has more than [`MAX_PAGE_BYTES`].
+    /// The page exceeds [`MAX_PAGE_BYTES`].
     TooLarge,
 }
 
@@ -283,9 +286,10 @@ async fn fetch_once(client: &Client, uri: &str) -> Result<Fetched, Error> {
     Ok(Fetched::Page(FetchedPage { bytes: text.len(), items, metadata }))
 }
 
-/// All of a stream, or nothing if it has more than `most` bytes.
+/// A whole stream, or `None` if it exceeds `most` bytes.
 ///
-/// `read_to_end` would clear all the room that it has left each time a piece comes: the square of what is read.
+/// `read_to_end` would clear all its spare room for each piece that arrives, which is quadratic in
+/// the size.
 async fn read(mut stream: impl AsyncBufRead + Unpin, most: usize) -> io::Result<Option<Vec<u8>>> {
     let mut text = Vec::new();
     loop {
@@ -302,7 +306,7 @@ async fn read(mut stream: impl AsyncBufRead + Unpin, most: usize) -> io::Result<
     }
 }
 
-/// Whether less might be answered in time.
+/// Whether a smaller page might be answered in time.
 fn took_too_long(error: &Error) -> bool {
     timed_out(error) || matches!(error, Error::Api(status) if status.code == 504)
 }
@@ -311,7 +315,7 @@ fn took_too_long(error: &Error) -> bool {
 struct List {
     #[serde(default)]
     metadata: Metadata,
-    /// `null` where a server made an empty list of nothing.
+    /// `null` if a server serializes an empty list from nothing.
     items: Option<Vec<Box<RawValue>>>,
 }
 
@@ -323,7 +327,7 @@ struct Metadata {
     remaining_item_count: Option<u64>,
 }
 
-/// How many objects to ask for next, from the size of a page.
+/// How many objects to request next, given the size of a page.
 fn next_limit(bytes: usize, items: usize) -> usize {
     match bytes.checked_div(items) {
         Some(mean) => (PAGE_BYTES / mean.max(1)).clamp(MIN_LIMIT, MAX_LIMIT),
@@ -331,7 +335,7 @@ fn next_limit(bytes: usize, items: usize) -> usize {
     }
 }
 
-/// The name of an element, without parsing the rest of it; empty where it has none.
+/// Name of an element, without parsing the rest of it. Empty if it has none.
 fn name_of(raw: &RawValue) -> String {
     #[derive(Deserialize)]
     struct Named {
@@ -350,12 +354,13 @@ fn parse(name: String, raw: &RawValue) -> Result<Object, BrokenItem> {
         Ok(Value::Object(_)) if name.is_empty() => broken(name, "it has no name"),
         Ok(Value::Object(json)) => Ok(Object { name, json }),
         Ok(_) => broken(name, "it is not a JSON object"),
-        // The parser's own words may quote content, which may be a Secret's.
+        // The parser's message may quote content, which may be a Secret's.
         Err(_) => broken(name, "its JSON is nested too deeply or is malformed"),
     }
 }
 
-/// A field selector for one value. Names of some kinds, such as Roles, may hold what separates selectors.
+/// A field selector for one value. Names of some kinds, such as Roles, may contain the separators
+/// of selectors.
 #[must_use]
 pub fn field_is(field: &str, value: &str) -> String {
     let mut selector = format!("{field}=");
@@ -368,7 +373,7 @@ pub fn field_is(field: &str, value: &str) -> String {
     selector
 }
 
-/// A value of a query, percent-encoded but for what RFC 3986 leaves alone.
+/// Percent-encodes a query value, except for the characters that RFC 3986 leaves alone.
 pub(crate) fn encode(value: &str) -> String {
     value.bytes().fold(String::with_capacity(value.len()), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -398,7 +403,8 @@ mod tests {
     };
     use tower::{BoxError, Layer, service_fn};
 
-    /// Small pieces, as they come from a connection. Counts the bytes that whoever reads hands over or has copied.
+    /// Small pieces, as they arrive from a connection. Counts the bytes that the reader passes in
+    /// or has copied.
     struct Pieces {
         left: usize,
         piece: Vec<u8>,
@@ -407,7 +413,7 @@ mod tests {
 
     impl AsyncRead for Pieces {
         fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-            // All of a buffer was cleared before it was handed over.
+            // The whole buffer was cleared before it was passed in.
             self.work.fetch_add(buffer.len(), Ordering::Relaxed);
             let size = self.piece.len().min(self.left).min(buffer.len());
             self.left -= size;
@@ -442,8 +448,8 @@ mod tests {
         assert_eq!(read(endless, MAX_PAGE_BYTES).await.expect("read"), None);
     }
 
-    /// Lists what a server of so many objects has, of which each takes so many bytes; one that is asked for more at once than it
-    /// can in time does not answer.
+    /// Lists what a server with `objects` objects of `bytes` bytes each returns. A request for more
+    /// than `in_time` objects gets no answer.
     async fn names_from(objects: usize, bytes: usize, in_time: usize) -> (Vec<String>, Vec<usize>) {
         let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
         let limits = Arc::clone(&asked);
@@ -510,7 +516,8 @@ mod tests {
         }
     }
 
-    /// How the API server reads a selector of one term (`fields.ParseSelector`): none where it is not one.
+    /// How the API server reads a selector of one term (`fields.ParseSelector`). `None` if it is
+    /// not one.
     fn read_selector(selector: &str) -> Option<(String, String)> {
         let (mut terms, mut term, mut escaped) = (Vec::new(), String::new(), false);
         for character in selector.chars() {

@@ -1,6 +1,6 @@
-//! The one way to the API server, and objects as dynamic JSON: discovery, lists.
+//! The only way to the API server, and objects as dynamic JSON: discovery, lists.
 //!
-//! Must not: know of runs, repositories or reconcilers.
+//! Must not: know about runs, repositories or reconcilers.
 
 pub mod access;
 pub mod client;

@@ -1,7 +1,8 @@
-//! How many calls are under way at once: fewer when the API server says that it has too many, more again when it does not.
+//! Limits the number of calls in flight: fewer when the API server reports too many requests, more
+//! again when it does not.
 //!
-//! A 429 is no fault of the call: it was not looked at. So it is repeated for minutes, and the pace halves; each full round without
-//! one adds one call more.
+//! A 429 is not a fault of the call, which the server never looked at. So the call is retried for
+//! minutes, and the limit is halved. Each full round without a 429 raises the limit by one.
 
 use crate::cluster::retry::{may_pass, waits};
 use backon::BackoffBuilder;
@@ -12,10 +13,10 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// How long a call is repeated that the API server has no time for.
+/// How long a call is retried that the API server has no time for.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// The shortest and the longest wait after a 429.
+/// Backoff after a 429: the first wait is twice `SHORTEST`, and it doubles up to `LONGEST`.
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -31,20 +32,20 @@ pub struct Pace {
 struct State {
     limit: usize,
     under_way: usize,
-    /// Calls in a row that were taken.
+    /// Calls in a row that were not answered with 429.
     taken: usize,
-    /// How often the pace has slowed down.
+    /// How often the limit was lowered.
     round: usize,
 }
 
-/// One call's place; given back when dropped.
+/// The slot of one call, freed on drop.
 struct Place<'a> {
     pace: &'a Pace,
     round: usize,
 }
 
 impl Pace {
-    /// At most so many calls at once.
+    /// Creates a pace with at most this many calls in flight.
     #[must_use]
     pub fn new(most: usize) -> Self {
         let most = most.max(1);
@@ -52,13 +53,13 @@ impl Pace {
         Self { most, state: Mutex::new(state), freed: Notify::new() }
     }
 
-    /// How many calls are under way at once at present.
+    /// How many calls may currently be in flight.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.state().limit
     }
 
-    /// Makes a call when there is room for it, and repeats it as long as that may help.
+    /// Makes a call when a slot is free, and retries it as long as that may help.
     pub async fn call<T, F, R>(&self, mut call: F) -> Result<T, Error>
     where
         F: FnMut() -> R,
@@ -94,7 +95,7 @@ impl Pace {
 
     async fn place(&self) -> Place<'_> {
         loop {
-            // Registered before looking, so that a place that comes free in between is not missed.
+            // Registered before the check, so that a slot freed in between is not missed.
             let freed = self.freed.notified();
             {
                 let mut state = self.state();
@@ -110,7 +111,7 @@ impl Pace {
     fn slow_down(&self, round: usize) {
         let mut state = self.state();
         state.taken = 0;
-        // Of those that are under way at once, each may be answered so: the pace halves once for them all.
+        // Every call in flight may be answered with 429. The limit is halved once for all of them.
         if state.round == round {
             state.round += 1;
             state.limit = (state.limit / 2).max(1);
@@ -130,7 +131,7 @@ impl Pace {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves plain numbers behind, which stay usable.
+        // A panic elsewhere leaves plain numbers behind, which are still usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,7 +154,7 @@ mod tests {
         Error::Api(Status::failure("made up", "MadeUp").with_code(code).boxed())
     }
 
-    /// A server that takes so many calls at once and answers 429 to the others.
+    /// A server that accepts `room` calls at once and answers 429 to the others.
     async fn server(under_way: &Cell<usize>, room: usize) -> Result<(), Error> {
         under_way.set(under_way.get() + 1);
         let fits = under_way.get() <= room;

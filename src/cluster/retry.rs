@@ -1,15 +1,16 @@
-//! Bounded repetition of calls that may be repeated.
+//! Bounded retries of calls that are safe to repeat.
 //!
-//! For reads, and for writes that mean the same the second time. Everything else fails at once and is decided
-//! anew by whoever asked.
+//! They are for reads and for idempotent writes. Every other call fails at once, and its caller
+//! decides what to do.
 
 use crate::cluster::client::timed_out;
 use backon::{ExponentialBuilder, Retryable};
 use kube::Error;
 use std::time::Duration;
 
-/// Waits between attempts: 6 attempts within 5 to 10 s, which outlasts the restart of an API server behind a load balancer.
-/// Each wait is up to twice as long by chance, so that those who failed together do not come back together.
+/// Backoff between attempts: 6 attempts within 5 to 10 s, which outlasts the restart of an API
+/// server behind a load balancer. Jitter makes each wait up to twice as long, so that callers that
+/// failed together do not retry together.
 pub(super) fn waits() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
@@ -19,19 +20,19 @@ pub(super) fn waits() -> ExponentialBuilder {
         .with_jitter()
 }
 
-/// Whether a failed call may succeed when repeated with nothing changed.
+/// Whether a failed call may succeed when repeated unchanged.
 #[must_use]
 pub fn may_pass(error: &Error) -> bool {
     match error {
-        // 410 is not here: an expired list goes on in another way.
+        // 410 is not included: an expired list is continued in another way.
         Error::Api(status) => matches!(status.code, 408 | 429 | 500 | 502 | 503 | 504),
-        // Nor what took all its time: it would take as much again.
+        // Neither is a timeout: a retry would take just as long.
         Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) => !timed_out(error),
         _ => false,
     }
 }
 
-/// Repeats a call until it succeeds, fails for good, or has failed six times.
+/// Retries a call until it succeeds, fails permanently, or has failed six times.
 pub async fn retry<T, F, R>(call: F) -> Result<T, Error>
 where
     F: FnMut() -> R,

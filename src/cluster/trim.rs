@@ -1,16 +1,21 @@
-//! Answers of the API server, cut down while they are read: what nobody here reads is not kept, and what is too large is not parsed.
+//! Trims responses of the API server while they are read: what no code reads is dropped, and what
+//! is too large is not parsed.
 //!
-//! A tenant decides how large its objects are, up to what the API server stores, and in which shape: parsed, the worst of JSON takes
-//! a hundred times as much as its text. So the bound is kept on the text, before anything is made of it, whatever the kind is:
-//! one value too large is left out, and an annotation that nobody else can set ([`LEFT_OUT`]) says which. Who needs it asks for
-//! that one object, of which more is read; what is left out even then is refused.
+//! A tenant decides how large its objects are, up to what the API server stores, and in which
+//! shape. Parsed, the worst JSON takes a hundred times as much memory as its text. So the limit
+//! applies to the text, before it is parsed, for every kind. A value that is too large is left out,
+//! and an annotation that no user can set ([`LEFT_OUT`]) names it. Code that needs the value reads
+//! that one object, with larger limits. An object with a value that is left out even then is
+//! refused.
 //!
-//! Of metadata only what is listed here is kept. Whoever reads a label or an annotation that is missing here finds it empty.
+//! Of metadata, only what is listed here is kept. A label or an annotation that is missing here
+//! reads as empty.
 
 use crate::api::{backup_set, labels};
 use kube::{Resource, ResourceExt};
 
-/// On an object as it was read, and only there: the paths of what was left out because of its size.
+/// Annotation that exists only on an object as it was read: the paths that were left out because of
+/// their size.
 pub const LEFT_OUT: &str = "tenantatlas.io/left-out";
 
 const METADATA: [&str; 10] = [
@@ -51,7 +56,7 @@ const ANNOTATIONS: [&str; 8] = [
     backup_set::ADDED_BYTES,
 ];
 
-/// Paths within an object that nobody reads, by resource.
+/// Paths within an object that no code reads, by resource.
 const UNREAD: [(&str, &[&[&str]]); 4] = [
     (
         "pods",
@@ -73,59 +78,60 @@ const UNREAD: [(&str, &[&[&str]]); 4] = [
             &["spec", "template", "spec", "initContainers", "[]", "args"],
         ],
     ),
-    // The worker asks who may do what. People may be in a hundred groups.
+    // The groups are for the worker, which reviews permissions. A user may be in a hundred.
     ("operationruns.tenantatlas.io", &[&["metadata", "annotations"], &["spec", "initiator", "groups"]]),
     ("restoreruns.tenantatlas.io", &[&["metadata", "annotations"]]),
 ];
 
-/// The most that is kept, in bytes of JSON, of an object and of what stands so deep in it.
+/// Maximum sizes in bytes of JSON: of an object, and of values at each depth in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Of the whole object.
     pub object: usize,
-    /// Of a member of it, such as `spec`.
+    /// Of a member of the object, such as `spec`.
     pub section: usize,
     /// Of a member of that, such as `spec.inputs`.
     pub field: usize,
-    /// Of what stands deeper.
+    /// Of any deeper value.
     pub value: usize,
 }
 
 const KIB: usize = 1024;
 
-/// Of what is held, of which there may be tens of thousands: ten thousand of the largest leave room in the memory that the chart gives
-/// the operator. A section holds as many fields as any kind has, so that no author can have `status.phase` left out by what
-/// stands before it.
+/// Limits of cached objects, of which there may be tens of thousands: ten thousand of the largest
+/// leave room in the memory that the chart gives the operator. A section has room for as many
+/// fields as any kind has, so that no author can push out `status.phase` with what precedes it.
 pub const HELD: Limits = Limits { object: 32 * KIB, section: 16 * KIB, field: 3 * KIB, value: 2 * KIB };
 
-/// Of restores and schedules, which have many fields that may be large, and few passes that read them again.
+/// Limits of restores and schedules, which have many fields that may be large, and which few passes
+/// read again.
 const OF_ORDERS: Limits = Limits { object: 32 * KIB, section: 16 * KIB, field: 3 * KIB / 2, value: 3 * KIB / 2 };
 
-/// Of Jobs and pods, which the operator alone makes: a pod's words may take some.
+/// Limits of Jobs and pods, which only the operator creates. A pod's messages may need some room.
 const OF_WORK: Limits = Limits { object: 192 * KIB, section: 128 * KIB, field: 96 * KIB, value: 96 * KIB };
 
-/// Of the catalog.
+/// Limits of operation types.
 pub const OF_TYPES: Limits = Limits { object: 160 * KIB, section: 128 * KIB, field: 64 * KIB, value: 64 * KIB };
 
-/// Of one object that was asked for.
+/// Limits of one object that is fetched.
 pub const READ: Limits = Limits { object: 640 * KIB, section: 512 * KIB, field: 256 * KIB, value: 256 * KIB };
 
-/// Of what stands around objects, such as a list's own metadata or the API server's refusal.
+/// Limit of everything around objects, such as a list's own metadata or the API server's refusal.
 const AROUND: usize = 32 * KIB;
 
-/// What an answer holds.
+/// Shape of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One object.
     Object,
     /// A list of objects.
     List,
-    /// A line for each event, with an object in it.
+    /// One line per event, with an object in each.
     Events,
 }
 
 impl Shape {
-    /// The containers around an object.
+    /// Number of containers around an object.
     fn around(self) -> usize {
         match self {
             Self::Object => 0,
@@ -135,34 +141,35 @@ impl Shape {
     }
 }
 
-/// What was left out of an object because of its size, as paths with commas between.
+/// What was left out of an object because of its size, as paths separated by commas.
 pub fn left_out<K: Resource>(object: &K) -> Option<&str> {
     object.annotations().get(LEFT_OUT).map(String::as_str)
 }
 
-/// Reads an answer, a piece at a time.
+/// Trims a response piece by piece.
 pub struct Trim {
     shape: Shape,
     limits: Limits,
     unread: &'static [&'static [&'static str]],
-    /// What is kept of the object that is being read; of others, until it is handed over.
+    /// What is kept of the object being read, and of earlier ones until it is handed over.
     kept: Vec<u8>,
     open: Vec<Container>,
     /// Whether a string is being read, and whether it is a key.
     string: Option<Text>,
-    /// Whether a backslash has just been read.
+    /// Whether the last byte was a backslash.
     escaped: bool,
     /// Where in `kept` a character begins that is written as a number.
     unicode: Option<usize>,
     /// What is being left out.
     skip: Option<Skip>,
-    /// Where the metadata and the annotations of this object begin, behind their brackets.
+    /// Where the metadata and the annotations of this object begin, after their brackets.
     metadata: Option<usize>,
     annotations: Option<usize>,
     left_out: Vec<String>,
-    /// Whether the member of a list that is being read is its items. Not asked of the key: that may be handed over by now.
+    /// Whether the list member being read is its items. Not derived from the key, which may have
+    /// been handed over by now.
     in_items: bool,
-    /// Up to where `kept` may be handed over.
+    /// End of what may be handed over of `kept`.
     ready: usize,
 }
 
@@ -172,7 +179,7 @@ struct Container {
     has_members: bool,
     /// Whether a member is being read.
     in_member: bool,
-    /// Where in `kept` the member begins, its comma included.
+    /// Where in `kept` the member begins, including its comma.
     begin: usize,
     /// Where in `kept` its key is.
     key: (usize, usize),
@@ -194,7 +201,7 @@ struct Skip {
 const NAMED: usize = 4;
 
 impl Trim {
-    /// For an answer of a call, as [`Call`](super::client::Call) names it.
+    /// Creates a trim for the response to a call, as [`Call`](super::client::Call) names it.
     #[must_use]
     pub fn of(verb: &str, resource: &str) -> Self {
         let shape = match verb {
@@ -205,9 +212,9 @@ impl Trim {
         let resource = resource.split('/').next().unwrap_or_default();
         let limits = match resource {
             "pods" | "jobs.batch" => OF_WORK,
-            // They hold templates and schemas, and whoever runs the cluster writes them.
+            // They contain templates and schemas, and are written by cluster administrators.
             "operationtypes.tenantatlas.io" => OF_TYPES,
-            // Asked for by one who waits, and not held.
+            // Read by a caller that waits for them, and not cached.
             "auditentries.tenantatlas.io"
             | "tokenreviews.authentication.k8s.io"
             | "subjectaccessreviews.authorization.k8s.io"
@@ -239,7 +246,7 @@ impl Trim {
         }
     }
 
-    /// Takes a piece; what can be handed over of it and of those before.
+    /// Takes a piece. Returns what can be handed over of it and of earlier pieces.
     pub fn take(&mut self, piece: &[u8]) -> Vec<u8> {
         let mut rest = piece;
         while !rest.is_empty() {
@@ -266,13 +273,13 @@ impl Trim {
         std::mem::replace(&mut self.kept, rest)
     }
 
-    /// The answer is at its end: what is there of an object that is not whole.
+    /// Ends the response. Returns what exists of an incomplete object.
     pub fn end(&mut self) -> Vec<u8> {
         self.ready = 0;
         std::mem::take(&mut self.kept)
     }
 
-    /// One byte outside of strings.
+    /// Processes one byte outside of strings.
     fn byte(&mut self, byte: u8) {
         match byte {
             b' ' | b'\t' | b'\r' => return,
@@ -345,7 +352,8 @@ impl Trim {
         self.hold_limits();
     }
 
-    /// Whether the innermost containers around an object are what they should be: an error in place of a list is no object of it.
+    /// Whether the innermost containers around an object are the expected ones: an error in place
+    /// of a list is not an object of it.
     fn is_in_place(&self) -> bool {
         match self.shape {
             Shape::Object => true,
@@ -381,12 +389,12 @@ impl Trim {
         self.kept.get(container.key.0..container.key.1).unwrap_or_default()
     }
 
-    /// The containers of the object that is being read, outermost first.
+    /// The containers of the object being read, outermost first.
     fn of_object(&self) -> &[Container] {
         self.open.get(self.shape.around()..).filter(|_| self.is_in_place()).unwrap_or_default()
     }
 
-    /// Whether the member that is being read has this path within its object.
+    /// Whether the member being read has this path within its object.
     fn is_at(&self, path: &[&str]) -> bool {
         let open = self.of_object();
         open.len() == path.len()
@@ -395,7 +403,7 @@ impl Trim {
             })
     }
 
-    /// A key has been read: whether anybody reads what it names.
+    /// Called when a key has been read. Leaves out the value if no code reads it.
     fn key_is_known(&mut self) {
         if let [list] = self.open.as_slice() {
             self.in_items = self.key(list) == b"items";
@@ -415,7 +423,7 @@ impl Trim {
         }
     }
 
-    /// Leaves the member that is being read of a container out, from its beginning to its end.
+    /// Leaves out the current member of a container, from its beginning to its end.
     fn leave(&mut self, of: usize) {
         let Some(container) = self.open.get_mut(of) else { return };
         container.in_member = false;
@@ -449,7 +457,7 @@ impl Trim {
         } else if size(around + 1) > field {
             Some(around + 1)
         } else if size(around) > section {
-            // One more of many; what was read before it stays.
+            // This is one of many members. What was read before it is kept.
             Some(deepest.min(around + 1))
         } else if length - self.open.get(around).map_or(0, |_| self.begin_of_object()) > object {
             Some(deepest.min(around + 1))
@@ -472,14 +480,14 @@ impl Trim {
         }
     }
 
-    /// The path of a member, without what no path of ours holds.
+    /// The path of a member, without characters that none of our paths contains.
     fn path(&self, of: usize) -> String {
         let steps = self.open.iter().take(of + 1).skip(self.shape.around());
         let steps = steps.map(|container| {
             if !container.is_object {
                 return "[]".to_owned();
             }
-            // The key itself may be what is too large, and still be read.
+            // The key itself may be what is too large, and still be incomplete.
             let unfinished = self.string == Some(Text::Key) && container.key.0 == container.key.1;
             let end = if unfinished { self.kept.len() } else { container.key.1 };
             let key = String::from_utf8_lossy(self.kept.get(container.key.0..end).unwrap_or_default());
@@ -502,7 +510,7 @@ impl Trim {
         self.kept.splice(at..at, format!("{text}{comma}").into_bytes());
     }
 
-    /// Bytes of a string, up to its end or the end of the piece.
+    /// Processes bytes of a string, up to its end or the end of the piece.
     fn text<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.escaped {
             self.escaped = false;
@@ -533,7 +541,7 @@ impl Trim {
         bytes.get(end + 1..).unwrap_or_default()
     }
 
-    /// The API server writes `<`, `>` and `&` with six bytes: they count as they were sent.
+    /// The API server writes `<`, `>` and `&` with six bytes. They count as they were sent.
     fn unescape(&mut self) {
         let Some(at) = self.unicode else { return };
         let Some(digits) = self.kept.get(at + 2..at + 6) else { return };
@@ -549,7 +557,7 @@ impl Trim {
         self.unicode = None;
     }
 
-    /// Bytes of what is left out, up to its end or the end of the piece.
+    /// Skips bytes of what is left out, up to its end or the end of the piece.
     fn skip<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let Some(skip) = &mut self.skip else { return bytes };
         for (at, byte) in bytes.iter().enumerate() {
@@ -586,7 +594,7 @@ mod tests {
 
     const SMALL: Limits = Limits { object: 400, section: 200, field: 100, value: 50 };
 
-    /// What is kept of an answer that comes in pieces of this size.
+    /// What is kept of a response that arrives in pieces of this size.
     fn kept_in(shape: Shape, limits: Limits, text: &str, piece: usize) -> String {
         let mut trim = Trim::new(shape, limits, UNREAD[0].1);
         let mut kept: Vec<u8> = text.as_bytes().chunks(piece.max(1)).flat_map(|piece| trim.take(piece)).collect();

@@ -1,7 +1,9 @@
-//! Who may read the metrics: whoever the API server knows by their bearer token, and lets `get` the path `/metrics`.
+//! Who may read the metrics: a client with a bearer token that the API server knows, if the API
+//! server lets it `get` the path `/metrics`.
 //!
-//! An answer holds for a while, so that a scrape costs nothing; what is not known is asked one at a time, so that whoever knocks
-//! without a right costs the API server little, and the operator a bounded memory.
+//! Answers are cached for a while, so a scrape costs nothing. Unknown tokens are reviewed one at a
+//! time, so clients without the right cost the API server little, and the operator a bounded amount
+//! of memory.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use k8s_openapi::api::{
@@ -20,29 +22,30 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-/// The path that is asked about.
+/// The path that is reviewed.
 const PATH: &str = "/metrics";
 
-/// Besides its own, the audience that a token may be for: one that is good for nothing else.
+/// Audience that a token may have besides the API server's own. Such a token is good for nothing
+/// else.
 const AUDIENCE: &str = "tenantatlas-metrics";
 
-/// How long an answer holds.
+/// How long an answer is cached.
 const HOLDS: Duration = Duration::from_mins(1);
 
-/// How many answers are kept.
+/// Maximum number of cached answers.
 const KEPT: usize = 100;
 
-/// How long a token may be.
+/// Longest token that is reviewed.
 const LONGEST: usize = 16 * 1024;
 
-/// Lets in, or not.
+/// Admits or refuses clients.
 pub struct Gate {
     client: Client,
     answers: Mutex<HashMap<[u8; 32], (Instant, Answer)>>,
     asking: Semaphore,
 }
 
-/// What the API server said of a token.
+/// The API server's answer about a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Allowed,
@@ -50,23 +53,23 @@ enum Answer {
     Forbidden,
 }
 
-/// Why somebody is not let in.
+/// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status of the answer.
+    /// Status code of the response.
     pub status: StatusCode,
-    /// What to do.
+    /// What to do about it.
     pub message: &'static str,
 }
 
 impl Gate {
-    /// A gate that asks this API server.
+    /// Creates a gate that asks this API server.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client, answers: Mutex::default(), asking: Semaphore::new(1) }
     }
 
-    /// Whether whoever sends these headers may read the metrics.
+    /// Whether the client that sends these headers may read the metrics.
     pub async fn admits(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let Some(token) = token.map(str::trim).filter(|token| !token.is_empty() && token.len() <= LONGEST) else {
@@ -102,7 +105,7 @@ impl Gate {
         answers.get(key).filter(|(since, _)| since.elapsed() < HOLDS).map(|(_, answer)| *answer)
     }
 
-    /// Of those who may not, none is kept in the place of one who may.
+    /// Caches an answer. A refused client never displaces an allowed one.
     fn keep(&self, key: [u8; 32], answer: Answer) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.retain(|_, (since, _)| since.elapsed() < HOLDS);
@@ -174,8 +177,8 @@ pub(super) mod tests {
     };
     use tower::{BoxError, service_fn};
 
-    /// An API server that knows `prometheus`, who may, `eve`, who may not, and `bound`, who has a token for metrics alone; and counts
-    /// what it is asked.
+    /// An API server that counts its requests. It knows `prometheus`, who is allowed, `eve`, who is
+    /// not, and `bound`, who has a token for metrics alone.
     pub fn api_server() -> (Client, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();

@@ -1,4 +1,5 @@
-//! `tenantatlas controller`: the process of the operator. Options, caches, watches, who is woken by what, leadership, shutdown.
+//! `tenantatlas controller`: the operator's process. Options, caches, watches, which objects a
+//! change wakes, leader election, shutdown.
 //!
 //! What is done about an object is in [`crate::runs`] and [`crate::kinds`].
 
@@ -17,25 +18,25 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
-/// The field manager of the controller's applies.
+/// Field manager of the controller's applies.
 pub const FIELD_MANAGER: &str = "tenantatlas-controller";
 
-/// How long running passes may take to end after SIGTERM.
+/// How long reconciles in flight may take to finish after SIGTERM.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
 
-/// `tenantatlas controller`.
+/// Options of `tenantatlas controller`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Image of the worker's Jobs: this very image.
+    /// Image of worker Jobs: the controller's own image.
     #[arg(long, env = "ATLAS_IMAGE")]
     image: String,
-    /// imagePullPolicy of the worker's Jobs.
+    /// imagePullPolicy of worker Jobs.
     #[arg(long, env = "ATLAS_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     image_pull_policy: String,
-    /// imagePullSecrets of the worker's Jobs, in each tenant's namespace.
+    /// imagePullSecrets of worker Jobs, in each tenant's namespace.
     #[arg(long, env = "ATLAS_IMAGE_PULL_SECRETS", value_delimiter = ',')]
     image_pull_secrets: Vec<String>,
-    /// Resources of the worker's container, as JSON.
+    /// Resources of the worker container, as JSON.
     #[arg(
         long,
         env = "ATLAS_WORKER_RESOURCES",
@@ -45,19 +46,19 @@ pub struct Options {
     /// Namespace of the controller's Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "tenantatlas-system")]
     namespace: String,
-    /// Name of this replica on the Lease.
+    /// Name of this replica in the Lease.
     #[arg(long, env = "POD_NAME")]
     identity: Option<String>,
-    /// Most active runs in the cluster; none: no limit.
+    /// Maximum number of active runs in the cluster; no limit if unset.
     #[arg(long, env = "ATLAS_MAX_ACTIVE_RUNS")]
     max_active_runs: Option<usize>,
-    /// Most active runs in one tenant; none: no limit.
+    /// Maximum number of active runs in one tenant; no limit if unset.
     #[arg(long, env = "ATLAS_MAX_ACTIVE_RUNS_PER_TENANT")]
     max_active_runs_per_tenant: Option<usize>,
-    /// Most passes at once.
+    /// Maximum number of concurrent reconciles of runs, and of schedules.
     #[arg(long, env = "ATLAS_CONCURRENCY", default_value_t = 32)]
     concurrency: u16,
-    /// Where health and metrics are served.
+    /// Address on which health and metrics are served.
     #[arg(long, env = "ATLAS_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
 }
@@ -65,7 +66,7 @@ pub struct Options {
 /// Why the controller cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No way to the API server.
+    /// There is no connection to the API server.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The worker's resources are not JSON.
@@ -78,7 +79,8 @@ pub enum StartError {
     ClusterUid(kube::Error),
 }
 
-/// Runs the controller until SIGTERM or the loss of leadership. `observer` sees every call to the API server.
+/// Runs the controller until SIGTERM or the loss of leadership. `observer` sees every call to the
+/// API server.
 pub async fn run(options: Options, observer: Arc<dyn CallObserver>) -> ExitCode {
     match start(options, observer).await {
         Ok(code) => code,
@@ -159,7 +161,8 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
         }
         () = &mut stop => {
             tracing::info!("stopping: running passes end first");
-            // The lease is kept until they have: nobody else starts in the meantime.
+            // The Lease is kept until these have ended, so that no other replica starts in the
+            // meantime.
             let _ = end.send(true);
             tokio::select! {
                 _ = tokio::time::timeout(SHUTDOWN_GRACE, &mut work) => ExitCode::SUCCESS,
@@ -182,7 +185,7 @@ async fn cluster_uid(client: &Client) -> Result<String, StartError> {
     }
 }
 
-/// SIGTERM or SIGINT.
+/// Waits for SIGTERM or SIGINT.
 async fn shutdown_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

@@ -1,6 +1,6 @@
-//! Health and metrics over HTTP: `/healthz` (the process), `/readyz` (it can be sent to; a replica in waiting is ready
-//! too), `/metrics`. Health is for everybody; metrics name all tenants, and are for whom the API server lets read them
-//! ([`super::gate`]).
+//! Health and metrics over HTTP: `/healthz` (the process), `/readyz` (ready for traffic; so is a
+//! replica that waits for the Lease), `/metrics`. Health is public. Metrics name all tenants, and
+//! are for clients that the API server allows to read them ([`super::gate`]).
 
 use crate::{controller::gate::Gate, telemetry::metrics::Metrics};
 use axum::{
@@ -22,7 +22,7 @@ use std::{
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// Says that it has.
+    /// Marks the process as ready.
     pub fn ready(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

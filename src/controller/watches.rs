@@ -1,4 +1,5 @@
-//! Watches, and which objects a change wakes: the one place where kinds are wired to their caches, queues and reconcilers.
+//! Watches, and which objects a change wakes: the one place where kinds are wired to their caches,
+//! queues and reconcilers.
 
 use crate::{
     api::{
@@ -39,7 +40,8 @@ use tracing::Instrument;
 /// Pods' label with the name of their Job, set by the Job controller.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
-/// Objects in a page of a list. A page is held in full while it is read and leaves holes between what is kept of it, so it is small.
+/// Objects in a page of a list. A page is held in full while it is read and leaves holes between
+/// what is kept of it, so it is small.
 const PAGE: u32 = 50;
 
 /// Reconciles at once of each kind but runs and schedules.
@@ -186,7 +188,8 @@ fn managed() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
 }
 
-/// A run wakes itself, the runs that the registry names, and the repository, restore or schedule that it was made for.
+/// A run wakes itself, the runs that the registry names, and the repository, restore or schedule
+/// that it was made for.
 fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
     let context_of_watch = context.clone();
     let (repositories, restores) = (queues.repositories.clone(), queues.restores.clone());
@@ -211,8 +214,9 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
             Some(by) if by.kind == SchedulerKind::BackupRepository => {
                 let _ = repositories.send(ObjectRef::new(&by.name).within(&namespace));
             }
-            // Wake the schedule when its run completes or begins to wait; no other transition affects it. Where thousands
-            // are due at once, half of all reconciles would be about runs that were just created.
+            // Wake the schedule when its run completes or begins to wait; no other transition
+            // affects it. Where thousands are due at once, half of all reconciles would be about
+            // runs that were just created.
             Some(by) if deleted || run.is_completed() || affects_schedule(context, &namespace, &by.name, &run) => {
                 let _ = schedules.send(ObjectRef::new(&by.name).within(&namespace));
             }
@@ -267,7 +271,8 @@ fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queu
     });
 }
 
-/// A tenant wakes its accounts, repositories, schedules and runs; an account or a binding of ours wakes its tenant.
+/// A tenant wakes its accounts, repositories, schedules and runs; an account or a binding of ours
+/// wakes its tenant.
 fn watch_tenants(
     context: &Arc<Context>,
     namespaces: Feed<Namespace>,

@@ -1,11 +1,12 @@
-//! What the controller knows of one kind: a watch's objects, an index over them, and its own writes before the watch
-//! brings them back.
+//! The cache of one kind: watched objects, an index over them, and our own recent writes.
 //!
-//! The last part keeps reads off the hot path *and* decisions right: without it a run would be decided a second time on
-//! a view that does not have the Job it has just made.
+//! A write overrides the watch until the watch catches up, for at most 30 seconds. This keeps reads
+//! off the hot path *and* decisions right: a run is never decided twice on a view that lacks the
+//! Job it has just created.
 //!
-//! What tenants write is held as JSON text, without what no decision reads ([`super::slim`]) and nothing of it larger than
-//! [`crate::cluster::trim::HELD`], and parsed when it is asked for: the types of a Job alone take ten times as much.
+//! Objects that tenants write are stored as JSON text and parsed on access: the types of a Job
+//! alone take ten times as much. The text leaves out what no decision reads ([`super::slim`]), and
+//! values larger than [`crate::cluster::trim::HELD`].
 
 use super::slim::Slim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,24 +21,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a write of ours is trusted over the watch.
+/// How long our own write overrides the watch.
 const OWN_WRITE_TTL: Duration = Duration::from_secs(30);
 
-/// From how many objects that went on, those are forgotten whose time is over.
+/// Number of entries from which expired ones are dropped.
 const MANY_GONE: usize = 256;
 
 type Key = (String, String);
 
-/// A change that the watch brought.
+/// A change reported by the watch.
 #[derive(Debug)]
 pub enum Change<K> {
-    /// An object came or changed.
+    /// An object was created or changed.
     Applied(Arc<K>),
-    /// An object went.
+    /// An object was deleted.
     Deleted(Arc<K>),
 }
 
-/// Objects of one kind, as far as they are known.
+/// The cached objects of one kind.
 pub struct Cache<K> {
     group: fn(&K) -> Option<String>,
     state: Mutex<State<K>>,
@@ -45,16 +46,16 @@ pub struct Cache<K> {
 }
 
 struct State<K> {
-    /// By namespace and name, what the watch brought.
+    /// By namespace and name, what the watch reported.
     watched: HashMap<Key, Watched<K>>,
-    /// Counts lists: what one does not name is gone.
+    /// Number of lists so far. An object that the latest list does not name is gone.
     list: u64,
-    /// Namespace and group key to names.
+    /// By namespace and group key, the names in the group.
     groups: HashMap<Key, BTreeSet<String>>,
-    /// Namespace and name to what we wrote.
+    /// By namespace and name, our own writes.
     own: HashMap<Key, Own<K>>,
-    /// Namespace and name to the version at which the watch saw the object go: the answer to a write of ours may come
-    /// later than that.
+    /// By namespace and name, the version at which the watch saw the object deleted. The response
+    /// to a write of ours may arrive later than that.
     gone: HashMap<Key, (u64, Instant)>,
 }
 
@@ -77,7 +78,7 @@ impl<K> Own<K> {
     }
 }
 
-/// How an object is held.
+/// How an object is stored.
 enum Held<K> {
     Whole(Arc<K>),
     Packed(Arc<[u8]>),
@@ -105,13 +106,14 @@ impl<K: Slim> Held<K> {
     fn open(&self) -> Option<Arc<K>> {
         match self {
             Self::Whole(object) => Some(object.clone()),
-            // It was written by the same types a moment ago.
+            // The same types serialized it a moment ago.
             Self::Packed(text) => serde_json::from_slice(text).ok().map(Arc::new),
         }
     }
 }
 
-/// An object as a watch brings it: slim from the start, so that a page of a list is never held in full.
+/// An object as a watch reports it. It is slimmed while it is read, so that a page of a list is
+/// never held in full.
 pub struct Incoming<K> {
     /// Name, namespace, uid and resource version.
     metadata: ObjectMeta,
@@ -120,9 +122,9 @@ pub struct Incoming<K> {
 
 enum Content<K> {
     Held(Held<K>),
-    /// It bears a label of ours, and is nothing of ours: anybody may do that.
+    /// The object carries our label, which any user can set, but does not have one of our names.
     Foreign,
-    /// Why it does not decode.
+    /// The error of an object that does not decode.
     Broken(String),
 }
 
@@ -132,7 +134,8 @@ pub struct Feed<K> {
 }
 
 impl<K: Slim> Cache<K> {
-    /// A cache, with the key of the group each object belongs to, and the side that feeds it.
+    /// Creates a cache and the side that feeds it. `group` returns the key of the group that an
+    /// object belongs to.
     pub fn new(group: fn(&K) -> Option<String>) -> (Arc<Self>, Feed<K>) {
         let state = State {
             watched: HashMap::new(),
@@ -151,17 +154,18 @@ impl<K: Slim> Cache<K> {
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
-    /// How many objects the watch has brought.
+    /// Number of objects reported by the watch.
     pub fn len(&self) -> usize {
         self.state().watched.len()
     }
 
-    /// Whether the watch has brought none.
+    /// Whether the watch has reported no object.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The object of this name, our own newer write of it included.
+    /// The object of this name. Our own write takes precedence unless the watch has a newer
+    /// version.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let key = (namespace.to_owned(), name.to_owned());
         let held = {
@@ -169,7 +173,7 @@ impl<K: Slim> Cache<K> {
             let watched = state.watched.get(&key);
             let own = state.own.get(&key).filter(|own| own.is_fresh());
             match (watched, own) {
-                // At the same version ours is the whole of it.
+                // At the same version, our own write is the complete one.
                 (Some(watched), Some(own)) if own.version >= watched.version => own.held.clone(),
                 (None, Some(own)) => own.held.clone(),
                 (watched, _) => watched?.held.clone(),
@@ -184,13 +188,14 @@ impl<K: Slim> Cache<K> {
         names.iter().filter_map(|name| self.get(namespace, name)).collect()
     }
 
-    /// Names of all objects in a namespace that the watch has brought.
+    /// Names of all objects in a namespace that the watch has reported.
     pub fn names(&self, namespace: &str) -> Vec<String> {
         let state = self.state();
         state.watched.keys().filter(|(of, _)| of == namespace).map(|(_, name)| name.clone()).collect()
     }
 
-    /// Remembers what the API server answered to a write of ours (or to a question about what is held slim).
+    /// Stores the API server's response to a write of ours, or to a read of an object that is held
+    /// slim.
     pub fn wrote(&self, object: K) {
         let key = key(object.meta());
         let mut state = self.state();
@@ -205,7 +210,7 @@ impl<K: Slim> Cache<K> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
-        // A panic elsewhere leaves plain maps behind, which stay usable.
+        // After a panic elsewhere, these plain maps are still usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -247,7 +252,7 @@ impl<K: Slim> Cache<K> {
         state.watched.remove(&key);
     }
 
-    /// What the list that has just ended did not name.
+    /// The objects that the list which has just ended did not name.
     fn vanished(&self) -> Vec<Held<K>> {
         let state = self.state();
         state.watched.values().filter(|watched| watched.list < state.list).map(|watched| watched.held.clone()).collect()
@@ -255,8 +260,9 @@ impl<K: Slim> Cache<K> {
 }
 
 impl<K: Slim> Feed<K> {
-    /// Feeds the cache from a watch until that ends, and tells of each change after the cache has it. Objects that do
-    /// not decode are logged and left out: one bad object must not stall the others.
+    /// Feeds the cache from a watch until the watch ends, and reports each change once the cache
+    /// has it. Objects that do not decode are logged and skipped: one bad object must not stall the
+    /// others.
     pub async fn run(
         self,
         events: impl futures::Stream<Item = watcher::Result<watcher::Event<Incoming<K>>>> + Send,
@@ -271,7 +277,8 @@ impl<K: Slim> Feed<K> {
                 Ok(watcher::Event::Init) => cache.state().list += 1,
                 Ok(watcher::Event::Apply(incoming) | watcher::Event::InitApply(incoming)) => {
                     let Some((object, held)) = incoming.open() else { continue };
-                    // One that was replaced under its name while nobody watched is two.
+                    // An object that was replaced under its name while the watch was down is two
+                    // objects.
                     let before = cache.state().watched.get(&key(object.meta())).map(|watched| watched.held.clone());
                     if let Some(before) = before.and_then(|held| held.open())
                         && before.uid() != object.uid()
@@ -288,7 +295,7 @@ impl<K: Slim> Feed<K> {
                     changed(Change::Deleted(object));
                 }
                 Ok(watcher::Event::InitDone) => {
-                    // A list tells of vanished objects only by leaving them out.
+                    // A list reports deleted objects only by leaving them out.
                     for object in cache.vanished().iter().filter_map(Held::open) {
                         cache.remove(&object);
                         changed(Change::Deleted(object));
@@ -317,7 +324,8 @@ impl<K: Slim> Incoming<K> {
 
 impl<'de, K: Slim> Deserialize<'de> for Incoming<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// The four fields that are kept of every object's metadata, and no more: `managedFields` are half of most.
+        /// The four fields of metadata that are kept of every object, and no more: `managedFields`
+        /// are half of most objects.
         #[derive(Deserialize)]
         struct Named {
             metadata: Names,
@@ -398,7 +406,8 @@ fn key(metadata: &ObjectMeta) -> Key {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// The resource version as a number: comparable since Kubernetes 1.35 by contract, and before in fact.
+/// The resource version as a number. Versions are comparable by contract since Kubernetes 1.35, and
+/// were in practice before.
 fn version<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
@@ -423,7 +432,7 @@ mod tests {
         serde_json::from_str(&object.to_string()).expect("any object with metadata")
     }
 
-    /// Feeds these events to a cache; what it told, and the cache.
+    /// Feeds these events to a cache. Returns the cache and the changes it reported.
     async fn fed(events: Vec<Event<Incoming<OperationRun>>>) -> (Arc<Cache<OperationRun>>, Vec<String>) {
         let (cache, feed) = Cache::new(|_| None);
         let mut told = Vec::new();
@@ -444,7 +453,7 @@ mod tests {
         let page: ObjectList<Incoming<OperationRun>> = serde_json::from_str(&page.to_string()).expect("a page");
         assert_eq!(page.items[0].metadata.name.as_deref(), Some("a"));
         let line = json!({"type": "ADDED", "object": run("a", "1", 5)}).to_string();
-        // The API server puts the type first; only then is the object read in place.
+        // The API server writes the type first; only then is the object read in place.
         let line = line.replace(r#"{"object":"#, "").replace(r#","type":"ADDED"}"#, "");
         let line = format!(r#"{{"type":"ADDED","object":{line}}}"#);
         let event: kube::core::WatchEvent<Incoming<OperationRun>> = serde_json::from_str(&line).expect("a line");
@@ -494,7 +503,7 @@ mod tests {
         cache.remove(&at(7));
         cache.wrote(at(6));
         assert_eq!(kept(), None);
-        // Made anew under the same name.
+        // Recreated under the same name.
         cache.wrote(at(8));
         assert_eq!(kept().as_deref(), Some("8"));
         cache.remove(&at(9));

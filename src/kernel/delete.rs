@@ -1,4 +1,5 @@
-//! Deletions: of the very object that was looked at, and of no other that has its name since.
+//! Deletions that are bound to a uid: an object that was recreated under the same name is not
+//! deleted.
 
 use super::Error;
 use crate::api::ObjectReference;
@@ -9,7 +10,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-/// Deletes an object if it still has its uid; that it is gone is no fault.
+/// Deletes an object if it still has its uid. An object that is gone is not an error.
 pub async fn delete<K>(api: &Api<K>, object: &ObjectReference) -> Result<(), Error>
 where
     K: Clone + Debug + DeserializeOwned,

@@ -17,7 +17,8 @@ pub enum Error {
     Again(&'static str),
 }
 
-/// When a pass that failed is tried again. Waits grow with each failure of the same class and begin anew after a success.
+/// When a pass that failed is tried again. Waits grow with each failure of the same class and begin
+/// anew after a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryClass {
     /// The view was stale: as soon as the watch may have caught up.
@@ -31,8 +32,8 @@ pub enum RetryClass {
 }
 
 impl RetryClass {
-    /// The waits between failures, without end. Each is up to twice as long by chance: what failed together does not come
-    /// back together.
+    /// The waits between failures, without end. Each is up to twice as long by chance: what failed
+    /// together does not come back together.
     #[must_use]
     pub fn backoff(self) -> ExponentialBuilder {
         let (first, longest) = match self {

@@ -1,4 +1,5 @@
-//! Kubernetes events: told in the background, never waited for, never failing a reconcile.
+//! Kubernetes events, published in the background. A reconcile never waits for an event, and never
+//! fails because of one.
 
 use crate::api::result::truncate;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -12,23 +13,24 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// The most events in line; more are dropped, for they must not hold memory while the API server is away.
+/// Most events in the queue. Further events are dropped: they must not hold memory while the API
+/// server is away.
 const QUEUE: usize = 1024;
 
 /// The API allows 1 KiB.
 const MAX_NOTE: usize = 1000;
 
-/// How long the same event counts up the one before it, as a recorder has it.
+/// How long an event increments the count of an equal earlier event, as in a recorder.
 const MERGED: Duration = Duration::from_mins(6);
 
-/// What two events have in common that are told as one. A recorder by itself leaves out what they say: of five runs that a
-/// schedule made, only the first would be named.
+/// Key of events that are published as one. A recorder by itself ignores the note: of five runs
+/// that a schedule created, only the first would be named.
 fn saying(event: &Event, about: &ObjectReference) -> String {
     let words = [about.uid.as_deref(), Some(&event.reason), event.note.as_deref()];
     words.map(Option::unwrap_or_default).join("/")
 }
 
-/// How an event is shown.
+/// How an event is displayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Nothing to worry about.
@@ -37,14 +39,14 @@ pub enum Severity {
     Warning,
 }
 
-/// Where events are handed in.
+/// Handle for publishing events.
 #[derive(Clone)]
 pub struct Events {
     queue: mpsc::Sender<(Event, ObjectReference)>,
 }
 
 impl Events {
-    /// Starts publishing, in the name of this pod.
+    /// Starts the publisher, in the name of this pod.
     #[must_use]
     pub fn start(client: Client, pod: Option<String>) -> Self {
         let (queue, mut line) = mpsc::channel::<(Event, _)>(QUEUE);
@@ -63,7 +65,8 @@ impl Events {
                     .or_insert_with(|| (Recorder::new(client.clone(), reporter.clone()), Instant::now()));
                 *last = Instant::now();
                 if let Err(error) = recorder.publish(&event, &about).await {
-                    // Two of the same nanosecond collide, a terminating namespace takes none: neither matters.
+                    // Two events of the same nanosecond collide, and a terminating namespace
+                    // accepts none. Neither matters.
                     tracing::debug!(%error, reason = event.reason, "event not published");
                 }
             }
@@ -71,7 +74,7 @@ impl Events {
         Self { queue }
     }
 
-    /// Tells something about an object.
+    /// Queues an event about an object.
     pub fn publish<K: Resource<DynamicType = ()>>(
         &self,
         about: &K,

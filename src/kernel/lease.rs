@@ -1,8 +1,9 @@
 //! Leader election on a Lease, with client-go's timings.
 //!
-//! Times are measured on the local clock alone: a candidate waits until the record it saw has not changed for a whole
-//! lease; what the record says about times is never compared with a clock of ours. A Lease is not mutual exclusion:
-//! every write is guarded by a name, a uid or a resource version besides.
+//! Times are measured on the local clock alone. A candidate waits until the record it observed has
+//! not changed for a whole lease duration; it never compares the times in the record with its own
+//! clock. A Lease is not mutual exclusion, so every write is also guarded by a name, a uid or a
+//! resource version.
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -17,9 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How long a lease lasts without renewal.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long the leader tries to renew before it gives up.
+/// How long the leader retries a renewal before it gives up.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Time between two tries.
+/// Time between two attempts.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// A candidate for one Lease.
@@ -27,12 +28,12 @@ pub struct Elector {
     api: Api<Lease>,
     name: String,
     identity: String,
-    /// The record as it was last seen, and when (local clock).
+    /// The record as last observed, and when (local clock).
     observed: Option<(LeaseSpec, Instant)>,
 }
 
 impl Elector {
-    /// A candidate of this identity (the pod's name) for a Lease in a namespace.
+    /// Creates a candidate with this identity (the name of the pod) for a Lease in a namespace.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
         Self {
@@ -43,7 +44,7 @@ impl Elector {
         }
     }
 
-    /// Waits until the Lease is ours.
+    /// Waits until this candidate holds the Lease.
     pub async fn acquire(&mut self) {
         loop {
             match self.try_acquire_or_renew().await {
@@ -55,7 +56,8 @@ impl Elector {
         }
     }
 
-    /// Renews the Lease until that fails for [`RENEW_DEADLINE`]. When it returns, nothing may be written any more.
+    /// Renews the Lease until renewals have failed for [`RENEW_DEADLINE`]. After it returns,
+    /// nothing may be written any more.
     pub async fn hold(&mut self) {
         let mut renewed = Instant::now();
         loop {
@@ -77,7 +79,7 @@ impl Elector {
         }
     }
 
-    /// Gives the Lease back, so that the next replica need not wait.
+    /// Releases the Lease, so that the next replica need not wait.
     pub async fn release(&mut self) {
         let Ok(Some(mut lease)) = self.api.get_opt(&self.name).await else { return };
         if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity)) {

@@ -1,6 +1,8 @@
-//! The kernel turns watched objects into passes: caches, a work queue, leadership, guarded writes, events, refusals.
+//! The kernel turns watched objects into reconciles: caches, a work queue, leader election, guarded
+//! writes, events, refusals.
 //!
-//! It knows no kind of ours. What is watched, and who is woken by what, is wired in [`crate::controller`].
+//! It knows none of our kinds. What is watched, and which objects a change wakes, is wired in
+//! [`crate::controller`].
 
 pub mod cache;
 pub mod delete;

@@ -1,10 +1,11 @@
-//! JSON merge patches: what turns one value into another. Pure.
+//! JSON merge patches: the difference between two values. Pure.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde_json::{Map, Value};
 
-/// The merge patch (RFC 7386) from one value to another; nothing where they are equal. Arrays are replaced as a whole.
+/// The merge patch (RFC 7386) from one value to another; `None` if they are equal. Arrays are
+/// replaced as a whole.
 #[must_use]
 pub fn merge(before: &Value, after: &Value) -> Option<Value> {
     match (before, after) {

@@ -1,10 +1,12 @@
-//! The work queue: round robin over namespaces, FIFO within one ([`RoundRobin`]). One reconcile per object, at most `concurrency` in
-//! flight, with delayed requeue. ADR 34 says why it is our own.
+//! The work queue: round robin over namespaces, FIFO within one ([`RoundRobin`]). One reconcile per
+//! object, at most `concurrency` in flight, with delayed requeue. ADR 34 says why it is our own.
 //!
-//! The order matters when there is more to do than the API server takes: an object must not wait for all that came after it, and no
-//! tenant for everything that another one touched. Two exceptions: a reconcile knows whether others wait, and may leave what is not
-//! urgent for later ([`Requeue::WhenIdle`]); and one queue may take precedence over another ([`Precedence`]): when thousands of
-//! schedules are due at once, all their runs are created before any of them is reconciled.
+//! The order matters when there is more to do than the API server takes: an object must not wait
+//! for all that came after it, and no tenant for everything that another one touched. Two
+//! exceptions: a reconcile knows whether others wait, and may leave what is not urgent for later
+//! ([`Requeue::WhenIdle`]); and one queue may take precedence over another ([`Precedence`]): when
+//! thousands of schedules are due at once, all their runs are created before any of them is
+//! reconciled.
 
 use super::{error::RetryClass, round_robin::RoundRobin};
 use backon::{BackoffBuilder, ExponentialBackoff};
@@ -106,8 +108,9 @@ async fn changed(backlog: &mut Option<watch::Receiver<Option<Instant>>>) {
 
 /// Reconciles everything that is added, until told to end; then waits for what is in flight.
 ///
-/// `reconcile` starts one, or says that there is nothing to do; it ends with when to requeue the object. An object that is added
-/// while it is in flight is reconciled once more afterwards. One that is added twice before it starts is reconciled once.
+/// `reconcile` starts one, or says that there is nothing to do; it ends with when to requeue the
+/// object. An object that is added while it is in flight is reconciled once more afterwards. One
+/// that is added twice before it starts is reconciled once.
 pub async fn run<T, P>(
     mut added: mpsc::UnboundedReceiver<T>,
     concurrency: usize,
@@ -215,7 +218,8 @@ impl<T: Clone + Eq + Hash> Queue<T> {
         !self.waiting.is_empty()
     }
 
-    /// Ends a reconcile. If the object was added meanwhile it waits at once, and the next reconcile says when to requeue it.
+    /// Ends a reconcile. If the object was added meanwhile it waits at once, and the next reconcile
+    /// says when to requeue it.
     fn done(&mut self, object: T, requeue: Requeue) {
         let added = self.in_flight.remove(&object) == Some(true);
         let delay = match requeue {
@@ -268,7 +272,8 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex, PoisonError};
 
-    /// Puts these into line, ends when it is empty; what was begun and what was ended, in queue.
+    /// Queues these objects and runs the queue for a minute. Returns the log of starts and ends, in
+    /// order.
     async fn worked(
         line: &[&'static str],
         concurrency: usize,
@@ -378,7 +383,7 @@ mod tests {
         assert_eq!(begun(&mut queue), Some("a"));
     }
 
-    /// The namespace of a test's object.
+    /// Namespace of an object in these tests.
     fn first_letter(one: &&'static str) -> String {
         one[..1].to_owned()
     }
@@ -415,7 +420,8 @@ mod tests {
         assert_eq!(queue.start(), None, "one turn for all that it came for");
     }
 
-    /// Two lines with one place each: the one behind has so many, that before it so many, each of a second.
+    /// Two queues with one slot each: the second holds one object, the first `before` objects, and
+    /// each reconcile takes a second. Returns when the second queue started its object.
     async fn ended_behind(before: usize) -> Duration {
         let backlog = Backlog::default();
         let (end, ended) = watch::channel(false);

@@ -1,5 +1,5 @@
-//! Refusals: why something that was asked for is not done, and what it means that the API server did not create an object:
-//! final, or to be tried again. Pure.
+//! Refusals: why a request is not carried out, and whether a failed create is final or worth a
+//! retry. Pure.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -8,22 +8,22 @@ use crate::{
     items::redact::redact,
 };
 
-/// Why something that was asked for is not done. Final.
+/// Why a request is not carried out. Final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The code.
+    /// The reason code.
     pub reason: Reason,
     /// What is wrong, where, and what to do.
     pub message: String,
 }
 
 impl Refusal {
-    /// A refusal.
+    /// Creates a refusal.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
-    /// The schedule that the run is made for had started another one for the same tick.
+    /// The run's schedule has already started another run for the same tick.
     #[must_use]
     pub fn tick_repeated(schedule: &str) -> Self {
         Self::new(
@@ -34,7 +34,7 @@ impl Refusal {
         )
     }
 
-    /// The namespace is no tenant.
+    /// The namespace is not a tenant.
     #[must_use]
     pub fn not_a_tenant(namespace: &str) -> Self {
         Self::new(
@@ -46,23 +46,24 @@ impl Refusal {
     }
 }
 
-/// Why an object was not made.
+/// Why an object was not created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CreateFailure {
     /// An object of this name exists.
     Taken,
-    /// Its namespace goes, or is gone: nothing can be made there.
+    /// The namespace is terminating or gone: nothing can be created in it.
     NamespaceTerminating,
-    /// A quota has no room for it. In the API server's words, redacted.
+    /// A quota has no room for the object. Holds the API server's message, redacted.
     OverQuota(String),
-    /// The same request is refused again until somebody changes something. In the API server's words, redacted.
+    /// The API server rejects the same request until a user changes something. Holds its message,
+    /// redacted.
     Refused(String),
-    /// It may pass: too many requests, a fault of the server, no answer.
+    /// The failure may pass: too many requests, a server error, no response.
     Fault,
 }
 
 impl CreateFailure {
-    /// What an error on creating an object means.
+    /// Classifies the error of a create.
     #[must_use]
     pub fn of(error: &kube::Error) -> Self {
         let kube::Error::Api(status) = error else { return Self::Fault };
@@ -82,8 +83,8 @@ impl CreateFailure {
     }
 }
 
-/// Why the API server does not take a run that is due, in words for who is to have it; none where that may pass by itself.
-/// `meanwhile` says what becomes of it.
+/// Why the API server rejects a run that is due, as a message for the object that the run is for.
+/// `None` if the failure may pass by itself. `meanwhile` says what happens to the run.
 #[must_use]
 pub fn of_due_run(error: &kube::Error, meanwhile: &str) -> Option<Refusal> {
     let (reason, who, says) = match CreateFailure::of(error) {
@@ -91,12 +92,13 @@ pub fn of_due_run(error: &kube::Error, meanwhile: &str) -> Option<Refusal> {
         CreateFailure::Refused(says) => (Reason::RunRefused, "the API server", says),
         CreateFailure::Taken | CreateFailure::NamespaceTerminating | CreateFailure::Fault => return None,
     };
-    // A long answer of the API server must not push out what to do.
+    // A long message of the API server must not push out what to do.
     let says = truncate(&says, 600);
     Some(Refusal::new(reason, format!("{who} refuses the run that is due: {says}; mend what refuses it: {meanwhile}")))
 }
 
-/// Whether a quota refuses: it is full, or not counted yet, or its kind is none that the cluster's quota controller knows.
+/// Whether a quota rejects the object: the quota is full, is not counted yet, or is of a kind that
+/// the cluster's quota controller does not know.
 fn of_quota(message: &str) -> bool {
     ["exceeded quota", "status unknown for quota"].iter().any(|words| message.contains(words))
 }

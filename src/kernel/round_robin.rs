@@ -1,6 +1,7 @@
 //! A queue that is fair between namespaces: FIFO within a namespace, round robin over all. Pure.
 //!
-//! A tenant may touch all its objects at once. In one FIFO queue, every other tenant would wait for as many reconciles.
+//! A tenant may touch all its objects at once. In one FIFO queue, every other tenant would wait for
+//! as many reconciles.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -25,7 +26,8 @@ impl<T> RoundRobin<T> {
         self.ring.is_empty()
     }
 
-    /// Appends to the queue of a namespace. A namespace with an empty queue is appended to the ring.
+    /// Appends to the queue of a namespace. A namespace with an empty queue is appended to the
+    /// ring.
     pub fn push(&mut self, namespace: String, one: T) {
         let waiting = self.waiting.entry(namespace.clone()).or_default();
         if waiting.is_empty() {
@@ -57,12 +59,13 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_waits_for_more_than_one_of_each_other_namespace_and_nothing_is_lost(
-            // A namespace that something comes for, or none: something is taken.
+            // A namespace to push for, or `None` to pop.
             steps in proptest::collection::vec(proptest::option::of(0_usize..5), 0..200),
         ) {
             let mut turns = RoundRobin::default();
             let (mut pushed, mut popped): (Vec<_>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
-            // Of each namespace that waits: what was taken since its turn was over or it came.
+            // For each waiting namespace, what was popped since its last turn, or since it began to
+            // wait.
             let mut since: HashMap<usize, Vec<usize>> = HashMap::new();
             let rest = std::iter::repeat_n(None, 200);
             for (number, step) in steps.into_iter().chain(rest).enumerate() {

@@ -1,6 +1,8 @@
-//! What a cache holds of a kind: without what no decision reads. Each kind says what that is, beside its reconciler. Pure.
+//! Reduces objects to what decisions read before a cache stores them. Each kind defines this next
+//! to its reconciler. Pure.
 //!
-//! What is too large, of whatever kind, and most of what metadata there is was left out before ([`crate::cluster::trim`]).
+//! Values that are too large, and most metadata, were left out before, whatever the kind
+//! ([`crate::cluster::trim`]).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -10,22 +12,23 @@ use std::fmt::Debug;
 
 /// A kind that is cached.
 pub trait Slim: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
-    /// Whether they are held as text: what tenants write is.
+    /// Whether objects are stored as text. True for kinds that tenants write.
     const PACKED: bool = true;
 
-    /// Whether an object of this name may be one that decisions are about: names of ours are kept from others by admission, labels are not.
+    /// Whether an object of this name may be one of ours. Admission reserves our names; any user
+    /// can set our labels.
     #[must_use]
     fn may_be_ours(_name: &str) -> bool {
         true
     }
 
-    /// Drops what is not read.
+    /// Drops what no decision reads.
     fn slim(&mut self) {
         drop_bookkeeping(self);
     }
 }
 
-/// What tools note on objects for themselves: half of every object.
+/// Drops what tools record on objects for themselves: half of every object.
 pub fn drop_bookkeeping<K: Resource>(object: &mut K) {
     let metadata = object.meta_mut();
     metadata.managed_fields = None;

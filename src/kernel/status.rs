@@ -1,10 +1,12 @@
-//! The one writer of statuses: what differs, guarded by uid and version, and a conflict answered by a read.
+//! The one writer of statuses: what differs, guarded by uid and version, and a conflict answered by
+//! a read.
 //!
-//! A status holds only for the version of the object that it was decided about. Decided from one version and merged into another, as by a
-//! leader that slept past its Lease, it would be a status that nobody ever decided.
+//! A status holds only for the version of the object that it was decided about. Decided from one
+//! version and merged into another, as by a leader that slept past its Lease, it would be a status
+//! that nobody ever decided.
 //!
-//! After a conflict the object is read: the watch may be late for long, and decided on the same view again, the same write would be
-//! refused again, ten times a second.
+//! After a conflict the object is read: the watch may be late for long, and decided on the same
+//! view again, the same write would be refused again, ten times a second.
 
 use crate::kernel::{Error, patch};
 use kube::{
@@ -22,9 +24,11 @@ pub fn difference<K: Resource, S: Serialize>(seen: &K, before: &S, after: &S) ->
     Ok(difference.map(|difference| json!({ "metadata": metadata, "status": difference })))
 }
 
-/// Makes the status of an object another one; whether that took a write. Nothing is written of an object that is gone.
+/// Makes the status of an object another one; whether that took a write. Nothing is written of an
+/// object that is gone.
 ///
-/// `remember` is given the object as the API server has it, after a write or a conflict: the next decision must see it.
+/// `remember` is given the object as the API server has it, after a write or a conflict: the next
+/// decision must see it.
 pub async fn write<K, S>(api: &Api<K>, seen: &K, before: &S, after: &S, remember: impl FnOnce(K)) -> Result<bool, Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,

@@ -1,4 +1,4 @@
-//! Objects of which something was left out when they were read: it is read when it is needed, of one object at a time.
+//! Reads the rest of objects that were not kept in full: on demand, one object at a time.
 
 use crate::{
     api::Reason,
@@ -9,7 +9,8 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, sync::Arc};
 
-/// The object with all of it that is ever read. What is left out of it even then is too large for anybody ([`too_large`]).
+/// Returns the object with everything that is ever read of it. What is left out even then is too
+/// large for any use ([`too_large`]).
 pub async fn whole<K>(api: &Api<K>, object: Arc<K>) -> Result<Arc<K>, Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
@@ -21,7 +22,7 @@ where
     found.map(Arc::new).ok_or(Error::Again("the object went meanwhile"))
 }
 
-/// Why nothing is done about an object that is too large to be read.
+/// Why an object that is too large to be read is not acted on.
 #[must_use]
 pub fn too_large<K: Resource>(object: &K) -> Option<Refusal> {
     let left_out = left_out(object)?;

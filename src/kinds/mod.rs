@@ -1,6 +1,8 @@
-//! The kinds beside runs, a folder each: what a pass over one object reads (`observe`), decides (`decide`, pure) and writes (`act`).
+//! The kinds besides runs, one folder each: what the reconcile of an object reads (`observe`),
+//! decides (`decide`, pure) and writes (`act`).
 //!
-//! Kinds create and follow runs. They may read what [`crate::runs`] says of one; runs know no kind's reconciler.
+//! Kinds create and follow runs. They may use what [`crate::runs`] says about a run; runs know no
+//! kind's reconciler.
 
 pub mod backup_repository;
 pub mod backup_schedule;

@@ -1,6 +1,6 @@
-//! What of each kind no decision reads, and no cache therefore holds. Pure.
+//! Drops what no decision reads of each kind, so no cache holds it. Pure.
 //!
-//! Whoever reads a field of a cached object that is dropped here finds it empty: look here first.
+//! A field that is dropped here is empty in every cached object: look here first.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 };
 
 impl Slim for OperationType {
-    /// Asked for in every pass, and written by those who run the cluster.
+    /// Types are read in every reconcile, and written only by the administrators of the cluster.
     const PACKED: bool = false;
 }
 
@@ -35,7 +35,7 @@ impl Slim for RoleBinding {
 }
 
 impl Slim for RestoreRun {
-    /// Of a completed restore, what another that names it depends on.
+    /// Keeps, of a completed restore, what another restore that names it depends on.
     fn slim(&mut self) {
         drop_bookkeeping(self);
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };

@@ -1,4 +1,4 @@
-//! What every pass over an object is given: the way to the API server, the clock, the caches.
+//! What every reconcile is given: the API client, the clock, the caches.
 
 use crate::{
     api::{BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun},
@@ -19,32 +19,32 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What does not change while the process runs.
+/// Settings that do not change while the process runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How Jobs are made.
+    /// How Jobs are built.
     pub job: JobSettings,
-    /// Most active runs in the cluster.
+    /// Maximum number of active runs in the cluster.
     pub max_active_runs: Option<usize>,
-    /// Most active runs in one tenant.
+    /// Maximum number of active runs in one tenant.
     pub max_active_runs_per_tenant: Option<usize>,
 }
 
-/// What every pass is given.
+/// What every reconcile is given.
 pub struct Context {
-    /// The one way to the API server.
+    /// The only client of the API server.
     pub client: Client,
-    /// The one clock.
+    /// The only clock.
     pub clock: SharedClock,
-    /// What does not change.
+    /// Settings that do not change.
     pub settings: Settings,
     /// Runs of all tenants.
     pub runs: Arc<Cache<OperationRun>>,
-    /// Jobs of ours.
+    /// Our Jobs.
     pub jobs: Arc<Cache<Job>>,
     /// Pods of those Jobs, grouped by the Job's name.
     pub pods: Arc<Cache<Pod>>,
-    /// The catalog.
+    /// The catalog of operation types.
     pub types: Arc<Cache<OperationType>>,
     /// Repositories of all tenants.
     pub repositories: Arc<Cache<BackupRepository>>,
@@ -54,25 +54,26 @@ pub struct Context {
     pub schedules: Arc<Cache<BackupSchedule>>,
     /// Tenants.
     pub namespaces: Arc<Cache<Namespace>>,
-    /// Accounts of ours.
+    /// Our accounts.
     pub accounts: Arc<Cache<ServiceAccount>>,
-    /// Bindings of ours.
+    /// Our bindings.
     pub bindings: Arc<Cache<RoleBinding>>,
-    /// Who is active, who waits, who is the same work.
+    /// Index of the runs that are active, that wait, and that do the same work.
     pub registry: Registry,
-    /// Job names that the API server said are taken though no watch shows them.
+    /// Job names that the API server reported as taken although no watch shows them.
     pub taken: Taken,
-    /// Where events go.
+    /// Where events are published.
     pub events: events::Events,
     /// Counters.
     pub metrics: Metrics,
-    /// Runs to reconcile.
+    /// Queue of the runs to reconcile.
     pub queue: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
 }
 
 impl Context {
-    /// A namespace, asked of the API server where the cache has no tenant of that name. "Not a tenant" is final for who asks, so it is made
-    /// sure: a manifest often brings a namespace together with its first run or schedule.
+    /// A namespace. If the cache has no tenant of this name, the API server is asked: "not a
+    /// tenant" is final for the requester, and a manifest often creates a namespace together with
+    /// its first run or schedule.
     pub async fn namespace(&self, name: &str) -> Result<Option<Arc<Namespace>>, Error> {
         match self.namespaces.get("", name) {
             Some(found) => Ok(Some(found)),
@@ -80,33 +81,34 @@ impl Context {
         }
     }
 
-    /// Remembers our own write of a run, and wakes those whom it concerns.
+    /// Stores our own write of a run, and wakes the runs that it affects.
     pub fn wrote(&self, run: OperationRun) {
         let wake = self.registry.apply(&run);
         self.runs.wrote(run);
         self.wake(wake);
     }
 
-    /// Has these runs looked at.
+    /// Queues these runs.
     pub fn wake(&self, runs: impl IntoIterator<Item = ObjectRef<OperationRun>>) {
         for run in runs {
-            // The receiver ends only with the process.
+            // The receiver lives as long as the process.
             let _ = self.queue.send(run);
         }
     }
 }
 
-/// Job names that the API server said are taken.
+/// Job names that the API server reported as taken.
 #[derive(Default)]
 pub struct Taken(Mutex<HashSet<(String, String)>>);
 
 impl Taken {
-    /// Notes one.
+    /// Records a name.
     pub fn insert(&self, namespace: &str, name: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.to_owned(), name.to_owned()));
     }
 
-    /// Whether one was noted; asked once, for the next look settles it.
+    /// Whether the name was recorded. This also removes it, because the next read settles the
+    /// question.
     pub fn contains(&self, namespace: &str, name: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), name.to_owned()))
     }

@@ -1,7 +1,9 @@
-//! The decision about one run. Pure and total: the same function in production, in property tests and in the model.
+//! The decision about one run. Pure and total: production, property tests and the model call the
+//! same function.
 //!
-//! From any state it leads to one of three ends: nothing to do, something to wait for (a watch event or `requeue`), or
-//! actions after which the next decision is made from what they left. Nothing here reads a clock or a cluster.
+//! From any state, the decision is one of three: nothing to do; something to wait for (a watch
+//! event or `requeue`); or actions, whose result is the input of the next decision. Nothing here
+//! reads a clock or a cluster.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -28,23 +30,25 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use std::collections::BTreeMap;
 
-/// What to do, in this order, and when to look again though nothing happened.
+/// What to do, in this order, and when to requeue without an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// Writes, in order. A crash between two leaves a state from which the next decision goes on.
+    /// Writes, in order. A crash between two of them leaves a state from which the next decision
+    /// continues.
     pub actions: Vec<Action>,
     /// When to decide again without an event.
     pub requeue: Option<SignedDuration>,
-    /// Whether the run stands in line for a slot.
+    /// Whether the run queues for a slot.
     pub in_line: bool,
 }
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Create the Job of the run's identity, then record it in this status (its uid comes from the answer).
+    /// Create the Job of the run's identity, then record it in this status. The response provides
+    /// the Job's uid.
     Start(Box<OperationRunStatus>),
-    /// Delete a Job with its pods first, if it still has this uid.
+    /// Delete a Job after its pods (foreground deletion), if it still has this uid.
     DeleteJob(ObjectReference),
     /// Record the snapshot as a `BackupSet`, and its name in the status that follows.
     RecordBackupSet {
@@ -53,15 +57,16 @@ pub enum Action {
         /// Whether no item failed.
         complete: bool,
     },
-    /// Record a set of the snapshot that another run captured for this one, too, and its name in the status that follows: each has the
-    /// retention of whoever asked for it.
+    /// Record a set for this run of the snapshot that another run captured, and its name in the
+    /// status that follows. Each set has the retention of its own requester.
     RecordSharedSet {
         /// Name of the other run's set.
         set: String,
         /// Uid of that run.
         captured_by: String,
     },
-    /// Say what the set holds that a restore's worker made to undo it, and record its name in the status that follows.
+    /// Record the figures of the set that a restore's worker created to undo it, and its name in
+    /// the status that follows.
     RecordUndoSet {
         /// Name of the set.
         name: String,
@@ -72,18 +77,19 @@ pub enum Action {
     RecordRehearsal {
         /// Name of the set.
         set: String,
-        /// How it ended.
+        /// How the rehearsal ended.
         outcome: Outcome,
     },
     /// Record a repository's check.
     RecordCheck(Box<RepositoryCheck>),
     /// Write the status.
     WriteStatus(Box<OperationRunStatus>),
-    /// Set these labels; none removes one.
+    /// Set these labels; `None` removes one.
     WriteLabels(BTreeMap<String, Option<String>>),
     /// Delete the run, if it still has this uid.
     DeleteRun,
-    /// Delete the restore that the run was made for, if it still has this uid; the run goes with it.
+    /// Delete the restore that the run was made for, if it still has this uid. The run is then
+    /// garbage-collected.
     DeleteRestore(ObjectReference),
 }
 
@@ -112,7 +118,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     if observed.run.metadata.deletion_timestamp.is_some()
         || observed.tenant.as_ref().is_some_and(|tenant| tenant.terminating)
     {
-        // The garbage collector takes the Job; in a terminating namespace nothing can be made.
+        // The Job is garbage-collected. In a terminating namespace nothing can be created.
         return Decision::none();
     }
     let status = observed.status();
@@ -126,7 +132,8 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
 }
 
-/// A run without a Job: adopt its own, wait for another's end, join, be refused, or start.
+/// A run without a Job: adopt its own Job, wait until another run's Job is gone, join, be refused,
+/// or start.
 fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
     if let JobView::Own(job) = &observed.job {
         // Made before a crash, or by an answer that was lost.
@@ -176,13 +183,13 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
         }
         JobView::Own(job) | JobView::Orphan(job) => {
             if job.metadata.deletion_timestamp.is_some() {
-                // A finished one is gone in a moment, which is not worth a write.
+                // A finished Job is gone in a moment, which is not worth a write.
                 if observed.waiting_since.is_some_and(|since| now.duration_since(since) < PATIENCE) {
                     return Decision::look_again(PATIENCE.as_secs() + 1);
                 }
                 return wait(observed, status, Reason::PreviousJobTerminating, leaving_message("an earlier run"), now);
             }
-            // Kept for its logs until now; its run is recorded completed or gone.
+            // The Job was kept for its logs until now; its run is recorded as completed, or gone.
             Decision::act(Action::DeleteJob(reference(job))).or_look_again(10)
         }
         JobView::Absent => {
@@ -242,12 +249,13 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         if !is_told(job, &observed.pods)
             && observed.waiting_since.is_none_or(|since| now.duration_since(since) < SignedDuration::from_secs(5))
         {
-            // The pod's last word may still be on its way.
+            // The final status of the pod may still be on its way.
             return Decision::look_again(1);
         }
         let timeout = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
         let finish = if observed.run.spec.cancel && is_unexplained(job, &end, &observed.pods) {
-            // Perhaps the fence that let nothing be done. Runs that joined this one must not end by that.
+            // Perhaps the fence prevented all work. Runs that joined this one must not copy that
+            // end.
             Finish::plain(
                 Outcome::Failed,
                 Reason::Cancelled,
@@ -258,8 +266,8 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         };
         let mut next = status.clone();
         next.attempts = Some(attempts(job));
-        // Maintenance that could not be done says nothing of the repository, unless damage is what ended it. Of the ends of a
-        // check `backup_repository/checked.rs` knows which do.
+        // Maintenance that could not run says nothing about the repository, unless damage is what
+        // ended it. Which ends of a check count is decided in `records/repository.rs`.
         let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
         let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
         let check = trusted && executor.is_some_and(says);
@@ -296,14 +304,14 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         None => {}
     }
     next.attempts = Some(attempts(job)).filter(|count| *count > 1).or(status.attempts);
-    // A retry's growing counter alone is not worth a write.
+    // An attempt count that grows is not worth a write of its own.
     if next.waiting == status.waiting && next.message == status.message {
         return Decision::none();
     }
     Decision::act(Action::WriteStatus(Box::new(next)))
 }
 
-/// A run that joined another: copy its end, or go on alone when there will be none.
+/// A run that joined another: copy its end, or continue alone if there will be none.
 fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
     if observed.run.spec.cancel {
         return complete(
@@ -357,7 +365,7 @@ fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> D
     }
 }
 
-/// Whether a completed run's end is the end of the work, and not of that run alone.
+/// Whether the end of a completed run is the end of the work, not of that run alone.
 fn is_real_end(winner: &crate::api::OperationRun) -> bool {
     let status = winner.status_or_default();
     status.outcome != Outcome::Blocked
@@ -390,7 +398,7 @@ fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestam
     decision
 }
 
-/// The labels to change. None while the run goes: one patch at its end carries them all.
+/// The labels to change. Labels are only written after the run has ended, in one patch.
 fn label_patch(observed: &Observed, status: &OperationRunStatus) -> BTreeMap<String, Option<String>> {
     let spec = &observed.run.spec;
     let workspace =
@@ -416,7 +424,7 @@ fn blocked(observed: &Observed, status: &OperationRunStatus, refusal: &Refusal, 
     complete(observed, status, Finish::plain(Outcome::Blocked, refusal.reason, refusal.message.clone()), now)
 }
 
-/// The decision when the API server refused the Job itself.
+/// The decision after the API server rejected the Job.
 #[must_use]
 pub fn refused(observed: &Observed, refusal: &Refusal, now: Timestamp) -> Decision {
     blocked(observed, &observed.status(), refusal, now)
@@ -427,7 +435,8 @@ fn complete(observed: &Observed, status: &OperationRunStatus, finish: Finish, no
     ended(observed, status, finish, None, check, now)
 }
 
-/// The last writes of a run: first what it made, then its end. A crash between repeats the first, which is idempotent.
+/// The last writes of a run: first its records, then its end. After a crash in between, the records
+/// are written again, which is idempotent.
 fn ended(
     observed: &Observed,
     status: &OperationRunStatus,
@@ -467,8 +476,9 @@ fn ended(
     let rehearsed = rehearsed(observed, made.backup_set.as_deref());
     if let Some(set) = rehearsed.filter(|_| job.is_some() && outcome != Outcome::Blocked) {
         next.context.backup_set = Some(set.clone());
-        // One that did not come to its end says nothing of the set, unless damage is what ended it. Nor does one that was refused
-        // something: what who asked may not do is not the set's fault.
+        // A rehearsal that did not finish says nothing about the set, unless damage is what ended
+        // it. The same holds for a rehearsal that was forbidden something: missing rights of the
+        // requester are not the set's fault.
         let is_damage = |code: &str| CODES_OF_THE_CONTENT.contains(&code);
         let is_tried = made.plan.as_ref().is_some_and(|plan| plan.summary.forbidden == 0);
         if is_tried || is_damage(&reason) || failures.iter().any(|failure| is_damage(&failure.reason_code)) {
@@ -501,14 +511,16 @@ fn wait(observed: &Observed, status: &OperationRunStatus, reason: Reason, messag
     Decision { actions: vec![Action::WriteStatus(Box::new(next))], ..again }
 }
 
-/// The set that a rehearsal is about: what its inputs name, or else what the worker found to be the newest.
+/// The set that a rehearsal is about: the one named in the inputs, or else the newest one, as found
+/// by the worker.
 fn rehearsed(observed: &Observed, found: Option<&str>) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
     rehearsed_set(executor, inputs, found)
 }
 
-/// Whether the Job runs our own worker: its pod has a container of that name that the operator put there.
+/// Whether the Job runs our own worker. Such a Job is the only kind to which the operator adds no
+/// fence.
 fn is_ours(job: &Job) -> bool {
     let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let fenced = pod.and_then(|pod| pod.init_containers.as_ref()).into_iter().flatten();

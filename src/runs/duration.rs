@@ -1,10 +1,11 @@
-//! Durations as people read them. Pure.
+//! Durations for people. Pure.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use jiff::SignedDuration;
 
-/// Such as `850ms`, `12s`, `3m5s`, `2h10m`, `4d3h`; nothing below zero (clocks step).
+/// Formats a duration, such as `850ms`, `12s`, `3m5s`, `2h10m`, `4d3h`. The result is never
+/// negative, although clocks step.
 #[must_use]
 pub fn human(duration: SignedDuration) -> String {
     let milliseconds = duration.as_millis().max(0);

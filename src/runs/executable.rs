@@ -1,6 +1,6 @@
-//! Whether an operation type can be executed as it is written. Pure.
+//! Whether an operation type can be executed as written. Pure.
 //!
-//! Preparing a run asks it, and so does the type's own status.
+//! Preparing a run and the status of the type both use this check.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Everything that can be known of a type before a run of it is asked for.
+/// Checks everything that can be known about a type before a run is requested.
 pub fn check(operation_type: &OperationType) -> Result<(), Refusal> {
     check_size(operation_type)?;
     validator(operation_type)?;
@@ -30,7 +30,7 @@ fn invalid(message: String) -> Refusal {
     Refusal::new(Reason::InvalidType, message)
 }
 
-/// Refuses a type of which something was left out when it was read.
+/// Refuses a type of which something was left out on read.
 pub fn check_size(operation_type: &OperationType) -> Result<(), Refusal> {
     let Some(left_out) = left_out(operation_type) else { return Ok(()) };
     Err(invalid(format!(
@@ -40,7 +40,7 @@ pub fn check_size(operation_type: &OperationType) -> Result<(), Refusal> {
     )))
 }
 
-/// The inputs' schema, compiled; none where the type has none.
+/// Compiles the schema of the inputs. Returns `None` if the type has no schema.
 pub fn validator(operation_type: &OperationType) -> Result<Option<Validator>, Refusal> {
     let Some(schema) = &operation_type.spec.inputs_schema else { return Ok(None) };
     jsonschema::validator_for(&Value::Object(schema.clone())).map(Some).map_err(|error| {
@@ -52,7 +52,7 @@ pub fn validator(operation_type: &OperationType) -> Result<Option<Validator>, Re
     })
 }
 
-/// Refuses a type of whose executor no Job can be made.
+/// Refuses a type whose executor cannot be turned into a Job.
 pub fn check_executor(operation_type: &OperationType) -> Result<(), Refusal> {
     let refuse = |what: &str| {
         Err(invalid(format!("an administrator must correct operation type {}: {what}", name(operation_type))))
@@ -73,7 +73,8 @@ pub fn check_executor(operation_type: &OperationType) -> Result<(), Refusal> {
     }
 }
 
-/// A name that two containers of the pod would have once the fence is in it, or that the fence's volume has.
+/// A container name that would not be unique once the fence is added, or a volume with the name of
+/// the fence's volume.
 fn reserved(pod: &PodSpec) -> Option<&str> {
     let mut names = BTreeSet::from([FENCE_CONTAINER]);
     let containers: Vec<&Container> = pod.init_containers.iter().flatten().chain(&pod.containers).collect();

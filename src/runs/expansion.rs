@@ -1,7 +1,8 @@
-//! What a kubelet makes of the texts in our Jobs: its own algorithm, written down again to be tested against.
+//! What a kubelet makes of the texts in our Jobs: its own algorithm, reimplemented for tests.
 //!
-//! `k8s.io/kubernetes/third_party/forked/golang/expansion/expand.go`, and how `pkg/kubelet/container/helpers.go` uses it: the
-//! variables of a container one after the other, each with those before it; `command` and `args` with all of them.
+//! Sources: `k8s.io/kubernetes/third_party/forked/golang/expansion/expand.go`, and its use in
+//! `pkg/kubelet/container/helpers.go`. The variables of a container are expanded one after the
+//! other, each with the ones before it; `command` and `args` are expanded with all of them.
 
 use super::job::{JobSettings, build};
 use super::prepare::Prepared;
@@ -23,7 +24,7 @@ fn expand(input: &str, variables: &BTreeMap<String, String>) -> String {
         expanded.push_str(&rest[..at]);
         let after = &rest[at + 1..];
         match after.chars().next() {
-            // Nothing follows: it stands for itself.
+            // A `$` at the end is literal.
             None => return expanded + "$",
             Some('$') => {
                 expanded.push('$');
@@ -49,7 +50,8 @@ fn expand(input: &str, variables: &BTreeMap<String, String>) -> String {
     expanded + rest
 }
 
-/// What a container sees: its environment, where each variable of a Secret has this value, and its command line.
+/// What a container sees: its environment, with this value for each variable from a Secret, and its
+/// command line.
 fn run_in_kubelet(container: &Container, secret: &str) -> (BTreeMap<String, String>, Vec<String>) {
     let mut variables = BTreeMap::new();
     for variable in container.env.iter().flatten() {
@@ -98,7 +100,7 @@ fn settings() -> JobSettings {
     }
 }
 
-/// Texts in which what the kubelet looks for is frequent.
+/// Texts in which the syntax of the kubelet is frequent.
 fn hostile() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         4 => Just("$".to_owned()),
@@ -114,7 +116,8 @@ fn hostile() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Ours, in the container of any image and in the fence; and what a template says of `$(ATLAS_INPUTS)` is that, once.
+    /// Our own variables, in a container of any image and in the fence. In a template,
+    /// `$(ATLAS_INPUTS)` expands to the inputs, once.
     #[test]
     fn what_a_tenant_says_arrives_in_a_container_as_it_was_said(text in hostile(), key in hostile()) {
         let secret = "a-secret-of-the-template";
@@ -169,7 +172,7 @@ proptest! {
     }
 }
 
-/// The kubelet's own table (`expand_test.go`), as far as it tells rules apart.
+/// The cases of the kubelet's own table (`expand_test.go`) that distinguish its rules.
 #[test]
 fn the_algorithm_is_the_kubelets() {
     let pairs = [("VAR_A", "A"), ("VAR_B", "B"), ("VAR_C", "C"), ("VAR_REF", "$(VAR_A)"), ("VAR_EMPTY", "")];

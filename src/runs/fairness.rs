@@ -1,27 +1,29 @@
-//! Limits, and a fair order between tenants. Pure.
+//! Concurrency limits, and a fair order between tenants. Pure.
 //!
-//! A slot that comes free goes to the tenant with the fewest active runs, of whatever type; of several, to the one whose last start
-//! is the longest ago; and within it to the oldest run that no limit holds. So a tenant with a thousand queued runs delays
-//! another's first by one run, not by a thousand, also where there is one slot and nobody is active when it comes free.
+//! A free slot goes to the tenant with the fewest active runs of any type; among several, to the
+//! one whose last start is the longest ago; within that tenant, to the oldest run that no limit
+//! holds. A tenant with a thousand queued runs therefore delays another tenant's first run by one
+//! run, not by a thousand. This also holds if there is one slot and no run is active when it
+//! becomes free.
 //!
-//! Ten thousand may wait: who is next is kept in order, and never looked for. What a question costs depends on how many types wait and
-//! how many slots are free, not on how many wait.
+//! Ten thousand runs may wait, so the order is maintained and never searched. The cost of a query
+//! depends on the number of waiting types and of free slots, not on the number of waiting runs.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How many runs may be active; none: as many as there are.
+/// How many runs may be active; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Of this type in one tenant.
+    /// Runs of this type in one tenant.
     pub type_per_tenant: Option<usize>,
-    /// Of this type.
+    /// Runs of this type.
     pub type_total: Option<usize>,
-    /// Of all types in one tenant.
+    /// Runs of all types in one tenant.
     pub per_tenant: Option<usize>,
-    /// Of all types.
+    /// Runs of all types.
     pub total: Option<usize>,
 }
 
@@ -38,7 +40,7 @@ pub struct Waiter {
     pub operation_type: String,
 }
 
-/// A limit that holds a run, and how many wait for it, too.
+/// The limit that holds a run, and how many other runs wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The limit in words.
@@ -50,22 +52,24 @@ pub struct Held {
 /// When a tenant last started a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Start {
-    /// By a process before this one: when its Job was created, as the run says.
+    /// By an earlier process: when the Job of the run was created, as the run records it.
     Before(Timestamp),
-    /// By this process: how many starts there were. No clock has a say.
+    /// By this process: the number of starts until then. No clock is involved.
     Here(u64),
 }
 
-/// How many slots are given in advance when it is asked who may start: those beyond are told when these are taken.
+/// How many free slots are assigned in advance to find out which run may start. Runs beyond that
+/// are woken when these slots are taken.
 const FORESIGHT: usize = 32;
 
 /// A tenant and a type.
 type Kind = (String, String);
 
-/// Runs of one tenant and type that wait, oldest first.
+/// Waiting runs of one tenant and type, oldest first.
 type Queue = BTreeSet<(Timestamp, String)>;
 
-/// Whose turn it is: active runs of the tenant, when it last started one, then the oldest run that it would start.
+/// Sort key of a turn: the active runs of the tenant, its last start, then the oldest run that it
+/// would start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     active: usize,
@@ -75,13 +79,13 @@ struct Turn {
     tenant: String,
 }
 
-/// A slot that was given to see who would be next, and what to put back.
+/// A slot that was assigned to see which run is next, and what to restore afterwards.
 struct Given {
     waiter: Waiter,
     last_start: Option<Start>,
 }
 
-/// Who is active and who waits.
+/// Active and waiting runs.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     of_type: HashMap<String, Limits>,
@@ -91,23 +95,23 @@ pub struct Line {
     active_in_tenant: HashMap<String, usize>,
     active_of_type: HashMap<String, usize>,
     active_in_all: usize,
-    /// How many starts there were, and each tenant's last one: until the tenant is gone, for one that could be forgotten earlier
-    /// would go first again.
+    /// Number of starts, and the last start of each tenant. An entry is kept until the tenant is
+    /// gone: a tenant that was forgotten earlier would go first again.
     starts: u64,
     last_start: HashMap<String, Start>,
     waiters: HashMap<String, Waiter>,
     queues: HashMap<String, BTreeMap<String, Queue>>,
-    /// By type, the tenants whose own limits let them start one.
+    /// By type, the tenants whose own limits allow them to start a run.
     ready: BTreeMap<String, BTreeSet<Turn>>,
     turns: HashMap<Kind, Turn>,
     waiting_of_type: HashMap<String, usize>,
-    /// Entries that were looked at: what all of this costs.
+    /// Number of entries visited: the cost of all operations.
     #[cfg(test)]
     pub steps: std::cell::Cell<u64>,
 }
 
 impl Line {
-    /// Sets the limits of a type; those of all types are the same for each.
+    /// Sets the limits of a type. The limits for all types together are the same in each call.
     pub fn limit(&mut self, operation_type: &str, limits: Limits) {
         let same_for_all = (self.per_tenant, self.total) == (limits.per_tenant, limits.total);
         (self.per_tenant, self.total) = (limits.per_tenant, limits.total);
@@ -118,7 +122,7 @@ impl Line {
         if same && same_for_all {
             return;
         }
-        // Somebody has changed a limit, which is rare.
+        // A limit was changed, which is rare.
         let changed = |kind: &Kind| !same_for_all || kind.1 == operation_type;
         let kinds =
             self.queues.iter().flat_map(|(tenant, queues)| queues.keys().map(|of| (tenant.clone(), of.clone())));
@@ -136,14 +140,14 @@ impl Line {
         self.place_all(tenant);
     }
 
-    /// Notes that a tenant starts a run now.
+    /// Records that a tenant starts a run now.
     pub fn start(&mut self, tenant: &str) {
         self.starts += 1;
         self.last_start.insert(tenant.to_owned(), Start::Here(self.starts));
         self.place_all(tenant);
     }
 
-    /// Notes when a tenant started a run, of which this process knows from the run alone.
+    /// Records a start that this process knows only from the run itself.
     pub fn started(&mut self, tenant: &str, at: Timestamp) {
         let last = self.last_start.get(tenant).copied();
         if last < Some(Start::Before(at)) {
@@ -152,14 +156,14 @@ impl Line {
         }
     }
 
-    /// Forgets when a tenant that is gone last started a run.
+    /// Forgets the last start of a tenant that is gone.
     pub fn forget(&mut self, tenant: &str) {
         if self.last_start.remove(tenant).is_some() {
             self.place_all(tenant);
         }
     }
 
-    /// Counts it no more.
+    /// Counts a run as no longer active.
     pub fn end(&mut self, tenant: &str, operation_type: &str) {
         decrease(&mut self.active, &(tenant.to_owned(), operation_type.to_owned()));
         decrease(&mut self.active_in_tenant, tenant);
@@ -168,7 +172,7 @@ impl Line {
         self.place_all(tenant);
     }
 
-    /// Puts a run in line.
+    /// Adds a run to the queue.
     pub fn stand(&mut self, waiter: Waiter) {
         if self.waiters.contains_key(&waiter.uid) {
             return;
@@ -180,7 +184,7 @@ impl Line {
         self.waiters.insert(waiter.uid.clone(), waiter);
     }
 
-    /// Takes it out; whether it was in line.
+    /// Removes a run from the queue. Returns whether it was queued.
     pub fn leave(&mut self, uid: &str) -> bool {
         let Some(waiter) = self.waiters.remove(uid) else { return false };
         let Waiter { created, uid, tenant, operation_type } = waiter;
@@ -200,13 +204,14 @@ impl Line {
         true
     }
 
-    /// Whether a run is in line.
+    /// Whether a run is queued.
     #[must_use]
     pub fn is_in_line(&self, uid: &str) -> bool {
         self.waiters.contains_key(uid)
     }
 
-    /// Whether a run may start now, whether or not it is in line: a slot is free for it when those before it have theirs.
+    /// Whether a run may start now, queued or not: a slot is left for it after the runs before it
+    /// have taken theirs.
     pub fn may_start(&mut self, waiter: &Waiter) -> Result<(), Held> {
         let (tenant, operation_type) = (waiter.tenant.as_str(), waiter.operation_type.as_str());
         if let Some(limit) = self.holds(tenant, operation_type) {
@@ -233,7 +238,7 @@ impl Line {
         if may { Ok(()) } else { Err(self.held(limit.unwrap_or(Limit::Turn), waiter)) }
     }
 
-    /// Who starts next, as far as slots are free: they are to be looked at.
+    /// The runs that start next, as far as slots are free; the caller wakes them.
     pub fn turns(&mut self) -> Vec<Waiter> {
         let mut given = Vec::new();
         while given.len() < FORESIGHT
@@ -281,7 +286,7 @@ impl Line {
         }
     }
 
-    /// The limit that active runs alone have reached.
+    /// The limit that the active runs alone have reached.
     fn holds(&self, tenant: &str, operation_type: &str) -> Option<Limit> {
         let limits = self.limits_of(operation_type);
         let reached = |limit: Option<usize>, now: usize| limit.filter(|limit| now >= *limit);
@@ -322,7 +327,7 @@ impl Line {
         }
     }
 
-    /// Puts the oldest waiting run of a tenant and type where its turn is.
+    /// Places the oldest waiting run of a tenant and type according to its turn.
     fn place(&mut self, tenant: &str, operation_type: &str) {
         self.count_step();
         let kind = (tenant.to_owned(), operation_type.to_owned());
@@ -348,7 +353,7 @@ impl Line {
         self.turns.insert(kind, turn);
     }
 
-    /// Tenants of which something is known.
+    /// Number of tenants with a recorded start.
     #[cfg(test)]
     pub fn known(&self) -> usize {
         self.last_start.len()
@@ -370,7 +375,7 @@ enum Limit {
     Tenant(usize),
     Type(usize),
     All(usize),
-    /// None yet: those before it take what is free.
+    /// No limit is reached yet; the runs before it take the free slots.
     Turn,
 }
 
@@ -417,7 +422,7 @@ mod tests {
         }
     }
 
-    /// Starts whoever may, in the order in which they are asked, until nobody may.
+    /// Starts every run that may start, in the order of the list, until none may.
     fn started(line: &mut Line, mut waiting: Vec<Waiter>) -> Vec<Waiter> {
         let mut order = Vec::new();
         while let Some(next) = waiting.iter().find(|one| line.may_start(one).is_ok()).cloned() {
@@ -442,7 +447,7 @@ mod tests {
         let mut waiting: Vec<_> = (0..100).map(|second| waiter(second, "many", "a")).collect();
         waiting.push(waiter(1000, "one", "b"));
         let mut line = line(Limits { total: Some(2), ..Limits::default() }, &waiting);
-        // All are asked before any starts: a start is not yet seen by the next.
+        // All runs are asked before any starts: no query sees a start.
         let may: Vec<_> = waiting.iter().filter(|one| line.may_start(one).is_ok()).cloned().collect();
         assert_eq!(may, [waiter(0, "many", "a"), waiter(1000, "one", "b")]);
         assert_eq!(line.turns(), may);
@@ -494,7 +499,7 @@ mod tests {
                 (0..waiting).map(|second| waiter(second, &format!("t{}", second % tenants), "x")).collect();
             let mut line = line(limits, &runs);
             let mut ends = Vec::new();
-            // As many passes as wait, and as many slots that come free.
+            // One reconcile and one freed slot for each waiting run.
             for run in &runs {
                 let _ = line.may_start(run);
                 for next in line.turns() {
@@ -531,7 +536,7 @@ mod tests {
             }).collect();
             let mut line = Line::default();
             for (of, limits) in limits.iter().enumerate() { line.limit(&name(of), *limits); }
-            // By hand: how many are active, of which tenant and type.
+            // Counted by hand: tenant and type of each active run.
             let mut active: Vec<(String, String)> = Vec::new();
             let fits = |active: &[(String, String)], tenant: &str, of: &str| {
                 let limits = limits[of[1..].parse::<usize>().expect("a number")];

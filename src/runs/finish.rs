@@ -1,7 +1,7 @@
-//! From a finished Job and its pods to how the run ended. Pure.
+//! How a run ended, from its finished Job and its pods. Pure.
 //!
-//! The result on the termination message comes from any image: it is checked, never believed. The exit code (the Job's
-//! own verdict) decides success; a result can only make it less.
+//! The result in the termination message comes from any image: it is checked, never trusted. The
+//! exit code (the Job's own verdict) decides success; a result can only downgrade it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -24,24 +24,24 @@ use std::sync::Arc;
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finish {
-    /// Never pending.
+    /// The outcome; never `Pending`.
     pub outcome: Outcome,
-    /// A code of ours, or one that the worker gave.
+    /// One of our codes, or a code from the worker.
     pub reason: String,
-    /// For people.
+    /// Message for people.
     pub message: String,
-    /// Items counted, where told.
+    /// Item counts, if reported.
     pub counts: Option<SummaryCounts>,
     /// Items that failed or were skipped.
     pub failures: Vec<ItemFailure>,
-    /// Whether there were more.
+    /// Whether there were more failures than listed.
     pub failures_truncated: bool,
-    /// What our worker made. Empty for any other image.
+    /// What our worker created. Empty for any other image.
     pub made: ResultContext,
 }
 
 impl Finish {
-    /// An end without a result.
+    /// Creates an end without a result.
     pub fn plain(outcome: Outcome, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             outcome,
@@ -55,27 +55,27 @@ impl Finish {
     }
 }
 
-/// Ends of a run that are not the end of the work: who joined such a run goes on alone.
+/// Ends of a run that are not the end of the work: a run that joined such a run continues alone.
 pub const OF_THE_RUN_ALONE: [Reason; 2] = [Reason::Cancelled, Reason::JobDeleted];
 
-/// `spec.managedBy` of the Jobs that Kubernetes' own controller carries out; the same as none.
+/// `spec.managedBy` of the Jobs that the built-in Job controller runs; the same as an unset field.
 const JOB_CONTROLLER: &str = "kubernetes.io/job-controller";
 
 /// How a Job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobEnd {
-    /// Its pod exited with 0.
+    /// The Job's pod exited with 0.
     Complete,
-    /// It failed, with the Job controller's reason.
+    /// The Job failed, with the Job controller's reason.
     Failed {
-        /// Such as `BackoffLimitExceeded`, `DeadlineExceeded`, `PodFailurePolicy`.
+        /// Reason, such as `BackoffLimitExceeded`, `DeadlineExceeded`, `PodFailurePolicy`.
         reason: String,
-        /// The same for people.
+        /// Message for people.
         message: String,
     },
 }
 
-/// The end of a Job; none while it goes on.
+/// How a Job ended; `None` while it runs.
 #[must_use]
 pub fn job_end(job: &Job) -> Option<JobEnd> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
@@ -91,7 +91,7 @@ pub fn job_end(job: &Job) -> Option<JobEnd> {
     })
 }
 
-/// Pods that a Job tried.
+/// Number of pods that a Job has started.
 #[must_use]
 pub fn attempts(job: &Job) -> i32 {
     job.status
@@ -99,7 +99,8 @@ pub fn attempts(job: &Job) -> i32 {
         .map_or(0, |status| status.failed.unwrap_or(0) + status.succeeded.unwrap_or(0) + status.active.unwrap_or(0))
 }
 
-/// How a run ended, by its finished Job. `trusted`: the container is our own worker.
+/// How a run ended, according to its finished Job. `trusted` means that the container is our own
+/// worker.
 #[must_use]
 pub fn finish(job: &Job, end: &JobEnd, pods: &[Arc<Pod>], trusted: bool, timeout_seconds: Option<i64>) -> Finish {
     let ended = last_ended(job, pods);
@@ -124,7 +125,8 @@ pub fn finish(job: &Job, end: &JobEnd, pods: &[Arc<Pod>], trusted: bool, timeout
     finish
 }
 
-/// The container whose exit tells: the worker's, else the first; the fence's where that never started.
+/// The container whose exit counts: the worker's, or else the first. If that container has not
+/// ended, a failed fence counts.
 fn ended_container(pod: &Pod) -> Option<(bool, &ContainerStateTerminated)> {
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.as_deref().unwrap_or_default();
@@ -152,15 +154,16 @@ fn last_ended<'a>(job: &Job, pods: &'a [Arc<Pod>]) -> Option<(bool, &'a Containe
         .max_by_key(|(_, ended)| (succeeded(ended), ended.finished_at.as_ref().map(|time| time.0)))
 }
 
-/// Whether the pods that tell how a finished Job ended are known. A Job that another controller manages
-/// (`spec.managedBy`, as Kueue's `MultiKueue` sets it) has its pods in another cluster: nothing more will be told.
+/// Whether the pods that show how a finished Job ended are known. If another controller manages the
+/// Job (`spec.managedBy`, as set by Kueue's `MultiKueue`), its pods are in another cluster, and
+/// nothing more will be reported.
 #[must_use]
 pub fn is_told(job: &Job, pods: &[Arc<Pod>]) -> bool {
     let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
     manager.is_some_and(|manager| manager != JOB_CONTROLLER) || last_ended(job, pods).is_some()
 }
 
-/// Whether a Job failed, not by its deadline, and no pod tells of what.
+/// Whether a Job failed, other than by its deadline, and no pod shows why.
 #[must_use]
 pub fn is_unexplained(job: &Job, end: &JobEnd, pods: &[Arc<Pod>]) -> bool {
     matches!(end, JobEnd::Failed { reason, .. } if reason != "DeadlineExceeded") && last_ended(job, pods).is_none()
@@ -229,7 +232,8 @@ fn failed(
     let text = ended.message.as_deref().unwrap_or_default().trim();
     match serde_json::from_str::<TerminationResult>(text) {
         Ok(result) if inconsistency(&result).is_none() => {
-            // Our worker alone knows whether nothing was done because of what could have been known beforehand.
+            // Only our own worker knows whether nothing was done because of something that could
+            // have been known beforehand.
             let blocked = trusted && permanent && result.outcome == Some(Outcome::Blocked);
             let outcome = if blocked { Outcome::Blocked } else { Outcome::Failed };
             told(result, outcome, default, trusted || in_fence)
@@ -249,7 +253,7 @@ fn failed(
     }
 }
 
-/// A result that fits, as an end.
+/// Turns a consistent result into an end.
 fn told(result: TerminationResult, outcome: Outcome, default: Reason, trusted: bool) -> Finish {
     let mut failures = result.failures;
     let failures_truncated = result.failures_truncated || failures.len() > MAX_FAILURES;
@@ -305,7 +309,7 @@ fn inconsistent(why: &str) -> Finish {
     )
 }
 
-/// A CamelCase code of at most 128 characters, or nothing.
+/// A CamelCase code of at most 128 characters; `None` for any other text.
 fn code(text: Option<&str>) -> Option<String> {
     text.filter(|text| {
         text.len() <= 128

@@ -1,6 +1,7 @@
 //! The one Job of a run. Pure.
 //!
-//! Our own worker runs as it is; any other image is fenced by an init container of ours, which alone holds a token.
+//! Our own worker runs without a fence. Any other image is fenced by an init container of ours,
+//! which alone holds a token.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -23,11 +24,11 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Seconds a finished Job is kept where its type does not say: a week, far longer than any outage in which its result
-/// could not be read.
+/// Shortest time that a finished Job is kept, in seconds: a week, far longer than any outage in
+/// which its result could not be read.
 const JOB_TTL_SECONDS: i32 = 7 * 24 * 3600;
 
-/// What the operator knows beside the run.
+/// What the operator knows besides the run.
 #[derive(Clone, Debug)]
 pub struct JobSettings {
     /// Image of our worker.
@@ -60,19 +61,20 @@ pub fn build(
     Ok(job)
 }
 
-/// Seconds a run may take.
+/// Timeout of a run, in seconds.
 #[must_use]
 pub fn timeout_seconds(run: &OperationRun, operation_type: Option<&OperationType>) -> i64 {
     run.spec.timeout_seconds.unwrap_or_else(|| type_timeout_seconds(operation_type))
 }
 
-/// Seconds a run of a type may take at most.
+/// Longest timeout of any run of a type, in seconds.
 #[must_use]
 pub fn type_timeout_seconds(operation_type: Option<&OperationType>) -> i64 {
     operation_type.and_then(|operation_type| operation_type.spec.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT_SECONDS)
 }
 
-/// What is ours in every Job, whoever wrote the template: name, owner, labels, retries, deadline.
+/// Sets what is ours in every Job, whatever the template says: name, owner, labels, retries,
+/// deadline.
 fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepared: &Prepared) {
     let uid = run.metadata.uid.clone().unwrap_or_default();
     let ours = BTreeMap::from([
@@ -84,8 +86,8 @@ fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepar
     job.metadata.name = Some(prepared.identity.job_name());
     job.metadata.namespace.clone_from(&run.metadata.namespace);
     job.metadata.labels.get_or_insert_default().extend(ours.clone());
-    // With it the garbage collector deletes the Job only after its pods: a Job of the same name can never run beside a
-    // pod that is still ending.
+    // With this finalizer, the Job is garbage-collected only after its pods. A Job of the same name
+    // can never run beside a pod that is still terminating.
     job.metadata.finalizers = Some(vec!["foregroundDeletion".to_owned()]);
     job.metadata.owner_references = Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
         api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
@@ -112,7 +114,7 @@ fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepar
     spec.active_deadline_seconds = Some(timeout_seconds(run, Some(operation_type)));
     spec.ttl_seconds_after_finished =
         Some(operation_type.spec.ttl_seconds_after_finished.unwrap_or(JOB_TTL_SECONDS).max(JOB_TTL_SECONDS));
-    // Never two pods at once: the next starts when the last has ended.
+    // Never two pods at once: the next one starts after the last one has terminated.
     spec.pod_replacement_policy = Some("Failed".to_owned());
     let permanent: Vec<i32> = PERMANENT_EXIT_CODES.collect();
     spec.pod_failure_policy = serde_json::from_value(json!({ "rules": [
@@ -234,9 +236,11 @@ fn template_job(
     Ok(job)
 }
 
-/// Puts our fence first. It alone gets a token: the others run another's code.
+/// Inserts our fence as the first init container. Only the fence gets a token: the other containers
+/// run third-party code.
 fn fence(pod: &mut PodSpec, environment: &[EnvVar], settings: &JobSettings) -> Result<(), serde_json::Error> {
-    // An account that the template names itself is its author's choice; its token goes where the template says.
+    // If the template names an account, that is the choice of its author, and the account's token
+    // goes where the template says.
     if pod.service_account_name.is_none() {
         pod.automount_service_account_token = Some(false);
     }
@@ -269,14 +273,14 @@ fn fence(pod: &mut PodSpec, environment: &[EnvVar], settings: &JobSettings) -> R
     Ok(())
 }
 
-/// Our variables come last, so that a template cannot set another value for them.
+/// Sets our variables. They replace any of the same name, so that a template cannot override them.
 fn give(container: &mut Container, environment: &[EnvVar]) {
     let variables = container.env.get_or_insert_default();
     variables.retain(|variable| !environment.iter().any(|ours| ours.name == variable.name));
     variables.extend(environment.iter().cloned());
 }
 
-/// What Pod Security `restricted` asks for, where the template says nothing.
+/// Sets what Pod Security `restricted` requires, unless the template sets it.
 fn restrict(container: &mut Container) -> Result<(), serde_json::Error> {
     let context = container.security_context.get_or_insert_default();
     context.allow_privilege_escalation.get_or_insert(false);
@@ -294,7 +298,7 @@ fn restricted_container() -> Value {
     json!({ "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } })
 }
 
-/// The fence runs as our image's user, whatever the template's pod says.
+/// The fence runs as the user of our image, whatever the template's pod says.
 fn fence_security() -> Value {
     json!({ "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
         "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" } })
@@ -317,7 +321,7 @@ fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Res
     ])
 }
 
-/// Who the pod is, by the downward API.
+/// The identity of the pod, from the downward API.
 fn identity_environment() -> Vec<EnvVar> {
     let field = |name: &str, path: &str| {
         serde_json::from_value(
@@ -331,8 +335,9 @@ fn identity_environment() -> Vec<EnvVar> {
         .collect()
 }
 
-/// The kubelet replaces `$(NAME)` in a value by the variable of that name, and `$$` by `$`. Of this one it makes what it is: a
-/// `$` that is left alone could be the first or the second of two.
+/// Builds a variable with a literal value. The kubelet replaces `$(NAME)` in a value with the
+/// variable of that name, and `$$` with `$`. Every `$` is doubled here: a single one could be read
+/// as the first or the second of a pair.
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), value_from: None }
 }

@@ -1,8 +1,8 @@
 //! `OperationRun`: one record, one Job, one outcome.
 //!
-//! [`observe`] reads, [`decide`] decides, [`act`] writes. A crash at any await leaves a state from which the next pass
-//! goes on, and the pass after that writes nothing. What is pure (all but `observe` and `act`) names no client and no
-//! clock; a test looks.
+//! [`observe`] reads, [`decide`] decides, [`act`] writes. A crash at any await leaves a state from
+//! which the next reconcile continues, and the reconcile after that writes nothing. Pure modules
+//! use no client and no clock; those that deny the lints of `clippy.toml` are checked for it.
 
 pub mod act;
 pub mod context;
@@ -32,7 +32,7 @@ use crate::{api::OperationRun, kernel::Error};
 use context::Context;
 use std::{sync::Arc, time::Duration};
 
-/// One pass over one run; when to look again though nothing happens.
+/// Reconciles one run. Returns when to requeue it without an event.
 pub async fn reconcile(run: Arc<OperationRun>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let observed = observe::observe(&context, run).await?;
     let decision = decide::decide(&observed, context.clock.now());

@@ -1,5 +1,5 @@
-//! All reads of a run's reconcile. From caches; the API server is asked only where a cache says "not there" and the
-//! answer would be final, or where a finished Job's last pod is not known yet.
+//! All reads of a run's reconcile, from caches. The API server is asked only if a cache lacks an
+//! object and "not found" would be final, or if the last pod of a finished Job is not known yet.
 
 use super::{
     fairness::Limits,
@@ -27,10 +27,10 @@ use k8s_openapi::api::{
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use std::sync::Arc;
 
-/// Reads all that a decision about the run depends on.
+/// Reads everything that a decision about the run depends on.
 pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observed, Error> {
     let namespace = run.namespace().unwrap_or_default();
-    // The queue may hand over an object older than our own last write of it.
+    // The queued object may be older than our own last write of it.
     let run = context.runs.get(&namespace, &run.name_any()).filter(|newer| newer.uid() == run.uid()).unwrap_or(run);
     let status = run.status_or_default();
     let uid = run.uid().unwrap_or_default();
@@ -130,8 +130,9 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     })
 }
 
-/// The restore that a run was made for: it names this very run, and the run is of a type that only the operator makes. That the run
-/// names a restore as its owner only says where to look: anybody may write that.
+/// The restore that a run was made for. Its status names this very run, and the run is of a type
+/// that only the operator may create. The owner reference of the run only says where to look,
+/// because any user can set one.
 fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
     if ![operations::PREVIEW, operations::APPLY].contains(&run.spec.operation_type.as_str()) {
         return None;
@@ -157,19 +158,20 @@ fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Par
     })
 }
 
-/// The schedule whose tick a run repeats. The answer is final, so the API server has the last word.
+/// The schedule whose tick a run repeats. The answer is final, so it is confirmed with the API
+/// server.
 async fn repeats_a_tick_of(context: &Context, run: &OperationRun, namespace: &str) -> Result<Option<String>, Error> {
     let Some(Origin { schedule, .. }) = origin(run) else { return Ok(None) };
     if !context.schedules.get(namespace, &schedule).is_some_and(|held| held.is_repeated_by(run)) {
         return Ok(None);
     }
     let found = Api::<BackupSchedule>::namespaced(context.client.clone(), namespace).get_opt(&schedule).await?;
-    // Of a status that was left out nothing is known.
+    // Nothing is known about a status that was left out on read.
     let repeats = found.is_some_and(|found| left_out(&found).is_none() && found.is_repeated_by(run));
     Ok(repeats.then_some(schedule))
 }
 
-/// The limits that hold a run of a type.
+/// The limits that apply to a run of a type.
 pub fn limits(context: &Context, operation_type: Option<&OperationType>) -> Limits {
     let limit = |value: Option<i32>| value.and_then(|value| usize::try_from(value).ok());
     let concurrency = operation_type.map(|operation_type| operation_type.spec.concurrency).unwrap_or_default();
@@ -189,7 +191,7 @@ async fn tenant(context: &Context, namespace: &str, phase: Phase) -> Result<Opti
             terminating: namespace.metadata.deletion_timestamp.is_some(),
         })
     };
-    // Of a completed run nothing depends on it any more.
+    // Nothing depends on the tenant of a completed run any more.
     if phase == Phase::Completed {
         return Ok(context.namespaces.get("", namespace).as_deref().and_then(view));
     }
@@ -204,7 +206,8 @@ async fn operation_type(
     let name = &run.spec.operation_type;
     match context.types.get("", name) {
         Some(found) => Ok(Some(found)),
-        // "Unknown" is final: make sure. A manifest often brings a type and its first run together.
+        // "Unknown" is final, so the API server is asked. A manifest often creates a type together
+        // with its first run.
         None if phase == Phase::Queued => {
             Ok(Api::<OperationType>::all(context.client.clone()).get_opt(name).await?.map(Arc::new))
         }
@@ -215,7 +218,7 @@ async fn operation_type(
 async fn rerun(context: &Context, run: &OperationRun) -> Result<RerunView, Error> {
     let Some(earlier) = &run.spec.rerun_of else { return Ok(RerunView::NotAsked) };
     let namespace = run.namespace().unwrap_or_default();
-    // Its inputs are wanted, which are not held of a completed run.
+    // The inputs are needed, which the cache does not hold for a completed run.
     let found = match context.runs.get(&namespace, &earlier.name).filter(|found| is_whole(found)) {
         Some(found) => Some(found),
         None => Api::<OperationRun>::namespaced(context.client.clone(), &namespace)
@@ -251,17 +254,17 @@ async fn repository(
     match view(held) {
         ready @ RepositoryView::Ready(_) => Ok(ready),
         other if started => Ok(other),
-        // A name that cannot be one would be refused by the API server with a less helpful word.
+        // The API server would reject an invalid name with a less helpful message.
         _ if !is_object_name(&name) => Ok(RepositoryView::Missing(name.chars().take(100).collect())),
-        // Both other answers are final: make sure.
+        // Both other answers are final, so the API server is asked.
         _ => Ok(view(
             Api::<BackupRepository>::namespaced(context.client.clone(), &namespace).get_opt(&name).await?.map(Arc::new),
         )),
     }
 }
 
-/// The account of a `jobTemplate` that names its own and that does not exist. Ours are made on onboarding, and a Job
-/// waits for them.
+/// The account that a `jobTemplate` or the inputs name, if it does not exist. Our own accounts are
+/// created on onboarding, and a Job waits for them.
 async fn missing_account(
     context: &Context,
     operation_type: &OperationType,
@@ -292,8 +295,9 @@ async fn job(
         (Some(found), None) => Some(found),
         (Some(found), Some(uid)) if found.uid().as_deref() == Some(uid) => Some(found),
         (None, None) if !context.taken.contains(namespace, name) => None,
-        // The end of a run whose Job is gone is final, and the cache may still show the Job before it: make sure. The
-        // same for a name that another's Job may hold.
+        // The end of a run whose Job is gone is final, and the cache may still show the previous
+        // Job, so the API server is asked. The same holds for a name that another run's Job may
+        // have.
         _ => Api::<Job>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
     };
     let Some(job) = found else { return Ok(JobView::Absent) };
@@ -319,7 +323,8 @@ async fn job(
     })
 }
 
-/// What a Job waits for, or is waited for, as a key: a change of it starts the clock anew.
+/// What a Job waits for, or why the run waits for the Job, as a key. A change of the key restarts
+/// the clock.
 fn waits_for(job: &JobView, pods: &[Arc<Pod>]) -> Option<String> {
     if let JobView::Orphan(job) = job {
         return job.metadata.deletion_timestamp.as_ref().map(|_| "leaving".to_owned());
@@ -344,7 +349,7 @@ async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) 
     Ok(match found.filter(|found| found.metadata.deletion_timestamp.is_none()) {
         None => JoinedView::Gone,
         Some(found) if is_whole(&found) && found.is_completed() => JoinedView::Completed(found),
-        // Read once for all who joined it.
+        // Read once for all runs that joined it.
         Some(found) if found.is_completed() => match ended(context, namespace, name, uid).await? {
             Some(found) => JoinedView::Completed(found),
             None => JoinedView::Gone,
@@ -353,7 +358,8 @@ async fn joined_view(context: &Context, namespace: &str, name: &str, uid: &str) 
     })
 }
 
-/// A completed run with all that its cache does not hold; it is held for a while.
+/// A completed run in full, including what the cache does not hold. The cache then keeps it for a
+/// while.
 async fn ended(context: &Context, namespace: &str, name: &str, uid: &str) -> Result<Option<Arc<OperationRun>>, Error> {
     let found = Api::<OperationRun>::namespaced(context.client.clone(), namespace).get_opt(name).await?;
     let Some(found) = found.filter(|found| found.uid().as_deref() == Some(uid)) else { return Ok(None) };
@@ -361,8 +367,8 @@ async fn ended(context: &Context, namespace: &str, name: &str, uid: &str) -> Res
     Ok(Some(Arc::new(found)))
 }
 
-/// The run of this uid. "Gone" costs another its Job: a cache that shows none, or an earlier run of the same name, is
-/// not believed.
+/// The run with this uid. "Gone" costs another run its Job, so a cache that shows no such run, or
+/// an earlier one of the same name, is not trusted.
 async fn run_of_uid(
     context: &Context,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! What a decision about a run sees: plain data, read once, before it.
+//! What a decision about a run sees: plain data, read once, before the decision.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -16,34 +16,35 @@ use std::sync::Arc;
 pub struct Observed {
     /// The run itself.
     pub run: Arc<OperationRun>,
-    /// Its tenant; none where the namespace is not one.
+    /// Its tenant; `None` if the namespace is not one.
     pub tenant: Option<Tenant>,
-    /// Its type; none where it does not exist (any more).
+    /// Its type; `None` if the type does not exist, or no longer does.
     pub operation_type: Option<Arc<OperationType>>,
     /// What the run would execute, or why it is refused.
     pub prepared: Result<Prepared, Refusal>,
     /// The Job of the run's identity, or the one recorded in its status.
     pub job: JobView,
-    /// Pods of that Job's name, whichever Job they are of.
+    /// Pods with that Job's name, whichever Job they belong to.
     pub pods: Vec<Arc<Pod>>,
     /// The run recorded in `status.joined`.
     pub joined: JoinedView,
     /// Non-terminal runs of the same identity that are older.
     pub older: Vec<Sibling>,
-    /// Whether the limits let it start now.
+    /// Whether the limits let the run start now.
     pub slot: Slot,
-    /// When this process first saw what it is waiting for now (its own clock: others' may be off).
+    /// When this process first saw what the run waits for now, by its own clock: other clocks may
+    /// be off.
     pub waiting_since: Option<Timestamp>,
     /// Whether newer completed runs of its tenant and type fill the history limit.
     pub beyond_history: bool,
     /// Whether runs have joined this one and not copied its end yet.
     pub awaited: bool,
-    /// The restore that a completed run was made for, while that exists.
+    /// The restore that a completed run was made for, while the restore exists.
     pub restore: Option<Parent>,
 }
 
 impl Observed {
-    /// The run's uid; empty only for an object that no API server made.
+    /// The run's uid; empty only for an object that no API server created.
     #[must_use]
     pub fn uid(&self) -> &str {
         self.run.metadata.uid.as_deref().unwrap_or_default()
@@ -67,93 +68,95 @@ pub struct Tenant {
     pub terminating: bool,
 }
 
-/// The object that a run was made for, and that goes in its place when its time is over.
+/// The object that a run was made for. When the run expires, this object is deleted instead, and
+/// the run with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
-    /// Which one.
+    /// The object.
     pub reference: ObjectReference,
-    /// Whether it is not at its end, or another that is not names it.
+    /// Whether the object is still in use: it is not completed, or another one that is not
+    /// completed names it.
     pub needed: bool,
 }
 
-/// The Job that stands under the identity's name.
+/// The Job that has the name of the identity.
 #[derive(Clone, Debug)]
 pub enum JobView {
-    /// None.
+    /// No Job has the name.
     Absent,
-    /// The run's own: its controller owner is this run.
+    /// The run's own Job: its controller owner is this run.
     Own(Arc<Job>),
-    /// Another run's.
+    /// Another run's Job.
     Others {
         /// The Job.
         job: Arc<Job>,
         /// The run that owns it.
         owner: Sibling,
     },
-    /// A Job of ours whose run is completed or gone.
+    /// One of our Jobs, whose run is completed or gone.
     Orphan(Arc<Job>),
-    /// Not ours.
+    /// A Job that is not ours.
     Foreign(Arc<Job>),
 }
 
 /// Another run of the same identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sibling {
-    /// Name.
+    /// Its name.
     pub name: String,
-    /// Uid.
+    /// Its uid.
     pub uid: String,
     /// Whether it is being cancelled or deleted.
     pub leaving: bool,
 }
 
-/// The run recorded as joined.
+/// The run recorded in `status.joined`.
 #[derive(Clone, Debug)]
 pub enum JoinedView {
     /// No run is recorded.
     None,
-    /// It goes on.
+    /// The run is not completed.
     Active,
-    /// It is at its end.
+    /// The run is completed.
     Completed(Arc<OperationRun>),
-    /// It does not exist any more.
+    /// The run no longer exists.
     Gone,
 }
 
-/// Whether limits let a run start.
+/// Whether the limits let a run start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// It may start.
+    /// The run may start.
     Free,
-    /// It may not: how many go before it, and which limit holds it.
+    /// The run has to wait.
     Waiting {
-        /// Which limit.
+        /// The limit that holds it.
         limit: String,
-        /// Runs that go first.
+        /// Number of runs that go first.
         ahead: usize,
     },
 }
 
-/// The repository a run names.
+/// The repository that a run names.
 #[derive(Clone, Debug)]
 pub enum RepositoryView {
     /// The run needs none.
     NotNeeded,
     /// The inputs name one that does not exist.
     Missing(String),
-    /// It has not passed its check.
+    /// The repository has not passed its check.
     NotReady(Arc<BackupRepository>),
-    /// It has.
+    /// The repository has passed its check.
     Ready(Arc<BackupRepository>),
 }
 
 /// The run named in `spec.rerunOf`.
 #[derive(Clone, Debug)]
 pub enum RerunView {
-    /// None is named.
+    /// No run is named.
     NotAsked,
-    /// It does not exist.
+    /// The named run does not exist.
     Missing(String),
-    /// It exists.
+    /// The named run exists.
     Found(Arc<OperationRun>),
 }

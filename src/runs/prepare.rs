@@ -1,6 +1,7 @@
-//! From a run and its type to what would be executed: identity, inputs, account. Or why it is refused.
+//! Computes what a run would execute (identity, inputs, account) from the run and its type, or why
+//! the run is refused.
 //!
-//! Pure. Everything that can be known before a Job exists is known here.
+//! Pure. Everything that can be known before a Job exists is checked here.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -25,27 +26,28 @@ use kube::Resource;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// The worker command that opens a repository for the first time, and so needs none that is Ready.
+/// Worker command that opens a repository for the first time, and therefore needs no repository
+/// that is Ready.
 pub const CHECK_COMMAND: &str = "check";
 
-/// The worker command that removes what no backup set needs.
+/// Worker command that removes what no backup set needs.
 pub const MAINTAIN_COMMAND: &str = "maintain";
 
-/// The worker command that tries whether a backup set could be restored.
+/// Worker command that tests whether a backup set could be restored.
 pub const REHEARSE_COMMAND: &str = "rehearse";
 
-/// The worker commands that write nothing but dry runs, under an account that is held to it.
+/// Worker commands that write nothing but dry runs, under an account that is limited to them.
 pub const DRY_COMMANDS: [&str; 2] = ["preview", REHEARSE_COMMAND];
 
-/// The input of a restore that names the account which writes.
+/// Input of a restore that names the account for its writes.
 pub const ACCOUNT_INPUT: &str = "serviceAccountName";
 
 /// What a run executes.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// What makes it the same work as another.
+    /// What identifies runs that do the same work.
     pub identity: Identity,
-    /// The inputs, those of `rerunOf` where it has none of its own.
+    /// The inputs: the run's own, or those of `rerunOf` if it has none.
     pub inputs: Inputs,
     /// The account of its pods.
     pub account: String,
@@ -53,13 +55,13 @@ pub struct Prepared {
     pub repository: Option<Arc<BackupRepository>>,
 }
 
-/// Name of the repository that the inputs of a worker's run name.
+/// Name of the repository in the inputs of a worker's run.
 #[must_use]
 pub fn repository_name(executor: &Executor, inputs: &Inputs) -> Option<String> {
     executor.worker.as_ref().and_then(|_| inputs.text_of("repository"))
 }
 
-/// The inputs that count: the run's own, or those of the run it repeats.
+/// The effective inputs: the run's own, or those of the run that it repeats.
 #[must_use]
 pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Inputs {
     match rerun {
@@ -68,7 +70,8 @@ pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Inputs {
     }
 }
 
-/// Whether an object could have this name. What cannot be a name never stands where a status has one.
+/// Whether this is a valid object name. A text that is not one never enters a status field for
+/// names.
 #[must_use]
 pub fn is_object_name(name: &str) -> bool {
     !name.is_empty()
@@ -76,12 +79,13 @@ pub fn is_object_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
-/// What our worker is told to do.
+/// The command for our worker.
 fn command(executor: &Executor) -> Option<&str> {
     executor.worker.as_ref().and_then(|worker| worker.command.first()).map(String::as_str)
 }
 
-/// Name of the backup set that a rehearsal is about: the one its inputs name, or else the one that was found.
+/// Name of the backup set that a rehearsal is about: the one named in its inputs, or else the one
+/// that was found.
 #[must_use]
 pub fn rehearsed_set(executor: &Executor, inputs: &Inputs, found: Option<&str>) -> Option<String> {
     command(executor).filter(|command| *command == REHEARSE_COMMAND)?;
@@ -155,7 +159,7 @@ pub fn prepare(
         }
     }
     let inputs = effective_inputs(run, rerun);
-    // Only here, and no longer than this takes.
+    // Parsed only here, and dropped when this function returns.
     let parsed = inputs.parse();
     check_inputs(&parsed, operation_type)?;
     let account = account(operation_type, &inputs)?;
@@ -181,7 +185,7 @@ pub fn prepare(
         RepositoryView::NotReady(repository) | RepositoryView::Ready(repository) => Some(repository.clone()),
     };
     if let Some(repository) = repository.as_deref() {
-        // Its worker would be given half of a spec.
+        // The worker would be given half of the spec.
         expect_read(repository)?;
     }
     let identity =
@@ -189,7 +193,8 @@ pub fn prepare(
     Ok(Prepared { identity, inputs, account, repository })
 }
 
-/// A run may take less time than its type allows and not more: else one tenant could hold a slot for a year.
+/// A run may have a shorter timeout than its type, but not a longer one: otherwise a tenant could
+/// hold a slot for a year.
 fn check_timeout(run: &OperationRun, operation_type: &OperationType) -> Result<(), Refusal> {
     let (asked, most) = (run.spec.timeout_seconds, job::type_timeout_seconds(Some(operation_type)));
     let Some(asked) = asked.filter(|asked| *asked > most) else { return Ok(()) };
@@ -202,7 +207,8 @@ fn check_timeout(run: &OperationRun, operation_type: &OperationType) -> Result<(
     ))
 }
 
-/// Maintenance that waits for less than usual is asked for in so many words: admission asks about them who writes them.
+/// A grace period shorter than usual must be written out in the run itself, because admission
+/// checks the rights of its author.
 fn check_grace(run: &OperationRun, executor: &Executor, earlier: &OperationRun) -> Result<(), Refusal> {
     let inherited = earlier.spec.inputs.get("graceHours").filter(|_| run.spec.inputs.is_empty());
     if is_maintenance(executor) && inherited.is_some_and(|hours| hours.as_u64() < Some(GRACE_HOURS.into())) {
@@ -237,10 +243,10 @@ fn check_rerun(run: &OperationRun, executor: &Executor, rerun: &RerunView) -> Re
     }
 }
 
-/// Where [`left_out`] names the inputs of a run.
+/// How [`left_out`] names the inputs of a run.
 const INPUTS: &str = "spec.inputs";
 
-/// Refuses what was not read as a whole.
+/// Refuses an object that was not read in full.
 fn expect_read<K: Resource<DynamicType = ()>>(object: &K) -> Result<(), Refusal> {
     let Some(Refusal { reason, message }) = too_large(object) else { return Ok(()) };
     let name = object.meta().name.as_deref().unwrap_or_default();
@@ -279,7 +285,7 @@ fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> 
     }
 }
 
-/// The account that a worker which changes things is to use, where the inputs name one.
+/// The account for a worker that makes changes, if the inputs name one.
 #[must_use]
 pub fn named_account(operation_type: &OperationType, inputs: &Inputs) -> Option<String> {
     let spec = &operation_type.spec;

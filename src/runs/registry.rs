@@ -1,7 +1,9 @@
-//! Who is active, who waits, who is the same work: an index over runs, kept from their watch.
+//! Index over runs, maintained from their watch: which are active, which wait, and which do the
+//! same work.
 //!
-//! It decides nothing that must be right: what it does not know yet, the API server refuses (the Job's name). Limits
-//! alone rest on it, and they are exceeded for a moment at worst when two leaders overlap.
+//! No decision that must be right depends on it: what the index does not know yet, the API server
+//! rejects (the Job's name). Only limits rest on it; at worst, they are exceeded for a moment while
+//! two leaders overlap.
 
 use super::{
     fairness::{Held, Limits, Line, Waiter},
@@ -25,19 +27,20 @@ pub struct Registry {
 struct State {
     /// Runs that are not completed, by uid.
     open: HashMap<String, Entry>,
-    /// Their uids by identity: with thousands open, nothing may look through all of them at every event.
+    /// Uids of open runs, by the digits of the identity in the name of their Job. With thousands of
+    /// open runs, no event may cause a scan over all of them.
     same: HashMap<String, HashSet<String>>,
-    /// The uids of those that joined a run, by its uid.
+    /// By uid of a run, the uids of the runs that joined it.
     joiners: HashMap<String, HashSet<String>>,
-    /// Who of them is active, and who is next.
+    /// Which open runs are active, and which are next.
     line: Line,
     /// Completed runs, by tenant and type, oldest first.
     completed: HashMap<(String, String), BTreeSet<Ended>>,
-    /// Runs that were let through and have no Job on record yet.
+    /// Runs that were given a slot and have no recorded Job yet.
     claimed: HashSet<String>,
-    /// Runs that stand in line, by uid.
+    /// Uids of the runs that queue for a slot.
     in_line: HashSet<String>,
-    /// What a run waits for now, and since when.
+    /// By uid, what a run waits for now, and since when.
     seen: HashMap<String, (String, Timestamp)>,
 }
 
@@ -93,12 +96,12 @@ impl Entry {
 }
 
 impl Registry {
-    /// Takes a run as it is now; the runs to look at because of it.
+    /// Updates the index with a run. Returns the runs to wake.
     pub fn apply(&self, run: &OperationRun) -> Vec<ObjectRef<OperationRun>> {
         let Some(entry) = entry(run) else { return Vec::new() };
         let mut state = self.state();
         let status = run.status_or_default();
-        // One that joined another has its end and took no slot.
+        // A run that joined another one has taken no slot.
         if let Some(at) = status.started_at.filter(|_| status.joined.is_none()) {
             state.line.started(&entry.namespace, at);
         }
@@ -132,12 +135,12 @@ impl Registry {
         self.state().line.forget(namespace);
     }
 
-    /// Forgets a deleted run; the runs to look at because of it.
+    /// Removes a deleted run. Returns the runs to wake.
     pub fn remove(&self, run: &OperationRun, tenant_exists: bool) -> Vec<ObjectRef<OperationRun>> {
         let Some(entry) = entry(run) else { return Vec::new() };
         let mut state = self.state();
         if !tenant_exists {
-            // The watch of runs may have been behind that of namespaces.
+            // The watch of runs may have been behind the watch of namespaces.
             state.line.forget(&entry.namespace);
         }
         let mut emptied = false;
@@ -154,7 +157,7 @@ impl Registry {
         wake
     }
 
-    /// Notes a run's identity as soon as it is known.
+    /// Records the identity of a run as soon as it is known.
     pub fn identify(&self, uid: &str, identity: &str) {
         let mut state = self.state();
         if state.open.get(uid).is_some_and(|entry| entry.identity.as_deref() != Some(identity))
@@ -164,10 +167,10 @@ impl Registry {
         }
     }
 
-    /// Runs that are not completed and whose Job bears, or would bear, this name.
+    /// Runs that are not completed and whose Job has, or would have, this name.
     pub fn by_job_name(&self, namespace: &str, job_name: &str) -> Vec<ObjectRef<OperationRun>> {
         let Some(name) = job_name.strip_prefix("op-") else { return Vec::new() };
-        // What may follow says which work it is (`api/identity.rs`).
+        // A suffix says which work it is (`api/identity.rs`).
         let digits = name.split('-').next().unwrap_or(name);
         let state = self.state();
         state.of_job(digits).filter(|entry| entry.namespace == namespace).map(Entry::reference).collect()
@@ -188,9 +191,9 @@ impl Registry {
         self.state().open.values().filter(|entry| entry.namespace == namespace).map(Entry::reference).collect()
     }
 
-    /// Older runs of the same identity that are not completed and wait for no other's end. One whose winner is gone or
-    /// completed counts, though its status does not say so yet: else a younger one whose own status was written first
-    /// would start before it.
+    /// Older runs of the same identity that are not completed and do not wait for another run's
+    /// end. A run whose winner is gone or completed counts even if its status does not say so yet:
+    /// otherwise a younger run whose status was written first would start before it.
     pub fn older(&self, uid: &str, identity: &str) -> Vec<Sibling> {
         let state = self.state();
         let Some(own) = state.open.get(uid) else { return Vec::new() };
@@ -215,7 +218,8 @@ impl Registry {
         self.state().slot(uid, limits)
     }
 
-    /// Takes a slot, if there still is one; given back by [`Registry::release`], or when the run is seen with its Job.
+    /// Takes a slot, if one is still free. The slot is returned by [`Registry::release`], or when
+    /// the run is seen with its Job.
     pub fn claim(&self, uid: &str, limits: &Limits) -> bool {
         let mut state = self.state();
         let free = state.slot(uid, limits) == Slot::Free;
@@ -225,12 +229,12 @@ impl Registry {
         free
     }
 
-    /// Gives a slot back.
+    /// Returns a slot.
     pub fn release(&self, uid: &str) {
         self.state().unclaim(uid);
     }
 
-    /// Notes whether a run stands in line; the runs to look at because it does not any more.
+    /// Records whether a run queues for a slot. If it no longer does, returns the runs to wake.
     pub fn stand_in_line(&self, uid: &str, stands: bool) -> Vec<ObjectRef<OperationRun>> {
         let mut state = self.state();
         if stands && state.open.contains_key(uid) {
@@ -239,7 +243,7 @@ impl Registry {
             return Vec::new();
         }
         state.in_line.remove(uid);
-        // Those behind it were told that it goes first.
+        // The runs behind it were refused a slot because this run goes first.
         if state.line.leave(uid) { state.next_in_line() } else { Vec::new() }
     }
 
@@ -259,12 +263,14 @@ impl Registry {
         }
     }
 
-    /// Whether runs have joined this one and not copied its end yet: gone before that, its work would be done again.
+    /// Whether runs have joined this one and not copied its end yet. If the run were deleted before
+    /// that, its work would be done again.
     pub fn is_awaited(&self, uid: &str) -> bool {
         self.state().joiners.contains_key(uid)
     }
 
-    /// Whether newer completed runs of the same tenant and type fill the limit. The newest of each outcome stays.
+    /// Whether newer completed runs of the same tenant and type fill the limit. The newest run of
+    /// each outcome is kept.
     pub fn beyond_history(&self, namespace: &str, operation_type: &str, uid: &str, limit: usize) -> bool {
         let state = self.state();
         let Some(group) = state.completed.get(&(namespace.to_owned(), operation_type.to_owned())) else { return false };
@@ -278,13 +284,13 @@ impl Registry {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves plain maps behind, which stay usable.
+        // After a panic elsewhere, these plain maps are still usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Takes a run out of the open ones; the runs to look at because of it.
+    /// Removes a run from the open ones. Returns the runs to wake.
     fn close(&mut self, uid: &str) -> Vec<ObjectRef<OperationRun>> {
         let mut wake = self.siblings_of(uid);
         self.unclaim(uid);
@@ -296,8 +302,8 @@ impl State {
         wake
     }
 
-    /// The oldest completed runs of a tenant and type, one for each outcome: those of them that are not the last of their
-    /// outcome are the first to be beyond the history limit.
+    /// The oldest completed run of each outcome, of one tenant and type. These runs are the first
+    /// to exceed the history limit, except those that are the last of their outcome.
     fn oldest(&self, key: &(String, String)) -> Vec<ObjectRef<OperationRun>> {
         let mut seen = BTreeSet::new();
         let group = self.completed.get(key).into_iter().flatten();
@@ -312,18 +318,18 @@ impl State {
         let same = same.filter(|entry| {
             entry.namespace == own.namespace
                 && entry.identity == own.identity
-                // Named above.
+                // Already in `joiners`.
                 && entry.status.joined.as_deref() != Some(uid)
         });
         joiners.chain(same).filter(|entry| entry.uid != own.uid).map(Entry::reference).collect()
     }
 
-    /// Open runs whose Job bears, or would bear, these digits in its name.
+    /// Open runs whose Job has, or would have, these digits in its name.
     fn of_job(&self, digits: &str) -> impl Iterator<Item = &Entry> {
         self.same.get(digits).into_iter().flatten().filter_map(|uid| self.open.get(uid))
     }
 
-    /// Adds an open run, and to all that is counted of it.
+    /// Adds an open run, and counts it everywhere.
     fn put(&mut self, entry: Entry) {
         if let Some(identity) = &entry.identity {
             self.same.entry(job_digits(identity).to_owned()).or_default().insert(entry.uid.clone());
@@ -339,7 +345,7 @@ impl State {
         self.stand(&uid);
     }
 
-    /// Takes an open run out, and from all that is counted of it.
+    /// Removes an open run, and stops counting it.
     fn take(&mut self, uid: &str) -> Option<Entry> {
         let entry = self.open.remove(uid)?;
         if let Some(identity) = &entry.identity {
@@ -359,7 +365,7 @@ impl State {
         entry.status.job.is_some() || self.claimed.contains(&entry.uid)
     }
 
-    /// Puts a run in line that is to stand there.
+    /// Queues a run that is to wait for a slot.
     fn stand(&mut self, uid: &str) {
         let Some(entry) = self.open.get(uid).filter(|entry| self.in_line.contains(uid) && !entry.leaving) else {
             return;
@@ -388,7 +394,7 @@ impl State {
         }
     }
 
-    /// Those who take the slots that are free.
+    /// The runs that take the free slots.
     fn next_in_line(&mut self) -> Vec<ObjectRef<OperationRun>> {
         let turns = self.line.turns();
         turns.iter().filter_map(|waiter| self.open.get(&waiter.uid)).map(Entry::reference).collect()
@@ -408,7 +414,7 @@ impl State {
     }
 }
 
-/// The part of an identity that its Job's name bears.
+/// The part of an identity that is in the name of its Job.
 fn job_digits(identity: &str) -> &str {
     identity.get(..JOB_NAME_DIGITS).unwrap_or(identity)
 }

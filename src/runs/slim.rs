@@ -1,6 +1,6 @@
-//! What of a run, its Job and its pods no decision reads, and no cache therefore holds. Pure.
+//! Drops what no decision reads of a run, its Job and its pods, so no cache holds it. Pure.
 //!
-//! Whoever reads a field of a cached object that is dropped here finds it empty: look here first.
+//! A field that is dropped here is empty in every cached object: look here first.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -20,8 +20,8 @@ use k8s_openapi::api::{
 };
 
 impl Slim for OperationRun {
-    /// Of a completed run, what its labels and its time to go depend on. Who needs the rest (a run that joined it, or that
-    /// repeats it) asks the API server: [`is_whole`].
+    /// Keeps, of a completed run, what its labels and its expiry depend on. Code that needs the
+    /// rest (a run joined it, or repeats it) reads the run from the API server: [`is_whole`].
     fn slim(&mut self) {
         drop_bookkeeping(self);
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
@@ -31,7 +31,7 @@ impl Slim for OperationRun {
             outcome: status.outcome,
             identity_hash: status.identity_hash.clone(),
             context: RunContext { workspace: status.context.workspace.clone(), ..RunContext::default() },
-            // When its tenant took a slot: one that joined another took none.
+            // When the tenant took a slot. A run that joined another one took none.
             started_at: status.started_at.filter(|_| status.joined.is_none()),
             completed_at: status.completed_at,
             ..OperationRunStatus::default()
@@ -42,14 +42,14 @@ impl Slim for OperationRun {
     }
 }
 
-/// Whether nothing of a run was dropped. A run that was ever written to by the operator has conditions.
+/// Whether nothing of a run was dropped. Every run that the operator has written to has conditions.
 #[must_use]
 pub fn is_whole(run: &OperationRun) -> bool {
     let dropped = run.is_completed() && run.status.as_ref().is_none_or(|status| status.conditions.is_empty());
     !dropped && left_out(run).is_none()
 }
 
-/// The name of every Job of ours begins so.
+/// The names of all our Jobs have this prefix.
 fn is_named_as_an_operation(name: &str) -> bool {
     name.starts_with("op-")
 }
@@ -59,7 +59,8 @@ impl Slim for Job {
         is_named_as_an_operation(name)
     }
 
-    /// Its pod's template was ours to write and is never read back, but for whether a fence is in it.
+    /// The operator wrote the pod template. All that is read back of it is whether it contains a
+    /// fence.
     fn slim(&mut self) {
         drop_bookkeeping(self);
         if let Some(annotations) = &mut self.metadata.annotations {
@@ -72,7 +73,7 @@ impl Slim for Job {
         if let Some(status) = &mut self.status
             && job_end_is_known(status)
         {
-            // How it ended, and after how many pods.
+            // How the Job ended, and after how many pods.
             let conditions = status.conditions.take().unwrap_or_default();
             let ends = conditions.into_iter().filter(|condition| ENDS.contains(&condition.type_.as_str()));
             *status = JobStatus {
@@ -108,7 +109,7 @@ impl Slim for Pod {
         is_named_as_an_operation(name)
     }
 
-    /// What tells why it does not start; of one that has ended, how.
+    /// Keeps why a pod does not start; of a pod that has ended, how it ended.
     fn slim(&mut self) {
         drop_bookkeeping(self);
         self.metadata.annotations = None;
@@ -126,7 +127,8 @@ impl Slim for Pod {
             let mut slim = named(container.name);
             if !ended {
                 slim.env_from = container.env_from;
-                // A value is nobody's business; where one comes from is what a pod may wait for.
+                // The value of a variable is of no interest. The source of a value is something
+                // that the pod may wait for.
                 slim.env = container
                     .env
                     .map(|variables| variables.into_iter().filter(|variable| variable.value_from.is_some()).collect());
@@ -142,7 +144,7 @@ impl Slim for Pod {
     }
 }
 
-/// Conditions that a finished Job has one of.
+/// Conditions of which a finished Job has one.
 const ENDS: [&str; 2] = ["Complete", "Failed"];
 
 fn job_end_is_known(status: &JobStatus) -> bool {

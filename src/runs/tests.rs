@@ -1,4 +1,5 @@
-//! The pure parts of a run's reconcile together: what is refused, what the Job is, what is decided.
+//! The pure parts of a run's reconcile together: what is refused, what the Job looks like, what is
+//! decided.
 
 // `run(json!({…}))` reads better than a borrow of it.
 #![allow(clippy::needless_pass_by_value)]
@@ -86,7 +87,7 @@ fn refused(result: Result<Prepared, Refusal>) -> Refusal {
     refusal
 }
 
-/// As its status says it while the Job that [`ended_job`] makes is at work.
+/// Gives a run the status that it has while the Job of [`ended_job`] is at work.
 fn runs_its_job(run: &mut OperationRun) {
     let mut status = run.status_or_default();
     status.phase = Phase::Running;
@@ -199,7 +200,7 @@ fn maintenance_without_grace_is_asked_for_in_so_many_words() {
     }
     assert!(ask(json!({}), with(json!(24))).is_ok());
     assert!(ask(json!({}), json!({"repository": "main"})).is_ok());
-    // Admission has asked about this one.
+    // Admission has checked this run.
     assert!(ask(with(json!(0)), with(json!(0))).is_ok());
 }
 
@@ -441,7 +442,7 @@ fn a_status_is_written_to_the_uid_and_the_version_that_were_decided_about() {
     assert_eq!(difference(&*observed.run, &status, &status).expect("JSON"), None, "no change, no write");
 }
 
-/// A run whose Job of uid `job-uid` is on record, which sees this Job and these pods.
+/// A run that has a recorded Job with the uid `job-uid` and observes this Job and these pods.
 fn with_a_recorded_job(job: JobView, pods: &[(&str, &str)]) -> Observed {
     let mut run = capture(json!({}));
     runs_its_job(&mut run);
@@ -642,7 +643,7 @@ fn a_finished_job_that_is_on_its_way_out_is_worth_a_word_only_when_it_lingers() 
     }
 }
 
-/// A run in the registry, by what others look at.
+/// Puts a run into the registry. Returns the names of the runs that this wakes.
 fn registered(registry: &Registry, uid: &str, tenant: &str, status: Value) -> Vec<String> {
     let mut run = run(json!({"type": "work"}));
     run.metadata.uid = Some(uid.to_owned());
@@ -665,7 +666,7 @@ fn the_registry_counts_a_run_as_active_from_its_claim_to_its_end_and_once() {
     assert!(registry.claim("a", &limits));
     assert!(registry.claim("b", &limits));
     assert!(!registry.claim("c", &limits), "two are claimed");
-    // Seen with its Job, twice: still one.
+    // Seen twice with its Job, the run still counts once.
     registered(&registry, "a", "acme", has_job.clone());
     registered(&registry, "a", "acme", has_job.clone());
     assert!(!registry.claim("c", &limits));
@@ -818,7 +819,7 @@ fn a_restore_goes_in_the_place_of_its_run_unless_another_still_needs_it() {
     assert!(decision.requeue.is_some(), "nobody says when it is not needed any more");
 }
 
-/// A run that ended so many seconds after 1970.
+/// A run that ended this many seconds after the Unix epoch.
 fn ended(second: i64, outcome: Outcome) -> OperationRun {
     let mut run = run(json!({"type": "work"}));
     run.metadata.name = Some(format!("run-{second}"));

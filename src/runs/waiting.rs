@@ -1,4 +1,4 @@
-//! Why a run with a Job is not moving. Pure.
+//! Why a run with a Job makes no progress. Pure.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -7,17 +7,17 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use std::{collections::BTreeSet, sync::Arc};
 
-/// How long a pod may be without a started container, or a Job without a pod, before it is worth a word.
+/// How long a pod may have no started container, or a Job no pod, before this is reported.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(6);
 
-/// A reason for not moving, with what to do.
+/// A reason for the lack of progress, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stuck {
-    /// The code.
+    /// The reason code.
     pub reason: Reason,
-    /// What holds it, and what to do.
+    /// What holds the run, and what to do.
     pub message: String,
-    /// Whether it counts only after [`PATIENCE`]: most pods go through it.
+    /// Whether this counts only after [`PATIENCE`]: most pods pass through this state.
     pub patient: bool,
 }
 
@@ -30,14 +30,15 @@ impl Stuck {
         Self { reason, message, patient: true }
     }
 
-    /// Whether it is to be shown, when it was first seen at a time.
+    /// Whether this is to be reported, given when it was first seen.
     #[must_use]
     pub fn is_due(&self, first_seen: Timestamp, now: Timestamp) -> bool {
         !self.patient || now.duration_since(first_seen) >= PATIENCE
     }
 }
 
-/// What a run says that it waits for, as code and in words for what had it made.
+/// What a run reports that it waits for: the code, and a message for the object that the run is
+/// for.
 #[must_use]
 pub fn waits(run: &OperationRun) -> Option<(String, String)> {
     let status = run.status.as_ref().filter(|status| status.phase != Phase::Completed)?;
@@ -47,7 +48,7 @@ pub fn waits(run: &OperationRun) -> Option<(String, String)> {
     Some((waiting.reason.clone(), message))
 }
 
-/// What holds a Job that is not finished.
+/// What holds a Job that has not finished.
 #[must_use]
 pub fn stuck(job: &Job, pods: &[Arc<Pod>]) -> Option<Stuck> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
@@ -77,7 +78,7 @@ pub fn stuck(job: &Job, pods: &[Arc<Pod>]) -> Option<Stuck> {
     ))
 }
 
-/// Whether a pod is of this very Job, by the uid of its controller.
+/// Whether a pod belongs to this very Job, by the uid of its controller.
 #[must_use]
 pub fn is_pod_of(pod: &Pod, job: &Job) -> bool {
     let uid = job.metadata.uid.as_deref();
@@ -90,7 +91,7 @@ pub fn is_pod_of(pod: &Pod, job: &Job) -> bool {
             .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
 }
 
-/// Whether nothing of the pod runs any more.
+/// Whether nothing in the pod runs any more.
 #[must_use]
 pub fn is_ended(pod: &Pod) -> bool {
     pod.status
@@ -158,7 +159,7 @@ fn pod_stuck(pod: &Pod) -> Option<Stuck> {
     })
 }
 
-/// The Secrets, ConfigMaps and claims a pod needs, as text.
+/// The Secrets, ConfigMaps and claims that a pod needs, as text.
 fn dependencies(pod: &Pod) -> String {
     let Some(spec) = &pod.spec else { return "its image".to_owned() };
     let mounted = spec.volumes.iter().flatten().filter_map(|volume| {

@@ -1,4 +1,5 @@
-//! The rules of the schemas against what reads an expression: nothing that would run is refused by the API server.
+//! Tests the schemas' rules against the parser of expressions: the API server refuses nothing that
+//! would run.
 
 use super::Expression;
 use crate::api::schema::custom_resource_definitions;
@@ -14,7 +15,7 @@ const FIELDS: [(&str, &str, &str); 3] = [
     ("BackupRepository", "/properties/spec/properties/maintenance", "check"),
 ];
 
-/// The regular expressions of one field: what it has to match, and what it must not.
+/// Regular expressions of one field: one that it must match, and one that it must not match.
 struct Patterns {
     form: Regex,
     impossible_day: Regex,
@@ -41,7 +42,7 @@ fn patterns(kind: &str, path: &str, field: &str) -> Patterns {
     Patterns { form: pattern(""), impossible_day: pattern("!") }
 }
 
-/// What the API server makes of an expression, which is the same for each field.
+/// Whether the API server admits an expression, which must be the same for each field.
 fn is_admitted(expression: &str) -> bool {
     let of = |patterns: &Patterns| patterns.form.is_match(expression) && !patterns.impossible_day.is_match(expression);
     let admitted: Vec<bool> = PATTERNS.iter().map(of).collect();
@@ -51,7 +52,7 @@ fn is_admitted(expression: &str) -> bool {
 
 #[test]
 fn the_api_server_takes_what_can_be_read_and_refuses_what_is_out_of_range() {
-    // A block of YAML ends with a line end, and CronJobs take tabs.
+    // A YAML block ends with a newline, and CronJobs accept tabs.
     for good in [
         "* * * * *",
         "*\t*\t* * *",
@@ -95,8 +96,8 @@ fn the_api_server_takes_what_can_be_read_and_refuses_what_is_out_of_range() {
 }
 
 proptest! {
-    /// So that nobody is refused for what would run; and of what does not read, what is left over is no more than ranges that run
-    /// backwards and days that no month of several has.
+    /// No expression that would run is refused. An expression that is admitted but cannot be parsed
+    /// has a range that runs backwards, or a day that none of several months has.
     #[test]
     fn what_reads_is_admitted(fields in proptest::collection::vec("([*?]|[0-9]{1,2}(-[0-9]{1,2})?)(/[0-9]{1,2})?(,[0-9]{1,2})?", 5)) {
         let expression = fields.join(" ");

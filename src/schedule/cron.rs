@@ -1,25 +1,29 @@
-//! Cron expressions of five fields, as Kubernetes' CronJob takes them, and their match against a wall clock.
+//! Cron expressions with five fields, as Kubernetes' CronJob accepts them, and their match against
+//! a wall clock.
 //!
-//! `minute hour day-of-month month day-of-week`; lists `1,15`, ranges `1-5`, steps `*/10`, `5/15`, `1-30/5`; names `JAN`, `MON`; 7 is
-//! Sunday too; and `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`. If both days are restricted, a date that
-//! suits either is one, as in every cron. Knows nothing of time zones.
+//! The fields are `minute hour day-of-month month day-of-week`, with lists `1,15`, ranges `1-5`,
+//! steps `*/10`, `5/15`, `1-30/5`, and names `JAN`, `MON`. 7 is Sunday too. The aliases are
+//! `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`. If both days
+//! are restricted, a date matches if either of them does, as in every cron. This module knows
+//! nothing about time zones.
 
 use jiff::civil::{Date, DateTime};
 
-/// No expression that can match at all waits longer: from one February 29 to the next over a year such as 2100.
+/// Longest wait of any expression that can match at all: from one February 29 to the next, across a
+/// year such as 2100.
 const LONGEST_WAIT_DAYS: usize = 8 * 366 + 1;
 
 /// What is wrong with an expression, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("position {position}: {message}")]
 pub struct Mistake {
-    /// The character it begins at; the first is 1.
+    /// The character where the mistake begins, counted from 1.
     pub position: usize,
     /// What is wrong and what would be right.
     pub message: String,
 }
 
-/// A parsed expression: a set of bits for each field.
+/// A parsed expression: a bit set for each field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expression {
     minutes: u64,
@@ -59,7 +63,7 @@ const ALIASES: [(&str, &str); 7] = [
 ];
 
 impl Expression {
-    /// Reads an expression.
+    /// Parses an expression.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
         let trimmed = text.trim();
         if trimmed.starts_with('@') {
@@ -100,7 +104,8 @@ impl Expression {
         Ok(expression)
     }
 
-    /// Whether it runs in each hour of a day that suits, and so follows time that passes and not the hands of a clock.
+    /// Whether the expression runs in every hour of a matching day, and so follows elapsed time
+    /// rather than the clock.
     #[must_use]
     pub fn is_hourly(&self) -> bool {
         self.hours == (1 << 24) - 1
@@ -175,7 +180,7 @@ impl Expression {
         None
     }
 
-    /// How many matches there are in `[from, to)`; looks at days, not at matches.
+    /// The number of matches in `[from, to)`. Iterates over days, not over matches.
     #[must_use]
     pub fn count(&self, from: DateTime, to: DateTime) -> u64 {
         let (from, to) = (Minute::at_or_after(from), Minute::at_or_after(to));
@@ -196,7 +201,7 @@ impl Expression {
     }
 }
 
-/// A minute of a day; 1440 is the end of that day.
+/// A minute of a day. 1440 is the end of that day.
 #[derive(Clone, Copy)]
 struct Minute {
     date: Date,
@@ -204,7 +209,7 @@ struct Minute {
 }
 
 impl Minute {
-    /// The first whole minute that is not before a time.
+    /// The first whole minute at or after a time.
     fn at_or_after(time: DateTime) -> Self {
         let begun = u16::from(time.second() > 0 || time.subsec_nanosecond() > 0);
         let part = |number: i8| u16::try_from(number).unwrap_or_default();
@@ -212,7 +217,7 @@ impl Minute {
     }
 }
 
-/// The minutes of a day that lie between two.
+/// The minutes of a day that lie between two minutes.
 fn bounds(date: Date, from: Minute, to: Minute) -> (u16, u16) {
     let low = if date == from.date { from.of_day } else { 0 };
     let high = if date == to.date { to.of_day } else { 1440 };
@@ -228,14 +233,14 @@ fn has(set: u64, bit: u8) -> bool {
     set >> bit & 1 == 1
 }
 
-/// Where a part of a text begins, in characters from 1.
+/// Where a part of a text begins, in characters counted from 1.
 fn position(text: &str, part: &str) -> usize {
     let offset = part.as_ptr() as usize - text.as_ptr() as usize;
     text.get(..offset).map_or(1, |before| before.chars().count() + 1)
 }
 
 impl Field {
-    /// The set of a field, and whether it is no restriction at all.
+    /// Parses a field into its bit set, and whether it is no restriction at all.
     fn parse(&self, text: &str, word: &str) -> Result<(u64, bool), Mistake> {
         let mut set = 0;
         let mut any = false;
@@ -251,7 +256,7 @@ impl Field {
                 (self.value(text, low)?, self.value(text, high)?)
             } else {
                 let value = self.value(text, range)?;
-                // `5/15` begins at 5 and goes on to the end.
+                // `5/15` begins at 5 and continues to the end.
                 (value, if step.is_some() { self.high } else { value })
             };
             if low > high {

@@ -1,4 +1,4 @@
-//! What is due now, from what was settled before: one tick at most, however many went by.
+//! What is due now, given what was settled before: one tick at most, however many have passed.
 
 use super::timetable::Timetable;
 use jiff::{SignedDuration, Timestamp};
@@ -7,20 +7,21 @@ use sha2::{Digest, Sha256};
 /// What is due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
-    /// The tick to start: the last of those that came, if it is not too late for it.
+    /// The tick to start: the last one that came, unless its deadline has passed.
     pub tick: Option<Timestamp>,
-    /// Ticks that came and are not to be started any more.
+    /// Number of ticks that came and are not started any more.
     pub missed: u64,
-    /// The last of them.
+    /// The last missed tick.
     pub last_missed: Option<Timestamp>,
-    /// The next tick; it fires `jitter` later.
+    /// The next tick. It fires `jitter` later.
     pub next: Option<Timestamp>,
 }
 
-/// What is due at `now`, where every tick until `settled` is dealt with.
+/// Returns what is due at `now`, if every tick until `settled` is handled.
 ///
-/// Each tick fires `jitter` after its minute. Of several that came only the last is started, and only within `deadline` of its
-/// firing; all others are missed. It is the same whether one pass sees them or many do.
+/// Each tick fires `jitter` after its minute. If several came, only the last is started, and only
+/// within `deadline` of its firing. All others are missed. The result is the same whether one pass
+/// sees them or many do.
 #[must_use]
 pub fn due(
     timetable: &Timetable,
@@ -29,7 +30,7 @@ pub fn due(
     deadline: Option<SignedDuration>,
     now: Timestamp,
 ) -> Due {
-    // A tick whose firing is not over yet has not come.
+    // A tick has not come until its jitter is over.
     let come = now.checked_sub(jitter).unwrap_or(Timestamp::MIN);
     let next = timetable.next(settled.max(come));
     let Some(last) = timetable.last(settled, come) else { return Due { next, ..Due::default() } };
@@ -42,7 +43,8 @@ pub fn due(
     Due { tick, missed, last_missed, next }
 }
 
-/// By how much each tick of a schedule fires later: the same for ever, spread evenly over `[0, window)` seconds among schedules.
+/// How much later each tick of a schedule fires: always the same, and spread evenly over
+/// `[0, window)` seconds among schedules.
 #[must_use]
 pub fn jitter(uid: &str, window: i64) -> SignedDuration {
     let Some(window) = u64::try_from(window).ok().filter(|window| *window > 0) else { return SignedDuration::ZERO };

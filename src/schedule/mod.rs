@@ -1,7 +1,9 @@
 //! When a schedule is due: cron expressions, time zones, jitter, missed ticks. Pure.
 //!
-//! A tick is the minute an expression names; it fires then, or up to `jitter` later. What daylight saving does to ticks is said
-//! in [`timetable`]. Must not: a Kubernetes client, a clock.
+//! A tick is the minute that an expression names. It fires then, or up to `jitter` later.
+//! [`timetable`] defines what daylight saving time does to ticks.
+//!
+//! Must not: use a Kubernetes client or a clock.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -22,8 +24,9 @@ pub use timetable::Timetable;
 
 use jiff::SignedDuration;
 
-/// The longest time until what has ticks is looked at again: clocks step, and a timer does not see it.
+/// The longest time until an object with ticks is reconciled again: clocks step, and a timer does
+/// not see it.
 pub const LONGEST_REST: SignedDuration = SignedDuration::from_mins(10);
 
-/// By how much the clocks of two leaders may differ.
+/// How far the clocks of two leaders may differ.
 pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);

@@ -1,31 +1,34 @@
 //! Which backups of a schedule are kept. Pure.
 //!
-//! Each rule names backups to keep, and whatever one rule names is kept. A rule by the clock keeps the last backup of each of the newest
-//! hours (days, …) that have one, as restic does; the last whole one, where there is one. Whatever the rules say, the last good backup stays, the last good one
-//! that holds the whole tenant stays, one that is held stays, and one that is not known to be good is for people to judge.
+//! Each rule names backups to keep, and a backup that any rule names is kept. A rule by the clock
+//! keeps one backup of each of the newest hours (days, …) that have one, as restic does: the last
+//! whole one, or else the last. Whatever the rules say, these are kept: the last good backup, the
+//! last good backup that holds the whole tenant, and every held backup. A backup that is not known
+//! to be good is left for a user to judge.
 //!
-//! Backups of ticks and those that somebody asked for are judged apart, each by all the rules: to ask for a backup takes less than to delete
-//! one, and so must never let one of a tick expire.
+//! Backups of ticks and backups requested by users are judged separately, each by all the rules.
+//! Requesting a backup takes less permission than deleting one, so a request must never let a
+//! tick's backup expire.
 
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use std::collections::BTreeSet;
 
-/// What to keep; a rule that is left out keeps nothing.
+/// What to keep. A rule that is left out keeps nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// So many of the newest.
+    /// Keep this many of the newest.
     pub last: usize,
-    /// One of each of so many hours.
+    /// Keep one for each of this many hours.
     pub hourly: usize,
-    /// One of each of so many days.
+    /// Keep one for each of this many days.
     pub daily: usize,
-    /// One of each of so many weeks, Monday to Sunday.
+    /// Keep one for each of this many weeks, Monday to Sunday.
     pub weekly: usize,
-    /// One of each of so many months.
+    /// Keep one for each of this many months.
     pub monthly: usize,
-    /// One of each of so many years.
+    /// Keep one for each of this many years.
     pub yearly: usize,
-    /// All that are at most so much older than the newest.
+    /// Keep all that are at most this much older than the newest.
     pub within: Option<Span>,
 }
 
@@ -33,7 +36,7 @@ pub struct Rules {
 #[expect(clippy::struct_excessive_bools, reason = "each says another thing, and any goes with any")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// Its name.
+    /// Name of the backup.
     pub name: String,
     /// When it was taken.
     pub at: Timestamp,
@@ -41,13 +44,14 @@ pub struct Backup {
     pub good: bool,
     /// Whether it holds the whole tenant.
     pub whole: bool,
-    /// Whether somebody holds it.
+    /// Whether a user holds it.
     pub hold: bool,
-    /// Whether somebody asked for it, and no tick.
+    /// Whether a user requested it, rather than a tick.
     pub asked: bool,
 }
 
-/// The names of the backups that no rule keeps. Calling it changes nothing, so that a plan can be looked at.
+/// The names of the backups that no rule keeps. Calling this changes nothing, so that a plan can be
+/// previewed.
 #[must_use]
 pub fn expired(rules: &Rules, zone: &TimeZone, backups: &[Backup]) -> Vec<String> {
     let (asked, of_ticks): (Vec<_>, Vec<_>) =
@@ -55,7 +59,7 @@ pub fn expired(rules: &Rules, zone: &TimeZone, backups: &[Backup]) -> Vec<String
     [of_ticks, asked].into_iter().flat_map(|backups| expired_of(rules, zone, backups)).collect()
 }
 
-/// The same of good backups that are judged together.
+/// The same for good backups that are judged together.
 fn expired_of<'a>(rules: &Rules, zone: &TimeZone, mut newest_first: Vec<&'a Backup>) -> Vec<String> {
     newest_first.sort_by(|one, other| (other.at, &other.name).cmp(&(one.at, &one.name)));
     let mut kept: BTreeSet<&str> = BTreeSet::new();
@@ -66,7 +70,8 @@ fn expired_of<'a>(rules: &Rules, zone: &TimeZone, mut newest_first: Vec<&'a Back
     newest_first.iter().find(|backup| backup.whole).into_iter().for_each(&mut keep);
     newest_first.iter().filter(|backup| backup.hold).for_each(&mut keep);
     for (count, period) in PERIODS {
-        // Of each period the last that holds the whole tenant, or else the last: one of which an item failed replaces no whole one.
+        // For each period, the last backup that holds the whole tenant, or else the last: a backup
+        // with a failed item never replaces a whole one.
         let mut of_periods: Vec<(Period, &&Backup)> = Vec::new();
         for backup in &newest_first {
             let of = period(zone, backup.at);
@@ -94,13 +99,14 @@ fn expired_of<'a>(rules: &Rules, zone: &TimeZone, mut newest_first: Vec<&'a Back
     expired.map(|backup| backup.name.clone()).collect()
 }
 
-/// A span of time by the zone's clock, such as an hour: the date it begins at, and a number within that date.
+/// A period by the zone's clock, such as an hour: the date it begins at, and a number within that
+/// date.
 type Period = (Date, i32);
 
 type Rule = (fn(&Rules) -> usize, fn(&TimeZone, Timestamp) -> Period);
 
 const PERIODS: [Rule; 5] = [
-    // An hour that comes twice is two: so its offset is part of it.
+    // An hour that comes twice counts as two, so its offset is part of it.
     (
         |rules| rules.hourly,
         |zone, at| {
@@ -121,7 +127,7 @@ const PERIODS: [Rule; 5] = [
     (|rules| rules.yearly, |zone, at| (zone.to_datetime(at).date().first_of_year(), 0)),
 ];
 
-/// A length of time such as `1y2m3d4h`, as restic writes it: years, months, days, hours.
+/// Parses a length of time such as `1y2m3d4h`, as restic writes it: years, months, days, hours.
 #[must_use]
 pub fn span(text: &str) -> Option<Span> {
     let mut span = Span::new();
@@ -177,7 +183,7 @@ mod tests {
             "2025-11-30T12:00:00Z",
             "2025-12-01T12:00:00Z",
             "2025-12-30T20:00:00Z",
-            // In Berlin these two are of the same day, and of the new year.
+            // In Berlin these two are on the same day, in the new year.
             "2025-12-31T23:30:00Z",
             "2026-01-01T20:00:00Z",
             "2026-01-01T20:40:00Z",
@@ -294,7 +300,8 @@ mod tests {
             prop_assert!(backups.iter().all(|backup| !(is_gone(backup) && (backup.hold || !backup.good))));
         }
 
-        /// However many are asked for: none of a tick goes that would not go without them.
+        /// However many backups users request: no backup of a tick expires that would not expire
+        /// without them.
         #[test]
         fn what_somebody_asks_for_lets_nothing_of_a_tick_expire(rules in any_rules(), backups in any_backups()) {
             let of_ticks: Vec<Backup> = backups.iter().filter(|backup| !backup.asked).cloned().collect();
@@ -303,7 +310,7 @@ mod tests {
             prop_assert_eq!(gone, expired(&rules, &berlin(), &of_ticks));
         }
 
-        /// So that it does not matter how often it is asked, and nothing goes that a look at the plan did not name.
+        /// Expiry is idempotent, and nothing expires that a preview of the plan did not name.
         #[test]
         fn what_is_left_is_left_again_and_more_rules_keep_more(rules in any_rules(), more in any_rules(), backups in any_backups()) {
             let gone = expired(&rules, &berlin(), &backups);
@@ -318,7 +325,8 @@ mod tests {
             prop_assert!(gone_by_both.iter().all(|name| gone.contains(name)));
         }
 
-        /// Beside what stays whatever the rules say: exactly what one rule or another names.
+        /// Besides what is always kept, exactly the backups that one rule or another names are
+        /// kept.
         #[test]
         fn what_the_rules_keep_together_is_what_each_keeps_by_itself(rules in any_rules(), backups in any_backups()) {
             let kept = |rules: &Rules| kept(rules, &backups).into_iter().collect::<BTreeSet<_>>();

@@ -1,4 +1,5 @@
-//! Ticks against a second implementation that walks every minute of a year, and what else must hold of them.
+//! Compares ticks with a second implementation that walks every minute of a year, and tests what
+//! else must hold for them.
 
 use super::{Due, Expression, Timetable, due, jitter, zone};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
@@ -15,7 +16,8 @@ fn timetable(expression: &str, zone_name: &str) -> Timetable {
     }
 }
 
-/// The second implementation: reads the expression by its own simple means and lets a clock on the wall walk minute by minute.
+/// The second implementation: it parses the expression in its own simple way and advances a wall
+/// clock minute by minute.
 mod wall_clock {
     use super::{DateTime, SignedDuration, TimeZone, Timestamp};
 
@@ -74,7 +76,7 @@ mod wall_clock {
         let minute = SignedDuration::from_mins(1);
         let walls: Vec<Wall> = expressions.iter().map(|expression| Wall::of(expression)).collect();
         let mut found = vec![Vec::new(); expressions.len()];
-        // The latest time that the wall has shown.
+        // The latest time that the wall clock has shown.
         let mut latest = zone.to_datetime(from.checked_sub(minute).expect("a time"));
         let mut now = from;
         while now < to {
@@ -112,8 +114,9 @@ const EXPRESSIONS: [&str; 12] = [
     "59 23 31 12 *",
 ];
 
-/// Half an hour of daylight saving and two, none, in winter, four changes a year, a change at midnight, a quarter of an hour of offset, and the
-/// usual.
+/// Zones with half an hour of daylight saving and with two, without any, with it in winter, with
+/// four changes a year, with a change at midnight, with an offset of a quarter of an hour, and with
+/// the usual rules.
 const ZONES: [&str; 10] = [
     "UTC",
     "Europe/Berlin",
@@ -127,7 +130,8 @@ const ZONES: [&str; 10] = [
     "Pacific/Chatham",
 ];
 
-/// Somebody else's reading of the same expressions, where daylight saving, which it treats otherwise, is not in question.
+/// Compares with another library's ticks for the same expressions. In UTC, because the library
+/// handles daylight saving differently.
 #[test]
 fn the_ticks_of_a_leap_year_and_the_one_after_are_those_that_another_library_finds() {
     let more = [
@@ -140,7 +144,7 @@ fn the_ticks_of_a_leap_year_and_the_one_after_are_those_that_another_library_fin
     ];
     let (from, to) = (at("2028-01-01T00:00:00Z"), at("2030-01-01T00:00:00Z"));
     for expression in EXPRESSIONS.into_iter().chain(more) {
-        // Of the form `5/25` it knows nothing.
+        // The library does not know the form `5/25`.
         let theirs = expression.replace("5/25", "5-59/25");
         let theirs: croner::Cron = theirs.parse().unwrap_or_else(|error| panic!("{theirs}: {error}"));
         let theirs =
@@ -249,7 +253,7 @@ fn a_mistake_says_where_it_is() {
         assert_eq!(mistake.position, position, "{expression}: {mistake}");
         assert!(mistake.message.contains(words), "{expression}: {mistake}");
     }
-    // Either day suffices, so a Friday comes even where the 30th does not.
+    // Either day suffices, so a Friday matches even though the 30th never comes.
     assert!(Expression::parse("0 0 30 2 5").is_ok());
 }
 
@@ -281,7 +285,7 @@ fn a_tick_is_due_at_its_minute_once_and_the_next_is_told() {
     let after = Some(at("2026-01-01T07:00:00Z"));
     assert_eq!(due(&hourly, settled, NONE, None, now), Due { tick: next, next: after, ..Due::default() });
     assert_eq!(due(&hourly, now, NONE, None, now), Due { next: after, ..Due::default() });
-    // A clock that is set back does not bring a tick back.
+    // A clock that is set back does not repeat a tick.
     assert_eq!(due(&hourly, now, NONE, None, settled), Due { next: after, ..Due::default() });
 }
 
@@ -358,7 +362,7 @@ proptest! {
         prop_assert_eq!(timetable.last(from, before), None);
     }
 
-    /// However passes fall, each tick is started or missed, once.
+    /// Whenever the passes happen, each tick is either started or missed, once.
     #[test]
     fn no_tick_is_lost_or_doubled_however_passes_fall(
         timetable in any_timetable(),

@@ -1,10 +1,12 @@
 //! The ticks of an expression in a time zone, as moments.
 //!
-//! Where clocks go forward, a tick in the gap comes once, right after it; several of them are one. Where clocks go back, a tick in the
-//! hour that comes twice comes the first time only. An expression that runs in every hour (`*/15 * * * *`) is about time that
-//! passes and not about hands of a clock: it goes on evenly through both.
+//! When clocks go forward, a tick in the gap fires once, right after it, and several ticks in the
+//! gap count as one. When clocks go back, a tick in the repeated hour fires the first time only. An
+//! expression that runs in every hour (`*/15 * * * *`) follows elapsed time rather than the clock:
+//! it continues evenly through both.
 //!
-//! Between two changes of its offset a zone is plain arithmetic, so that is how far each step here goes. Nothing loops over ticks.
+//! Between two changes of its offset, a zone is plain arithmetic, so each step here covers one such
+//! stretch. Nothing loops over ticks.
 
 use super::{
     cron::{Expression, Mistake},
@@ -16,19 +18,20 @@ use jiff::{
     tz::{Offset, TimeZone},
 };
 
-/// Changes of offset that are looked at for one tick: no zone has that many in the years for which any expression waits.
+/// Maximum number of offset changes examined for one tick: no zone has that many in the years that
+/// any expression waits.
 const MOST_CHANGES: usize = 200;
 
 /// An expression in a zone.
 #[derive(Clone, Debug)]
 pub struct Timetable {
-    /// When.
+    /// The cron expression.
     pub expression: Expression,
-    /// By whose clock.
+    /// The zone whose clock it follows.
     pub zone: TimeZone,
 }
 
-/// Why there is no timetable of two texts.
+/// Why two texts do not make a timetable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// The expression has a mistake.
@@ -37,7 +40,7 @@ pub enum Unreadable {
     Zone,
 }
 
-/// A time over which a zone's offset is the same: `[start, end)`.
+/// A time over which a zone's offset is constant: `[start, end)`.
 #[derive(Clone, Copy)]
 struct Stretch {
     start: Timestamp,
@@ -47,7 +50,8 @@ struct Stretch {
     before: Offset,
 }
 
-/// What of a stretch is asked about, by its clock, and the one tick that stands for those in the gap before it.
+/// The requested part of a stretch, by its clock, and the one tick that stands for those in the gap
+/// before it.
 struct Window {
     after_gap: Option<Timestamp>,
     from: DateTime,
@@ -56,7 +60,7 @@ struct Window {
 }
 
 impl Timetable {
-    /// Reads an expression and the name of a zone.
+    /// Parses an expression and the name of a zone.
     pub fn read(expression: &str, zone: &str) -> Result<Self, Unreadable> {
         let expression = Expression::parse(expression).map_err(Unreadable::Expression)?;
         Ok(Self { expression, zone: zone::find(zone).ok_or(Unreadable::Zone)? })
@@ -96,7 +100,7 @@ impl Timetable {
         None
     }
 
-    /// How many ticks there are in `(after, until]`.
+    /// The number of ticks in `(after, until]`.
     #[must_use]
     pub fn count(&self, after: Timestamp, until: Timestamp) -> u64 {
         let mut from = just_after(after);

@@ -1,13 +1,14 @@
-//! Logs: one JSON object a line on standard error, each line through the redactor.
+//! Logs: one JSON object per line on standard error, each line redacted.
 
 use crate::items::redact::redact;
 use std::io::{self, Write};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// The variable that sets what is logged, in the syntax of `tracing-subscriber`, such as `info,tenantatlas=debug`.
+/// The variable that sets what is logged, in the syntax of `tracing-subscriber`, such as
+/// `info,tenantatlas=debug`.
 pub const FILTER: &str = "ATLAS_LOG";
 
-/// Starts logging. A second call changes nothing.
+/// Starts logging. A second call has no effect.
 pub fn init_logs() {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
@@ -25,7 +26,7 @@ pub fn init_logs() {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Passes every line through the redactor. The subscriber writes an event in one piece.
+/// Redacts every line. The subscriber writes an event in one piece.
 struct RedactingWriter<F>(F);
 
 impl<'a, F, W> MakeWriter<'a> for RedactingWriter<F>

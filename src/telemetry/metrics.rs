@@ -1,4 +1,4 @@
-//! Metrics, in OpenMetrics text.
+//! Metrics in OpenMetrics text format.
 
 use crate::{
     api::{
@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// Counters of the controller.
+/// Metrics of the controller.
 #[derive(Clone)]
 pub struct Metrics {
     completed: Family<RunLabels, Counter>,
@@ -75,7 +75,7 @@ impl RepositoryLabels {
     }
 }
 
-/// What was done to a repository: `check` or `prune`.
+/// Labels for work on a repository: `check` or `prune`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RepositoryWorkLabels {
     namespace: String,
@@ -90,7 +90,7 @@ impl RepositoryWorkLabels {
     }
 }
 
-/// Sets a gauge to a time; where there is none, there is no gauge either: 1970 would be a false alarm.
+/// Sets a gauge to a time. Without a time the gauge is removed: 1970 would be a false alarm.
 fn tell<L: Clone + std::hash::Hash + Eq>(gauges: &Family<L, Gauge>, labels: &L, time: Option<Timestamp>) {
     match time {
         Some(time) => {
@@ -103,7 +103,7 @@ fn tell<L: Clone + std::hash::Hash + Eq>(gauges: &Family<L, Gauge>, labels: &L, 
 }
 
 impl Metrics {
-    /// Metrics, with the counts of API calls beside them.
+    /// Creates the metrics, which include these counts of API calls.
     #[must_use]
     pub fn new(calls: CallCounts) -> Self {
         let (completed, failed_passes, leader) = (Family::default(), Counter::default(), Gauge::default());
@@ -187,14 +187,14 @@ impl Metrics {
         }
     }
 
-    /// Counts a run's end.
+    /// Counts a completed run.
     pub fn completed(&self, operation_type: &str, trigger: Trigger, outcome: Outcome) {
         let (r#type, trigger) = (operation_type.to_owned(), trigger.as_str().to_owned());
         let labels = RunLabels { r#type, trigger, outcome: outcome.as_str().to_owned() };
         self.completed.get_or_create(&labels).inc();
     }
 
-    /// What an operation type says.
+    /// Sets the metrics of an operation type.
     pub fn operation_type(&self, operation_type: &OperationType) {
         let labels = TypeLabels { r#type: operation_type.name_any() };
         let conditions = operation_type.status.iter().flat_map(|status| &status.conditions);
@@ -210,18 +210,19 @@ impl Metrics {
         }
     }
 
-    /// Drops the metrics of a deleted operation type.
+    /// Removes the metrics of a deleted operation type.
     pub fn forget_operation_type(&self, operation_type: &OperationType) {
         let labels = TypeLabels { r#type: operation_type.name_any() };
         self.type_ready.remove(&labels);
         self.expected_duration.remove(&labels);
     }
 
-    /// What a schedule's status says.
+    /// Sets the metrics of a schedule from its status.
     pub fn schedule(&self, schedule: &BackupSchedule) {
         let labels = ScheduleLabels::of(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
         let status = schedule.status.as_ref();
-        // The persisted count, and not what this process saw: a new process must not begin at nought right after a downtime.
+        // Use the persisted count, not what this process saw: a new process must not start at zero
+        // right after a downtime.
         let missed = status.and_then(|status| status.missed.as_ref()).map_or(0, |missed| missed.count);
         let counter = self.missed_ticks.get_or_create_owned(&labels);
         counter.inner().store(u64::try_from(missed).unwrap_or_default(), Ordering::Relaxed);
@@ -232,7 +233,7 @@ impl Metrics {
         tell(&self.last_successful, &labels, last.map(|last| last.completed_at));
     }
 
-    /// A schedule that is gone is told of no more.
+    /// Removes the metrics of a deleted schedule.
     pub fn forget_schedule(&self, schedule: &BackupSchedule) {
         let labels = ScheduleLabels::of(&schedule.namespace().unwrap_or_default(), &schedule.name_any());
         self.missed_ticks.remove(&labels);
@@ -240,7 +241,7 @@ impl Metrics {
         self.last_successful.remove(&labels);
     }
 
-    /// What a repository's status says.
+    /// Sets the metrics of a repository from its status.
     pub fn repository(&self, repository: &BackupRepository) {
         self.repository_ready.get_or_create(&RepositoryLabels::of(repository)).set(i64::from(repository.is_ready()));
         let status = repository.status.as_ref();
@@ -261,7 +262,7 @@ impl Metrics {
         self.deleted_bytes.get_or_create(&labels).inc_by(count(figures.deleted_bytes));
     }
 
-    /// A repository that is gone is told of no more.
+    /// Removes the metrics of a deleted repository.
     pub fn forget_repository(&self, repository: &BackupRepository) {
         let labels = RepositoryLabels::of(repository);
         self.repository_ready.remove(&labels);
@@ -277,7 +278,7 @@ impl Metrics {
         self.failed_passes.inc();
     }
 
-    /// Says whether this replica leads.
+    /// Sets whether this replica leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
@@ -286,7 +287,7 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         if let Some(body) = text.strip_suffix("# EOF\n").map(str::to_owned) {
             text = body;
@@ -316,7 +317,7 @@ mod tests {
         metrics.text().lines().filter(|line| line.starts_with(what)).map(str::to_owned).collect()
     }
 
-    /// The names of metrics in a text, each once.
+    /// The names of the metrics in a text, each once.
     fn names_in(text: &str) -> std::collections::BTreeSet<String> {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         words.filter(|word| word.starts_with("tenantatlas_")).map(str::to_owned).collect()

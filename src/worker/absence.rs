@@ -1,9 +1,11 @@
-//! What did not exist when a snapshot was taken that undoes a restore, where that is more than a backup set names:
-//! recorded in the snapshot itself.
+//! Items that did not exist when the snapshot that undoes a restore was taken. If there are more
+//! than a backup set can name, the snapshot itself records them.
 //!
-//! The names of a kind lie beside its directory, so many a file: `group/version/Kind.absent/00000.json`, a JSON list. No kind's
-//! name holds a dot, so a file of names is never mistaken for an item, and it sorts right behind its kind. The backup set says
-//! how many names there are in all: a list that lost some must not pass for a shorter one, nor one that gained some for it.
+//! The names of a kind are stored next to the kind's directory, a limited number per file:
+//! `group/version/Kind.absent/00000.json`, a JSON list. No kind's name contains a dot, so a file of
+//! names is never mistaken for an item, and it sorts directly after its kind. The backup set
+//! records the total number of names, so that neither a list that lost names nor one that gained
+//! some is accepted.
 
 use crate::{
     api::item::{GroupKind, ItemId},
@@ -13,19 +15,20 @@ use crate::{
 };
 use jiff::Timestamp;
 
-/// Ends the directory of names.
+/// Suffix of the directory with the names.
 const SUFFIX: &str = ".absent";
 
-/// Names in one file: some hundred kilobytes, so that neither side holds much at once.
+/// Names per file: some hundred kilobytes, so that neither the writer nor the reader holds much in
+/// memory.
 const NAMES: usize = 5000;
 
-/// Whether a path in a snapshot is a file of names, and not an item.
+/// Whether a path in a snapshot is a file of names rather than an item.
 #[must_use]
 pub fn is_absence(path: &ItemPath) -> bool {
     path.directory().ends_with(SUFFIX)
 }
 
-/// The names of a kind as entries of a snapshot.
+/// Snapshot entries with the names of a kind.
 pub fn entries<'a>(
     kind: &'a ServedKind,
     names: &'a [&str],
@@ -40,8 +43,8 @@ pub fn entries<'a>(
     })
 }
 
-/// What such files among the items of a snapshot name. None where that is not `count` items: some were lost, or it is not what a
-/// restore recorded.
+/// Reads the absent items from the files of names among the items of a snapshot. Returns `None`
+/// unless there are exactly `count`: some were lost, or a restore did not record them.
 pub async fn read(reader: &SnapshotReader, stored: &[Item], count: i64) -> Result<Option<Vec<ItemId>>, Failure> {
     let count = usize::try_from(count).unwrap_or_default();
     let mut items = Vec::new();

@@ -1,8 +1,9 @@
-//! Backup sets for the snapshots of an adopted repository: what a cluster that was lost, or a namespace that was made anew,
-//! has left behind.
+//! Backup sets for the snapshots of an adopted repository, left behind by a lost cluster or a
+//! recreated namespace.
 //!
-//! What a set was made of is not known any more, so it counts as partial: nothing is ever pruned by it. Sets that undid a restore
-//! are not listed: what they name as absent is lost.
+//! The original selection of such a set is unknown, so the set counts as partial: a restore never
+//! prunes by it. Snapshots that undo a restore are not listed, because the names of their absent
+//! items are lost.
 
 use crate::{
     api::{
@@ -21,7 +22,7 @@ use crate::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// Makes the sets that are not there yet; how many there are now.
+/// Creates the missing backup sets and returns how many exist now.
 pub async fn record_sets(
     client: &Client,
     environment: &Environment,
@@ -36,7 +37,7 @@ pub async fn record_sets(
         let Some(set) = set(environment, adopted, &snapshot) else { continue };
         match retry(|| sets.create(&parameters, &set)).await {
             Ok(_) => {}
-            // Of an earlier check.
+            // Created by an earlier check.
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             Err(error) => return Err(api_failure("list the snapshots of an adopted namespace as backup sets", &error)),
         }
@@ -45,7 +46,7 @@ pub async fn record_sets(
     Ok(there)
 }
 
-/// The set of a snapshot, if it is one of an adopted namespace that a capture took.
+/// Backup set for a snapshot, if the snapshot is a capture of an adopted namespace.
 fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Option<BackupSet> {
     let run_uid = snapshot.run_uid.clone()?;
     let namespace_uid = snapshot.tags.iter().find_map(|tag| tag.strip_prefix(NAMESPACE_TAG))?;

@@ -1,10 +1,13 @@
-//! Entries appended to a tenant's audit chain.
+//! Appends entries to a tenant's audit chain.
 //!
-//! A create under the first free number is the compare-and-swap: of two writers the API server refuses one, which looks
-//! again. What the chain is, and where it goes on, is said in [`crate::audit`]; it takes all entries of the namespace, a page at a
-//! time. Whatever else stands among them is passed over: nothing that somebody wrote there ends a restore.
+//! Creating an entry under the first free number is the compare-and-swap: if two writers race, the
+//! API server rejects one, which then reads the chain again. [`crate::audit`] defines the chain and
+//! where it continues. Finding the end takes all entries of the namespace, one page at a time.
+//! Anything else in the namespace's entries is skipped, so nothing that a user writes there can
+//! fail a restore.
 //!
-//! What a run has said it does not say again: an attempt that follows one that died finds its entries by their label.
+//! A run never records the same entry twice: an attempt after a crash finds the entries of the
+//! earlier attempt by their label.
 
 use crate::{
     api::{
@@ -26,14 +29,14 @@ use kube::{
 };
 use std::collections::BTreeMap;
 
-/// Entries in a page: at their longest, a few MiB.
+/// Entries per page: a few MiB at most.
 const PAGE: u32 = 100;
 
-/// How often a place may be lost to another writer.
+/// How often an append may lose its place to another writer.
 const MOST_RACES: usize = 1000;
 
-/// Appends what a run has to say, unless it has said so before. Name, namespace and hash of the one before are filled in
-/// here. The entry's name.
+/// Appends a run's record, unless an earlier attempt appended it, and returns the name of the
+/// entry. Name, namespace and the hash of the previous entry are filled in here.
 pub async fn append(client: &Client, run: &RunIdentity, record: AuditRecord) -> Result<String, Failure> {
     let api: Api<AuditEntry> = Api::namespaced(client.clone(), &run.namespace);
     let parameters = PostParams::default();
@@ -53,7 +56,8 @@ pub async fn append(client: &Client, run: &RunIdentity, record: AuditRecord) -> 
         };
         match retry(|| api.create(&parameters, &entry)).await {
             Ok(created) => return Ok(created.name_any()),
-            // Another's; or ours, whose answer was lost, and then it is found.
+            // Another writer's entry, or our own whose response was lost. The next lookup finds the
+            // latter.
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             Err(error) => return Err(api_failure("write into the audit chain", &error)),
         }
@@ -64,23 +68,24 @@ pub async fn append(client: &Client, run: &RunIdentity, record: AuditRecord) -> 
     ))
 }
 
-/// Whether an earlier attempt of the run has said what it intends, and so may have begun.
+/// Whether an earlier attempt of the run recorded its intent, and so may have started to write.
 pub async fn has_intent(client: &Client, run: &RunIdentity) -> Result<bool, Failure> {
     Ok(of_run(client, run).await?.iter().any(|(_, record)| record.event == AuditEvent::Intent))
 }
 
-/// The last entry of a namespace's chain; none if there is no entry.
+/// The last entry of a namespace's chain, or `None` if there is no entry.
 pub async fn tip(client: &Client, namespace: &str) -> Result<Option<Tip>, Failure> {
     Ok(read(client, namespace).await?.tip())
 }
 
-/// The entry in which an earlier attempt of the run said the same.
+/// Name of the entry in which an earlier attempt recorded the same.
 async fn find_said(client: &Client, run: &RunIdentity, record: &AuditRecord) -> Result<Option<String>, Failure> {
     let said = of_run(client, run).await?;
     Ok(said.into_iter().find(|(_, said)| says_the_same(said, record)).map(|(name, _)| name))
 }
 
-/// The entries that attempts of the run wrote: pods of its Job. Others may bear its label too.
+/// Entries written by attempts of the run, that is by pods of its Job. Other entries may have its
+/// label too.
 async fn of_run(client: &Client, run: &RunIdentity) -> Result<Vec<(String, AuditRecord)>, Failure> {
     let entries: Api<AuditEntry> = Api::namespaced(client.clone(), &run.namespace);
     let of_run = ListParams::default().labels(&format!("{}={}", labels::RUN_UID, run.run_uid));
@@ -97,12 +102,12 @@ async fn of_run(client: &Client, run: &RunIdentity) -> Result<Vec<(String, Audit
     Ok(said.collect())
 }
 
-/// The name of a Job, by that of its pod.
+/// Name of the Job that a pod belongs to.
 fn job_of(pod: &str) -> &str {
     pod.rsplit_once('-').map_or(pod, |(job, _)| job)
 }
 
-/// Whether two records say the same, if at different times, in different places and from different pods.
+/// Whether two records are equal except for their time, their place in the chain and their pod.
 fn says_the_same(one: &AuditRecord, other: &AuditRecord) -> bool {
     let other = AuditRecord {
         name: one.name.clone(),
@@ -122,7 +127,7 @@ fn full(namespace: &str) -> Failure {
     )
 }
 
-/// All entries of a namespace, as they are stored: also those that another version wrote, or somebody else.
+/// Reads all entries of a namespace as stored, including those of another version or of a user.
 async fn read(client: &Client, namespace: &str) -> Result<Chain, Failure> {
     let entries: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<AuditEntry>(&()));
@@ -131,7 +136,7 @@ async fn read(client: &Client, namespace: &str) -> Result<Chain, Failure> {
     loop {
         let listed = match retry(|| entries.list(&page)).await {
             Ok(listed) => listed,
-            // The list went on for longer than the API server keeps one: from its beginning again.
+            // The continue token expired. Start again from the first page.
             Err(kube::Error::Api(status)) if status.code == 410 && page.continue_token.is_some() => {
                 page.continue_token = None;
                 chain = Chain::default();
@@ -149,7 +154,7 @@ async fn read(client: &Client, namespace: &str) -> Result<Chain, Failure> {
     }
 }
 
-/// What counts of an entry.
+/// The parts of an entry that the chain depends on.
 fn stored(mut object: DynamicObject) -> Entry {
     let metadata = Metadata { name: object.name_any(), namespace: object.namespace().unwrap_or_default() };
     Entry { metadata, spec: object.data["spec"].take() }

@@ -1,11 +1,15 @@
-//! `tenantatlas worker capture`: a tenant's objects into its repository, as one snapshot a run.
+//! `tenantatlas worker capture`: captures a tenant's objects into its repository, as one snapshot
+//! per run.
 //!
-//! In this order, and what a crash leaves behind in between:
-//! 1. open the repository: nothing;
-//! 2. look for the run's snapshot: if an earlier attempt recorded it, only its result is reported again;
-//! 3. stream the objects: packs that the next capture uses and maintenance removes, no snapshot;
-//! 4. record the snapshot and read it back: the snapshot, found in step 2 of the next attempt;
-//! 5. write the reports, report the result: reports that the next attempt finds and takes for its own.
+//! Steps, and what a crash in each of them leaves behind:
+//! 1. Open the repository: nothing.
+//! 2. Look for the run's snapshot. If an earlier attempt recorded it, only its result is reported
+//!    again.
+//! 3. Stream the objects: packs without a snapshot, which the next capture reuses and maintenance
+//!    removes.
+//! 4. Record the snapshot and read it back: the snapshot, which step 2 of the next attempt finds.
+//! 5. Write the reports and report the result: reports, which the next attempt finds and takes
+//!    over.
 
 use crate::{
     api::{
@@ -34,21 +38,22 @@ use kube::Client;
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt::Write as _};
 
-/// How many kinds a message names for one reason.
+/// How many kinds a message names per reason.
 const MAX_SKIPPED_KINDS: usize = 8;
 
-/// The inputs of `backup.capture`.
+/// Inputs of `backup.capture`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Inputs {
     /// Name of the `BackupRepository`.
     repository: String,
-    /// What to take.
+    /// What to capture.
     #[serde(default)]
     selection: Selection,
 }
 
-/// Captures what the environment says into a repository. `run` is the run as the fence found it.
+/// Captures the scope given by the environment into a repository. `run` is the run as read by the
+/// fence.
 pub async fn capture(
     client: &Client,
     environment: &Environment,
@@ -81,17 +86,17 @@ pub async fn capture(
     Ok(result)
 }
 
-/// Reads what is asked for; to be done before anything is opened, so that bad inputs fail fast.
+/// Reads the requested scope. Call this before anything is opened, so that bad inputs fail fast.
 pub fn read_scope(environment: &Environment) -> Result<Scope, Failure> {
     let inputs: Inputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
     Scope::new(inputs.selection, environment.target.as_ref())
 }
 
-/// How many of the kinds that workers may not read a run's message names.
+/// How many of the kinds that workers may not read are named in a run's message.
 const NAMED_KINDS: usize = 3;
 
-/// What was captured, by this attempt or an earlier one.
+/// Result of a capture, by this attempt or an earlier one.
 #[derive(Clone, Debug, PartialEq)]
 struct Captured {
     snapshot: String,
@@ -100,7 +105,7 @@ struct Captured {
     bytes: i64,
     added_bytes: i64,
     note: Note,
-    /// More for people.
+    /// Additional remarks for the message.
     remarks: Vec<String>,
 }
 
@@ -112,7 +117,8 @@ async fn take(
     options: &CaptureOptions,
 ) -> Result<Captured, Failure> {
     let identity = &environment.identity;
-    // Of this repository alone: else whoever may name a Secret in a BackupRepository could keep it out of every backup.
+    // Only the Secrets of this repository are skipped. Otherwise a user who may name a Secret in a
+    // BackupRepository could keep it out of every backup.
     let keys = key_secrets(&environment.repository_spec);
     let rules = ItemRules { repository_secrets: keys.keys().cloned().collect() };
     let discovered = discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
@@ -124,7 +130,7 @@ async fn take(
     let collector = Collector::new(client, identity, scope, &rules, &keys, progress, sender);
     let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
     match (collected, summary) {
-        // The reason why the capture was broken off, and not that it was.
+        // Report why the capture was aborted, not that it was.
         (Err(Stopped::Failed(failure)), _) => Err(failure),
         (_, Err(error)) => Err(error.into()),
         (Ok(collected), Ok(summary)) => Ok(of_this_attempt(collected, summary)),
@@ -161,7 +167,8 @@ fn of_this_attempt(collected: Collected, summary: CaptureSummary) -> Captured {
     }
 }
 
-/// How many of which kinds were left out for a reason, such as `3 ControllerOwned (2 Pod, 1 ReplicaSet.apps)`.
+/// Counts per kind of items skipped for one reason, such as
+/// `3 ControllerOwned (2 Pod, 1 ReplicaSet.apps)`.
 fn skipped(why: SkipReason, kinds: &BTreeMap<String, i64>) -> String {
     let total: i64 = kinds.values().sum();
     let mut named: Vec<_> =
@@ -172,7 +179,7 @@ fn skipped(why: SkipReason, kinds: &BTreeMap<String, i64>) -> String {
     format!("{total} {} ({})", why.code(), named.join(", "))
 }
 
-/// The snapshot that an earlier attempt of the run recorded, with the outcome as it was then.
+/// The snapshot that an earlier attempt of the run recorded, with its outcome at that time.
 async fn find_earlier(
     repository: &impl Repository,
     options: &CaptureOptions,
@@ -181,7 +188,8 @@ async fn find_earlier(
     if repository.find_snapshot(&options.run_uid).await?.is_none() {
         return Ok(None);
     }
-    // It may have died before it read its snapshot back. A capture of nothing does that, and removes what is damaged.
+    // That attempt may have crashed before it read the snapshot back. An empty capture reads it
+    // back, and removes a damaged snapshot.
     let (sender, receiver) = entries();
     drop(sender);
     let snapshot = match repository.capture(receiver, options.clone()).await {
@@ -194,8 +202,9 @@ async fn find_earlier(
     Ok(Some(of_an_earlier_attempt(repository, snapshot, shown).await?))
 }
 
-/// The snapshot tells what it holds and what failed. What was skipped without a word stands in the run's status alone,
-/// which is believed as far as it agrees.
+/// Restores the result from the snapshot, which records its items and failures. Items skipped
+/// without a note are counted only in the run's status, which is used if it agrees with the
+/// snapshot.
 async fn of_an_earlier_attempt(
     repository: &impl Repository,
     snapshot: Snapshot,
@@ -297,8 +306,8 @@ impl Captured {
     }
 }
 
-/// Reports that cannot be written must not lose the capture: that they are refused is logged, that they are not
-/// answered is tried again.
+/// Writes the reports without losing the capture: a refusal is logged, a transient failure is
+/// returned and retried.
 async fn write_reports(client: &Client, identity: &RunIdentity, note: Note) -> Result<(), Failure> {
     match report::write(client, identity, report::Contents::Failures(&note.items)).await {
         Err(failure) if failure.retry == Retry::Permanent => {

@@ -1,4 +1,4 @@
-//! `tenantatlas worker check`: opens a tenant's repository, or creates it, and looks for damage.
+//! `tenantatlas worker check`: opens or creates a tenant's repository and checks it for damage.
 
 use crate::{
     api::{
@@ -16,7 +16,7 @@ use crate::{
 use kube::ResourceExt;
 use serde::Deserialize;
 
-/// A day, in seconds: checks of different days read different parts of the data.
+/// A day in seconds. Checks on different days read different parts of the data.
 const DAY: i64 = 86_400;
 
 /// How many findings a message names.
@@ -25,18 +25,19 @@ const NAMED_FINDINGS: usize = 3;
 /// How many affected backup sets a message names.
 const NAMED_SETS: usize = 5;
 
-/// The inputs of `repository.check`.
+/// Inputs of `repository.check`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Inputs {
     /// Name of the `BackupRepository`.
     repository: String,
-    /// Percentage of the data to read back, 0 to 100. Left out: what the repository's `maintenance` says, or none.
+    /// Percentage of the data to read back, 0 to 100. Defaults to the value in the repository's
+    /// `maintenance`, or else to 0.
     read_data_percent: Option<u8>,
 }
 
 impl Inputs {
-    /// Inputs that are made by another operation.
+    /// Inputs built by another operation.
     pub(super) fn new(repository: &str, read_data_percent: Option<u8>) -> Self {
         Self { repository: repository.to_owned(), read_data_percent }
     }
@@ -52,7 +53,7 @@ impl Inputs {
     }
 }
 
-/// Reads the inputs; to be done before anything is opened, so that bad inputs fail fast.
+/// Reads the inputs. Call this before anything is opened, so that bad inputs fail fast.
 pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
     let inputs: Inputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
@@ -60,7 +61,8 @@ pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
     Ok(inputs)
 }
 
-/// Checks an opened repository. `sets` are the backup sets of its namespace, listed before this is called.
+/// Checks an opened repository. `sets` are the backup sets of its namespace, listed before the
+/// call.
 pub async fn check(
     repository: &impl Repository,
     environment: &Environment,
@@ -105,7 +107,8 @@ pub async fn check(
     })
 }
 
-/// Fails where the snapshot of a backup set is not there: to the engine, what it held is content that nobody needs.
+/// Fails if the snapshot of a backup set is missing. To the engine, the content of a missing
+/// snapshot is merely unused.
 pub(super) fn expect_snapshots(
     environment: &Environment,
     sets: &[BackupSet],
@@ -116,7 +119,8 @@ pub(super) fn expect_snapshots(
     if report.is_ok() { Ok(()) } else { Err(damaged(&report, environment, sets)) }
 }
 
-/// A repository is whole without any of its snapshots; only the sets tell that one is missing.
+/// A repository is intact without any of its snapshots. Only the backup sets reveal that one is
+/// missing.
 fn add_lost_snapshots(report: &mut CheckReport, environment: &Environment, sets: &[BackupSet], snapshots: &[Snapshot]) {
     let lost = sets::without_snapshot(sets, &environment.repository, snapshots);
     report.errors += lost.len();
@@ -127,12 +131,12 @@ fn add_lost_snapshots(report: &mut CheckReport, environment: &Environment, sets:
     report.damaged.extend(lost.iter().map(|set| set.spec.snapshot.clone()));
 }
 
-/// The first findings.
+/// The first findings, joined for a message.
 fn named(report: &CheckReport) -> String {
     report.findings.iter().take(NAMED_FINDINGS).map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
-/// Damage, with the backup sets that it concerns.
+/// Failure that reports damage and the affected backup sets.
 fn damaged(report: &CheckReport, environment: &Environment, sets: &[BackupSet]) -> Failure {
     let damage = sets::of_damaged(sets, &environment.repository, &report.damaged);
     let of_sets = match damage.sets.as_slice() {

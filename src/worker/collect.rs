@@ -1,7 +1,8 @@
-//! Reads a tenant's objects and offers them to a capture, one by one, counting each.
+//! Reads a tenant's objects and sends them to a capture one by one, counting each.
 //!
-//! What cannot be read is a failed item and the rest goes on, as long as the API server itself answers. Memory stays
-//! flat: one page of a list, the object in hand, and notes of what failed.
+//! An object or kind that cannot be read is a failed item, and the rest continues as long as the
+//! API server itself responds. Memory use stays flat: one page of a list, the current object, and
+//! notes about failures.
 
 use crate::{
     api::{
@@ -32,29 +33,29 @@ use kube::Client;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was offered, and what was not.
+/// What was collected and what was left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Collected {
-    /// Items, as they add up.
+    /// Item counts, which add up.
     pub counts: SummaryCounts,
-    /// Items captured, by kind.
+    /// Captured items by kind.
     pub items_by_kind: BTreeMap<String, i64>,
-    /// Bytes of the items captured.
+    /// Size of the captured items in bytes.
     pub bytes: i64,
-    /// Items left out, by reason and kind.
+    /// Skipped items by reason and kind.
     pub skipped: BTreeMap<SkipReason, BTreeMap<String, i64>>,
-    /// What failed, and what was left out and is worth telling.
+    /// Failed items, and skipped items that are worth reporting.
     pub note: Note,
-    /// Notes offered beside the items.
+    /// Number of notes captured in addition to the items.
     pub notes: i64,
 }
 
 /// Why collecting stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stopped {
-    /// The capture takes no more; its own result says why.
+    /// The capture accepts no more entries. Its own result has the reason.
     CaptureEnded,
-    /// The work cannot go on.
+    /// The work cannot continue.
     Failed(Failure),
 }
 
@@ -70,27 +71,27 @@ impl From<Failure> for Stopped {
     }
 }
 
-/// What collecting needs to know.
+/// Collects the objects in scope and sends them to a capture.
 pub struct Collector<'a> {
     client: &'a Client,
     run: &'a RunIdentity,
     scope: &'a Scope,
     rules: &'a ItemRules,
-    /// The Secrets that open the repository, and which of their keys do.
+    /// Secrets that open the repository, each with the data keys used for that.
     keys: &'a BTreeMap<String, BTreeSet<String>>,
     progress: Progress,
     sender: EntrySender,
     collected: Collected,
-    /// Names that were asked for and not found so far.
+    /// Requested names that have not been found yet.
     missing: BTreeSet<&'a str>,
-    /// Notes that go behind kinds which are yet to come: `Kind-a` lies between `Kind` and its note.
+    /// Notes that sort after kinds still to be listed: `Kind-a` sorts between `Kind` and its note.
     notes: BTreeMap<ItemPath, Entry>,
-    /// Groups whose server is in trouble: each of their kinds gets one chance only.
+    /// Groups whose server has failed. Each further kind of these groups is listed without retries.
     troubled: BTreeSet<String>,
 }
 
 impl<'a> Collector<'a> {
-    /// A collector that offers to `sender`.
+    /// Creates a collector that sends entries to `sender`.
     #[must_use]
     pub fn new(
         client: &'a Client,
@@ -107,7 +108,8 @@ impl<'a> Collector<'a> {
         Self { client, run, scope, rules, keys, progress, sender, collected, missing, notes, troubled }
     }
 
-    /// Goes through all steps and ends the capture. If it returns an error, or never, nothing is captured.
+    /// Runs all steps and finishes the capture. If it returns an error or never returns, nothing is
+    /// captured.
     pub async fn collect(mut self, steps: Vec<Step>) -> Result<Collected, Stopped> {
         let last = steps.len().saturating_sub(1);
         for (number, step) in steps.into_iter().enumerate() {
@@ -133,13 +135,14 @@ impl<'a> Collector<'a> {
         }
         self.offer_notes(None).await?;
         self.expect_something()?;
-        // Before the snapshot: an attempt that finds the snapshot of one that died reads there how much was skipped.
+        // Written before the snapshot: an attempt that finds the snapshot of a crashed attempt
+        // reads the number of skipped items from the run's status.
         self.progress.finish(self.collected.counts).await;
         self.sender.finish().await?;
         Ok(self.collected)
     }
 
-    /// Offers the notes that go before a kind, or all.
+    /// Sends the notes that sort before a kind, or all notes.
     async fn offer_notes(&mut self, before: Option<&ServedKind>) -> Result<(), Stopped> {
         while let Some(first) = self.notes.first_entry() {
             if before.is_some_and(|kind| !lies_before(first.key(), kind)) {
@@ -151,7 +154,7 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// What was asked for by name and is of no kind that was gone through.
+    /// Records the requested names that no listed kind had.
     fn leave_missing(&mut self, note: &mut Note) {
         for name in std::mem::take(&mut self.missing) {
             let with_labels = if self.scope.list.label_selector.is_some() { " with these labels" } else { "" };
@@ -162,7 +165,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// A capture of nothing but failures is a failure: no snapshot is worth more than an empty one.
+    /// Fails if nothing was captured although items failed or objects were expected. No snapshot is
+    /// better than an empty one.
     fn expect_something(&self) -> Result<(), Failure> {
         let counts = &self.collected.counts;
         if let Some(target) = self.scope.target.as_ref().filter(|_| counts.succeeded == 0) {
@@ -235,7 +239,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Takes one object, or leaves it out.
+    /// Captures or skips one object.
     async fn take(
         &mut self,
         kind: &ServedKind,
@@ -252,7 +256,8 @@ impl<'a> Collector<'a> {
                 return Ok(());
             }
             *self.collected.skipped.entry(why).or_default().entry(group_kind.to_string()).or_default() += 1;
-            // Who names an object wants to know of it, whatever the reason.
+            // An object that is requested by name is always reported when it is skipped, whatever
+            // the reason.
             let is_named = self.scope.target.is_some() || self.scope.names_objects();
             let told = why.told().or(is_named.then_some("objects like it are left out by default"));
             if let Some(message) = told {
@@ -288,7 +293,7 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Records that an item is not captured.
+    /// Records that an item was not captured.
     fn leave(&mut self, note: &mut Note, item: ItemFailure) {
         match item.failure_type {
             FailureType::Failure => self.collected.counts.failed += 1,
@@ -299,17 +304,19 @@ impl<'a> Collector<'a> {
         self.sum();
     }
 
-    /// A kind that could not be listed to its end is one failed item, if the API server itself is well.
+    /// Records a kind that could not be listed completely as one failed item, if the API server
+    /// itself is healthy.
     async fn unlistable(&mut self, kind: &ServedKind, error: &kube::Error, note: &mut Note) -> Result<(), Stopped> {
         let kind_name = kind.group_kind();
         let id = ItemId::new(kind_name.clone(), "");
         let (code, message) = match error {
-            // Its definition went away since the discovery, and its objects with it.
+            // The CRD was deleted since discovery, and the objects with it.
             kube::Error::Api(status) if status.code == 404 => {
                 tracing::info!(kind = %kind_name, "no longer served");
                 return Ok(());
             }
-            // Only the API server knows the syntax of selectors; what the first kind's list refuses, all will.
+            // Only the API server knows the syntax of selectors. A selector that fails the first
+            // list fails all of them.
             kube::Error::Api(status)
                 if status.code == 400
                     && self.scope.list.label_selector.is_some()
@@ -345,7 +352,8 @@ impl<'a> Collector<'a> {
             error => {
                 if may_pass(error) || !matches!(error, kube::Error::Api(_)) {
                     self.troubled.insert(kind.group.clone());
-                    // Is it this kind's server, or all of the API? Our own run tells, and whether we are still wanted.
+                    // Reading our own run shows whether only this kind's server fails or the whole
+                    // API, and whether this Job is still to execute the run.
                     fence::pass(self.client, self.run).await?;
                 }
                 (
@@ -362,7 +370,7 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Makes the sums true.
+    /// Updates the totals.
     fn sum(&mut self) {
         let counts = &mut self.collected.counts;
         counts.processed = counts.succeeded + counts.failed + counts.skipped;
@@ -375,19 +383,20 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// Whether a note lies before all items of a kind.
+/// Whether a note sorts before all items of a kind.
 fn lies_before(note: &ItemPath, kind: &ServedKind) -> bool {
-    // What is never part of a path has no items.
+    // A kind that cannot be part of a path has no items.
     ItemPath::new(&kind.group, &kind.version, &kind.kind, "-").map_or(true, |item| *note < item)
 }
 
-/// Whether a Secret holds more than these keys.
+/// Whether a Secret has data under other keys than these.
 fn holds_more(keys: Option<&BTreeSet<String>>, secret: &Map<String, Value>) -> bool {
     let data = secret.get("data").and_then(Value::as_object);
     data.is_some_and(|data| data.keys().any(|key| keys.is_none_or(|keys| !keys.contains(key))))
 }
 
-/// When an object came into being: part of the snapshot's tree, so it must be the same in each capture.
+/// Creation time of an object. It is part of the snapshot's tree, so it must be the same in every
+/// capture.
 #[must_use]
 pub fn created_at(object: &Map<String, Value>) -> Timestamp {
     object
@@ -396,9 +405,9 @@ pub fn created_at(object: &Map<String, Value>) -> Timestamp {
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The names of the Secrets that any `BackupRepository` of the namespace refers to.
+/// Names of the Secrets referenced by any `BackupRepository` of the namespace.
 ///
-/// A restore leaves all of them alone: what comes out of a repository must not replace the key of one.
+/// A restore skips all of them: data from one repository must not replace the key of another.
 pub async fn repository_secrets(client: &Client, namespace: &str) -> Result<BTreeSet<String>, Failure> {
     let kind = ServedKind {
         group: crate::api::GROUP.to_owned(),

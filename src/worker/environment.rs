@@ -1,4 +1,5 @@
-//! What a worker is given: the variables and mounted directories of the execution contract, read and checked once.
+//! Inputs of a worker: the variables and mounted directories of the execution contract, read and
+//! validated once.
 
 use crate::{
     api::{
@@ -11,29 +12,29 @@ use crate::{
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
-/// What the tag with the uid of a snapshot's namespace begins with.
+/// Prefix of the snapshot tag with the uid of its namespace.
 pub const NAMESPACE_TAG: &str = "namespace=";
 
-/// Looks up a variable: the process's environment, or a test's.
+/// Looks up a variable, in the process's environment or a test's.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Whose work this is. What the fence reads, in pods of any image.
+/// The run and Job that a pod belongs to. The fence reads only this, in pods of any image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunIdentity {
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// The run's uid.
+    /// Uid of the run.
     pub run_uid: String,
-    /// The tenant's namespace.
+    /// Namespace of the tenant.
     pub namespace: String,
-    /// The uid of the Job this pod belongs to.
+    /// Uid of the Job this pod belongs to.
     pub job_uid: String,
-    /// The pod's name.
+    /// Name of the pod.
     pub pod: String,
 }
 
 impl RunIdentity {
-    /// Reads it, or says what is missing.
+    /// Reads the identity, or fails with the name of the missing variable.
     pub fn read(lookup: Lookup<'_>) -> Result<Self, Failure> {
         Ok(Self {
             run: required(lookup, execution::RUN)?,
@@ -45,27 +46,27 @@ impl RunIdentity {
     }
 }
 
-/// What the operation is about, and with which repository.
+/// The operation's run, inputs, target and repository.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Environment {
-    /// Whose work this is.
+    /// The run and Job that this pod belongs to.
     pub identity: RunIdentity,
-    /// The uid of the tenant's namespace.
+    /// Uid of the tenant's namespace.
     pub namespace_uid: String,
-    /// The uid of the cluster.
+    /// Uid of the cluster.
     pub cluster_uid: String,
-    /// The inputs as JSON text; each operation reads its own.
+    /// Inputs as JSON text. Each operation parses its own.
     pub inputs: String,
-    /// The one object it is about, if any.
+    /// The single object that the operation targets, if any.
     pub target: Option<Target>,
-    /// The `BackupRepository`'s name.
+    /// Name of the `BackupRepository`.
     pub repository: String,
-    /// The `BackupRepository`'s spec.
+    /// Spec of the `BackupRepository`.
     pub repository_spec: BackupRepositorySpec,
 }
 
 impl Environment {
-    /// Reads it, or says what is missing.
+    /// Reads the environment, or fails with the name of the missing variable.
     pub fn read(lookup: Lookup<'_>) -> Result<Self, Failure> {
         let target = lookup(execution::TARGET).filter(|text| !text.is_empty());
         Ok(Self {
@@ -79,7 +80,8 @@ impl Environment {
         })
     }
 
-    /// The inputs of an operation: unknown fields are refused, so that a misspelt one is not silently ignored.
+    /// Parses the inputs of an operation. Types of inputs deny unknown fields, so that a misspelled
+    /// field is not silently ignored.
     pub fn inputs<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(&self.inputs).map_err(|error| {
             Failure::permanent(
@@ -89,13 +91,13 @@ impl Environment {
         })
     }
 
-    /// The tags with which a snapshot says of what cluster and namespace it is.
+    /// Tags that record the cluster and namespace of a snapshot.
     #[must_use]
     pub fn snapshot_tags(&self) -> Vec<String> {
         vec![format!("cluster={}", self.cluster_uid), format!("{NAMESPACE_TAG}{}", self.namespace_uid)]
     }
 
-    /// Makes sure that the repository of the inputs is the one this pod has.
+    /// Fails unless the inputs name the repository that this pod was given.
     pub fn expect_repository(&self, of_inputs: &str) -> Result<(), Failure> {
         if of_inputs == self.repository {
             return Ok(());
@@ -107,21 +109,21 @@ impl Environment {
     }
 }
 
-/// Where things are mounted.
+/// Paths of the pod's mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounts {
-    /// The password Secret.
+    /// Directory of the password Secret.
     pub password: PathBuf,
-    /// The credentials Secret.
+    /// Directory of the credentials Secret.
     pub credentials: PathBuf,
-    /// The volume of a repository on a volume.
+    /// Directory of the volume, for a repository on a volume.
     pub volume: PathBuf,
-    /// Where the termination message goes.
+    /// File for the termination message.
     pub termination_message: PathBuf,
 }
 
 impl Mounts {
-    /// The places of the contract, below `root` (`/` in a pod).
+    /// The contract's paths below `root` (`/` in a pod).
     #[must_use]
     pub fn below(root: &Path) -> Self {
         let place = |path: &str| root.join(path.trim_start_matches('/'));

@@ -1,4 +1,4 @@
-//! Why a worker ended without having done its work: a stable code, words with a remedy, and whether to try again.
+//! Why a worker failed: a stable code, a message with a remedy, and whether to retry.
 
 use crate::{
     api::{
@@ -8,48 +8,50 @@ use crate::{
     repository,
 };
 
-/// Stable codes of the worker itself; a repository's are those of [`repository::Error::reason`]. Never renamed.
+/// Stable codes of the worker itself. Never renamed. A repository's codes are those of
+/// [`repository::Error::reason`].
 pub mod reason {
-    /// A variable of the execution contract is missing or cannot be read.
+    /// A variable of the execution contract is missing or cannot be parsed.
     pub const INVALID_ENVIRONMENT: &str = "InvalidEnvironment";
-    /// The inputs are not those of the operation.
+    /// The inputs do not fit the operation.
     pub const INVALID_INPUTS: &str = "InvalidInputs";
-    /// The run is completed, gone or executed by another Job.
+    /// The run is completed, deleted or executed by another Job, or repeats a tick of its schedule.
     pub const FENCED: &str = "Fenced";
-    /// The run is cancelled. The operator's own code for the same.
+    /// The run is cancelled. The operator uses the same code.
     pub const CANCELLED: &str = "Cancelled";
-    /// The API server does not answer.
+    /// The API server does not respond.
     pub const API_UNREACHABLE: &str = "ApiUnreachable";
-    /// The API server refuses what the worker cannot do without.
+    /// The API server refuses a call that the worker depends on.
     pub const API_REFUSED: &str = "ApiRefused";
-    /// The run's target does not exist.
+    /// The run's target does not exist, or is never captured.
     pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
-    /// The run's target is of what is never captured.
+    /// The run's target exists but could not be captured.
     pub const TARGET_NOT_CAPTURED: &str = "TargetNotCaptured";
-    /// Nothing is there of what was asked for by name or label.
+    /// No object to capture matches the requested names or labels.
     pub const NOTHING_SELECTED: &str = "NothingSelected";
-    /// Not one item could be read.
+    /// Not a single item could be captured.
     pub const NOTHING_CAPTURED: &str = "NothingCaptured";
-    /// The pod was told to stop.
+    /// The pod was told to stop, or another pod of the run captured at the same time.
     pub const INTERRUPTED: &str = "Interrupted";
-    /// Others use the repository, and what is to be done needs it alone; or its Lease cannot be had.
+    /// Other workers use the repository and the operation needs it exclusively, or its Lease cannot
+    /// be acquired.
     pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
-    /// The Lease on the repository was lost. [`repository::Error::PermitLost`]'s code.
+    /// The Lease on the repository was lost. Same code as [`repository::Error::PermitLost`].
     pub const PERMIT_LOST: &str = "PermitLost";
-    /// A fault of ours.
+    /// A bug in the worker.
     pub const INTERNAL: &str = "Internal";
 }
 
-/// What may help.
+/// What a retry depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Nothing but a change by somebody.
+    /// A retry fails until a user or administrator changes something.
     Permanent,
-    /// The same, and nothing was done yet: the run counts as blocked.
+    /// Like `Permanent`, but nothing was done yet: the run counts as blocked.
     Blocked,
-    /// Time.
+    /// A retry may succeed.
     Transient,
-    /// It was not this worker's to do.
+    /// The work was not this worker's to do.
     Fenced,
 }
 
@@ -61,35 +63,36 @@ pub struct Failure {
     pub reason: String,
     /// What was wrong, where, and what to do.
     pub message: String,
-    /// What may help.
+    /// What a retry depends on.
     pub retry: Retry,
-    /// What the operator is to know all the same.
+    /// Results that the operator needs despite the failure.
     pub made: Box<ResultContext>,
 }
 
 impl Failure {
-    /// A failure that only a change by somebody helps.
+    /// A failure that only a change by a user or administrator can fix.
     pub fn permanent(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(reason, message, Retry::Permanent)
     }
 
-    /// What could have been known beforehand: nothing was done.
+    /// A failure that was detectable beforehand: nothing was done.
     pub fn blocked(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(reason, message, Retry::Blocked)
     }
 
-    /// A failure that may pass.
+    /// A failure that a retry may fix.
     pub fn transient(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(reason, message, Retry::Transient)
     }
 
-    /// A failure that made nothing.
+    /// A failure without results.
     pub fn new(reason: impl Into<String>, message: impl Into<String>, retry: Retry) -> Self {
         Self { reason: reason.into(), message: message.into(), retry, made: Box::default() }
     }
 
-    /// The same, of work whose Lease on the repository had been lost by its end. Damage that was found then says nothing: maintenance may
-    /// have been at work, and who reads while it replaces index files finds one gone.
+    /// Converts the failure of work that had lost its Lease on the repository by its end. Damage
+    /// found then proves nothing: maintenance may have been running, and a reader finds an index
+    /// file missing while maintenance replaces it.
     #[must_use]
     pub fn seen_without_lease(self) -> Self {
         if !repository::CODES_OF_THE_CONTENT.contains(&self.reason.as_str()) {
@@ -104,7 +107,7 @@ impl Failure {
         )
     }
 
-    /// The process's exit code.
+    /// Exit code of the process.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match self.retry {
@@ -114,7 +117,7 @@ impl Failure {
         }
     }
 
-    /// What the pod reports.
+    /// Result that the pod reports.
     #[must_use]
     pub fn to_result(&self) -> TerminationResult {
         TerminationResult {
@@ -137,7 +140,8 @@ impl From<repository::Error> for Failure {
     }
 }
 
-/// A failed call that the worker cannot do without. `doing` says what it was for, as in "cannot {doing}".
+/// Failure of a call that the worker depends on. `doing` states its purpose, as in "cannot
+/// {doing}".
 #[must_use]
 pub fn api_failure(doing: &str, error: &kube::Error) -> Failure {
     match error {
@@ -158,13 +162,14 @@ pub fn api_failure(doing: &str, error: &kube::Error) -> Failure {
     }
 }
 
-/// A failed call in a few words: the API server's own, or the fault's innermost cause.
+/// Short description of a failed call: the API server's message, or the innermost cause of the
+/// error.
 #[must_use]
 pub fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.message.is_empty() => format!("the API server answers {}", status.code),
         kube::Error::Api(status) => format!("the API server answers {} {}", status.code, status.message),
-        // The parser's own words may quote content, which may be a Secret's.
+        // The parser's message may quote content, which may be a Secret's.
         kube::Error::SerdeError(_) => "the API server's answer is not what it should be".to_owned(),
         error => {
             let mut cause: &dyn std::error::Error = error;

@@ -1,13 +1,14 @@
-//! The fence: no effect without the right to it.
+//! The fence: a worker has no effect unless the run is its own.
 //!
-//! A Job that a slow or restarted controller creates late must do nothing. So a worker first reads its run, and goes on
-//! only if the run is this very one (uid), not completed, not cancelled, and not given to another Job. For other images
-//! an init container does it: `tenantatlas worker fence`. A run of a schedule must be the one that the schedule has on record for its
-//! tick, or one that is not on record yet ([`BackupSchedule::is_repeated_by`]).
+//! A Job that a slow or restarted controller creates late must do nothing. So a worker first reads
+//! its run. It continues only if the run has the same uid, is not completed, not cancelled, not
+//! being deleted, and not assigned to another Job. For other images an init container does this:
+//! `tenantatlas worker fence`. A run of a schedule must be the one that the schedule recorded for
+//! its tick, or one that is not recorded yet ([`BackupSchedule::is_repeated_by`]).
 //!
-//! It is not asked again before a snapshot is recorded. A run that is cancelled in between loses its Job, whose pod is
-//! told to stop and leaves nothing; and a snapshot that was recorded a moment earlier changes nothing in
-//! the tenant, has no `BackupSet`, and goes with the next maintenance.
+//! The check is not repeated before a snapshot is recorded. If a run is cancelled in between, its
+//! Job is deleted, and the pod is told to stop and records nothing. A snapshot recorded just before
+//! that changes nothing in the tenant, has no `BackupSet`, and is forgotten by a later maintenance.
 
 use crate::{
     api::{
@@ -22,7 +23,7 @@ use crate::{
 };
 use kube::{Api, Client};
 
-/// Reads the run. The run itself, if the work is this worker's to do.
+/// Reads the run. Returns it if this worker is to execute it.
 pub async fn pass(client: &Client, own: &RunIdentity) -> Result<OperationRun, Failure> {
     let runs: Api<OperationRun> = Api::namespaced(client.clone(), &own.namespace);
     let run = retry(|| runs.get_opt(&own.run))
@@ -37,8 +38,9 @@ fn fenced((reason, why): (&'static str, String)) -> Failure {
     Failure::new(reason, format!("nothing was done: {why}"), Retry::Fenced)
 }
 
-/// Refuses a run that repeats a tick of its schedule. An account that an operation type names may lack the right to read schedules:
-/// the operator, which refuses such a run as well, is then the only one that looks.
+/// Rejects a run that repeats a tick of its schedule. The account that an operation type names may
+/// lack permission to read schedules. Then only the operator checks this, and it rejects such a run
+/// as well.
 async fn first_of_its_tick(client: &Client, own: &RunIdentity, run: &OperationRun) -> Result<(), Failure> {
     let Some(Origin { schedule, .. }) = origin(run) else { return Ok(()) };
     let schedules: Api<BackupSchedule> = Api::namespaced(client.clone(), &own.namespace);
@@ -53,10 +55,11 @@ async fn first_of_its_tick(client: &Client, own: &RunIdentity, run: &OperationRu
     }
 }
 
-/// Whether the work is this worker's to do; if not, a code and why.
+/// Returns the run if this worker is to execute it, or else a code and the reason.
 ///
-/// A cancellation has a code of its own: the operator may hear of the worker's end before it sees the cancellation, and
-/// must not take it for the end of the work, with which every run that joined this one would end.
+/// A cancellation has its own code. The operator may see the worker end before it sees the
+/// cancellation. It must not take that for the end of the work, with which every run that joined
+/// this one would end.
 pub fn decide(own: &RunIdentity, run: Option<OperationRun>) -> Result<OperationRun, (&'static str, String)> {
     let fenced = |why: String| Err((reason::FENCED, why));
     let name = &own.run;

@@ -1,17 +1,22 @@
-//! Who uses a repository at the same time: a Lease for each worker, and one that excludes them all.
+//! Coordinates the concurrent users of a repository: one Lease per worker, and one for maintenance
+//! that excludes them all.
 //!
-//! A worker's Lease has its pod's name, that of maintenance a name of the repository's, so that the API server itself refuses a second one.
-//! Whoever comes first says so and then looks: a worker makes its Lease and looks for that of maintenance, maintenance takes its and
-//! looks for those of workers. So of two that come at once at least one sees the other. A worker that sees maintenance takes
-//! its Lease back and waits; maintenance waits until the last worker has gone, and gives up after a while.
+//! A worker's Lease is named after its pod, the Lease of maintenance after the repository, so the
+//! API server itself rejects a second one. Each side publishes its Lease before it checks: a worker
+//! creates its Lease and then looks for the one of maintenance; maintenance takes its Lease and
+//! then looks for those of workers. So if two start at once, at least one sees the other. A worker
+//! that sees maintenance releases its Lease and waits. Maintenance waits until the last worker is
+//! done, and gives up after a while.
 //!
-//! A Lease that is not renewed runs out: whoever has watched it stand still for [`Timings::lasts`], by the local clock, takes it
-//! away, guarded by its version. A holder stops believing in its own well before that ([`Timings::holds`]), and once it has stopped it
-//! never begins again. What a Lease says about times is for people.
+//! A Lease that is not renewed expires: a process that has seen it unchanged for
+//! [`Timings::lasts`], by the local clock, takes it away, guarded by its resourceVersion. A holder
+//! stops relying on its Lease well before that ([`Timings::holds`]), and never starts again after
+//! it has stopped. The times in a Lease are informational.
 //!
-//! A Lease is no mutual exclusion: a process that stands still between asking for its permit and a request to the store is not
-//! stopped by one. That such a write does no harm is [`crate::repository`]'s: content is marked long before it is deleted,
-//! nobody relies on what is marked, and a snapshot is read back.
+//! A Lease is not mutual exclusion: it does not stop a process that is paused between checking its
+//! permit and sending a request to the store. [`crate::repository`] makes such a late write
+//! harmless: content is marked long before it is deleted, marked content is never relied on, and a
+//! snapshot is read back.
 
 use crate::{
     api::{OperationRun, labels},
@@ -39,21 +44,23 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// What the derived key is for that tells repositories apart: two that are named differently may be one store.
+/// Purpose of the derived key that identifies a repository: two with different names may be one
+/// store.
 const PURPOSE: &str = "lease";
 
-/// How a Lease is kept.
+/// Timings of a Lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
-    /// A Lease that nobody has renewed for so long is nobody's.
+    /// A Lease that was not renewed for this long has expired.
     pub lasts: Duration,
-    /// A holder that could not renew for so long holds it no more. What it had begun then has the rest of `lasts` to end.
+    /// A holder that could not renew its Lease for this long no longer relies on it. Requests
+    /// already in flight have the rest of `lasts` to end.
     pub holds: Duration,
     /// Time between two renewals.
     pub renews: Duration,
-    /// Time between two looks of who waits.
+    /// Poll interval while waiting.
     pub looks: Duration,
-    /// How long maintenance waits for workers. Those that come meanwhile wait for it.
+    /// How long maintenance waits for workers. Workers that start meanwhile wait for maintenance.
     pub waits: Duration,
 }
 
@@ -69,28 +76,28 @@ impl Default for Timings {
     }
 }
 
-/// What a worker does with the repository.
+/// How a worker uses the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// It reads. Its account may write no Lease but its own.
+    /// Only reads. The account of such a worker may write no Lease but its own.
     Reads,
-    /// It writes a snapshot.
+    /// Writes a snapshot.
     Writes,
 }
 
-/// The Leases of one repository, as one pod sees them.
+/// The Leases of one repository, as seen by one pod.
 #[derive(Clone)]
 pub struct Leases {
     api: Api<Lease>,
-    /// Tells repositories of a namespace apart.
+    /// Distinguishes the repositories of a namespace.
     key: String,
     pod: String,
-    /// With it a Lease that was left behind goes.
+    /// Owner of the Leases: one that is left behind is garbage-collected with the run.
     run: OwnerReference,
     timings: Timings,
 }
 
-/// A Lease that is held, and renewed until it is dropped.
+/// A held Lease, renewed until it is dropped.
 pub struct Held {
     leases: Leases,
     name: String,
@@ -98,18 +105,18 @@ pub struct Held {
     renewing: JoinHandle<()>,
 }
 
-/// What a holder knows of its Lease.
+/// What a holder knows about its Lease.
 struct State(Mutex<Known>);
 
 struct Known {
     uid: String,
     version: String,
-    /// When it stops believing in it; none once it has.
+    /// When the holder stops relying on the Lease. `None` once it has stopped.
     until: Option<Instant>,
 }
 
 impl Leases {
-    /// The Leases of an opened repository.
+    /// Leases of an opened repository.
     #[must_use]
     pub fn of(client: &Client, environment: &Environment, repository: &impl Repository) -> Self {
         let identity = &environment.identity;
@@ -128,13 +135,13 @@ impl Leases {
         }
     }
 
-    /// The same, kept in another rhythm.
+    /// The same Leases with other timings.
     #[must_use]
     pub fn with_timings(self, timings: Timings) -> Self {
         Self { timings, ..self }
     }
 
-    /// Takes a Lease that workers hold beside each other, once no maintenance is under way.
+    /// Acquires a Lease that workers hold concurrently, once no maintenance is running.
     pub async fn share(&self, what: Use) -> Result<Held, Failure> {
         let mut seen = Seen::default();
         loop {
@@ -146,7 +153,8 @@ impl Leases {
             {
                 return Ok(held);
             }
-            // It waits for all that are there, so nobody waits for it who is.
+            // Maintenance waits for every worker that holds a Lease, so a waiting worker holds
+            // none.
             held.release().await;
             tracing::info!(holder = holder(&maintenance), "maintenance is under way: waiting until it has ended");
             while let Some(maintenance) = self.maintenance().await? {
@@ -158,7 +166,7 @@ impl Leases {
         }
     }
 
-    /// Takes the Lease that excludes all others, once the last of them has gone.
+    /// Acquires the Lease that excludes all others, once the last of them is released.
     pub async fn exclude(&self) -> Result<Held, Failure> {
         let mut seen = Seen::default();
         let deadline = Instant::now() + self.timings.waits;
@@ -166,7 +174,7 @@ impl Leases {
         match self.outwait(&held, &mut seen, deadline).await {
             Ok(()) => Ok(held),
             Err(failure) => {
-                // Nobody shall wait for one that gave up.
+                // No worker must wait for maintenance that gave up.
                 held.release().await;
                 Err(failure)
             }
@@ -195,12 +203,12 @@ impl Leases {
         }
     }
 
-    /// Makes this pod's own Lease.
+    /// Creates this pod's own Lease.
     async fn publish(&self) -> Result<Held, Failure> {
         let sent = Instant::now();
         match self.create(&self.pod).await? {
             Some(lease) => Ok(self.hold(&lease, sent)),
-            // Made by a process of this pod before, or by a call whose answer was lost.
+            // Created by an earlier process of this pod, or by a call whose response was lost.
             None => match self.get(&self.pod).await? {
                 Some(lease) if holder(&lease) == self.pod => self
                     .assume(&lease)
@@ -211,7 +219,7 @@ impl Leases {
         }
     }
 
-    /// Takes the Lease of maintenance.
+    /// Acquires the Lease of maintenance.
     async fn take(&self, seen: &mut Seen, deadline: Instant) -> Result<Held, Failure> {
         let name = self.name_of_maintenance();
         loop {
@@ -238,7 +246,7 @@ impl Leases {
         }
     }
 
-    /// The Lease of maintenance, if somebody holds it.
+    /// The Lease of maintenance, if it is held.
     async fn maintenance(&self) -> Result<Option<Lease>, Failure> {
         Ok(self.get(&self.name_of_maintenance()).await?.filter(|lease| !is_free(lease)))
     }
@@ -260,7 +268,7 @@ impl Leases {
         retry(|| self.api.get_opt(name)).await.map_err(|error| api_failure(&format!("read the Lease {name}"), &error))
     }
 
-    /// Makes a Lease of this pod; none where there is one of that name.
+    /// Creates a Lease held by this pod. Returns `None` if one of that name exists.
     async fn create(&self, name: &str) -> Result<Option<Lease>, Failure> {
         let now = MicroTime(SystemClock.now());
         let lease = Lease {
@@ -291,7 +299,8 @@ impl Leases {
         }
     }
 
-    /// Makes a Lease this pod's, as it was looked at; none where it has changed since.
+    /// Makes this pod the holder of a Lease. Returns `None` if the Lease has changed since it was
+    /// read.
     async fn assume(&self, lease: &Lease) -> Result<Option<Held>, Failure> {
         let sent = Instant::now();
         let now = MicroTime(SystemClock.now());
@@ -300,7 +309,7 @@ impl Leases {
         Ok(self.change(lease, metadata, spec).await?.map(|lease| self.hold(&lease, sent)))
     }
 
-    /// Takes a Lease from its holder, as it was looked at; whether it had not changed since.
+    /// Clears the holder of a Lease. Returns false if the Lease has changed since it was read.
     async fn free(&self, lease: &Lease) -> Result<bool, Failure> {
         tracing::warn!(lease = lease.name_any(), holder = holder(lease), "a Lease was not renewed: it is taken away");
         Ok(self.change(lease, json!({}), json!({ "holderIdentity": "" })).await?.is_some())
@@ -319,7 +328,7 @@ impl Leases {
         }
     }
 
-    /// Removes a Lease as it was looked at; whether it is gone.
+    /// Deletes a Lease in the version that was read. Returns whether it is gone.
     async fn remove(&self, lease: &Lease) -> Result<bool, Failure> {
         let name = lease.name_any();
         let preconditions = Preconditions { uid: lease.uid(), resource_version: lease.resource_version() };
@@ -332,7 +341,7 @@ impl Leases {
         }
     }
 
-    /// `sent`: when the call was sent that made it ours.
+    /// `sent` is when the call was sent that acquired the Lease.
     fn hold(&self, lease: &Lease, sent: Instant) -> Held {
         let state = Arc::new(State(Mutex::new(Known {
             uid: lease.uid().unwrap_or_default(),
@@ -346,20 +355,20 @@ impl Leases {
 }
 
 impl Held {
-    /// Whether it is still believed in.
+    /// Whether the holder still relies on the Lease.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.state.is_held()
     }
 
-    /// The permit that goes with it. It does not outlast it.
+    /// The permit that belongs to the Lease. It is valid no longer than the Lease.
     #[must_use]
     pub fn permit(&self) -> WriterPermit {
         let state = self.state.clone();
         WriterPermit::new(move || state.is_held())
     }
 
-    /// Gives it back. One that cannot be given back runs out by itself.
+    /// Releases the Lease. If that fails, the Lease expires by itself.
     pub async fn release(self) {
         self.renewing.abort();
         let (uid, version) = {
@@ -375,7 +384,7 @@ impl Held {
         };
         match self.leases.remove(&Lease { metadata, spec: None }).await {
             Ok(true) => {}
-            // A renewal was on its way.
+            // A renewal was in flight.
             Ok(false) => {
                 if let Ok(Some(lease)) = self.leases.get(&self.name).await
                     && holder(&lease) == self.leases.pod
@@ -404,7 +413,8 @@ impl State {
         self.known().until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// It is ours as of a call that was sent then, unless it was given up meanwhile: what has ended does not begin again.
+    /// Records a successful renewal, unless the Lease was given up meanwhile: a Lease that has
+    /// ended is never resumed.
     fn renewed(&self, lease: &Lease, until: Instant) {
         let mut known = self.known();
         if known.until.is_some_and(|believed| Instant::now() < believed) {
@@ -432,8 +442,9 @@ async fn renew(leases: Leases, name: String, state: Arc<State>) {
             "metadata": { "uid": uid, "resourceVersion": version },
             "spec": { "renewTime": MicroTime(SystemClock.now()) },
         });
-        // The client waits longer for an answer than a Lease is held: one call that hangs would lose it. What was sent and not waited
-        // for may have arrived; then the next one is a conflict with ourselves.
+        // The client's timeout is longer than a Lease is held, so one hanging call would lose the
+        // Lease. A request that was sent but not awaited may have been applied. The next renewal
+        // then conflicts with our own.
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(&body));
         let sending = leases.api.patch(&name, &parameters, &patch);
         let Ok(answer) = tokio::time::timeout(timings.renews, sending).await else {
@@ -447,7 +458,7 @@ async fn renew(leases: Leases, name: String, state: Arc<State>) {
                 pause = timings.renews;
             }
             Err(Error::Api(status)) if status.is_conflict() => {
-                // Our own renewal, whose answer was lost; or it was taken away.
+                // Either our own renewal, whose response was lost, or the Lease was taken away.
                 let found = tokio::time::timeout(timings.renews, leases.get(&name)).await;
                 match found.unwrap_or_else(|_| Err(busy("its Lease cannot be read"))) {
                     Ok(Some(lease)) if lease.uid().as_ref() == Some(&uid) && holder(&lease) == leases.pod => {
@@ -468,12 +479,12 @@ async fn renew(leases: Leases, name: String, state: Arc<State>) {
     tracing::error!(lease = name, "the Lease on the repository is lost: nothing more is written to it");
 }
 
-/// What a waiting process has seen of Leases: their versions, and since when, by its own clock.
+/// Versions of Leases that a waiting process has seen, and since when, by its own clock.
 #[derive(Default)]
 struct Seen(HashMap<String, (Option<String>, Instant)>);
 
 impl Seen {
-    /// Whether a Lease has been as it is for so long.
+    /// Whether a Lease has been unchanged for this long.
     fn stands_still(&mut self, lease: &Lease, lasts: Duration) -> bool {
         let (version, now) = (lease.resource_version(), Instant::now());
         let (seen, since) = self.0.entry(lease.name_any()).or_insert_with(|| (version.clone(), now));

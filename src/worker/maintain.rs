@@ -1,13 +1,16 @@
-//! `tenantatlas worker maintain`: removes from a repository what no backup set needs, and checks it.
+//! `tenantatlas worker maintain`: removes data that no backup set needs from a repository, and
+//! checks it.
 //!
-//! In this order, alone with the repository ([`super::lease`]), and what a crash leaves behind in between:
-//! 1. make sure that every backup set has its snapshot, and see which snapshots nobody needs ([`super::sets`],
-//!    [`crate::repository::forget`]): nothing;
-//! 2. forget them, and the documents of runs that are gone: fewer of them for the next attempt;
-//! 3. prune: marks that the next attempt carries over, or content twice, of which it removes one;
-//! 4. check, and tell the figures: nothing.
+//! Steps, with exclusive use of the repository ([`super::lease`]), and what a crash in each of them
+//! leaves behind:
+//! 1. Verify that every backup set has its snapshot, and determine the snapshots that are not
+//!    needed ([`super::sets`], [`crate::repository::forget`]): nothing.
+//! 2. Forget those, and the documents of deleted runs: fewer of them for the next attempt.
+//! 3. Prune: marks that the next attempt carries over, or duplicate content, of which it removes
+//!    one copy.
+//! 4. Check, and report the figures: nothing.
 //!
-//! Content that nothing needs is only marked here; the maintenance after the grace deletes it.
+//! Unneeded content is only marked here. The maintenance after the grace period deletes it.
 
 use crate::{
     api::execution::GRACE_HOURS,
@@ -20,20 +23,21 @@ use jiff::SignedDuration;
 use kube::Client;
 use serde::Deserialize;
 
-/// By so many hours content that nothing needs goes earlier than that, so that of two maintenances a day apart the second deletes what
-/// the first has marked.
+/// Unneeded content is deleted this many hours before the grace period ends, so that the second of
+/// two maintenances a day apart deletes what the first marked.
 const EARLIER: u16 = 1;
 
-/// The inputs of `repository.maintain`.
+/// Inputs of `repository.maintain`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Inputs {
     /// Name of the `BackupRepository`.
     repository: String,
-    /// Percentage of the data to read back, 0 to 100. Left out: what the repository's `maintenance` says, or none.
+    /// Percentage of the data to read back, 0 to 100. Defaults to the value in the repository's
+    /// `maintenance`, or else to 0.
     read_data_percent: Option<u8>,
-    /// How old a snapshot that no backup set names must be to be forgotten, and how long, but for an hour, content stays that no
-    /// snapshot needs. Left out: a day.
+    /// Age at which a snapshot that no backup set names is forgotten. Content that no snapshot
+    /// needs is kept for one hour less. Defaults to a day.
     grace_hours: Option<u16>,
 }
 
@@ -43,7 +47,7 @@ impl Inputs {
     }
 }
 
-/// Reads the inputs; to be done before anything is opened, so that bad inputs fail fast.
+/// Reads the inputs. Call this before anything is opened, so that bad inputs fail fast.
 pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
     let inputs: Inputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
@@ -81,7 +85,7 @@ pub async fn maintain(
             maintained.marked_bytes = i64::try_from(pruned.marked).unwrap_or(i64::MAX);
             None
         }
-        // The check says what it concerns.
+        // The check reports what the damage affects.
         Err(error) if error.is_of_the_content() => Some(Failure::from(error)),
         Err(error) => return Err(error.into()),
     };

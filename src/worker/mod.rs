@@ -1,9 +1,15 @@
-//! What runs inside a Job: one command, one result, one exit code.
+//! Code that runs inside a Job: one command, one result, one exit code.
 //!
-//! Every command passes the fence first ([`fence`]), takes its Lease on the repository ([`lease`]), then does its work, then leaves a result in the pod's termination
-//! message ([`crate::api::result`]). Exit codes: 0 done, 1 may pass when tried again, 40 never, 49 not its to do.
-//! Must not: decide what a run becomes (the controller does), or write to a tenant anything but its run's progress
-//! and reports; [`restore`] alone writes what its plan says, once [`audit`] has been told.
+//! Every command passes the fence ([`fence`]). All but the fence itself then take a Lease on the
+//! repository ([`lease`]), do their work, and write a result to the pod's termination message
+//! ([`crate::api::result`]).
+//!
+//! Exit codes: 0 success, 1 a retry may succeed, 40 a retry cannot succeed, 49 the run is not this
+//! Job's to execute.
+//!
+//! Must not: decide the outcome of a run (the controller does), or write to a tenant anything but
+//! Leases, its run's progress and reports, and the backup sets of an adopted repository. Only
+//! [`restore`] writes more: what its plan contains, after [`audit`] has recorded the intent.
 
 pub mod absence;
 pub mod adopt;
@@ -51,48 +57,49 @@ use std::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a call may take: longer than the API server itself waits for an aggregated one (60 s), so that a kind
-/// whose server hangs shows as just that.
+/// Timeout of an API call. It is longer than the API server's own timeout for an aggregated API (60
+/// s), so that a kind whose server hangs is reported as such.
 const CALL_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a restore that was told to stop may take to end what it has begun: less than a pod's usual grace of 30 s.
+/// How long a restore may take to finish its current work after a stop signal: less than a pod's
+/// default grace period of 30 s.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 
-/// How long giving back a Lease may take once the pod was told to stop.
+/// How long releasing a Lease may take after a stop signal.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
-/// What a worker can do.
+/// Commands of the worker.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Capture the tenant's objects into its repository.
     Capture(Place),
-    /// Open or create the tenant's repository and look for damage.
+    /// Open or create the tenant's repository and check it for damage.
     Check(Place),
-    /// Remove from the tenant's repository what no backup set needs, and look for damage.
+    /// Remove data that no backup set needs from the tenant's repository, and check it for damage.
     Maintain(Place),
-    /// Say what a restore would do, item by item, and do nothing.
+    /// Report what a restore would do to each item, and change nothing.
     Preview(Place),
-    /// Try whether all of a backup set could be restored, and do nothing.
+    /// Test whether a whole backup set could be restored, and change nothing.
     Rehearse(Place),
-    /// Put objects of a backup set back.
+    /// Restore objects from a backup set.
     Restore(Place),
-    /// Exit 0 if the run is still to be executed by this Job, 49 if not.
+    /// Exit 0 if this Job is still to execute the run, 49 if not.
     Fence(Place),
 }
 
-/// Where the pod's mounts are.
+/// Location of the pod's mounts.
 #[derive(Clone, Debug, Args)]
 pub struct Place {
-    /// Directory that the mounted paths lie below, to try a worker outside of a pod.
+    /// Directory that contains the mounted paths, to try a worker outside a pod.
     #[arg(long, default_value = "/", hide = true)]
     root: PathBuf,
 }
 
-/// Runs a command; the exit code is the process's.
+/// Runs a command and returns the exit code of the process.
 #[must_use]
 pub fn run(command: &Command) -> ExitCode {
     crate::telemetry::init_logs();
-    // Every line that this thread logs says of which run.
+    // Every log line of this thread names the run.
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let span =
         tracing::info_span!("operation", namespace = variable(NAMESPACE), run = variable(RUN), uid = variable(RUN_UID));
@@ -121,23 +128,24 @@ pub fn run(command: &Command) -> ExitCode {
             stopped = told_to_stop() => stopped,
         };
         stop.set();
-        // What it has written is to be told.
+        // A restore has to report what it has written.
         if matches!(command, Command::Restore(_))
             && let Ok(ended) = tokio::time::timeout(LAST_WORDS, &mut work).await
         {
             return ended;
         }
         drop(work);
-        // Else maintenance would wait until the Lease has run out. One that cannot be given back does that.
+        // Otherwise maintenance would wait until the Lease expires, as it does if the release
+        // fails.
         let _ = tokio::time::timeout(GIVING_BACK, holding.release()).await;
         Err(stopped)
     });
-    // Threads of the engine are not waited for: what they had not recorded is not there.
+    // Engine threads are not awaited: what they have not recorded does not exist.
     runtime.shutdown_background();
     conclude(ended, &mounts)
 }
 
-/// What a command did, or why not. The fence alone has no result.
+/// Executes a command and returns its result. Only the fence has no result.
 async fn execute(
     command: &Command,
     mounts: &Mounts,
@@ -220,12 +228,13 @@ async fn execute(
     }
 }
 
-/// The Lease that is held, for whoever ends the work: itself, or what is told to stop.
+/// The held Lease, shared by the two sides that can end the work: its completion and a stop signal.
 #[derive(Default)]
 struct Holding(Mutex<Option<Held>>);
 
 impl Holding {
-    /// Does something while a Lease is held, and gives it back. What is done is large: it is moved to the heap.
+    /// Runs `work` while a Lease is held, then releases the Lease. The future is large, so it is
+    /// boxed.
     async fn during<T>(
         &self,
         held: Held,
@@ -242,7 +251,8 @@ impl Holding {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives it back. From then on nothing is written to the store any more, whatever threads of the engine had in mind.
+    /// Releases the Lease. After that nothing is written to the store, whatever engine threads
+    /// still attempt.
     async fn release(&self) {
         let held = self.held().take();
         if let Some(held) = held {
@@ -251,7 +261,7 @@ impl Holding {
     }
 }
 
-/// Ends when the kubelet (or a person) wants the process to end.
+/// Resolves when the kubelet (or a person) signals the process to end.
 async fn told_to_stop() -> Failure {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -268,7 +278,7 @@ async fn told_to_stop() -> Failure {
     )
 }
 
-/// Leaves the result for the controller, and the exit code for Kubernetes.
+/// Writes the result for the controller and returns the exit code for Kubernetes.
 fn conclude(ended: Result<Option<TerminationResult>, Failure>, mounts: &Mounts) -> ExitCode {
     let (result, code) = match ended {
         Ok(None) => return ExitCode::SUCCESS,

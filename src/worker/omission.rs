@@ -1,11 +1,14 @@
-//! What a capture left out, recorded in the snapshot itself.
+//! Items that a capture left out, recorded in the snapshot itself.
 //!
-//! A kind of which something failed (or was left out in a way worth telling) has a note beside its directory:
-//! `group/version/Kind.not-captured/items.json`. So a snapshot says what it does not hold: to a worker that finds it
-//! after a crash and must report the same outcome, to a restore that must not take what is missing for what was deleted, and to
-//! whoever reads it with `restic` alone. A name that was asked for, and that no kind has, stands in the last kind's note.
-//! No kind's name holds a dot, so a note is never mistaken for an item; it sorts behind its kind, and behind kinds whose
-//! names go on with a `-`.
+//! A kind with failed items, or with skipped items worth reporting, has a note next to its
+//! directory: `group/version/Kind.not-captured/items.json`. So a snapshot records what it does not
+//! hold. This is needed by a worker that finds the snapshot after a crash and must report the same
+//! outcome; by a restore, which must not take a missing item for a deleted one; and by a user who
+//! reads the snapshot with `restic` alone. A requested name that no kind has is recorded in the
+//! note of the last kind.
+//!
+//! No kind's name contains a dot, so a note is never mistaken for an item. It sorts after its kind,
+//! and after kinds whose names continue with a `-`.
 
 use crate::{
     api::{
@@ -17,30 +20,30 @@ use crate::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Ends the directory of a note.
+/// Suffix of the directory of a note.
 const SUFFIX: &str = ".not-captured";
 
-/// The name of a note.
+/// Name of a note.
 const NAME: &str = "items";
 
-/// Stands for a version or a kind that is not known.
+/// Placeholder for an unknown version or kind.
 pub const UNKNOWN: &str = "-";
 
-/// More than any namespace holds, and little enough that sums of it do not overflow.
+/// More than any namespace holds, and small enough that sums do not overflow.
 const MAX_COUNTED: i64 = 1 << 40;
 
-/// The most items one note names; the rest is counted.
+/// How many items one note names. The rest is counted.
 const MAX_NAMED: usize = 5000;
 
-/// What one kind's capture left out.
+/// What the capture of one kind left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Note {
-    /// How many items failed.
+    /// Number of failed items.
     pub failed: i64,
-    /// How many were left out in a way worth telling.
+    /// Number of skipped items that are worth reporting.
     pub skipped: i64,
-    /// Those, but for a bound.
+    /// Those items, up to a limit.
     pub items: Vec<ItemFailure>,
 }
 
@@ -56,26 +59,26 @@ impl Note {
         }
     }
 
-    /// Adds what another note holds.
+    /// Adds the contents of another note.
     pub fn absorb(&mut self, other: Self) {
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.items.extend(other.items);
     }
 
-    /// Whether there is nothing to say.
+    /// Whether the note counts no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.failed == 0 && self.skipped == 0
     }
 
-    /// How many items it counts but does not name.
+    /// Number of items that are counted but not named.
     #[must_use]
     pub fn unnamed(&self) -> i64 {
         self.failed + self.skipped - i64::try_from(self.items.len()).unwrap_or(i64::MAX)
     }
 
-    /// As an entry of the snapshot, beside the directory of a kind.
+    /// The note as a snapshot entry, next to the directory of a kind.
     pub fn to_entry(&self, group: &str, version: &str, kind: &str) -> Result<Entry, repository::Error> {
         let content = serde_json::to_value(self).map(|value| canonical::to_vec(&value)).unwrap_or_default();
         Ok(Entry {
@@ -85,7 +88,8 @@ impl Note {
         })
     }
 
-    /// Reads a note. A repository is untrusted input, so what does not read, or cannot be true, counts as one failure.
+    /// Parses a note. A repository is untrusted input, so a note that cannot be parsed, or cannot
+    /// be true, counts as one failure.
     #[must_use]
     pub fn from_content(content: &[u8]) -> Self {
         let read = serde_json::from_slice(content).ok();
@@ -97,7 +101,7 @@ impl Note {
     }
 }
 
-/// Whether a path in a snapshot is a note, and not an item.
+/// Whether a path in a snapshot is a note rather than an item.
 #[must_use]
 pub fn is_note(path: &ItemPath) -> bool {
     path.directory().ends_with(SUFFIX)

@@ -1,4 +1,4 @@
-//! From a `BackupRepository`'s spec and the mounted Secrets to an open repository.
+//! Opens a repository, from the spec of a `BackupRepository` and the mounted Secrets.
 
 use crate::{
     api::{
@@ -18,10 +18,10 @@ use std::{
     path::Path,
 };
 
-/// Name of the file with a master key, beside the password: where a tenant's Secret holds one, it is used.
+/// File with a master key, next to the password. It is used if a tenant's Secret contains one.
 const MASTER_KEY: &str = "master-key";
 
-/// Keys of a Secret that are credentials of each kind of store.
+/// Data keys of a Secret that are credentials, for each kind of store.
 const S3_KEYS: &[&str] = &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 const GCS_KEYS: &[&str] = &["service-account.json"];
 const AZURE_KEYS: &[&str] = &["AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"];
@@ -29,16 +29,18 @@ const AZURE_KEYS: &[&str] = &["AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TO
 /// How many backup sets a message names.
 const NAMED_SETS: usize = 3;
 
-/// Opens the repository. Where nothing is, nothing is made: a store that was emptied, or a volume that was replaced, would pass for a new
-/// repository, and the sets for whole.
+/// Opens the repository. An empty store fails and is never initialized: a store that was emptied,
+/// or a volume that was replaced, would pass for a new repository, and its backup sets for intact.
 pub async fn open(environment: &Environment, mounts: &Mounts) -> Result<RusticRepository, Failure> {
     let place = Place::of(environment, mounts)?;
     Ok(place.open().await?)
 }
 
-/// Opens the repository for a check, which creates it where nothing is and no backup set says that something was.
+/// Opens the repository for a check, which creates it if the store is empty and no backup set
+/// refers to it.
 ///
-/// The sets are listed after the store was seen empty: whatever makes a set opens the repository first, and then finds none.
+/// The sets are listed after the store was seen empty. Every operation that creates a set opens the
+/// repository first, and fails if there is none.
 pub async fn open_or_create(
     client: &Client,
     environment: &Environment,
@@ -59,12 +61,12 @@ pub async fn open_or_create(
     let more = if names.len() > NAMED_SETS { ", …" } else { "" };
     let failure = Failure::from(vanished);
     let message = format!("{} backup sets name this repository ({named}{more}), and {}", names.len(), failure.message);
-    // None of them can be restored.
+    // None of the sets can be restored.
     let made = ResultContext { damaged_truncated: true, ..ResultContext::default() };
     Err(Failure { message, made: Box::new(made), ..failure })
 }
 
-/// The Secrets that open a repository, and which of their keys do.
+/// Secrets that open a repository, each with the data keys used for that.
 #[must_use]
 pub fn key_secrets(spec: &BackupRepositorySpec) -> BTreeMap<String, BTreeSet<String>> {
     let mut secrets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -82,7 +84,7 @@ pub fn key_secrets(spec: &BackupRepositorySpec) -> BTreeMap<String, BTreeSet<Str
     secrets
 }
 
-/// Where a repository is, what opens it, and for whom.
+/// Location, key and owner of a repository.
 struct Place {
     location: Location,
     key: RepositoryKey,
@@ -115,7 +117,6 @@ impl Place {
     }
 }
 
-/// Where the repository is.
 fn location(spec: &BackupRepositorySpec, mounts: &Mounts) -> Result<Location, Failure> {
     let credentials = || match spec.credentials_secret {
         Some(_) => Credentials::Directory(mounts.credentials.clone()),
@@ -159,7 +160,7 @@ fn location(spec: &BackupRepositorySpec, mounts: &Mounts) -> Result<Location, Fa
     }
 }
 
-/// What opens it.
+/// The master key if there is one, or else the password.
 fn key(directory: &Path, key: &str, secret: &str) -> Result<RepositoryKey, Failure> {
     let master_key = directory.join(MASTER_KEY);
     let file = if master_key.exists() { master_key } else { directory.join(key) };

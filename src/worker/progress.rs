@@ -1,8 +1,8 @@
-//! The one writer of a run's `status.progress` and `status.summaryCounts` while its Job runs.
+//! The only writer of a run's `status.progress` and `status.summaryCounts` while its Job runs.
 //!
-//! A merge patch with the run's uid and these two fields, every two seconds at most and only when they changed; the
-//! first after two seconds, so that a short capture writes once. It tells people where the work is; no outcome
-//! depends on it, so a patch that fails is logged and forgotten.
+//! It sends a merge patch with the run's uid and these two fields, at most every two seconds and
+//! only if they changed. The first is sent after two seconds, so that a short capture writes once.
+//! Progress is informational and no outcome depends on it, so a failed patch is logged and dropped.
 
 use crate::{
     api::{OperationRun, outcome::SummaryCounts},
@@ -20,13 +20,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-/// The least time between two patches.
+/// Minimum time between two patches.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The name under which the worker's fields are managed.
+/// Field manager of the worker's fields.
 pub const FIELD_MANAGER: &str = "tenantatlas-worker";
 
-/// Takes counts and shows them on the run.
+/// Writes item counts to the run's status.
 #[derive(Debug)]
 pub struct Progress {
     counts: watch::Sender<SummaryCounts>,
@@ -34,7 +34,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts to write the progress of a run.
+    /// Starts writing the progress of a run.
     #[must_use]
     pub fn of(client: Client, run: &RunIdentity) -> Self {
         let (counts, seen) = watch::channel(SummaryCounts::default());
@@ -43,16 +43,16 @@ impl Progress {
         Self { counts, writer }
     }
 
-    /// Where the work is now.
+    /// Sets the current counts.
     pub fn update(&self, counts: SummaryCounts) {
         self.counts.send_replace(counts);
     }
 
-    /// Writes the last state, if it is not written yet, and ends.
+    /// Writes the final counts, if they are not written yet, and stops.
     pub async fn finish(self, counts: SummaryCounts) {
         self.counts.send_replace(counts);
         drop(self.counts);
-        // A panic there is no reason to fail here.
+        // A panic of the writer is no reason to fail here.
         let _ = self.writer.await;
     }
 }
@@ -65,7 +65,7 @@ async fn write(runs: Api<OperationRun>, run: RunIdentity, mut counts: watch::Rec
     while open {
         open = counts.changed().await.is_ok();
         if open {
-            // The end does not wait for its turn.
+            // The final write does not wait for its turn.
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = closed(&mut counts) => open = false,
@@ -84,12 +84,13 @@ async fn write(runs: Api<OperationRun>, run: RunIdentity, mut counts: watch::Rec
     }
 }
 
-/// Waits until nobody sends any more, whatever is sent in between.
+/// Waits until the sender is dropped, whatever it sends before that.
 async fn closed(counts: &mut watch::Receiver<SummaryCounts>) {
     while counts.changed().await.is_ok() {}
 }
 
-/// The patch: the worker's own fields and nothing else. The uid keeps it from a later run of the same name.
+/// The patch contains only the worker's own fields. The uid keeps it from a later run of the same
+/// name.
 fn patch(run_uid: &str, counts: SummaryCounts) -> Value {
     json!({
         "metadata": { "uid": run_uid },
@@ -107,7 +108,7 @@ mod tests {
 
     type Seen = Arc<Mutex<Vec<(tokio::time::Instant, Value)>>>;
 
-    /// A progress whose patches are recorded, each with its time, and all fail.
+    /// A progress whose patches all fail, and are recorded with their times.
     fn recorded() -> (Progress, Seen) {
         let seen = Seen::default();
         let server = {

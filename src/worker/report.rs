@@ -1,11 +1,12 @@
-//! `OperationReport`s: what a run has to say about its items and a status has no room for.
+//! `OperationReport`s: results about a run's items that do not fit into a status.
 //!
-//! Names and contents follow from the run and its items alone, so a worker that died in between writes the same
-//! ones again, and finding one is success.
+//! Names and contents depend only on the run and its items. A worker that retries after a crash
+//! writes the same reports, and a report that already exists is a success.
 //!
-//! They lie in etcd, which all tenants share, so what a run leaves there is bounded, whatever its tenant holds: where not all items fit,
-//! those are named that failed, differ or warn, and the rest is counted. What must be known of each item to carry out a plan is in
-//! the repository ([`crate::worker::restore::stored_plan`]).
+//! Reports are stored in etcd, which all tenants share, so their size per run is bounded, whatever
+//! the tenant contains. If not all items fit, the reports name those that failed, differ or warn,
+//! and count the rest. What is needed of each item to execute a plan is in the repository
+//! ([`crate::worker::restore::stored_plan`]).
 
 use crate::{
     api::{
@@ -32,30 +33,30 @@ use kube::{
 use serde::Serialize;
 use std::{collections::BTreeMap, ops::Range};
 
-/// Reports written at once: while one is looked at by the API server, the next is made.
+/// Reports written concurrently: the next is built while the API server handles one.
 const AT_ONCE: usize = 4;
 
-/// Room for everything of a report but its items, in bytes.
+/// Bytes reserved for everything in a report except its items.
 const ENVELOPE: usize = 4096;
 
-/// The longest message of an item, in bytes (the schema's bound).
+/// Maximum length of an item's message in bytes (the schema's limit).
 const MAX_MESSAGE: usize = 1000;
 
-/// The most warnings of an item (the schema's bound).
+/// Maximum number of warnings of an item (the schema's limit).
 const MAX_WARNINGS: usize = 8;
 
-/// What reports are about. Each has names of its own.
+/// Subject of reports. Each subject has its own names.
 #[derive(Clone, Copy, Debug)]
 pub enum Contents<'a> {
-    /// What failed or was left out.
+    /// Items that failed or were skipped.
     Failures(&'a [ItemFailure]),
-    /// The plan of a restore, in its order, with the differences it shows by item.
+    /// The plan of a restore in its order, with the diffs to show by item.
     Plan(&'a Plan, &'a BTreeMap<ItemId, String>),
-    /// What became of the items of a restore, in the order of the plan.
+    /// The results of a restore's items, in the order of the plan.
     Results(&'a Results<'a>),
 }
 
-/// Writes the reports of a run about something.
+/// Writes the reports of a run about one subject.
 pub async fn write(client: &Client, run: &RunIdentity, contents: Contents<'_>) -> Result<(), Failure> {
     let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
     let parameters = PostParams::default();
@@ -67,7 +68,8 @@ pub async fn write(client: &Client, run: &RunIdentity, contents: Contents<'_>) -
     stream::iter(of_run(run, contents)).map(create).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// What became of a completed run's items, as far as its reports name them, and whether they name all.
+/// Reads the results of a completed run's items, as far as its reports name them. Also returns
+/// whether the reports name all of them.
 pub async fn read_results(
     client: &Client,
     namespace: &str,
@@ -78,14 +80,14 @@ pub async fn read_results(
     let doing = format!("read the results of run {}", run.name);
     let list = retry(|| reports.list(&of_run)).await.map_err(|error| api_failure(&doing, &error))?;
     let own = list.items.into_iter().map(|report| report.spec).filter(|report| report.run.uid == run.uid);
-    // Those of the plan aside.
+    // Without the reports of the plan.
     let own: Vec<OperationReportSpec> = own.filter(|report| report.plan_digest.is_none()).collect();
     let all = own.iter().all(|report| report.omitted.is_none());
     Ok((own.into_iter().flat_map(|report| report.results).collect(), all))
 }
 
-/// A plan's reports are named by its digest: an attempt that finds things otherwise makes another plan, and parts of
-/// two must never be taken for one.
+/// Reports of a plan are named after its digest. An attempt that finds other objects makes another
+/// plan, and parts of two plans must never be mixed.
 fn plan_name(digest: &str) -> String {
     format!("{PLAN}{}-", digest.get(..8).unwrap_or(digest))
 }
@@ -95,14 +97,14 @@ const PLAN: &str = "plan-";
 const FAILURES: &str = "";
 const RESULTS: &str = "results-";
 
-/// How much somebody misses of whom a report does not name it; the least first.
+/// How important it is that a report names an item, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Telling {
-    /// It failed, or would.
+    /// The item failed, or would fail.
     Failed,
-    /// It changes, or something is to be known of it.
+    /// The item changes, or there is something to report about it.
     Differs,
-    /// Its number says it all: made where nothing was, as it should be, left alone.
+    /// The count is enough: the item is created, unchanged or left alone.
     Plain,
 }
 
@@ -115,7 +117,7 @@ fn of_planned(planned: &PlannedItem, has_diff: bool) -> Telling {
     }
 }
 
-/// The reports, each within the bounds, and made when it is its turn.
+/// Builds the reports, each within the limits.
 fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
     match contents {
         Contents::Failures(items) => {
@@ -166,7 +168,7 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
     }
 }
 
-/// Whether the reports of results name all that failed.
+/// Whether the reports of results name every item that failed.
 #[must_use]
 pub fn name_all_failed(results: &Results<'_>) -> bool {
     let bytes = results.failed().map(|result| size(&result));
@@ -182,8 +184,8 @@ fn size(item: &impl Serialize) -> usize {
     serde_json::to_vec(item).map_or(0, |json| json.len() + 1)
 }
 
-/// Reports of those of `count` items that fit, each of which `item` makes: all, or else those that tell something, the most
-/// telling first. They stand in their order.
+/// Builds reports of the items that fit, out of `count` items that `item` returns. If not all fit,
+/// only the important ones are reported, most important first. The reported items keep their order.
 fn chunked<T: Serialize>(
     run: &RunIdentity,
     what: &str,
@@ -206,7 +208,7 @@ fn chunked<T: Serialize>(
         .collect();
     let omitted = count - places.len();
     if reports.is_empty() && (omitted > 0 || what.starts_with(PLAN)) {
-        // A plan that is empty, or of which there is nothing to tell, is one that was made.
+        // A plan that is empty, or has nothing to report, still counts as made.
         reports.push(report(run, what, 0, 1));
     }
     if let Some(first) = reports.first_mut() {
@@ -215,7 +217,7 @@ fn chunked<T: Serialize>(
     reports
 }
 
-/// Which items are named.
+/// Chooses the items to name.
 fn choose(sizes: &[usize], telling: impl Fn(usize) -> Telling) -> Vec<usize> {
     let all = 0..sizes.len();
     if sizes.iter().sum::<usize>() <= MAX_OF_ALL {
@@ -234,7 +236,7 @@ fn choose(sizes: &[usize], telling: impl Fn(usize) -> Telling) -> Vec<usize> {
     places
 }
 
-/// Which items, of these sizes, share a report.
+/// Groups items of these sizes into reports.
 fn split(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let mut chunks: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;
@@ -254,7 +256,7 @@ fn split(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
 }
 
 fn name(run: &RunIdentity, what: &str, chunk: i32) -> String {
-    // A part of the uid: a later run of the same name has reports of its own.
+    // Part of the uid, so that a later run of the same name has its own reports.
     let incarnation: String = run.run_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
     format!("{}-{}-{what}{chunk}", run.run, incarnation.to_ascii_lowercase())
 }
@@ -384,7 +386,7 @@ mod tests {
         Plan::stored(Terms::new(&spec, "0".repeat(64)), (0..count).map(planned).collect())
     }
 
-    /// What a run of so many items leaves in etcd as reports, and in how many objects, whatever becomes of its items.
+    /// Size in etcd and number of the reports of a run, for every result of its items.
     #[test]
     fn what_the_reports_of_a_run_take_in_etcd_is_bounded_whatever_its_items_are() {
         let run = run();
@@ -409,7 +411,7 @@ mod tests {
                 told.push(format!("{count} {action:?} warns={warns} diff={has_diff}: {bytes} B, {named} named"));
                 assert!(bytes <= MAX_BYTES, "{}", told[told.len() - 1]);
                 let plain = !warns && !has_diff && matches!(action, Action::Create | Action::Unchanged | Action::Skip);
-                // What its number says all about is not named where not all fit.
+                // If not all items fit, those whose count is enough are not named.
                 assert!(count == 100 || !plain || bytes < 2000, "{}", told[told.len() - 1]);
                 let omitted = reports[0].spec.omitted.unwrap_or_default();
                 assert_eq!(named + usize::try_from(omitted).expect("a count"), count);

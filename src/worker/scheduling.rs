@@ -1,16 +1,18 @@
-//! What the kernel's scheduler is told of a worker: that it is a batch job, which wakes up without pushing others aside.
+//! Tells the kernel's scheduler that a worker is a batch job, which wakes up without preempting
+//! others.
 //!
-//! A tenant's node has more urgent things to do; and threads that hand work to each other otherwise push each other aside at
-//! every turn.
+//! A tenant's node has more urgent work. Also, threads that hand work to each other would otherwise
+//! preempt each other at every turn.
 
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
 
-/// Tells it of this thread and all that it will start. A sandbox that does not allow it costs only speed.
+/// Sets the policy of this thread and of all threads that it will start. A sandbox that does not
+/// allow it only costs speed.
 pub fn be_a_batch_job() {
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
-    // The nice value that a process has by itself.
+    // The default nice value of a process.
     let told = ThreadPriority::from_posix(thread_priority::ScheduleParams { sched_priority: 0 });
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), told, policy) {
         tracing::debug!(?error, "the scheduler was not told that this is a batch job");

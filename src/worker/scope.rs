@@ -1,4 +1,5 @@
-//! Which kinds a capture goes through, in which order: a plan made of what the cluster serves and what was asked for.
+//! Plans which kinds a capture lists and in which order, from what the cluster serves and what was
+//! requested.
 
 use crate::{
     api::{
@@ -16,30 +17,31 @@ use crate::{
     },
 };
 
-/// Stable codes of items that failed. Never renamed.
+/// Stable codes of items that were not captured. Never renamed.
 pub mod item_reason {
-    /// A group of the API could not be discovered.
+    /// An API group could not be discovered.
     pub const UNDISCOVERED: &str = "Undiscovered";
-    /// A kind asked for by name is not served in namespaces.
+    /// A requested kind is not served in namespaces.
     pub const KIND_NOT_SERVED: &str = "KindNotServed";
-    /// The worker's account may not list a kind of the cluster itself, or one that was asked for.
+    /// The worker's account may not list a built-in kind, or a requested one.
     pub const FORBIDDEN: &str = "Forbidden";
-    /// A kind of somebody else's that the platform has not let workers read: left out, which is no failure.
+    /// A third-party kind that the platform has not allowed workers to read: skipped, not failed.
     pub const KIND_NOT_READABLE: &str = "KindNotReadable";
-    /// A kind could not be listed, or not to its end.
+    /// A kind could not be listed, or not completely.
     pub const UNLISTABLE: &str = "Unlistable";
-    /// What was listed is not an object that can be stored.
+    /// A list element is not an object that can be stored.
     pub const UNREADABLE: &str = "Unreadable";
-    /// No object has a name that was asked for.
+    /// No object has a requested name.
     pub const NOT_FOUND: &str = "NotFound";
-    /// A Secret that holds a repository's key holds something else, too.
+    /// A Secret with a repository's key has other contents too.
     pub const NOT_ONLY_A_KEY: &str = "NotOnlyAKey";
     /// The name cannot be part of a path.
     pub const UNSAFE_NAME: &str = "UnsafeName";
 }
 
-/// API groups of the cluster itself: those of the chart's role for workers (a test compares). That a worker may not list one of their
-/// kinds is a fault of the installation; that it may not list another's is for the platform to decide.
+/// Built-in API groups: those in the chart's role for workers (a test compares them). If a worker
+/// may not list one of their kinds, the installation is broken. For any other kind, the platform
+/// decides whether workers may list it.
 const BUILTIN_GROUPS: [&str; 13] = [
     "",
     "apps",
@@ -56,21 +58,22 @@ const BUILTIN_GROUPS: [&str; 13] = [
     "tenantatlas.io",
 ];
 
-/// What was asked for.
+/// What was requested.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
-    /// Kinds.
+    /// Requested kinds.
     pub kinds: KindFilter,
-    /// Names.
+    /// The selection, used for its names.
     pub names: Selection,
-    /// Labels, and the name where there is only one.
+    /// The label selector, and the name if only one is requested.
     pub list: ListSelection,
-    /// The one object, where the run has a target.
+    /// The single object, if the run has a target.
     pub target: Option<ItemId>,
 }
 
 impl Scope {
-    /// From the selection of the inputs and the run's target: one or the other.
+    /// Creates a scope from the selection in the inputs or from the run's target. Only one of them
+    /// may be given.
     pub fn new(selection: Selection, target: Option<&Target>) -> Result<Self, Failure> {
         let invalid = |message: String| Failure::permanent(reason::INVALID_INPUTS, message);
         if !selection.provider.is_default() {
@@ -103,32 +106,33 @@ impl Scope {
         Ok(Self { kinds, names, list, target })
     }
 
-    /// Whether a capture can be whole without a kind that the worker may not list: one that nobody asked for by name, and that the
-    /// cluster has from somebody else.
+    /// Whether a capture can be complete without a kind that the worker may not list: a third-party
+    /// kind that was not requested by name.
     #[must_use]
     pub fn can_do_without(&self, kind: &GroupKind) -> bool {
         !BUILTIN_GROUPS.contains(&kind.group.as_str()) && !self.kinds.included().contains(kind)
     }
 
-    /// Whether the API server's count of what remains is a count of what will be taken.
+    /// Whether the API server's count of remaining items equals the number of items to be captured.
     #[must_use]
     pub fn takes_all_names(&self) -> bool {
         self.names.include_names.is_empty() && self.names.exclude_names.is_empty()
     }
 
-    /// Whether single objects are asked for by name.
+    /// Whether individual objects are requested by name.
     #[must_use]
     pub fn names_objects(&self) -> bool {
         !self.names.include_names.is_empty()
     }
 
-    /// Whether only some objects of a kind are asked for, so that there should be one.
+    /// Whether only some objects of a kind are requested, so that at least one should exist.
     #[must_use]
     pub fn expects_objects(&self) -> bool {
         self.names_objects() || self.names.label_selector.is_some()
     }
 
-    /// The item of a name, where no object was found that has it: of the one kind that was asked for.
+    /// The item for a requested name that no object has, under the one requested kind if there is
+    /// only one.
     #[must_use]
     pub fn item_of(&self, name: &str) -> ItemId {
         let kind = match self.kinds.included() {
@@ -138,7 +142,8 @@ impl Scope {
         ItemId::new(kind, name)
     }
 
-    /// Refuses to leave out a kind by a name that is none, but clearly means one: all of it would be captured.
+    /// Rejects an excluded kind that is not served but clearly refers to a served one: all objects
+    /// of that kind would be captured.
     pub fn check(&self, discovered: &Discovered) -> Result<(), Failure> {
         let served = |kind: &GroupKind| discovered.kinds.iter().any(|served| served.group_kind() == *kind);
         for kind in self.kinds.excluded().iter().filter(|kind| !served(kind)) {
@@ -151,7 +156,7 @@ impl Scope {
         Ok(())
     }
 
-    /// The steps of a capture, in the order of the tree.
+    /// Steps of a capture, in the order of the tree.
     #[must_use]
     pub fn plan(&self, discovered: &Discovered) -> Vec<Step> {
         let asked_for = |kind: &GroupKind| self.kinds.included().contains(kind);
@@ -208,7 +213,7 @@ impl Scope {
     }
 }
 
-/// The kind that is meant by a name that is none: written in letters of another case, or as its resource.
+/// The served kind that an unknown name refers to: written in different case, or as its resource.
 fn meant(written: &GroupKind, discovered: &Discovered) -> Option<GroupKind> {
     let is_meant = |served: &&ServedKind| {
         served.group == written.group
@@ -220,18 +225,18 @@ fn meant(written: &GroupKind, discovered: &Discovered) -> Option<GroupKind> {
 /// One step of a capture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// The kind's group, version and kind; `-` where one is not known.
+    /// Group, version and kind, with `-` for an unknown one.
     pub place: ServedKind,
-    /// What to do there.
+    /// What to do for the kind.
     pub work: Work,
 }
 
-/// What a step does.
+/// Work of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// Lists the kind.
+    /// List the kind.
     List,
-    /// Records what is known beforehand.
+    /// Record an item whose result is known beforehand.
     Note(ItemFailure),
 }
 
@@ -247,7 +252,7 @@ impl Step {
     }
 }
 
-/// An item that failed; the message passes the redactor.
+/// A failed item. The message is redacted.
 #[must_use]
 pub fn failed(id: &ItemId, code: &str, message: &str) -> (GroupKind, ItemFailure) {
     let item = ItemFailure {
@@ -259,7 +264,7 @@ pub fn failed(id: &ItemId, code: &str, message: &str) -> (GroupKind, ItemFailure
     (id.kind.clone(), item)
 }
 
-/// A kind that is left out, and why.
+/// A skipped kind, with the reason.
 #[must_use]
 pub fn kind_left_out(kind: &GroupKind, code: &str, why: &str) -> (GroupKind, ItemFailure) {
     let item = ItemFailure {
@@ -304,7 +309,7 @@ mod tests {
         }
     }
 
-    /// The steps as text: `group/version/Kind`, with the code of a note.
+    /// The steps as text: `group/version/Kind` of a list, or the item and code of a note.
     fn planned(include: &[&str], exclude: &[&str]) -> Vec<String> {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let selection =
@@ -342,7 +347,7 @@ mod tests {
     fn a_kind_asked_for_that_is_not_served_is_a_failed_item() {
         assert_eq!(planned(&["Widget.example.com"], &[]), ["example.com/Widget/: KindNotServed"]);
         assert_eq!(planned(&["Deployment", "ConfigMap"], &["Deployment"]), ["v1/ConfigMap"]);
-        // What cannot be discovered may well be served.
+        // A kind that cannot be discovered may well be served.
         assert_eq!(planned(&["Widget.dead.example.com"], &[]), ["dead.example.com/-/: Undiscovered"]);
     }
 
@@ -433,7 +438,8 @@ mod tests {
             assert_eq!(failure.reason, reason::INVALID_INPUTS);
             assert!(failure.message.starts_with("write Secret in"), "{}", failure.message);
         }
-        // What one cluster lacks, another may have: schedules are copied between them.
+        // Another cluster may have a kind that this one lacks: schedules are copied between
+        // clusters.
         selection(&[], &["Secret", "Widget.example.com"]).check(&cluster()).expect("nothing is meant by it");
     }
 

@@ -1,4 +1,4 @@
-//! What the records of a tenant say about the snapshots in its repository.
+//! What a tenant's records say about the snapshots in its repository.
 
 use crate::{
     api::{BackupSet, OperationRun, backup_set},
@@ -14,20 +14,21 @@ use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::NamespaceR
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeSet, fmt::Debug};
 
-/// The most snapshots that a result names as damaged: as many as fit.
+/// Maximum number of damaged snapshots that a result names: as many as fit.
 const MAX_DAMAGED: usize = 150;
 
-/// Objects in a page of a list, which is held in full while it is read.
+/// Objects per page of a list. A page is held in full while it is read.
 const PAGE: u32 = 200;
 
-/// So much of a snapshot's id tells it from the others.
+/// Length of the prefix that distinguishes a snapshot's id from the others.
 const DAMAGED_DIGITS: usize = 12;
 
-/// The backup sets of a namespace. Not those of one repository alone: another of its repositories may be the same store.
+/// Lists the backup sets of a namespace. Sets of other repositories are included, because another
+/// repository of the namespace may be the same store.
 pub async fn list(client: &Client, environment: &Environment) -> Result<Vec<BackupSet>, Failure> {
     let mut sets = Vec::new();
     each(client, environment, "list the backup sets", |mut set: BackupSet| {
-        // Megabytes, in the worst case, of what is not asked about.
+        // In the worst case these are megabytes that no caller reads.
         set.spec.absent.clear();
         sets.push(set);
     })
@@ -35,9 +36,10 @@ pub async fn list(client: &Client, environment: &Environment) -> Result<Vec<Back
     Ok(sets)
 }
 
-/// What the snapshots of a tenant are needed for.
+/// Determines which snapshots of a tenant are needed.
 ///
-/// The runs are read first: one that is completed by then has its backup set, and one that is not keeps its snapshot.
+/// The runs are read first: a run that is completed by then has its backup set, and a run that is
+/// not keeps its snapshot.
 pub async fn needed(client: &Client, environment: &Environment, grace: SignedDuration) -> Result<Needed, Failure> {
     let (mut running, mut runs) = (BTreeSet::new(), BTreeSet::new());
     each(client, environment, "list the runs that may yet report a snapshot", |run: OperationRun| {
@@ -84,10 +86,11 @@ pub fn of_repository<'a>(sets: &'a [BackupSet], repository: &'a str) -> impl Ite
     sets.iter().filter(move |set| set.spec.repository.name == repository)
 }
 
-/// The sets of a repository whose snapshots are not there.
+/// The sets of a repository whose snapshots are missing.
 ///
-/// The sets must have been listed first: a set is recorded after its snapshot was, and while whoever asks holds a Lease nothing is
-/// forgotten. In the other order a capture that ends in between would count as lost.
+/// The sets must be listed before the snapshots. A set is recorded after its snapshot, and nothing
+/// is forgotten while the caller holds a Lease. In the other order, a capture that ends in between
+/// would count as lost.
 #[must_use]
 pub fn without_snapshot<'a>(sets: &'a [BackupSet], repository: &'a str, snapshots: &[Snapshot]) -> Vec<&'a BackupSet> {
     let there: BTreeSet<&str> = snapshots.iter().map(|snapshot| snapshot.id.as_str()).collect();
@@ -95,24 +98,26 @@ pub fn without_snapshot<'a>(sets: &'a [BackupSet], repository: &'a str, snapshot
     of_repository(sets, repository).filter(is_lost).collect()
 }
 
-/// Whether a check is to read everything back: a set that an earlier one found damaged counts as whole only after that.
+/// Whether a check must read back all data. A set that an earlier check found damaged counts as
+/// intact only after that.
 #[must_use]
 pub fn any_damaged(sets: &[BackupSet], repository: &str) -> bool {
     of_repository(sets, repository).any(backup_set::is_damaged)
 }
 
-/// What damaged snapshots are to a tenant.
+/// Effect of damaged snapshots on a tenant.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Names of the sets that are affected, also of another repository that may be the same store.
+    /// Names of the affected sets, including those of another repository that may be the same
+    /// store.
     pub sets: Vec<String>,
-    /// The snapshots that sets of this repository name, each once, as a result names them.
+    /// The damaged snapshots of this repository's sets, each once, in the form that a result uses.
     pub snapshots: Vec<String>,
     /// Whether there are more than fit.
     pub truncated: bool,
 }
 
-/// What the damage of these snapshots is to the sets.
+/// Determines how the damage of these snapshots affects the sets.
 #[must_use]
 pub fn of_damaged(sets: &[BackupSet], repository: &str, damaged: &[String]) -> Damage {
     let damaged: BTreeSet<&String> = damaged.iter().collect();
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn damage_names_each_snapshot_once_and_says_when_there_are_more_than_fit() {
         let mut sets: Vec<_> = (0..MAX_DAMAGED).map(|number| set(number, "main")).collect();
-        // A snapshot with two sets, and one that another repository of the namespace names.
+        // One snapshot with two sets, and one named by another repository of the namespace.
         sets.extend([set(0, "main"), set(900, "another")]);
         let damaged: Vec<_> = (0..1000).map(snapshot).collect();
         let damage = of_damaged(&sets, "main", &damaged);

@@ -1,21 +1,22 @@
-//! Whether the pod was told to stop: by a cancellation, or because its node wants to be rid of it.
+//! Whether the pod was told to stop: by a cancellation, or because its node evicts it.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-/// Set once, asked by whoever writes item by item: what is begun is ended, nothing more is begun.
+/// Set once, and read by code that writes item by item: started items are finished, no new ones are
+/// started.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// From now on nothing is begun.
+    /// From now on no new item is started.
     pub fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether nothing is to be begun.
+    /// Whether no new item may be started.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)

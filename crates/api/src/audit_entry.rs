@@ -1,7 +1,9 @@
-//! `AuditEntry`: who meant to change a tenant's objects, and what became of it: a chain that nobody changes.
+//! `AuditEntry`: who intended to change a tenant's objects, and the outcome. Entries form a chain
+//! and never change.
 //!
-//! Writer of all of it: the pod of the operation, once. What an entry says is one string, `spec.entry`; its other fields
-//! repeat parts of that for tables and selectors, and prove nothing. The rules of the chain stand beside the code that checks it.
+//! Only the pod of the operation writes an entry, once. The content of an entry is one string,
+//! `spec.entry`. The other fields repeat parts of it for tables and selectors, and prove nothing.
+//! The rules of the chain are next to the code that checks it.
 
 use crate::{
     LocalReference, ObjectReference, Outcome, outcome::SummaryCounts, provenance::PlanSummary, subject::Initiator,
@@ -11,10 +13,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long the text of an entry may be, in bytes: what is read of a chain at a time has a bound.
+/// Maximum size of an entry's text, in bytes. It bounds how much of a chain is read at a time.
 pub const MAX_ENTRY_BYTES: usize = 32 * 1024;
 
-/// How much of it the groups of who asked may take.
+/// Maximum size of the requester's groups within that text, in bytes.
 const MAX_GROUPS_BYTES: usize = 8 * 1024;
 
 /// One entry of a tenant's audit chain. Immutable.
@@ -28,7 +30,7 @@ const MAX_GROUPS_BYTES: usize = 8 * 1024;
     category = "atlas",
     namespaced,
     derive = "PartialEq",
-    doc = "One entry of a tenant's audit chain: who meant to change what, written before the first write, or what became of it. What it says is the text in spec.entry, which holds the hash of the entry before; nobody changes it.",
+    doc = "One entry of a tenant's audit chain: who intended to change what, written before the first write, or the outcome, written after the last. The content is the text in spec.entry, which includes the hash of the previous entry. Entries never change.",
     printcolumn(name = "Event", type_ = "string", json_path = ".spec.event"),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.operationType"),
     printcolumn(name = "Who", type_ = "string", json_path = ".spec.who"),
@@ -46,93 +48,95 @@ const MAX_GROUPS_BYTES: usize = 8 * 1024;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntrySpec {
-    /// What the entry says: JSON with sorted keys and no white space. The hash of an entry is the SHA-256 over exactly
-    /// these bytes. All other fields repeat parts of it.
+    /// Content of the entry: JSON with sorted keys and no white space. The hash of an entry is the
+    /// SHA-256 over exactly these bytes. All other fields repeat parts of this text.
     #[schemars(length(min = 2, max = 32768))]
     pub entry: String,
-    /// `intent`: written before the first write. `outcome`: written after the last.
+    /// `intent`: written before the first write of the operation. `outcome`: written after the
+    /// last.
     pub event: AuditEvent,
-    /// Name of the user who asked.
+    /// Name of the user who requested the operation.
     #[schemars(length(min = 1, max = 1024))]
     pub who: String,
     /// Name of the OperationType.
     #[schemars(length(min = 1, max = 63))]
     pub operation_type: String,
-    /// The run that did it.
+    /// Run that performed the operation.
     pub run: ObjectReference,
-    /// The pod that wrote the entry, as the API server knows it.
+    /// Name of the pod that wrote the entry, as the API server knows it.
     #[schemars(length(min = 1, max = 253))]
     pub pod: String,
-    /// The restore it was done for.
+    /// RestoreRun that the operation was performed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_run: Option<ObjectReference>,
-    /// The backup set it restored from.
+    /// Backup set that the operation restored from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_set: Option<LocalReference>,
-    /// SHA-256 (64 hex digits) over the plan; its items are in the run's OperationReports.
+    /// SHA-256 (64 hex digits) over the plan. The OperationReports with the same `planDigest` show
+    /// its items.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub plan_digest: String,
-    /// Of an outcome: how it ended.
+    /// How the operation ended. Set only if `event` is `outcome`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }
 
-/// What an entry is about.
+/// Event that an entry records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditEvent {
-    /// Something is about to be written.
+    /// The operation is about to write.
     Intent,
-    /// It was written, as far as it was.
+    /// The operation has written what it could.
     Outcome,
 }
 
-/// What the text of an entry says.
+/// Parsed text of an entry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
     /// Name of the entry.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the entry.
     pub namespace: String,
-    /// Hash of the entry before; empty in the first.
+    /// Hash of the previous entry; empty in the first.
     pub previous: String,
-    /// What it is about.
+    /// Event that the entry records.
     pub event: AuditEvent,
-    /// When, by the clock of the pod that wrote it.
+    /// Time of the entry, by the clock of the pod that wrote it.
     pub at: Timestamp,
-    /// Who asked, as the API server knew them.
+    /// The requester, as the API server knew them.
     pub who: Initiator,
-    /// How many of their groups were left out, because there are too many.
+    /// Number of the requester's groups that were left out because there are too many.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub groups_left_out: usize,
     /// Name of the `OperationType`.
     pub operation_type: String,
-    /// The run that did it.
+    /// Run that performed the operation.
     pub run: ObjectReference,
-    /// The pod that wrote the entry.
+    /// Name of the pod that wrote the entry.
     pub pod: String,
-    /// The restore it was done for.
+    /// Restore that the operation was performed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_run: Option<ObjectReference>,
-    /// The backup set it restored from.
+    /// Backup set that the operation restored from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_set: Option<LocalReference>,
     /// SHA-256 (64 hex digits) over the plan.
     pub plan_digest: String,
-    /// Of an intent: items of the plan by action.
+    /// Intents only: items of the plan by action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<PlanSummary>,
-    /// Of an outcome: how it ended.
+    /// Outcomes only: how the operation ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// Of an outcome: items by what became of them.
+    /// Outcomes only: items by result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<SummaryCounts>,
 }
 
 impl AuditRecord {
-    /// Leaves out the last of the groups, where they would take too much of the entry.
+    /// Drops groups from the end of the list if the groups would take too much of the entry.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         let mut size = 0;
@@ -141,7 +145,7 @@ impl AuditRecord {
             .groups
             .iter()
             .take_while(|group| {
-                // As JSON a character takes six bytes at most.
+                // A character takes at most six bytes in JSON.
                 size += group.len() * 6 + 3;
                 size <= MAX_GROUPS_BYTES
             })
@@ -153,7 +157,7 @@ impl AuditRecord {
 }
 
 impl AuditEntrySpec {
-    /// What an entry repeats of its text.
+    /// Builds an entry from its text and the fields that repeat parts of it.
     #[must_use]
     pub fn of(record: &AuditRecord, entry: String) -> Self {
         Self {
@@ -170,7 +174,7 @@ impl AuditEntrySpec {
         }
     }
 
-    /// What its text says; none where that is no text of an entry.
+    /// Parses the text of the entry. Returns `None` if it is not the text of an audit entry.
     #[must_use]
     pub fn record(&self) -> Option<AuditRecord> {
         serde_json::from_str(&self.entry).ok()

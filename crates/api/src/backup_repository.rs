@@ -1,4 +1,4 @@
-//! `BackupRepository`: where a tenant's backups are, and with which Secrets they open.
+//! `BackupRepository`: where a tenant's backups are stored, and which Secrets open the store.
 
 use crate::{
     LocalReference, canonical,
@@ -24,7 +24,7 @@ use serde_json::json;
     namespaced,
     status = "BackupRepositoryStatus",
     derive = "PartialEq",
-    doc = "A tenant's encrypted, deduplicated store of backups, in the format of restic: whoever has the location and the password can read it with stock tools.",
+    doc = "A tenant's encrypted, deduplicated store of backups, in restic's repository format. Stock tools can read it, given the location and the password.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Snapshots", type_ = "integer", json_path = ".status.snapshots"),
@@ -37,29 +37,33 @@ use serde_json::json;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupRepositorySpec {
-    /// Where the data is: exactly one of `s3`, `gcs`, `azure`, `persistentVolumeClaim`.
+    /// Location of the store: exactly one of `s3`, `gcs`, `azure` and `persistentVolumeClaim`.
     pub storage: Storage,
-    /// Secret with the store's credentials, in the same namespace. Left out: the worker's own identity in the cloud.
-    /// Keys: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` (and `AWS_SESSION_TOKEN`); `service-account.json`;
+    /// Secret with the store's credentials, in the same namespace. If unset, the worker uses its
+    /// own cloud identity. Keys for S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and optionally
+    /// `AWS_SESSION_TOKEN`. Key for GCS: `service-account.json`. Keys for Azure:
     /// `AZURE_STORAGE_ACCOUNT_KEY` or `AZURE_STORAGE_SAS_TOKEN`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret: Option<LocalReference>,
-    /// Secret with the repository's password, in the same namespace. Lost password, lost backups: keep a copy outside the cluster.
+    /// Secret with the repository's password, in the same namespace. If the password is lost, the
+    /// backups are lost: keep a copy outside the cluster.
     pub password_secret: SecretKeyReference,
-    /// When the repository is cleaned and checked.
+    /// When the repository is maintained and checked. Of the ticks that were due while the operator
+    /// was down, one is caught up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
-    /// Takes over a store written by other namespaces (of a lost cluster, say). Needs the verb `adopt`.
+    /// Takes over a store written by other namespaces, for example those of a lost cluster.
+    /// Requires the verb `adopt` on this BackupRepository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adoption>,
 }
 
-/// Where the data is.
+/// Location of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure), has(self.persistentVolumeClaim)].filter(given, given).size() == 1").message("storage takes exactly one of s3, gcs, azure and persistentVolumeClaim"))]
 pub struct Storage {
-    /// Amazon S3 or a compatible store with conditional writes.
+    /// Amazon S3, or a compatible store with conditional writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Storage>,
     /// Google Cloud Storage.
@@ -73,36 +77,39 @@ pub struct Storage {
     pub persistent_volume_claim: Option<VolumeStorage>,
 }
 
-/// A bucket of S3 or of a compatible store.
+/// A bucket of Amazon S3 or of a compatible store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct S3Storage {
-    /// Bucket.
+    /// Name of the bucket.
     #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][-a-z0-9.]*[a-z0-9]$"))]
     pub bucket: String,
-    /// Path in the bucket; give each tenant its own.
+    /// Path in the bucket. Give each tenant its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(
         length(max = 512),
         regex(pattern = r"^([A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*)?$")
     )]
     pub prefix: String,
-    /// URL of a compatible store; left out: Amazon's for the region. `http://` is taken at its word.
+    /// URL of an S3-compatible store. Defaults to Amazon's endpoint for the region. With `http://`
+    /// the worker connects without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.\[\]:_-]+/?$"))]
     pub endpoint: Option<String>,
-    /// Region.
+    /// Region of the bucket. Defaults to `us-east-1`.
     #[serde(default = "default_region")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-z0-9-]+$"))]
     pub region: String,
-    /// Whether the bucket stands in the URL's path and not in its host name; true where an endpoint is given and this is left out.
+    /// Whether the bucket is part of the URL's path instead of its host name. Defaults to true if
+    /// `endpoint` is set, else to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_style: Option<bool>,
-    /// PEM certificates to trust for the endpoint, beside the system's.
+    /// PEM certificates to trust for the endpoint, in addition to the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
     pub ca_bundle: Option<String>,
-    /// Role the worker takes on by its ServiceAccount token (IRSA), where no `credentialsSecret` is given.
+    /// Role that the worker assumes with its ServiceAccount token (IRSA). Used only if
+    /// `credentialsSecret` is unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^arn:[a-z-]+:iam::[0-9]+:role/.+$"))]
     pub role_arn: Option<String>,
@@ -116,10 +123,10 @@ fn default_region() -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GcsStorage {
-    /// Bucket.
+    /// Name of the bucket.
     #[schemars(length(min = 3, max = 222), regex(pattern = r"^[a-z0-9][-a-z0-9._]*[a-z0-9]$"))]
     pub bucket: String,
-    /// Path in the bucket; give each tenant its own.
+    /// Path in the bucket. Give each tenant its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(
         length(max = 512),
@@ -132,20 +139,20 @@ pub struct GcsStorage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AzureStorage {
-    /// Storage account.
+    /// Name of the storage account.
     #[schemars(length(min = 3, max = 24), regex(pattern = r"^[a-z0-9]+$"))]
     pub account: String,
-    /// Container.
+    /// Name of the container.
     #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container: String,
-    /// Path in the container; give each tenant its own.
+    /// Path in the container. Give each tenant its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(
         length(max = 512),
         regex(pattern = r"^([A-Za-z0-9_=-][A-Za-z0-9._=-]*(/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*)?$")
     )]
     pub prefix: String,
-    /// Client id of a workload identity, where no `credentialsSecret` is given.
+    /// Client id of a workload identity. Used only if `credentialsSecret` is unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^[0-9a-fA-F-]+$"))]
     pub client_id: Option<String>,
@@ -159,12 +166,13 @@ pub struct AzureStorage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeStorage {
-    /// PersistentVolumeClaim in the same namespace.
+    /// Name of the PersistentVolumeClaim, in the same namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub claim_name: String,
 }
 
-/// When a repository is cleaned and checked. Of ticks that came while the operator was down one is made up for.
+/// When a repository is maintained and checked. Of the ticks that were due while the operator was
+/// down, one is caught up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -174,25 +182,29 @@ pub struct VolumeStorage {
     validation = Rule::new(concat!("!has(self.check) || ", cron_rule!("self.check"))).message("maintenance.check takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '0 3 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; always in UTC"),
 )]
 pub struct Maintenance {
-    /// When `repository.maintain` runs, cron with 5 fields or an `@alias`, UTC: it removes snapshots that are a day old and named by no
-    /// backup set, later their data, and then checks. Left out: never, and what backup sets gave up stays in the store. Needs the verb `run`
-    /// on `repository.maintain`.
+    /// When `repository.maintain` runs, in UTC: a cron expression with 5 fields, or an `@alias`.
+    /// Maintenance removes snapshots that are at least a day old and that no backup set names. It
+    /// deletes their data later, and then checks the repository. If unset, maintenance never runs,
+    /// and the data of deleted backup sets stays in the store. Requires the verb `run` on
+    /// `repository.maintain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub schedule: Option<String>,
-    /// When `repository.check` runs, cron with 5 fields or an `@alias`, UTC. Left out: when another field of the spec than `maintenance` changes, and
-    /// with maintenance.
+    /// When `repository.check` runs, in UTC: a cron expression with 5 fields, or an `@alias`. If
+    /// unset, checks run with maintenance, after a change of any field of the spec other than
+    /// `maintenance`, and while the repository is not Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub check: Option<String>,
-    /// Percentage of the data a check reads back, also that of maintenance; 0 (or left out) checks the structure alone. Checks a
-    /// fixed number of days apart come around to all of it.
+    /// Percentage of the data that a check reads back, including the check in maintenance. With 0,
+    /// the default, a check covers the structure only. Checks that run a fixed number of days apart
+    /// eventually read all data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub read_data_percent: Option<i32>,
 }
 
-/// Consent to take over a store written by others.
+/// Consent to take over a store written by other namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Adoption {
@@ -201,24 +213,26 @@ pub struct Adoption {
     pub namespace_uids: Vec<String>,
 }
 
-/// What is known of the store. Written by the controller, from the last `repository.check` or `repository.maintain`.
+/// Observed state of the store. Written by the controller, from the last `repository.check` or
+/// `repository.maintain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupRepositoryStatus {
-    /// Generation of the spec this status speaks of; -1 until it was looked at.
+    /// Generation of the spec that this status describes; -1 until a first check has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What of the spec the last check vouches for, as a hash: all but `maintenance`. While it stays the same there is no need of another.
+    /// Hash of the part of the spec that the last check covers: everything but `maintenance`. No
+    /// new check is needed while the hash stays the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub checked_spec: Option<String>,
-    /// Snapshots in the store.
+    /// Number of snapshots in the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<i64>,
-    /// Bytes in the store.
+    /// Size of the store, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,
-    /// Captured bytes for each stored byte, such as `12.4`.
+    /// Captured bytes per stored byte, such as `12.4`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub dedup_ratio: Option<String>,
@@ -226,52 +240,52 @@ pub struct BackupRepositoryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub last_check: Option<Timestamp>,
-    /// The run that made it.
+    /// Run of the last check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_check_run: Option<crate::ObjectReference>,
-    /// When unneeded data were last removed.
+    /// When maintenance last removed unneeded data.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub last_prune: Option<Timestamp>,
-    /// Until when the ticks of `spec.maintenance` are dealt with, and when the repository was checked by itself.
+    /// Ticks of `spec.maintenance` that are already handled, and the last automatic recheck.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceStatus>,
-    /// `Ready`, and kstatus' `Reconciling` and `Stalled`.
+    /// `Ready`, and the kstatus conditions `Reconciling` and `Stalled`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
 }
 
-/// Until when ticks are dealt with, and when the repository was checked by itself.
+/// Ticks that are already handled, and the last automatic recheck.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MaintenanceStatus {
-    /// Of `spec.maintenance.schedule`.
+    /// Ticks of `spec.maintenance.schedule`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Ticked>,
-    /// Of `spec.maintenance.check`.
+    /// Ticks of `spec.maintenance.check`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Ticked>,
-    /// When it was last checked by itself because it was not Ready.
+    /// When the operator last started a check of the repository while it was not Ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub recheck: Option<Timestamp>,
 }
 
-/// An expression, and until when its ticks are dealt with.
+/// A cron expression, and the time up to which its ticks are handled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ticked {
-    /// The expression, as it is in the spec. Another one is counted anew.
+    /// Expression, as in the spec. If it changes, ticks are counted from then on.
     #[schemars(length(max = 128))]
     pub expression: String,
-    /// No tick until then is started any more.
+    /// Ticks up to this time are not started any more.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub until: Timestamp,
 }
 
 impl BackupRepositorySpec {
-    /// What a check vouches for, as a hash: where the store is, how it opens, whose it is.
+    /// Hash of the part of the spec that a check covers: location, Secrets and adopted namespaces.
     #[must_use]
     pub fn checked_hash(&self) -> String {
         let Self { storage, credentials_secret, password_secret, maintenance: _, adopt } = self;
@@ -282,7 +296,8 @@ impl BackupRepositorySpec {
 }
 
 impl BackupRepository {
-    /// Whether the store was checked with the spec as it is now, or with one that differs in nothing that a check vouches for.
+    /// Whether the store was checked with the current spec, or with one that differs only in fields
+    /// that a check does not cover.
     #[must_use]
     pub fn is_checked(&self) -> bool {
         self.status.as_ref().is_some_and(|status| {
@@ -291,7 +306,7 @@ impl BackupRepository {
         })
     }
 
-    /// Whether the store passed its last check with the spec as it is now.
+    /// Whether the store passed its last check with the current spec.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let conditions = self.status.iter().flat_map(|status| &status.conditions);
@@ -315,7 +330,7 @@ mod tests {
             serde_json::from_value::<BackupRepository>(repository).expect("a repository").spec.checked_hash()
         };
         let before = of(&|_| ());
-        // It stands in statuses: another one would have every repository checked once more.
+        // The hash is stored in statuses. A different one would recheck every repository once.
         insta::assert_snapshot!(before);
         assert_eq!(of(&|spec| spec["maintenance"] = json!({"schedule": "@daily", "readDataPercent": 7})), before);
         for (field, value) in [

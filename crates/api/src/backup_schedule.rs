@@ -1,9 +1,10 @@
 //! `BackupSchedule`: starts runs of one operation at the ticks of a cron expression.
 //!
-//! Writers, one for each field: the author writes `spec`; admission writes `spec.requestedBy`; the controller writes `status`.
+//! Each field has one writer: the author writes `spec`, admission writes `spec.requestedBy`, and
+//! the controller writes `status`.
 //!
-//! Which schedule made a run, and for which tick, stands in the run's name: it never changes, and only the operator may
-//! make a run whose trigger says that a schedule did.
+//! `spec.scheduledBy` of a run records which schedule created it, and for which tick. The field is
+//! immutable, and only the operator may set it.
 
 #![allow(clippy::struct_field_names, reason = "keepLast and its like are the words that users of restic know")]
 
@@ -21,10 +22,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The longest name of a schedule, as of a CronJob: its runs bear it with the minute behind.
+/// Maximum length of a schedule's name, as for a CronJob: run names append the minute to it.
 pub const MAX_NAME_LENGTH: usize = 52;
 
-/// When to start what. Every field may be changed at any time.
+/// What to start, and when. All fields are mutable.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "tenantatlas.io",
@@ -36,7 +37,7 @@ pub const MAX_NAME_LENGTH: usize = 52;
     namespaced,
     status = "BackupScheduleStatus",
     derive = "PartialEq",
-    doc = "Starts runs of an operation, backups above all, at the ticks of a cron expression. `status.nextScheduledFor` says when next; deleting it leaves its runs and backups as they are.",
+    doc = "Starts runs of an operation, usually backups, at the ticks of a cron expression. `status.nextScheduledFor` shows the next tick. Deleting a schedule keeps its runs and backups.",
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
     printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -64,50 +65,57 @@ pub const MAX_NAME_LENGTH: usize = 52;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupScheduleSpec {
-    /// When: five fields of cron (minute, hour, day of month, month, day of week), or `@yearly`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`.
+    /// Cron expression with five fields (minute, hour, day of month, month, day of week), or one of
+    /// `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`.
     #[schemars(length(min = 1, max = 200))]
     pub schedule: String,
-    /// The IANA zone whose clock is meant, such as `Europe/Berlin`.
+    /// IANA time zone in which `schedule` is evaluated, such as `Europe/Berlin`. Defaults to `UTC`.
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"))]
     pub time_zone: String,
-    /// Each tick fires up to so many seconds later, so that schedules of the same minute do not all start at once. Always the same
-    /// for one schedule.
+    /// Delays each tick by up to this many seconds, so that schedules with the same minute do not
+    /// all start at once. The delay is constant for a schedule. Defaults to 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 86_400))]
     pub jitter_seconds: i64,
-    /// Whether ticks are left out. They do not count as missed, and nothing is caught up afterwards.
+    /// Whether to skip ticks. Skipped ticks do not count as missed, and none is caught up
+    /// afterwards. Defaults to false.
     #[serde(default)]
     pub suspend: bool,
-    /// Seconds after which a tick that could not be started in time (the operator was down) is given up. Left out: the last one is
-    /// caught up however late.
+    /// Seconds after which a tick that could not start in time, because the operator was down for
+    /// example, is given up and counts as missed. If unset, the last such tick is caught up however
+    /// late it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub starting_deadline_seconds: Option<i64>,
-    /// What a tick does while an earlier run of the schedule is not completed: start beside it (`Allow`), be left out (`Forbid`), or
-    /// cancel it and start (`Replace`).
+    /// What a tick does while an earlier run of the schedule is not completed. `Forbid`, the
+    /// default, skips the tick and counts it as missed. `Allow` starts a second run. `Replace`
+    /// starts a run and then cancels the earlier one.
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,
-    /// Whether one run is started at once when the schedule is new.
+    /// Whether to start one run as soon as the schedule is created. Defaults to false.
     #[serde(default)]
     pub immediate: bool,
-    /// What to start.
+    /// Operation to start. Defaults to `backup.capture`.
     #[serde(default)]
     pub operation: ScheduledOperation,
-    /// Which backup sets of the schedule are kept; whatever one rule names is. The last good one and those with `hold` always are. Left out:
-    /// all of them. Setting it takes the right to delete backup sets.
+    /// Which backup sets of the schedule to keep, by the clock of `timeZone`. A set is kept if any
+    /// rule selects it. The last good set and sets with `hold` are always kept. If unset, all sets
+    /// are kept. Setting it requires the verb `delete` on `backupsets`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-    /// Succeeded runs that are kept.
+    /// Number of succeeded runs to keep; older ones are deleted. Defaults to 10.
     #[serde(default = "history")]
     #[schemars(range(min = 1, max = 1000))]
     pub successful_runs_history_limit: i32,
-    /// Other completed runs that are kept.
+    /// Number of other completed runs to keep; older ones are deleted. Defaults to 10.
     #[serde(default = "history")]
     #[schemars(range(min = 1, max = 1000))]
     pub failed_runs_history_limit: i32,
-    /// The authenticated user who last said what is started: who created the schedule, changed `operation`, or asked for a run now. Its
-    /// runs name them as initiator. Set by the API server's admission, whatever the author writes.
+    /// Authenticated user who last decided what the schedule starts: who created it, changed
+    /// `operation`, or requested a run now. The schedule's runs name this user as initiator.
+    /// Admission sets it, whatever the author writes. On Kubernetes before 1.36 the author writes
+    /// it, and admission rejects any other user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Initiator>,
 }
@@ -120,19 +128,20 @@ fn history() -> i32 {
     10
 }
 
-/// What to do while an earlier run is not completed.
+/// What a tick does while an earlier run is not completed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConcurrencyPolicy {
-    /// Start beside it. The same work is joined, not done twice.
+    /// Start a second run. The same work is joined, not done twice.
     Allow,
-    /// Leave the tick out; it counts as missed.
+    /// Skip the tick, and count it as missed.
     #[default]
     Forbid,
-    /// Cancel it and start.
+    /// Start a run, then cancel the earlier one.
     Replace,
 }
 
-/// Which backup sets are kept, by the clock of the schedule's zone. Of each of the newest hours (days, …) that have a set, the last one.
+/// Which backup sets to keep, by the clock of the schedule's zone. Each rule by the clock keeps the
+/// last set of each of the newest hours (days, …) that have one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -140,46 +149,48 @@ pub enum ConcurrencyPolicy {
     validation = Rule::new("!has(self.keepWithin) || self.keepWithin.matches('[1-9]')").message("keepWithin is no time at all: give at least one year, month, day or hour, such as 30d"),
 )]
 pub struct Retention {
-    /// So many of the newest.
+    /// Keep this many of the newest sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_last: Option<i32>,
-    /// One of each of so many hours.
+    /// Keep one set for each of this many of the newest hours that have a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_hourly: Option<i32>,
-    /// One of each of so many days.
+    /// Keep one set for each of this many of the newest days that have a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_daily: Option<i32>,
-    /// One of each of so many weeks, Monday to Sunday.
+    /// Keep one set for each of this many of the newest weeks, Monday to Sunday, that have a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_weekly: Option<i32>,
-    /// One of each of so many months.
+    /// Keep one set for each of this many of the newest months that have a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_monthly: Option<i32>,
-    /// One of each of so many years.
+    /// Keep one set for each of this many of the newest years that have a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_yearly: Option<i32>,
-    /// All that are at most so much older than the newest, such as `30d` or `1y6m`: years, months, days, hours.
+    /// Keep all sets that are at most this much older than the newest, in years, months, days and
+    /// hours, such as `30d` or `1y6m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 2, max = 20),
         regex(pattern = r"^([0-9]{1,4}y)?([0-9]{1,4}m)?([0-9]{1,4}d)?([0-9]{1,4}h)?$")
     )]
     pub keep_within: Option<String>,
-    /// Whether to say in `status.retention.wouldExpire` what goes, and delete nothing.
+    /// Whether to list expired sets in `status.retention.wouldExpire` instead of deleting them.
+    /// Defaults to false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
-/// The most active runs that a status names.
+/// Maximum number of active runs that a status lists.
 pub const MAX_ACTIVE: usize = 100;
 
-/// The most backup sets that a status names as about to expire.
+/// Maximum number of backup sets that a status lists as about to expire.
 pub const MAX_WOULD_EXPIRE: usize = 100;
 
 /// An operation with its inputs.
@@ -193,7 +204,7 @@ pub struct ScheduledOperation {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub operation_type: String,
-    /// Inputs of the type, as in a run; checked when a run starts.
+    /// Inputs of the type, as in a run. They are checked when a run starts.
     #[schemars(schema_with = "crate::schema::any_object")]
     pub inputs: Inputs,
 }
@@ -204,38 +215,40 @@ impl Default for ScheduledOperation {
     }
 }
 
-/// What the schedule did and will do. Written by the controller.
+/// What the schedule has started, and what comes next. Written by the controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupScheduleStatus {
-    /// Generation of the spec this status speaks of; -1 until it was looked at.
+    /// Generation of the spec that this status describes; -1 before the controller has seen the
+    /// schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The last tick that is dealt with: started, or left out. Its minute, without jitter.
+    /// Last tick that is handled: started or skipped. Its minute, without jitter.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub last_scheduled_for: Option<Timestamp>,
-    /// The next tick. Its minute, without jitter.
+    /// Next tick. Its minute, without jitter.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub next_scheduled_for: Option<Timestamp>,
-    /// The run that succeeded last.
+    /// Last run that succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_successful: Option<LastSuccessful>,
-    /// Runs of the schedule that are not completed.
+    /// Runs of the schedule that are not completed; at most 100 are listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub active: Vec<ObjectReference>,
-    /// Ticks that came and were not started.
+    /// Ticks that were due and were not started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed: Option<Missed>,
-    /// The last token of the annotation `tenantatlas.io/run-now` that was answered.
+    /// Last value of the annotation `tenantatlas.io/run-now` that was answered with a run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run_now: Option<LastRunNow>,
-    /// What retention did last.
+    /// Result of the last pass of retention.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retained>,
-    /// By what ticks are counted, and since when: a change of it begins anew.
+    /// Expression, zone and pause by which ticks are counted, and since when. A change of any of
+    /// them restarts the count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timetable: Option<Counted>,
     /// Conditions for kstatus, Flux, Argo CD and `kubectl wait`.
@@ -251,7 +264,7 @@ pub struct LastSuccessful {
     /// Name of the run.
     #[schemars(length(max = 253))]
     pub run: String,
-    /// When it was recorded completed.
+    /// When the run was recorded as completed.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub completed_at: Timestamp,
 }
@@ -260,104 +273,112 @@ pub struct LastSuccessful {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Missed {
-    /// How many since the schedule was created.
+    /// Number of missed ticks since the schedule was created.
     #[schemars(range(min = 0))]
     pub count: i64,
-    /// The last of them.
+    /// Last missed tick.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub last: Timestamp,
 }
 
-/// An answer to the annotation `tenantatlas.io/run-now`.
+/// Answer to the annotation `tenantatlas.io/run-now`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastRunNow {
-    /// The annotation's value.
+    /// Value of the annotation, cut at 250 bytes.
     #[schemars(length(max = 253))]
     pub token: String,
-    /// The run that was started for it.
+    /// Name of the run that was started for it.
     #[schemars(length(max = 253))]
     pub run: String,
 }
 
-/// What retention did.
+/// Result of one pass of retention.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retained {
-    /// After which run, under which generation of the spec: it is looked at again when either is another.
+    /// Generation of the spec and last completed run at the time of the pass. Retention runs again
+    /// when either changes.
     #[schemars(length(max = 300))]
     pub after: String,
-    /// Backup sets that were left.
+    /// Number of backup sets that remain.
     #[schemars(range(min = 0))]
     pub kept: i64,
-    /// Backup sets that were deleted in that look. One that was interrupted counts none in the next; events name them all.
+    /// Number of backup sets that this pass deleted. Sets deleted by an interrupted pass are not
+    /// counted in the next one. Events name all of them.
     #[schemars(range(min = 0))]
     pub expired: i64,
-    /// Backup sets of earlier schedules of this name. They stay until somebody deletes them.
+    /// Number of backup sets of earlier schedules of this name. They are kept until a user deletes
+    /// them.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     #[schemars(range(min = 0))]
     pub of_earlier_schedules: i64,
-    /// Of a dry run: backup sets that would be deleted, those that would go first; at most 100.
+    /// Dry run only: names of the backup sets that would be deleted, oldest first, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 253)))]
     pub would_expire: Vec<String>,
 }
 
-/// What ticks are counted by.
+/// How ticks are counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Counted {
-    /// The expression.
+    /// Cron expression.
     #[schemars(length(max = 200))]
     pub schedule: String,
-    /// The zone.
+    /// Time zone.
     #[schemars(length(max = 64))]
     pub time_zone: String,
-    /// Whether no ticks are counted: suspended, or the namespace is no tenant.
+    /// Whether no ticks are counted, because the schedule is suspended or the namespace is not a
+    /// tenant.
     pub paused: bool,
-    /// Since when. Earlier ticks are nobody's.
+    /// Start of the count. Earlier ticks are ignored.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub since: Timestamp,
 }
 
-/// The schedule and tick a run was made for.
+/// Schedule and tick that a run was created for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Name of the schedule.
     pub schedule: String,
-    /// Its uid.
+    /// Uid of the schedule.
     pub uid: String,
-    /// The tick; none of a run that was asked for by annotation.
+    /// The tick; `None` for a run requested by annotation.
     pub scheduled_for: Option<Timestamp>,
 }
 
 const NOW: &str = "-now-";
 
-/// The name of the run for a tick: who makes it a second time meets the first.
+/// Name of the run for a tick. A second create for the same tick conflicts with the first.
 #[must_use]
 pub fn tick_run_name(schedule: &str, tick: Timestamp) -> String {
     format!("{schedule}-{}", tick.as_second().div_euclid(60))
 }
 
-/// The name of the run for a token.
+/// Name of the run for a token of the annotation `run-now`.
 #[must_use]
 pub fn run_now_name(schedule: &str, token: &str) -> String {
     format!("{schedule}{NOW}{}", &hex::encode(Sha256::digest(token))[..16])
 }
 
-/// The names that a run of a schedule may have: the second where somebody else's run has the first.
+/// Names that a run of a schedule may have. The second is used if another owner's run has the
+/// first.
 #[must_use]
 pub fn run_names(name: &str, uid: &str) -> [String; 2] {
     [name.to_owned(), format!("{name}-{}", uid.get(..8).unwrap_or(uid))]
 }
 
 impl BackupSchedule {
-    /// Whether a run was created for a tick, or an answer to `run-now`, that the schedule had dealt with before.
+    /// Whether a run was created for a tick, or for a `run-now` token, that the schedule had
+    /// already handled.
     ///
-    /// A leader can be stopped between its decision and its request. When it wakes, its successor may have run the tick, and that
-    /// run may be deleted: the request then creates the tick's run again. One write of the status records a tick together with the
-    /// uid of its run, and the uid stays until the run is completed. A run whose tick is on record and whose uid is not is a
-    /// repetition. A status that names as many runs as it can does not tell.
+    /// A leader can stall between its decision and its create request. Meanwhile its successor may
+    /// have run the tick, and that run may already be deleted. The stalled request then creates the
+    /// tick's run again. A single status write records a tick together with the uid of its run, and
+    /// the uid stays until the run is completed. A run whose tick is on record and whose uid is not
+    /// is therefore a repetition. A status that lists the maximum number of runs proves nothing, so
+    /// the answer is then no.
     #[must_use]
     pub fn is_repeated_by(&self, run: &OperationRun) -> bool {
         let Some(origin) = origin(run).filter(|origin| Some(&origin.uid) == self.metadata.uid.as_ref()) else {
@@ -374,14 +395,14 @@ impl BackupSchedule {
 }
 
 impl Origin {
-    /// The schedule, by name and uid.
+    /// Name and uid of the schedule.
     #[must_use]
     pub fn reference(self) -> ObjectReference {
         ObjectReference { name: self.schedule, uid: self.uid }
     }
 }
 
-/// Which schedule made a run; none where no schedule did.
+/// Returns the schedule that created a run, or `None` if no schedule did.
 #[must_use]
 pub fn origin(run: &OperationRun) -> Option<Origin> {
     let by = run.spec.scheduled_by.as_ref().filter(|by| by.kind == SchedulerKind::BackupSchedule)?;

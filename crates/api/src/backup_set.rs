@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One snapshot. Immutable but for `hold`.
+/// One snapshot. Immutable except for `hold`.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "tenantatlas.io",
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
     namespaced,
     status = "BackupSetStatus",
     derive = "PartialEq",
-    doc = "One snapshot of a tenant in its repository. Deleting it gives the snapshot up; maintenance removes its data later.",
+    doc = "One snapshot of a tenant in its repository. Deleting the set releases the snapshot; maintenance deletes its data later.",
     selectable = ".spec.repository.name",
     selectable = ".spec.backupSchedule.name",
     printcolumn(name = "Repository", type_ = "string", json_path = ".spec.repository.name"),
@@ -49,77 +49,84 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSetSpec {
-    /// The repository that holds it.
+    /// Repository that holds the snapshot.
     pub repository: LocalReference,
-    /// Id of the snapshot, 64 hex digits; `restic` takes it as it is.
+    /// Id of the snapshot, 64 hex digits. `restic` accepts it unchanged.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub snapshot: String,
-    /// Run that recorded this set: the run that captured the snapshot, or a run of another schedule that joined it. For a
-    /// snapshot found while adopting a repository: `uid` of the original run, `name` of the check that found it.
+    /// Run that recorded this set: the run that captured the snapshot, or a run of another schedule
+    /// that joined it. For a snapshot found while adopting a repository: `uid` of the original run,
+    /// `name` of the check that found it.
     pub run: ObjectReference,
-    /// What was selected.
+    /// What was selected for capture. Empty: everything that can be captured.
     #[serde(default)]
     pub selection: Selection,
-    /// Uid of the namespace it was taken of.
+    /// Uid of the namespace that was captured.
     #[schemars(length(min = 1, max = 64))]
     pub namespace_uid: String,
-    /// Whether it holds the whole tenant.
+    /// Whether the set holds the whole tenant (`full`) or not (`partial`).
     #[serde(default)]
     pub coverage: Coverage,
-    /// Items that did not exist when it was taken, `group/kind/name`: undoing removes them. Empty where they are more than 500.
+    /// Items that did not exist when the snapshot was taken, as `group/kind/name`. Restoring the
+    /// set with `prune` deletes them. Empty if there are more than 500.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500), inner(length(max = 600)))]
     pub absent: Vec<String>,
-    /// How many items did not exist when it was taken, where they are more than 500: the snapshot names them, by kind, in
-    /// `group/version/Kind.absent/`.
+    /// Number of items that did not exist when the snapshot was taken, if there are more than 500.
+    /// The snapshot then names them, by kind, in `group/version/Kind.absent/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub absent_in_snapshot: Option<i64>,
-    /// The schedule whose run captured it, and whose retention may delete it. Retention of a later schedule of the same name
-    /// leaves the set.
+    /// Schedule whose run recorded this set, and whose retention may delete it. The retention of a
+    /// later schedule of the same name does not delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_schedule: Option<ObjectReference>,
-    /// What started that run. Of a schedule's sets those of its ticks are kept apart from those that were asked for (`run_now`).
+    /// What started that run. Retention judges the sets of a schedule's ticks separately from those
+    /// that were requested with `run_now`.
     #[serde(default)]
     pub trigger: Trigger,
-    /// Whether it is kept, whatever retention says.
+    /// Whether the set is kept regardless of retention. Defaults to false.
     #[serde(default)]
     pub hold: bool,
 }
 
-/// The most items that a set itself names as absent; of more, the list is in its snapshot.
+/// Maximum number of absent items that a set lists itself. If there are more, the snapshot lists
+/// them.
 pub const MAX_ABSENT: usize = 500;
 
-/// The names of the set that a run makes: its own, and one for where another's set has that.
+/// Names that the set of a run may have: the name of the run, or a second one if another run's set
+/// has the first.
 #[must_use]
 pub fn names_for(run: &str, run_uid: &str) -> [String; 2] {
     [run.to_owned(), format!("{run}-{}", run_uid.get(..8).unwrap_or(run_uid))]
 }
 
-/// The name of the set of a snapshot that was found in an adopted repository.
+/// Name of the set for a snapshot that was found in an adopted repository.
 #[must_use]
 pub fn adopted_name(snapshot: &str) -> String {
     format!("adopted-{}", snapshot.get(..16).unwrap_or(snapshot))
 }
 
 impl BackupSet {
-    /// Whether it is the set of a snapshot that was found in an adopted repository, as its immutable spec and its name say.
+    /// Whether the set is for a snapshot found in an adopted repository, according to its immutable
+    /// spec and its name.
     #[must_use]
     pub fn is_adopted(&self) -> bool {
         self.metadata.name.as_deref() == Some(adopted_name(&self.spec.snapshot).as_str())
     }
 }
 
-/// Annotation: when its snapshot was taken, as a time of RFC 3339.
+/// Annotation: when the snapshot was taken, as an RFC 3339 time.
 pub const TAKEN_AT: &str = "tenantatlas.io/taken-at";
-/// How many items it holds.
+/// Annotation: number of items in the snapshot.
 pub const ITEMS: &str = "tenantatlas.io/items";
-/// How many bytes they have.
+/// Annotation: size of these items, in bytes.
 pub const BYTES: &str = "tenantatlas.io/bytes";
-/// How many bytes the repository grew by.
+/// Annotation: number of bytes that the snapshot added to the repository.
 pub const ADDED_BYTES: &str = "tenantatlas.io/added-bytes";
 
-/// Annotations with what a snapshot says of itself: a worker that finds it may write no status.
+/// Annotations with the figures that a snapshot records about itself. The worker that finds the
+/// snapshot may not write a status.
 #[must_use]
 pub fn figures(taken_at: Timestamp, items: u64, bytes: u64, added_bytes: u64) -> BTreeMap<String, String> {
     BTreeMap::from([
@@ -130,7 +137,7 @@ pub fn figures(taken_at: Timestamp, items: u64, bytes: u64, added_bytes: u64) ->
     ])
 }
 
-/// The status of a set whose annotations say what its snapshot holds.
+/// Status of a set whose annotations hold the figures of its snapshot.
 #[must_use]
 pub fn status_of_adopted(set: &BackupSet) -> BackupSetStatus {
     let annotations = set.metadata.annotations.as_ref();
@@ -143,10 +150,11 @@ pub fn status_of_adopted(set: &BackupSet) -> BackupSetStatus {
     }
 }
 
-/// The reason of a set whose snapshot a check has found damaged: the code of the repository's error `Damaged`.
+/// Reason of a set whose snapshot a check found damaged: the code of the repository error
+/// `Damaged`.
 pub const DAMAGED: &str = "Damaged";
 
-/// Whether a check has found that something of a set cannot be restored.
+/// Whether a check found that part of the set cannot be restored.
 #[must_use]
 pub fn is_damaged(set: &BackupSet) -> bool {
     let mut told = set.status.iter().flat_map(|status| &status.conditions);
@@ -159,38 +167,41 @@ pub fn is_damaged(set: &BackupSet) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
-    /// Everything that can be captured, without a failed item.
+    /// Everything that can be captured, with no failed item.
     Full,
     /// A selection, or some items failed.
     #[default]
     Partial,
 }
 
-/// What the set holds. Written by the controller.
+/// Content and state of the set. Written by the controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackupSetStatus {
-    /// Items in it.
+    /// Number of items in the set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<i64>,
-    /// Items by kind, `Kind` or `Kind.group`.
+    /// Number of items by kind, as `Kind` or `Kind.group`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 5000))]
     pub items_by_kind: BTreeMap<String, i64>,
-    /// Bytes of its items as JSON.
+    /// Size of the items as JSON, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,
-    /// Bytes it added to the store.
+    /// Number of bytes that the snapshot added to the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub added_bytes: Option<i64>,
-    /// The first digits of the snapshot's id, as `restic` prints it.
+    /// First digits of the snapshot's id, as `restic` prints them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub short_snapshot: Option<String>,
-    /// The last rehearsal of a restore from it that came to its end, or was ended by damage.
+    /// Last rehearsal of a restore from this set that ran to its end, or was ended by damage. A
+    /// rehearsal in which an item was `forbidden` counts only if it found damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
-    /// `Ready`: the snapshot was read back after it was written.
+    /// `Ready` is True once the snapshot was read back after it was written. For a set found in an
+    /// adopted repository, it is True once the check passed. It is False with reason `Damaged`
+    /// after a check found damage.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
@@ -200,9 +211,9 @@ pub struct BackupSetStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
-    /// When it ended.
+    /// When the rehearsal ended.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub at: Timestamp,
-    /// How it ended.
+    /// How the rehearsal ended.
     pub outcome: crate::Outcome,
 }

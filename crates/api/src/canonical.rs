@@ -1,14 +1,15 @@
 //! Canonical JSON: one value, one byte sequence.
 //!
-//! Keys sorted by bytes at every level, no white space, numbers as `serde_json` prints them. Identity
-//! hashes and captured objects both depend on it, so it does not rely on `serde_json`'s map order,
-//! which a feature of an unrelated dependency can change.
+//! Keys are sorted by bytes at every level, there is no white space, and numbers are as
+//! `serde_json` prints them. Identity hashes and captured objects both depend on this form. It
+//! therefore does not rely on the map order of `serde_json`, which a feature of an unrelated
+//! dependency can change.
 
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The canonical bytes of a value.
+/// Returns the canonical bytes of a value.
 #[must_use]
 pub fn to_vec(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
@@ -16,7 +17,7 @@ pub fn to_vec(value: &Value) -> Vec<u8> {
     out
 }
 
-/// Lower-case hex of the SHA-256 over the canonical bytes: 64 characters.
+/// Returns the SHA-256 over the canonical bytes as lower-case hex: 64 characters.
 #[must_use]
 pub fn digest(value: &Value) -> String {
     hex::encode(Sha256::digest(to_vec(value)))
@@ -53,7 +54,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
 }
 
 fn write_scalar(value: &impl Serialize, out: &mut Vec<u8>) {
-    // Into memory, of what has no keys but strings, it cannot fail.
+    // Cannot fail: the writer is in memory, and all keys are strings.
     let _ = serde_json::to_writer(out, value);
 }
 

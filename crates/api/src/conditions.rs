@@ -1,6 +1,7 @@
-//! Conditions: what kstatus, Flux, Argo CD and `kubectl wait` read.
+//! Conditions that kstatus, Flux, Argo CD and `kubectl wait` read.
 //!
-//! While a run is queued or running: `Reconciling=True`, `Ready=Unknown`. At the end `Finished=True`, and:
+//! While a run is queued or running: `Reconciling=True`, `Ready=Unknown`. When it completes:
+//! `Finished=True`, and:
 //!
 //! | outcome | conditions |
 //! |---|---|
@@ -12,13 +13,13 @@ use crate::{Outcome, Phase};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The thing is as it should be.
+/// The object is in its desired state.
 pub const READY: &str = "Ready";
-/// The controller or a Job is at work (kstatus: `InProgress`).
+/// The controller or a Job is working (kstatus: `InProgress`).
 pub const RECONCILING: &str = "Reconciling";
-/// It will not get better by itself (kstatus: `Failed`).
+/// The object does not recover by itself (kstatus: `Failed`).
 pub const STALLED: &str = "Stalled";
-/// The run is at its end, however it ended.
+/// The run is completed, with any outcome.
 pub const FINISHED: &str = "Finished";
 /// The run succeeded, as on a Job.
 pub const COMPLETE: &str = "Complete";
@@ -27,7 +28,7 @@ pub const PARTIAL: &str = "Partial";
 /// The run failed or was blocked, as on a Job.
 pub const FAILED: &str = "Failed";
 
-/// The state a condition is to have.
+/// Desired state of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Condition type.
@@ -36,7 +37,7 @@ pub struct Wanted {
     pub status: &'static str,
 }
 
-/// The conditions a run in this phase and outcome has.
+/// Returns the conditions of a run in this phase and with this outcome.
 #[must_use]
 pub fn of_run(phase: Phase, outcome: Outcome) -> Vec<Wanted> {
     let wanted =
@@ -55,7 +56,7 @@ pub fn of_run(phase: Phase, outcome: Outcome) -> Vec<Wanted> {
     }
 }
 
-/// Conditions as wanted, with `lastTransitionTime` kept where the status did not change.
+/// Returns the wanted conditions. `lastTransitionTime` is kept where the status did not change.
 #[must_use]
 pub fn merge(
     old: &[Condition],

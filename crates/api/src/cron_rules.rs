@@ -1,8 +1,10 @@
-//! Rules of CEL about cron expressions, for every field that holds one: what cannot be right is refused when it is written. What is left
-//! over (a range that runs backwards) the controller tells, with its position.
+//! CEL rules for cron expressions, for every field that holds one. The API server rejects an
+//! expression that cannot be valid. The controller reports what is left (such as a range that runs
+//! backwards), with the position of the mistake.
 
-/// One field of an expression as a regular expression: a list of values, ranges and steps. Only that a range runs forwards is left to the
-/// controller. No backslashes: it stands in a string of CEL.
+/// Regular expression for one field: a list of values, ranges and steps. Whether a range runs
+/// forwards is left to the controller. The pattern has no backslashes, because it is embedded in a
+/// CEL string.
 macro_rules! cron_list {
     ($value:expr, $step:expr) => {
         concat!($crate::cron_rules::cron_list!(@one $value, $step), "(,", $crate::cron_rules::cron_list!(@one $value, $step), ")*")
@@ -12,7 +14,7 @@ macro_rules! cron_list {
     };
 }
 
-/// That what stands here is five fields of cron that could be read, or an alias that there is.
+/// Requires five well-formed cron fields, or a known alias.
 macro_rules! cron_rule {
     ($expression:expr) => {
         concat!(
@@ -35,7 +37,7 @@ macro_rules! cron_rule {
     };
 }
 
-/// That no day is named alone that the one month that is named has not.
+/// Rejects an expression whose only day of the month does not exist in its only month.
 macro_rules! day_rule {
     ($expression:expr) => {
         concat!(

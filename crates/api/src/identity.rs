@@ -1,21 +1,24 @@
 //! Identity: what makes two runs the same work.
 //!
-//! SHA-256 over canonical JSON of the tenant's uid, the type, the target, the executing account and the inputs that
-//! count. Not the trigger, the initiator or the name: a nightly and a manual capture are the same work.
+//! SHA-256 over canonical JSON of the tenant's uid, the type, the target, the executing account and
+//! the inputs that count. The trigger, the initiator and the name do not count: a nightly and a
+//! manual capture are the same work.
 
 use crate::{canonical, operation_run::Target, operation_type::IdentityInputs, operations};
 use serde_json::{Map, Value, json};
 
-/// How many hex digits of the identity the Job's name carries.
+/// Number of hex digits of the identity in the name of the Job.
 pub const JOB_NAME_DIGITS: usize = 20;
 
-/// What the names of the Jobs end with that change a tenant's objects and tell the audit chain so, by the operation's type.
+/// Suffixes, by operation type, of the names of Jobs that change a tenant's objects and record it
+/// in the audit chain.
 ///
-/// A policy knows of a request from a pod nothing but the pod's name. The Job controller makes that of the Job's, and Jobs of
-/// such a name are the operator's to make: so the name says which work the pod is at.
+/// The only thing an admission policy knows about a request from a pod is the pod's name. The Job
+/// controller derives that name from the Job's name, and only the operator may create Jobs with
+/// such names. The name therefore identifies the work of the pod.
 const SUFFIXES: [(&str, &str); 1] = [(operations::APPLY, "-restore")];
 
-/// The identity of a run: 64 hex digits.
+/// Identity of a run: 64 hex digits, and the suffix of its Job's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     hash: String,
@@ -55,19 +58,20 @@ impl Identity {
         Self { hash, suffix }
     }
 
-    /// All 64 hex digits.
+    /// Returns all 64 hex digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.hash
     }
 
-    /// The name of the one Job that may do this work: the API server refuses a second of the same name.
+    /// Name of the only Job that may do this work. The API server rejects a second Job of the same
+    /// name.
     #[must_use]
     pub fn job_name(&self) -> String {
         format!("op-{}{}", &self.hash[..JOB_NAME_DIGITS], self.suffix)
     }
 
-    /// The value of the identity label: 40 hex digits.
+    /// Value of the identity label: 40 hex digits.
     #[must_use]
     pub fn label_value(&self) -> &str {
         &self.hash[..40]

@@ -1,7 +1,7 @@
-//! Inputs of an operation: any JSON object, held as its text.
+//! Inputs of an operation: any JSON object, stored as text.
 //!
-//! An author decides their shape, and parsed the worst of them takes a hundred times as much. So they are parsed where they are
-//! looked at, and never held so.
+//! The author decides the shape of the inputs. Parsed, the worst case takes a hundred times the
+//! memory of its text. Inputs are therefore parsed where they are read, and never stored parsed.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::{Map, Value, value::RawValue};
@@ -12,32 +12,32 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 pub struct Inputs(Arc<str>);
 
 impl Inputs {
-    /// As text.
+    /// Returns the JSON text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0
     }
 
-    /// All of them. Not to be kept.
+    /// Parses all inputs. The caller should not store the result.
     #[must_use]
     pub fn parse(&self) -> Map<String, Value> {
-        // It is an object since it was read.
+        // The text is an object: deserialization accepts nothing else.
         serde_json::from_str(&self.0).unwrap_or_default()
     }
 
-    /// One of them.
+    /// Returns one input.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Value> {
         serde_json::from_str(self.members().get(name)?.get()).ok()
     }
 
-    /// One of them, where it is a string.
+    /// Returns one input if it is a string.
     #[must_use]
     pub fn text_of(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.members().get(name)?.get()).ok()
     }
 
-    /// Whether there are none.
+    /// Whether there are no inputs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members().is_empty()

@@ -1,17 +1,17 @@
-//! An item: one thing of a provider that is captured, compared and restored. In Kubernetes an object of the tenant, named
-//! without its namespace.
+//! An item: one object of a provider that is captured, compared and restored. For Kubernetes, an
+//! object of the tenant, named without its namespace.
 
 use crate::provider::{KUBERNETES, Provider};
 use std::{fmt, str::FromStr};
 
-/// A kind, as far as the API server has rules for one: those of a DNS label, in letters of either case. Most begin with a capital;
-/// not all do.
+/// Pattern of a kind, as far as the API server restricts one: a DNS label with letters of either
+/// case. Most kinds start with a capital letter, but not all do.
 pub const KIND_PATTERN: &str = r"^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$";
 
-/// The longest kind.
+/// Maximum length of a kind.
 pub const MAX_KIND: usize = 63;
 
-/// A kind without its version, written `Kind` for the core group and `Kind.group` otherwise.
+/// A kind without its version, written as `Kind` for the core group and `Kind.group` otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupKind {
     /// API group; empty for the core group.
@@ -21,7 +21,7 @@ pub struct GroupKind {
 }
 
 impl GroupKind {
-    /// A kind of a group; the core group is empty.
+    /// Creates a kind of a group; the core group is empty.
     pub fn new(group: impl Into<String>, kind: impl Into<String>) -> Self {
         Self { group: group.into(), kind: kind.into() }
     }
@@ -37,7 +37,7 @@ impl fmt::Display for GroupKind {
     }
 }
 
-/// Why a kind or an item could not be read from its text.
+/// A text that is not a kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not a kind: write `Kind` for the core group or `Kind.group`, such as `ConfigMap` or `Deployment.apps`"
@@ -46,7 +46,7 @@ pub struct InvalidKind {
     text: String,
 }
 
-/// Whether a text fits [`KIND_PATTERN`].
+/// Whether a text matches [`KIND_PATTERN`].
 fn is_kind(text: &str) -> bool {
     text.len() <= MAX_KIND
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -58,7 +58,7 @@ impl FromStr for GroupKind {
     type Err = InvalidKind;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // No kind holds a dot.
+        // No kind contains a dot.
         let (kind, group) = text.split_once('.').unwrap_or((text, ""));
         let group_reads = group.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-');
         if is_kind(kind) && group_reads && !text.ends_with('.') {
@@ -69,20 +69,20 @@ impl FromStr for GroupKind {
     }
 }
 
-/// One item: `group/kind/name` as text, with `core` for the core group; `provider:group/collection/key` of another provider
-/// than Kubernetes.
+/// One item. Its text is `group/kind/name`, with `core` for the core group, or
+/// `provider:group/collection/key` for a provider other than Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId {
-    /// Where it lives.
+    /// Provider of the item.
     pub provider: Provider,
-    /// The object's kind; of another provider the collection that it is in.
+    /// Kind of the object. For other providers: the collection that contains the item.
     pub kind: GroupKind,
-    /// The object's name, or the key that its provider knows it by; empty when the whole kind is meant.
+    /// Name of the object, or its key at its provider. Empty if the whole kind is meant.
     pub name: String,
 }
 
 impl ItemId {
-    /// The Kubernetes object of this kind and name.
+    /// Creates the id of a Kubernetes object of this kind and name.
     pub fn new(kind: GroupKind, name: impl Into<String>) -> Self {
         Self { provider: Provider::Kubernetes, kind, name: name.into() }
     }
@@ -98,7 +98,7 @@ impl fmt::Display for ItemId {
     }
 }
 
-/// Why an item could not be read from its text.
+/// A text that is not an item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an item: write `group/Kind/name`, with `core` for the core group")]
 pub struct InvalidItem {
@@ -108,12 +108,12 @@ pub struct InvalidItem {
 impl FromStr for ItemId {
     type Err = InvalidItem;
 
-    /// The inverse of [`ItemId`]'s text.
+    /// Inverse of the text form of [`ItemId`].
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text.split_once('/').and_then(|(group, rest)| Some((group, rest.split_once('/')?)));
         match parts {
             Some((start, (kind, name))) => {
-                // No group holds a colon.
+                // No group contains a colon.
                 let (provider, group) = start.split_once(':').unwrap_or((KUBERNETES, start));
                 if provider.is_empty() || group.is_empty() || kind.is_empty() {
                     return Err(InvalidItem { text: text.chars().take(100).collect() });

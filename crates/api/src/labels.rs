@@ -1,53 +1,53 @@
-//! Labels and annotations of ours, and how their values are made.
+//! Labels and annotations of the operator, and how their values are built.
 //!
-//! Labels on a run are recomputed by the operator and never trusted: nothing is decided from them.
+//! The operator recomputes the labels on a run and never trusts them: no decision depends on them.
 
 use crate::{Outcome, operation_run::Trigger};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// On a namespace: the workspace it belongs to. A namespace with it is a tenant.
+/// On a namespace: the workspace it belongs to. A namespace with this label is a tenant.
 pub const WORKSPACE: &str = "tenantatlas.io/workspace";
 /// On a run and its Job: the first 40 hex digits of the identity hash.
 pub const IDENTITY: &str = "tenantatlas.io/identity";
 /// On a run and its Job: the operation type.
 pub const TYPE: &str = "tenantatlas.io/type";
-/// On a run: what started it.
+/// On a run: the trigger that started it.
 pub const TRIGGER: &str = "tenantatlas.io/trigger";
-/// On a run: a hash of the initiator's name (a user name is not a valid label value).
+/// On a run: hash of the initiator's name (a user name is not a valid label value).
 pub const INITIATOR: &str = "tenantatlas.io/initiator";
 /// On a completed run: its outcome.
 pub const OUTCOME: &str = "tenantatlas.io/outcome";
 /// On a Job, its pods and its audit entries: the uid of the run it executes.
 pub const RUN_UID: &str = "tenantatlas.io/run-uid";
-/// On a Lease of a worker: which repository of the namespace it is on.
+/// On a Lease of a worker: the repository of the namespace that it uses.
 pub const LEASED: &str = "tenantatlas.io/leased-repository";
-/// On everything the operator makes.
+/// On every object the operator creates.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The value of [`MANAGED_BY`].
+/// Value of [`MANAGED_BY`].
 pub const MANAGER: &str = "tenantatlas";
-/// On an object, `"true"`: never captured (also Velero's word for it, see [`VELERO_EXCLUDE`]).
+/// On an object, `"true"`: never captured. [`VELERO_EXCLUDE`] has the same effect.
 pub const EXCLUDE: &str = "tenantatlas.io/exclude-from-backup";
-/// Velero's opt-out label, honoured.
+/// Velero's opt-out label, which is honored too.
 pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
 
-/// An annotation on a schedule: starts one run now, once for each value.
+/// Annotation on a schedule: starts one run now, once for each value.
 pub const RUN_NOW: &str = "tenantatlas.io/run-now";
 
-/// An annotation of an account that keeps its pods from Secrets.
+/// Annotation on a ServiceAccount that keeps its pods from mounting Secrets.
 pub const MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
-/// An annotation on a Job: the generation of the repository's spec that it was given.
+/// Annotation on a Job: generation of the repository's spec that the Job was given.
 pub const REPOSITORY_GENERATION: &str = "tenantatlas.io/repository-generation";
-/// An annotation on a Job: what of that spec a check vouches for, as a hash.
+/// Annotation on a Job: hash of the part of that spec that a check covers.
 pub const REPOSITORY_CHECKED: &str = "tenantatlas.io/repository-checked-spec";
 
-/// A label value for an initiator: 40 hex digits of the SHA-256 of the user name.
+/// Label value for an initiator: 40 hex digits of the SHA-256 of the user name.
 #[must_use]
 pub fn initiator_value(username: &str) -> String {
     hex::encode(Sha256::digest(username))[..40].to_owned()
 }
 
-/// The labels a run must bear.
+/// Returns the labels that a run must have.
 #[must_use]
 pub fn of_run(
     identity_hash: Option<&str>,
@@ -76,5 +76,5 @@ pub fn of_run(
     labels
 }
 
-/// Every label key that [`of_run`] may set; those it leaves out are removed from a run.
+/// All label keys that [`of_run`] may set. A key that it does not set is removed from the run.
 pub const OF_RUN: [&str; 6] = [IDENTITY, TYPE, TRIGGER, WORKSPACE, INITIATOR, OUTCOME];

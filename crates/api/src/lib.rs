@@ -1,11 +1,12 @@
 //! The API `tenantatlas.io/v1alpha1`: types, and the pure rules that belong to them.
 //!
-//! Lives here: the custom resources, conditions, reasons, identity, labels, selections, the result
-//! contract of Jobs. Must not: any I/O, any Kubernetes client (Cargo.toml names none), any clock (a test searches for one).
+//! Contains the custom resources, conditions, reasons, identity, labels, selections, and the result
+//! contract of Jobs. Must not contain any I/O, any Kubernetes client (Cargo.toml names none), or
+//! any clock (clippy denies it).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-// The derives of custom resources write paths of the facade `kube`, which would bring its client in.
+// The custom resource derives emit paths of the `kube` facade, which would pull in its client.
 extern crate self as kube;
 #[doc(hidden)]
 pub use kube_core as core;
@@ -52,13 +53,13 @@ pub use reason::Reason;
 pub use reference::{LocalReference, ObjectReference};
 pub use restore_run::{RestoreRun, RestoreRunSpec, RestoreRunStatus};
 
-/// The API group of every kind here.
+/// API group of all kinds in this crate.
 pub const GROUP: &str = "tenantatlas.io";
 
-/// The one served version.
+/// The only served version.
 pub const VERSION: &str = "v1alpha1";
 
-/// Whether a field has the value that it has when it is left out.
+/// Whether a field has its default value.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -1,17 +1,19 @@
-//! `OperationReport`: per-item results too large for a status, in chunks, owned by their run.
+//! `OperationReport`: per-item results that are too large for a status, in chunks, owned by their
+//! run.
 
 use crate::{ObjectReference, outcome::ItemFailure};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The most items in one report.
+/// Maximum number of items in one report.
 pub const MAX_ITEMS: usize = 500;
 
-/// The most bytes of one report as JSON.
+/// Maximum size of one report as JSON, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// The most bytes of items that all reports of a run hold of one thing: its failures, its plan, or its results.
+/// Maximum size, in bytes, of the items in all reports of a run together, for each category:
+/// failures, plan and results.
 pub const MAX_OF_ALL: usize = 240 * 1024;
 
 /// One chunk of a run's per-item results. Immutable.
@@ -25,7 +27,7 @@ pub const MAX_OF_ALL: usize = 240 * 1024;
     category = "atlas",
     namespaced,
     derive = "PartialEq",
-    doc = "One chunk of a run's per-item results: at most 500 items, and 256 KiB in all chunks. It belongs to its run and goes with it.",
+    doc = "One chunk of a run's per-item results: at most 500 items. All chunks of a run hold at most 240 KiB each of failures, plan and results. A report is owned by its run and garbage-collected with it.",
     selectable = ".spec.run.name",
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name"),
     printcolumn(name = "Chunk", type_ = "integer", json_path = ".spec.chunk"),
@@ -35,88 +37,91 @@ pub const MAX_OF_ALL: usize = 240 * 1024;
 #[x_kube(validation = Rule::new("self == oldSelf").message("a report is immutable"))]
 #[serde(rename_all = "camelCase")]
 pub struct OperationReportSpec {
-    /// The run it belongs to.
+    /// Run that the report belongs to.
     pub run: ObjectReference,
-    /// Its place in the run's reports, from 0.
+    /// Index of the report among the run's reports of the same category (failures, plan or
+    /// results), from 0.
     #[schemars(range(min = 0))]
     pub chunk: i32,
-    /// How many reports the run has.
+    /// Number of the run's reports of the same category.
     #[schemars(range(min = 1))]
     pub chunks: i32,
-    /// How many of the run's items none of its reports names, where not all fit: first those that succeeded go unnamed.
+    /// Number of items that no report of this category names because not all fit. Items that
+    /// succeeded are left out first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted: Option<i64>,
     /// Items that failed or were skipped, in the order of their ids.
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub items: Vec<ItemFailure>,
-    /// Of a restore: the digest of the plan that this shows.
+    /// Restores only: digest of the plan that this report shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_digest: Option<String>,
-    /// Of a restore: what would happen to each item, in the order of writing; where not all fit, to those that differ, warn or
-    /// fail.
+    /// Restores only: what would happen to each item, in write order. If not all items fit, only
+    /// those that differ, warn or fail are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub plan: Vec<PlannedObject>,
-    /// Of a restore: what became of each item, in the order of the plan; where not all fit, of those that failed.
+    /// Restores only: the result of each item, in the order of the plan. If not all items fit, only
+    /// those that failed are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub results: Vec<ItemResult>,
 }
 
-/// What happens to an item.
+/// What a restore does with an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Made, because it is not there.
+    /// Create it, because it does not exist.
     Create,
-    /// Replaced whole.
+    /// Replace it as a whole.
     Update,
-    /// Deleted and made anew.
+    /// Delete and recreate it.
     Recreate,
-    /// Deleted.
+    /// Delete it.
     Delete,
-    /// Nothing: it is as it should be.
+    /// Nothing: the item is already as wanted.
     Unchanged,
     /// Nothing, on purpose.
     Skip,
-    /// Nothing: not possible as things are.
+    /// Nothing: not possible in the current state.
     Conflict,
     /// Nothing: not allowed.
     Forbidden,
-    /// Nothing: not an object that the API server takes.
+    /// Nothing: the API server does not accept the object.
     Invalid,
 }
 
 impl Action {
-    /// Whether something is written.
+    /// Whether the action writes.
     #[must_use]
     pub fn writes(self) -> bool {
         matches!(self, Self::Create | Self::Update | Self::Recreate | Self::Delete)
     }
 
-    /// Whether the item fails: it was asked for and cannot be had.
+    /// Whether the item fails: it was requested and cannot be restored.
     #[must_use]
     pub fn fails(self) -> bool {
         matches!(self, Self::Conflict | Self::Forbidden | Self::Invalid)
     }
 }
 
-/// A code and words, about an item.
+/// A code and a message about an item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Remark {
     /// A stable code.
     #[schemars(length(max = 128))]
     pub code: String,
-    /// What it means here, and what to do.
+    /// What the code means for this item, and what to do.
     #[schemars(length(max = 1024))]
     pub message: String,
 }
 
 impl Remark {
-    /// A remark.
+    /// Creates a remark.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.to_owned(), message: message.into() }
     }
@@ -126,44 +131,47 @@ impl Remark {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedObject {
-    /// `group/kind/name`, with `core` for the core group; before it `provider:` where that is not `kubernetes`.
+    /// Id of the item: `group/kind/name`, with `core` for the core group. An id of a provider other
+    /// than `kubernetes` starts with `provider:`.
     #[schemars(length(max = 600))]
     pub item_id: String,
-    /// API version it is written in.
+    /// API version in which the item is written.
     #[schemars(length(max = 317))]
     pub api_version: String,
-    /// What happens to it.
+    /// Action planned for the item.
     pub action: Action,
-    /// Why, where that is not plain.
+    /// Why, if the action alone does not show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Remark>,
-    /// What else there is to know.
+    /// Warnings about the item; at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub warnings: Vec<Remark>,
-    /// What changes, for people; secrets as digests. One that is long ends with how much was cut.
+    /// Human-readable diff of the change; Secret values appear as digests. A long diff is cut, and
+    /// its end says how much was cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     pub diff: Option<String>,
 }
 
-/// What became of one item of a restore.
+/// Result of one item of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemResult {
-    /// `group/kind/name`, with `core` for the core group; before it `provider:` where that is not `kubernetes`.
+    /// Id of the item: `group/kind/name`, with `core` for the core group. An id of a provider other
+    /// than `kubernetes` starts with `provider:`.
     #[schemars(length(max = 600))]
     pub item_id: String,
-    /// What was to happen.
+    /// Action that was planned.
     pub action: Action,
-    /// What became of it.
+    /// Result of the action.
     pub outcome: ItemOutcome,
-    /// Why, where it was not done.
+    /// Why the action was not carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Remark>,
 }
 
-/// What became of an item.
+/// Result of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemOutcome {
@@ -171,7 +179,7 @@ pub enum ItemOutcome {
     Done,
     /// Nothing had to be written.
     Unchanged,
-    /// Left alone on purpose.
+    /// Skipped on purpose.
     Skipped,
     /// Not done.
     Failed,

@@ -1,8 +1,8 @@
 //! `OperationRun`: the canonical record of one operation. One record, one Job, one outcome.
 //!
-//! Writers, one for each field: the author writes `spec`; admission writes `spec.initiator`; the worker
-//! writes `status.progress` and `status.summaryCounts` while its Job runs; the controller writes the rest,
-//! and everything once the run completes.
+//! Each field has one writer: the author writes `spec`, and admission writes `spec.initiator`. The
+//! worker writes `status.progress` and `status.summaryCounts` while its Job runs. The controller
+//! writes the rest, and everything once the run completes.
 
 use crate::{
     Inputs, LocalReference, ObjectReference,
@@ -18,13 +18,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-/// The longest name of a run: names are carried into other objects with a suffix.
+/// Maximum length of a run's name. Other objects use the name with a suffix.
 pub const MAX_NAME_LENGTH: usize = 200;
 
-/// The most that `spec.inputs` may take as JSON, in bytes: the kernel refuses an environment variable of 128 KiB.
+/// Maximum size of `spec.inputs` as JSON, in bytes. The kernel rejects an environment variable of
+/// 128 KiB.
 pub const MAX_INPUTS_BYTES: usize = 64 * 1024;
 
-/// What to run, asked for by whom. Immutable but for `cancel`.
+/// What to run, and for which user. Immutable except for `cancel`.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "tenantatlas.io",
@@ -36,7 +37,7 @@ pub const MAX_INPUTS_BYTES: usize = 64 * 1024;
     namespaced,
     status = "OperationRunStatus",
     derive = "PartialEq",
-    doc = "One run of an operation on a tenant: one record, one Job, one outcome. `kubectl get operationruns` shows where it is, `status.reason` and `status.message` say why.",
+    doc = "One run of an operation on a tenant: one record, one Job, one outcome. `kubectl get operationruns` shows its state; `status.reason` and `status.message` explain it.",
     selectable = ".spec.type",
     selectable = ".spec.trigger",
     selectable = ".status.phase",
@@ -74,63 +75,72 @@ pub struct OperationRunSpec {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub operation_type: String,
-    /// What started the run: `manual`, or `retry` where `rerunOf` is given. The others are the operator's to say.
+    /// What started the run. Users may set `manual` (the default), or `retry` together with
+    /// `rerunOf`. Only the operator sets the other values.
     #[serde(default)]
     pub trigger: Trigger,
-    /// The authenticated user who asked. Set by the API server's admission, whatever the author writes.
+    /// Authenticated user who requested the run. Admission sets it, whatever the author writes. On
+    /// Kubernetes before 1.36 the author writes it, and admission rejects any other user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initiator: Option<Initiator>,
-    /// The schedule or repository that the run was made for, by its uid. The operator's to say.
+    /// Schedule or repository that the run was created for, with its uid. Only the operator sets
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_by: Option<ScheduledBy>,
-    /// The one object of the tenant the run is about, where the type takes one.
+    /// The single object of the tenant that the run is about, for types that accept a target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Inputs of the type, checked against its `inputsSchema`; at most 64 KiB as JSON.
+    /// Inputs of the type, checked against its `inputsSchema`. At most 64 KiB as JSON; a run with
+    /// more is `blocked` (InputsTooLarge).
     #[serde(default)]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub inputs: Inputs,
-    /// When the same work is already running: `Join` it and take its outcome, or be refused (`Reject`).
+    /// What to do if the same work is already running. `Join`, the default, takes the outcome of
+    /// that run. `Reject` completes this run as `blocked` (DuplicateRun).
     #[serde(default)]
     pub on_duplicate: OnDuplicate,
-    /// A completed run of the same type to run again. Inputs left empty here are taken from it.
+    /// A completed run of the same type to run again. If `inputs` is empty, the inputs of that run
+    /// are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<LocalReference>,
-    /// Seconds the run may take from the start of its Job; default, and the most: the type's `timeoutSeconds`.
+    /// Seconds that the run may take from the start of its Job. The type's `timeoutSeconds` is both
+    /// the default and the maximum; a run with more is `blocked` (TimeoutTooLong).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub timeout_seconds: Option<i64>,
-    /// Set to true to stop the run. Refused once it is completed.
+    /// Set to true to stop the run. It cannot be set back to false, and is rejected once the run is
+    /// completed.
     #[serde(default)]
     pub cancel: bool,
 }
 
-/// What a run was made for. A name or an owner reference anybody may write; this, nobody but the operator.
+/// The object that a run was created for. Any user may write a name or an owner reference; only the
+/// operator may write this field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduledBy {
-    /// Its kind.
+    /// Kind of the object.
     #[serde(default)]
     pub kind: SchedulerKind,
-    /// Its name.
+    /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its uid.
+    /// Uid of the object.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
-    /// The minute that was due, UTC, where it is one.
+    /// The minute that was due, in UTC. Unset if the run was not created for a tick.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub tick: Option<Timestamp>,
 }
 
-/// A kind that has runs made.
+/// A kind for which the operator creates runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SchedulerKind {
-    /// At its ticks, or because it was asked to.
+    /// Runs for its ticks, and on request.
     #[default]
     BackupSchedule,
-    /// Its checks and its maintenance.
+    /// Runs for its checks and its maintenance.
     BackupRepository,
 }
 
@@ -139,29 +149,29 @@ pub enum SchedulerKind {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Trigger {
-    /// A person or a pipeline created the record.
+    /// A user or a pipeline created the run.
     #[default]
     Manual,
-    /// A schedule's tick.
+    /// A tick of a schedule.
     Scheduled,
-    /// A schedule's run-now annotation.
+    /// The run-now annotation of a schedule.
     RunNow,
-    /// The same as an earlier one once more, by `rerunOf`.
+    /// Repetition of an earlier run, with `rerunOf`.
     Retry,
 }
 
 impl Trigger {
-    /// The word as it stands in manifests.
+    /// Returns the value as written in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// What to do when the same work is already running.
+/// What to do if the same work is already running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnDuplicate {
-    /// Join it: this run ends as that one ends.
+    /// Join the active run, and take its outcome.
     #[default]
     Join,
     /// Complete as `blocked`.
@@ -178,76 +188,78 @@ pub struct Target {
     /// Kind, such as `Deployment`.
     #[schemars(length(min = 1, max = 63), regex(pattern = KIND_PATTERN))]
     pub kind: String,
-    /// Name, in the run's namespace.
+    /// Name of the object, in the run's namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^/%]+$"))]
     pub name: String,
 }
 
-/// Where the run is, and how it ended.
+/// State of the run, and its outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OperationRunStatus {
     /// `queued`, `running` or `completed`.
     pub phase: Phase,
-    /// `pending` until completed, then how it ended.
+    /// `pending` until the run is completed, then its outcome.
     pub outcome: Outcome,
-    /// Generation of the spec this status speaks of; -1 before the controller has seen the run.
+    /// Generation of the spec that this status describes; -1 before the controller has seen the
+    /// run.
     pub observed_generation: i64,
-    /// A stable code that says why the run is where it is.
+    /// Stable code for the current state of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub reason: Option<String>,
-    /// The same for people, with what to do about it.
+    /// Human-readable explanation of `reason`, with what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
-    /// SHA-256 (64 hex digits) over what makes two runs the same work.
+    /// SHA-256 (64 hex digits) over everything that makes two runs the same work.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub identity_hash: Option<String>,
-    /// The run whose Job does this run's work too; progress is read there.
+    /// Run whose Job also does the work of this run. Progress is recorded there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joined: Option<ObjectReference>,
-    /// Why the run is queued, or not moving.
+    /// Why the run is queued or makes no progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
-    /// The Job that does the work; only this uid counts.
+    /// Job that does the work. A Job of this name with another uid does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<ObjectReference>,
-    /// Items counted.
+    /// Number of items by result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary_counts: Option<SummaryCounts>,
     /// Progress as text, `done/total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub progress: Option<String>,
-    /// Items that failed or were skipped, at most 20; all of them stand in the run's OperationReports.
+    /// Items that failed or were skipped; at most 20. If there are more, the worker lists them in
+    /// the run's OperationReports, up to 240 KiB of items.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub failures: Vec<ItemFailure>,
-    /// Whether there were more failures than `failures` holds.
+    /// Whether there are more failures than `failures` holds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub failures_truncated: bool,
-    /// Provenance and links.
+    /// Provenance and links of the run.
     #[serde(skip_serializing_if = "RunContext::is_empty")]
     pub context: RunContext,
-    /// When the Job was made (or joined).
+    /// When the Job was created or joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub started_at: Option<Timestamp>,
-    /// When the run was recorded completed.
+    /// When the run was recorded as completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub completed_at: Option<Timestamp>,
-    /// From `startedAt` to `completedAt`, such as `1m12s`.
+    /// Time from `startedAt` to `completedAt`, such as `1m12s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub duration: Option<String>,
-    /// Every change of phase or outcome, oldest first.
+    /// All changes of phase or outcome, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub transitions: Vec<Transition>,
-    /// Pods that were tried.
+    /// Number of pods that the Job has tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
     /// Conditions for kstatus, Flux, Argo CD and `kubectl wait`.
@@ -257,7 +269,7 @@ pub struct OperationRunStatus {
 }
 
 impl Default for OperationRunStatus {
-    /// What the API server fills in at birth.
+    /// Returns the default that the API server fills in at creation.
     fn default() -> Self {
         Self {
             phase: Phase::Queued,
@@ -284,14 +296,14 @@ impl Default for OperationRunStatus {
     }
 }
 
-/// Why a run is queued or not moving, and since when.
+/// Why a run is queued or makes no progress, and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Waiting {
     /// A stable code, such as `ConcurrencyLimit` or `ImagePull`.
     #[schemars(length(max = 128))]
     pub reason: String,
-    /// When the controller first saw it.
+    /// When the controller first observed this reason.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub since: Timestamp,
 }
@@ -300,7 +312,7 @@ pub struct Waiting {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RunContext {
-    /// The tenant's workspace.
+    /// Workspace of the tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub workspace: Option<String>,
@@ -308,40 +320,40 @@ pub struct RunContext {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub target_scope: Option<String>,
-    /// What was selected, as text; empty means everything.
+    /// The selection of the inputs, as text. Empty: everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub selection: Option<String>,
-    /// The schedule that made the run.
+    /// Schedule that created the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub backup_schedule: Option<String>,
-    /// The minute it was due, UTC.
+    /// The minute that was due, in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub scheduled_for: Option<Timestamp>,
-    /// The backup set it made or used.
+    /// Backup set that the run created or used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub backup_set: Option<String>,
-    /// The repository it used.
+    /// Repository that the run used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub repository: Option<String>,
-    /// The restore it belongs to.
+    /// RestoreRun that the run belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub restore_run: Option<String>,
-    /// The plan it made, of a restore or its preview.
+    /// Plan that a restore or its preview made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
-    /// What the audit chain was told of it.
+    /// AuditEntries that the run wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,
 }
 
 impl RunContext {
-    /// Whether nothing is known.
+    /// Whether no field is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -352,23 +364,23 @@ impl RunContext {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Transition {
-    /// The phase from then on.
+    /// Phase after the change.
     pub phase: Phase,
-    /// The outcome from then on.
+    /// Outcome after the change.
     pub outcome: Outcome,
-    /// When.
+    /// Time of the change.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub at: Timestamp,
 }
 
 impl OperationRun {
-    /// The status, or what the API server would fill in.
+    /// Returns the status, or the default that the API server would fill in.
     #[must_use]
     pub fn status_or_default(&self) -> OperationRunStatus {
         self.status.clone().unwrap_or_default()
     }
 
-    /// Whether the run is at its end.
+    /// Whether the run is completed.
     #[must_use]
     pub fn is_completed(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.phase == Phase::Completed)

@@ -1,6 +1,6 @@
-//! `OperationType`: an entry of the catalog of what can be run.
+//! `OperationType`: an entry of the operation catalog.
 //!
-//! Writers, one for each field: the administrator writes `spec`; the controller writes `status`.
+//! Each field has one writer: the administrator writes `spec`, and the controller writes `status`.
 
 use k8s_openapi::{api::batch::v1::JobTemplateSpec, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{CustomResource, KubeSchema};
@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Seconds a run of a type may take where neither says.
+/// Seconds that a run may take if neither the run nor its type sets a timeout.
 pub const DEFAULT_TIMEOUT_SECONDS: i64 = 3600;
 
-/// Completed runs kept for each tenant and type where the type does not say.
+/// Completed runs to keep per tenant and type, if the type does not set a limit.
 pub const DEFAULT_HISTORY_LIMIT: i32 = 100;
 
 /// What can be run, how, with which inputs, and how much of it at once.
@@ -25,7 +25,7 @@ pub const DEFAULT_HISTORY_LIMIT: i32 = 100;
     category = "atlas",
     status = "OperationTypeStatus",
     derive = "PartialEq",
-    doc = "An entry of the catalog: what can be run on a tenant, by which executor, with which inputs. Who may start it is RBAC: the verb `run` on `operationtypes/<name>`.",
+    doc = "An entry of the operation catalog: what can be run on a tenant, by which executor, with which inputs. RBAC decides who may start it: the verb `run` on `operationtypes/<name>`.",
     printcolumn(name = "Label", type_ = "string", json_path = ".spec.label"),
     printcolumn(name = "Scope", type_ = "string", json_path = ".spec.scope"),
     printcolumn(name = "Read-Only", type_ = "boolean", json_path = ".spec.readOnly"),
@@ -38,54 +38,60 @@ pub const DEFAULT_HISTORY_LIMIT: i32 = 100;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OperationTypeSpec {
-    /// A short name for people.
+    /// Short, human-readable name.
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub label: String,
-    /// What it does, in a sentence or two.
+    /// What the operation does, in one or two sentences.
     #[serde(default)]
     #[schemars(length(max = 2000))]
     pub description: String,
-    /// Whether a run is about one tenant or a whole workspace.
+    /// Whether a run is about one tenant (`Tenant`, the default) or a whole workspace.
     #[serde(default)]
     pub scope: Scope,
-    /// Seconds a run usually takes; for display and for alerts.
+    /// Seconds that a run usually takes, for display and for alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub expected_duration_seconds: Option<i64>,
-    /// Seconds a run may take from the start of its Job; 3600 where left out.
+    /// Seconds that a run may take from the start of its Job. Defaults to 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub timeout_seconds: Option<i64>,
-    /// How often a failed pod is tried again. Exit codes 40-49 are never tried again.
+    /// Number of times a failed pod is retried. Exit codes 40-49 are never retried. Defaults to 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 20))]
     pub retries: i32,
-    /// Whether a run changes nothing in the tenant. A worker of such a type runs under the account that may only read.
+    /// Whether a run changes nothing in the tenant. The built-in worker then runs as
+    /// `tenantatlas-worker`, or as `tenantatlas-preview` for dry runs, and not as
+    /// `tenantatlas-restore`. Defaults to false.
     #[serde(default)]
     pub read_only: bool,
-    /// JSON schema (draft 2020-12) that a run's inputs must fit.
+    /// JSON schema (draft 2020-12) for the inputs of a run. A run whose inputs do not match is
+    /// `blocked` (InvalidInputs).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::optional_any_object")]
     pub inputs_schema: Option<Map<String, Value>>,
-    /// Which inputs make two runs the same work; all of them where left out.
+    /// Which inputs make two runs the same work. Defaults to all inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityInputs>,
-    /// How many runs of the type may be active at once.
+    /// Maximum number of active runs of the type. Runs beyond a limit wait.
     #[serde(default)]
     pub concurrency: Concurrency,
-    /// Completed runs kept for each tenant; 100 where left out. The newest run of each outcome always stays. A run that was
-    /// made for a RestoreRun goes together with it, and not while another that is not completed names that.
+    /// Completed runs to keep per tenant. Defaults to 100. The newest run of each outcome is exempt
+    /// from this limit. A run that was created for a RestoreRun is deleted together with it. Both
+    /// are kept while another RestoreRun that is not completed names it in `preview` or `rerunOf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub history_limit: Option<i32>,
-    /// Seconds after its end at which a completed run and its Job are deleted; kept by `historyLimit` alone where left out.
+    /// Seconds after completion at which a run and its Job are deleted. If unset, only
+    /// `historyLimit` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<i32>,
-    /// Who does the work: exactly one of `worker` and `jobTemplate`.
+    /// What does the work: exactly one of `worker` and `jobTemplate`.
     pub executor: Executor,
-    /// Whether new runs are refused (`blocked`, TypeSuspended). Active ones go on.
+    /// Whether new runs are rejected (`blocked`, TypeSuspended). Active runs continue. Defaults to
+    /// false.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -94,9 +100,10 @@ pub struct OperationTypeSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OperationTypeStatus {
-    /// Generation of the spec this status speaks of; -1 before the controller has seen the type.
+    /// Generation of the spec that this status describes; -1 before the controller has seen the
+    /// type.
     pub observed_generation: i64,
-    /// `Ready`: `inputsSchema` compiles, and the executor can be made a Job.
+    /// `Ready` is True if `inputsSchema` compiles and a Job can be built from the executor.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
@@ -108,7 +115,7 @@ impl Default for OperationTypeStatus {
     }
 }
 
-/// What a run of a type is about.
+/// Scope of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Scope {
     /// One tenant.
@@ -122,41 +129,42 @@ pub enum Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentityInputs {
-    /// JSON pointers into the inputs, such as `/repository`. Empty: no input counts.
+    /// JSON pointers into the inputs, such as `/repository`. If empty, no input counts.
     #[schemars(length(max = 64), inner(length(max = 256), regex(pattern = r"^/")))]
     pub inputs: Vec<String>,
 }
 
-/// How many runs of a type may be active at once; left out: no limit.
+/// Maximum number of active runs of a type. If unset, there is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Concurrency {
-    /// In one tenant.
+    /// Limit per tenant. If unset, there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub per_tenant: Option<i32>,
-    /// In the whole cluster.
+    /// Limit for the whole cluster. If unset, there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub total: Option<i32>,
 }
 
-/// Who does the work.
+/// What does the work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.worker), has(self.jobTemplate)].filter(given, given).size() == 1").message("executor takes exactly one of worker and jobTemplate"))]
 pub struct Executor {
-    /// Our own worker.
+    /// The built-in worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerExecutor>,
-    /// Any image: the first container gets `ATLAS_*` and may write a result to its termination message.
-    /// Labels pass through to the Job (a Kueue queue name, say).
+    /// Job template with any image. Each container of the pod gets the `ATLAS_*` variables. The
+    /// container named `worker`, or else the first, may write a result to its termination message.
+    /// Labels pass through to the Job (a Kueue queue name, for example).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::optional_any_object")]
     pub job_template: Option<JobTemplateSpec>,
 }
 
-/// A command of our own worker.
+/// A command of the built-in worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerExecutor {

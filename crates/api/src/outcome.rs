@@ -1,37 +1,38 @@
-//! Where a run is, how it ended, and what became of its items: the words that every kind with runs shares.
+//! Phase and outcome of a run, and the results of its items: vocabulary shared by every kind with
+//! runs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-/// The most failures kept in a status; all of them are in the run's reports.
+/// Maximum number of failures kept in a status. The run's reports can hold more.
 pub const MAX_FAILURES: usize = 20;
 
-/// Where a run is.
+/// Phase of a run.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, IntoStaticStr,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Phase {
-    /// Not started; `status.waiting` says what for.
+    /// Not started; `status.waiting` gives the reason.
     #[default]
     Queued,
-    /// A Job runs, ours or a joined one.
+    /// A Job is running: the run's own, or a joined one.
     Running,
-    /// At its end, for ever.
+    /// Completed; this is final.
     Completed,
 }
 
 impl Phase {
-    /// The word as it stands in manifests.
+    /// Returns the value as written in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -41,45 +42,45 @@ pub enum Outcome {
     Pending,
     /// Everything was done.
     Succeeded,
-    /// Some items failed; never called success.
+    /// Some items failed. This never counts as success.
     PartiallySucceeded,
-    /// Not done.
+    /// The run failed.
     Failed,
-    /// Refused before any Job was made.
+    /// Refused; nothing in the tenant was changed.
     Blocked,
 }
 
 impl Outcome {
-    /// The word as it stands in manifests.
+    /// Returns the value as written in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Items counted. `processed = succeeded + failed + skipped ≤ total`.
+/// Number of items by result. `processed = succeeded + failed + skipped ≤ total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SummaryCounts {
-    /// Items known of.
+    /// Known items.
     #[schemars(range(min = 0))]
     pub total: i64,
-    /// Items dealt with.
+    /// Items that were processed.
     #[schemars(range(min = 0))]
     pub processed: i64,
-    /// Items done.
+    /// Items that succeeded.
     #[schemars(range(min = 0))]
     pub succeeded: i64,
-    /// Items not done.
+    /// Items that failed.
     #[schemars(range(min = 0))]
     pub failed: i64,
-    /// Items left out on purpose.
+    /// Items that were skipped on purpose.
     #[schemars(range(min = 0))]
     pub skipped: i64,
 }
 
 impl SummaryCounts {
-    /// Whether the numbers can be true.
+    /// Whether the counts are consistent.
     #[must_use]
     pub fn add_up(&self) -> bool {
         let parts = [self.succeeded, self.failed, self.skipped];
@@ -93,7 +94,8 @@ impl SummaryCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemFailure {
-    /// `group/kind/name`, with `core` for the core group; before it `provider:` where that is not `kubernetes`.
+    /// Id of the item: `group/kind/name`, with `core` for the core group. An id of a provider other
+    /// than `kubernetes` starts with `provider:`.
     #[schemars(length(max = 600))]
     pub item_id: String,
     /// A stable code.
@@ -103,18 +105,18 @@ pub struct ItemFailure {
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// `failure` or `skipped`.
+    /// `failure` (the default) or `skipped`.
     #[serde(rename = "type", default)]
     pub failure_type: FailureType,
 }
 
-/// Whether an item failed or was left out.
+/// Whether an item failed or was skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureType {
-    /// It should have been done and was not.
+    /// The item should have been processed, and was not.
     #[default]
     Failure,
-    /// It was left out on purpose.
+    /// The item was skipped on purpose.
     Skipped,
 }

@@ -1,60 +1,60 @@
-//! What a restore was made of: its plan, and its places in the audit chain.
+//! Provenance of a restore: its plan, and its entries in the audit chain.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Items by action.
+/// Number of items by action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanSummary {
-    /// Made, because they are not there.
+    /// Items to create, because they do not exist.
     #[schemars(range(min = 0))]
     pub create: i64,
-    /// Replaced.
+    /// Items to replace.
     #[schemars(range(min = 0))]
     pub update: i64,
-    /// Deleted and made anew.
+    /// Items to delete and recreate.
     #[schemars(range(min = 0))]
     pub recreate: i64,
-    /// Deleted.
+    /// Items to delete.
     #[schemars(range(min = 0))]
     pub delete: i64,
-    /// As they should be.
+    /// Items that are already as wanted.
     #[schemars(range(min = 0))]
     pub unchanged: i64,
-    /// Left alone on purpose.
+    /// Items to skip on purpose.
     #[schemars(range(min = 0))]
     pub skip: i64,
-    /// Not possible as things are.
+    /// Items that cannot be restored in the current state.
     #[schemars(range(min = 0))]
     pub conflict: i64,
-    /// Not allowed.
+    /// Items that may not be written.
     #[schemars(range(min = 0))]
     pub forbidden: i64,
-    /// Not an object that the API server takes.
+    /// Items that the API server does not accept.
     #[schemars(range(min = 0))]
     pub invalid: i64,
 }
 
-/// The plan of a restore; its items are in the run's reports.
+/// Plan of a restore. OperationReports with the same digest show its items.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MadePlan {
-    /// SHA-256, 64 hex digits.
+    /// SHA-256 over the plan, 64 hex digits.
     #[schemars(length(max = 64))]
     pub digest: String,
-    /// Items by action.
+    /// Number of items by action.
     pub summary: PlanSummary,
 }
 
-/// Names of AuditEntries.
+/// Names of the AuditEntries of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AuditReferences {
-    /// Written before the first write.
+    /// Entry written before the first write.
     #[schemars(length(max = 253))]
     pub intent: String,
-    /// Written after the last.
+    /// Entry written after the last write.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub outcome: Option<String>,

@@ -1,34 +1,35 @@
-//! Providers: where items live. Records and selectors name one, so that a second provider changes no record.
+//! Providers: where items live. Records and selectors name a provider, so that adding a second one
+//! changes no record.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, fmt};
 
-/// The name of the built-in provider, and the default.
+/// Name of the built-in provider, which is the default.
 pub const KUBERNETES: &str = "kubernetes";
 
-/// The names of providers that a selector may name.
+/// Names of the providers that a selector may name.
 pub const PROVIDERS: [&str; 1] = [KUBERNETES];
 
-/// Where items live: by default, the tenant's namespace.
+/// Where items live. Defaults to the tenant's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Provider {
     /// The tenant's namespace.
     #[default]
     Kubernetes,
-    /// Another one, by its name.
+    /// Another provider, by name.
     Other(Box<str>),
 }
 
 impl Provider {
-    /// Whether it is the default, which texts and records leave out.
+    /// Whether this is the default provider, which texts and records omit.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Its name.
+    /// Name of the provider.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -67,7 +68,7 @@ impl JsonSchema for Provider {
         "Provider".into()
     }
 
-    /// Of a selector: what is selected must be there to be asked.
+    /// Schema for selectors: a selection can only be evaluated by a provider that exists.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "enum": PROVIDERS, "default": KUBERNETES })
     }

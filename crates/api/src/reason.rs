@@ -1,10 +1,10 @@
 //! Reason codes: the frozen vocabulary of `status.reason`, `waiting.reason` and conditions.
 //!
-//! Scripts and alerts match on them, so a code is never renamed (a test holds the list).
+//! Scripts and alerts match on these codes, so a code is never renamed (a test holds the list).
 
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// Why a run is where it is. Its text is the variant's own name.
+/// Reason for the state of a run. Its text is the name of the variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, IntoStaticStr, VariantArray)]
 pub enum Reason {
     // -- completed, done
@@ -12,7 +12,7 @@ pub enum Reason {
     Succeeded,
     /// Some items failed.
     PartiallySucceeded,
-    /// Done by the exit code, but the termination message is not a result.
+    /// The exit code reports success, but the termination message is not a result.
     ResultUnreadable,
     // -- completed, failed
     /// The Job failed after all its retries.
@@ -21,67 +21,70 @@ pub enum Reason {
     PermanentFailure,
     /// The run took longer than its timeout.
     TimedOut,
-    /// Asked for by `spec.cancel`.
+    /// Cancelled with `spec.cancel`.
     Cancelled,
-    /// The Job was deleted by somebody else.
+    /// The Job was deleted, but not by the operator.
     JobDeleted,
-    /// The Job ended, but its pod was gone before the result was read.
+    /// The Job ended, but its pod was gone before its result was read.
     ResultLost,
-    /// The result's counts do not add up.
+    /// The counts of the result do not add up.
     ResultInconsistent,
     // -- completed, blocked
     /// The namespace is not a tenant.
     NotATenant,
-    /// No such operation type.
+    /// The operation type does not exist.
     UnknownType,
     /// The operation type is suspended.
     TypeSuspended,
-    /// The type is for workspaces, not tenants.
+    /// The type is for workspaces, not for tenants.
     WrongScope,
-    /// The inputs do not fit the type's schema, are no object, or are too large.
+    /// The inputs do not match the type's schema, are not an object, or are too large.
     InvalidInputs,
-    /// Inputs over 64 KiB.
+    /// The inputs are larger than 64 KiB.
     InputsTooLarge,
-    /// `timeoutSeconds` is more than the type's timeout.
+    /// `timeoutSeconds` exceeds the type's timeout.
     TimeoutTooLong,
     /// A field of the object is larger than the operator reads.
     TooLarge,
-    /// The type itself cannot be executed as written.
+    /// The type cannot be executed as written.
     InvalidType,
     /// The repository named in the inputs does not exist.
     RepositoryNotFound,
     /// The repository has not passed its check.
     RepositoryNotReady,
-    /// The account the Job would run as does not exist.
+    /// The ServiceAccount of the Job does not exist.
     AccountNotFound,
-    /// The account that a restore names lacks what every restore needs for its own records.
+    /// The ServiceAccount that a restore names lacks rights that every restore needs for its own
+    /// records.
     AccountLacksRights,
     /// A run of the same identity is active, and `onDuplicate` is `Reject`.
     DuplicateRun,
-    /// The schedule had started another run for the same tick.
+    /// The schedule had already started another run for the same tick.
     TickRepeated,
     /// The run named in `rerunOf` does not exist, is not completed, or is of another type.
     RerunNotPossible,
-    /// An object with the Job's name exists that is not ours.
+    /// An object with the Job's name exists that does not belong to the operator.
     JobNameTaken,
-    /// A quota refuses the Job, or the run of a restore.
+    /// A quota rejects the Job, or the run of a restore, a schedule or a repository.
     QuotaExceeded,
-    /// The API server refuses the Job for another reason.
+    /// The API server rejects the Job for another reason.
     JobRefused,
     // -- restores, completed and blocked
     /// The backup set does not exist.
     BackupSetNotFound,
-    /// The backup set is of another namespace that was not adopted.
+    /// The backup set is from another namespace that was not adopted.
     ForeignBackupSet,
-    /// A selector or a transform does not read.
+    /// A selector or a transform is invalid.
     InvalidRestore,
-    /// Nobody is known to have asked.
+    /// The requester is unknown.
     NoRequester,
-    /// The run named as preview does not exist, is not one, did not succeed, or is of another set.
+    /// The run named as preview does not exist, is not a preview, did not succeed, or is of another
+    /// set.
     PreviewNotUsable,
-    /// Runs of others have the names that the restore's run may have.
+    /// Runs of other owners have the names that the run of a restore, a schedule or a repository
+    /// may have.
     RunNameTaken,
-    /// The API server refuses the restore's run.
+    /// The API server rejects the run of a restore, a schedule or a repository.
     RunRefused,
     // -- restores, completed and failed
     /// The run that did the restore's work was deleted.
@@ -91,52 +94,52 @@ pub enum Reason {
     ConcurrencyLimit,
     /// The Job is suspended (by a queue such as Kueue).
     Suspended,
-    /// No node takes the pod.
+    /// No node accepts the pod.
     Unschedulable,
     /// The image cannot be pulled.
     ImagePull,
     /// A Secret, `ConfigMap` or volume of the pod is missing.
     MissingDependency,
-    /// The Job has made no pod.
+    /// The Job has not created a pod.
     PodNotCreated,
     /// The Job of the same identity is still being deleted.
     PreviousJobTerminating,
     /// The Job is being deleted because the run was cancelled.
     Cancelling,
-    /// The pod failed and is tried again.
+    /// The pod failed and is retried.
     Retrying,
-    // -- going
-    /// The Job runs.
+    // -- running
+    /// The Job is running.
     Running,
     /// Another run does the same work.
     Joined,
     // -- repositories
     /// The check passed.
     CheckPassed,
-    /// The first check runs.
+    /// The first check is running.
     Checking,
     // -- operation types
     /// Runs of the type can be started.
     TypeReady,
     // -- schedules
-    /// It fires as scheduled.
+    /// The schedule starts a run at each tick.
     Scheduled,
-    /// It is suspended: no tick fires.
+    /// The schedule is suspended: no tick starts a run.
     ScheduleSuspended,
-    /// The expression does not read.
+    /// The cron expression is invalid.
     InvalidSchedule,
-    /// There is no such time zone.
+    /// The time zone does not exist.
     UnknownTimeZone,
-    /// Ticks came and were not started.
+    /// Ticks were due and not started.
     TicksMissed,
-    /// A schedule made a run.
+    /// A schedule created a run.
     RunCreated,
     /// Retention deleted backup sets.
     BackupSetsExpired,
 }
 
 impl Reason {
-    /// The code as users see it.
+    /// Returns the code as users see it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()

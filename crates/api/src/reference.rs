@@ -1,4 +1,4 @@
-//! References. They never leave the namespace they stand in: no field names another one.
+//! References. They never leave their own namespace: no field names another namespace.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,13 +13,13 @@ pub struct LocalReference {
 }
 
 impl LocalReference {
-    /// A reference to the object of this name.
+    /// Creates a reference to the object of this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }
     }
 }
 
-/// One incarnation of an object in the same namespace: the name may be used again, the uid never is.
+/// One incarnation of an object in the same namespace. The name can be reused, the uid cannot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectReference {
@@ -31,14 +31,14 @@ pub struct ObjectReference {
     pub uid: String,
 }
 
-/// A Secret in the same namespace and the key in it.
+/// A Secret in the same namespace, and a key in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// Key in the Secret.
+    /// Key in the Secret. Defaults to `password`.
     #[serde(default = "default_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,

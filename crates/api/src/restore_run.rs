@@ -1,7 +1,8 @@
-//! `RestoreRun`: put a backup set's objects back: first to look at, then for good, and so that it can be undone.
+//! `RestoreRun`: restores the objects of a backup set. A restore can be previewed first, and undone
+//! afterwards.
 //!
-//! Writers, one for each field: the author writes `spec`; admission writes `spec.requestedBy`; the controller writes
-//! `status`.
+//! Each field has one writer: the author writes `spec`, admission writes `spec.requestedBy`, and
+//! the controller writes `status`.
 
 #![allow(clippy::struct_excessive_bools, reason = "each is a field of its own in manifests, with its own default")]
 
@@ -20,7 +21,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What to restore, from what, and what may happen to what is there. Immutable but for `cancel`.
+/// What to restore, from which set, and what may happen to existing objects. Immutable except for
+/// `cancel`.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "tenantatlas.io",
@@ -32,7 +34,7 @@ use serde_json::Value;
     namespaced,
     status = "RestoreRunStatus",
     derive = "PartialEq",
-    doc = "Puts objects of a backup set back. With `dryRun: true` it only says what it would do, item by item; a run with `preview` then does exactly that. It is deleted when its OperationRun falls out of the type's history; what undoes it and its audit entries stay.",
+    doc = "Restores objects of a backup set. With `dryRun: true` it only reports what it would do, item by item; a RestoreRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. The backup set that undoes it and its audit entries are kept.",
     selectable = ".spec.backupSet.name",
     selectable = ".status.phase",
     selectable = ".status.outcome",
@@ -66,59 +68,70 @@ use serde_json::Value;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreRunSpec {
-    /// The set to restore from.
+    /// Backup set to restore from.
     pub backup_set: LocalReference,
-    /// Only say what would be done, item by item. Nothing is written.
+    /// Whether to only report what would be done, item by item. Nothing is written. Defaults to
+    /// false.
     #[serde(default)]
     pub dry_run: bool,
-    /// A completed run with `dryRun: true`: do exactly what it showed, or nothing if anything has moved since.
+    /// A completed RestoreRun with `dryRun: true`. This restore does exactly what that preview
+    /// showed. If any object changed since, the restore is `blocked` (PreviewStale) and writes
+    /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<LocalReference>,
-    /// Only these items; left out: all of the set.
+    /// Items to restore. If unset, all items of the set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub items: Vec<ItemSelector>,
-    /// Not these items; wins over `items`.
+    /// Items not to restore. Takes precedence over `items`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub exclude_items: Vec<ItemSelector>,
-    /// Only items that are `missing` in the namespace, or only those that are there and `different`. Left out: both.
+    /// Restores only items that are `missing` in the namespace, or only those that exist and are
+    /// `different`. If unset, both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<Only>,
-    /// What to do with an object that is there and differs: leave it (`none`), replace it whole (`update`), or delete
-    /// it and make it anew (`recreate`).
+    /// What to do with an object that exists and differs: leave it (`none`, the default), replace
+    /// it as a whole (`update`), or delete and recreate it (`recreate`).
     #[serde(default)]
     pub existing_resource_policy: ExistingResourcePolicy,
-    /// Delete what a full set does not hold, or what a partial set lists as absent. Only from a preview.
+    /// Whether to delete objects that a full set does not hold, or that a partial set lists as
+    /// absent. Accepted only with `dryRun: true`: the objects are deleted when that preview is
+    /// applied. Defaults to false.
     #[serde(default)]
     pub prune: bool,
-    /// Allow what loses data for good: to delete or recreate a volume claim, or an object with finalizers.
+    /// Whether to allow actions that lose data for good: deleting or recreating a volume claim, or
+    /// an object with finalizers. If false, the default, such an item is a `conflict`.
     #[serde(default)]
     pub allow_data_loss: bool,
-    /// Changes to the objects on their way back, in this order.
+    /// Changes to make to the objects before they are written, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub transforms: Vec<Transform>,
-    /// The account that writes, in this namespace; its author must be allowed to use it. Left out: `tenantatlas-restore`.
+    /// ServiceAccount in this namespace that writes. The author must be allowed to impersonate it.
+    /// Defaults to `tenantatlas-restore`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub service_account_name: Option<String>,
-    /// First capture what is about to change or vanish, as a backup set that undoes this restore.
+    /// Whether to first capture the objects that are about to change or be deleted, as a backup set
+    /// that undoes this restore. Defaults to true.
     #[serde(default = "yes")]
     pub safety_capture: bool,
-    /// The authenticated user who asked. Set by the API server's admission, whatever the author writes.
+    /// Authenticated user who requested the restore. Admission sets it, whatever the author writes.
+    /// On Kubernetes before 1.36 the author writes it, and admission rejects any other user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Initiator>,
-    /// A completed restore of the same set: only its items that failed are done again.
+    /// A completed restore of the same set. Only the items that failed there are restored again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<LocalReference>,
-    /// Set to true to stop the restore. Refused once it is completed.
+    /// Set to true to stop the restore. It cannot be set back to false, and is rejected once the
+    /// restore is completed.
     #[serde(default)]
     pub cancel: bool,
 }
 
 impl RestoreRunSpec {
-    /// All of a set, with everything else as it is where a manifest does not say.
+    /// Creates a restore of a whole set, with the defaults of a manifest for all other fields.
     #[must_use]
     pub fn of(backup_set: LocalReference) -> Self {
         Self {
@@ -145,51 +158,53 @@ fn yes() -> bool {
     true
 }
 
-/// Some of a set's items. What is left out does not matter.
+/// Selects some items of a set. An unset field matches any item.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ItemSelector {
-    /// Where the items live.
+    /// Provider of the items.
     #[serde(default, skip_serializing_if = "Provider::is_default")]
     pub provider: Provider,
-    /// API group; empty for the core group, left out for any. Of another provider the group of the collection.
+    /// API group: empty for the core group, unset for any group. For other providers: the group of
+    /// the collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"))]
     pub group: Option<String>,
-    /// Kind, such as `Deployment`; left out for any. Of another provider the collection.
+    /// Kind, such as `Deployment`; unset for any kind. For other providers: the collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = KIND_PATTERN))]
     pub kind: Option<String>,
-    /// Name; `*` stands for any characters, so `web-*` for all that begin so.
+    /// Name; unset for any name. `*` matches any characters, so `web-*` matches all names that
+    /// start with `web-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub name: Option<String>,
-    /// Labels of the object in the set, in the syntax of `kubectl -l`.
+    /// Selector for the labels of the object in the set, in the syntax of `kubectl -l`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub label_selector: Option<String>,
 }
 
-/// Which items of those selected.
+/// Which of the selected items to restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Only {
-    /// Those that the namespace does not have.
+    /// Items that do not exist in the namespace.
     Missing,
-    /// Those that the namespace has, and that differ.
+    /// Items that exist in the namespace and differ.
     Different,
 }
 
-/// What to do with an object that is there and differs.
+/// What to do with an object that exists and differs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExistingResourcePolicy {
     /// Leave it as it is.
     #[default]
     None,
-    /// Replace it whole: what others added to it goes.
+    /// Replace it as a whole. Fields that others added are lost.
     Update,
-    /// Delete it and make it anew.
+    /// Delete and recreate it.
     Recreate,
 }
 
@@ -197,9 +212,10 @@ pub enum ExistingResourcePolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Transform {
-    /// The items it is for.
+    /// Items that the patch applies to.
     pub select: ItemSelector,
-    /// The operations, in this order. If one does not apply, the item fails; a `test` makes sure of what is there.
+    /// Operations of the patch, in this order. If one does not apply, the item fails. Use `test` to
+    /// assert an existing value.
     #[schemars(length(min = 1, max = 100))]
     pub patch: Vec<PatchOperation>,
 }
@@ -208,22 +224,22 @@ pub struct Transform {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PatchOperation {
-    /// What to do.
+    /// What the operation does.
     pub op: PatchVerb,
-    /// Where, as a JSON pointer such as `/spec/replicas`.
+    /// Target, as a JSON pointer such as `/spec/replicas`.
     #[schemars(length(max = 1024))]
     pub path: String,
-    /// From where, for `move` and `copy`.
+    /// Source, as a JSON pointer, for `move` and `copy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub from: Option<String>,
-    /// The value, for `add`, `replace` and `test`.
+    /// Value, for `add`, `replace` and `test`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_value")]
     #[schemars(schema_with = "any_value")]
     pub value: Option<Value>,
 }
 
-/// A null that is written is a value; one that is left out is none.
+/// An explicit null is a value. Only an omitted field is `None`.
 fn some_value<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
@@ -236,59 +252,61 @@ fn any_value(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PatchVerb {
-    /// Adds a value, or replaces the one there.
+    /// Adds a value, or replaces an existing one.
     Add,
-    /// Removes a value that must be there.
+    /// Removes a value, which must exist.
     Remove,
-    /// Replaces a value that must be there.
+    /// Replaces a value, which must exist.
     Replace,
     /// Moves a value.
     Move,
     /// Copies a value.
     Copy,
-    /// Fails unless the value is the one given.
+    /// Fails unless the existing value equals the given one.
     Test,
 }
 
-/// Where the restore is, and how it ended. Written by the controller.
+/// State of the restore, and its outcome. Written by the controller.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RestoreRunStatus {
     /// `queued`, `running` or `completed`.
     pub phase: Phase,
-    /// `pending` until completed, then how it ended.
+    /// `pending` until the restore is completed, then its outcome.
     pub outcome: Outcome,
-    /// Generation of the spec this status speaks of; -1 before the controller has seen the restore.
+    /// Generation of the spec that this status describes; -1 before the controller has seen the
+    /// restore.
     pub observed_generation: i64,
-    /// What would be done, of a run with `dryRun: true`: items by action.
+    /// With `dryRun: true`: number of items by the action that would be taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<PlanSummary>,
-    /// What was done: items by what became of them.
+    /// Number of items by result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub results: Option<SummaryCounts>,
-    /// SHA-256 (64 hex digits) over the plan: the snapshot, what was selected, each item's action and what it was decided from.
+    /// SHA-256 (64 hex digits) over the plan: the snapshot, the selection, and for each item its
+    /// action and the state that the decision was based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_digest: Option<String>,
-    /// The backup set that undoes this restore, restored with `prune`.
+    /// Backup set that undoes this restore, if it is restored with `prune`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub undo_backup_set: Option<String>,
-    /// The run that did the work.
+    /// OperationRun that does the work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_run: Option<ObjectReference>,
-    /// A stable code that says why it failed or was blocked.
+    /// Stable code for why the restore failed, partially failed, or was blocked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub failure_reason: Option<String>,
-    /// The same for people, with what to do about it.
+    /// Human-readable explanation of the state, with what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
-    /// The entries of the audit chain: what was intended, and what became of it.
+    /// Entries of the audit chain: the intent, and the outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,
-    /// When the run was recorded completed.
+    /// When the restore was recorded as completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub completed_at: Option<Timestamp>,
@@ -319,13 +337,13 @@ impl Default for RestoreRunStatus {
 }
 
 impl RestoreRun {
-    /// The status, or that of a restore that nobody has looked at.
+    /// Returns the status, or that of a restore which the controller has not seen.
     #[must_use]
     pub fn status_or_default(&self) -> RestoreRunStatus {
         self.status.clone().unwrap_or_default()
     }
 
-    /// Whether it is at its end.
+    /// Whether the restore is completed.
     #[must_use]
     pub fn is_completed(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.phase == Phase::Completed)
@@ -365,7 +383,7 @@ mod tests {
         assert_eq!(serde_json::to_value(operation).expect("JSON"), written);
     }
 
-    /// Every field of the spec but `cancel` stands in a rule that compares it with what it was.
+    /// Every field of the spec except `cancel` is in a rule that compares it with its old value.
     #[test]
     fn every_field_of_the_spec_but_cancel_is_immutable() {
         let definition = serde_json::to_value(RestoreRun::crd()).expect("JSON");

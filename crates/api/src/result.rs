@@ -1,7 +1,8 @@
 //! The result contract: what a Job's container may write to its termination message.
 //!
-//! At most 4 KiB of JSON, `{"outcome"?, "summaryCounts"?, "failures"?, "context"?, "message"?}`. Without it the
-//! exit code decides. It comes from any image, so nothing in it is trusted: it is bounded and checked here.
+//! At most 4 KiB of JSON, `{"outcome"?, "summaryCounts"?, "failures"?, "context"?, "message"?}`.
+//! Without a result the exit code decides. A result can come from any image, so the controller does
+//! not trust it: the content is bounded and checked.
 
 use crate::{
     outcome::{ItemFailure, MAX_FAILURES, Outcome, SummaryCounts},
@@ -10,118 +11,119 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The most the kubelet keeps of a termination message, in bytes.
+/// Maximum size of a termination message that the kubelet keeps, in bytes.
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 
-/// Exit codes that are permanent: never tried again.
+/// Permanent exit codes: the pod is never retried.
 pub const PERMANENT_EXIT_CODES: std::ops::RangeInclusive<i32> = 40..=49;
 
-/// The worker found that it is not to work: its run is completed, cancelled or not its own. It had no effect.
+/// The worker must not work: its run is completed, cancelled, or not its own. It had no effect.
 pub const EXIT_FENCED: i32 = 49;
 
-/// The worker failed in a way that trying again cannot help.
+/// The worker failed, and a retry cannot help.
 pub const EXIT_PERMANENT: i32 = 40;
 
-/// The worker failed in a way that may pass.
+/// The worker failed, and a retry may succeed.
 pub const EXIT_TRANSIENT: i32 = 1;
 
 /// What a container reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TerminationResult {
-    /// How it ended, in its own view.
+    /// Outcome, as the container sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// A stable code for the outcome, CamelCase.
+    /// Stable code for the outcome, in CamelCase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The outcome for people.
+    /// Human-readable outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Items counted.
+    /// Number of items by result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary_counts: Option<SummaryCounts>,
     /// Items that failed or were skipped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<ItemFailure>,
-    /// Whether there were more.
+    /// Whether there were more failures.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub failures_truncated: bool,
-    /// What the operation made.
+    /// What the operation produced.
     #[serde(skip_serializing_if = "ResultContext::is_empty")]
     pub context: ResultContext,
 }
 
-/// What the operation made, for the controller to record. Read only from our own worker.
+/// What the operation produced, for the controller to record. Read only from the built-in worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResultContext {
-    /// A snapshot captured.
+    /// Captured snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<CapturedSnapshot>,
-    /// A repository checked.
+    /// Checked repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<CheckedRepository>,
-    /// Name of the backup set that a rehearsal was about.
+    /// Name of the backup set that was rehearsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_set: Option<String>,
-    /// Name of the backup set that undoes a restore, which the worker made before its first write; `snapshot` is its.
+    /// Name of the backup set that undoes a restore. The worker created it before its first write,
+    /// and `snapshot` is its snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo_set: Option<String>,
-    /// A restore planned.
+    /// Planned restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
     /// What maintenance removed from a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintained: Option<Maintained>,
-    /// The first digits of the ids of snapshots of which something cannot be restored.
+    /// First digits of the ids of snapshots of which some part cannot be restored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged_snapshots: Vec<String>,
-    /// Whether more are damaged than are named.
+    /// Whether more snapshots are damaged than are named.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub damaged_truncated: bool,
-    /// What the audit chain was told about a restore.
+    /// AuditEntries that a restore wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,
 }
 
 impl ResultContext {
-    /// Whether nothing was made.
+    /// Whether no field is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// A snapshot captured: what a `BackupSet` is made of.
+/// A captured snapshot, from which a `BackupSet` is created.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CapturedSnapshot {
-    /// Id, 64 hex digits.
+    /// Id of the snapshot, 64 hex digits.
     pub id: String,
-    /// Items in it.
+    /// Number of items in the snapshot.
     pub items: i64,
-    /// Bytes of its items as JSON.
+    /// Size of the items as JSON, in bytes.
     pub bytes: i64,
-    /// Bytes added to the store.
+    /// Number of bytes added to the store.
     pub added_bytes: i64,
-    /// Items by kind, as many kinds as the message had room for.
+    /// Number of items by kind, for as many kinds as the message has room for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub items_by_kind: BTreeMap<String, i64>,
 }
 
-/// A repository's figures after a check.
+/// Figures of a repository after a check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CheckedRepository {
-    /// Snapshots in it.
+    /// Number of snapshots in the repository.
     pub snapshots: i64,
-    /// Bytes in the store.
+    /// Size of the store, in bytes.
     pub bytes: i64,
-    /// Backup sets that stand for snapshots of adopted namespaces.
+    /// Number of backup sets for snapshots of adopted namespaces.
     #[serde(skip_serializing_if = "crate::is_default")]
     pub adopted: i64,
-    /// Captured bytes for each stored byte.
+    /// Captured bytes per stored byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup_ratio: Option<String>,
     /// Whether all data was read back.
@@ -133,17 +135,18 @@ pub struct CheckedRepository {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Maintained {
-    /// Snapshots that no backup set named.
+    /// Number of snapshots forgotten because no backup set names them.
     pub forgotten: i64,
     /// Bytes deleted from the store.
     pub deleted_bytes: i64,
-    /// Bytes that nothing needs, to be deleted later.
+    /// Bytes that nothing needs, which a later maintenance deletes.
     pub marked_bytes: i64,
 }
 
 impl TerminationResult {
-    /// As text of at most [`MAX_TERMINATION_MESSAGE`] bytes: what is least needed goes first (messages of failures,
-    /// kinds, failures), and the counts stay true.
+    /// Returns the result as text of at most [`MAX_TERMINATION_MESSAGE`] bytes. The least needed
+    /// parts are dropped first (messages of failures, kinds, failures), and the counts stay
+    /// correct.
     #[must_use]
     pub fn to_message(&self) -> String {
         let mut result = self.clone();
@@ -188,7 +191,8 @@ impl TerminationResult {
     }
 }
 
-/// At most `limit` bytes of a text, cut at a character, with an ellipsis where something was cut.
+/// Cuts a text to at most `limit` bytes at a character boundary. If something was cut, the result
+/// ends with an ellipsis.
 #[must_use]
 pub fn truncate(text: &str, limit: usize) -> String {
     if text.len() <= limit {

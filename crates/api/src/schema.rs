@@ -11,10 +11,11 @@ use kube::core::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// The most fields at the top of the inputs of an operation. What stands below is not bounded here: docs/adr/0031-*.
+/// Maximum number of top-level fields in the inputs of an operation. Nested fields are not bounded
+/// here: docs/adr/0031-*.
 const MAX_INPUTS: usize = 100;
 
-/// Any JSON object; its fields are kept.
+/// Any JSON object. Its fields are preserved.
 #[must_use]
 pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -22,19 +23,19 @@ pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Any JSON object of a field that may be left out.
+/// Any JSON object, for an optional field.
 #[must_use]
 pub fn optional_any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// A time in RFC 3339.
+/// An RFC 3339 time.
 #[must_use]
 pub fn date_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time" })
 }
 
-/// The definitions of every kind, as `crds/` and the chart hold them.
+/// Returns the definitions of all kinds, as stored in `crds/` and in the chart.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![
@@ -71,14 +72,14 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     definitions
 }
 
-/// The properties of a version's status.
+/// Returns the schema of a version's status.
 fn status_of(version: &mut CustomResourceDefinitionVersion) -> Option<&mut JSONSchemaProps> {
     version.schema.as_mut()?.open_api_v3_schema.as_mut()?.properties.as_mut()?.get_mut("status")
 }
 
-/// Every list is atomic unless it says otherwise: server-side apply then replaces it whole. Nothing is nullable: the API
-/// server drops a null before it sets defaults, so that a field is either there or not. The one exception is any JSON,
-/// of which null is a value.
+/// Makes every list atomic unless it says otherwise: server-side apply then replaces the list as a
+/// whole. Makes nothing nullable: the API server drops a null before it sets defaults, so a field
+/// is either present or absent. The only exception is a field of any JSON, where null is a value.
 fn say_list_type_and_refuse_null(schema: &mut JSONSchemaProps) {
     if schema.type_.as_deref() == Some("array") {
         schema.x_kubernetes_list_type.get_or_insert_with(|| "atomic".to_owned());
@@ -97,7 +98,8 @@ fn say_list_type_and_refuse_null(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Conditions are a map by type: of two managers that apply conditions of different types, neither removes the other's.
+/// Makes conditions a map by type. If two managers apply conditions of different types, neither
+/// removes those of the other.
 fn merge_conditions_by_type(definition: &mut CustomResourceDefinition) {
     for version in &mut definition.spec.versions {
         let conditions = status_of(version)
@@ -110,7 +112,8 @@ fn merge_conditions_by_type(definition: &mut CustomResourceDefinition) {
     }
 }
 
-/// Bounds on the fields of a condition, as Kubernetes' own type has them. Its Rust type does not say them.
+/// Bounds the fields of a condition as in Kubernetes' own type. The Rust type does not carry these
+/// bounds.
 fn bound_conditions(definition: &mut CustomResourceDefinition) {
     for version in &mut definition.spec.versions {
         let condition =
@@ -127,7 +130,8 @@ fn bound_conditions(definition: &mut CustomResourceDefinition) {
     }
 }
 
-/// A status from birth, at no write of ours: a run reads `queued` and `pending`, and kstatus sees that nothing was looked at yet.
+/// Defaults the status at creation, without a write by the operator. A run then reads `queued` and
+/// `pending`, and kstatus sees that the object was not observed yet.
 fn default_status(definition: &mut CustomResourceDefinition, default: &Value) {
     for version in &mut definition.spec.versions {
         if let Some(status) = status_of(version) {
@@ -140,14 +144,14 @@ fn default_status(definition: &mut CustomResourceDefinition, default: &Value) {
 mod tests {
     use super::*;
 
-    /// Values of any shape that no schema bounds, and what does.
+    /// Values of any shape that no schema bounds, and what bounds them instead.
     const FREE: [(&str, &str); 3] = [
         ("operationtypes.spec.executor.jobTemplate", "who writes the catalog owns the platform"),
         ("operationtypes.spec.inputsSchema", "the same"),
         ("restoreruns.spec.transforms[].patch[].value", "any JSON: the operator reads at most 256 KiB of a field"),
     ];
 
-    /// The schema and all below it, with their paths.
+    /// Collects a schema and all schemas below it, with their paths.
     fn places(schema: &Value, path: &str, found: &mut Vec<(String, Value)>) {
         found.push((path.to_owned(), schema.clone()));
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -178,7 +182,7 @@ mod tests {
         assert_eq!(nullable, ["restoreruns.spec.transforms[].patch[].value"]);
     }
 
-    /// Every place of a schema that may grow without end.
+    /// Collects all places in a schema that can grow without bound.
     fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {
         let lacks = |bound: &str| schema[bound].is_null();
         let grows = match schema["type"].as_str() {
@@ -188,12 +192,13 @@ mod tests {
             Some(_) => false,
             None => schema["x-kubernetes-preserve-unknown-fields"] == true,
         };
-        // Every object has this one, and the schema of a kind may say little of it: tenantatlas-metadata.
+        // Every object has metadata, and a kind's schema can restrict little of it: see the policy
+        // tenantatlas-metadata.
         if grows && !path.ends_with(".metadata") {
             found.push(path.to_owned());
         }
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            // The API server knows only its own kinds and versions.
+            // The API server accepts only its own kinds and versions.
             if !["apiVersion", "kind"].contains(&name.as_str()) || path.contains('.') {
                 unbounded(property, &format!("{path}.{name}"), found);
             }

@@ -1,4 +1,4 @@
-//! What a capture takes: by kind, by name, by label.
+//! Selection of objects for a capture: by kind, by name, by label.
 
 use crate::{
     item::{GroupKind, InvalidKind, ItemId},
@@ -7,49 +7,50 @@ use crate::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which of a tenant's objects an operation is about. Empty: all that can be.
+/// Which of a tenant's objects an operation is about. If empty, everything that can be captured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selection {
-    /// Where the objects live.
+    /// Provider of the objects.
     #[serde(default, skip_serializing_if = "Provider::is_default")]
     pub provider: Provider,
-    /// Only these kinds, `Kind` or `Kind.group`.
+    /// Kinds to include, as `Kind` or `Kind.group`. If empty, all kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), inner(length(max = 317)))]
     pub include_kinds: Vec<String>,
-    /// Not these kinds; wins over `includeKinds`.
+    /// Kinds to exclude, as `Kind` or `Kind.group`. Takes precedence over `includeKinds`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), inner(length(max = 317)))]
     pub exclude_kinds: Vec<String>,
-    /// Only objects whose labels match, in the syntax of `kubectl -l`. The API server evaluates it.
+    /// Includes only objects whose labels match, in the syntax of `kubectl -l`. The API server
+    /// evaluates the selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub label_selector: Option<String>,
-    /// Only objects with one of these names.
+    /// Names of the objects to include. If empty, all names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 253)))]
     pub include_names: Vec<String>,
-    /// Not objects with one of these names; wins over `includeNames`.
+    /// Names of the objects to exclude. Takes precedence over `includeNames`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 253)))]
     pub exclude_names: Vec<String>,
 }
 
 impl Selection {
-    /// Whether nothing is left out by choice, so that what is captured is the whole tenant.
+    /// Whether nothing is left out by choice, so that a capture covers the whole tenant.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The kinds as values, or the first that is not one.
+    /// Parses the kinds. Returns the first invalid one as an error.
     pub fn parse(&self) -> Result<KindFilter, InvalidKind> {
         let kinds = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<GroupKind>, _>>();
         Ok(KindFilter { include: kinds(&self.include_kinds)?, exclude: kinds(&self.exclude_kinds)? })
     }
 
-    /// Whether an object of this name is taken.
+    /// Whether the selection includes an object of this name.
     #[must_use]
     pub fn takes_name(&self, name: &str) -> bool {
         let named = |names: &[String]| names.iter().any(|candidate| candidate == name);
@@ -57,7 +58,7 @@ impl Selection {
     }
 }
 
-/// The kinds of a selection, read.
+/// The parsed kinds of a selection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KindFilter {
     include: Vec<GroupKind>,
@@ -65,26 +66,27 @@ pub struct KindFilter {
 }
 
 impl KindFilter {
-    /// Whether objects of this kind are taken.
+    /// Whether the filter includes objects of this kind.
     #[must_use]
     pub fn takes(&self, kind: &GroupKind) -> bool {
         (self.include.is_empty() || self.include.contains(kind)) && !self.exclude.contains(kind)
     }
 
-    /// Kinds asked for by name: one of these that the cluster does not serve is worth a word.
+    /// Kinds that are included by name. If the cluster does not serve one of them, that is worth a
+    /// message.
     #[must_use]
     pub fn included(&self) -> &[GroupKind] {
         &self.include
     }
 
-    /// Kinds left out by name.
+    /// Kinds that are excluded by name.
     #[must_use]
     pub fn excluded(&self) -> &[GroupKind] {
         &self.exclude
     }
 }
 
-/// The target of a run as an item, where it names one object.
+/// Returns the target of a run as an item. The target names one object.
 #[must_use]
 pub fn target_item(api_version: &str, kind: &str, name: &str) -> ItemId {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);

@@ -1,4 +1,4 @@
-//! Who asked.
+//! The requester of an operation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Initiator {
-    /// User name.
+    /// Name of the user.
     #[schemars(length(max = 1024))]
     pub username: String,
-    /// Uid, where the authenticator gives one.
+    /// Uid of the user, if the authenticator provides one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub uid: Option<String>,
-    /// Groups.
+    /// Groups of the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 1024)))]
     pub groups: Vec<String>,

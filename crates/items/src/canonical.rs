@@ -1,30 +1,33 @@
-//! The form in which an object is stored: the same bytes for as long as the object is the same.
+//! The canonical bytes of a stored object: an unchanged object always gives the same bytes.
 //!
-//! A repository deduplicates by content, and a comparison of two snapshots compares content; both are worth only as
-//! much as equal objects have equal bytes. So keys are sorted, and three fields of `metadata` go:
+//! A repository deduplicates by content, and snapshots are compared by content. Both only work if
+//! equal objects have equal bytes. Keys are therefore sorted, and three fields of `metadata` are
+//! dropped:
 //!
 //! | field | why it is not stored |
 //! |---|---|
-//! | `resourceVersion` | a number of the API server's store; it moves when nothing that matters did, and means nothing elsewhere |
-//! | `managedFields` | who last set which field, with times; often half of an object, rewritten by every apply. Stored without times: the entries of server-side apply, which a restore puts back, and those of Services with a port of nodes, which tell who chose it |
+//! | `resourceVersion` | a counter of the API server's store; it changes when nothing relevant did, and has no meaning elsewhere |
+//! | `managedFields` | who last set which field, with times; often half of an object, and rewritten by every apply. Two kinds of entries are stored, without times: those of server-side apply, which a restore writes back, and those of Services with a node port, which show who chose the port |
 //! | `selfLink` | derived; no longer served |
 //!
-//! Of a Secret that asks for a token of a ServiceAccount ([`TOKEN_SECRET`]), what the cluster fills in goes too: the token is a
-//! credential of this cluster alone, and with the uid of another account the cluster would delete the Secret.
+//! In a Secret that requests a ServiceAccount token ([`TOKEN_SECRET`]), the values that the cluster
+//! fills in are dropped as well. The token is a credential of this cluster alone, and the cluster
+//! would delete a Secret that carries the uid of another account.
 //!
-//! Everything else stays, also what a restore will not write back: `uid` and `ownerReferences` say what belonged
-//! to what, `status` says what was true. No type is involved, so fields unknown to us stay too.
+//! All other fields are stored, including those that a restore does not write back: `uid` and
+//! `ownerReferences` record ownership, `status` records the observed state. No typed structs are
+//! involved, so unknown fields are stored too.
 
 use crate::api::canonical;
 use serde_json::{Map, Value};
 
-/// Fields of `metadata` that are not stored.
+/// Fields of `metadata` that are not stored, except for some entries of `managedFields`.
 pub const DROPPED_METADATA: [&str; 3] = ["managedFields", "resourceVersion", "selfLink"];
 
-/// The type of a Secret into which the cluster puts a token of a ServiceAccount.
+/// Type of a Secret that the cluster fills with a ServiceAccount token.
 pub const TOKEN_SECRET: &str = "kubernetes.io/service-account-token";
 
-/// What the cluster fills in there: the map, and the key in it.
+/// Values that the cluster puts into such a Secret: the map, and the key in the map.
 pub const TOKEN_FIELDS: [(&str, &str); 5] = [
     ("data", "token"),
     ("data", "ca.crt"),
@@ -33,7 +36,7 @@ pub const TOKEN_FIELDS: [(&str, &str); 5] = [
     ("labels", "kubernetes.io/legacy-token-last-used"),
 ];
 
-/// The entries of `managedFields` that are stored, in an order that is always the same.
+/// The entries of `managedFields` that are stored, in a stable order.
 fn managers(object: &Map<String, Value>, api_version: &str, kind: &str) -> Vec<Value> {
     let ports = object.get("spec").and_then(|spec| spec.get("ports")?.as_array());
     let has_node_port = ports.into_iter().flatten().any(|port| port.get("nodePort").is_some());
@@ -50,7 +53,8 @@ fn managers(object: &Map<String, Value>, api_version: &str, kind: &str) -> Vec<V
     kept
 }
 
-/// The bytes to store of an object. Items of a list may come without `apiVersion` and `kind`: they are put in.
+/// Returns the bytes to store for an object. Items of a list may lack `apiVersion` and `kind`, so
+/// both are set.
 #[must_use]
 pub fn stored_bytes(mut object: Map<String, Value>, api_version: &str, kind: &str) -> Vec<u8> {
     let managers = managers(&object, api_version, kind);
@@ -70,7 +74,7 @@ pub fn stored_bytes(mut object: Map<String, Value>, api_version: &str, kind: &st
     canonical::to_vec(&Value::Object(object))
 }
 
-/// Takes out what the cluster fills in, and a map that is empty then.
+/// Removes the values that the cluster fills in, and any map that becomes empty.
 fn drop_token(secret: &mut Map<String, Value>) {
     for (map, key) in TOKEN_FIELDS {
         let holder = match map {
@@ -179,7 +183,7 @@ mod tests {
         assert_eq!(stored["n"], object["n"]);
     }
 
-    /// As the API server's JSON has them.
+    /// Numbers as they appear in the API server's JSON.
     fn number() -> impl Strategy<Value = String> {
         prop_oneof![
             any::<f64>()
@@ -200,7 +204,8 @@ mod tests {
     }
 
     proptest! {
-        /// The API server holds a number as an integer of 64 bits, or else as the float that is nearest to its text.
+        /// The API server stores a number as a 64-bit integer, or else as the float nearest to its
+        /// text.
         #[test]
         fn a_number_is_stored_as_the_one_that_the_api_server_has(text in number()) {
             let object: Value = serde_json::from_str(&format!(r#"{{"metadata":{{"name":"a"}},"n":{text}}}"#)).expect("JSON");

@@ -1,8 +1,9 @@
-//! From one item, as it is stored and as it lives, to what happens to it.
+//! Decides what happens to one item, from its stored and its live object.
 //!
-//! Two steps. [`Planner::decide`] needs no cluster: it settles what can be settled, and proposes one write for the rest.
-//! The API server's dry run of that write is the [`Verdict`](super::proposal::Verdict) that settles the proposal: so
-//! defaulting, quota and admission count, at one call an item, and none for what is settled.
+//! There are two steps. [`Planner::decide`] needs no cluster: it settles what it can, and proposes
+//! one write for the rest. The API server's dry run of that write gives the
+//! [`Verdict`](super::proposal::Verdict) that settles the proposal. Defaulting, quota and admission
+//! are therefore taken into account, at one call per proposed item and none for a settled one.
 
 use crate::{
     api::{
@@ -23,29 +24,30 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use strum::IntoStaticStr;
 
-/// What the backup set has of an item.
+/// What the backup set holds for an item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stored {
-    /// An object.
+    /// The stored object.
     Object(Value),
-    /// Content that is not the object it should be, and what is wrong with it.
+    /// Content that is not the expected object, and what is wrong with it.
     Unreadable(String),
-    /// The set names it as one that did not exist.
+    /// The set lists the item as one that did not exist.
     Absent,
-    /// A full set that does not hold it.
+    /// The set is full and does not hold the item.
     NotHeld,
 }
 
-/// What the namespace has of an item.
+/// What the namespace holds for an item.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Live {
-    /// The object, read in the version that the set has it in.
+    /// The live object, read in the version in which the set holds it.
     pub object: Value,
-    /// Why a capture would leave it out: code and words. Such an object is nobody's to replace or prune.
+    /// Why a capture would leave the object out: code and message. Such an object is never pruned,
+    /// and is replaced only if the code is `ExcludedByLabel`.
     pub left_out: Option<(&'static str, &'static str)>,
 }
 
-/// What is done to an object.
+/// Verb of a request on an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Verb {
@@ -60,55 +62,57 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// The word as in RBAC.
+    /// The verb as RBAC spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Decides about single items. All of its fields are facts, found out before.
+/// Decides about single items. The fields are facts that the caller gathers beforehand. The caller
+/// also keeps `family` and `dependents` up to date while it decides.
 #[derive(Clone, Debug)]
 pub struct Planner {
-    /// What was asked for.
+    /// The terms of the restore.
     pub terms: Terms,
-    /// The tenant.
+    /// The tenant's namespace.
     pub namespace: String,
-    /// For hashes.
+    /// Key for the hashes of objects.
     pub key: DigestKey,
-    /// The transforms of the terms, read.
+    /// The parsed transforms of `terms`.
     pub transforms: Transforms,
-    /// What is never restored.
+    /// Rules for what is never restored.
     pub exclusions: ExclusionRules,
-    /// Who may own what.
+    /// Possible owners of objects.
     pub family: Family,
-    /// Versions served of each kind.
+    /// Served versions of each kind.
     pub served: BTreeMap<GroupKind, BTreeSet<String>>,
-    /// Kinds without a subresource for their status, so that it is a field like others.
+    /// Kinds without a `status` subresource: their status is a field like any other.
     pub status_is_data: BTreeSet<GroupKind>,
-    /// What may not be done, and by whom, in words.
+    /// Refused verbs by kind. The message names what is refused, and to whom.
     pub refused: BTreeMap<(GroupKind, Verb), String>,
-    /// What goes with what is deleted.
+    /// Objects that are garbage-collected with a deleted owner.
     pub dependents: Dependents,
-    /// Why it is not known which Secrets, ConfigMaps and claims those are.
+    /// Why the dependent Secrets, ConfigMaps and claims are not known, if they are not.
     pub dependents_unknown: Option<String>,
-    /// Kinds of owners that could not be listed, so that it is not known which of them are there: what that makes of an item.
+    /// Kinds of owners that could not be listed, so it is unknown which of them exist. The value is
+    /// the outcome for an item with such an owner.
     pub unlisted: BTreeMap<GroupKind, (Action, Remark)>,
-    /// Of which kinds reports may hold values.
+    /// Kinds whose values reports may contain.
     pub readers: Readers,
 }
 
-/// What was decided.
+/// Decision about one item.
 #[allow(clippy::large_enum_variant, reason = "it is moved once, and nearly all decisions of a restore are proposals")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// This.
+    /// The outcome is final.
     Settled(PlannedItem),
-    /// This, if the API server agrees.
+    /// The outcome depends on the API server's dry run.
     Proposed(Proposal),
 }
 
-/// The draft of an item's plan.
+/// Draft of an item's entry in the plan.
 struct Draft<'a> {
     item: &'a ItemId,
     api_version: String,
@@ -134,7 +138,8 @@ impl Draft<'_> {
         Decision::Settled(self.with(action, Some(Remark::new(code, message))))
     }
 
-    /// Nothing is done, and no change of the live object makes a difference to that.
+    /// Skips the item. The hashes are cleared, because no change of the live object affects the
+    /// decision.
     fn skipped(mut self, code: &str, message: impl Into<String>) -> Decision {
         (self.live, self.wanted) = (None, None);
         self.settled(Action::Skip, code, message)
@@ -142,19 +147,19 @@ impl Draft<'_> {
 }
 
 impl Planner {
-    /// Why who asked may not look at objects of a kind. Then nothing is decided by what one holds: what is in a Secret would
-    /// show in what happens to it.
+    /// Why the requester may not read objects of a kind, if so. No decision may then depend on the
+    /// content of such an object: the outcome would reveal what a Secret holds.
     #[must_use]
     pub fn hides(&self, kind: &GroupKind) -> Option<&str> {
         self.refused.get(&(kind.clone(), Verb::Get)).map(String::as_str)
     }
 
-    /// Decides about an item. Which items are selected was decided before.
+    /// Decides about an item. The caller has already checked that the item is selected.
     #[must_use]
     pub fn decide(&self, item: &ItemId, api_version: &str, stored: Stored, live: Option<&Live>) -> Decision {
         let mut draft =
             Draft { item, api_version: api_version.to_owned(), live: None, wanted: None, warnings: Vec::new() };
-        // First what needs no look at the object, and whether there may be one.
+        // Checks that do not read the object come first, then whether it may be read at all.
         if let Some(why) = excluded_kind(&item.kind) {
             return draft.skipped(Excluded::Kind(why).code(), why);
         }
@@ -169,13 +174,13 @@ impl Planner {
         }
     }
 
-    /// The hash of what counts of a live object.
+    /// The hash of the fields that count in a live object.
     #[must_use]
     pub fn hash(&self, item: &ItemId, live: &Value) -> String {
         self.key.semantic_hash(live, self.status(&item.kind))
     }
 
-    /// Whose the status of a kind is.
+    /// Whether the status of a kind is observed, or a field like any other.
     fn status(&self, kind: &GroupKind) -> Status {
         if self.status_is_data.contains(kind) { Status::Data } else { Status::Observed }
     }
@@ -198,7 +203,7 @@ impl Planner {
                 format!("{owner} controls it and is restored too, so it makes it again: to restore it all the same, select it without its owner"),
             );
         }
-        // Without its owner it would be written as nobody's.
+        // Without that owner, the object would be written with no owner.
         if let Some((action, remark)) = owners(&object).iter().find_map(|owner| self.unlisted.get(&owner.kind)) {
             return Decision::Settled(draft.with(*action, Some(remark.clone())));
         }
@@ -226,7 +231,7 @@ impl Planner {
         decision
     }
 
-    /// The object to write.
+    /// Builds the object to write.
     fn wanted(
         &self,
         draft: &mut Draft<'_>,
@@ -236,14 +241,14 @@ impl Planner {
         let item = draft.item;
         sanitize(&mut object, self.status(&item.kind));
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            // Adopted from another cluster, it may have had another.
+            // An object adopted from another cluster may have had another namespace.
             metadata.insert("namespace".to_owned(), self.namespace.clone().into());
         }
         self.transforms.apply(item, &mut object).map_err(|failed| {
             let message = format!("{failed}: correct the transform, or leave the item out with excludeItems");
             (reason::TRANSFORM_FAILED, message)
         })?;
-        // Before the owners' new uids are put in: those are known one after the other.
+        // Before the owners' new uids are set: those become known one after the other.
         draft.wanted = Some(self.key.hash(&object));
         for owner in self.family.adopt(&mut object, live) {
             let message = if self.family.is_namespaced(&owner) {
@@ -298,7 +303,8 @@ impl Planner {
         if sanitized(live, self.status(&draft.item.kind)) == wanted {
             return Decision::Settled(draft.with(Action::Unchanged, None));
         }
-        // An update leaves such a Service without an address, and the API server would call that no difference.
+        // An update leaves such a Service without an address, and the API server reports no
+        // difference.
         let must_be_anew = is_headless(live) && !is_headless(&wanted) && wanted["spec"]["type"] != "ExternalName";
         let in_place = (!must_be_anew).then(|| replacement(&wanted, live));
         let left = match (self.terms.only, self.terms.existing_resource_policy) {
@@ -312,7 +318,8 @@ impl Planner {
             draft.live = Some(PRESENT.to_owned());
             draft.wanted = None;
             let planned = draft.with(Action::Skip, Some(Remark::new(reason::EXISTS, why)));
-            // Where a schema has got a default since, only the API server can tell whether there is a difference.
+            // If the schema has gained a default since, only the API server can tell whether there
+            // is a difference.
             return match in_place {
                 Some(body) => self.proposal(planned, Write::Update(body), Some(live), None),
                 None => Decision::Settled(planned),
@@ -331,7 +338,7 @@ impl Planner {
         self.propose(draft, Action::Recreate, Write::Recreate(Precondition::of(live), wanted), Some(live), in_place)
     }
 
-    /// An object that the garbage collector takes with its owner.
+    /// Plans an object that is garbage-collected with its owner.
     #[must_use]
     pub fn collected(&self, dependent: &Dependent, live: &Live) -> PlannedItem {
         let owners: Vec<String> = owners(&live.object).iter().map(ToString::to_string).collect();
@@ -378,7 +385,8 @@ impl Planner {
         self.propose(draft, Action::Delete, Write::Delete(Precondition::of(&live.object)), Some(&live.object), None)
     }
 
-    /// What a deletion loses for good: a warning where that is allowed, else the conflict.
+    /// What a deletion loses for good: a warning if the terms allow data loss, otherwise the
+    /// message of the conflict.
     fn weigh_losses(&self, draft: &mut Draft<'_>, live: &Value) -> Option<String> {
         let lost = self.losses(draft.item, live);
         if lost.is_empty() {
@@ -398,7 +406,8 @@ impl Planner {
         let mut lost = Vec::new();
         let finalizers = finalizers(live);
         if is_claim(item) {
-            // One that was never bound has no data to lose. A binding in between changes its resourceVersion.
+            // A claim that was never bound has no data to lose. Binding it in the meantime changes
+            // its resourceVersion.
             if let Some(volume) = live["spec"]["volumeName"].as_str() {
                 lost.push(format!("deleting the claim gives up {volume} and the data in it"));
             }
@@ -421,13 +430,15 @@ impl Planner {
         if let Some(claims) = named(&is_claim) {
             lost.push(format!("its volume claims go with it, and the data in them: {claims}"));
         }
-        // What this restore has a version of is made again, unless it leaves all that is there as it is.
+        // An object of which this restore holds a version is recreated, unless the terms leave
+        // existing objects as they are.
         let terms = &self.terms;
         let leaves =
             terms.only == Some(Only::Missing) || terms.existing_resource_policy == ExistingResourcePolicy::None;
         let lost_kind = |item: &ItemId| !is_claim(item) && is_precious(&item.kind);
         let made_again = |item: &ItemId| self.family.is_restored(item) && !leaves;
-        // Whether it really is deleted by its own name is looked at once all is decided.
+        // Whether the object really is deleted by its own name is checked once everything is
+        // decided.
         let goes_itself = |item: &ItemId| self.dependents.is_named(item);
         if let Some(names) = named(&|item| lost_kind(item) && !made_again(item) && !goes_itself(item)) {
             lost.push(format!("the garbage collector takes what it owns: {names}"));
@@ -435,8 +446,9 @@ impl Planner {
         lost
     }
 
-    /// Gives an object that this restore made the owners it is to have: those that it was written before. None where what
-    /// is there differs in anything else, or was there when the plan was made.
+    /// Proposes an update that gives an object created by this restore the owners that did not
+    /// exist when it was written. Returns `None` if the live object differs in anything else, or
+    /// already existed when the plan was made.
     #[must_use]
     pub fn reclaim(&self, planned: &PlannedItem, stored: &Stored, live: Option<&Live>) -> Option<Proposal> {
         let (Stored::Object(object), Some(Live { object: live, .. })) = (stored, live) else { return None };
@@ -471,7 +483,7 @@ impl Planner {
         })
     }
 
-    /// Proposes a write, unless somebody may not.
+    /// Proposes a write, unless a verb that it needs is refused.
     fn propose(
         &self,
         draft: Draft<'_>,
@@ -517,10 +529,10 @@ impl Planner {
     }
 }
 
-/// How many of the objects that are lost are named.
+/// Maximum number of lost objects that a message names.
 const MAX_NAMED: usize = 10;
 
-/// Reasons of a capture that say nothing against replacing an object.
+/// Whether a capture's reason to skip an object says nothing against replacing it.
 fn is_about_capture(code: &str) -> bool {
     matches!(code, "ExcludedByLabel" | "BeingDeleted")
 }
@@ -529,18 +541,19 @@ fn is_claim(item: &ItemId) -> bool {
     item.kind.group.is_empty() && item.kind.kind == "PersistentVolumeClaim"
 }
 
-/// The entries of server-side apply among the managed fields.
+/// The entries of server-side apply in `managedFields`.
 fn applied_by(object: &Value) -> Vec<Value> {
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     entries.filter(|entry| entry["operation"] == "Apply").cloned().collect()
 }
 
-/// Whether a Service has no address of its own on purpose.
+/// Whether an object is a Service that has no address on purpose.
 fn is_headless(object: &Value) -> bool {
     object["kind"] == "Service" && object["apiVersion"] == "v1" && object["spec"]["clusterIP"] == "None"
 }
 
-/// Whether a Job had begun and not ended.
+/// Whether an object is a Job that had started and was not suspended. Finished Jobs are excluded
+/// before.
 fn is_under_way(kind: &GroupKind, object: &Value) -> bool {
     kind.group == "batch"
         && kind.kind == "Job"
@@ -548,7 +561,8 @@ fn is_under_way(kind: &GroupKind, object: &Value) -> bool {
         && !object["status"]["startTime"].is_null()
 }
 
-/// A word on the finalizers that an object was captured with and will be without: the cluster's own come by themselves.
+/// Warns about finalizers that an object was captured with and is restored without. Kubernetes' own
+/// finalizers are left out, because the cluster adds them again.
 fn finalizers_left(object: &Value, live: Option<&Value>) -> Option<Remark> {
     let has = live.map(finalizers).unwrap_or_default();
     let is_of_the_cluster = |name: &str| {

@@ -1,7 +1,8 @@
-//! What goes with an object that is deleted: the garbage collector takes what nobody owns any more.
+//! What is garbage-collected with a deleted object: dependents that have no owner left.
 //!
-//! Known from the live objects' references alone. Owners are told apart by kind and name: that a reference's uid is that of
-//! the live owner is the garbage collector's business, which has taken the object where it is not.
+//! Dependents are derived from the live objects' references alone, and owners are identified by
+//! kind and name. Whether a reference has the uid of the live owner is left to the garbage
+//! collector: if the uids differ, it has already collected the object.
 
 use crate::{
     api::item::{GroupKind, ItemId},
@@ -10,20 +11,21 @@ use crate::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whether somebody would miss an object of a kind: it may hold what no controller makes again.
+/// Whether the loss of an object of a kind matters: it may hold what no controller recreates.
 #[must_use]
 pub fn is_precious(kind: &GroupKind) -> bool {
     kind.group.is_empty() && matches!(kind.kind.as_str(), "Secret" | "ConfigMap" | "PersistentVolumeClaim")
 }
 
-/// A live object that somebody owns.
+/// A live object that has owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependent {
-    /// The object.
+    /// The item.
     pub item: ItemId,
-    /// The version it is read in.
+    /// The API version in which the object is read.
     pub api_version: String,
-    /// Whether a capture would hold it, or name it: what comes by itself is not.
+    /// Whether a capture would hold the object, or report that it skips the object. Neither is true
+    /// of objects that controllers recreate.
     pub told: bool,
     owners: BTreeSet<ItemId>,
 }
@@ -39,7 +41,7 @@ pub struct Dependents {
 }
 
 impl Dependents {
-    /// A live object, which counts if it has owners.
+    /// Adds a live object. Objects without owners are ignored.
     pub fn add(&mut self, item: ItemId, api_version: &str, told: bool, object: &Value) {
         let owners: BTreeSet<ItemId> = owners::owners(object).into_iter().collect();
         for owner in &owners {
@@ -51,7 +53,7 @@ impl Dependents {
         }
     }
 
-    /// All that own something, or are owned.
+    /// All objects that own something, or are owned.
     pub fn related(&self) -> impl Iterator<Item = ItemId> {
         self.all.iter().map(|dependent| dependent.item.clone()).chain(self.by_owner.keys().cloned())
     }
@@ -63,42 +65,44 @@ impl Dependents {
         dependent.map(|dependent| dependent.owners.clone()).unwrap_or_default()
     }
 
-    /// An object that is deleted, be it to be made anew.
+    /// Records an object that is deleted, possibly to be recreated.
     pub fn add_leaving(&mut self, item: ItemId) {
         self.leaving.insert(item);
     }
 
-    /// An object that is deleted because the backup set names it as one that did not exist: with its owner it goes no
-    /// further than it is to go.
+    /// Records an object that is deleted because the backup set lists it as one that did not exist.
+    /// If it is garbage-collected with its owner, nothing more is lost than intended.
     pub fn add_named(&mut self, item: ItemId) {
         self.named.insert(item);
     }
 
-    /// Whether an object is deleted by its own name.
+    /// Whether an object is deleted by its own name ([`Self::add_named`]).
     #[must_use]
     pub fn is_named(&self, item: &ItemId) -> bool {
         self.named.contains(item)
     }
 
-    /// An object that stays after all.
+    /// Records that an object is not deleted after all.
     pub fn add_staying(&mut self, item: &ItemId) {
         self.leaving.remove(item);
     }
 
-    /// What goes when an object is deleted beside those that are: what it owns, what that owns, and so on; not what
-    /// somebody owns besides who stays.
+    /// Returns what is garbage-collected if an object is deleted in addition to those recorded: its
+    /// dependents, their dependents, and so on. A dependent with another owner that stays is not
+    /// collected.
     #[must_use]
     pub fn going_with<'a>(&'a self, item: &'a ItemId) -> Vec<&'a Dependent> {
         self.going_with_these(BTreeSet::from([item]))
     }
 
-    /// What goes with all that is deleted.
+    /// Returns what is garbage-collected with all objects recorded as deleted.
     #[must_use]
     pub fn going_with_all(&self) -> Vec<&Dependent> {
         self.going_with_these(self.leaving.iter().collect())
     }
 
-    /// The dependents that the garbage collector deletes if these objects are deleted, in addition to those known to be deleted.
+    /// Returns the dependents that are garbage-collected if these objects are deleted, in addition
+    /// to those recorded as deleted.
     #[must_use]
     pub fn going_with_these<'a>(&'a self, items: BTreeSet<&'a ItemId>) -> Vec<&'a Dependent> {
         let mut gone: BTreeSet<&ItemId> = self.leaving.iter().chain(items.iter().copied()).collect();
@@ -126,7 +130,7 @@ mod tests {
         ItemId::new(GroupKind::new("", "Secret"), name)
     }
 
-    /// Each name with those of its owners.
+    /// Each name with the names of its owners.
     fn dependents(list: &[(&str, &[&str])]) -> Dependents {
         let mut dependents = Dependents::default();
         for (name, owners) in list {

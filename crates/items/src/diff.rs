@@ -1,4 +1,5 @@
-//! What a write would change, for people: lists by name and not by place, secrets as digests, and not too long.
+//! What a write would change, for people: list elements by name instead of index, secrets as
+//! digests, and limited in length.
 //!
 //! ```text
 //! ~ spec.template.spec.containers[web].image: "web:1" -> "web:2"
@@ -10,9 +11,11 @@
 //!     + listen 8080;
 //! ```
 //!
-//! A value of a Secret is shown as an HMAC under a key of the repository's, in which equal values of one field look equal; so is
-//! what the one redactor would hide. Not those of two fields: else who may write one could try what another holds. Of a kind that not
-//! all readers of reports may read, only the outermost fields are named ([`withheld`]).
+//! A Secret's value is shown as an HMAC under a key derived from the repository's key, and so is
+//! any value that the redactor would hide. Equal values of one field have equal digests. Equal
+//! values of two fields do not: otherwise a user who may write one field could guess what another
+//! holds. For a kind that not all readers of reports may read, only the outermost fields are named
+//! ([`withheld`]).
 
 use crate::{
     api::canonical,
@@ -22,9 +25,10 @@ use crate::{
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// Lists whose elements have a name, by the list's field: `x-kubernetes-list-map-keys` of the built-in kinds, and where
-/// those are less readable, what people call the elements by. The first set of fields that all elements have, and that
-/// tells them apart, counts.
+/// The fields that identify the elements of a list, by the list's field:
+/// `x-kubernetes-list-map-keys` of the built-in kinds, or where those are less readable, what
+/// people call the elements by. The first set of fields that all elements have, and that
+/// distinguishes them, is used.
 const LIST_KEYS: [(&str, &[&[&str]]); 23] = [
     ("containers", &[&["name"]]),
     ("initContainers", &[&["name"]]),
@@ -51,21 +55,21 @@ const LIST_KEYS: [(&str, &[&[&str]]); 23] = [
     ("rules", &[&["host"]]),
 ];
 
-/// Names by which the elements of any other list may be told apart, such as those of custom resources.
+/// Fields that may identify the elements of any other list, such as a list in a custom resource.
 const USUAL_KEYS: &[&[&str]] = &[&["name"], &["id"], &["key"]];
 
-/// The most bytes of one value that are shown.
+/// Maximum number of bytes shown of one value.
 const MAX_VALUE: usize = 400;
 
-/// The most lines of a text of several that are shown.
+/// Maximum number of lines shown of each side of a multi-line text.
 const MAX_LINES: usize = 20;
 
-/// What would change.
+/// The changes that a write would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// One change each; several lines where the value is a text of several.
+    /// One entry per change; it has several lines if the value is a multi-line text.
     pub changes: Vec<String>,
-    /// How many more there are than fitted.
+    /// How many more changes did not fit.
     pub cut: usize,
 }
 
@@ -89,17 +93,19 @@ impl std::fmt::Display for Diff {
     }
 }
 
-/// Compares an object as it is with what it would be, in at most about `limit` bytes.
+/// Compares the live object with the wanted one, in at most about `limit` bytes.
 ///
-/// What does not count (see [`semantic`]) is not compared; nor are the uid and the time of creation.
+/// Fields that do not count (see [`semantic`]) are not compared, nor are the uid and the creation
+/// time.
 #[must_use]
 pub fn diff(live: &Value, wanted: &Value, status: Status, key: &DigestKey, limit: usize) -> Diff {
     let place = if is_secret(live, wanted) { Place::secret() } else { Place::default() };
     compare(&place, live, wanted, status, key, limit)
 }
 
-/// The same of an object that not all readers of reports may read: of a Secret which of its values differ, of any other kind which
-/// of its outermost fields; stand-ins for all that they hold.
+/// Same as [`diff`], for an object that not all readers of reports may read. For a Secret, the
+/// result shows which of its values differ; for any other kind, which of its outermost fields
+/// differ. All content is replaced by stand-ins.
 #[must_use]
 pub fn withheld(live: &Value, wanted: &Value, status: Status, key: &DigestKey, limit: usize) -> Diff {
     if is_secret(live, wanted) {
@@ -157,16 +163,16 @@ fn comparable(object: &Value, status: Status) -> Value {
     object
 }
 
-/// Where in the object one is.
+/// A position in the object.
 #[derive(Clone, Debug, Default)]
 struct Place {
     path: String,
-    /// The name of the nearest field.
+    /// Name of the nearest field.
     field: String,
-    /// The name of the nearest named element or field, such as that of an environment variable.
+    /// Name of the nearest named element or field, such as an environment variable.
     label: String,
     depth: usize,
-    /// In a Secret, where all but its metadata is secret.
+    /// Whether the object is a Secret, whose data and annotations are secret.
     in_secret: bool,
     hidden: bool,
 }
@@ -179,7 +185,7 @@ impl Place {
     fn field(&self, name: &str) -> Self {
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         let secret = self.in_secret && self.depth == 0 && matches!(name, "data" | "stringData");
-        // Annotations may repeat the data: kubectl's does, and each tool has one of its own.
+        // Annotations may repeat the data: kubectl's does, and other tools have their own.
         let annotation = self.in_secret && self.path == "metadata" && name == "annotations";
         let hidden = self.hidden || secret || annotation;
         let generic = matches!(name, "value" | "image" | "name");
@@ -194,7 +200,8 @@ impl Place {
 
 struct Comparison<'a> {
     key: &'a DigestKey,
-    /// What is compared: a stand-in tells two values of one field apart, and nothing of any other field.
+    /// Identifies the object. A stand-in distinguishes two values of one field, and reveals nothing
+    /// about any other field.
     object: Value,
     limit: usize,
     bytes: usize,
@@ -208,7 +215,7 @@ impl Comparison<'_> {
             (Some(Value::Object(live)), Some(Value::Object(wanted))) => self.maps(place, live, wanted),
             (Some(Value::Array(live)), Some(Value::Array(wanted))) => self.lists(place, live, wanted),
             (Some(live), Some(wanted)) => self.change(place, live, wanted),
-            // Inside a map that holds secrets each value is a digest of its own.
+            // Inside a map that holds secrets, each value has its own digest.
             (None, Some(Value::Object(wanted))) if place.hidden && !wanted.is_empty() => {
                 self.maps(place, &Map::new(), wanted);
             }
@@ -230,7 +237,7 @@ impl Comparison<'_> {
 
     fn lists(&mut self, place: &Place, live: &[Value], wanted: &[Value]) {
         if place.hidden {
-            // The names of its elements are values, too.
+            // The names of the elements are values, too.
             self.change(place, &Value::Array(live.to_vec()), &Value::Array(wanted.to_vec()));
         } else if let Some((live_names, wanted_names)) = names(&place.field, live, wanted) {
             for (name, element) in live_names.iter().zip(live) {
@@ -269,7 +276,7 @@ impl Comparison<'_> {
         self.put(format!("~ {}: {} -> {}", place.path, self.show(place, live), self.show(place, wanted)));
     }
 
-    /// A value as text, or what stands for it.
+    /// The value as text, or its stand-in.
     fn show(&self, place: &Place, value: &Value) -> String {
         let text = String::from_utf8_lossy(&canonical::to_vec(value)).into_owned();
         if hides(place, value.as_str().unwrap_or(&text)) {
@@ -279,7 +286,8 @@ impl Comparison<'_> {
     }
 
     fn put(&mut self, change: String) {
-        // Once cut, all that comes is: what is shown is a beginning, not a choice.
+        // After the first cut, every later change is cut too: the result is a prefix, not a
+        // selection.
         if self.diff.cut > 0 || self.bytes + change.len() + 1 > self.limit {
             self.diff.cut += 1;
         } else {
@@ -289,14 +297,14 @@ impl Comparison<'_> {
     }
 }
 
-/// Whether a value must not be shown. What the redactor hides in words it must hide in fields: so it is shown the name
-/// and the beginning of the value as words.
+/// Whether a value must not be shown. Whatever the redactor hides in text must be hidden in fields
+/// too, so the redactor gets the label and the first line of the value as text.
 fn hides(place: &Place, value: &str) -> bool {
     let beginning = value.lines().next().unwrap_or_default();
     place.hidden || redact(&format!("{}={beginning}", place.label)).starts_with(&format!("{}={REDACTED}", place.label))
 }
 
-/// The names of all elements of both lists, if each has one and they tell the elements apart.
+/// The names of all elements of both lists, if every element has a name and the names are distinct.
 fn names(field: &str, live: &[Value], wanted: &[Value]) -> Option<(Vec<String>, Vec<String>)> {
     if live.is_empty() && wanted.is_empty() {
         return None;
@@ -321,7 +329,8 @@ fn name(element: &Value, fields: &[&str]) -> Option<String> {
             _ => None,
         }
     };
-    // One field must be there; of several some may be left out, as in tolerations.
+    // A name of one or two fields needs all of them; of three or more, some may be missing, as in
+    // tolerations.
     let parts: Vec<Option<String>> = fields.iter().map(part).collect();
     let missing_allowed = fields.len() > 2;
     if parts.iter().all(Option::is_none) || (!missing_allowed && parts.iter().any(Option::is_none)) {
@@ -330,7 +339,7 @@ fn name(element: &Value, fields: &[&str]) -> Option<String> {
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join("/"))
 }
 
-/// The lines in which two texts differ, between the beginning and the end they share.
+/// The lines in which two texts differ, without their common beginning and end.
 fn lines(live: &str, wanted: &str) -> String {
     let (live, wanted): (Vec<&str>, Vec<&str>) = (live.split('\n').collect(), wanted.split('\n').collect());
     let start = live.iter().zip(&wanted).take_while(|(one, other)| one == other).count();
@@ -441,7 +450,7 @@ mod tests {
         for hidden in ["aHVudGVyMg", "c2VjcmV0", "YWRh"] {
             assert!(!text.contains(hidden), "{hidden} in {text}");
         }
-        // A Secret that comes or goes as a whole.
+        // A Secret that is created or deleted as a whole.
         let bare = json!({"kind": "Secret", "metadata": {"name": "s"}});
         for text in [changes(&bare, &secret("c2VjcmV0")).join("\n"), changes(&secret("c2VjcmV0"), &bare).join("\n")] {
             assert!(

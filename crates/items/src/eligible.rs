@@ -1,6 +1,7 @@
-//! Whether a restore may be done at all: what can be known of it before the first item is looked at.
+//! Whether a restore may run at all: everything that is known before the first item is read.
 //!
-//! Asked twice: by the controller, so that it is blocked before there is a run, and by the worker, because time has passed.
+//! Checked twice: by the controller, to block the restore before it gets a run, and by the worker,
+//! because time has passed.
 
 use crate::{
     api::{
@@ -11,25 +12,25 @@ use crate::{
     transform::Transforms,
 };
 
-/// Why a restore is not done. Final.
+/// Why a restore is not carried out. Final.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ineligible {
-    /// The code.
+    /// The reason code.
     pub reason: Reason,
     /// What is wrong, where, and what to do.
     pub message: String,
 }
 
-/// A plan that a preview made.
+/// The plan of a preview.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviewedPlan {
-    /// The run that made it, and has it in its reports.
+    /// The run that made the plan and has it in its reports.
     pub run: ObjectReference,
-    /// Its digest.
+    /// The plan's digest.
     pub digest: String,
 }
 
-/// Who asked.
+/// The requester of a restore.
 pub fn requester(spec: &RestoreRunSpec) -> Result<&Initiator, Ineligible> {
     spec.requested_by.as_ref().ok_or_else(|| Ineligible {
         reason: Reason::NoRequester,
@@ -37,7 +38,7 @@ pub fn requester(spec: &RestoreRunSpec) -> Result<&Initiator, Ineligible> {
     })
 }
 
-/// What is selected, and what is changed on the way, read.
+/// Parses the selection and the transforms of a restore.
 pub fn terms(spec: &RestoreRunSpec) -> Result<(ItemSelection, Transforms), Ineligible> {
     let invalid = |error: &dyn std::fmt::Display| Ineligible {
         reason: Reason::InvalidRestore,
@@ -48,7 +49,7 @@ pub fn terms(spec: &RestoreRunSpec) -> Result<(ItemSelection, Transforms), Ineli
     Ok((selection, transforms))
 }
 
-/// Makes sure that a set is of this namespace, or of one that its repository adopts.
+/// Checks that a set belongs to this namespace, or to one that its repository adopts.
 pub fn own_set(
     set: &BackupSet,
     namespace_uid: &str,
@@ -69,8 +70,8 @@ pub fn own_set(
     })
 }
 
-/// The plan of the preview that a restore names, if it can be carried out by this restore; none if it names none.
-/// `preview` is the restore of that name.
+/// Returns the plan of the preview that a restore names, if this restore can carry it out, or
+/// `None` if it names no preview. `preview` is the restore of that name.
 pub fn previewed_plan(
     restore: &RestoreRunSpec,
     preview: Option<&RestoreRun>,

@@ -1,11 +1,15 @@
-//! What RBAC asks of who gives rights, beside the right to write the object that gives them.
+//! What RBAC requires of a user who grants rights, in addition to the right to write the object
+//! that grants them.
 //!
-//! The API server asks it of the account that writes, and that holds more than most people of a tenant. So the same is asked of
-//! who wants the restore: a Role takes every right that it holds, or `escalate`; a RoleBinding every right of its role, or
-//! `bind` on that role. What a single question can be about is one verb on one resource; a wildcard is asked as `*`.
+//! The API server checks the account that writes, and that account holds more rights than most
+//! people of a tenant. The same is therefore checked for the requester of the restore. A Role
+//! requires every right that it holds, or `escalate`. A RoleBinding requires every right of its
+//! role, or `bind` on that role. One access review covers one verb on one resource; a wildcard is
+//! asked as `*`.
 //!
-//! Rights that cannot be asked about one by one take the verb: URLs, which a review in a namespace is never about, and more
-//! than [`MAX_RIGHTS`] in one role, which is more than any real role holds.
+//! Rights that cannot be checked one by one require `escalate` or `bind`. These are URLs, which a
+//! review in a namespace never covers, and roles with more than [`MAX_RIGHTS`] rights, which is
+//! more than any real role holds.
 
 use crate::{
     api::item::{GroupKind, ItemId},
@@ -17,7 +21,7 @@ use std::fmt;
 /// The API group of roles and bindings.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// The most single rights of one role that are asked about.
+/// Maximum number of single rights of one role that are checked.
 pub const MAX_RIGHTS: usize = 5000;
 
 /// A single right.
@@ -31,7 +35,7 @@ pub struct Right {
     pub resource: String,
     /// Subresource.
     pub subresource: Option<String>,
-    /// The one object; none for all.
+    /// Name of the only object; `None` for all objects.
     pub name: Option<String>,
 }
 
@@ -65,35 +69,36 @@ impl fmt::Display for Right {
     }
 }
 
-/// What a write gives.
+/// What a write grants.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grant<'a> {
     /// A Role with these rules.
     Rules {
-        /// Its name.
+        /// Name of the Role.
         name: &'a str,
-        /// Whether one of this name is there already: the API server asks for `escalate` on that one, else on all.
+        /// Whether a Role of this name already exists. The API server then checks `escalate` on
+        /// that Role, otherwise on all Roles.
         exists: bool,
         /// The rules.
         rules: &'a Value,
     },
     /// A RoleBinding to a role.
     Role(RoleRef<'a>),
-    /// A RoleBinding to nothing that can be a role.
+    /// A RoleBinding to something that cannot be a role.
     Nothing,
 }
 
-/// The role that a binding is to.
+/// The role that a binding refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleRef<'a> {
     /// Whether it is a ClusterRole.
     pub of_cluster: bool,
-    /// Its name.
+    /// Name of the role.
     pub name: &'a str,
 }
 
 impl RoleRef<'_> {
-    /// The right to bind it, whatever it holds.
+    /// The right to bind the role, whatever rights the role holds.
     #[must_use]
     pub fn bind(&self) -> Right {
         Right::of_rbac("bind", if self.of_cluster { "clusterroles" } else { "roles" }, Some(self.name))
@@ -106,7 +111,7 @@ impl fmt::Display for RoleRef<'_> {
     }
 }
 
-/// What a write gives to whom the object names, if anything.
+/// What a write grants, if the object is a Role or a RoleBinding.
 #[must_use]
 pub fn grant<'a>(item: &'a ItemId, write: &'a Write) -> Option<Grant<'a>> {
     let (body, exists) = match write {
@@ -130,19 +135,19 @@ pub fn grant<'a>(item: &'a ItemId, write: &'a Write) -> Option<Grant<'a>> {
     }
 }
 
-/// What of a role cannot be asked about right by right.
+/// Why the rights of a role cannot be checked one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unaskable {
-    /// Something that is not a list of rules.
+    /// Part of the role is not a valid rule.
     Shape,
-    /// URLs.
+    /// The role holds URLs.
     Urls,
-    /// Too many rights.
+    /// The role holds too many rights.
     TooMany,
 }
 
 impl Unaskable {
-    /// In words, as in "it …".
+    /// Message fragment that completes "it …".
     #[must_use]
     pub fn what(self) -> &'static str {
         match self {
@@ -153,7 +158,7 @@ impl Unaskable {
     }
 }
 
-/// One rule, read.
+/// One parsed rule.
 struct Rule<'a> {
     verbs: Vec<&'a str>,
     groups: Vec<&'a str>,
@@ -161,7 +166,7 @@ struct Rule<'a> {
     names: Vec<&'a str>,
 }
 
-/// The single rights of rules, as RBAC breaks them down.
+/// The single rights of rules, broken down as RBAC does.
 pub fn rights(rules: &Value) -> Result<impl Iterator<Item = Right> + '_, Unaskable> {
     let rules = match rules {
         Value::Null => Vec::new(),
@@ -221,7 +226,7 @@ fn read(rule: &Value) -> Result<Rule<'_>, Unaskable> {
         resources: words("resources")?,
         names: words("resourceNames")?,
     };
-    // A review takes an empty verb, resource, subresource or name for any.
+    // An access review treats an empty verb, resource, subresource or name as any.
     let empty = |words: &[&str]| words.iter().any(|word| word.is_empty());
     let halved = rule.resources.iter().any(|resource| resource.starts_with('/') || resource.ends_with('/'));
     if empty(&rule.verbs) || empty(&rule.resources) || empty(&rule.names) || halved {
@@ -322,7 +327,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever is asked about all single rights of some rules and holds them all holds what RBAC calls covered.
+        /// A user who holds every single right of some rules holds exactly what RBAC calls covered.
         #[test]
         fn rules_are_covered_exactly_by_whoever_holds_their_single_rights(
             held in prop::collection::vec(words(), 0..4), given in prop::collection::vec(words(), 1..3)
@@ -334,7 +339,7 @@ mod tests {
         }
     }
 
-    /// A rule of few words, as RBAC's authorizer and its check against escalation look at it.
+    /// A rule made of a few words, with the views of RBAC's authorizer and of its escalation check.
     #[derive(Clone, Debug)]
     struct Words {
         verbs: Vec<&'static str>,
@@ -378,7 +383,7 @@ mod tests {
             parts
         }
 
-        /// `ruleCovers`, of one part.
+        /// `ruleCovers`, for one part.
         fn covers(&self, part: &Self) -> bool {
             let has = |words: &[&str], word: &str| words.contains(&"*") || words.contains(&word);
             let resource = part.resources[0];

@@ -1,8 +1,9 @@
-//! What is never restored, and why: what a capture leaves out, and what would not be the same thing again.
+//! What is never restored, and why: objects that a capture leaves out, and objects that would not
+//! be the same once recreated.
 //!
-//! A capture leaves most of it out in the first place (`docs/guides/what-is-captured.md`). It is looked at again,
-//! because a repository is untrusted, and because a kind may be captured when asked for.
-//! The guide `docs/guides/what-is-restored.md` says the same (a test compares).
+//! A capture already leaves most of them out (`docs/guides/what-is-captured.md`). A restore checks
+//! again, because a repository is untrusted, and because a kind may be captured on request. The
+//! guide `docs/guides/what-is-restored.md` lists the same kinds and reasons (checked by a test).
 
 use crate::{
     api::{
@@ -19,38 +20,38 @@ use strum::{EnumIter, IntoStaticStr};
 /// Why the operator's own kinds are never restored.
 const OUR_RECORDS: &str = "the operator's own records: restored ones would claim what never happened";
 
-/// Why a kind is never restored, if it is not.
+/// Why a kind is never restored, or `None` if it may be.
 #[must_use]
 pub fn excluded_kind(kind: &GroupKind) -> Option<&'static str> {
     if kind.group == GROUP { Some(OUR_RECORDS) } else { without_state(kind) }
 }
 
-/// Why one object of a kind that is restored is not.
+/// Why an object is not restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, EnumIter)]
 pub enum Excluded {
-    /// Of a kind that is never restored.
+    /// The kind is never restored.
     #[strum(serialize = "NeverRestored")]
     Kind(&'static str),
-    /// Put into every namespace by the cluster itself.
+    /// The cluster creates the object in every namespace.
     ClusterManaged,
-    /// Made by the operator in every tenant.
+    /// The operator creates the object in every tenant.
     OperatorManaged,
-    /// A Secret that a BackupRepository of the tenant names.
+    /// A BackupRepository of the tenant references the Secret.
     RepositorySecret,
-    /// Endpoints, or an EndpointSlice, that a controller keeps.
+    /// A controller maintains the Endpoints or EndpointSlice.
     ManagedEndpoints,
-    /// A Job or a Pod that has ended.
+    /// The Job or Pod has ended.
     Finished,
 }
 
 impl Excluded {
-    /// The stable code.
+    /// The stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
         self.into()
     }
 
-    /// Why, for people.
+    /// The explanation for people.
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {
@@ -66,15 +67,15 @@ impl Excluded {
     }
 }
 
-/// What is known of the tenant.
+/// Facts about the tenant.
 #[derive(Clone, Debug, Default)]
 pub struct ExclusionRules {
-    /// Names of the Secrets that the tenant's repositories name.
+    /// Names of the Secrets that the tenant's repositories reference.
     pub repository_secrets: BTreeSet<String>,
 }
 
 impl ExclusionRules {
-    /// Why this stored object is not restored, if it is not.
+    /// Why a stored object is not restored, or `None` if it may be.
     #[must_use]
     pub fn excludes(&self, kind: &GroupKind, name: &str, object: &Value) -> Option<Excluded> {
         if let Some(why) = excluded_kind(kind) {
@@ -98,15 +99,17 @@ impl ExclusionRules {
     }
 }
 
-/// Values of `endpointslice.kubernetes.io/managed-by` of the cluster's own controllers.
+/// Values of `endpointslice.kubernetes.io/managed-by` that the cluster's own controllers set.
 const SLICE_CONTROLLERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 
-/// Whether an object is Endpoints, or an EndpointSlice, that a controller keeps and makes again. `field` gives the object's fields.
+/// Whether an object is Endpoints, or an EndpointSlice, that a controller maintains and recreates.
+/// `field` returns the object's fields.
 pub fn has_endpoints_controller<'a>(kind: &GroupKind, field: impl Fn(&str) -> Option<&'a Value>) -> bool {
     let metadata = field("metadata");
     let marked = |map: &str, key: &str| metadata.and_then(|metadata| metadata.get(map)?.get(key)?.as_str());
     match (kind.group.as_str(), kind.kind.as_str()) {
-        // Of a Service with a selector and no Pods they are empty, and on older clusters nothing else tells.
+        // Endpoints of a Service with a selector and no Pods are empty, and older clusters have no
+        // other mark.
         ("", "Endpoints") => {
             marked("labels", "endpoints.kubernetes.io/managed-by").is_some()
                 || marked("annotations", "endpoints.kubernetes.io/last-change-trigger-time").is_some()
@@ -121,14 +124,14 @@ pub fn has_endpoints_controller<'a>(kind: &GroupKind, field: impl Fn(&str) -> Op
     }
 }
 
-/// Whether an object's metadata name a controller among its owners.
+/// Whether an object's metadata has a controller among its owners.
 #[must_use]
 pub fn has_controller(metadata: Option<&Value>) -> bool {
     let owners = metadata.and_then(|metadata| metadata.get("ownerReferences")).and_then(Value::as_array);
     owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
-/// Conditions of a Job whose end is decided, though its Pods may still be ending.
+/// Conditions of a Job whose outcome is decided, although its Pods may still be terminating.
 const DECIDED: [&str; 4] = ["Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"];
 
 fn has_ended(status: &Value) -> bool {

@@ -1,12 +1,14 @@
-//! What an object itself holds of what is handed out once: ports of nodes, an address, its share of a quota.
+//! What an object holds of resources that are allocated once: node ports, an address, a share of a
+//! quota.
 //!
-//! A recreation is tried while the object that it replaces is still there, and so holds all of that. A refusal that comes
-//! of it alone says nothing against the recreation: the deletion frees it.
+//! A recreation is tried while the object that it replaces still exists and holds these resources.
+//! A refusal caused by them alone says nothing against the recreation: the deletion frees them.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// An object as its creation can be tried beside the live one: without the ports and the address that the live one holds.
+/// Returns the wanted object without the node ports and the addresses that the live one holds, so
+/// that its creation can be tried while the live object exists.
 #[must_use]
 pub fn beside(wanted: &Value, live: &Value) -> Value {
     let mut probe = wanted.clone();
@@ -42,10 +44,11 @@ fn addresses(service: &Value) -> Vec<Value> {
     all.chain([&service["spec"]["clusterIP"]]).filter(|address| address.is_string()).cloned().collect()
 }
 
-/// Whether a quota refuses an object for nothing but the share that the live one holds.
+/// Whether a quota refuses an object only because of the share that the live object holds.
 ///
-/// Read from the API server's words, `exceeded quota: small, requested: a=1,b=2, used: a=3,b=4, limited: a=3,b=5`: they name
-/// what is exceeded and nothing else.
+/// Parsed from the API server's message,
+/// `exceeded quota: small, requested: a=1,b=2, used: a=3,b=4, limited: a=3,b=5`, which names what
+/// is exceeded and nothing else.
 #[must_use]
 pub fn fits_in_place(message: &str, live: &Value) -> bool {
     let Some((_, rest)) = message.split_once("requested: ") else { return false };
@@ -64,7 +67,7 @@ fn amounts(list: &str) -> BTreeMap<&str, i128> {
     parts.filter_map(|(resource, quantity)| Some((resource, nano(quantity)?))).collect()
 }
 
-/// What a live object counts for in a quota of a resource, in billionths; none where that is not known.
+/// The share of a quota that a live object uses, in billionths, or `None` if the share is unknown.
 fn share(live: &Value, resource: &str) -> Option<i128> {
     let of_class = resource.split_once(".storageclass.storage.k8s.io/");
     if of_class.is_some_and(|(class, _)| live["spec"]["storageClassName"] != class) {
@@ -88,7 +91,8 @@ fn one(count: usize) -> Option<i128> {
     i128::try_from(count).ok()?.checked_mul(ONE)
 }
 
-/// The requests or limits of a Pod: of all its containers, or of an init container that needs more.
+/// The requests or limits of a Pod: the sum over its containers, or the amount of an init container
+/// that needs more.
 fn of_pod(spec: &Value, resource: &str) -> Option<i128> {
     let (side, resource) = match resource.split_once('.') {
         Some((side @ ("requests" | "limits"), resource)) => (side, resource),
@@ -114,7 +118,7 @@ fn quantity(value: &Value) -> Option<i128> {
 /// One, in billionths.
 const ONE: i128 = 1_000_000_000;
 
-/// A quantity of Kubernetes in billionths, rounded up as the API server does.
+/// Parses a Kubernetes quantity into billionths, rounded up as the API server does.
 fn nano(text: &str) -> Option<i128> {
     let end = text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);

@@ -1,9 +1,10 @@
-//! Label selectors in the syntax of `kubectl -l`, evaluated here: a backup set has no API server to do it.
+//! Label selectors in the syntax of `kubectl -l`, evaluated locally: a backup set has no API server
+//! to do so.
 
 use serde_json::Value;
 use std::str::FromStr;
 
-/// A selector; every requirement must hold.
+/// A label selector; every requirement must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector(Vec<Requirement>);
 
@@ -21,7 +22,7 @@ enum Condition {
     NotIn(Vec<String>),
 }
 
-/// Why a selector could not be read.
+/// Why a selector could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} in a label selector: {problem}")]
 pub struct InvalidSelector {
@@ -58,7 +59,7 @@ impl FromStr for LabelSelector {
     }
 }
 
-/// Splits at commas outside of parentheses.
+/// Splits at commas outside parentheses.
 fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
     for (place, character) in text.char_indices() {

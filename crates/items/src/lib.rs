@@ -1,31 +1,34 @@
-//! Items: what is captured, how two of them are compared, and what a restore would do to them, in which order, and why not.
+//! Items: what is captured, how two of them are compared, what a restore would do to them, in which
+//! order, and why not.
 //!
-//! From a live object to what is stored of it:
+//! From a live object to its stored form:
 //!
 //! ```text
-//! skip       is it ever captured?                     canonical  the bytes that are stored
+//! skip       is it ever captured?                   canonical  the bytes that are stored
 //! ```
 //!
-//! From a stored object to what is done about it:
+//! From a stored object to what a restore does with it:
 //!
 //! ```text
-//! excluded   is it ever restored?                     selection  was it asked for?
-//! sanitize   without what the server owns             owners     whose child it is now
-//! transform  with the patches that were asked for     semantic   what of a live object counts, as a keyed hash
-//! decide     from both to one of these                proposal   a write, and what a dry run of it says
-//! plan       create, update, … or why not             diff       what that changes, for people
-//! order      what goes first                          refusal    what it means that the API server says no
-//! escalation what it takes to give rights to others     words      which of its words may be shown
+//! excluded   is it ever restored?                   selection  is it selected?
+//! sanitize   drops the fields that the server owns  owners     its current owners
+//! transform  applies the requested patches          semantic   keyed hash of the fields that count
+//! decide     the outcome, from stored and live      proposal   a write, and its dry run's verdict
+//! plan       create, update, … or why not           diff       what a write changes, for people
+//! order      the order of writes                    refusal    what the API server's refusal means
+//! escalation the rights needed to grant rights      words      what may be shown of its message
 //! holdings   what an object holds that its successor needs
-//! dependents what the garbage collector takes with what is deleted
-//! readers    of which kinds reports may hold values
-//! owned      the fields that the server owns, which `sanitize` takes out
+//! dependents what is garbage-collected with a deleted object
+//! readers    the kinds whose values reports may contain
+//! owned      the fields that the server owns, which `sanitize` drops
 //! ```
 //!
-//! Beside both: `served` (a kind as a cluster serves it), `kinds` (kinds that hold no state), `redact` (what has the form of a secret).
+//! Shared by both: `served` (a kind as a cluster serves it), `kinds` (kinds that hold no state),
+//! `redact` (what has the form of a secret).
 //!
-//! Everything here is pure: objects come in as JSON, plans go out as values. Must not: a Kubernetes client or a repository (Cargo.toml
-//! names none), a clock (the lints forbid it). What comes out of a repository is untrusted: a tenant holds its key.
+//! Everything here is pure: objects come in as JSON, plans go out as values. Must not use a
+//! Kubernetes client or a repository (Cargo.toml names none), or a clock (the lints forbid it).
+//! Data from a repository is untrusted: the tenant holds its key.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -1,9 +1,12 @@
-//! What goes first: what others need before those, owners before what they own, what lets traffic in last.
+//! The order of writes: dependencies first, owners before what they own, and what lets traffic in
+//! last.
 //!
-//! The order is the same for the same items. Deletions go last, and in the reverse order: until then nothing is lost.
+//! The same items always have the same order. Deletions come last and in reverse order (`plan.rs`):
+//! until then nothing is lost.
 //!
-//! Two places are not those of other tools. A ResourceQuota comes last: the API server refuses everything that a quota
-//! counts until a controller has counted it for the first time. A NetworkPolicy comes before the Pods it isolates.
+//! Two positions differ from other tools. A ResourceQuota comes last: the API server refuses
+//! everything that a quota counts until a controller has counted it for the first time. A
+//! NetworkPolicy comes before the Pods it isolates.
 
 use crate::api::item::{GroupKind, ItemId};
 use std::{
@@ -11,7 +14,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-/// Kinds in their order, from first to last; a kind of the same number goes by name. `*`: all of the group.
+/// Kinds by rank, from first to last; kinds of the same rank are ordered by name. `*`: all kinds of
+/// the group.
 const RANKS: [(u8, &str, &str); 25] = [
     (0, "", "ServiceAccount"),
     (1, "rbac.authorization.k8s.io", "Role"),
@@ -32,7 +36,7 @@ const RANKS: [(u8, &str, &str); 25] = [
     (13, "batch", "*"),
     (14, "policy", "PodDisruptionBudget"),
     (14, "autoscaling", "*"),
-    // 20: every kind that is not named here, custom resources above all.
+    // 20: every kind not listed here, custom resources above all.
     (30, "networking.k8s.io", "Ingress"),
     (30, "gateway.networking.k8s.io", "*"),
     (30, "networking.istio.io", "*"),
@@ -41,23 +45,26 @@ const RANKS: [(u8, &str, &str); 25] = [
     (40, "", "ResourceQuota"),
 ];
 
-/// Of kinds that are not named: after workloads and their config, before what lets traffic in.
+/// Rank of kinds that are not listed: after workloads and their config, before what lets traffic
+/// in.
 const OTHERS: u8 = 20;
 
-/// The place of a kind: lower goes first.
+/// The rank of a kind: lower comes first.
 #[must_use]
 pub fn rank(kind: &GroupKind) -> u8 {
     let named = |(_, group, name): &&(u8, &str, &str)| *group == kind.group && (*name == "*" || *name == kind.kind);
     RANKS.iter().find(named).map_or(OTHERS, |(rank, _, _)| *rank)
 }
 
-/// The places of items in the order of writing: by rank and name, but never before an owner that is among them.
+/// Returns the indices of items in the order of writing: by rank and name, but never before an
+/// owner that is among the items.
 ///
-/// `items` is each item once, with its owners, in ascending order. Where items own each other in a circle, names decide.
+/// `items` holds each item once, with its owners, in ascending order. If items own each other in a
+/// cycle, rank and name decide.
 #[must_use]
 pub fn in_order(items: &[(&ItemId, &[ItemId])]) -> Vec<usize> {
     let place_of = |item: &ItemId| items.binary_search_by(|(other, _)| (*other).cmp(item)).ok();
-    // An item's turn, if nobody owned anything.
+    // The turn of each item if nothing had an owner.
     let mut by_turn: Vec<usize> = (0..items.len()).collect();
     by_turn.sort_by_key(|place| rank(&items[*place].0.kind));
     let mut turns = vec![0; items.len()];
@@ -78,7 +85,7 @@ pub fn in_order(items: &[(&ItemId, &[ItemId])]) -> Vec<usize> {
     let (mut done, mut first_left) = (vec![false; items.len()], 0);
     let mut ordered = Vec::with_capacity(items.len());
     while ordered.len() < items.len() {
-        // A circle leaves nothing ready: then the first of those left goes.
+        // In a cycle nothing is ready: the first remaining item is next.
         let turn = ready.pop().map_or_else(
             || {
                 while done[first_left] {
@@ -167,7 +174,7 @@ mod tests {
             prop_assert_eq!(&ordered, &in_order(&owners));
             prop_assert_eq!(ordered.iter().collect::<BTreeSet<_>>().len(), 12);
             prop_assert_eq!(ordered.len(), 12);
-            // Without a circle every owner comes first.
+            // Without a cycle, every owner comes first.
             let acyclic = edges.iter().all(|(one, other)| one > other);
             if acyclic {
                 let place = |item: &ItemId| ordered.iter().position(|other| other == item);

@@ -1,7 +1,9 @@
-//! What the server owns: fields that a restore never takes from a backup.
+//! Fields that the server owns: a restore does not take them from a backup, except in the cases of
+//! [`Kept`].
 //!
-//! They are either of no meaning elsewhere (a uid), handed out by the cluster (an address), or kept by a controller.
-//! The guide `docs/guides/what-is-restored.md` has the same table (a test in [`super::sanitize`] compares).
+//! These fields have no meaning elsewhere (a uid), are allocated by the cluster (an address), or
+//! are maintained by a controller. The guide `docs/guides/what-is-restored.md` contains the same
+//! table (checked by a test in [`super::sanitize`]).
 
 use crate::{canonical::TOKEN_SECRET, semantic::Status};
 use serde_json::Value;
@@ -13,37 +15,39 @@ pub struct OwnedField {
     pub group: &'static str,
     /// Kind; `*` for every kind.
     pub kind: &'static str,
-    /// The field: `a.b`, `a.list[]` for each element, `a.map[key]`, `a.list[name=prefix*]` for the elements of such names.
+    /// The field: `a.b`, `a.list[]` for each element, `a.map[key]`, `a.list[name=prefix*]` for the
+    /// elements whose name starts with the prefix.
     pub field: &'static str,
-    /// When the backup's value is the one that counts after all.
+    /// When the value from the backup is used after all.
     pub kept: Kept,
-    /// Who fills it in where the object exists.
+    /// Who fills in the field if the object exists.
     pub existing: Existing,
-    /// Why it is the server's.
+    /// Why the server owns the field.
     pub why: &'static str,
 }
 
-/// When a field is restored all the same.
+/// When a field is restored from the backup after all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// Never.
     Never,
-    /// A Service without an address of its own says so with `None`.
+    /// The Service is headless: its address is `None`.
     Headless,
-    /// Somebody named the value: it stands in the annotation that `kubectl apply` leaves, or among the managed fields.
+    /// A user chose the value: it is in the annotation that `kubectl apply` writes, or in the
+    /// managed fields.
     Applied,
-    /// The author chose the volume: no controller marked the claim as bound by it.
+    /// The author chose the volume: the claim is not marked as bound by a controller.
     ChosenVolume,
-    /// The author chose the selector, and said so.
+    /// The author chose the selector, with `manualSelector: true`.
     ManualSelector,
-    /// It is a Secret into which no token of a ServiceAccount is put.
+    /// The Secret is of a type into which the cluster puts no ServiceAccount token.
     NoToken,
-    /// The kind has no subresource for it, so that it is a field like others.
+    /// The kind has no `status` subresource, so the status is a field like any other.
     Data,
 }
 
 impl Kept {
-    /// For people: empty where it is never kept.
+    /// Description for people; empty for [`Self::Never`].
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
@@ -60,7 +64,7 @@ impl Kept {
     pub(super) fn holds(self, object: &Value, status: Status) -> bool {
         match self {
             Self::Data => status == Status::Data,
-            // Ports are decided about one by one: see `ChosenPorts`.
+            // Node ports are decided one by one: see `ChosenPorts`.
             Self::Never | Self::Applied => false,
             Self::Headless => object["spec"]["clusterIP"] == "None",
             Self::ChosenVolume => object["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"].is_null(),
@@ -73,9 +77,10 @@ impl Kept {
 /// Who fills in a field of an object that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// The API server does by itself.
+    /// The API server fills it in by itself.
     Server,
-    /// We write back the live value: without it the update would be refused, or a controller would start anew.
+    /// The restore writes back the live value. Without it, the API server would refuse the update,
+    /// or a controller would start over.
     Live,
 }
 
@@ -106,7 +111,7 @@ const GENERATED: &str = "generated with the uid of the Job";
 const TOKEN: &str = "filled in by the cluster, with a token of the ServiceAccount";
 const INJECTED: &str = "put in by admission when the Pod was made";
 
-/// Every such field. Order matters to nobody.
+/// All fields that the server owns, in no particular order.
 pub const OWNED_FIELDS: &[OwnedField] = &[
     server("*", "*", "metadata.uid", Kept::Never, IDENTITY),
     server("*", "*", "metadata.resourceVersion", Kept::Never, IDENTITY),
@@ -200,7 +205,7 @@ pub const OWNED_FIELDS: &[OwnedField] = &[
     ),
 ];
 
-/// The fields that the server owns of an object's kind.
+/// The fields that the server owns in an object of this kind.
 pub(super) fn of_kind(object: &Value) -> impl Iterator<Item = &'static OwnedField> + use<> {
     let api_version = object["apiVersion"].as_str().unwrap_or_default();
     let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();

@@ -1,24 +1,27 @@
-//! Whose child an object is now: owners are found again by name, because their uids are new.
+//! Owner references of restored objects: owners are found by name, because their uids are new.
 //!
-//! The garbage collector deletes an object whose owners all have uids that do not exist. So no uid of a backup is ever
-//! written: a reference gets the uid its owner has now, or goes. What a controller made, and that controller's object is
-//! restored too, is left to it.
+//! The garbage collector deletes an object if none of its owners' uids exists. A uid from a backup
+//! is therefore never written: a reference gets the uid that its owner has now, or is removed. An
+//! object that a controller made is left to that controller if the controller's object is restored
+//! too.
 //!
-//! An owner that lives in no namespace can seldom be read with a tenant's rights. The reference that the live object bears
-//! says that it is there: else the garbage collector would have taken that object.
+//! A cluster-scoped owner can seldom be read with a tenant's rights. An owner reference on the live
+//! object shows that such an owner exists: otherwise the garbage collector would have deleted the
+//! live object.
 
 use crate::api::item::{GroupKind, ItemId};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// Stands for a uid that the owner does not have yet, in a plan. Never written.
+/// Prefix of a stand-in for the uid of an owner that has none yet. Used in plans, and never
+/// written.
 const PENDING: &str = "pending:";
 
-/// What is known of who could own something: the items of a restore, and what lives in the namespace.
+/// The possible owners of an object: the items of a restore, and the live objects of the namespace.
 ///
-/// What is deleted or recreated must be told before what it owns is decided about: else a child would be given an owner
-/// that goes, and go with it.
+/// Deleted and recreated objects must be recorded before the objects that they own are decided.
+/// Otherwise a child would get an owner that is deleted, and be garbage-collected with that owner.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     restored: BTreeSet<ItemId>,
@@ -30,69 +33,72 @@ pub struct Family {
 }
 
 impl Family {
-    /// Kinds that live in namespaces. Owners of others are not among the items of a restore.
+    /// Starts with the namespaced kinds. Owners of other kinds are not among the items of a
+    /// restore.
     #[must_use]
     pub fn of(namespaced: impl IntoIterator<Item = GroupKind>) -> Self {
         Self { namespaced: namespaced.into_iter().collect(), ..Self::default() }
     }
 
-    /// Whether an owner is of a kind that lives in namespaces.
+    /// Whether the kind of an owner is namespaced.
     #[must_use]
     pub fn is_namespaced(&self, owner: &ItemId) -> bool {
         self.namespaced.contains(&owner.kind)
     }
 
-    /// An item that this restore is about.
+    /// Records an item that is part of this restore.
     pub fn add_restored(&mut self, item: ItemId) {
         self.restored.insert(item);
     }
 
-    /// An object that is there, with its uid.
+    /// Records a live object, with its uid. The uid is then no longer pending.
     pub fn add_live(&mut self, item: ItemId, uid: impl Into<String>) {
         self.renewed.remove(&item);
         self.live.insert(item, uid.into());
     }
 
-    /// An object that gets another uid before its children are written.
+    /// Records an object that gets another uid before its children are written.
     pub fn add_renewed(&mut self, item: ItemId) {
         self.renewed.insert(item);
     }
 
-    /// An item that this restore is about and leaves as it is, be it there or not.
+    /// Records an item of this restore that is left as it is, whether it exists or not.
     pub fn add_left(&mut self, item: &ItemId) {
         self.restored.remove(item);
     }
 
-    /// An item that this restore is about and leaves to its controller, which makes it again.
+    /// Records an item of this restore that is left to its controller, which recreates it.
     pub fn add_left_to_owner(&mut self, item: &ItemId) {
         self.restored.remove(item);
         self.remade.insert(item.clone());
     }
 
-    /// An item that is decided about again: whether its controller makes it is open.
+    /// Reverts [`Self::add_left_to_owner`] for an item that is decided again: whether its
+    /// controller recreates it is open.
     pub fn add_again(&mut self, item: &ItemId) {
         if self.remade.remove(item) {
             self.restored.insert(item.clone());
         }
     }
 
-    /// An object that keeps its uid after all.
+    /// Records an object that keeps its uid after all.
     pub fn add_kept(&mut self, item: &ItemId) {
         self.renewed.remove(item);
     }
 
-    /// All objects that are deleted for good, or that the garbage collector takes with those: they own nothing any more.
+    /// Sets the objects that are deleted for good, or garbage-collected with those: they no longer
+    /// own anything.
     pub fn set_gone(&mut self, gone: BTreeSet<ItemId>) {
         self.gone = gone;
     }
 
-    /// Whether an item is one that this restore is about.
+    /// Whether an item is part of this restore, and not left as it is.
     #[must_use]
     pub fn is_restored(&self, item: &ItemId) -> bool {
         self.restored.contains(item)
     }
 
-    /// The uid to write for an owner, if it is there or will be.
+    /// The uid to write for an owner that exists or will exist.
     fn uid(&self, owner: &ItemId) -> Option<String> {
         match self.live.get(owner) {
             _ if self.gone.contains(owner) => None,
@@ -102,7 +108,8 @@ impl Family {
         }
     }
 
-    /// What a decision about a child takes for granted of its owners. Equal numbers: nothing has turned out otherwise.
+    /// A hash of what a decision about a child assumes about its owners. If two hashes are equal,
+    /// no assumption has changed.
     #[must_use]
     pub fn standing(&self, owners: &[ItemId]) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -112,20 +119,21 @@ impl Family {
         hasher.finish()
     }
 
-    /// Whether this restore makes an item, or its controller does.
+    /// Whether this restore or a controller creates an item.
     fn comes(&self, item: &ItemId) -> bool {
         self.restored.contains(item) || self.remade.contains(item)
     }
 
-    /// The controller that a child is left to: its object is restored too, so it makes the child again. No other kinds than
-    /// those of which a capture says so: of others nobody knows whether their controller makes them.
+    /// The controller that a child is left to: its object is restored too, so it recreates the
+    /// child. Only kinds that a capture leaves to controllers are considered, because for other
+    /// kinds it is unknown whether their controller recreates them.
     #[must_use]
     pub fn left_to(&self, kind: &GroupKind, object: &Value) -> Option<ItemId> {
         controller(object).filter(|owner| is_made_by_controllers(kind) && self.comes(owner))
     }
 
-    /// Gives each reference the uid its owner has now; `live` is the object as it is there. References to owners that are
-    /// not there go; they are returned.
+    /// Gives each reference the uid that its owner has now; `live` is the live version of the
+    /// object. References to owners that do not exist are removed, and those owners are returned.
     pub fn adopt(&self, object: &mut Value, live: Option<&Value>) -> Vec<ItemId> {
         let mut missing = Vec::new();
         let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return missing };
@@ -151,19 +159,20 @@ impl Family {
     }
 }
 
-/// The uid of an owner, as the object's reference has it.
+/// The uid of an owner in the object's own reference.
 fn borne(object: &Value, of: &ItemId) -> Option<String> {
     let same = references(object).find(|reference| owner(reference).as_ref() == Some(of))?;
     same["uid"].as_str().map(str::to_owned)
 }
 
-/// Whether controllers of the cluster make objects of a kind, and make those again that they control.
+/// Whether the cluster's controllers create objects of a kind, and recreate those that they
+/// control.
 #[must_use]
 pub fn is_made_by_controllers(kind: &GroupKind) -> bool {
     matches!((kind.group.as_str(), kind.kind.as_str()), ("", "Pod") | ("apps", "ReplicaSet") | ("batch", "Job"))
 }
 
-/// The owners of an object, by name.
+/// The owners of an object, by kind and name.
 #[must_use]
 pub fn owners(object: &Value) -> Vec<ItemId> {
     references(object).filter_map(owner).collect()
@@ -175,7 +184,7 @@ pub fn controller(object: &Value) -> Option<ItemId> {
     references(object).find(|reference| reference["controller"] == true).and_then(owner)
 }
 
-/// Takes out the references to owners whose uid is not known yet.
+/// Removes the references to owners whose uid is not known yet.
 pub fn remove_pending(object: &mut Value) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let Some(references) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else { return };
@@ -189,7 +198,7 @@ fn is_pending(reference: &Value) -> bool {
     reference["uid"].as_str().is_some_and(|uid| uid.starts_with(PENDING))
 }
 
-/// Owners whose uid is not known yet, so that the object cannot be written.
+/// Owners whose uid is not known yet. Until it is known, the object cannot be written.
 #[must_use]
 pub fn pending(object: &Value) -> Vec<ItemId> {
     references(object).filter(|reference| is_pending(reference)).filter_map(owner).collect()

@@ -1,7 +1,7 @@
-//! The plan of a restore, as a value: what happens to each item, decided from what.
+//! The plan of a restore, as a value: what happens to each item, and what that was decided from.
 //!
-//! A plan is what a preview shows and what is then applied. It holds no objects: what is written is made again from the
-//! snapshot, which cannot change, and must have the hash that the plan names.
+//! A preview shows a plan, and the plan is then applied. It holds no objects: the objects to write
+//! are rebuilt from the snapshot, which cannot change, and must have the hashes in the plan.
 
 use crate::{
     api::{
@@ -20,70 +20,72 @@ use std::cmp::Ordering;
 
 pub use crate::api::operation_report::{Action, Remark};
 
-/// Stable codes of items. Never renamed. Those of what is never restored are in [`crate::excluded`].
+/// Stable reason codes of items, never renamed. The codes for what is never restored are in
+/// [`crate::excluded`].
 pub mod reason {
-    /// It is there, and the policy is to leave what is there.
+    /// The object exists, and the policy leaves existing objects as they are.
     pub const EXISTS: &str = "Exists";
-    /// It is not there, and only what is there and differs was asked for.
+    /// The object does not exist, and only existing objects that differ were selected.
     pub const NOT_THERE: &str = "NotThere";
-    /// Its controller's object is restored too, and makes it again.
+    /// The controller of the object is restored too, and recreates it.
     pub const LEFT_TO_OWNER: &str = "LeftToOwner";
-    /// It did not exist when the set was taken; without prune it stays.
+    /// The object did not exist when the set was taken; without prune it stays.
     pub const NOT_PRUNED: &str = "NotPruned";
-    /// It did not exist when the set was taken, and does not now.
+    /// The object did not exist when the set was taken, and does not exist now.
     pub const ABSENT: &str = "Absent";
-    /// The garbage collector takes it with its owner, which is deleted.
+    /// The object is garbage-collected with its owner, which is deleted.
     pub const GARBAGE_COLLECTED: &str = "GarbageCollected";
-    /// It is being deleted.
+    /// The object is being deleted.
     pub const BEING_DELETED: &str = "BeingDeleted";
-    /// A field that differs cannot be changed.
+    /// A field that differs is immutable.
     pub const IMMUTABLE_FIELD: &str = "ImmutableField";
-    /// It would lose data for good, and that was not allowed.
+    /// Data would be lost for good, and the terms do not allow it.
     pub const DATA_LOSS: &str = "DataLossNotAllowed";
-    /// It was deleted to be made anew, and could be neither made nor put back.
+    /// The object was deleted to be recreated, and could be neither recreated nor put back as it
+    /// was.
     pub const DELETED: &str = "Deleted";
-    /// It is not as it was when it was looked at.
+    /// The object has changed since it was read.
     pub const MOVED: &str = "Moved";
-    /// The restore was stopped before it came to the item.
+    /// The restore was stopped before it reached the item.
     pub const STOPPED: &str = "Stopped";
-    /// The account that writes, or who asked, may not.
+    /// The account that writes, or the requester, lacks a right.
     pub const FORBIDDEN: &str = "Forbidden";
-    /// The stored content is not the object it should be.
+    /// The stored content is not the expected object.
     pub const UNREADABLE: &str = "Unreadable";
-    /// A transform did not apply.
+    /// A transform could not be applied.
     pub const TRANSFORM_FAILED: &str = "TransformFailed";
     /// The cluster does not serve the kind.
     pub const KIND_NOT_SERVED: &str = "KindNotServed";
     /// The cluster serves the kind, but not in this version.
     pub const VERSION_NOT_SERVED: &str = "VersionNotServed";
-    /// The API server finds the object wrong.
+    /// The API server rejects the object as invalid.
     pub const INVALID: &str = "Invalid";
-    /// An admission webhook, a policy or a plugin refuses the object.
+    /// An admission webhook, a policy or a plugin denies the object.
     pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
-    /// A quota refuses the object.
+    /// A quota denies the object.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-    /// A webhook that the API server must ask does not answer.
+    /// A webhook that the API server must call does not answer.
     pub const WEBHOOK_UNAVAILABLE: &str = "WebhookUnavailable";
-    /// The API server, or what it asks, fails.
+    /// The API server, or a service that it calls, fails.
     pub const SERVER_FAILED: &str = "ServerFailed";
-    /// A warning: an owner is not there, so the object gets none.
+    /// Warning: an owner does not exist, so the object is written without that owner.
     pub const OWNER_MISSING: &str = "OwnerMissing";
-    /// A warning: a claim is made anew, and its volume is empty.
+    /// Warning: a claim is created with a new, empty volume.
     pub const VOLUME_EMPTY: &str = "VolumeEmpty";
-    /// A warning: what is lost for good.
+    /// Warning: data is lost for good.
     pub const DATA_LOST: &str = "DataLost";
-    /// A warning: the API server was not asked what it thinks of it.
+    /// Warning: the API server was not asked for a dry run.
     pub const NOT_TRIED: &str = "NotTried";
-    /// It is written, but those who managed its fields do not any more.
+    /// Warning: the object is written, but its previous field managers are lost.
     pub const FIELD_MANAGERS_LOST: &str = "FieldManagersLost";
-    /// A warning: a Job that was under way is made anew.
+    /// Warning: a Job that was running is recreated, and runs again.
     pub const RUNS_AGAIN: &str = "RunsAgain";
-    /// A warning: finalizers that the object was captured with.
+    /// Warning: finalizers that the object was captured with are not restored.
     pub const FINALIZERS_LEFT: &str = "FinalizersLeft";
-    /// A warning: fields that the kind's schema does not know are dropped.
+    /// Warning: fields that the kind's schema does not know are dropped.
     pub const FIELDS_DROPPED: &str = "FieldsDropped";
 
-    /// Every code.
+    /// All codes.
     pub const ALL: [&str; 30] = [
         EXISTS,
         NOT_THERE,
@@ -118,30 +120,30 @@ pub mod reason {
     ];
 }
 
-/// What was asked for: all of a spec that a plan follows from.
+/// The terms of a restore: the parts of its spec that determine the plan, and the snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Terms {
-    /// Id of the snapshot, 64 hex digits.
+    /// ID of the snapshot, 64 hex digits.
     pub snapshot: String,
-    /// Only these items.
+    /// Selectors of the items to restore.
     pub items: Vec<ItemSelector>,
-    /// Not these.
+    /// Selectors of the items to leave out.
     pub exclude_items: Vec<ItemSelector>,
-    /// Only those missing, or those different.
+    /// Restricts the restore to missing items, or to items that differ.
     pub only: Option<Only>,
-    /// What to do with what is there and differs.
+    /// What to do with existing objects that differ.
     pub existing_resource_policy: ExistingResourcePolicy,
-    /// Whether to delete what the set does not hold.
+    /// Whether to delete objects that the set does not hold.
     pub prune: bool,
     /// Whether data may be lost.
     pub allow_data_loss: bool,
-    /// Changes on the way.
+    /// Patches that are applied before the objects are written.
     pub transforms: Vec<Transform>,
 }
 
 impl Terms {
-    /// The terms of a spec.
+    /// The terms of a spec, for a snapshot.
     #[must_use]
     pub fn new(spec: &RestoreRunSpec, snapshot: impl Into<String>) -> Self {
         Self {
@@ -157,7 +159,7 @@ impl Terms {
     }
 }
 
-/// Stands for the hash of a live object of which only its being there counts.
+/// Stands for the hash of a live object of which only the existence counts.
 pub const PRESENT: &str = "present";
 
 /// One item of a plan.
@@ -165,28 +167,30 @@ pub const PRESENT: &str = "present";
 pub struct PlannedItem {
     /// The item.
     pub item: ItemId,
-    /// API version it is written in.
+    /// API version in which the object is written.
     pub api_version: String,
-    /// What happens to it.
+    /// What happens to the item.
     pub action: Action,
-    /// Why, where that is not plain.
+    /// The reason, unless the action is self-explanatory.
     pub reason: Option<Remark>,
-    /// What else there is to know.
+    /// Further remarks for the user.
     pub warnings: Vec<Remark>,
-    /// Hash of the live object this was decided from; none where there was none, or where it does not count.
+    /// Hash of the live object that the decision was based on; `None` if there was none, or if it
+    /// does not count.
     pub live: Option<String>,
-    /// Hash of the object that is wanted; none where none is.
+    /// Hash of the wanted object; `None` if no object is wanted.
     pub wanted: Option<String>,
 }
 
 impl PlannedItem {
-    /// Whether the garbage collector takes it, and nobody else deletes it.
+    /// Whether only the garbage collector deletes the object.
     #[must_use]
     pub fn is_collected(&self) -> bool {
         self.action == Action::Delete && self.reason.as_ref().is_some_and(|why| why.code == reason::GARBAGE_COLLECTED)
     }
 
-    /// Whether it is not known what is there: then nothing is done about it, and nothing has moved.
+    /// Whether the live state is unknown. Nothing is then done about the item, and it does not
+    /// count as moved.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         let codes = [reason::FORBIDDEN, reason::SERVER_FAILED, reason::WEBHOOK_UNAVAILABLE];
@@ -194,35 +198,35 @@ impl PlannedItem {
         unseen && self.reason.as_ref().is_some_and(|why| codes.contains(&why.code.as_str()))
     }
 
-    /// As it is told: without the hashes that it was decided from.
+    /// The item as reported: without the hashes that it was decided from.
     #[must_use]
     pub fn to_report(&self, diff: Option<String>) -> PlannedObject {
         let Self { item, api_version, action, reason, warnings, .. } = self.clone();
         PlannedObject { item_id: item.to_string(), api_version, action, reason, warnings, diff }
     }
 
-    /// Read back, with the hashes.
+    /// Rebuilds an item from its report and its hashes.
     pub fn from_report(told: PlannedObject, live: Option<String>, wanted: Option<String>) -> Result<Self, InvalidItem> {
         let PlannedObject { item_id, api_version, action, reason, warnings, diff: _ } = told;
         Ok(Self { item: item_id.parse()?, api_version, action, reason, warnings, live, wanted })
     }
 }
 
-/// A plan.
+/// The plan of a restore.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     terms: Terms,
     items: Vec<PlannedItem>,
-    /// The places of the items, in ascending order of these.
+    /// Indices into `items`, in ascending order of the items.
     by_item: Vec<usize>,
 }
 
 impl Plan {
-    /// A plan of these items, each with its owners, in the order of writing. In which order they come does not matter; of an item
-    /// that was decided about twice the last word counts.
+    /// Builds a plan from items with their owners, and brings it into the order of writing. The
+    /// order of the input does not matter, except that the last decision about an item counts.
     #[must_use]
     pub fn new(terms: Terms, items: Vec<(PlannedItem, Vec<ItemId>)>) -> Self {
-        // By places, as a plan may be large: no second copy of it is made.
+        // Only indices are sorted, because a plan may be large: no second copy of it is made.
         let item = |place: &usize| &items[*place].0.item;
         let mut places: Vec<usize> = (0..items.len()).collect();
         places.sort_unstable_by(|one, other| item(one).cmp(item(other)).then(other.cmp(one)));
@@ -233,22 +237,23 @@ impl Plan {
         let (deletions, mut order): (Vec<usize>, Vec<usize>) =
             in_order.partition(|place| items[*place].0.action == Action::Delete);
         drop(sorted);
-        // What is deleted goes last: until then nothing is lost. Children before owners, ways in before workloads.
+        // Deletions go last: until then nothing is lost. Children are deleted before owners, and
+        // what lets traffic in before workloads.
         order.extend(deletions.into_iter().rev());
         Self::stored(terms, arranged(items, &order).into_iter().map(|(planned, _)| planned).collect())
     }
 
-    /// A plan as it was stored, whose items are in order.
+    /// A plan from storage, whose items are in order.
     #[must_use]
     pub fn stored(terms: Terms, mut items: Vec<PlannedItem>) -> Self {
-        // What they were collected in may be twice as large.
+        // The vector in which the items were collected may have twice their size.
         items.shrink_to_fit();
         let mut by_item: Vec<usize> = (0..items.len()).collect();
         by_item.sort_by(|one, other| items[*one].item.cmp(&items[*other].item));
         Self { terms, items, by_item }
     }
 
-    /// The place of an item among the items.
+    /// The index of an item.
     #[must_use]
     pub fn place_of(&self, item: &ItemId) -> Option<usize> {
         let place = self.by_item.binary_search_by(|place| self.items[*place].item.cmp(item)).ok()?;
@@ -266,7 +271,7 @@ impl Plan {
         self.by_item.iter().map(|place| &self.items[*place])
     }
 
-    /// What was asked for.
+    /// The terms of the restore.
     #[must_use]
     pub fn terms(&self) -> &Terms {
         &self.terms
@@ -278,7 +283,7 @@ impl Plan {
         &self.items
     }
 
-    /// Items by action.
+    /// Number of items by action.
     #[must_use]
     pub fn summary(&self) -> PlanSummary {
         let mut summary = PlanSummary::default();
@@ -298,11 +303,13 @@ impl Plan {
         summary
     }
 
-    /// SHA-256 (64 hex digits) over the snapshot, what was asked for, and each item's action with the hashes of what it was
-    /// decided from. Words do not count. The hashes are keyed, so that nothing can be guessed from it.
+    /// SHA-256 (64 hex digits) over the terms, which name the snapshot, and over each item's
+    /// action, API version and hashes. Messages do not count. The hashes are keyed, so nothing can
+    /// be guessed from the digest.
     #[must_use]
     pub fn digest(&self) -> String {
-        // The canonical JSON of `{"items": […], "terms": …}`, which would be as large as the plan, is made item by item.
+        // The canonical JSON of `{"items": […], "terms": …}` is hashed item by item, because the
+        // whole text would be as large as the plan.
         let mut hash = Sha256::new();
         let mut before: &[u8] = br#"{"items":["#;
         for planned in &self.items {
@@ -321,7 +328,7 @@ impl Plan {
         hex::encode(hash.finalize())
     }
 
-    /// What undoes this plan: the live objects to keep, and the items to name as absent.
+    /// What undoes this plan: the live objects to keep, and the items to list as absent.
     #[must_use]
     pub fn undo(&self) -> Undo<'_> {
         let with = |actions: &[Action]| {
@@ -334,31 +341,32 @@ impl Plan {
 /// What a backup set that undoes a restore holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undo<'a> {
-    /// Items that are about to change or vanish.
+    /// Items that are about to be changed or deleted.
     pub keep: Vec<&'a ItemId>,
-    /// Items that are about to be made.
+    /// Items that are about to be created.
     pub absent: Vec<&'a ItemId>,
 }
 
-/// An item that is not as it was when a plan was made.
+/// An item that has changed since a plan was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// The item.
     pub item: ItemId,
-    /// How it moved.
+    /// How the item moved.
     pub how: How,
 }
 
 /// How an item moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It was not there, and is now.
+    /// The object did not exist, and exists now.
     Appeared,
-    /// It was there, and is not now.
+    /// The object existed, and no longer exists.
     Vanished,
-    /// It is there, but another.
+    /// The object exists, but is different.
     Changed,
-    /// It is as it was, but what would be written is not: another version of the operator makes it.
+    /// The live object is as it was, but the object to write is not: another version of the
+    /// operator builds it.
     Differently,
 }
 
@@ -374,7 +382,7 @@ impl std::fmt::Display for Moved {
     }
 }
 
-/// The elements at these places, in this order; each place at most once.
+/// The elements at these indices, in this order; each index at most once.
 fn arranged<T>(mut elements: Vec<T>, order: &[usize]) -> Vec<T> {
     let mut targets = vec![usize::MAX; elements.len()];
     for (target, place) in order.iter().enumerate() {
@@ -395,7 +403,7 @@ fn arranged<T>(mut elements: Vec<T>, order: &[usize]) -> Vec<T> {
     elements
 }
 
-/// What two plans have of each item, in ascending order of the items.
+/// The entries of two plans for each item, in ascending order of the items.
 fn side_by_side<'a>(
     old: &'a Plan,
     new: &'a Plan,
@@ -416,13 +424,15 @@ fn side_by_side<'a>(
     })
 }
 
-/// What has moved between the making of one plan and of another, in the order of the items.
+/// What has moved between two plans, in the order of the items.
 ///
-/// Actions are not compared: they follow from what is, and from the API server's opinion, which only the first may have asked.
+/// Actions are not compared. They follow from the live state and from the API server's verdicts,
+/// which only the first plan may have.
 #[must_use]
 pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
     let how = |before: Option<&PlannedItem>, after: Option<&PlannedItem>| {
-        // Where the API server refused to make it again, it goes with its owner; the second plan, which did not ask, makes it.
+        // If the API server refused the recreation, the first plan deletes the object with its
+        // owner. The second plan did not ask, and recreates the object.
         let collected = before.is_some_and(PlannedItem::is_collected);
         let live = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.live.clone());
         let wanted = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.wanted.clone());

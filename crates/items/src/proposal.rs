@@ -1,7 +1,7 @@
-//! One write of one item, proposed: what it is decided from, what the API server says to a dry run of it, and what that makes of
-//! the item.
+//! One proposed write of one item: what it is decided from, the API server's verdict on its dry
+//! run, and what the verdict means for the item.
 //!
-//! Must not: decide whether a write is proposed; that is [`super::decide`].
+//! Must not decide whether a write is proposed; that is [`super::decide`].
 
 use crate::{
     api::item::ItemId,
@@ -14,43 +14,43 @@ use crate::{
 };
 use serde_json::Value;
 
-/// A write, to be tried.
+/// A write that is to be tried.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
     pub(super) planned: PlannedItem,
     pub(super) write: Write,
     pub(super) live: Option<Value>,
-    /// Of a recreation: the update in its place, which shows whether there is any difference.
+    /// For a recreation: the update in its place, which shows whether anything differs.
     pub(super) in_place: Option<Value>,
-    /// Of what is deleted: what a restore would make again of it.
+    /// For an object that is deleted: the object as a later restore would create it.
     pub(super) again: Option<Value>,
     pub(super) status: Status,
     pub(super) may_lose: bool,
-    /// Whether all who read reports may read the object.
+    /// Whether every reader of reports may read the object.
     pub(super) shown: bool,
-    /// Who managed fields by server-side apply.
+    /// Field managers that used server-side apply.
     pub(super) managers: Vec<Value>,
 }
 
 /// A write of one item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// Make this.
+    /// Create this object.
     Create(Value),
-    /// Put this in its place; it carries uid and resourceVersion.
+    /// Replace the live object by this one, which carries the live uid and resourceVersion.
     Update(Value),
-    /// Delete what has this uid and resourceVersion, then make this.
+    /// Delete the object with this uid and resourceVersion, then create this one.
     Recreate(Precondition, Value),
-    /// Delete what has this uid and resourceVersion.
+    /// Delete the object with this uid and resourceVersion.
     Delete(Precondition),
 }
 
-/// What an object must still be to be deleted.
+/// Precondition of a deletion: the object must still have these values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Precondition {
-    /// Its uid.
+    /// The object's uid.
     pub uid: String,
-    /// Its resourceVersion.
+    /// The object's resourceVersion.
     pub resource_version: String,
 }
 
@@ -61,29 +61,29 @@ impl Precondition {
     }
 }
 
-/// What the API server said to a dry run.
+/// The API server's answer to a dry run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It would be done; with the object as it would then be, of an update.
+    /// The write would succeed. For an update, with the object as it would then be.
     Accepted(Option<Value>),
-    /// It would not.
+    /// The write would be refused.
     Refused {
         /// HTTP status.
         code: u16,
         /// The status's reason, such as `Invalid`.
         reason: String,
-        /// The server's words, without secrets.
+        /// The server's message, without secrets.
         message: String,
     },
-    /// It was not asked, and why.
+    /// No dry run was made, and why.
     NotAsked(String),
-    /// A recreation would make no difference.
+    /// A recreation would change nothing.
     AsItIs,
-    /// A deletion would be done, but the API server would not take the object again.
+    /// A deletion would succeed, but the API server would not accept the object again.
     Final {
         /// HTTP status.
         code: u16,
-        /// The server's words, without secrets.
+        /// The server's message, without secrets.
         message: String,
     },
 }
@@ -95,67 +95,68 @@ impl Proposal {
         &self.planned.item
     }
 
-    /// The item's plan, if the API server agrees.
+    /// The item's entry in the plan, if the API server accepts the write.
     #[must_use]
     pub fn planned(&self) -> &PlannedItem {
         &self.planned
     }
 
-    /// What to try.
+    /// The write to try.
     #[must_use]
     pub fn write(&self) -> &Write {
         &self.write
     }
 
-    /// The item's plan, now that this is not to be done.
+    /// The item's entry in the plan, if the write is not to be made.
     #[must_use]
     pub fn refused(self, action: Action, reason: Remark) -> PlannedItem {
         PlannedItem { action, reason: Some(reason), ..self.planned }
     }
 
-    /// The object that is there.
+    /// The live object.
     #[must_use]
     pub fn live(&self) -> Option<&Value> {
         self.live.as_ref()
     }
 
-    /// Of a recreation: the update in its place, which shows whether there is any difference.
+    /// For a recreation: the update in its place, which shows whether anything differs.
     #[must_use]
     pub fn in_place(&self) -> Option<&Value> {
         self.in_place.as_ref()
     }
 
-    /// Of what is deleted: what a restore would make again of it.
+    /// For an object that is deleted: the object as a later restore would create it.
     #[must_use]
     pub fn again(&self) -> Option<&Value> {
         self.again.as_ref()
     }
 
-    /// The entries of `managedFields` to put back.
+    /// The entries of `managedFields` to write back.
     #[must_use]
     pub fn managers(&self) -> &[Value] {
         &self.managers
     }
 
-    /// Whether what cannot be made again may be deleted.
+    /// Whether an object that cannot be recreated may be deleted.
     #[must_use]
     pub fn may_lose(&self) -> bool {
         self.may_lose
     }
 
-    /// Whether all who read reports may read the object. If not, no message holds anything of it but names.
+    /// Whether every reader of reports may read the object. If not, messages contain nothing of the
+    /// object but names.
     #[must_use]
     pub fn is_shown(&self) -> bool {
         self.shown
     }
 
-    /// Whether the live object would stay as it is, if an update leaves it like this.
+    /// Whether an update with this result leaves the live object unchanged.
     #[must_use]
     pub fn stays(&self, would_be: &Value) -> bool {
         self.live.as_ref().is_some_and(|live| semantic(live, self.status) == semantic(would_be, self.status))
     }
 
-    /// Whether it needs an owner whose uid is not known yet.
+    /// Whether the write needs an owner whose uid is not known yet.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         match &self.write {
@@ -164,7 +165,8 @@ impl Proposal {
         }
     }
 
-    /// The same before its owners are there, so that their controllers find it and make no other.
+    /// The same write without owners that do not exist yet. The object then exists before its
+    /// owners, so their controllers find it and create no other.
     #[must_use]
     pub fn before_owners(mut self) -> Self {
         match &mut self.write {
@@ -175,7 +177,7 @@ impl Proposal {
         self
     }
 
-    /// The owners of what is to be written, which must be written before.
+    /// The owners of the object, which must be written before it.
     #[must_use]
     pub fn owners(&self) -> Vec<ItemId> {
         match &self.write {
@@ -184,7 +186,8 @@ impl Proposal {
         }
     }
 
-    /// What the write would change, in at most about `limit` bytes. Of what is made or deleted there is nothing to compare.
+    /// What the write would change, in at most about `limit` bytes. A creation or a deletion has
+    /// nothing to compare.
     #[must_use]
     pub fn diff(&self, verdict: &Verdict, key: &DigestKey, limit: usize) -> Diff {
         let Some(live) = &self.live else { return Diff::default() };
@@ -196,14 +199,14 @@ impl Proposal {
             _ if self.planned.action == Action::Skip => Diff::default(),
             (Write::Update(_), Verdict::Accepted(Some(would_be))) => compare(live, would_be),
             (Write::Update(wanted) | Write::Recreate(_, wanted), _) => {
-                // What the server owns would be as it is.
+                // The fields that the server owns would stay as they are.
                 compare(&sanitized(live, self.status), &sanitized(wanted, self.status))
             }
             _ => Diff::default(),
         }
     }
 
-    /// The item's plan, now that the API server was asked.
+    /// The item's entry in the plan, given the API server's verdict.
     #[must_use]
     pub fn settle(self, verdict: &Verdict) -> PlannedItem {
         let stays = matches!(verdict, Verdict::Accepted(Some(would_be)) if self.stays(would_be));
@@ -218,7 +221,7 @@ impl Proposal {
                 (planned.action, planned.reason) = (Action::Unchanged, None);
                 planned
             }
-            // It is left as it is whatever is said.
+            // The object is left as it is, whatever the verdict.
             _ if planned.action == Action::Skip => planned,
             Verdict::AsItIs => {
                 planned.action = Action::Unchanged;

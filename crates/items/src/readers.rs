@@ -1,25 +1,26 @@
-//! Which kinds may be shown in reports: those that every reader of reports may read anyway.
+//! Which kinds reports may show: those that every reader of reports may read anyway.
 //!
-//! Reports are read with the stock ClusterRole `view`, which reads no Secrets, Roles or RoleBindings, and of custom resources only
-//! those that a ClusterRole aggregates to it. Of every other kind a report holds names, and which fields change: no values.
+//! Users read reports with the stock ClusterRole `view`. It does not cover Secrets, Roles or
+//! RoleBindings, and it covers only the custom resources that a ClusterRole aggregates to it. For
+//! any other kind, a report contains names and which fields change, but no values.
 //!
-//! Secrets are never shown, whatever `view` holds: see [`crate::words`] and [`crate::diff`].
+//! Secrets are never shown, whatever `view` covers: see [`crate::words`] and [`crate::diff`].
 
 use crate::{api::item::GroupKind, served::ServedKind};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// The ClusterRole that all readers of reports hold.
+/// The ClusterRole that every reader of reports has.
 pub const ROLE: &str = "view";
 
-/// The kinds that all readers of reports may read. By default none.
+/// The kinds that every reader of reports may read. Empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readers {
     kinds: BTreeSet<GroupKind>,
 }
 
 impl Readers {
-    /// What the rules of a role let its holders read of these kinds.
+    /// Selects the kinds that the rules of a role allow its holders to read.
     #[must_use]
     pub fn with_rules<'a>(rules: &Value, kinds: impl IntoIterator<Item = &'a ServedKind>) -> Self {
         let rules = rules.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -27,13 +28,13 @@ impl Readers {
         Self { kinds: kinds.into_iter().filter(may_read).map(ServedKind::group_kind).collect() }
     }
 
-    /// Those who may read these kinds.
+    /// Readers who may read these kinds.
     #[must_use]
     pub fn of(kinds: impl IntoIterator<Item = GroupKind>) -> Self {
         Self { kinds: kinds.into_iter().collect() }
     }
 
-    /// Whether they may all read objects of a kind.
+    /// Whether every reader may read objects of a kind.
     #[must_use]
     pub fn may_read(&self, kind: &GroupKind) -> bool {
         self.kinds.contains(kind)

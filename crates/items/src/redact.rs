@@ -1,33 +1,36 @@
-//! The one redactor: what leaves as a message, an event, evidence or a log line passes here.
+//! The only redactor: every message, event, evidence record and log line passes through it.
 //!
-//! Messages are built from parts that hold no secrets in the first place; this is the second line, for what libraries,
-//! servers and users put into theirs. It replaces what has the form of a secret and keeps what people need: names,
-//! uids, digests, paths. Redacting twice is the same as once, and a line of JSON stays JSON.
+//! Messages are built from parts that hold no secrets in the first place. The redactor is the
+//! second line of defence, for what libraries, servers and users put into their text. It replaces
+//! what has the form of a secret and keeps what people need: names, uids, digests, paths. It is
+//! idempotent, and a line of JSON stays JSON.
 
 use regex::{Captures, Regex};
 use std::{borrow::Cow, sync::LazyLock};
 
-/// What stands in place of a secret.
+/// The text that replaces a secret.
 pub const REDACTED: &str = "[redacted]";
 
-/// The shortest text that is taken for encoded key material by its look alone.
+/// Minimum length of a text that is taken for encoded key material by its look alone.
 const MIN_ENCODED: usize = 32;
 
-/// Forms of secrets, each with what it is replaced by, in the order of application: whole blocks before their parts.
+/// Forms of secrets and their replacements, in the order of application: whole blocks before their
+/// parts.
 static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     [
-        // PEM, also where line ends are escaped; up to the end where the footer was cut off.
+        // PEM, also with escaped line ends; up to the end of the text if the footer was cut off.
         (r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[A-Za-z0-9+/=\s\\:,-]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)", "[redacted]"),
         (r#"(?i)(\bauthorization["']?\s*[:=]\s*\\?["']?)(?:(?:bearer|basic|digest|negotiate|aws4-hmac-sha256)\s+)?[^\s"'\\,;]+"#, "${1}[redacted]"),
         (r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{16,}", "${1} [redacted]"),
-        // Whatever stands before an @ in a URL.
+        // Everything before an @ in a URL.
         (r#"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s"'\\]+@"#, "${1}[redacted]@"),
-        // `password=…`, `"clientSecret":"…"`, `AWS_SECRET_ACCESS_KEY=…`, `?X-Amz-Signature=…`, `&sig=…`
+        // `password=…`, `"clientSecret":"…"`, `AWS_SECRET_ACCESS_KEY=…`, `?X-Amz-Signature=…`,
+        // `&sig=…`
         (r#"(?i)([A-Za-z0-9_.-]*(?:password|passwd|passphrase|pwd|secret|token|api[_.-]?key|access[_.-]?key|account[_.-]?key|master[_.-]?key|private[_.-]?key|credential|signature)[A-Za-z0-9_.-]*(?:=|\\?["']\s*[:=]\s*)\\?["']?)[^\s"'\\&,;{}\[\]()][^\s"'\\&,;{}()]*"#, "${1}[redacted]"),
         (r#"(?i)([?&;]sig=)[^\s"'\\&,;{}\[\]()][^\s"'\\&,;{}()]*"#, "${1}[redacted]"),
-        // `password: …`, as in YAML; not `WrongPassword: …`, which are words.
+        // `password: …`, as in YAML; not `WrongPassword: …`, which is prose.
         (r#"(?i)(\b(?:[a-z0-9]+[_.-])*(?:password|passwd|passphrase|pwd|token|api[_.-]?key|access[_.-]?key|private[_.-]?key|client[_.-]secret)\s?:\s*\\?["']?)[^\s"'\\&,;{}\[\]()][^\s"'\\&,;{}()]*"#, "${1}[redacted]"),
-        // Keys that tell by their beginning: AWS, GitHub, GitLab, Slack, Google, Stripe, npm.
+        // Keys with a known prefix: AWS, GitHub, GitLab, Slack, Google, Stripe, npm.
         (r"\b(?:AKIA|ASIA|AROA|AIDA|AGPA|ANPA|ABIA|ACCA)[A-Z0-9]{16}\b", "[redacted]"),
         (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AIza|ya29\.|sk_live_|rk_live_|npm_)[A-Za-z0-9_.-]{16,}", "[redacted]"),
         // JSON web tokens, such as those of service accounts.
@@ -38,10 +41,10 @@ static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     .collect()
 });
 
-/// What may be encoded key material.
+/// Candidates for encoded key material.
 static ENCODED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/_-]{32,}={0,2}").ok());
 
-/// The text with every secret that shows replaced.
+/// The text with every recognized secret replaced.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     let mut redacted = Cow::Borrowed(text);
@@ -62,10 +65,11 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     redacted
 }
 
-/// Whether a long word looks like base64 of something random, rather than like a name, a path or a digest.
+/// Whether a long word looks like base64 of random bytes, rather than like a name, a path or a
+/// digest.
 ///
-/// Random base64 has letters of both cases and digits, and changes between them at six of ten places;
-/// names and paths hardly ever do; uids and digests have letters of one case only.
+/// Random base64 has letters of both cases and digits, and changes between them at six of ten
+/// positions. Names and paths hardly ever do; uids and digests have letters of one case only.
 fn is_encoded(word: &str) -> bool {
     if word.len() < MIN_ENCODED {
         return false;
@@ -127,7 +131,7 @@ mod tests {
         }
     }
 
-    /// Texts around a secret: what servers and libraries write.
+    /// A secret in context, as servers and libraries write it.
     fn wrapped(secret: &str, form: usize) -> (String, String) {
         let text = match form {
             0 => format!("Authorization: Bearer {secret}"),
@@ -171,7 +175,7 @@ mod tests {
         #[test]
         fn key_material_is_known_by_its_look(bytes in prop::collection::vec(any::<u8>(), 64..200), before in "[ a-z:]{0,20}") {
             let mut seed = 0_u64;
-            // Bytes of a shrunk case are all alike, which no key is: stir them.
+            // The bytes of a shrunk case are all alike, unlike any key, so they are mixed.
             let stirred: Vec<u8> = bytes.iter().map(|byte| { seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(*byte) + 1); seed.to_be_bytes()[0] }).collect();
             let encoded = base64(&stirred);
             let redacted = redact(&format!("{before} {encoded} after")).into_owned();

@@ -1,7 +1,9 @@
-//! What it means that the API server refuses a write: what the item counts as, what to do, and whether it may pass by itself.
+//! What a refused write means: how the item counts, what to do, and whether the refusal may pass by
+//! itself.
 //!
-//! Read from the HTTP status and the server's words, which are all there is: a webhook that does not answer has no status of
-//! its own, only "failed calling webhook" in an internal error. So the words here are those of Kubernetes' own sources.
+//! Derived from the HTTP status and the server's message, because nothing else is available: a
+//! webhook that does not answer has no status of its own, only "failed calling webhook" in an
+//! internal error. The phrases here are those of Kubernetes' own sources.
 
 use crate::{
     api::item::{GroupKind, ItemId},
@@ -10,41 +12,42 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// How long a restore tries again for those who do not answer, all in all: as long as a Pod takes to start that it brings back.
+/// How long a restore retries in total while something does not answer: as long as a restored Pod
+/// takes to start.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Whom the API server needs to take a write, and who does not answer yet. What this restore has written since, or a
-/// controller, may bring it.
+/// Something that the API server needs to accept a write and that does not answer yet. Later writes
+/// of this restore, or a controller, may bring it up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Awaited {
     /// An admission or conversion webhook.
     Webhook(Webhook),
-    /// The ServiceAccount `default`, which a controller makes in each namespace.
+    /// The ServiceAccount `default`, which a controller creates in each namespace.
     DefaultAccount,
-    /// The first count of what a quota limits.
+    /// The first count of the resources that a quota limits.
     QuotaCount,
-    /// The API server itself, or one behind it.
+    /// The API server itself, or an API server behind it.
     Server,
 }
 
 /// A webhook, as an answer names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Webhook {
-    /// Its name in its configuration; of a conversion webhook, what it converts.
+    /// Name of the webhook in its configuration; for a conversion webhook, what it converts.
     pub name: String,
-    /// The Service that serves it, if one does: name and namespace.
+    /// The Service of the webhook, if it has one: name and namespace.
     pub service: Option<(String, String)>,
 }
 
 impl Webhook {
-    /// The Service that serves it, if it is in this namespace.
+    /// The Service of the webhook, if it is in this namespace.
     #[must_use]
     pub fn service_in(&self, namespace: &str) -> Option<ItemId> {
         let (name, _) = self.service.as_ref().filter(|(_, of)| of == namespace)?;
         Some(ItemId::new(GroupKind::new("", "Service"), name))
     }
 
-    /// An error that names it and nothing else, as [`Webhook::read`] reads it.
+    /// An error that names the webhook and nothing else, in a form that [`Webhook::read`] parses.
     #[must_use]
     pub fn as_error(&self) -> String {
         let Self { name, service } = self;
@@ -56,7 +59,7 @@ impl Webhook {
         }
     }
 
-    /// The webhook that an internal error is about.
+    /// The webhook that an internal error names.
     pub(crate) fn read(message: &str) -> Option<Self> {
         let between = |before: &str, after: &str| {
             let (_, rest) = message.split_once(before)?;
@@ -83,11 +86,12 @@ impl fmt::Display for Webhook {
     }
 }
 
-/// Who does not answer yet, where that is why a write is refused; none where the same write would be refused again.
+/// What does not answer yet, if that is why a write is refused; `None` if the same write would be
+/// refused again.
 #[must_use]
 pub fn awaited(code: u16, message: &str) -> Option<Awaited> {
     match code {
-        // A webhook that answers may refuse with any status it likes.
+        // A webhook that answers may refuse with any status.
         _ if message.contains("denied the request") => None,
         403 if message.contains("serviceaccount \"default\" not found") => Some(Awaited::DefaultAccount),
         403 if message.contains("status unknown for quota") => Some(Awaited::QuotaCount),
@@ -97,11 +101,11 @@ pub fn awaited(code: u16, message: &str) -> Option<Awaited> {
     }
 }
 
-/// How the API server says of a field that no update changes it.
+/// Phrases with which the API server says that a field is immutable.
 pub const IMMUTABLE: [&str; 6] =
     ["immutable", "may not change", "cannot change", "may not be changed", "updates to ", "cannot be changed"];
 
-/// What a refusal means for an item: what it counts as, and why.
+/// What a refusal means for an item: the action and the reason.
 #[must_use]
 pub fn refusal(code: u16, message: &str, write: &Write) -> (Action, Remark) {
     let (action, reason_code, advice) = match awaited(code, message) {

@@ -1,6 +1,7 @@
-//! An object without what the server owns ([`super::owned`]), as it is compared and written.
+//! An object without the fields that the server owns ([`super::owned`]), as compared and written.
 //!
-//! The same fields are left out of both sides of a comparison, so that they alone never make a difference.
+//! The same fields are removed from both sides of a comparison, so they alone never make a
+//! difference.
 
 use crate::{
     owned::{Existing, Kept, OwnedField, of_kind},
@@ -8,7 +9,8 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
-/// Takes out what the server owns. Idempotent.
+/// Removes the fields that the server owns. Idempotent, except for node ports that only the managed
+/// fields show as chosen: a second pass finds no managed fields.
 pub fn sanitize(object: &mut Value, status: Status) {
     let chosen = ChosenPorts::of(object);
     strip(object, status, chosen);
@@ -24,7 +26,7 @@ fn strip(object: &mut Value, status: Status, chosen: ChosenPorts) {
     chosen.put_back(object);
 }
 
-/// The same of a copy.
+/// Same as [`sanitize`], for a copy.
 #[must_use]
 pub fn sanitized(live: &Value, status: Status) -> Value {
     let mut copy = without(live, status, &["managedFields"]);
@@ -32,14 +34,16 @@ pub fn sanitized(live: &Value, status: Status) -> Value {
     copy
 }
 
-/// What is written over a live object: the wanted one, with what the server owns as it is.
+/// The body of an update: the wanted object, with the live values of the fields that the server
+/// owns.
 ///
-/// It carries the live uid and resourceVersion, so that the API server refuses it once the object has moved.
+/// The body carries the live uid and resourceVersion, so the API server refuses it once the object
+/// has changed.
 #[must_use]
 pub fn replacement(wanted: &Value, live: &Value) -> Value {
     let mut body = wanted.clone();
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-    // A Secret's keys are the author's, but for those of a token.
+    // The keys of a Secret belong to its author, except those of a token.
     let is_the_authors = |owned: &OwnedField| owned.kept == Kept::NoToken && owned.kept.holds(wanted, Status::Observed);
     for owned in of_kind(wanted).filter(|owned| owned.existing == Existing::Live && !is_the_authors(owned)) {
         carry(&mut body, live, &segments(owned.field), name);
@@ -59,7 +63,7 @@ enum Segment<'a> {
     Key(&'a str),
     /// Each element of a list.
     Each,
-    /// The elements of a list whose name begins so.
+    /// The elements of a list whose name starts with this prefix.
     Named(&'a str),
 }
 
@@ -92,7 +96,8 @@ fn is_named(element: &Value, prefix: &str, object: &str) -> bool {
     })
 }
 
-/// Removes a field; what is empty then goes as well, as it would in the API server's own answers.
+/// Removes a field. A map or list that becomes empty is removed as well, as in the API server's own
+/// answers.
 fn remove(value: &mut Value, path: &[Segment<'_>], name: &str) {
     let [first, rest @ ..] = path else { return };
     match (first, value) {
@@ -125,7 +130,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Copies a field from the live object where the body lacks it.
+/// Copies a field from the live object if the body lacks it.
 fn carry(body: &mut Value, live: &Value, path: &[Segment<'_>], name: &str) {
     let [first, rest @ ..] = path else { return };
     match (first, body, live) {
@@ -161,9 +166,10 @@ fn carry(body: &mut Value, live: &Value, path: &[Segment<'_>], name: &str) {
     }
 }
 
-/// Ports of nodes that somebody asked for: the annotation of `kubectl apply` has them, or one who manages fields.
+/// Node ports that a user chose: they are in the annotation of `kubectl apply`, or in the managed
+/// fields.
 struct ChosenPorts {
-    /// Name (or the protocol and port where there is none) and the port of nodes.
+    /// Name (or port and protocol, if there is no name) and node port.
     ports: Vec<(String, Value)>,
     health_check: Option<Value>,
 }
@@ -219,7 +225,8 @@ fn node_ports(service: &Value) -> Vec<(String, Value)> {
     ports.filter_map(|port| Some((port_key(port), port.get("nodePort")?.clone()))).collect()
 }
 
-/// Whether the managed fields of a list of ports have the port of nodes of this one: its key is `k:{"port":80,"protocol":"TCP"}`.
+/// Whether the managed fields of a list of ports include the node port of this one. The key of a
+/// port has the form `k:{"port":80,"protocol":"TCP"}`.
 fn manages_node_port(fields: &Value, port: &Value) -> bool {
     fields.as_object().into_iter().flatten().any(|(key, fields)| {
         let key: Value = key.strip_prefix("k:").and_then(|key| serde_json::from_str(key).ok()).unwrap_or_default();
@@ -303,7 +310,7 @@ mod tests {
             None,
         );
         service["metadata"]["managedFields"] = json!([{"manager": "helm", "operation": "Update", "fieldsV1": fields}]);
-        // Once only: what is left has no managed fields that would say so again.
+        // Only once: after that, no managed fields are left to show the choice again.
         let copy = super::sanitized(&service, Status::Observed);
         super::sanitize(&mut service, Status::Observed);
         assert_eq!(copy, service);
@@ -329,7 +336,8 @@ mod tests {
         assert_eq!(wanted["metadata"], json!({"name": "data"}), "an empty map of annotations goes as well");
         let chosen = sanitized(claim(&json!({"pv.kubernetes.io/bind-completed": "yes"})));
         assert_eq!(chosen["spec"]["volumeName"], "pv-1");
-        // Over the live claim the binding is written as it is: without it the update would be refused.
+        // Over the live claim, the binding is written as it is: without it the update would be
+        // refused.
         let body = replacement(&wanted, &bound);
         assert_eq!(
             (&body["spec"], &body["metadata"]["annotations"]),

@@ -1,4 +1,5 @@
-//! No value of a Secret shows in a plan, a diff or a message, whatever transforms do and whoever quotes it.
+//! No value of a Secret appears in a plan, a diff or a message, whatever transforms do and whatever
+//! messages quote.
 
 use super::{
     decide::{Decision, Live, Planner, Stored},
@@ -20,7 +21,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Places in a Secret, of which operations carry something to others.
+/// Paths in a Secret; operations copy values between them.
 const PLACES: [&str; 16] = [
     "",
     "/data",
@@ -52,7 +53,7 @@ fn planner(policy: &str, transforms: &Value) -> Option<Planner> {
     let spec: RestoreRunSpec = serde_json::from_value(spec).expect("a spec");
     let terms = Terms::new(&spec, "0".repeat(64));
     Some(Planner {
-        // What is refused beforehand shows nothing.
+        // A transform that is rejected beforehand shows nothing.
         transforms: Transforms::new(&terms.transforms).ok()?,
         terms,
         namespace: "acme".to_owned(),
@@ -65,12 +66,12 @@ fn planner(policy: &str, transforms: &Value) -> Option<Planner> {
         dependents: Dependents::default(),
         dependents_unknown: None,
         unlisted: BTreeMap::new(),
-        // Even if a cluster lets everybody read them.
+        // Even if a cluster lets every reader of reports read Secrets.
         readers: Readers::of([GroupKind::new("", "Secret")]),
     })
 }
 
-/// All that a report has of a proposal, whatever the API server says.
+/// Everything that a report contains of a proposal, for every kind of verdict.
 fn reports(proposal: &Proposal, key: &DigestKey) -> Vec<String> {
     let body = match proposal.write() {
         Write::Create(body) | Write::Update(body) | Write::Recreate(_, body) => body.clone(),
@@ -118,7 +119,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn no_value_of_a_secret_shows_in_any_plan(
-        // Letters that no digest has.
+        // Letters that no digest contains.
         stored in "[G-Z]{12,24}", live in "[G-Z]{12,24}", is_there in any::<bool>(), by_name in any::<bool>(),
         policy in prop::sample::select(vec!["none", "update", "recreate"]),
         operations in prop::collection::vec(operation(), 0..4)

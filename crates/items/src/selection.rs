@@ -1,4 +1,4 @@
-//! Which items of a backup set a restore is about.
+//! Which items of a backup set a restore selects.
 
 use crate::{
     api::{item::ItemId, provider::Provider, restore_run::ItemSelector},
@@ -7,48 +7,49 @@ use crate::{
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Why a selection could not be read.
+/// Why a selection could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}[{index}].labelSelector: {problem}")]
 pub struct InvalidSelection {
-    /// The list it stands in.
+    /// The list that contains the selector.
     pub field: &'static str,
-    /// Its place there, from 0.
+    /// Index in the list, from 0.
     pub index: usize,
     /// What is wrong.
     pub problem: InvalidSelector,
 }
 
-/// `items` and `excludeItems`, read.
+/// `items` and `excludeItems`, parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ItemSelection {
     included: Vec<Matcher>,
     excluded: Vec<Matcher>,
-    /// Only these, whatever the lists take.
+    /// Only these items, whatever the lists select.
     within: Option<BTreeSet<ItemId>>,
 }
 
 impl ItemSelection {
-    /// Reads the two lists of a spec.
+    /// Parses the two lists of a spec.
     pub fn new(items: &[ItemSelector], exclude_items: &[ItemSelector]) -> Result<Self, InvalidSelection> {
         Ok(Self { included: read("items", items)?, excluded: read("excludeItems", exclude_items)?, within: None })
     }
 
-    /// The same, of these items alone: those that failed in an earlier restore.
+    /// Restricts the selection to these items: those that failed in an earlier restore.
     #[must_use]
     pub fn within(self, items: BTreeSet<ItemId>) -> Self {
         Self { within: Some(items), ..self }
     }
 
-    /// Whether an item is taken. `object` is the stored one; the live one of an item that is not in the set.
+    /// Whether an item is selected. `object` is the stored object, or the live one if the set does
+    /// not hold the item.
     #[must_use]
     pub fn takes(&self, item: &ItemId, object: &Value) -> bool {
         let any = |matchers: &[Matcher]| matchers.iter().any(|matcher| matcher.matches(item, object));
         self.is_within(item) && (self.included.is_empty() || any(&self.included)) && !any(&self.excluded)
     }
 
-    /// Whether an item may be taken, by its kind and name alone: what this refuses need not be read, and of what may not be
-    /// looked at nothing else is known.
+    /// Whether an item may be selected, by its kind and name alone. An item that is ruled out here
+    /// need not be read. Nothing else is known of an item that must not be read.
     #[must_use]
     pub fn may_take(&self, item: &ItemId) -> bool {
         let excluded = self.excluded.iter().any(|matcher| matcher.labels.is_none() && matcher.is_named(item));
@@ -60,18 +61,18 @@ impl ItemSelection {
         self.within.as_ref().is_none_or(|items| items.contains(item))
     }
 
-    /// Which entries of `items` may match, by kind and name alone, by their place.
+    /// Indices of the entries of `items` that may match, by kind and name alone.
     pub fn may_match<'a>(&'a self, item: &'a ItemId) -> impl Iterator<Item = usize> + 'a {
         self.included.iter().enumerate().filter(|(_, matcher)| matcher.is_named(item)).map(|(place, _)| place)
     }
 
-    /// How many entries `items` has: each should match something.
+    /// Number of entries of `items`: each should match something.
     #[must_use]
     pub fn entries(&self) -> usize {
         self.included.len()
     }
 
-    /// Which entries of `items` match, by their place.
+    /// Indices of the entries of `items` that match.
     pub fn matching<'a>(&'a self, item: &'a ItemId, object: &'a Value) -> impl Iterator<Item = usize> + 'a {
         self.included.iter().enumerate().filter(|(_, matcher)| matcher.matches(item, object)).map(|(place, _)| place)
     }
@@ -82,7 +83,7 @@ fn read(field: &'static str, selectors: &[ItemSelector]) -> Result<Vec<Matcher>,
     selectors.iter().enumerate().map(read).collect()
 }
 
-/// One selector, read.
+/// One parsed selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matcher {
     provider: Provider,
@@ -93,7 +94,7 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Reads a selector.
+    /// Parses a selector.
     pub fn new(selector: &ItemSelector) -> Result<Self, InvalidSelector> {
         Ok(Self {
             provider: selector.provider.clone(),
@@ -104,7 +105,7 @@ impl Matcher {
         })
     }
 
-    /// Whether an item is one of those selected.
+    /// Whether the selector matches an item.
     #[must_use]
     pub fn matches(&self, item: &ItemId, object: &Value) -> bool {
         self.is_named(item) && self.labels.as_ref().is_none_or(|labels| labels.matches(object))
@@ -118,7 +119,8 @@ impl Matcher {
     }
 }
 
-/// Whether a name fits a pattern in which `*` stands for any characters. Takes no longer than the product of their lengths.
+/// Whether a name matches a pattern in which `*` stands for any characters. Takes no longer than
+/// the product of their lengths.
 fn fits(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(start) else { return false };
@@ -172,7 +174,7 @@ mod tests {
         ] {
             assert!(!takes(std::slice::from_ref(&all), &[], group, kind, name), "{group}/{kind}/{name}");
         }
-        // An empty group is the core group, one left out is any.
+        // An empty group is the core group; a missing group matches any.
         assert!(!takes(&[json!({"group": ""})], &[], "apps", "Deployment", "web"));
         assert!(takes(&[json!({"group": ""})], &[], "", "Secret", "web"));
         assert!(takes(&[json!({"kind": "Deployment"})], &[], "apps", "Deployment", "web"));

@@ -1,11 +1,12 @@
-//! What of a live object counts, so that a plan made from it can tell whether it has moved.
+//! Which fields of a live object count, so that a plan made from the object can detect a change.
 //!
-//! A resourceVersion would be stale within seconds: a status update, or a controller that renews a lock, changes it. So
-//! status, managedFields, resourceVersion, generation and the fields of [`IGNORED_ANNOTATIONS`] do not count, and all
-//! else does: also the uid, because an object of the same name and content that was made anew is another.
-//! A status counts where it is a field like others ([`Status::Data`]).
+//! A resourceVersion would be stale within seconds: a status update changes it, and so does a
+//! controller that renews a lock. Status, managedFields, resourceVersion, generation, selfLink and
+//! the annotations in [`IGNORED_ANNOTATIONS`] therefore do not count. Everything else does,
+//! including the uid, because a recreated object of the same name and content is another object. A
+//! status counts if it is a field like any other ([`Status::Data`]).
 //!
-//! Hashes are keyed: an object may hold secrets, and a plain digest of one can be guessed.
+//! Hashes are keyed: an object may hold secrets, and a secret can be guessed from a plain digest.
 
 use crate::api::canonical;
 use hmac::{Hmac, KeyInit, Mac};
@@ -24,16 +25,18 @@ pub const IGNORED_ANNOTATIONS: [&str; 5] = [
 /// Fields of `metadata` that do not count.
 const IGNORED_METADATA: [&str; 4] = ["resourceVersion", "generation", "managedFields", "selfLink"];
 
-/// Whose the field `status` of a kind is.
+/// Who owns the field `status` of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// The kind has a subresource for it: controllers write what they observe, and no other write touches it.
+    /// The kind has a `status` subresource: controllers write what they observe, and no other write
+    /// changes it.
     Observed,
-    /// The kind has none: a field like others, which any write replaces.
+    /// The kind has no `status` subresource: the field is like any other, and every write replaces
+    /// it.
     Data,
 }
 
-/// A live object less what does not count.
+/// A live object without the fields that do not count.
 #[must_use]
 pub fn semantic(live: &Value, status: Status) -> Value {
     let mut object = without(live, status, &IGNORED_METADATA);
@@ -48,8 +51,8 @@ pub fn semantic(live: &Value, status: Status) -> Value {
     object
 }
 
-/// A copy without an observed status and these fields of `metadata`: often the larger part of an object, which is not
-/// copied first.
+/// A copy without an observed status and without these fields of `metadata`. They are often the
+/// larger part of an object, so they are skipped instead of copied first.
 pub(super) fn without(object: &Value, status: Status, metadata: &[&str]) -> Value {
     let copy = |(key, value): (&String, &Value)| (key.clone(), value.clone());
     let Some(fields) = object.as_object() else { return object.clone() };
@@ -61,18 +64,18 @@ pub(super) fn without(object: &Value, status: Status, metadata: &[&str]) -> Valu
     Value::Object(copied.collect())
 }
 
-/// A key under which values may be shown as digests. Never shown itself, not even by `{:?}`.
+/// A key for showing values as digests. The key itself is never shown, not even by `{:?}`.
 #[derive(Clone)]
 pub struct DigestKey(Vec<u8>);
 
 impl DigestKey {
-    /// A key of at least 16 random bytes, derived from the repository's, so that it lasts as long.
+    /// Takes at least 16 random bytes, derived from the repository's key so that they last as long.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The hash of what counts of a live object: 64 hex digits.
+    /// The hash of the fields that count in a live object: 64 hex digits.
     #[must_use]
     pub fn semantic_hash(&self, live: &Value, status: Status) -> String {
         self.hash(&semantic(live, status))
@@ -84,14 +87,14 @@ impl DigestKey {
         hex::encode(self.mac(&canonical::to_vec(value)))
     }
 
-    /// What stands for a secret value where two of them are compared: 16 hex digits.
+    /// Stand-in for a secret value in a comparison: `hmac:` and 16 hex digits.
     #[must_use]
     pub fn stand_in(&self, value: &Value) -> String {
         format!("hmac:{}", hex::encode(&self.mac(&canonical::to_vec(value))[..8]))
     }
 
     fn mac(&self, bytes: &[u8]) -> Vec<u8> {
-        // HMAC takes a key of any length, so this never is the empty one.
+        // HMAC accepts a key of any length, so the empty default is never used.
         Hmac::<Sha256>::new_from_slice(&self.0)
             .map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec())
             .unwrap_or_default()

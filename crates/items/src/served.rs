@@ -3,7 +3,7 @@
 use crate::api::item::GroupKind;
 use std::cmp::Ordering;
 
-/// A kind whose objects live in namespaces and can be listed and created, in one version.
+/// A kind in one version. If the kind is namespaced, its objects can be listed and created.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServedKind {
     /// API group; empty for the core group.
@@ -17,7 +17,7 @@ pub struct ServedKind {
 }
 
 impl ServedKind {
-    /// `group/version`, or the version alone for the core group: as in manifests.
+    /// `group/version`, or only the version for the core group, as in manifests.
     #[must_use]
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
@@ -29,13 +29,13 @@ impl ServedKind {
         GroupKind::new(self.group.clone(), self.kind.clone())
     }
 
-    /// The path of the list of its objects in a namespace.
+    /// Path of the list of its objects in a namespace.
     #[must_use]
     pub fn list_path(&self, namespace: &str) -> String {
         format!("{}/namespaces/{namespace}/{}", self.version_path(), self.plural)
     }
 
-    /// The path of the list of its objects, if they live in no namespace.
+    /// Path of the list of its objects, if the kind is cluster-scoped.
     #[must_use]
     pub fn cluster_path(&self) -> String {
         format!("{}/{}", self.version_path(), self.plural)
@@ -46,7 +46,7 @@ impl ServedKind {
         format!("/{root}/{}", self.api_version())
     }
 
-    /// Its place in a tree of `group/version/kind`, the core group as `core`.
+    /// Position in a tree of `group/version/kind`, with the core group as `core`.
     fn path(&self) -> (&str, &str, &str) {
         let group = if self.group.is_empty() { "core" } else { &self.group };
         (group, &self.version, &self.kind)

@@ -1,5 +1,5 @@
-//! What is never captured, or not unless asked for, and why. The guide `docs/guides/what-is-captured.md` says the same
-//! (a test compares).
+//! What is never captured, or only on request, and why. The guide `docs/guides/what-is-captured.md`
+//! says the same (checked by a test).
 
 use crate::{
     api::{
@@ -14,20 +14,22 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use strum::{IntoStaticStr, VariantArray};
 
-/// Why a kind is left out as a whole, if it is unless asked for by name. Objects of such a kind are not even listed.
+/// Why a kind is left out as a whole unless requested by name, or `None` if it is captured by
+/// default. Objects of such a kind are not even listed.
 #[must_use]
 pub fn skipped_kind(kind: &GroupKind) -> Option<&'static str> {
     without_state(kind)
 }
 
-/// Whether a whole group is left out by default, so that it does not matter whether it can be discovered.
+/// Whether a whole group is left out by default. A failed discovery of such a group does not
+/// matter.
 #[must_use]
 pub fn skipped_group(group: &str) -> bool {
     group == GROUP || group_without_state(group)
 }
 
-/// Whether a kind is ours. These are never captured, asked for or not: a run or a backup set restored would claim what
-/// never happened.
+/// Whether a kind is one of the operator's own. These kinds are never captured, even on request: a
+/// restored run or backup set would claim what never happened.
 #[must_use]
 pub fn is_ours(kind: &GroupKind) -> bool {
     kind.group == GROUP
@@ -36,19 +38,19 @@ pub fn is_ours(kind: &GroupKind) -> bool {
 /// Why one object of a captured kind is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
 pub enum SkipReason {
-    /// A Pod, ReplicaSet or Job that a controller made and makes again from what is captured.
+    /// A Pod, ReplicaSet or Job that a controller made, and recreates from what is captured.
     ControllerOwned,
-    /// Endpoints or an EndpointSlice that a controller keeps, from a Service and its Pods.
+    /// Endpoints or an EndpointSlice that a controller maintains, from a Service and its Pods.
     ManagedEndpoints,
-    /// Put into every namespace by the cluster itself.
+    /// The cluster creates the object in every namespace.
     ClusterManaged,
-    /// Made by the operator in every tenant.
+    /// The operator creates the object in every tenant.
     OperatorManaged,
-    /// A Secret that opens the repository: the key must not lie in the safe.
+    /// A Secret that opens the repository: a key is not stored in what it opens.
     RepositorySecret,
-    /// Labelled as not to be captured.
+    /// The object is labelled for exclusion from backups.
     ExcludedByLabel,
-    /// Being deleted.
+    /// The object is being deleted.
     BeingDeleted,
 }
 
@@ -59,8 +61,9 @@ impl SkipReason {
         self.into()
     }
 
-    /// Why it is left out, for people, where each object is worth a word: where somebody might miss it. The other
-    /// reasons hold for objects that come back by themselves; those are only counted.
+    /// The explanation for people, if each such object is reported because a user might miss it.
+    /// The other reasons apply to objects that are recreated automatically; those objects are only
+    /// counted.
     #[must_use]
     pub fn told(self) -> Option<&'static str> {
         match self {
@@ -77,18 +80,19 @@ impl SkipReason {
 /// Decides about single objects.
 #[derive(Clone, Debug, Default)]
 pub struct ItemRules {
-    /// Names of the Secrets that open the repository; in a restore, those of every repository of the tenant.
+    /// Names of the Secrets that open the repository; in a restore, those of all repositories of
+    /// the tenant.
     pub repository_secrets: BTreeSet<String>,
 }
 
 impl ItemRules {
-    /// Why this object is left out, if it is.
+    /// Why an object is left out, or `None` if it is captured.
     #[must_use]
     pub fn skips(&self, kind: &GroupKind, name: &str, object: &Map<String, Value>) -> Option<SkipReason> {
         let metadata = object.get("metadata");
         let label = |key: &str| metadata?.get("labels")?.get(key)?.as_str();
         let is = |group: &str, expected: &str| kind.group == group && kind.kind == expected;
-        // First what must not be told apart by anything its author can set.
+        // First the rule that must not depend on anything the author can set.
         if is("", "Secret") && self.repository_secrets.contains(name) {
             return Some(SkipReason::RepositorySecret);
         }

@@ -1,4 +1,4 @@
-//! Plans, made and carried out on a model of a namespace.
+//! Plans that are made and carried out on a model of a namespace.
 
 use super::{
     decide::{Decision, Live, Planner, Stored, Verb},
@@ -42,7 +42,7 @@ fn objects(list: &[Value]) -> Objects {
     list.iter().map(|object| (item_of(object), object.clone())).collect()
 }
 
-/// A backup set: objects, what it names as absent, and whether it is all of the tenant.
+/// A backup set: objects, the items it lists as absent, and whether it covers the whole tenant.
 #[derive(Clone, Debug, Default)]
 struct Set {
     objects: Objects,
@@ -80,7 +80,7 @@ fn planner(terms: Terms) -> Planner {
     }
 }
 
-/// What a namespace does with what is written to it, as far as a restore can tell.
+/// What a namespace does with writes, as far as a restore can observe.
 #[derive(Clone, Debug, Default)]
 struct Namespace {
     objects: Objects,
@@ -122,7 +122,7 @@ impl Namespace {
         self.objects.insert(item, object);
     }
 
-    /// What a PUT makes of a body.
+    /// The object that results from a PUT of a body.
     fn put(&self, body: &Value) -> Value {
         let live = &self.objects[&item_of(body)];
         for field in ["uid", "resourceVersion"] {
@@ -161,7 +161,7 @@ impl Namespace {
         }
     }
 
-    /// What the garbage collector would delete: owned, and by nobody who is there.
+    /// Objects that the garbage collector would delete: they have owners, and none of these exists.
     fn orphans(&self) -> Vec<&ItemId> {
         let uids: BTreeSet<&str> =
             self.objects.values().filter_map(|object| object["metadata"]["uid"].as_str()).collect();
@@ -174,7 +174,7 @@ impl Namespace {
         self.objects.iter().filter(|(_, object)| orphan(object)).map(|(item, _)| item).collect()
     }
 
-    /// Everything, as it looks to its users.
+    /// All objects, as users see them.
     fn seen(&self) -> Objects {
         let seen = |(item, object): (&ItemId, &Value)| {
             let mut object = object.clone();
@@ -191,7 +191,7 @@ impl Namespace {
     }
 }
 
-/// The items to decide about: deletions first, so that who goes owns nothing.
+/// The items to decide about: deletions first, so that deleted objects own nothing.
 fn candidates(set: &Set, namespace: &Namespace) -> Vec<(ItemId, Stored)> {
     let mut candidates: Vec<(ItemId, Stored)> = Vec::new();
     if set.full {
@@ -228,7 +228,7 @@ fn api_version(item: &ItemId) -> &'static str {
     KINDS.iter().find(|(_, kind)| *kind == item.kind.kind).expect("a kind").0
 }
 
-/// Plans as a preview does: with the server's verdicts.
+/// Plans as a preview does: with the API server's verdicts.
 fn plan(planner: &mut Planner, set: &Set, namespace: &Namespace) -> Plan {
     planner.family = family(set, namespace);
     let (mut items, mut gone) = (Vec::new(), BTreeSet::new());
@@ -258,7 +258,7 @@ fn plan(planner: &mut Planner, set: &Set, namespace: &Namespace) -> Plan {
     Plan::new(planner.terms.clone(), items)
 }
 
-/// Carries a plan out, item by item, as it says.
+/// Carries out a plan, item by item.
 fn carry_out(planner: &mut Planner, plan: &Plan, set: &Set, namespace: &mut Namespace) {
     planner.family = family(set, namespace);
     let deleted = plan.items().iter().filter(|planned| planned.action == Action::Delete);
@@ -524,7 +524,7 @@ fn what_controllers_and_the_operator_keep_is_not_replaced() {
     let with = |code| Live { object: live(map("a", 2)), left_out: Some((code, "because")) };
     let planned = settled(planner.decide(&item, "v1", Stored::Object(stored.clone()), Some(&with("OperatorManaged"))));
     assert_eq!(outcome(&planned), (Action::Skip, "OperatorManaged"));
-    // A label that keeps it out of backups says nothing about replacing it.
+    // A label that excludes an object from backups does not prevent replacing the object.
     let decision = planner.decide(&item, "v1", Stored::Object(stored), Some(&with("ExcludedByLabel")));
     assert_eq!(proposed(decision).planned().action, Action::Update);
 }
@@ -881,7 +881,7 @@ fn what_goes_with_its_owner_has_moved_only_if_it_is_another_by_now() {
     };
     let plan = |item| Plan::stored(terms(|_| {}), vec![item]);
     let previewed = plan(item(Action::Delete, "as it was", None));
-    // The plan that is made to compare asks the API server nothing, so it makes the object again.
+    // The plan made for comparison asks the API server nothing, so it recreates the object.
     let again = |live| plan(item(Action::Recreate, live, Some("as it is wanted")));
     assert_eq!(moved(&previewed, &again("as it was")), []);
     let changed = Moved { item: item_of(&map("a", 1)), how: How::Changed };
@@ -901,7 +901,7 @@ fn a_plan_that_was_stored_reads_back() {
     assert_eq!((&read, read.digest()), (&first, first.digest()));
 }
 
-/// What anybody computes who has the plan and a JSON tool.
+/// Anybody with the plan and a JSON tool can compute the digest.
 #[test]
 fn a_plans_digest_is_that_of_its_canonical_json() {
     let whole = |plan: &Plan| {
@@ -940,7 +940,7 @@ fn deletions_go_last_and_ways_in_are_closed_before_what_they_lead_to() {
     );
 }
 
-/// Objects by kind and name, each with a value and perhaps a Widget that owns it.
+/// Objects by kind and name, each with a value and possibly a Widget that owns it.
 fn any_objects() -> impl Strategy<Value = Vec<Value>> {
     let one = (
         0..KINDS.len(),
@@ -951,14 +951,14 @@ fn any_objects() -> impl Strategy<Value = Vec<Value>> {
     prop::collection::vec(one, 0..14).prop_map(|list| {
         let list: Vec<Value> = list
             .into_iter()
-            // Widgets own others and are owned by nobody.
+            // Widgets own others and have no owners.
             .map(|(kind, name, value, owner)| object(kind, name, value, owner.filter(|_| kind != 5)))
             .collect();
         objects(&list).into_values().collect()
     })
 }
 
-/// A namespace whose owners are there, as the garbage collector would have seen to.
+/// A namespace in which all owners exist, as the garbage collector ensures.
 fn any_namespace() -> impl Strategy<Value = Namespace> {
     any_objects().prop_map(|list| {
         let (widgets, others): (Vec<Value>, Vec<Value>) =
@@ -991,7 +991,8 @@ proptest! {
         carry_out(&mut planner(terms()), &first, &set, &mut namespace);
         prop_assert_eq!(namespace.writes, writes(&first));
         for item in namespace.orphans() {
-            // What the set does not hold and nobody asked to prune may lose its owner to a recreation.
+            // An object that the set does not hold and that is not pruned may lose its owner to a
+            // recreation.
             prop_assert!(!set.objects.contains_key(item), "{item} would be collected");
         }
         for item in set.objects.keys() {
@@ -1039,7 +1040,7 @@ proptest! {
             full: false,
         };
         carry_out(&mut planner(there()), &restore, &set, &mut namespace);
-        // Somebody goes on working meanwhile.
+        // Another user keeps working meanwhile.
         namespace.create(map("meanwhile", 7));
         let versions = |namespace: &Namespace| -> BTreeMap<ItemId, Value> {
             namespace.objects.iter().map(|(item, object)| (item.clone(), object["metadata"]["resourceVersion"].clone())).collect()

@@ -1,7 +1,8 @@
-//! Changes to objects on their way back: JSON patches (RFC 6902), each for some of the items.
+//! Changes to objects during a restore: JSON patches (RFC 6902), each for some of the items.
 //!
-//! All of a transform applies or the item fails; nothing is applied by halves. What an object is (kind, name, namespace)
-//! cannot be changed by one: its results would be counted for another item. Its version can, where the cluster serves another.
+//! A transform applies as a whole, or the item fails: nothing is half-applied. A transform cannot
+//! change an object's identity (kind, name, namespace), because its results would be counted for
+//! another item. It can change the version, if the cluster serves another one.
 
 use crate::{
     api::{item::ItemId, restore_run::Transform},
@@ -11,50 +12,50 @@ use crate::{
 use json_patch::{PatchOperation, patch_unsafe};
 use serde_json::Value;
 
-/// What is wrong with an operation that carries a Secret's data out of where data are.
+/// Advice for an operation that copies a Secret's data out of the data fields.
 const COPIES_SECRET: &str = "set the value with `add`: a transform may not copy out of a Secret's data or annotations, because who may not read Secrets sees the rest";
 
-/// Transforms of a spec, read.
+/// The parsed transforms of a spec.
 #[derive(Clone, Debug, Default)]
 pub struct Transforms(Vec<(Matcher, Vec<PatchOperation>)>);
 
-/// Why the transforms of a spec could not be read.
+/// Why the transforms of a spec could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTransform {
-    /// The selector does not read.
+    /// The selector is invalid.
     #[error("{0}")]
     Selector(InvalidSelection),
     /// An operation copies a Secret's data to where it is shown.
     #[error("transforms[{index}].patch[{operation}]: {COPIES_SECRET}")]
     CopiesSecret {
-        /// The transform's place, from 0.
+        /// The transform's index, from 0.
         index: usize,
-        /// The operation's place in it, from 0.
+        /// The operation's index in the transform, from 0.
         operation: usize,
     },
-    /// An operation does not read: a path that is no JSON pointer, a value or a `from` left out.
+    /// The operation is invalid: a path is not a JSON pointer, or a value or a `from` is missing.
     #[error(
         "transforms[{index}].patch[{operation}]: {problem}: a path is a JSON pointer such as `/spec/replicas`; `add`, `replace` and `test` need a value, `move` and `copy` a from"
     )]
     Operation {
-        /// The transform's place, from 0.
+        /// The transform's index, from 0.
         index: usize,
-        /// The operation's place in it, from 0.
+        /// The operation's index in the transform, from 0.
         operation: usize,
-        /// The parser's word.
+        /// The parser's message.
         problem: String,
     },
 }
 
-/// Why a transform did not apply to an item.
+/// Why a transform could not be applied to an item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{item}: transforms[{index}]{}: {problem}", self.place())]
 pub struct TransformFailed {
     /// The item.
     pub item: ItemId,
-    /// The transform's place, from 0.
+    /// The transform's index, from 0.
     pub index: usize,
-    /// The operation's place in it, from 0, and its path.
+    /// The operation's index in the transform, from 0, and its path.
     pub operation: Option<(usize, String)>,
     /// What went wrong.
     pub problem: String,
@@ -67,7 +68,7 @@ impl TransformFailed {
 }
 
 impl Transforms {
-    /// Reads the transforms of a spec.
+    /// Parses the transforms of a spec.
     pub fn new(transforms: &[Transform]) -> Result<Self, InvalidTransform> {
         let read = |(index, transform): (usize, &Transform)| {
             let matcher = Matcher::new(&transform.select).map_err(|problem| {
@@ -89,11 +90,11 @@ impl Transforms {
         transforms.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Applies those that are for this item, in their order. On failure the object is as it was.
+    /// Applies the transforms for this item, in order. If one fails, the object is left as it was.
     pub fn apply(&self, item: &ItemId, object: &mut Value) -> Result<(), Box<TransformFailed>> {
         let before = object.clone();
         for (index, (matcher, operations)) in self.0.iter().enumerate() {
-            // By the labels it has by now: a transform may be about what an earlier one set.
+            // Matched by the current labels: a transform may depend on what an earlier one set.
             if !matcher.matches(item, object) {
                 continue;
             }
@@ -106,10 +107,12 @@ impl Transforms {
                 *object = before;
                 return Err(failed(Some((operation, path)), COPIES_SECRET.to_owned()));
             }
-            // Not `patch`: undoing what went before panics for some patches, and the object is put back below all the same.
+            // Not `patch`: its rollback panics for some patches, and the object is reset below
+            // anyway.
             let applied = patch_unsafe(object, operations)
                 .map_err(|error| {
-                    // The library's words may quote no value: they name the kind of the fault alone.
+                    // Only the kind of the library's error is used, because no message may quote a
+                    // value.
                     failed(Some((error.operation, error.path.to_string())), error.kind.to_string())
                 })
                 .and_then(|()| match changed_identity(&before, object) {
@@ -128,8 +131,8 @@ impl Transforms {
     }
 }
 
-/// Whether an operation, applied to a Secret, carries something out of its data, or of its annotations, of which one may repeat
-/// the data: what is left there is shown as a stand-in alone.
+/// Whether an operation, applied to a Secret, copies something out of its data, or out of its
+/// annotations, which may repeat the data. Values that stay there are only shown as stand-ins.
 fn copies_secret(operation: &PatchOperation) -> bool {
     let (from, to) = match operation {
         PatchOperation::Copy(copy) => (copy.from.as_str(), copy.path.as_str()),

@@ -1,7 +1,8 @@
-//! What the API server says about an object, as far as it may be shown to whoever reads a report.
+//! What the API server says about an object, as far as every reader of a report may see it.
 //!
-//! Its words about an object may quote the object: validation, a policy's message and a webhook's do. Of a Secret, and of every
-//! kind that not all readers of reports may read ([`Readers`]), only what is known to hold no value is repeated.
+//! The API server's message may quote the object: validation, policies and webhooks all do so. For
+//! a Secret, and for any kind that not all readers of reports may read ([`Readers`]), only parts
+//! that are known to hold no value are repeated.
 
 use crate::{
     api::item::ItemId,
@@ -10,32 +11,34 @@ use crate::{
     refusal::{IMMUTABLE, Webhook},
 };
 
-/// The most bytes of the API server's words that are repeated: what to do stands before them.
+/// Maximum number of bytes repeated of the API server's message. The advice comes before the
+/// message.
 const MAX_WORDS: usize = 600;
 
-/// How a refusal for rights that the account lacks goes on: with all that it holds and all that is given.
+/// Phrase in a refusal to grant rights that the account lacks. After it, the API server lists all
+/// rights held and granted.
 const ESCALATION: &str = "is attempting to grant RBAC permissions not currently held";
 
-/// Whether an item's content is secret as such.
+/// Whether the content of an item is secret by its kind.
 #[must_use]
 pub fn is_secret(item: &ItemId) -> bool {
     item.kind.group.is_empty() && item.kind.kind == "Secret"
 }
 
-/// An answer of the API server that is a refusal.
+/// A refusal by the API server.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// HTTP status.
     pub code: u16,
     /// The status's reason, such as `Invalid`.
     pub reason: &'a str,
-    /// Its message.
+    /// The status's message.
     pub message: &'a str,
-    /// The fields that it names as causes.
+    /// The fields that the status names as causes.
     pub fields: &'a [&'a str],
 }
 
-/// The words to repeat.
+/// The part of the message to repeat.
 #[must_use]
 pub fn words(item: &ItemId, answer: &Answer<'_>, readers: &Readers) -> String {
     let withheld = is_secret(item) || !readers.may_read(&item.kind);
@@ -47,7 +50,7 @@ pub fn words(item: &ItemId, answer: &Answer<'_>, readers: &Readers) -> String {
     bounded(&redact(&counts(&told)))
 }
 
-/// Counts of a quota as words: `count/secrets=5` would pass for a secret.
+/// Writes the counts of a quota without `=`: `count/secrets=5` would be taken for a secret.
 fn counts(message: &str) -> String {
     match message.find("exceeded quota") {
         Some(place) => format!("{}{}", &message[..place], message[place..].replace('=', " ")),
@@ -88,8 +91,8 @@ fn without_content(item: &ItemId, answer: &Answer<'_>) -> String {
     format!("{reason}{immutable}")
 }
 
-/// What follows the API server's own beginning of a refusal, such as `secrets "a" is forbidden: `: nobody else's words come
-/// before it.
+/// The text after the API server's own prefix of a refusal, such as `secrets "a" is forbidden: `.
+/// Only the API server can have written what precedes it.
 fn behind_forbidden<'a>(name: &str, message: &'a str) -> Option<&'a str> {
     let (resource, rest) = message.split_once(' ')?;
     let is_resource = resource.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-'));
@@ -190,7 +193,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands around it, a value that somebody else's words quote is not repeated.
+        /// A value in a quoted message is not repeated, whatever surrounds it.
         #[test]
         fn no_value_that_is_quoted_about_a_secret_comes_through(
             code in prop::sample::select(vec![400_u16, 403, 404, 409, 413, 422, 500, 503]),

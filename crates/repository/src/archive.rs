@@ -1,8 +1,9 @@
-//! Writing content: from offered items to packs, indexes and the root of a tree.
+//! Writes content: from offered items to packs, indexes and the root of a tree.
 //!
-//! This is the one thing that the engine has, too, and that we do ourselves (ADR 13): it hands each item through half a
-//! dozen threads and makes its tables anew for each. What is written here, the engine reads back before anybody is told
-//! of it ([`super::capture`]), and the tests read it with the stock `restic`.
+//! The engine can do this too, but is not used here (ADR 13): it passes each item through half a
+//! dozen threads and rebuilds its tables for each one. Before a snapshot is reported, the
+//! repository is opened again and the snapshot's trees are walked ([`super::capture`]). The tests
+//! also read it with the stock `restic`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -22,48 +23,50 @@ use super::stored::Stored;
 use super::tally::Tally;
 use super::tree::Trees;
 
-/// Full packs that wait to be stored, beside the one that is being stored.
+/// Number of full packs that may wait to be stored, in addition to the one being stored.
 const WAITING_PACKS: usize = 1;
 
-/// What was written. Nothing of it counts before a snapshot names its root.
+/// The written content. It does not count before a snapshot names its root.
 pub(super) struct Archived {
     pub(super) root: TreeId,
-    /// Of all that was offered.
+    /// Tally of everything that was offered.
     pub(super) tally: Tally,
     pub(super) directories: u64,
     pub(super) data: Added,
     pub(super) trees: Added,
 }
 
-/// Where to write and how.
+/// Where and how to write.
 pub(super) struct Target<'a> {
     pub(super) store: &'a BlockingStore,
     pub(super) key: &'a MasterKey,
-    /// The repository's level of compression, if its format knows one.
+    /// The repository's compression level; `None` if its format has no compression.
     pub(super) level: Option<i32>,
     pub(super) stored: &'a Stored,
-    /// What packs are said to be of.
+    /// Time that the index records for new packs.
     pub(super) time: Timestamp,
 }
 
-/// Takes all that is offered, in order, and returns once it lies in the store, indexed.
+/// Takes all offers, in order, and returns once their content is stored and indexed.
 ///
 /// # Errors
-/// Offers out of order, or that end without saying so ([`Error::Interrupted`]); the store's faults.
+/// Offers that are out of order, offers that end without [`Offered::End`] ([`Error::Interrupted`]),
+/// and faults of the store.
 pub(super) fn archive(offers: impl Iterator<Item = Offered>, target: &Target<'_>) -> Result<Archived> {
     let (full, packs) = sync_channel(WAITING_PACKS);
     let failed = AtomicBool::new(false);
     let sealer = || Sealer::new(target.key, target.level);
     let (ours, theirs) = (sealer()?, sealer()?);
     std::thread::scope(|scope| {
-        // The receiver goes along: once it is gone, nobody waits to hand on a pack.
+        // The receiver is moved into the thread: once it is dropped, sending a pack fails instead
+        // of blocking.
         let (store, time, failed) = (target.store, target.time, &failed);
         let storing = scope.spawn(move || store_packs(store, theirs, packs, time, failed));
         let data = Packer::new(BlobType::Data, target.stored, full.clone());
         let trees = Trees::new(Packer::new(BlobType::Tree, target.stored, full));
         let archived = take_all(offers, data, trees, ours, failed);
         let stored = storing.join().unwrap_or_else(|_| Err(Error::internal("storing packs", "a panic".to_owned())));
-        // Once nothing can be stored, taking ends, too: the store's fault is the cause.
+        // Once nothing can be stored, taking offers ends too: the store's fault is the cause.
         stored.and(archived)
     })
 }

@@ -1,7 +1,8 @@
-//! The engine's view of a store: restic's layout of files, and what the engine must not see or do.
+//! The engine's view of a store: restic's layout of files, without what the engine must not see or
+//! do.
 //!
-//! One backend lives as long as one operation (a capture, a check, a sequence of reads), so whatever it remembers is as
-//! fresh as the operation.
+//! A backend lives for one operation (a capture, a check, a sequence of reads), so its caches are
+//! never older than the operation.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,22 +21,23 @@ use super::index::each_indexed;
 use super::seal::{MAX_BLOB, Opener, Unsealed};
 use super::store::{BlockingStore, Created};
 
-/// Whole packs kept while reading. One of ours is at most [`super::format::PACK_SIZE`] and a bit.
+/// Number of whole packs cached while reading. Our own packs are little larger than
+/// [`super::format::PACK_SIZE`].
 const CACHED_PACKS: usize = 4;
 
-/// The most bytes of packs kept while reading, but for the last one.
+/// Maximum size of all cached packs, in bytes. A single pack may exceed it.
 const CACHED_BYTES: usize = 64 * 1024 * 1024;
 
-/// The most bytes of a pack: what the stock `restic` makes at most, and its header.
+/// Maximum size of a pack, in bytes: the largest pack of the stock `restic`, and its header.
 const MAX_PACK: u64 = 144 * 1024 * 1024;
 
-/// What is read at most of one kind of file.
+/// Limits on reading one kind of file.
 struct Bounds {
-    /// Bytes in the store.
+    /// Bytes of one file as stored.
     stored: u64,
-    /// Bytes of its content.
+    /// Bytes of one file's content.
     opened: usize,
-    /// Bytes of the content of all such files.
+    /// Bytes of the content of all files of the kind.
     all: u64,
 }
 
@@ -55,20 +57,21 @@ impl Bounds {
 /// A store as the engine sees it during one operation.
 pub(super) struct Backend {
     store: BlockingStore,
-    /// Opens what the engine is about to open, to measure it first; none before the key is known.
+    /// Openers that measure what the engine is about to open; `None` while the key is unknown.
     openers: Option<(MasterKey, Mutex<Vec<Opener>>)>,
-    /// Bytes of the content of all snapshots and indexes that were read.
+    /// Bytes of the content of all snapshots and all indexes that were read.
     read: [AtomicU64; 2],
-    /// The first fault of the store. The engine logs and swallows some errors and wraps the others.
+    /// The first fault of the store. The engine logs and swallows some errors, and wraps the
+    /// others.
     fault: Mutex<Option<Error>>,
-    /// Packs that may be used, once [`Backend::trust_index`] has looked.
+    /// Packs that may be used, once [`Backend::trust_index`] has checked them.
     trusted: Mutex<Option<Vec<(Id, u32)>>>,
-    /// Index files that were read once and will be read once more.
+    /// Index files that were read once and will be read a second time.
     indexes: Mutex<HashMap<Id, Bytes>>,
     packs: Mutex<PackCache>,
-    /// The first digits of the ids of packs that a check found to be rotten.
+    /// First digits of the ids of packs that a check found corrupt.
     rotten: Mutex<HashSet<String>>,
-    /// Name and size of what was written, and not looked for since.
+    /// Name and size of files that were written and not confirmed since.
     written: Mutex<Vec<(String, u64)>>,
 }
 
@@ -79,8 +82,9 @@ struct PackCache {
     oldest_first: VecDeque<Id>,
 }
 
-/// What an error of the engine was about. Not its cause: a parser that finds what it did not expect quotes it, and what stands where a
-/// file of the repository should be may be anything, a link to a file of the pod's too.
+/// Describes what an error of the engine was about, without its cause. A parser quotes unexpected
+/// input, and what is found in place of a repository file may be anything, including a link to a
+/// file of the pod.
 pub(super) fn about(error: &RusticError) -> String {
     let text = error.display_log();
     let line = text.lines().next().unwrap_or_default();
@@ -89,12 +93,13 @@ pub(super) fn about(error: &RusticError) -> String {
 }
 
 impl Backend {
-    /// A store whose key is not known yet, or which holds nothing.
+    /// A store whose key is not known yet, or which is empty.
     pub(super) fn new(store: BlockingStore) -> Arc<Self> {
         Self::with(store, None)
     }
 
-    /// A store whose key is known. Nothing is shown to the engine that would take more memory than the bounds allow.
+    /// A store whose key is known. The engine is shown nothing that would take more memory than the
+    /// limits allow.
     pub(super) fn bounded(store: BlockingStore, key: &MasterKey) -> Arc<Self> {
         Self::with(store, Some((key.clone(), Mutex::default())))
     }
@@ -113,11 +118,13 @@ impl Backend {
         })
     }
 
-    /// From now on shows only packs that an index file names *and* that are there in the size it names: what is in any
-    /// other counts as missing. The engine would read the headers of packs that no index file names (another writer's, or
-    /// a killed one's), and find there what `restic` does not.
+    /// From now on, shows only packs that an index file names *and* that exist in the indexed size.
+    /// Content of any other pack counts as missing. Without this, the engine would read the headers
+    /// of packs that no index file names (from another writer, or from a killed one), and find
+    /// content there that `restic` does not.
     ///
-    /// Whether a pack is both indexed and marked to be deleted: somebody prunes, or was killed while it did.
+    /// Returns whether a pack is both indexed and marked for deletion: a prune is running, or was
+    /// killed.
     pub(super) fn trust_index<S: Open>(&self, repository: &Repository<S>) -> RusticResult<bool> {
         let mut indexed: HashMap<Id, u32> = HashMap::new();
         let marked = each_indexed(repository, |pack| {
@@ -129,22 +136,23 @@ impl Backend {
         Ok(indexed.keys().any(|pack| marked.contains(pack)))
     }
 
-    /// Shows these packs no more.
+    /// From now on, hides these packs.
     pub(super) fn distrust(&self, rotten: HashSet<String>) {
         *lock(&self.rotten) = rotten;
     }
 
-    /// Forgets what only opening needs.
+    /// Drops data that is only needed to open the repository.
     pub(super) fn opened(&self) {
         lock(&self.indexes).clear();
     }
 
-    /// The first fault of the store, if there was one.
+    /// The first fault of the store, if any.
     pub(super) fn fault(&self) -> Option<Error> {
         lock(&self.fault).clone()
     }
 
-    /// What an error of the engine means: the store's fault if it had one, else what `otherwise` makes of what it was about.
+    /// Explains an error of the engine: the store's fault if there was one, otherwise the result of
+    /// `otherwise` for what the error was about.
     pub(super) fn explain(&self, error: &RusticError, otherwise: impl FnOnce(String) -> Error) -> Error {
         self.fault().unwrap_or_else(|| otherwise(about(error)))
     }
@@ -154,11 +162,14 @@ impl Backend {
         RusticError::with_source(ErrorKind::Backend, "a request to the store failed", error)
     }
 
-    /// Makes sure that what was written is there. To be done before anything relies on it: before an index names packs, for one
-    /// that names a lost pack makes the repository a damaged one, and before what it replaces is removed. A store that lost what it
-    /// had acknowledged would else take along all that old and new index files name.
+    /// Checks that written files exist, before anything relies on them. An index that names a lost
+    /// pack damages the repository, so packs are confirmed before an index names them. Written
+    /// files are also confirmed before the files that they replace are removed. Otherwise, a store
+    /// that lost acknowledged writes would lose everything that the old and the new index files
+    /// name.
     fn confirm_written(&self) -> Result<()> {
-        // Held all the while: the engine removes from several threads, and none may go ahead.
+        // Locked until the end: the engine removes files from several threads, and none may go
+        // ahead.
         let mut written = lock(&self.written);
         for (name, size) in written.iter() {
             if self.store.size(name)? != Some(*size) {
@@ -174,7 +185,7 @@ impl Backend {
         Ok(())
     }
 
-    /// Writes a file of the repository, and notes that it is to be looked for.
+    /// Writes a file of the repository, and records that it is to be confirmed.
     fn write_noted(&self, kind: FileType, name: String, content: PutPayload) -> Result<()> {
         if kind == FileType::Index {
             self.confirm_written()?;
@@ -185,7 +196,7 @@ impl Backend {
         Ok(())
     }
 
-    /// Makes sure that the content of a file is not too large.
+    /// Checks that the content of a file is not too large.
     fn measure_file(&self, kind: FileType, name: &str, sealed: &[u8]) -> Result<()> {
         let bounds = Bounds::of(kind);
         let read = match kind {
@@ -194,7 +205,7 @@ impl Backend {
             FileType::Config => &AtomicU64::new(0),
             FileType::Key | FileType::Pack => return Ok(()),
         };
-        // Before the content is a mark that says whether it is compressed.
+        // The first byte says whether the content is compressed.
         let size = match self.opener(|opener| opener.measure(sealed, 1, bounds.opened))? {
             Some(Ok(Some(size))) => size as u64,
             Some(Ok(None)) => {
@@ -202,7 +213,7 @@ impl Backend {
                     .store
                     .too_large(format!("the content of `{name}` has more than {} bytes", bounds.opened)));
             }
-            // The engine says that it is damaged.
+            // The engine reports the damage.
             Some(Err(Unsealed)) | None => return Ok(()),
         };
         if read.fetch_add(size, Ordering::Relaxed).saturating_add(size) > bounds.all {
@@ -215,7 +226,8 @@ impl Backend {
         Ok(())
     }
 
-    /// Makes sure that no blob in a part of a pack is too large. The engine asks for one blob, or for several that lie side by side.
+    /// Checks that no blob in a part of a pack is too large. The engine requests one blob, or
+    /// several adjacent ones.
     fn measure_blobs(&self, id: &Id, offset: usize, part: &[u8]) -> Result<()> {
         let fits = |sealed: &[u8]| self.opener(|opener| opener.measure(sealed, 0, MAX_BLOB));
         let too_large = || {
@@ -239,7 +251,7 @@ impl Backend {
         Ok(())
     }
 
-    /// What an opener says; nothing where the key is not known.
+    /// Runs `ask` with an opener; returns `None` if the key is not known.
     fn opener<T>(&self, ask: impl FnOnce(&mut Opener) -> T) -> Result<Option<T>> {
         let Some((key, idle)) = &self.openers else { return Ok(None) };
         let waiting = lock(idle).pop();
@@ -252,7 +264,8 @@ impl Backend {
         Ok(Some(said))
     }
 
-    /// A whole pack, so that reading a snapshot costs one request a pack, not one an item.
+    /// Returns a whole pack, so that reading a snapshot takes one request per pack instead of one
+    /// per item.
     fn pack(&self, id: &Id) -> Result<Bytes> {
         let slot = lock(&self.packs).slot(id);
         let mut slot = lock(&slot);
@@ -264,7 +277,7 @@ impl Backend {
         Ok(slot.insert(pack).clone())
     }
 
-    /// A sealed blob. Whoever opens it bounds what comes out.
+    /// Returns a sealed blob. The caller limits the size of its content.
     pub(super) fn sealed(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes> {
         self.read_cached(id, offset, length).inspect_err(|error| {
             lock(&self.fault).get_or_insert(error.clone());
@@ -374,7 +387,8 @@ impl WriteBackend for Backend {
         let name = file_name(kind, id);
         let content: PutPayload = content.into_vec().into_iter().collect();
         match kind {
-            // The config names the master key's repository: it is written once, and never over another.
+            // The config names the master key's repository: it is written once, and never
+            // overwrites another.
             FileType::Config => match self.store.create(&name, content) {
                 Ok(Created::Written) => Ok(()),
                 Ok(Created::Existed) => Err(Error::NotARepository {
@@ -397,7 +411,7 @@ impl WriteBackend for Backend {
     }
 }
 
-/// restic's default layout.
+/// The name of a file in restic's default layout.
 pub(super) fn file_name(kind: FileType, id: &Id) -> String {
     let hex = id.to_hex();
     match kind {
@@ -407,7 +421,8 @@ pub(super) fn file_name(kind: FileType, id: &Id) -> String {
     }
 }
 
-/// The engine counts sizes in 32 bits. No valid file is larger, so a larger one never has the size its index names.
+/// Clamps a size to 32 bits, as the engine counts. No valid file is larger, so a larger one never
+/// has the size that its index names.
 fn clamp(size: u64) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }

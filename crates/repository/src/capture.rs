@@ -1,4 +1,4 @@
-//! Taking a snapshot, and believing it only after it was read back.
+//! Takes a snapshot, and reports it only after its trees were read back.
 
 use std::collections::BTreeSet;
 
@@ -21,42 +21,44 @@ use super::store::BlockingStore;
 use super::stored::Stored;
 use super::tally::Tally;
 
-/// What snapshots say they were made by.
+/// The command that snapshots record.
 const COMMAND: &str = "tenantatlas";
 
-/// What a capture is to be recorded as.
+/// How to record a capture.
 #[derive(Debug, Clone)]
 pub struct CaptureOptions {
-    /// The uid of the run. There is at most one snapshot a run: a second capture returns the first one's snapshot.
+    /// UID of the run. There is at most one snapshot per run: a second capture returns the snapshot
+    /// of the first.
     pub run_uid: String,
-    /// The host to record: where it came from, such as the cluster's name.
+    /// Host to record: the origin, such as the cluster's name.
     pub host: String,
-    /// More tags, without commas. Captures with the same tags are compared with each other.
+    /// Additional tags, without commas. Captures with the same host and tags are compared with each
+    /// other.
     pub tags: Vec<String>,
-    /// The end of the tenant's audit chain, so that whoever cuts or alters it later is found: a tag that does not count
-    /// when captures are compared.
+    /// The end of the tenant's audit chain, so that truncating or altering the chain later is
+    /// detected. It is a tag that does not count when captures are compared.
     pub audit: Option<String>,
     /// The snapshot's time.
     pub time: Timestamp,
-    /// The permit to write, which must still be held when the snapshot is recorded.
+    /// The write permit, which must still be held when the snapshot is recorded.
     pub permit: WriterPermit,
 }
 
-/// What a capture recorded.
+/// The result of a capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureSummary {
     /// The snapshot.
     pub snapshot: Snapshot,
-    /// Whether everything is as in the latest snapshot before it with the same tags.
+    /// Whether all content equals that of the latest earlier snapshot with the same host and tags.
     pub unchanged: bool,
-    /// Whether an earlier attempt of the same run had recorded it already.
+    /// Whether an earlier attempt of the same run had already recorded the snapshot.
     pub earlier_attempt: bool,
-    /// How many packs the index names that are not there, or not in full. What this capture needed of them was
-    /// stored again, but older snapshots are damaged: a check says which.
+    /// Number of packs that the index names and that are missing or incomplete. What this capture
+    /// needed of them was stored again, but older snapshots are damaged: a check lists them.
     pub lost_packs: usize,
 }
 
-/// Captures what is offered, and reads it back.
+/// Captures the offered items, and reads the snapshot back.
 pub(super) fn capture(
     store: &BlockingStore,
     key: &MasterKey,
@@ -74,7 +76,7 @@ pub(super) fn capture(
     let stored = Stored::load(&opened)?;
     let archived = archive(offers, &Target { store, key, level, stored: &stored, time: options.time })?;
 
-    // The last moment to refuse: who finds a snapshot takes it for whole.
+    // The last moment to refuse: a reader takes any snapshot for complete.
     if !options.permit.is_held() {
         return Err(Error::PermitLost { location: store.description().to_owned() });
     }
@@ -85,12 +87,12 @@ pub(super) fn capture(
     Ok(summarize(snapshot, &earlier, false, stored.lost_packs))
 }
 
-/// Says in the snapshot what it holds.
+/// Records in the snapshot what it holds.
 fn record(file: &mut SnapshotFile, archived: &Archived) {
     let (data, trees) = (archived.data, archived.trees);
     file.tree = archived.root;
     let mut summary = SnapshotSummary::default();
-    // No parent is used: to the format, all of it is new.
+    // No parent is used, so everything is new to the format.
     summary.files_new = archived.tally.items;
     summary.total_files_processed = archived.tally.items;
     summary.total_bytes_processed = archived.tally.bytes;
@@ -105,7 +107,7 @@ fn record(file: &mut SnapshotFile, archived: &Archived) {
     summary.data_added_trees = trees.bytes;
     summary.data_added_trees_packed = trees.packed;
     COMMAND.clone_into(&mut summary.command);
-    // How long it took is in the run's status: no clock is read here.
+    // The duration is in the run's status: no clock is read here.
     summary.backup_start = file.time.clone();
     summary.backup_end = file.time.clone();
     file.summary = Some(summary);
@@ -117,8 +119,8 @@ fn snapshots(opened: &engine::Opened<rustic_core::OpenStatus>) -> Result<Vec<Sna
     Ok(snapshots)
 }
 
-/// The snapshot of an earlier attempt that died before it could report. It may also have died before it
-/// read its snapshot back, so that is done now.
+/// Returns the snapshot of an earlier attempt that died before it could report. That attempt may
+/// also have died before it read the snapshot back, so this is done now.
 fn earlier_attempt<S: Open>(
     store: &BlockingStore,
     key: &MasterKey,
@@ -135,7 +137,7 @@ fn earlier_attempt<S: Open>(
             (tally.items, tally.bytes) == (snapshot.items, snapshot.bytes)
         }) {
             Ok(()) => return Ok(Some(summarize(snapshot, earlier, true, 0))),
-            // It was never reported and is gone now; this attempt makes another.
+            // The snapshot was never reported and is deleted by now; this attempt makes another.
             Err(Error::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -143,8 +145,9 @@ fn earlier_attempt<S: Open>(
     Ok(None)
 }
 
-/// Opens the repository afresh and walks the snapshot's trees; all they name must be indexed and there. A snapshot that fails
-/// is removed: nobody was told of it, and nobody shall find it.
+/// Opens the repository again and walks the snapshot's trees: everything that they name must be
+/// indexed and present. A damaged snapshot is deleted: it was never reported, and must not be
+/// found.
 fn confirm<S: Open>(
     store: &BlockingStore,
     key: &MasterKey,
@@ -153,7 +156,7 @@ fn confirm<S: Open>(
     expected: impl FnOnce(&Tally) -> bool,
 ) -> Result<()> {
     let walked = engine::open(store, key).and_then(engine::Opened::for_reading).and_then(|fresh| {
-        // The file itself, as it lies in the store.
+        // The snapshot file itself, as stored.
         let stored: SnapshotFile = fresh.repository.get_file(&file.id).map_err(|error| fresh.explain(&error))?;
         read::tally(&fresh, stored.tree)
     });
@@ -166,7 +169,7 @@ fn confirm<S: Open>(
         Err(error) => error,
     };
     if let Error::Damaged { .. } = failure {
-        // If this fails too, the next attempt comes here again.
+        // If the deletion fails too, the next attempt repeats it.
         let _ = repository.delete_snapshots(&[file.id]);
     }
     Err(failure)
@@ -195,7 +198,7 @@ fn template(options: &CaptureOptions) -> Result<SnapshotFile> {
     let mut snapshot = SnapshotOptions::default()
         .host(options.host.clone())
         .time(options.time.to_zoned(TimeZone::UTC))
-        // Not the worker's command line, which the engine would record.
+        // Replaces the worker's command line, which the engine would record.
         .command(COMMAND.to_owned());
     for tag in options.tags.iter().chain(&ours) {
         if tag.is_empty() || tag.contains(',') || taken(tag) {

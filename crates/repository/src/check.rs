@@ -1,4 +1,4 @@
-//! Checking a repository, and measuring it.
+//! Checks a repository, and measures it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,37 +12,40 @@ use super::read;
 use super::snapshot::Snapshot;
 use super::store::BlockingStore;
 
-/// How many findings a report spells out.
+/// Maximum number of findings in a report.
 const NAMED: usize = 50;
 
-/// What the engine says of a pack that maintenance has marked, because nothing needs it. Its size is lost when its mark is carried
-/// over, and once it is deleted a reader of an older index still looks for it: neither says anything of what can be restored.
+/// Part of the engine's message about a pack that maintenance has marked because nothing needs it.
+/// The size of such a pack is lost when its mark is carried over. Once the pack is deleted, a
+/// reader of an older index still looks for it. Neither concerns what can be restored.
 const OF_A_MARKED_PACK: &str = "marked to delete: true";
 
-/// The golden ratio less one, times 2^32.
+/// The golden ratio minus one, times 2^32.
 const GOLDEN_RATIO: u32 = 2_654_435_769;
 
-/// How much content a check reads; it always reads the index and all trees.
+/// How much content a check reads. The index and all trees are always read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadData {
-    /// None: content that is there counts as good.
+    /// None: content that exists counts as good.
     No,
     /// All of it.
     All,
-    /// One of `of` parts (`part` counts modulo `of`).
+    /// One of `of` parts (`part` is taken modulo `of`).
     Part {
-        /// Which part.
+        /// Index of the part.
         part: u32,
-        /// How many parts there are.
+        /// Number of parts.
         of: u32,
     },
 }
 
 impl ReadData {
-    /// Reads about `percent` of the content. Checks a fixed number of days apart come around to all of it, whatever that number is.
+    /// Reads about `percent` of the content. Checks a fixed number of days apart eventually read
+    /// all of it, whatever that number is.
     ///
-    /// Days that count modulo the parts would not: a check every seven days would read the same of seven parts for ever. Multiples of
-    /// the golden ratio, taken modulo one, leave no gap for long, and nor do multiples of a number of them.
+    /// Days modulo the number of parts would not do: with seven parts, a check every seven days
+    /// would always read the same one. Multiples of the golden ratio modulo one leave no gap for
+    /// long, and neither does every n-th of these multiples.
     #[must_use]
     pub fn percent(percent: u8, day: u32) -> Self {
         match percent {
@@ -50,7 +53,7 @@ impl ReadData {
             100.. => Self::All,
             percent => {
                 let of = 100_u32.div_ceil(u32::from(percent));
-                // As a fraction of 2^32, so that the part below one is what does not overflow.
+                // A fraction of 2^32: overflow removes the integer part.
                 let fraction = day.wrapping_mul(GOLDEN_RATIO);
                 Self::Part { part: share(fraction, of), of }
             }
@@ -58,26 +61,26 @@ impl ReadData {
     }
 }
 
-/// Which of so many equal parts of all 32-bit numbers one is in.
+/// Index of the part that contains `number`, if all 32-bit numbers are split into `of` equal parts.
 fn share(number: u32, of: u32) -> u32 {
     u32::try_from((u64::from(number) * u64::from(of)) >> 32).unwrap_or(0)
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckReport {
-    /// How many findings mean that something cannot be restored.
+    /// Number of findings that mean that something cannot be restored.
     pub errors: usize,
-    /// How many findings cost space only, such as what a killed writer left behind.
+    /// Number of findings that only cost space, such as leftovers of a killed writer.
     pub warnings: usize,
     /// The first findings, errors before warnings, for people.
     pub findings: Vec<String>,
-    /// The snapshots of which something cannot be restored, by id.
+    /// IDs of the snapshots that cannot be restored completely.
     pub damaged: Vec<String>,
 }
 
 impl CheckReport {
-    /// Whether all that was looked at can be restored.
+    /// Whether everything that was checked can be restored.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.errors == 0
@@ -87,18 +90,18 @@ impl CheckReport {
 /// The size of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// How many snapshots there are.
+    /// Number of snapshots.
     pub snapshots: u64,
-    /// What all snapshots would hold if each were restored by itself, in bytes.
+    /// Size of all snapshots if each were restored by itself, in bytes.
     pub restorable_bytes: u64,
-    /// The distinct content of all items, in bytes before compression.
+    /// Size of the distinct content of all items, in bytes before compression.
     pub unique_bytes: u64,
-    /// What lies in the store, in bytes: packs, indexes, snapshots and keys.
+    /// Size in the store, in bytes: packs, indexes, snapshots and keys.
     pub stored_bytes: u64,
 }
 
 impl Stats {
-    /// How many bytes a byte in the store stands for; none for an empty repository.
+    /// Restorable bytes per stored byte; `None` for an empty repository or one without snapshots.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
     pub fn dedup_ratio(&self) -> Option<f64> {
@@ -111,12 +114,12 @@ pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData)
     let mut options = CheckOptions::default();
     options.read_data = read_data != ReadData::No;
     if let ReadData::Part { part, of } = read_data {
-        // Not the engine's percentage: it never reads a pack that is larger than the share, so small repositories never
-        // have any of theirs read.
+        // Not the engine's percentage: it never reads a pack that is larger than the share, so no
+        // pack of a small repository would ever be read.
         options.read_data_subset = ReadSubsetOption::IdSubSet((part % of.max(1), of.max(1)));
     }
     let results = opened.repository.check(options).map_err(|error| opened.explain(&error))?;
-    // A store that stopped answering shows as findings, but says nothing of the repository.
+    // A store that stopped answering shows up as findings, which say nothing about the repository.
     if let Some(fault) = opened.backend.fault()
         && !matches!(fault, super::Error::Damaged { .. })
     {
@@ -127,7 +130,7 @@ pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData)
     let mut rotten = HashSet::new();
     for (level, finding) in results.0 {
         let text = finding.to_string().lines().next().unwrap_or_default().to_owned();
-        // The level's type is not exported, but the engine judges a list of findings.
+        // The type of the level is not exported, but the engine can judge a list of findings.
         if CheckResults(vec![(level, finding)]).is_ok().is_err() && !text.contains(OF_A_MARKED_PACK) {
             rotten.extend(ids(&text));
             report.errors += 1;
@@ -145,19 +148,20 @@ pub(super) fn check(store: &BlockingStore, key: &MasterKey, read_data: ReadData)
     Ok(report)
 }
 
-/// The first digits of the ids that a finding names, packs' among others. Its own type is not exported.
+/// First digits of the ids that a finding names, including those of packs. The engine's type for
+/// findings is not exported.
 fn ids(finding: &str) -> impl Iterator<Item = String> {
     let words = finding.split(|character: char| !character.is_ascii_hexdigit());
     words.filter(|word| word.len() == SHOWN_DIGITS).map(str::to_owned)
 }
 
-/// The snapshots that need something that is not there, or that lies in a pack found to be rotten and nowhere else.
+/// The snapshots that need content that is missing, or that only exists in a corrupt pack.
 fn damaged(store: &BlockingStore, key: &MasterKey, rotten: HashSet<String>) -> Result<Vec<String>> {
     let opened = engine::open(store, key)?;
     let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
     opened.backend.distrust(rotten);
     let opened = opened.for_reading()?;
-    // Captures without a change between them have one tree.
+    // Captures without a change between them have the same tree.
     let mut verdicts = HashMap::new();
     let mut damaged = Vec::new();
     for file in files {
@@ -204,7 +208,7 @@ mod tests {
 
     use super::ReadData;
 
-    /// How many checks it takes until every part was read once.
+    /// Number of checks until every part was read once, and number of parts.
     fn checks(percent: u8, first: u32, days: u32) -> (u32, u32) {
         let mut read = BTreeSet::new();
         for check in 1.. {

@@ -1,8 +1,10 @@
-//! Documents of runs: what a run has to tell later, and an object of the API server has no room for.
+//! Documents of runs: data that a run reports later, and that does not fit into an object of the
+//! API server.
 //!
-//! One lies at `tenantatlas/documents/<uid of the run>.<name>`: the length of its content in four bytes, and the content,
-//! compressed and sealed as blobs are. It is no snapshot: the stock `restic` does not see it, and nobody restores it by mistake.
-//! It goes, by maintenance, once its run is gone.
+//! A document is stored at `tenantatlas/documents/<uid of the run>.<name>`: the length of its
+//! content in four bytes, then the content, compressed and sealed like a blob. A document is not a
+//! snapshot: the stock `restic` does not see it, so it is never restored by mistake. Maintenance
+//! deletes it once its run is gone.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +18,13 @@ use super::store::BlockingStore;
 
 const DIRECTORY: &str = "tenantatlas/documents";
 
-/// The most bytes of a document's content. A repository is untrusted.
+/// Maximum size of a document's content, in bytes. A repository is untrusted.
 const MAX_CONTENT: usize = 16 * 1024 * 1024;
 
-/// The level of compression; what is in there is text.
+/// Compression level; documents are text.
 const LEVEL: i32 = 3;
 
-/// Writes a document, in the place of one of the same name.
+/// Writes a document, replacing one of the same name.
 pub(super) fn put(store: &BlockingStore, key: &MasterKey, run_uid: &str, name: &str, content: &[u8]) -> Result<()> {
     let path = path(run_uid, name)?;
     let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= MAX_CONTENT);
@@ -32,7 +34,7 @@ pub(super) fn put(store: &BlockingStore, key: &MasterKey, run_uid: &str, name: &
     store.put(&path, sealed.into())
 }
 
-/// Reads a document, if it is there.
+/// Reads a document, if it exists.
 pub(super) fn find(store: &BlockingStore, key: &MasterKey, run_uid: &str, name: &str) -> Result<Option<Vec<u8>>> {
     let path = path(run_uid, name)?;
     let unreadable = || damaged(store, format!("the document `{path}` is not what was stored"));
@@ -45,7 +47,7 @@ pub(super) fn find(store: &BlockingStore, key: &MasterKey, run_uid: &str, name: 
     Opener::new(key)?.blob(sealed, Some(length)).map(Some).map_err(|_| unreadable())
 }
 
-/// Removes the documents of all runs but these; how many.
+/// Deletes the documents of all runs except these. Returns how many were deleted.
 pub(super) fn forget(store: &BlockingStore, runs: &BTreeSet<String>, permit: &WriterPermit) -> Result<u64> {
     let store = store.guarded(permit);
     let mut removed = 0;

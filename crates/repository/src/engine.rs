@@ -1,4 +1,4 @@
-//! Opening and creating a repository with the engine.
+//! Opens and creates a repository with the engine.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use super::key_file::{self, key_file};
 use super::store::BlockingStore;
 use super::stored::Stored;
 
-/// Items are small and compressed each by itself: against zstd's usual level this takes a third less time for 2% more bytes.
+/// Items are small and each is compressed by itself. Compared with zstd's default level, this one
+/// takes a third less time for 2% more bytes.
 const COMPRESSION: i32 = 2;
 
 /// An opened repository, with the backend that knows why the store failed.
@@ -24,7 +25,7 @@ pub(super) struct Opened<S> {
     pub(super) repository: Repository<S>,
     pub(super) backend: Arc<Backend>,
     store: BlockingStore,
-    /// What is there, where the engine's own index also names what is not.
+    /// Content that exists, if the engine's own index also names content that does not.
     readable: Option<Stored>,
 }
 
@@ -33,7 +34,7 @@ pub(super) fn open(store: &BlockingStore, key: &MasterKey) -> Result<Opened<Open
     open_or(store, key, |what| damaged(store, what))
 }
 
-/// The same, with what it means that the engine cannot.
+/// Same as [`open`], with a function that explains why the engine fails.
 fn open_or(
     store: &BlockingStore,
     key: &MasterKey,
@@ -46,11 +47,11 @@ fn open_or(
     Ok(Opened { repository, backend, store: store.clone(), readable: None })
 }
 
-/// The master key of a repository, found with the user's key.
+/// Finds the master key of a repository with the user's key.
 pub(super) fn unlock(store: &BlockingStore, key: &RepositoryKey) -> Result<MasterKey> {
     let wrong = || Error::WrongPassword { location: store.description().to_owned(), credential: key.describe() };
     let opened = match key {
-        // Nothing tells another key from a damaged config; the former is far more likely.
+        // A wrong key cannot be distinguished from a damaged config, and is far more likely.
         RepositoryKey::MasterKey(master) => open_or(store, master, |_| wrong()),
         RepositoryKey::Password(password) => {
             let master = key_file::find(store, password)?.ok_or_else(wrong)?;
@@ -71,7 +72,7 @@ pub(super) fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<Maste
         }
     };
     let backend = Backend::new(store.clone());
-    // The engine's type for sizes is not exported, but reads itself from text.
+    // The engine's type for sizes is not exported, but it can be parsed from text.
     let bytes = |size: u64| size.to_string().parse().ok();
     let mut config = ConfigOptions::default();
     config.set_version = Some(2);
@@ -86,7 +87,7 @@ pub(super) fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<Maste
     Ok(repository.key())
 }
 
-/// Lets a password open a repository. Returns the id of its key file.
+/// Adds a key file, so that a password opens a repository. Returns the id of the file.
 pub(super) fn add_key(store: &BlockingStore, master: &MasterKey, password: &str) -> Result<String> {
     let (id, content) = key_file(master, password)?;
     store.put(&format!("keys/{id}"), content.into())?;
@@ -94,17 +95,17 @@ pub(super) fn add_key(store: &BlockingStore, master: &MasterKey, password: &str)
 }
 
 impl<S> Opened<S> {
-    /// What an error of the engine means that comes of reading: the store's fault, or damage.
+    /// Explains an error of the engine while reading: the store's fault, or damage.
     pub(super) fn explain(&self, error: &RusticError) -> Error {
         self.backend.explain(error, |what| damaged(&self.store, what))
     }
 
-    /// The first fault of the store since it was opened, if there was one.
+    /// The first fault of the store since the repository was opened, if any.
     pub(super) fn fault(&self) -> Option<Error> {
         self.backend.fault()
     }
 
-    /// Whether some content is indexed in a pack that is there.
+    /// Whether content is indexed in a pack that exists.
     pub(super) fn has(&self, content: &DataId) -> bool
     where
         S: IndexedFull,
@@ -113,30 +114,31 @@ impl<S> Opened<S> {
         is_indexed && self.readable.as_ref().is_none_or(|readable| readable.has(BlobType::Data, content))
     }
 
-    /// The most items and directories of a snapshot.
+    /// Maximum number of items and directories in a snapshot.
     pub(super) fn most_nodes(&self) -> u64 {
         self.store.most_nodes()
     }
 
-    /// The repository holds more than is read.
+    /// Error for a repository that holds more than is read.
     pub(super) fn too_large(&self, what: String) -> Error {
         self.store.too_large(what)
     }
 
-    /// The repository is damaged.
+    /// Error for a damaged repository.
     pub(super) fn damaged(&self, what: String) -> Error {
         damaged(&self.store, what)
     }
 }
 
 impl Opened<OpenStatus> {
-    /// Loads what is needed to read: where all content lies.
+    /// Loads the locations of all content, which reading needs.
     pub(super) fn for_reading(self) -> Result<Opened<IndexedFullStatus>> {
         let Self { repository, backend, store, .. } = self;
         let explain = |error: Box<RusticError>| backend.explain(&error, |what| damaged(&store, what));
         let is_half_pruned = backend.trust_index(&repository).map_err(explain)?;
-        // Checked, the engine takes such a pack for marked or for indexed, as it happens to read one index file first or another. It is
-        // indexed: what is needed may lie in it until the pruning is done again. Unchecked, it also takes lost packs for there.
+        // With the check, the engine takes such a pack for marked or for indexed, depending on
+        // which index file it reads first. The pack is indexed: needed content may be in it until
+        // the prune is repeated. Without the check, the engine also takes lost packs for present.
         let readable =
             if is_half_pruned { Some(Stored::readable(&repository, &backend).map_err(explain)?) } else { None };
         let repository =
@@ -148,7 +150,7 @@ impl Opened<OpenStatus> {
 
 fn prepare(backend: &Arc<Backend>) -> Result<Repository<()>> {
     let mut options = RepositoryOptions::default();
-    // A worker's file system is read-only, and gone a moment later.
+    // A worker's file system is read-only and short-lived.
     options.no_cache = true;
     Repository::new(&options, &RepositoryBackends::new(backend.clone(), None))
         .map_err(|error| Error::internal("opening a repository", about(&error)))
@@ -197,7 +199,7 @@ mod tests {
         assert!(matches!(unlock(&store, &wrong), Err(Error::WrongPassword { .. })));
     }
 
-    /// What stands in the place of a file may be a link to anything that the worker can read.
+    /// A file of the repository may be replaced by a link to anything that the worker can read.
     #[test]
     fn nothing_that_is_read_in_the_place_of_a_key_file_is_quoted() {
         let password = RepositoryKey::Password("correct horse".to_owned());

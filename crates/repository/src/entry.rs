@@ -1,4 +1,4 @@
-//! What a capture takes in: a stream of entries with bounded memory and an explicit end.
+//! The input of a capture: a stream of entries with bounded memory and an explicit end.
 
 use std::sync::Arc;
 
@@ -9,25 +9,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::order::{HasPath, Reorder};
 use super::path::ItemPath;
 
-/// Content in flight between the offering side and the archiving side, in KiB.
+/// Maximum content in flight between the offering side and the archiving side, in KiB.
 const BUDGET_KIB: u32 = 8 * 1024;
-/// What one batch counts at most: while one is archived, the next is on its way.
+/// Maximum that one batch counts: while one batch is archived, the next is in flight.
 const LARGEST_KIB: u32 = BUDGET_KIB / 2;
-/// Entries that are handed over at once: waking the other side for each takes longer than reading it.
+/// Number of entries that are handed over at once: waking the other side for each entry takes
+/// longer than reading it.
 const BATCH: usize = 64;
-/// Content that is handed over at once, in bytes; the entry that goes beyond is the last of its batch.
+/// Content that is handed over at once, in bytes. The entry that exceeds this is the last of its
+/// batch.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Batches in flight, whatever their size.
+/// Number of batches in flight, whatever their size.
 const QUEUE: usize = 16;
 
 /// One item to capture.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Where it goes in the snapshot.
+    /// Path of the item in the snapshot.
     pub path: ItemPath,
-    /// Its content.
+    /// Content of the item.
     pub content: Bytes,
-    /// When it came into being. Part of the snapshot's tree, so it must not differ between captures of the same item.
+    /// Creation time of the item. It is part of the snapshot's tree, so it must not differ between
+    /// captures of the same item.
     pub mtime: Timestamp,
 }
 
@@ -42,25 +45,25 @@ impl HasPath for Entry {
 #[error("the capture has ended")]
 pub struct CaptureEnded;
 
-/// The offering side of a capture. Dropped without [`EntrySender::finish`], the capture fails as interrupted: a
-/// worker that dies halfway must not leave half a namespace behind as a snapshot.
+/// The offering side of a capture. If it is dropped without [`EntrySender::finish`], the capture
+/// fails as interrupted: a worker that dies halfway must not leave half a namespace as a snapshot.
 #[derive(Debug)]
 pub struct EntrySender {
     queue: mpsc::Sender<Vec<Offered>>,
     budget: Arc<Semaphore>,
     order: Reorder<Entry>,
     batch: Vec<Entry>,
-    /// Of the batch.
+    /// Bytes of content in the batch.
     bytes: usize,
 }
 
-/// The receiving side of a capture; give it to [`super::Repository::capture`].
+/// The receiving side of a capture; pass it to [`super::Repository::capture`].
 #[derive(Debug)]
 pub struct Entries {
     queue: mpsc::Receiver<Vec<Offered>>,
 }
 
-/// The two sides of a capture.
+/// Creates the two sides of a capture.
 #[must_use]
 pub fn entries() -> (EntrySender, Entries) {
     let (queue, receiver) = mpsc::channel(QUEUE);
@@ -70,10 +73,10 @@ pub fn entries() -> (EntrySender, Entries) {
 }
 
 impl EntrySender {
-    /// Offers the next entry: kinds sorted by path, each as one run; within a kind by name, as the API server
-    /// lists them. Waits while too much is in flight.
+    /// Offers the next entry. Kinds must come sorted by path, each as one run; within a kind,
+    /// entries must come by name, as the API server lists them. Waits while too much is in flight.
     pub async fn offer(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
-        // Said at once, and not with the batch that this entry fills.
+        // Reported at once, instead of with the batch that this entry fills.
         if self.queue.is_closed() {
             return Err(CaptureEnded);
         }
@@ -83,7 +86,7 @@ impl EntrySender {
         Ok(())
     }
 
-    /// Says that everything was offered.
+    /// Signals that everything was offered.
     pub async fn finish(mut self) -> Result<(), CaptureEnded> {
         for entry in std::mem::take(&mut self.order).finish() {
             self.add(entry).await?;
@@ -118,7 +121,7 @@ impl EntrySender {
     }
 }
 
-/// What the archiving side is given.
+/// A message to the archiving side.
 pub(super) enum Offered {
     /// One more item.
     Item(Offer),
@@ -126,7 +129,7 @@ pub(super) enum Offered {
     End,
 }
 
-/// One item. Its batch counts as in flight until all of it is dropped.
+/// One item. Its batch counts as in flight until the whole batch is dropped.
 pub(super) struct Offer {
     pub(super) path: ItemPath,
     pub(super) mtime: Timestamp,
@@ -135,7 +138,7 @@ pub(super) struct Offer {
 }
 
 impl Entries {
-    /// Blocks for each next entry; ends without [`Offered::End`] if the offering side went away.
+    /// Blocks for each next entry. Ends without [`Offered::End`] if the offering side was dropped.
     pub(super) fn into_offers(mut self) -> impl Iterator<Item = Offered> + Send + 'static {
         std::iter::from_fn(move || self.queue.blocking_recv()).flatten()
     }

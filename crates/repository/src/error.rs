@@ -1,8 +1,9 @@
-//! What can go wrong with a repository, in classes a user can act on.
+//! Faults of a repository, in classes that a user can act on.
 //!
-//! Every variant names the place, what was found there and what to do. A message is built from classified
-//! parts only (a status code, a store's error code, an operating system error kind), never from a store's or
-//! the engine's own text: such text may carry URLs with signatures, key names or whole responses.
+//! Messages name the place, what was found there and what to do. They are built from classified
+//! parts only (a status code, a store's error code, an operating system error kind, the first line
+//! of an engine error without its cause). The text of a store's answer is never quoted: it may
+//! contain URLs with signatures, key names or whole responses.
 
 use std::error::Error as StdError;
 
@@ -13,20 +14,21 @@ use super::http::TooMuch;
 /// The result of an operation on a repository.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Whether trying again, with nothing changed, may help.
+/// Whether a retry without any change may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryClass {
-    /// The same attempt fails again until somebody changes something.
+    /// A retry fails again until something changes.
     Permanent,
     /// The fault may pass by itself.
     Transient,
 }
 
-/// Codes that tell something of what is stored. All others tell of the way there, or of what was asked.
+/// Codes of faults in the stored content. All other codes concern the access to it, or the request.
 pub const CODES_OF_THE_CONTENT: [&str; 5] =
     ["Damaged", "TooLarge", "RepositoryVanished", "SnapshotNotFound", "ItemNotFound"];
 
-/// Codes that tell something of the store: of what is in it, or of the way into it. All others tell of the one attempt.
+/// Codes of faults of the store: of its content, or of the access to it. All other codes concern a
+/// single attempt.
 pub const CODES_OF_THE_STORE: [&str; 18] = [
     "WrongPassword",
     "InvalidKey",
@@ -51,13 +53,14 @@ pub const CODES_OF_THE_STORE: [&str; 18] = [
 /// Why an operation on a repository failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No key in the repository opens with the given password, or the given master key is another's.
+    /// No key file in the repository opens with the given password, or the given master key belongs
+    /// to another repository.
     #[error(
         "the {credential} does not open the repository at {location}: put the {credential} it was created with into \
          the Secret, or name an empty location"
     )]
     WrongPassword {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
         /// `password` or `master key`.
         credential: &'static str,
@@ -65,7 +68,7 @@ pub enum Error {
     /// The key itself is malformed: an empty password, or a master key that is not restic's JSON.
     #[error("the repository's key is unusable: {problem}")]
     InvalidKey {
-        /// What is wrong with it.
+        /// What is wrong with the key.
         problem: String,
     },
     /// The store did not answer in time, refused the connection or answered with a server error.
@@ -73,72 +76,73 @@ pub enum Error {
         "the store at {location} cannot be reached: {cause}: check the endpoint, the network policy and the store's health"
     )]
     StoreUnreachable {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What was seen last.
+        /// What was observed last.
         cause: String,
     },
     /// The store's certificate is signed by an authority that is not trusted here.
     #[error("the certificate of {location} is not trusted: {cause}: add its authority to the repository's CA bundle")]
     UntrustedCertificate {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What was seen.
+        /// What was observed.
         cause: String,
     },
-    /// The store knows us not, or allows too little.
+    /// The store does not know the credentials, or they allow too little.
     #[error(
         "access to {location} was denied: {cause}: check the credentials and that they may list, read, write and delete there"
     )]
     AccessDenied {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What was seen.
+        /// What was observed.
         cause: String,
     },
     /// There are no credentials to try.
     #[error("no credentials for {location}: {problem}")]
     CredentialsMissing {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What was looked for and where.
+        /// What was looked for, and where.
         problem: String,
     },
     /// The bucket or container does not exist.
     #[error("{location} does not exist: create the bucket first, or correct its name, region or endpoint")]
     BucketNotFound {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
     },
     /// The directory does not exist.
     #[error("{location} does not exist or is not a directory: check that the volume is mounted there")]
     LocationNotFound {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
     },
-    /// The description of the location cannot be right.
+    /// The description of the location is invalid.
     #[error("the location {location} is not valid: {problem}")]
     InvalidLocation {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and what would be valid.
         problem: String,
     },
-    /// Something else lives here.
+    /// The location holds something other than a repository.
     #[error("{location} holds something that is not a repository ({found}): name an empty location or another prefix")]
     NotARepository {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
         /// What was found there.
         found: String,
     },
-    /// Nothing is here, and who opens may not create: it is a store that was emptied, or another one than before.
+    /// The location is empty, and the caller may not create a repository: the store was emptied, or
+    /// it is another store than before.
     #[error(
         "{location} is empty, and it is not made anew, for that would look as if all were well: bring back what was there, or correct the \
          location; to begin anew, delete the backup sets that name it, then run repository.check, which creates it"
     )]
     RepositoryVanished {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
     },
     /// The owner marker names another tenant or another cluster.
@@ -147,103 +151,104 @@ pub enum Error {
          of its own for each tenant, or adopt it by listing that namespace uid"
     )]
     OwnedByAnother {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// The cluster the marker names.
+        /// The cluster that the marker names.
         cluster_uid: String,
-        /// The namespace the marker names.
+        /// The namespace that the marker names.
         namespace_uid: String,
     },
-    /// Content that should be there is missing, or is not what was written.
+    /// Content is missing, or is not what was written.
     #[error(
         "the repository at {location} is damaged: {what}: run a check with all data, and restore the store's objects"
     )]
     Damaged {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
         /// What is missing or wrong.
         what: String,
     },
-    /// More than any capture writes, and than a worker reads.
+    /// The repository holds more than any capture writes, and more than a worker reads.
     #[error(
         "remove what no capture wrote, or name another location: in the repository at {location} {what}, which is more than is read"
     )]
     TooLarge {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What is too large, and what the bound is.
+        /// What is too large, and the limit.
         what: String,
     },
-    /// No space or no quota left.
+    /// The store has no space or no quota left.
     #[error("the store at {location} is full: {cause}: enlarge it, raise its quota or lower the retention")]
     StoreFull {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What was seen.
+        /// What was observed.
         cause: String,
     },
-    /// A fault of the store that is none of the above.
+    /// Any other fault of the store.
     #[error("the store at {location} failed: {cause}")]
     StoreFailed {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// What was seen.
+        /// What was observed.
         cause: String,
     },
-    /// Entries were offered against the order of the tree (or one path twice).
+    /// Entries were offered out of the tree's order, or one path was offered twice.
     #[error(
         "`{later}` was offered after `{earlier}`, which is out of order: kinds must come sorted by path, each once"
     )]
     OutOfOrder {
         /// The path that was offered first.
         earlier: String,
-        /// The path that came after and should not have.
+        /// The path that was offered later, out of order.
         later: String,
     },
-    /// A path segment that cannot be stored.
+    /// A path segment cannot be stored.
     #[error("`{segment}` cannot be part of a path in a repository: {problem}")]
     UnsafePath {
         /// The segment, escaped for display.
         segment: String,
-        /// What is wrong with it.
+        /// What is wrong with the segment.
         problem: &'static str,
     },
-    /// The offering side went away before it said that everything was offered.
+    /// The offering side was dropped before it signalled that everything was offered.
     #[error("the capture was interrupted after {offered} items: no snapshot was recorded")]
     Interrupted {
         /// How many items had been offered.
         offered: u64,
     },
-    /// The permit to write was lost, so maintenance may be running; or that of maintenance, so somebody may be writing.
+    /// The write permit was lost, so maintenance may be running; or the maintenance permit was
+    /// lost, so a writer may be running.
     #[error(
         "the permit to write to {location} was lost, and nothing was written from then on: the next attempt goes on"
     )]
     PermitLost {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
     },
-    /// There is no such snapshot.
+    /// The snapshot does not exist.
     #[error("there is no snapshot {snapshot} in {location}: it may have expired")]
     SnapshotNotFound {
-        /// The repository, without secrets.
+        /// Location of the repository, without secrets.
         location: String,
-        /// The id that was asked for.
+        /// The requested id.
         snapshot: String,
     },
-    /// There is no such item in the snapshot.
+    /// The snapshot does not contain the item.
     #[error("snapshot {snapshot} holds no `{path}`")]
     ItemNotFound {
-        /// The snapshot.
+        /// The snapshot's id.
         snapshot: String,
-        /// The path that was asked for.
+        /// The requested path.
         path: String,
     },
-    /// A fault of ours or of the engine.
+    /// A fault of this program or of the engine.
     #[error("internal fault while {doing}: {cause}")]
     Internal {
         /// What was being done.
         doing: &'static str,
-        /// What was seen.
+        /// What was observed.
         cause: String,
     },
 }
@@ -279,13 +284,14 @@ impl Error {
         }
     }
 
-    /// Whether it tells something of what is stored: with the store as it is, another attempt finds the same.
+    /// Whether the fault is in the stored content: another attempt finds the same until the store
+    /// changes.
     #[must_use]
     pub fn is_of_the_content(&self) -> bool {
         CODES_OF_THE_CONTENT.contains(&self.reason())
     }
 
-    /// Whether the same attempt may succeed later with nothing changed by anybody.
+    /// Whether the same attempt may succeed later without any change.
     #[must_use]
     pub fn retry_class(&self) -> RetryClass {
         match self {
@@ -315,7 +321,7 @@ impl Error {
         }
     }
 
-    /// The class of a failed request to a store. `doing` names the request (`list`, `read config` …).
+    /// Classifies a failed request to a store. `doing` names the request (`list`, `read config` …).
     pub(super) fn from_store(location: &str, doing: &str, error: &object_store::Error) -> Self {
         let location = location.to_owned();
         if let Some(fault) = io_fault(error) {
@@ -346,7 +352,7 @@ impl Error {
         {
             return Self::StoreFull { location, cause };
         }
-        // The cloud's metadata service is asked for credentials only when nothing else is configured.
+        // The cloud's metadata service is asked for credentials only if nothing else is configured.
         if text.contains("169.254.169.254") || text.contains("metadata.google.internal") {
             return Self::CredentialsMissing {
                 location,
@@ -376,7 +382,7 @@ impl Error {
 }
 
 impl Error {
-    /// Something that only a fault of this program explains.
+    /// Error that only a fault of this program explains.
     pub(crate) fn internal(doing: &'static str, cause: String) -> Self {
         Self::Internal { doing, cause }
     }
@@ -389,14 +395,15 @@ impl Error {
     }
 }
 
-/// What a store answered, as far as it is fit to be shown.
+/// The parts of a store's answer that may be shown.
 struct Answer {
     status: Option<u16>,
     code: Option<String>,
 }
 
 impl Answer {
-    /// The client's error types are private, so status and code are taken from their text.
+    /// Parses status and code from the text of a client error, because the client's error types are
+    /// private.
     fn from_text(text: &str) -> Self {
         let status =
             text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)).and_then(|digits| digits.parse().ok());
@@ -423,8 +430,8 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
-/// The operating system's fault below a file system's error. Network stores have such errors too (a refused
-/// connection), but always below an HTTP error.
+/// The operating system error below a file system's error. Network stores have such errors too (a
+/// refused connection), but always below an HTTP error.
 fn io_fault(error: &object_store::Error) -> Option<std::io::ErrorKind> {
     if http_fault(error).is_some() {
         return None;

@@ -1,7 +1,8 @@
-//! Which snapshots nobody needs any more. Pure.
+//! Which snapshots are no longer needed. Pure.
 //!
-//! A snapshot goes only if it is known to be ours and known to be needed by nobody. What another program wrote, or another
-//! namespace, stays; so does what may yet be reported by the run that took it, and what is too young to judge.
+//! A snapshot is only forgotten if it is known to be ours, and known to be unneeded. Snapshots of
+//! other programs and other namespaces stay. So do snapshots that their run may still report, and
+//! snapshots that are too young to judge.
 
 use std::collections::BTreeSet;
 
@@ -9,22 +10,22 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::snapshot::Snapshot;
 
-/// What a snapshot may be needed for.
+/// What snapshots may be needed for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needed {
-    /// Ids of the snapshots that somebody names.
+    /// IDs of the snapshots that are referenced.
     pub named: BTreeSet<String>,
-    /// Uids of the runs that may yet report theirs.
+    /// UIDs of the runs that may still report their snapshot.
     pub running: BTreeSet<String>,
-    /// Uids of all runs there are, whose documents stay.
+    /// UIDs of all existing runs, whose documents stay.
     pub runs: BTreeSet<String>,
-    /// A snapshot is ours if it bears one of these tags.
+    /// A snapshot is ours if it has one of these tags.
     pub own_tags: BTreeSet<String>,
-    /// How old a snapshot is before it is judged at all.
+    /// Minimum age of a snapshot before it is judged at all.
     pub grace: SignedDuration,
 }
 
-/// The snapshots that can be forgotten, in their order.
+/// Returns the snapshots that can be forgotten, in their order.
 #[must_use]
 pub fn forgettable<'a>(snapshots: &'a [Snapshot], needed: &Needed, now: Timestamp) -> Vec<&'a Snapshot> {
     snapshots.iter().filter(|snapshot| is_forgettable(snapshot, needed, now)).collect()
@@ -109,7 +110,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever there is: nothing goes that somebody may need, and what is left over is left for a reason.
+        /// For any input: no snapshot that may be needed is forgotten, and every snapshot that
+        /// stays has a reason.
         #[test]
         fn nothing_that_somebody_may_need_is_ever_forgotten(
             pool in proptest::collection::vec((0_u8..12, proptest::option::of(0_u8..6), 0_u8..4, -50_i64..250), 0..40),

@@ -1,23 +1,25 @@
-//! The format's own numbers: sizes, and how content is named.
+//! Constants of the format: sizes, and how content is identified.
 
 use rustic_core::Id;
 use sha2::{Digest as _, Sha256};
 
-/// Target size of a pack, in bytes. Several are in memory at once while writing and reading.
+/// Target size of a pack, in bytes. Several packs are in memory at once while writing and reading.
 pub(super) const PACK_SIZE: u64 = 8 * 1024 * 1024;
 
-/// Items are far smaller than a chunk; what is larger is cut here, as the engine is told to do, too.
+/// Size of a chunk. Items are far smaller; larger content is split here, and the engine is
+/// configured with the same size.
 pub(super) const CHUNK_SIZE: usize = 4 * 1024 * 1024;
 
-/// So many digits of an id the engine shows.
+/// Number of digits that the engine shows of an id.
 pub(super) const SHOWN_DIGITS: usize = 8;
 
-/// The id of content: that of a blob is its plain content's, that of anything else what lies in the store.
+/// The id of content. The id of a blob is computed from its plain content, the id of anything else
+/// from the stored bytes.
 pub(super) fn id_of(content: &[u8]) -> Id {
     Id::new(digest(content))
 }
 
-/// SHA-256.
+/// The SHA-256 digest of content.
 pub(super) fn digest(content: &[u8]) -> [u8; 32] {
     Sha256::digest(content).into()
 }

@@ -1,10 +1,13 @@
-//! How a store over the network is spoken to: nothing that it answers leads elsewhere or is read without end.
+//! HTTP access to a store: an answer neither redirects requests nor is read without limit.
 //!
-//! A tenant names the store, and whoever runs it is not trusted:
-//! - A redirect is not followed: it would send our requests to addresses that only pods of the cluster reach.
-//! - An answer other than an object's content is read up to [`MAX_ANSWER`], and all answers of one listing up to [`MAX_LISTING`].
-//!   How much of an object is read is said by whoever asks for it ([`super::store`]).
-//! - A request, its answer included, has a deadline ([`super::Timeouts`]), however slowly the bytes come.
+//! A tenant names the store, and the operator of the store is not trusted:
+//! - A redirect is not followed: it could send requests to addresses that only pods of the cluster
+//!   reach.
+//! - An answer other than an object's content is read up to [`MAX_ANSWER`], and all answers of one
+//!   listing up to [`MAX_LISTING`]. The caller limits how much of an object is read
+//!   ([`super::store`]).
+//! - A request, including its answer, has a deadline ([`super::Timeouts`]), however slowly the
+//!   bytes arrive.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,13 +24,13 @@ use object_store::{ClientConfigKey, ClientOptions};
 
 use super::location::Timeouts;
 
-/// The most bytes of an answer: a page of a listing, or what a store says of an error.
+/// Maximum size of an answer, in bytes: a page of a listing, or an error message of a store.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 
-/// The most bytes of all pages of a listing: of half a million objects.
+/// Maximum size of all pages of a listing, in bytes: enough for half a million objects.
 const MAX_LISTING: u64 = 256 * 1024 * 1024;
 
-/// A store answers more than is read.
+/// The store answers more than is read.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} has more than {} MiB", most / (1024 * 1024))]
 pub(super) struct TooMuch {
@@ -35,7 +38,7 @@ pub(super) struct TooMuch {
     pub(super) most: u64,
 }
 
-/// Makes clients that speak so.
+/// Creates clients with these restrictions.
 #[derive(Debug)]
 pub(super) struct Connector {
     timeouts: Timeouts,
@@ -43,7 +46,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A connector with these timeouts and, beside the system's, these certificates.
+    /// Creates a connector with these timeouts, and with these certificates in addition to the
+    /// system's.
     pub(super) fn new(timeouts: &Timeouts, certificates: Vec<reqwest::Certificate>) -> Self {
         Self { timeouts: timeouts.clone(), certificates }
     }
@@ -51,7 +55,8 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Of the options only this one differs: the services of a cloud that hand out credentials speak no TLS.
+        // The only option that differs between clients: cloud services that hand out credentials do
+        // not use TLS.
         let allow_http = options.get_config_value(&ClientConfigKey::AllowHttp).is_some_and(|value| value == "true");
         let client = reqwest::Client::builder()
             .user_agent(concat!("tenantatlas/", env!("CARGO_PKG_VERSION")))
@@ -67,22 +72,22 @@ impl HttpConnector for Connector {
     }
 }
 
-/// A client whose answers are bounded.
+/// A client whose answers are limited in size.
 #[derive(Debug)]
 struct Bounded {
     inner: reqwest::Client,
-    /// Bytes of the listing that is being read. Listings at the same time share them.
+    /// Bytes of the listing that is being read. Concurrent listings share the count.
     listed: Arc<AtomicU64>,
 }
 
-/// What is asked for.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    /// An object's content.
+    /// The content of an object.
     Content,
     /// The first page of a listing.
     Listing,
-    /// A later page of it.
+    /// A later page of a listing.
     More,
     /// Anything else.
     Other,
@@ -93,7 +98,7 @@ impl Asked {
         let query = uri.query().unwrap_or_default();
         let names =
             |names: &[&str]| query.split('&').any(|pair| names.contains(&pair.split('=').next().unwrap_or_default()));
-        // S3 and Google's XML, Azure.
+        // S3 and Google's XML API; Azure.
         let lists = query.split('&').any(|pair| pair == "list-type=2" || pair == "comp=list");
         match *method {
             Method::GET if lists && names(&["continuation-token", "marker", "start-after"]) => Self::More,
@@ -120,7 +125,7 @@ impl HttpService for Bounded {
     }
 }
 
-/// The body of an answer, up to its bounds.
+/// The body of an answer, read up to its limits.
 struct Counted {
     body: HttpResponseBody,
     read: u64,
@@ -163,7 +168,7 @@ impl Body for Counted {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What the store says of it must not make anybody keep room for it.
+        // The size announced by the store must not cause an allocation.
         SizeHint::default()
     }
 }

@@ -1,12 +1,12 @@
-//! The index files of a repository, as they lie in the store.
+//! The index files of a repository, as stored.
 
 use std::collections::HashSet;
 
 use rustic_core::repofile::{IndexFile, IndexPack};
 use rustic_core::{Id, Open, Repository, RusticResult};
 
-/// Visits all packs that the index names. Returns which packs it names as marked to be deleted: a pruning that was killed leaves packs
-/// that are both, by index files that it would have removed.
+/// Visits all packs that the index names. Returns the packs that the index marks for deletion. A
+/// killed prune leaves packs that are both: index files that it would have removed still name them.
 pub(super) fn each_indexed<S: Open>(
     repository: &Repository<S>,
     mut visit: impl FnMut(IndexPack),

@@ -1,9 +1,10 @@
 //! From a location to an opened repository: looks first, then claims, then creates or opens.
 //!
-//! Creating takes two objects (a key file and `config`), and any number of workers may try at once, each of which may die
-//! between any two requests. Were each to write a key of its own, a loser's key would stay behind; it opens with the right password,
-//! but to a wrong master key, and the stock `restic` then fails. So the first one publishes a plan, created only if there
-//! is none, and everybody carries out that plan: the same two objects, byte by byte.
+//! Creating a repository takes two objects (a key file and `config`). Any number of workers may try
+//! at once, and each may die between any two requests. If each worker wrote its own key, a loser's
+//! key would stay behind: it opens with the right password, but to a wrong master key, and the
+//! stock `restic` then fails. The first worker therefore publishes a plan, which is only created if
+//! there is none, and every worker carries out that plan: the same two objects, byte by byte.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use super::store::{BlockingStore, Created, Listing, Store};
 const CONFIG: &str = "config";
 const PLAN: &str = "tenantatlas/init.json";
 
-/// The most bytes of a plan, and of each of its objects.
+/// Maximum size of a plan, and of each of its objects, in bytes.
 const MAX_PLAN: u64 = 256 * 1024;
 
-/// Opens the repository that is there. One that died while it was being created is not there yet.
+/// Opens an existing repository. A repository whose creation was interrupted does not exist yet.
 pub(super) fn open(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> Result<MasterKey> {
     let top = store.top()?;
     if !has_config(&top) {
@@ -35,12 +36,14 @@ pub(super) fn open(store: &BlockingStore, key: &RepositoryKey, ownership: &Owner
     unlock(store, key, ownership)
 }
 
-/// Opens the repository, or creates it where nothing is. Only for who knows that nothing was there: an emptied store looks the same.
+/// Opens the repository, or creates one in an empty location. Only for a caller that knows that no
+/// repository existed: an emptied store looks the same.
 pub(super) fn open_or_init(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> Result<MasterKey> {
     let top = store.top()?;
     if !has_config(&top) {
         refuse_foreign(store, &top)?;
-        // Claimed before anything else is written: two tenants pointed at one empty place do not mix.
+        // Claimed before anything else is written, so that two tenants that use one empty location
+        // do not mix.
         owner::claim(store, ownership)?;
         create(store, key)?;
     }
@@ -52,9 +55,11 @@ fn has_config(top: &Listing) -> bool {
 }
 
 fn unlock(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> Result<MasterKey> {
-    // The key is proven before a marker is left in a repository that another program made.
+    // The key is verified before a marker is written into a repository that another program
+    // created.
     let master = engine::unlock(store, key)?;
-    // Whoever created it may have died right before; the plan holds a key file, which must not outlive its removal.
+    // The creator may have died before it deleted the plan. The plan holds a key file, which must
+    // not outlive its removal.
     if store.size(PLAN)?.is_some() {
         store.delete(PLAN)?;
     }
@@ -62,7 +67,7 @@ fn unlock(store: &BlockingStore, key: &RepositoryKey, ownership: &Ownership) -> 
     Ok(master)
 }
 
-/// What has no `config` is empty, ours and half-made, or something else.
+/// Fails unless a location without `config` is empty, or holds our own incomplete repository.
 fn refuse_foreign(store: &BlockingStore, top: &Listing) -> Result<()> {
     for directory in ["data", "index", "snapshots"] {
         if top.directories.iter().any(|name| name == directory) && !store.list(directory)?.is_empty() {
@@ -84,14 +89,15 @@ fn refuse_foreign(store: &BlockingStore, top: &Listing) -> Result<()> {
     }
 }
 
-/// The objects that make an empty repository, by name, hex-encoded. Holds no secret that the objects do not.
+/// The objects of an empty repository, by name, hex-encoded. Holds no secret that the objects do
+/// not hold.
 #[derive(Serialize, Deserialize)]
 struct Plan {
     keys: BTreeMap<String, String>,
     config: String,
 }
 
-/// Creates the repository, or helps whoever is creating it.
+/// Creates the repository, or helps another worker that is creating it.
 fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<()> {
     let plan = if let Some(found) = store.find(PLAN, MAX_PLAN)? {
         read(store, &found)?
@@ -102,13 +108,13 @@ fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<()> {
             Created::Written => plan,
             Created::Existed => match store.find(PLAN, MAX_PLAN)? {
                 Some(found) => read(store, &found)?,
-                // Carried out and cleared away meanwhile.
+                // Another worker carried out the plan and deleted it meanwhile.
                 None => return Ok(()),
             },
         }
     };
-    // A plan is cleared away only after `config` is there. So a plan made after that is found out here, and
-    // none of its keys is ever written.
+    // A plan is only deleted after `config` exists. A plan published after that is therefore
+    // detected here, and none of its keys is ever written.
     if store.size(CONFIG)?.is_none() {
         for (name, content) in &plan.keys {
             if name.len() != 64 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -121,7 +127,7 @@ fn create(store: &BlockingStore, key: &RepositoryKey) -> Result<()> {
     store.delete(PLAN)
 }
 
-/// Makes an empty repository in memory, and takes its objects.
+/// Creates an empty repository in memory, and returns its objects.
 fn draft(store: &BlockingStore, key: &RepositoryKey) -> Result<Plan> {
     let memory = Store::new(Arc::new(InMemory::new()), "", "memory", Duration::from_mins(1));
     let memory = store.beside(memory);

@@ -1,8 +1,9 @@
 //! The key of a repository: a password, or the master key itself.
 //!
-//! A password opens one of the key files in the repository ([`super::key_file`]), which costs a third of a second and 32 MiB for a
-//! moment (scrypt, which makes guessing expensive; 128 MiB where the stock programs made the file). A master key opens the repository in a millisecond, but the stock `restic` needs a
-//! password: see [`super::Repository::add_key`].
+//! A password opens one of the key files in the repository ([`super::key_file`]). This takes a
+//! third of a second, and 32 MiB for a moment: scrypt makes guessing expensive. A file written by
+//! the stock programs takes 128 MiB. A master key opens the repository in a millisecond, but the
+//! stock `restic` needs a password: see [`super::Repository::add_key`].
 
 use std::fmt;
 
@@ -12,18 +13,18 @@ use sha2::Sha256;
 
 use super::error::{Error, Result};
 
-/// What opens a repository. Never shown, not even by `{:?}`.
+/// The key that opens a repository. Never shown, not even by `{:?}`.
 #[derive(Clone)]
 pub enum RepositoryKey {
-    /// Opens with one of the repository's key files.
+    /// Opens one of the repository's key files.
     Password(String),
-    /// Opens directly.
+    /// Opens the repository directly.
     MasterKey(MasterKey),
 }
 
 impl RepositoryKey {
-    /// Reads the value of a Secret's key: restic's master key as JSON, or else a password. One line end at its
-    /// end does not count, as with `restic --password-file`.
+    /// Parses the value of a Secret's key: restic's master key as JSON, or else a password. One
+    /// line end at the end of the value is ignored, as with `restic --password-file`.
     pub fn from_secret(value: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(value).map_err(|_| invalid("it is not UTF-8"))?;
         let text = text.strip_suffix('\n').unwrap_or(text);
@@ -40,7 +41,7 @@ impl RepositoryKey {
         }
     }
 
-    /// A new random master key, as the JSON that [`RepositoryKey::from_secret`] reads.
+    /// Generates a random master key, as JSON that [`RepositoryKey::from_secret`] parses.
     pub fn generate_master_key() -> Result<String> {
         serde_json::to_string(&MasterKey::new())
             .map_err(|error| Error::Internal { doing: "writing a master key", cause: error.to_string() })
@@ -54,10 +55,10 @@ impl RepositoryKey {
     }
 }
 
-/// A key for a purpose of our own, from which nothing of the master key follows.
+/// Derives a key for a purpose of our own. It reveals nothing about the master key.
 pub(super) fn derive(master: &MasterKey, purpose: &str) -> [u8; 32] {
     let mut mac = [0; 32];
-    // HMAC takes a key of any length.
+    // HMAC accepts a key of any length.
     if let Ok(hmac) = Hmac::<Sha256>::new_from_slice(&master.encrypt) {
         mac.copy_from_slice(&hmac.chain_update(purpose).finalize().into_bytes());
     }

@@ -1,9 +1,12 @@
-//! Key files: a master key that a password opens, as the stock `restic` reads it.
+//! Key files: a master key that a password opens, in the format that the stock `restic` reads.
 //!
-//! What guessing a password costs is what opening costs every worker. scrypt's work for N = 2^15, r = 8, p = 3 is held equal to that for
-//! the engine's own choice, N = 2^17 and p = 1 (OWASP, Password Storage Cheat Sheet), which takes four times the memory: 128 MiB, three
-//! times all else that a worker needs. So the file is written here. Which parameters a file has is said in it: those of other programs open,
-//! too, unless they ask for more than [`MAX_MEMORY`] or [`MAX_WORK`]: who can write to the store can make such a file.
+//! Guessing a password costs what opening costs every worker. scrypt's work for `N = 2^15`,
+//! `r = 8`, `p = 3` is considered equal to that for the engine's own choice, `N = 2^17` and `p = 1`
+//! (OWASP, Password Storage Cheat Sheet). The engine's choice takes four times the memory: 128 MiB,
+//! three times everything else that a worker needs. The file is therefore written here.
+//!
+//! A file names its own parameters. Files of other programs open too, unless they ask for more than
+//! [`MAX_MEMORY`] or [`MAX_WORK`]: anyone who can write to the store can create such a file.
 
 use rand::Rng as _;
 use rustic_core::repofile::{KeyFile, MasterKey};
@@ -20,19 +23,20 @@ const LOG_N: u8 = 15;
 const R: u32 = 8;
 const P: u32 = 3;
 
-/// The most bytes of a key file.
+/// Maximum size of a key file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// The most key files that are tried.
+/// Maximum number of key files that are tried.
 const MAX_FILES: usize = 100;
 
-/// The most memory that a key file may ask for, in bytes: twice what the stock programs do.
+/// Maximum memory that a key file may ask for, in bytes: twice that of the stock programs.
 const MAX_MEMORY: u64 = 256 * 1024 * 1024;
 
-/// The most work that a key file may ask for, as the product of scrypt's parameters: forty times ours.
+/// Maximum work that a key file may ask for, as the product of scrypt's parameters: forty times
+/// ours.
 const MAX_WORK: u64 = 1 << 25;
 
-/// The master key that a password opens, if any key file in the store does.
+/// Returns the master key that a password opens, if it opens any key file in the store.
 pub(super) fn find(store: &BlockingStore, password: &str) -> Result<Option<MasterKey>> {
     let files = store.list("keys")?;
     if files.is_empty() {
@@ -44,7 +48,7 @@ pub(super) fn find(store: &BlockingStore, password: &str) -> Result<Option<Maste
     let mut refused = None;
     for (name, _) in files.iter().take(MAX_FILES) {
         let name = format!("keys/{name}");
-        // Who can write there can put other files beside the right one.
+        // Anyone who can write there can put other files next to the right one.
         let content = match store.get(&name, MAX_FILE) {
             Err(error @ Error::TooLarge { .. }) => {
                 refused.get_or_insert(error);
@@ -73,7 +77,7 @@ fn is_bounded(file: &KeyFile) -> bool {
     block.saturating_mul(128) <= MAX_MEMORY && block.saturating_mul(p) <= MAX_WORK
 }
 
-/// The master key in a file, if the password opens it.
+/// The master key in a file, if the password opens the file.
 fn open(file: &KeyFile, password: &str) -> Option<MasterKey> {
     let log_n = u8::try_from(file.n.checked_ilog2().filter(|_| file.n.is_power_of_two())?).ok()?;
     let parameters = Params::new(log_n, file.r, file.p).ok()?;
@@ -82,7 +86,7 @@ fn open(file: &KeyFile, password: &str) -> Option<MasterKey> {
     serde_json::from_slice(&plain).ok()
 }
 
-/// A file that opens a master key by a password: its id and its content.
+/// Creates a file that opens a master key with a password. Returns its id and its content.
 pub(super) fn key_file(master: &MasterKey, password: &str) -> Result<(String, Vec<u8>)> {
     let mut salt = vec![0; 64];
     rand::rng().fill_bytes(&mut salt);
@@ -105,11 +109,11 @@ pub(super) fn key_file(master: &MasterKey, password: &str) -> Result<(String, Ve
     Ok((id_of(&content).to_hex().as_str().to_owned(), content))
 }
 
-/// The key that seals the master key.
+/// Derives the key that seals the master key.
 fn derive(password: &str, salt: &[u8], parameters: &Params) -> Result<MasterKey> {
     let mut bytes = [0; 64];
     scrypt::scrypt(password.as_bytes(), salt, parameters, &mut bytes).map_err(|error| failed(&error))?;
-    // Its type for the second part is not exported, but a random one has it already.
+    // The type of the second part is not exported, but a random key already contains one.
     let mut key = MasterKey::new();
     key.encrypt = bytes[..32].to_vec();
     key.mac.k = bytes[32..48].to_vec();

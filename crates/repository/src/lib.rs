@@ -1,47 +1,63 @@
 //! A tenant's repository: snapshots in an encrypted, deduplicated object store.
 //!
-//! The format is restic's (version 2), so a repository opens with the stock `restic` when this program and its cluster are gone.
-//! The engine is `rustic_core`, used only behind the trait [`Repository`]; no type of it shows in this module's interface.
-//! Content is written by [`archive`] (ADR 13), and read, checked and measured by the engine.
-//! Nothing in here knows of Kubernetes or reads a clock: times come in as arguments, permits as functions.
+//! The format is restic's (version 2), so the stock `restic` can open a repository when this
+//! program and its cluster are gone. The engine is `rustic_core`, used only behind the trait
+//! [`Repository`]. Apart from the master key in [`RepositoryKey`], none of its types appear in this
+//! module's interface. Content is written by [`archive`] (ADR 13) and read by [`read`] with the
+//! engine's index. The engine checks and measures a repository. This crate knows nothing of
+//! Kubernetes and reads no clock: times are passed as arguments, permits as functions.
 //!
 //! # Layout
 //!
 //! ```text
 //! <location>/                         a directory, or a prefix in a bucket
 //!   config  keys/  data/  index/  snapshots/  (locks/)     restic's own files
-//!   tenantatlas/owner.json            whose repository it is; restic does not look here
+//!   tenantatlas/owner.json            owner of the repository; restic does not look here
 //!   tenantatlas/init.json             only while the repository is being created
-//!   tenantatlas/documents/            what runs have to tell later, such as a plan; sealed
+//!   tenantatlas/documents/            data that runs report later, such as a plan; sealed
 //! ```
-//! In a snapshot an item lies at `group/version/kind/name.json` (the core group as `core`), and the snapshot carries the tag `run=<uid>`.
+//! In a snapshot, an item is stored at `group/version/kind/name.json` (the core group as `core`).
+//! The snapshot has the tag `run=<uid>`.
 //!
 //! # What could go wrong without any error, and what prevents it
 //!
-//! 1. *A change of equal size is taken for none*: no parent is ever used, every item's content is hashed, times are explicit ([`archive`]).
-//! 2. *An item is left out*: items are counted in, and counted out of the snapshot as it lies in the store
-//!    ([`tally`], [`capture`]); what ends without saying so leaves no snapshot ([`archive`]).
-//! 3. *Pruning beside a writer deletes what the new snapshot needs*: a [`WriterPermit`] must be held when the snapshot is
-//!    recorded; the owner marker keeps other clusters out ([`owner`]); before success is reported the
-//!    repository is opened afresh and the snapshot walked. Only [`maintain`] deletes content, what nothing has needed for a
-//!    while, and only while it holds the permit that excludes writers.
-//! 4. *Content counts as stored though its pack is lost, or was never indexed*: only packs that are both indexed
-//!    and there in full count ([`stored`] for writing, [`backend`] for reading).
-//! 5. *What was sealed opens as something else*: it is opened again before it is stored ([`seal`]).
-//! 6. *One request an item while reading*: whole packs are read and kept for a while ([`backend`]).
-//! 7. *A repository that only a master key opens is lost to `restic`*: [`Repository::add_key`].
-//! 8. *Two that create it at once leave two keys*: everybody carries out one plan, and `config` is only ever created ([`init`]).
-//! 9. *A tree out of order*: listing order is turned into tree order, and what is still out of order is refused
-//!    ([`order`], [`archive`]).
-//! 10. *A store that was emptied is made anew, and all looks well*: [`RusticRepository::open`] makes nothing; who creates must know that
-//!     nothing was there.
+//! 1. *A change of equal size goes unnoticed*: no parent is ever used, the content of every item is
+//!    hashed, and times are explicit ([`archive`]).
+//! 2. *An item is left out*: items are counted when they are offered, and counted again in the
+//!    stored snapshot ([`tally`], [`capture`]). Offers without an explicit end leave no snapshot
+//!    ([`archive`]).
+//! 3. *A prune concurrent with a writer deletes what the new snapshot needs*: a [`WriterPermit`]
+//!    must be held when the snapshot is recorded. The owner marker keeps other clusters out
+//!    ([`owner`]). Before success is reported, the repository is opened again and the snapshot is
+//!    walked. Only [`maintain`] deletes content: what nothing has needed for a while, and only
+//!    while it holds the permit that excludes writers.
+//! 4. *Content counts as stored although its pack is lost, or was never indexed*: only packs that
+//!    are both indexed and complete in the store count ([`stored`] for writing, [`backend`] for
+//!    reading).
+//! 5. *Sealed content opens as something else*: it is opened again before it is stored ([`seal`]).
+//! 6. *Reading takes one request per item*: whole packs are read and cached for a while
+//!    ([`backend`]).
+//! 7. *`restic` cannot open a repository that only has a master key*: [`Repository::add_key`].
+//! 8. *Two workers that create a repository at once leave two keys*: all workers carry out one
+//!    plan, and `config` is created but never overwritten ([`init`]).
+//! 9. *A tree is out of order*: listing order is converted to tree order, and entries that are
+//!    still out of order are refused ([`order`], [`archive`]).
+//! 10. *An emptied store is recreated, and everything looks fine*: [`RusticRepository::open`]
+//!     creates nothing. A caller that creates must know that no repository existed.
 //!
 //! # Files
 //!
-//! [`location`], [`http`] and [`store`] reach an object store, and bound what it answers; [`backend`] shows it to the engine; [`init`], [`engine`], [`owner`], [`key`] and
-//! [`key_file`] open a repository; [`entry`], [`path`] and [`order`] say what is to be stored; [`capture`] makes a snapshot of it by [`archive`], which
-//! writes [`tree`]s and [`pack`]s of what is not yet [`stored`], each [`seal`]ed, and keeps a [`tally`]; [`nodes`], [`read`], [`reader`], [`check`] and
-//! [`snapshot`] read; a [`document`] is beside all that; a [`permit`] excludes maintenance; [`format`] and [`index`] are what all of them share; [`forget`] says what is not needed and [`maintain`] removes it; [`error`] says what went wrong.
+//! - [`location`], [`http`] and [`store`] reach an object store, and limit what it answers;
+//!   [`backend`] shows it to the engine.
+//! - [`init`], [`engine`], [`owner`], [`key`] and [`key_file`] open a repository.
+//! - [`entry`], [`path`] and [`order`] define what is to be stored.
+//! - [`capture`] makes a snapshot with [`archive`], which writes [`tree`]s and [`pack`]s of what is
+//!   not yet [`stored`], each [`seal`]ed, and keeps a [`tally`].
+//! - [`nodes`], [`read`], [`reader`], [`check`] and [`snapshot`] read.
+//! - A [`document`] is independent of snapshots.
+//! - A [`permit`] excludes maintenance; [`forget`] decides what is not needed, and [`maintain`]
+//!   removes it.
+//! - [`format`] and [`index`] are shared by all; [`error`] classifies faults.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -99,62 +115,70 @@ pub use self::store::Store;
 
 /// An opened repository.
 ///
-/// Every operation opens the repository afresh, so that it sees what others wrote and nothing of what it remembered.
+/// Every operation opens the repository again, so it sees what others wrote and uses no stale
+/// state.
 pub trait Repository: Send + Sync {
-    /// Captures entries as one snapshot and reads it back before it reports success.
+    /// Captures entries as one snapshot, and reads it back before reporting success.
     ///
-    /// If an earlier attempt of the same run recorded a snapshot, that one is returned and `entries` is closed.
+    /// If an earlier attempt of the same run recorded a snapshot, that snapshot is returned and
+    /// `entries` is closed.
     fn capture(&self, entries: Entries, options: CaptureOptions)
     -> impl Future<Output = Result<CaptureSummary>> + Send;
 
-    /// The snapshot of a run, if it was recorded.
+    /// Returns the snapshot of a run, if it was recorded.
     fn find_snapshot(&self, run_uid: &str) -> impl Future<Output = Result<Option<Snapshot>>> + Send;
 
-    /// All snapshots, oldest first.
+    /// Returns all snapshots, oldest first.
     fn snapshots(&self) -> impl Future<Output = Result<Vec<Snapshot>>> + Send;
 
-    /// All items of a snapshot, in order.
+    /// Returns all items of a snapshot, in order.
     fn list(&self, snapshot: &str) -> impl Future<Output = Result<Vec<Item>>> + Send;
 
-    /// The content of items of a snapshot, in the order asked for.
+    /// Returns the content of items of a snapshot, in the requested order.
     fn read(&self, snapshot: &str, paths: Vec<ItemPath>) -> impl Future<Output = Result<Vec<Vec<u8>>>> + Send;
 
-    /// Opens a snapshot to read many items of it.
+    /// Opens a snapshot for reading many of its items.
     fn reader(&self, snapshot: &str) -> impl Future<Output = Result<SnapshotReader>> + Send;
 
-    /// 32 bytes that follow from the repository's master key and a purpose: whoever may open it has the same ones.
+    /// Derives 32 bytes from the repository's master key and a purpose. Everyone who may open the
+    /// repository gets the same bytes.
     fn derived_key(&self, purpose: &str) -> [u8; 32];
 
-    /// Looks for damage.
+    /// Checks the repository for damage.
     fn check(&self, read_data: ReadData) -> impl Future<Output = Result<CheckReport>> + Send;
 
-    /// Removes snapshots, while the permit is held that excludes writers. Their content stays until it is pruned.
+    /// Removes snapshots, while the permit that excludes writers is held. Their content stays until
+    /// it is pruned.
     fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> impl Future<Output = Result<()>> + Send;
 
-    /// Writes a document of a run, in the place of one of the same name. Documents are no content: no permit is asked for.
+    /// Writes a document of a run, replacing one of the same name. Documents are not content, so no
+    /// permit is needed.
     fn put_document(&self, run_uid: &str, name: &str, content: Vec<u8>) -> impl Future<Output = Result<()>> + Send;
 
-    /// Reads a document of a run, if it is there.
+    /// Reads a document of a run, if it exists.
     fn find_document(&self, run_uid: &str, name: &str) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
 
-    /// Removes the documents of all runs but these, while the permit is held that excludes all others; how many.
+    /// Removes the documents of all runs except these, while the permit that excludes all others is
+    /// held. Returns how many were removed.
     fn forget_documents(
         &self,
         runs: BTreeSet<String>,
         permit: WriterPermit,
     ) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Removes what no snapshot needs. Nothing is removed from a repository in which anything is missing.
+    /// Removes content that no snapshot needs. Nothing is removed from a repository in which
+    /// anything is missing.
     fn prune(&self, pruning: Pruning) -> impl Future<Output = Result<Pruned>> + Send;
 
     /// Measures the repository.
     fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
 
-    /// Adds a password, so that the stock `restic` opens a repository that was made with a master key. Returns the key's id.
+    /// Adds a password, so that the stock `restic` can open a repository that was created with a
+    /// master key. Returns the key's id.
     fn add_key(&self, password: &str) -> impl Future<Output = Result<String>> + Send;
 }
 
-/// A repository in restic's format, by way of `rustic_core`.
+/// A repository in restic's format, implemented with `rustic_core`.
 #[derive(Clone)]
 pub struct RusticRepository {
     inner: Arc<Inner>,
@@ -174,10 +198,11 @@ impl std::fmt::Debug for RusticRepository {
 impl RusticRepository {
     /// Opens the repository at a location, and claims it for its owner.
     ///
-    /// Must be called inside a multi-threaded or current-thread tokio runtime with its I/O and time drivers enabled.
+    /// Must be called inside a multi-threaded or current-thread tokio runtime with its I/O and time
+    /// drivers enabled.
     ///
     /// # Errors
-    /// [`Error::RepositoryVanished`] where nothing is.
+    /// [`Error::RepositoryVanished`] if the location is empty.
     pub async fn open(
         location: &Location,
         timeouts: &Timeouts,
@@ -187,14 +212,16 @@ impl RusticRepository {
         Self::open_in(location.connect(timeouts)?, key, ownership).await
     }
 
-    /// The same in any object store.
+    /// Same as [`Self::open`], in any object store.
     pub async fn open_in(store: Store, key: &RepositoryKey, ownership: &Ownership) -> Result<Self> {
         Self::unlocked(store, key, ownership, init::open).await
     }
 
-    /// Opens the repository at a location, or creates it where nothing is, and claims it for its owner.
+    /// Opens the repository at a location, or creates one if the location is empty, and claims it
+    /// for its owner.
     ///
-    /// For who knows that none was there before: a store that was emptied looks the same.
+    /// Only for a caller that knows that no repository existed before: an emptied store looks the
+    /// same.
     pub async fn open_or_init(
         location: &Location,
         timeouts: &Timeouts,
@@ -204,7 +231,7 @@ impl RusticRepository {
         Self::open_or_init_in(location.connect(timeouts)?, key, ownership).await
     }
 
-    /// The same in any object store.
+    /// Same as [`Self::open_or_init`], in any object store.
     pub async fn open_or_init_in(store: Store, key: &RepositoryKey, ownership: &Ownership) -> Result<Self> {
         Self::unlocked(store, key, ownership, init::open_or_init).await
     }
@@ -338,8 +365,8 @@ impl Inner {
     }
 }
 
-/// Runs on a thread that may block. A panic of the engine (it has some on content it did not write) is a fault like
-/// any other.
+/// Runs on a thread that may block. A panic of the engine (it panics on some content that it did
+/// not write) is a fault like any other.
 async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> Result<T> + Send + 'static,

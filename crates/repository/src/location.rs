@@ -1,8 +1,8 @@
-//! Where a repository lies, and how to reach it: from a description to an object store.
+//! Where a repository is stored, and how to reach it: from a description to an object store.
 //!
-//! Credentials come from a directory of files (a mounted Secret) or, without one, from the workload identity
-//! that the cluster's webhooks put into the environment. Nothing else of the environment is read, so a stray variable
-//! cannot redirect a tenant's data.
+//! Credentials come from a directory of files (a mounted Secret), or else from the workload
+//! identity that the cluster's webhooks put into the environment. Apart from that and `AWS_REGION`,
+//! nothing is read from the environment, so a stray variable cannot redirect a tenant's data.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::error::{Error, Result};
 use super::http::Connector;
 use super::store::Store;
 
-/// Where a repository lies.
+/// Where a repository is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A directory of a mounted volume.
@@ -34,15 +34,16 @@ pub enum Location {
         bucket: String,
         /// The repository's directory in the bucket; may be empty.
         prefix: String,
-        /// `https://host[:port]`, or `http://` if the store speaks no TLS; none for Amazon's own.
+        /// `https://host[:port]`, or `http://` if the store does not use TLS; `None` for Amazon's
+        /// own endpoint.
         endpoint: Option<String>,
-        /// The region; none for `AWS_REGION`, else `us-east-1`.
+        /// The region; `None` for `AWS_REGION`, or `us-east-1` if that is not set.
         region: Option<String>,
-        /// `https://host/bucket` rather than `https://bucket.host`.
+        /// Whether to use `https://host/bucket` instead of `https://bucket.host`.
         path_style: bool,
-        /// PEM certificates to trust besides the system's.
+        /// PEM certificates to trust in addition to the system's.
         ca_bundle_pem: Option<String>,
-        /// The role to take on with the worker's token, instead of `AWS_ROLE_ARN`.
+        /// The role to assume with the worker's token, instead of `AWS_ROLE_ARN`.
         role_arn: Option<String>,
         /// Where the credentials come from.
         credentials: Credentials,
@@ -53,9 +54,9 @@ pub enum Location {
         bucket: String,
         /// The repository's directory in the bucket; may be empty.
         prefix: String,
-        /// Another endpoint than Google's.
+        /// An endpoint other than Google's.
         endpoint: Option<String>,
-        /// PEM certificates to trust besides the system's.
+        /// PEM certificates to trust in addition to the system's.
         ca_bundle_pem: Option<String>,
         /// Where the credentials come from.
         credentials: Credentials,
@@ -68,9 +69,9 @@ pub enum Location {
         container: String,
         /// The repository's directory in the container; may be empty.
         prefix: String,
-        /// Another endpoint than Azure's public cloud.
+        /// An endpoint other than that of Azure's public cloud.
         endpoint: Option<String>,
-        /// PEM certificates to trust besides the system's.
+        /// PEM certificates to trust in addition to the system's.
         ca_bundle_pem: Option<String>,
         /// The client id of the workload identity, instead of `AZURE_CLIENT_ID`.
         client_id: Option<String>,
@@ -84,23 +85,25 @@ pub enum Location {
 /// Where a store's credentials come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// A mounted Secret. S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, if temporary, `AWS_SESSION_TOKEN`.
-    /// GCS: `service-account.json`. Azure: `AZURE_STORAGE_ACCOUNT_KEY` or `AZURE_STORAGE_SAS_TOKEN`.
+    /// A mounted Secret. S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, for temporary
+    /// credentials, `AWS_SESSION_TOKEN`. GCS: `service-account.json`. Azure:
+    /// `AZURE_STORAGE_ACCOUNT_KEY` or `AZURE_STORAGE_SAS_TOKEN`.
     Directory(PathBuf),
-    /// The worker's workload identity: IRSA or EKS Pod Identity, GKE Workload Identity, Entra Workload ID.
+    /// The worker's workload identity: IRSA or EKS Pod Identity, GKE Workload Identity, Entra
+    /// Workload ID.
     Ambient,
 }
 
-/// How long a store may take.
+/// Time limits for a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// To establish a connection.
+    /// Limit for establishing a connection.
     pub connect: Duration,
-    /// For one attempt of one request, its body included.
+    /// Limit for one attempt of one request, including its body.
     pub request: Duration,
-    /// How often a failed attempt is repeated.
+    /// Number of retries of a failed attempt.
     pub retries: usize,
-    /// For one request with all its attempts; after that the store counts as unreachable.
+    /// Limit for one request with all its attempts. After that, the store counts as unreachable.
     pub total: Duration,
 }
 
@@ -115,7 +118,7 @@ impl Default for Timeouts {
     }
 }
 
-/// The value of an environment variable, by its name.
+/// Looks up an environment variable by its name.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const AWS_IDENTITY: [&str; 7] = [
@@ -136,7 +139,7 @@ impl Location {
         self.connect_in(timeouts, &|name| std::env::var(name).ok())
     }
 
-    /// The same with another environment than the process's.
+    /// Same as [`Self::connect`], with another environment than that of the process.
     pub fn connect_in(&self, timeouts: &Timeouts, environment: Environment<'_>) -> Result<Store> {
         let (inner, prefix): (Arc<dyn ObjectStore>, &str) = match self {
             Self::FileSystem { path } => (Arc::new(self.file_system(path)?), ""),
@@ -151,7 +154,7 @@ impl Location {
         if !path.is_dir() {
             return Err(Error::LocationNotFound { location: self.to_string() });
         }
-        // A snapshot is reported only once it is on the disk.
+        // A snapshot is reported only once it is on disk.
         LocalFileSystem::new_with_prefix(path)
             .map(|store| store.with_fsync(true))
             .map_err(|error| Error::from_store(&self.to_string(), "open", &error))
@@ -198,7 +201,7 @@ impl Location {
         builder.build().map_err(|error| self.unusable(&error))
     }
 
-    /// In virtual-hosted style the client expects the bucket as part of the endpoint's host.
+    /// In virtual-hosted style, the client expects the bucket as part of the endpoint's host.
     fn s3_endpoint(&self, endpoint: &str, bucket: &str, path_style: bool) -> Result<String> {
         let (scheme, host) = endpoint
             .split_once("://")
@@ -289,7 +292,8 @@ impl Location {
         self.optional(directory, key)?.ok_or_else(|| self.no_credentials(key))
     }
 
-    /// A key of the mounted Secret, without the line end that editors and `echo` add.
+    /// Reads a key of the mounted Secret, without the line end that editors and `echo` add and
+    /// other surrounding white space.
     fn optional(&self, directory: &Path, key: &str) -> Result<Option<String>> {
         match std::fs::read_to_string(directory.join(key)) {
             Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
@@ -315,7 +319,7 @@ impl Location {
         }
     }
 
-    /// A client's option by the name of its environment variable.
+    /// Parses a client option from the name of its environment variable.
     fn option<K: FromStr<Err = object_store::Error>>(&self, variable: &str) -> Result<K> {
         variable.to_ascii_lowercase().parse().map_err(|error| self.unusable(&error))
     }
@@ -324,7 +328,8 @@ impl Location {
         Error::InvalidLocation { location: self.to_string(), problem: problem.to_owned() }
     }
 
-    /// What a client's builder refuses: malformed credentials or a malformed description. Its text may quote them.
+    /// Error for what a client's builder rejects: malformed credentials or a malformed description.
+    /// The builder's text is dropped, because it may quote them.
     fn unusable(&self, _: &object_store::Error) -> Error {
         self.invalid("the endpoint, the bucket's name or the form of the credentials is wrong")
     }
@@ -345,7 +350,7 @@ impl fmt::Display for Location {
             write!(f, "/{prefix}")?;
         }
         if let Some(endpoint) = endpoint {
-            // Whatever a user typed before an `@` or after a `?` may be a secret.
+            // Anything that a user typed before an `@` or after a `?` may be a secret.
             let host = endpoint.rsplit_once('@').map_or(endpoint.as_str(), |(_, host)| host);
             write!(f, " at {}", host.split('?').next().unwrap_or_default())?;
         }
@@ -353,7 +358,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// Whether an endpoint speaks no TLS.
+/// Whether an endpoint does not use TLS.
 fn is_plain(endpoint: Option<&str>) -> bool {
     endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
 }

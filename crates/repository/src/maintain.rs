@@ -1,13 +1,18 @@
-//! Forgetting snapshots, and pruning what no snapshot needs: the one place that deletes what was captured.
+//! Forgets snapshots, and prunes what no snapshot needs: the only place that deletes captured
+//! content.
 //!
-//! Nothing that a snapshot needs is deleted, whatever dies when:
-//! - A snapshot is forgotten by deleting its file, and no content goes with it.
-//! - Pruning first writes (packs into which it moves what is still needed, an index that marks what is not), then removes the
-//!   index files that these replace. Killed in between it leaves content twice. It takes no word of the store for granted: new packs
-//!   are looked for before an index names them, and the new index before the old one goes ([`super::backend`]).
-//! - What is marked is deleted by a later pruning, after [`Pruning::keep_marked`], and only if no snapshot has come to need it since:
-//!   then its mark is taken away. Writers do not rely on what is marked, and who is still reading finds it.
-//! - All of it needs a permit that no writer holds beside it. It is asked at every single write, and without it nothing more is written.
+//! Nothing that a snapshot needs is deleted, no matter which process dies when:
+//! - Forgetting a snapshot deletes its file, and no content.
+//! - A prune first writes: packs to which it moves needed content, and an index that marks unneeded
+//!   packs. Then it removes the index files that these replace. If it is killed in between, some
+//!   content exists twice. It does not trust the store's acknowledgements: new packs are confirmed
+//!   before an index names them, and the new index is confirmed before the old one is removed
+//!   ([`super::backend`]).
+//! - A later prune deletes marked packs, after [`Pruning::keep_marked`], and only if no snapshot
+//!   has come to need them; otherwise it removes the mark. Writers do not rely on marked packs, and
+//!   a running reader still finds them.
+//! - All of this needs a permit that excludes writers. The permit is checked before every single
+//!   write, and without it nothing more is written.
 
 use jiff::{SignedDuration, Span};
 use rustic_core::repofile::MasterKey;
@@ -21,20 +26,21 @@ use super::store::BlockingStore;
 /// How to prune.
 #[derive(Debug, Clone)]
 pub struct Pruning {
-    /// How long content stays that nothing needs, after it was first seen so. Longer than anybody reads a snapshot.
+    /// How long unneeded content stays after it was first found unneeded. Must be longer than any
+    /// read of a snapshot.
     pub keep_marked: SignedDuration,
     /// The permit that excludes writers.
     pub permit: WriterPermit,
 }
 
-/// What a pruning did, in bytes as stored.
+/// The result of a prune, in bytes as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pruned {
-    /// Deleted: marked long enough ago.
+    /// Content deleted, because it was marked long enough ago.
     pub deleted: u64,
-    /// Marked for a later pruning to delete.
+    /// Content marked, for a later prune to delete.
     pub marked: u64,
-    /// Moved into new packs, because what lay beside it is not needed any more.
+    /// Content moved into new packs, because other content of its pack is no longer needed.
     pub moved: u64,
 }
 
@@ -49,7 +55,7 @@ impl Pruned {
     }
 }
 
-/// Removes snapshots; their content stays until it is pruned.
+/// Deletes snapshots; their content stays until it is pruned.
 pub(super) fn forget(store: &BlockingStore, snapshots: &[String], permit: &WriterPermit) -> Result<()> {
     let store = store.guarded(permit);
     for id in snapshots {
@@ -62,7 +68,7 @@ pub(super) fn forget(store: &BlockingStore, snapshots: &[String], permit: &Write
     Ok(())
 }
 
-/// Removes what no snapshot needs.
+/// Removes content that no snapshot needs.
 pub(super) fn prune(store: &BlockingStore, key: &MasterKey, pruning: &Pruning) -> Result<Pruned> {
     let opened = engine::open(&store.guarded(&pruning.permit), key)?;
     let mut options = PruneOptions::default();

@@ -1,9 +1,10 @@
 //! The nodes of a tree, one after the other.
 //!
-//! A tree is one directory, which holds all of a tenant's objects of a kind. The engine reads it whole, at about two kilobytes
-//! a node; here only what is compressed is held, a third of a kilobyte at most.
+//! A tree is one directory, which holds all objects of one kind of a tenant. The engine reads a
+//! tree as a whole, at about two kilobytes per node. Here only the compressed tree is held, at most
+//! a third of a kilobyte per node.
 //!
-//! Must not: know of items and paths; that is [`super::read`].
+//! Must not know of items and paths; that is [`super::read`].
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
@@ -17,11 +18,11 @@ use super::engine::Opened;
 use super::error::{Error, Result};
 use super::seal::{MAX_BLOB, Opener, Unsealed};
 
-/// A tree as it was stored.
+/// A tree as stored.
 pub(super) struct StoredTree<'a> {
     opened: &'a Opened<IndexedFullStatus>,
     id: TreeId,
-    /// Decrypted.
+    /// The decrypted tree, possibly compressed.
     plain: Vec<u8>,
     compressed: bool,
 }
@@ -35,7 +36,7 @@ impl<'a> StoredTree<'a> {
         Ok(Self { opened, id, plain, compressed: place.uncompressed_length.is_some() })
     }
 
-    /// Visits each node. Whether the tree is what its id says is known at the end.
+    /// Visits each node. Whether the tree matches its id is only known at the end.
     pub(super) fn each(&self, visit: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
         let content: Box<dyn Read + '_> = if self.compressed {
             let decoder = zstd::stream::read::Decoder::new(self.plain.as_slice());
@@ -65,7 +66,7 @@ fn damaged(opened: &Opened<IndexedFullStatus>, id: TreeId) -> Error {
     opened.damaged(format!("the tree {} is not what was stored", id.to_hex().as_str()))
 }
 
-/// Content that is hashed as it is read, and ends once there is too much of it.
+/// Content that is hashed as it is read. Reading fails once there is too much of it.
 struct Measured<'a> {
     content: Box<dyn Read + 'a>,
     hash: Sha256,
@@ -84,7 +85,7 @@ impl Read for Measured<'_> {
     }
 }
 
-/// A tree: an object with a list of nodes, or `null` for none.
+/// A tree: an object with a list of nodes, or `null` for no nodes.
 struct Tree<'a> {
     visit: &'a mut dyn FnMut(Node) -> Result<()>,
     failed: &'a mut Option<Error>,

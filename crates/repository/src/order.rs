@@ -1,24 +1,27 @@
-//! From the order of a listing to the order of the tree, streaming.
+//! Converts the order of a listing to the order of the tree, as a stream.
 //!
-//! The API server lists the objects of a kind by name: `a`, `a-b`. A tree is sorted by file name, and `a-b.json`
-//! sorts before `a.json`. So a name is held back while a later name may still sort before it, which is only while
-//! later names begin with it: a handful of entries at most (for names longer than about 200 bytes: while later ones share those).
+//! The API server lists the objects of a kind by name: `a`, `a-b`. A tree is sorted by file name,
+//! and `a-b.json` sorts before `a.json`. A name is therefore held back while a later name may still
+//! sort before it. That is only the case while later names start with it, so a handful of entries
+//! are held at most. For names longer than about 200 bytes, it is the case while later names share
+//! those bytes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::path::ItemPath;
 
-/// Anything with a place in the tree.
+/// Anything with a path in the tree.
 pub trait HasPath {
-    /// Its path.
+    /// The path in the tree.
     fn path(&self) -> &ItemPath;
 }
 
 /// Turns entries in listing order into entries in tree order.
 ///
-/// The kinds themselves must come in tree order, each as one run; within a kind entries come by name. What
-/// comes otherwise passes through in some order, and is found out by whoever needs the order.
+/// The kinds themselves must come in tree order, each as one run; within a kind, entries must come
+/// by name. Any other input passes through in some order, and the code that needs the order detects
+/// it.
 #[derive(Debug)]
 pub struct Reorder<T> {
     held: BinaryHeap<Reverse<ByPath<T>>>,
@@ -31,13 +34,14 @@ impl<T> Default for Reorder<T> {
 }
 
 impl<T: HasPath> Reorder<T> {
-    /// Takes the next entry of the listing, and returns those whose turn has come, in tree order.
+    /// Takes the next entry of the listing. Returns the entries that are ready, in tree order.
     pub fn push(&mut self, entry: T) -> Vec<T> {
         let path = entry.path();
         let mut ready = Vec::new();
         while let Some(Reverse(ByPath(first))) = self.held.peek() {
             let same_kind = first.path().directory() == path.directory();
-            // Every later name escapes to a file name above this bound, so what lies at or below it is next.
+            // The file name of every later entry sorts above this bound, so entries at or below it
+            // are next.
             if same_kind && first.path().file_name().as_bytes() > path.bound() {
                 break;
             }
@@ -47,7 +51,7 @@ impl<T: HasPath> Reorder<T> {
         ready
     }
 
-    /// Returns what is still held, in tree order.
+    /// Returns the entries that are still held, in tree order.
     #[must_use]
     pub fn finish(mut self) -> Vec<T> {
         let mut rest = Vec::with_capacity(self.held.len());
@@ -57,7 +61,7 @@ impl<T: HasPath> Reorder<T> {
         rest
     }
 
-    /// How many entries are held back.
+    /// Number of entries held back.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()

@@ -1,7 +1,8 @@
-//! Whose repository it is: a marker beside the repository's own files.
+//! The owner of a repository: a marker next to the repository's own files.
 //!
-//! Leases keep the writers of one cluster apart, but two clusters that were pointed at one bucket know nothing of each
-//! other's. So the first one leaves its name, and nobody else writes, or prunes, without consent.
+//! Leases coordinate the writers of one cluster, but two clusters that use one bucket do not know
+//! each other's Leases. The first cluster therefore leaves its name, and no other one writes or
+//! prunes without consent.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use super::store::{BlockingStore, Created};
 
 const MARKER: &str = "tenantatlas/owner.json";
 
-/// The most bytes of a marker.
+/// Maximum size of a marker, in bytes.
 const MAX_MARKER: u64 = 64 * 1024;
 
 /// The content of the owner marker.
@@ -26,23 +27,24 @@ pub struct OwnerMarker {
     pub created_by: String,
 }
 
-/// Who opens a repository, and whom it may follow.
+/// The owner that opens a repository, and the namespaces whose repository it may take over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ownership {
-    /// The one who opens it.
+    /// The owner that opens the repository.
     pub owner: OwnerMarker,
-    /// Namespace uids whose repository may be taken over.
+    /// UIDs of the namespaces whose repository may be taken over.
     pub adopt: Vec<String>,
 }
 
-/// Leaves the owner's marker, or makes sure that the marker is the owner's.
+/// Writes the owner's marker, or checks that the existing marker is the owner's. Replaces the
+/// marker of a namespace that may be taken over.
 pub(super) fn claim(store: &BlockingStore, ownership: &Ownership) -> Result<()> {
     let owner = &ownership.owner;
     let marker = serde_json::to_vec_pretty(owner)
         .map_err(|error| Error::Internal { doing: "writing the owner marker", cause: error.to_string() })?;
     let found = match store.find(MARKER, MAX_MARKER)? {
         Some(found) => found,
-        // Of two first captures at once, one creates the marker and the other reads it.
+        // If two first captures race, one creates the marker and the other reads it.
         None => match store.create(MARKER, marker.clone().into())? {
             Created::Written => return Ok(()),
             Created::Existed => store.get(MARKER, MAX_MARKER)?,
@@ -55,7 +57,7 @@ pub(super) fn claim(store: &BlockingStore, ownership: &Ownership) -> Result<()> 
     if !ownership.adopt.contains(&found.namespace_uid) {
         return Err(owned_by(store, found));
     }
-    // Of two adopting at once, the one whose marker stays has it.
+    // If two adoptions race, the one whose marker stays is the owner.
     store.put(MARKER, marker.into())?;
     let stayed = read(store, &store.get(MARKER, MAX_MARKER)?)?;
     if same_owner(&stayed, owner) { Ok(()) } else { Err(owned_by(store, stayed)) }

@@ -1,7 +1,8 @@
-//! Packs: many sealed blobs of one kind in one object of the store, and the index that says where each lies.
+//! Packs: many sealed blobs of one kind in one object of the store, and the index with the location
+//! of each blob.
 //!
-//! Order matters: a pack is stored before an index names it, and all indexes before a snapshot is. Whatever dies in
-//! between leaves content that nobody counts on.
+//! Order matters: a pack is stored before an index names it, and all indexes are stored before a
+//! snapshot. A crash in between leaves content that nothing relies on.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,26 +20,26 @@ use super::seal::Sealer;
 use super::store::BlockingStore;
 use super::stored::Stored;
 
-/// How many blobs an index file names at most, as the engine has it.
+/// Number of blobs after which an index file is stored, as in the engine.
 const INDEXED_BLOBS: usize = 50_000;
 
-/// What one kind of blobs added to the repository.
+/// What a capture added to the repository in one kind of blobs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Added {
     pub(super) blobs: u64,
     /// Bytes before compression.
     pub(super) bytes: u64,
-    /// Bytes as stored, packs' headers aside.
+    /// Bytes as stored, without the headers of packs.
     pub(super) packed: u64,
 }
 
-/// A full pack, but for its header.
+/// A full pack without its header.
 pub(super) struct Pack {
     content: Vec<u8>,
     blobs: Vec<IndexedBlob>,
 }
 
-/// Where a blob lies.
+/// Location of a blob.
 #[derive(Serialize)]
 struct IndexedBlob {
     #[serde(serialize_with = "hex::serde::serialize")]
@@ -51,7 +52,7 @@ struct IndexedBlob {
     uncompressed_length: Option<u32>,
 }
 
-/// An index file, with what other programs need of it.
+/// An index file, with the fields that other programs need.
 #[derive(Serialize, Default)]
 struct Index {
     packs: Vec<IndexedPack>,
@@ -65,7 +66,7 @@ struct IndexedPack {
     size: usize,
 }
 
-/// Collects the blobs of one kind that are new, and hands on packs as they fill up.
+/// Collects new blobs of one kind, and hands on packs as they fill up.
 pub(super) struct Packer<'a> {
     kind: BlobType,
     stored: &'a Stored,
@@ -102,7 +103,7 @@ impl<'a> Packer<'a> {
         Ok(id)
     }
 
-    /// Hands on what is left.
+    /// Hands on the last pack, if it contains anything.
     pub(super) fn finish(mut self) -> Result<Added> {
         if !self.pack.blobs.is_empty() {
             self.hand_on()?;
@@ -112,7 +113,7 @@ impl<'a> Packer<'a> {
 
     fn hand_on(&mut self) -> Result<()> {
         let pack = std::mem::replace(&mut self.pack, Pack::empty());
-        // Whoever stores packs has ended, and says why.
+        // The thread that stores packs has ended, and reports why.
         self.full.send(pack).map_err(|_| Error::internal("packing", "packs are no longer stored".to_owned()))
     }
 }
@@ -122,7 +123,7 @@ impl Pack {
         Self { content: Vec::new(), blobs: Vec::new() }
     }
 
-    /// Adds the header: what a repository is rebuilt from if its index is lost.
+    /// Adds the header, from which a repository is rebuilt if its index is lost.
     fn seal(&mut self, sealer: &mut Sealer) -> Result<()> {
         let mut header = Vec::with_capacity(self.blobs.len() * 41);
         for blob in &self.blobs {
@@ -146,8 +147,8 @@ impl Pack {
     }
 }
 
-/// Stores packs as they come and the indexes that name them, until nobody hands on any more. Runs beside the thread that
-/// fills them, so that neither waits for the other.
+/// Stores packs as they arrive, and the indexes that name them, until all senders are dropped. Runs
+/// in parallel with the thread that fills the packs, so that neither waits for the other.
 pub(super) fn store_packs(
     store: &BlockingStore,
     mut sealer: Sealer,
@@ -177,7 +178,7 @@ fn store_all(store: &BlockingStore, sealer: &mut Sealer, full: Receiver<Pack>, t
     if index.packs.is_empty() { Ok(()) } else { store_file(store, sealer, FileType::Index, &index).map(drop) }
 }
 
-/// Stores a file of the repository's own, named by what lies in the store.
+/// Stores a file of the repository itself, named by the hash of the stored bytes.
 pub(super) fn store_file(
     store: &BlockingStore,
     sealer: &mut Sealer,

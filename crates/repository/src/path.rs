@@ -1,7 +1,8 @@
 //! The path of an item in a snapshot: `group/version/kind/name.json`.
 //!
-//! A path holds no secret, and nothing is ever created on disk from one; still, users restore a snapshot with
-//! the stock `restic`, which does create files, so every segment is one that is safe there.
+//! A path holds no secret, and this program never creates a file from one. Users may still restore
+//! a snapshot with the stock `restic`, which does create files, so every segment is safe as a file
+//! name.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,28 +11,29 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{Error, Result};
 
-/// The directory of the API group whose name is empty.
+/// Directory of the API group whose name is empty.
 const CORE_GROUP: &str = "core";
 const SUFFIX: &str = ".json";
-/// File systems allow 255 bytes in a file name, Kubernetes allows 253 in most names and no limit in some.
+/// File systems allow 255 bytes in a file name. Kubernetes allows 253 in most names, and has no
+/// limit for some.
 const MAX_STEM: usize = 255 - SUFFIX.len();
-/// What is kept of a longer name, before [`SHORTENED`] and a digest of the whole.
+/// Bytes kept of a longer name, before [`SHORTENED`] and a digest of the whole name.
 const KEPT_STEM: usize = 200;
-/// `%` is always followed by two digits in an escaped name, so this cannot be part of one.
+/// In an escaped name, `%` is always followed by two digits, so this cannot be part of one.
 const SHORTENED: &str = "%~";
-/// A code point or an escape may straddle [`KEPT_STEM`]; this much is kept for certain.
+/// A code point or an escape may straddle [`KEPT_STEM`]; at least this many bytes are kept.
 const BOUND: usize = KEPT_STEM - 4;
 
-/// The path of one item, ordered as a depth-first walk of the tree meets it.
+/// The path of one item. Paths are ordered as in a depth-first walk of the tree.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ItemPath(String);
 
 impl ItemPath {
     /// The path of an object: its API group (empty for core), version, kind and name.
     ///
-    /// Control characters, space, `!`, `"`, `#`, `$` and `%` in a name become `%XX`, which keeps the order of
-    /// names; a name too long for a file name keeps its first 200 bytes and gets a digest. Different objects
-    /// never share a path.
+    /// Control characters, space, `!`, `"`, `#`, `$` and `%` in a name become `%XX`, which keeps
+    /// the order of names. A name that is too long for a file name keeps its first 200 bytes at
+    /// most, and gets a digest. Different objects never share a path.
     pub fn new(group: &str, version: &str, kind: &str, name: &str) -> Result<Self> {
         let group = if group.is_empty() { CORE_GROUP } else { group };
         for segment in [group, version, kind] {
@@ -40,7 +42,8 @@ impl ItemPath {
         Ok(Self(format!("{group}/{version}/{kind}/{}{SUFFIX}", stem(name)?)))
     }
 
-    /// Reads back a path that [`ItemPath::new`] made, such as one from a snapshot, which is untrusted input.
+    /// Parses a path that [`ItemPath::new`] made, such as one from a snapshot, which is untrusted
+    /// input.
     pub fn parse(path: &str) -> Result<Self> {
         let segments: Vec<&str> = path.split('/').collect();
         let [group, version, kind, file] = segments.as_slice() else {
@@ -75,8 +78,8 @@ impl ItemPath {
         self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, file)| file)
     }
 
-    /// A lower bound on the file name of this item and of every item of the same kind whose *name* sorts after
-    /// this one's: where a listing by name has got to, in terms of file names.
+    /// A lower bound on the file names of this item and of every item of the same kind whose *name*
+    /// sorts after this one's. It is the position of a listing by name, in terms of file names.
     pub(super) fn bound(&self) -> &[u8] {
         let file = self.file_name();
         let stem = file.strip_suffix(SUFFIX).unwrap_or(file).as_bytes();
@@ -121,7 +124,7 @@ fn hex_digit(value: u32) -> char {
     char::from_digit(value, 16).map_or('0', |digit| digit.to_ascii_uppercase())
 }
 
-/// The file name of a name, without its suffix.
+/// The escaped file name of an object name, without the suffix.
 fn stem(name: &str) -> Result<String> {
     if name.is_empty() || name.contains('/') {
         return Err(unsafe_segment(name, "a name is not empty and holds no `/`"));
@@ -129,8 +132,8 @@ fn stem(name: &str) -> Result<String> {
     let mut stem = String::with_capacity(name.len());
     let mut kept = 0;
     for character in name.chars() {
-        // Everything up to and including `%` is escaped: as the escapes begin with `%` and end in digits that sort
-        // like the characters, the order of escaped names is that of the names.
+        // Everything up to and including `%` is escaped. The escapes start with `%` and end in
+        // digits that sort like the characters, so escaped names sort like the names.
         if character <= '%' {
             let code = u32::from(character);
             stem.extend(['%', hex_digit(code >> 4), hex_digit(code & 0xF)]);

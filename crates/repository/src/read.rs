@@ -1,6 +1,6 @@
-//! Reading snapshots: walking, listing, single items.
+//! Reads snapshots: walks, lists, and reads single items.
 //!
-//! What comes out of a repository is untrusted: a tenant holds its key, and may put there whatever it likes.
+//! Data from a repository is untrusted: a tenant holds the key, and can put anything there.
 
 use rustic_core::repofile::{Node, SnapshotFile};
 use rustic_core::{DataId, IndexedFullStatus, RusticError, TreeId};
@@ -13,25 +13,25 @@ use super::path::ItemPath;
 use super::seal::Opener;
 use super::tally::Tally;
 
-/// Our trees are four levels deep.
+/// Maximum depth of a tree. Our own trees are four levels deep.
 const MAX_DEPTH: usize = 32;
 
-/// The most bytes of an item: ten times what etcd keeps.
+/// Maximum size of an item, in bytes: ten times what etcd keeps.
 const MAX_ITEM: u64 = 16 * 1024 * 1024;
 
-/// The most blobs of an item.
+/// Maximum number of blobs of an item.
 const MAX_BLOBS: usize = 4096;
 
 /// One item of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its path.
+    /// Path of the item.
     pub path: ItemPath,
-    /// Its size in bytes.
+    /// Size of the item in bytes.
     pub size: u64,
 }
 
-/// Walks all trees, and makes sure that all content they name is indexed in a pack that is there.
+/// Walks all trees, and checks that all content they name is indexed in a pack that exists.
 pub(super) fn tally(opened: &Opened<IndexedFullStatus>, root: TreeId) -> Result<Tally> {
     let mut tally = Tally::default();
     walk(opened, root, &mut |path, node| {
@@ -46,28 +46,29 @@ pub(super) fn tally(opened: &Opened<IndexedFullStatus>, root: TreeId) -> Result<
     Ok(tally)
 }
 
-/// All items, in order.
+/// Lists all items, in order.
 pub(super) fn list(opened: &Opened<IndexedFullStatus>, snapshot: &SnapshotFile) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     walk(opened, snapshot.tree, &mut |path, node| {
-        // More is never read of one.
+        // Never more than this is read of one item.
         items.push(Item { path: ItemPath::parse(path)?, size: node.meta.size.min(MAX_ITEM) });
         Ok(())
     })?;
     Ok(items)
 }
 
-/// What is kept from item to item.
+/// State that is kept from item to item.
 pub(super) struct Reading {
     opener: Opener,
-    /// The files of one directory: a directory with thousands of items takes longer to read than any of them.
+    /// The files of the last directory: a directory with thousands of items takes longer to read
+    /// than any of its items.
     last: Option<(String, Files)>,
 }
 
 /// The files of a directory by name, with the blobs of each.
 struct Files(Vec<(Box<str>, Blobs)>);
 
-/// The blobs of a file. Most have one.
+/// The blobs of a file; most files have one.
 enum Blobs {
     One(DataId),
     Many(Box<[DataId]>),
@@ -106,7 +107,7 @@ impl Reading {
     }
 }
 
-/// The content of one item.
+/// Reads the content of one item.
 pub(super) fn content(
     opened: &Opened<IndexedFullStatus>,
     snapshot: &SnapshotFile,
@@ -145,7 +146,7 @@ pub(super) fn content(
             Blob::Damaged => return Err(damaged()),
             Blob::TooLarge => return Err(too_large()),
         };
-        // Most items are one blob.
+        // Most items have a single blob.
         if content.is_empty() {
             content = bytes;
         } else {
@@ -161,8 +162,8 @@ enum Blob {
     TooLarge,
 }
 
-/// The content of a blob, if it has at most so many bytes. Not by the engine, which makes a decompressor anew for each one and does not
-/// compare the content with its id.
+/// Returns the content of a blob, if it has at most `most` bytes. The engine is not used, because
+/// it creates a decompressor for each blob, and does not compare the content with its id.
 fn blob(opened: &Opened<IndexedFullStatus>, opener: &mut Opener, id: &DataId, most: u64) -> Result<Blob> {
     let explain = |error: Box<RusticError>| opened.explain(&error);
     let entry = opened.repository.get_index_entry(id).map_err(explain)?;

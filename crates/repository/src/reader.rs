@@ -1,4 +1,5 @@
-//! A snapshot that is open: its items, as many and as often as wanted, without opening anything again.
+//! An open snapshot: reads any number of its items, any number of times, without opening anything
+//! again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use super::error::{Error, Result};
 use super::path::ItemPath;
 use super::read::{self, Item, Reading};
 
-/// An open snapshot. Clones are the same one.
+/// An open snapshot. Clones share it.
 #[derive(Clone)]
 pub struct SnapshotReader {
     inner: Arc<Inner>,
@@ -28,14 +29,14 @@ impl SnapshotReader {
         Ok(Self { inner: Arc::new(Inner { opened, snapshot, reading }) })
     }
 
-    /// All items, in order.
+    /// Lists all items, in order.
     pub async fn items(&self) -> Result<Vec<Item>> {
         let inner = self.inner.clone();
         super::blocking("listing a snapshot", move || read::list(&inner.opened, &inner.snapshot)).await
     }
 
-    /// The content of items, in the order asked for. One that is damaged fails alone. Fastest where items of a directory
-    /// stand together.
+    /// Returns the content of items, in the requested order. A damaged item fails alone. Reading is
+    /// fastest if the items of a directory are adjacent.
     pub async fn read(&self, paths: Vec<ItemPath>) -> Result<Vec<Result<Vec<u8>>>> {
         let inner = self.inner.clone();
         super::blocking("reading a snapshot", move || {
@@ -45,7 +46,8 @@ impl SnapshotReader {
         .await
     }
 
-    /// The first fault of the store while this was read, if there was one. Not all that could not be read need be damaged then.
+    /// The first fault of the store since the snapshot was opened, if any. After a fault, an item
+    /// that could not be read is not necessarily damaged.
     #[must_use]
     pub fn fault(&self) -> Option<Error> {
         self.inner.opened.fault()

@@ -1,7 +1,9 @@
-//! Compressing and encrypting, as the format has it, and opening what was sealed: also at once, before anybody relies on it.
+//! Compresses and encrypts content as the format requires, and opens sealed content. New content is
+//! opened right away, before anything relies on it.
 //!
-//! The engine does the same, with tables and buffers that it makes anew for each item, to which most of a first capture's time went,
-//! and most of the time to read an item; here they are kept from item to item. The ciphers and the compression are the engine's own crates.
+//! The engine does the same, but creates tables and buffers for each item. That took most of the
+//! time of a first capture, and most of the time to read an item. Here, tables and buffers are kept
+//! from item to item. The ciphers and the compression are the engine's own crates.
 
 use std::io::Read as _;
 
@@ -15,23 +17,24 @@ use super::error::{Error, Result};
 
 /// Bytes before the ciphertext.
 const NONCE: usize = 16;
-/// Bytes after it.
+/// Bytes after the ciphertext.
 const TAG: usize = 16;
-/// Begins a file (not a blob) that is compressed.
+/// First byte of a compressed file (not of a blob).
 const COMPRESSED: u8 = 2;
 
-/// The most bytes of a blob's content: many times what any writer of the format makes. A repository is untrusted.
+/// Maximum size of a blob's content, in bytes: many times what any writer of the format makes. A
+/// repository is untrusted.
 pub(super) const MAX_BLOB: usize = 64 * 1024 * 1024;
 
-/// Opens one sealed piece of content after the other. Each thread has its own.
+/// Opens sealed content, one piece after the other. Each thread has its own opener.
 pub(super) struct Opener {
     cipher: Aes256CtrPoly1305Aes,
     decompressor: Decompressor<'static>,
-    /// What was encrypted.
+    /// The decrypted bytes.
     plain: Vec<u8>,
 }
 
-/// What was read is not what somebody with the key sealed.
+/// The bytes read are not what was sealed with the key.
 #[derive(Debug)]
 pub(super) struct Unsealed;
 
@@ -48,21 +51,24 @@ impl Opener {
         })
     }
 
-    /// The content of a sealed blob. `length` is the content's, if that was compressed.
+    /// Returns the content of a sealed blob. `length` is the length of the content, if it was
+    /// compressed.
     pub(super) fn blob(&mut self, sealed: &[u8], length: Option<usize>) -> std::result::Result<Vec<u8>, Unsealed> {
         let mut content = Vec::new();
         self.open(sealed, 0, length, &mut content)?;
         Ok(content)
     }
 
-    /// What was encrypted, which may be compressed.
+    /// Returns the decrypted bytes, which may be compressed.
     pub(super) fn decrypted(&mut self, sealed: &[u8]) -> std::result::Result<Vec<u8>, Unsealed> {
         self.decrypt(sealed)?;
         Ok(std::mem::take(&mut self.plain))
     }
 
-    /// How many bytes the content of something sealed has, if not more than `most`: the engine takes whatever memory a content needs, and
-    /// a few bytes can be made that need any. `before` bytes of what was encrypted are a mark. What cannot be decompressed has the bytes up to there.
+    /// Returns the size of sealed content in bytes, or `None` if it is more than `most`. The engine
+    /// allocates as much memory as the content needs, and a few bytes can be crafted to need any
+    /// amount. The first `before` decrypted bytes are a marker and do not count. If decompression
+    /// fails, the bytes up to the failure count.
     pub(super) fn measure(
         &mut self,
         sealed: &[u8],
@@ -87,7 +93,7 @@ impl Opener {
         }
     }
 
-    /// Where the blobs of a pack lie, by its header: offset and length.
+    /// Offset and length of the blobs of a pack, from its header.
     pub(super) fn blobs_of(&mut self, pack: &[u8]) -> std::result::Result<Vec<(usize, usize)>, Unsealed> {
         let (rest, length) = pack.split_last_chunk().ok_or(Unsealed)?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -95,7 +101,7 @@ impl Opener {
         self.decrypt(header)?;
         let (mut blobs, mut offset, mut header) = (Vec::new(), 0_usize, self.plain.as_slice());
         while let Some((kind, rest)) = header.split_first() {
-            // Of compressed blobs the length of their content follows; then the id.
+            // For a compressed blob, the length of its content follows; then the id.
             let more = if *kind & 2 == 0 { 32 } else { 36 };
             let (length, rest) = rest.split_first_chunk().ok_or(Unsealed)?;
             let length = u32::from_le_bytes(*length) as usize;
@@ -117,7 +123,7 @@ impl Opener {
             .map_err(|_| Unsealed)
     }
 
-    /// Puts the content of what was sealed into a buffer; without the first bytes of what was encrypted.
+    /// Puts the content of sealed bytes into a buffer, without the first `before` decrypted bytes.
     fn open(
         &mut self,
         sealed: &[u8],
@@ -140,29 +146,29 @@ impl Opener {
     }
 }
 
-/// Whether bytes begin a frame of zstd, or one that its decoders skip.
+/// Whether bytes start with a zstd frame, or with a frame that zstd decoders skip.
 fn is_compressed(plain: &[u8]) -> bool {
     let magic = plain.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
     magic.is_some_and(|magic| magic == 0xFD2F_B528 || magic & 0xFFFF_FFF0 == 0x184D_2A50)
 }
 
-/// Seals one piece of content after the other. Each thread has its own.
+/// Seals content, one piece after the other. Each thread has its own sealer.
 pub(super) struct Sealer {
     opener: Opener,
     compressor: Option<Compressor<'static>>,
-    /// What is to be encrypted, and the content that came of opening it again.
+    /// The bytes to encrypt; `content` is what opening them again results in.
     plain: Vec<u8>,
     content: Vec<u8>,
 }
 
 impl Sealer {
-    /// `level` is the repository's, none where its format knows no compression.
+    /// `level` is the repository's compression level; `None` if its format has no compression.
     pub(super) fn new(key: &MasterKey, level: Option<i32>) -> Result<Self> {
         let compressor = level.map(Compressor::new).transpose().map_err(|error| failed(&error))?;
         Ok(Self { opener: Opener::new(key)?, compressor, plain: Vec::new(), content: Vec::new() })
     }
 
-    /// Appends a sealed blob. Returns its content's length if that was compressed.
+    /// Appends a sealed blob. Returns the length of its content, if the content was compressed.
     pub(super) fn blob(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<Option<u32>> {
         self.plain.clear();
         self.compress(content)?;
@@ -173,7 +179,7 @@ impl Sealer {
         }
     }
 
-    /// A sealed file of the repository's own, such as an index.
+    /// Seals a file of the repository itself, such as an index.
     pub(super) fn file(&mut self, content: &[u8]) -> Result<Vec<u8>> {
         self.plain.clear();
         if self.compressor.is_some() {
@@ -186,14 +192,14 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// Appends content that is encrypted only: a pack's header, the master key in a key file.
+    /// Appends content that is only encrypted: a pack's header, or the master key in a key file.
     pub(super) fn uncompressed(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<()> {
         self.plain.clear();
         self.plain.extend_from_slice(content);
         self.encrypt_only(sealed).map(drop)
     }
 
-    /// Appends to what is to be encrypted.
+    /// Appends content to the bytes to encrypt, compressed if the format has compression.
     fn compress(&mut self, content: &[u8]) -> Result<()> {
         let Some(compressor) = &mut self.compressor else {
             self.plain.extend_from_slice(content);
@@ -206,8 +212,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Encrypts, opens what came of it, and compares that with the content: a bit that falls over in memory must not be
-    /// found out when somebody restores.
+    /// Encrypts content, opens the result, and compares it with the content: a bit flip in memory
+    /// must not be detected only during a restore.
     fn encrypt(&mut self, content: &[u8], sealed: &mut Vec<u8>, before: usize) -> Result<()> {
         let start = self.encrypt_only(sealed)?;
         let length = self.compressor.as_ref().map(|_| content.len());
@@ -218,7 +224,7 @@ impl Sealer {
         Err(failed(&"what was sealed opens as something else: the memory may be faulty"))
     }
 
-    /// Returns where the sealed bytes begin.
+    /// Encrypts `plain`. Returns the offset of the sealed bytes.
     fn encrypt_only(&mut self, sealed: &mut Vec<u8>) -> Result<usize> {
         let start = sealed.len();
         let mut nonce = Nonce::default();

@@ -3,34 +3,34 @@
 use jiff::Timestamp;
 use rustic_core::repofile::SnapshotFile;
 
-/// Begins the tag that names a snapshot's run.
+/// Prefix of the tag that names a snapshot's run.
 pub(super) const RUN_TAG: &str = "run=";
 
-/// Begins the tag that holds the end of the audit chain.
+/// Prefix of the tag that holds the end of the audit chain.
 pub(super) const AUDIT_TAG: &str = "audit=";
 
 /// A snapshot in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its id: 64 hexadecimal digits; any unique beginning works with `restic`.
+    /// ID of the snapshot: 64 hexadecimal digits. `restic` accepts any unique prefix.
     pub id: String,
-    /// The id of its root tree. Equal for two snapshots only if everything in them is equal.
+    /// ID of the root tree. Two snapshots have the same one only if all their content is equal.
     pub tree: String,
-    /// When it was taken.
+    /// When the snapshot was taken.
     pub time: Timestamp,
-    /// The run that took it; none for a snapshot of another program.
+    /// The run that took the snapshot; `None` for a snapshot of another program.
     pub run_uid: Option<String>,
-    /// The end of the audit chain when it was taken, as it was given.
+    /// The end of the audit chain when the snapshot was taken, as passed to the capture.
     pub audit: Option<String>,
-    /// The host it records.
+    /// The recorded host.
     pub host: String,
-    /// Its other tags.
+    /// All other tags.
     pub tags: Vec<String>,
-    /// How many items it holds (0 if another program recorded no summary).
+    /// Number of items (0 if another program recorded no summary).
     pub items: u64,
-    /// The sum of their sizes in bytes.
+    /// Size of all items in bytes.
     pub bytes: u64,
-    /// What it added to the repository, in bytes as stored.
+    /// What the snapshot added to the repository, in bytes as stored.
     pub added_bytes: u64,
 }
 

@@ -1,8 +1,9 @@
-//! An object store seen from the engine: blocking, rooted at the repository's prefix, every request bounded.
+//! An object store as the engine sees it: blocking, rooted at the repository's prefix, with a limit
+//! on every request.
 //!
-//! The engine runs on blocking threads; requests run on the runtime the store was opened in. All of a repository's requests
-//! pass here, so a deadline and the classification of faults hold for every store alike, a hanging network file system
-//! included.
+//! The engine runs on blocking threads; requests run on the runtime in which the store was opened.
+//! All requests of a repository pass through this module. The deadline and the classification of
+//! faults therefore apply to every store alike, including a hanging network file system.
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -20,27 +21,27 @@ use tokio::runtime::Handle;
 use super::error::{Error, Result};
 use super::permit::WriterPermit;
 
-/// The most objects of a directory: packs of 8 TB. A store may go on for ever.
+/// Maximum number of objects in a directory: packs of 8 TB. A store may list objects forever.
 pub(super) const MAX_OBJECTS: usize = 1_000_000;
 
-/// What a directory holds at its top.
+/// The top level of a directory.
 pub(super) struct Listing {
-    /// Objects, by name.
+    /// Names of objects.
     pub(super) objects: Vec<String>,
-    /// Directories (for an object store: common prefixes), by name.
+    /// Names of directories (for an object store: common prefixes).
     pub(super) directories: Vec<String>,
 }
 
-/// What became of a create-only write.
+/// The result of a create-only write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Created {
-    /// It is ours.
+    /// The object was written.
     Written,
-    /// Something was there before (or our own write arrived twice).
+    /// An object existed before (or our own write arrived twice).
     Existed,
 }
 
-/// An object store, rooted at a repository's prefix; nothing has been asked of it yet.
+/// An object store, rooted at a repository's prefix. No request has been made yet.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
@@ -57,13 +58,14 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// The most items and directories of a snapshot. A few trees that name each other can be walked for ever.
+    /// Maximum number of items and directories in a snapshot. A few trees that name each other can
+    /// be walked forever.
     pub const MOST_NODES: u64 = 1_000_000;
 
     /// Roots `inner` at `prefix` (slash-separated, may be empty).
     ///
-    /// `description` names the place in messages and must hold no secret; `deadline` bounds each request, all its
-    /// retries included.
+    /// `description` names the place in messages and must hold no secret. `deadline` limits each
+    /// request, including all its retries.
     pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str, description: &str, deadline: Duration) -> Self {
         Self {
             inner,
@@ -74,13 +76,14 @@ impl Store {
         }
     }
 
-    /// The same store, whose snapshots are walked up to another bound than [`Self::MOST_NODES`].
+    /// The same store, with another limit on walking a snapshot than [`Self::MOST_NODES`].
     #[must_use]
     pub fn with_most_nodes(self, most_nodes: u64) -> Self {
         Self { most_nodes, ..self }
     }
 
-    /// Binds the store to the runtime that drives its requests. Requests are then made from threads that may block.
+    /// Binds the store to the runtime that drives its requests. From then on, requests are made
+    /// from threads that may block.
     pub(super) fn blocking(self, runtime: Handle) -> BlockingStore {
         BlockingStore { store: self, runtime, permit: None }
     }
@@ -91,7 +94,7 @@ impl Store {
 pub(super) struct BlockingStore {
     store: Store,
     runtime: Handle,
-    /// Without it nothing is written.
+    /// If set, nothing is written unless the permit is held.
     permit: Option<WriterPermit>,
 }
 
@@ -101,7 +104,7 @@ impl BlockingStore {
         &self.store.description
     }
 
-    /// The most items and directories of a snapshot.
+    /// Maximum number of items and directories in a snapshot.
     pub(super) fn most_nodes(&self) -> u64 {
         self.store.most_nodes
     }
@@ -111,13 +114,14 @@ impl BlockingStore {
         store.blocking(self.runtime.clone())
     }
 
-    /// The same store, which from now on changes only while a permit is held. Of what takes many requests, the rest is refused.
+    /// The same store, which from now on is only changed while a permit is held. If the permit is
+    /// lost halfway through an operation, its remaining writes are refused.
     pub(super) fn guarded(&self, permit: &WriterPermit) -> Self {
         Self { permit: Some(permit.clone()), ..self.clone() }
     }
 
-    /// What lies at the top of the repository: one request, and the first one, so that it tells what is wrong with
-    /// the store as a whole.
+    /// Lists the top level of the repository. This is one request, and the first one, so it shows
+    /// what is wrong with the store as a whole.
     pub(super) fn top(&self) -> Result<Listing> {
         let listing = self.run("list", async { self.store.inner.list_with_delimiter(Some(&self.store.root)).await })?;
         let name = |path: &Path| path.filename().map(str::to_owned);
@@ -154,17 +158,18 @@ impl BlockingStore {
         }
     }
 
-    /// An object's content of at most so many bytes, if it exists.
+    /// Content of an object of at most `most` bytes, if it exists.
     pub(super) fn find(&self, name: &str, most: u64) -> Result<Option<Bytes>> {
         self.read(name, most, GetOptions::default())
     }
 
-    /// An object's content of at most so many bytes. It is named by something else in the repository, so its absence is damage.
+    /// Content of an object of at most `most` bytes. Something else in the repository names the
+    /// object, so its absence is damage.
     pub(super) fn get(&self, name: &str, most: u64) -> Result<Bytes> {
         self.find(name, most)?.ok_or_else(|| self.missing(name))
     }
 
-    /// A part of an object's content; its absence is damage.
+    /// Part of an object's content. The absence of the object is damage.
     pub(super) fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
         let most = range.end.saturating_sub(range.start);
         let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
@@ -189,7 +194,8 @@ impl BlockingStore {
         self.run(&format!("write {name}"), self.store.inner.put(&path, content)).map(|_| ())
     }
 
-    /// Writes an object only if there is none of that name: the store decides between concurrent writers.
+    /// Writes an object only if none of that name exists: the store decides between concurrent
+    /// writers.
     pub(super) fn create(&self, name: &str, content: PutPayload) -> Result<Created> {
         self.expect_permit()?;
         let path = self.path(name);
@@ -205,7 +211,7 @@ impl BlockingStore {
         }
     }
 
-    /// Removes an object; it need not exist.
+    /// Deletes an object, which need not exist.
     pub(super) fn delete(&self, name: &str) -> Result<()> {
         self.expect_permit()?;
         let path = self.path(name);
@@ -235,19 +241,21 @@ impl BlockingStore {
         }
     }
 
-    /// The answer, or nothing if there was none before the deadline.
+    /// Runs a request. Returns `None` if there was no answer before the deadline, or if the runtime
+    /// shut down.
     fn request<T>(&self, request: impl Future<Output = T>) -> Option<T> {
-        // The timer needs the runtime's context, so it is made inside.
+        // The timer needs the runtime's context, so it is created inside.
         let bounded = async { tokio::time::timeout(self.store.deadline, request).await };
-        // Requests may outlive the operation that made them, and a runtime that shuts down panics; on one of the
-        // engine's threads that would abort the process.
+        // A request may outlive the operation that made it, and a runtime that shuts down panics.
+        // On one of the engine's threads, that would abort the process.
         std::panic::catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(bounded).ok())).ok().flatten()
     }
 
     fn absent<T>(&self, doing: &str, error: &object_store::Error) -> Result<Option<T>> {
         let fault = self.fault(doing, error);
         match error {
-            // Without its bucket a store says `not found` for every object, but names the bucket.
+            // If the bucket does not exist, a store answers `not found` for every object, but names
+            // the bucket.
             object_store::Error::NotFound { source, .. } if !source.to_string().contains("NoSuchBucket") => Ok(None),
             _ => Err(fault),
         }
@@ -261,7 +269,7 @@ impl BlockingStore {
         Error::Damaged { location: self.store.description.to_string(), what: format!("`{name}` is missing") }
     }
 
-    /// The repository holds more than is read.
+    /// Error for a repository that holds more than is read.
     pub(super) fn too_large(&self, what: String) -> Error {
         Error::TooLarge { location: self.store.description.to_string(), what }
     }
@@ -274,7 +282,8 @@ impl BlockingStore {
     }
 }
 
-/// The content of an answer, or nothing if it has more than so many bytes: whatever the store says of its size.
+/// Returns the content of an answer, or `None` if it has more than `most` bytes, whatever size the
+/// store announces.
 async fn up_to(most: u64, found: GetResult) -> object_store::Result<Option<Bytes>> {
     let said = found.range.end.saturating_sub(found.range.start);
     if said > most {

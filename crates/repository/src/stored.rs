@@ -1,4 +1,4 @@
-//! What a repository holds already, so that a capture stores only the rest.
+//! What a repository already holds, so that a capture only stores the rest.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,15 @@ use super::engine::Opened;
 use super::error::Result;
 use super::index::each_indexed;
 
-/// Content that is indexed *and* in a pack that is there in full. What a killed writer left behind without an index
-/// does not count: nobody who reads would find it; nor does what is in a pack that was lost.
+/// Content that is indexed *and* in a pack that is complete in the store. A pack that a killed
+/// writer left behind without an index does not count, because no reader would find it. Content of
+/// a lost pack does not count either.
 pub(super) struct Stored {
-    /// Sorted.
+    /// IDs of data blobs, sorted.
     data: Vec<Id>,
-    /// Sorted.
+    /// IDs of tree blobs, sorted.
     trees: Vec<Id>,
-    /// How many packs the index names that are not there, or not in full.
+    /// Number of packs that the index names and that are missing or incomplete.
     pub(super) lost_packs: usize,
 }
 
@@ -28,18 +29,19 @@ struct Pack {
 }
 
 impl Stored {
-    /// What a capture may rely on: nothing that is marked to be deleted.
+    /// Content that a capture may rely on: nothing that is marked for deletion.
     pub(super) fn load(opened: &Opened<OpenStatus>) -> Result<Self> {
         Self::find(&opened.repository, &opened.backend, false).map_err(|error| opened.explain(&error))
     }
 
-    /// What can be read, of a repository whose index is trusted ([`Backend::trust_index`]): also what is marked, as long as it is there.
+    /// Content that can be read, in a repository whose index is trusted ([`Backend::trust_index`]).
+    /// Marked content is included as long as it exists.
     pub(super) fn readable<S: Open>(repository: &Repository<S>, backend: &Backend) -> RusticResult<Self> {
         Self::find(repository, backend, true)
     }
 
-    /// Reads all of the index, then lists the packs: in the other order, a pack that another writer finishes in between
-    /// would count as lost.
+    /// Reads the whole index, then lists the packs. In the other order, a pack that another writer
+    /// finishes in between would count as lost.
     fn find<S: Open>(repository: &Repository<S>, backend: &Backend, with_marked: bool) -> RusticResult<Self> {
         let mut indexed: HashMap<Id, Pack> = HashMap::new();
         let marked = each_indexed(repository, |pack| {
@@ -64,7 +66,7 @@ impl Stored {
         Ok(stored)
     }
 
-    /// Whether a blob is there.
+    /// Whether a blob is stored.
     pub(super) fn has(&self, kind: BlobType, id: &Id) -> bool {
         match kind {
             BlobType::Data => &self.data,

@@ -1,9 +1,9 @@
-//! The account of a capture: what went in is what must come out.
+//! The account of a capture: what is read back must equal what was offered.
 
 use sha2::{Digest as _, Sha256};
 
-/// Items, bytes and a digest over paths and sizes in order: equal for what was offered and what is in a snapshot
-/// only if nothing is missing, doubled or in another place.
+/// Items, bytes, and a digest over paths and sizes in order. The tallies of the offers and of a
+/// snapshot are equal only if nothing is missing, duplicated or moved.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     pub(super) items: u64,

@@ -1,4 +1,4 @@
-//! Trees: from items in order to directories that name their content.
+//! Trees: turns items in order into directories that name their content.
 
 use std::ffi::OsStr;
 
@@ -11,17 +11,18 @@ use super::pack::Packer;
 use super::path::ItemPath;
 use super::seal::Sealer;
 
-/// The directories that are open: from the root to that of the last item.
+/// The open directories, from the root to the directory of the last item.
 pub(super) struct Trees<'a> {
     packer: Packer<'a>,
     open: Vec<Directory>,
-    /// How many are complete.
+    /// Number of complete directories.
     closed: u64,
 }
 
 struct Directory {
     name: String,
-    /// The tree as it will be stored, without its end. Nodes are written as they come: a kind may have many items.
+    /// The tree as it will be stored, without its end. Nodes are written as they arrive, because a
+    /// kind may have many items.
     json: Vec<u8>,
 }
 
@@ -44,7 +45,7 @@ impl<'a> Trees<'a> {
         Self { packer, open: vec![Directory::new("")], closed: 0 }
     }
 
-    /// Adds an item, which comes after all that came before.
+    /// Adds an item, which must sort after all earlier items.
     pub(super) fn add(
         &mut self,
         path: &ItemPath,
@@ -55,7 +56,7 @@ impl<'a> Trees<'a> {
     ) -> Result<()> {
         let metadata = Metadata {
             mode: Some(0o600),
-            // Without it `restic restore` makes files of 1901.
+            // Without it, `restic restore` creates files dated 1901.
             mtime: Some(mtime),
             size,
             links: 1,
@@ -67,7 +68,7 @@ impl<'a> Trees<'a> {
         self.open.last_mut().map_or(Ok(()), |directory| directory.add(&node))
     }
 
-    /// Closes all, and returns the root, how many directories there are and the packer.
+    /// Closes all directories. Returns the root, the number of directories and the packer.
     pub(super) fn finish(mut self, sealer: &mut Sealer) -> Result<(TreeId, u64, Packer<'a>)> {
         while self.open.len() > 1 {
             self.close(sealer)?;
@@ -96,7 +97,7 @@ impl<'a> Trees<'a> {
     /// Stores the innermost directory.
     fn store(&mut self, sealer: &mut Sealer) -> Result<Id> {
         let mut directory = self.open.pop().unwrap_or_else(|| Directory::new(""));
-        // The end of the line is what `restic` writes, and so part of what the id is made from.
+        // `restic` ends a tree with a line end, so the id is computed over it too.
         directory.json.extend_from_slice(b"]}\n");
         self.closed += 1;
         self.packer.add(&directory.json, sealer)

@@ -1,4 +1,5 @@
-//! All writes of a repository's reconcile: the run that is due first, so that a tick which is settled was started, then its status.
+//! All writes of a repository's reconcile. The run that is due is created before the status is
+//! written, so a tick that the status records as settled was started.
 
 use super::decide::{is_of, names_taken, refused, run_names};
 use crate::{
@@ -16,15 +17,15 @@ use kube::{Api, ResourceExt, api::PostParams};
 /// What became of a run that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
-    /// It was made.
+    /// The run was created.
     Made,
-    /// It was there, from before a crash or from another leader.
+    /// The run already existed, from before a crash or from another leader.
     There,
-    /// It cannot be made now, and the repository says why. It is tried again.
+    /// The run cannot be created now, and the repository reports why. It is retried.
     Refused,
 }
 
-/// Creates a run; under its second name where somebody else's has the first.
+/// Creates a run, under its second name if a run that is not ours has the first.
 pub async fn start(context: &Context, repository: &BackupRepository, run: &OperationRun) -> Result<Started, Error> {
     let runs: Api<OperationRun> =
         Api::namespaced(context.client.clone(), &run.metadata.namespace.clone().unwrap_or_default());
@@ -62,7 +63,7 @@ pub async fn start(context: &Context, repository: &BackupRepository, run: &Opera
     Ok(Started::Refused)
 }
 
-/// Says on the repository, and once in an event, why its run is not made.
+/// Reports on the repository, and once in an event, why its run is not created.
 pub async fn say_refused(context: &Context, repository: &BackupRepository, refusal: &Refusal) -> Result<(), Error> {
     let status = refused(repository, refusal, context.clock.now());
     let stalled = |status: &BackupRepositoryStatus| {
@@ -77,7 +78,7 @@ pub async fn say_refused(context: &Context, repository: &BackupRepository, refus
     Ok(())
 }
 
-/// Writes what differs from the status as it was looked at.
+/// Writes what differs from the observed status.
 pub async fn write_status(
     context: &Context,
     repository: &BackupRepository,

@@ -22,7 +22,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// The name of the run that checks this generation of this very repository.
+/// Name of the run that checks this generation of this very repository.
 #[must_use]
 pub fn check_name(repository: &BackupRepository) -> String {
     let uid = repository.uid().unwrap_or_default();
@@ -30,7 +30,8 @@ pub fn check_name(repository: &BackupRepository) -> String {
     format!("{}-check-{}-{generation}", repository.name_any(), uid.get(..5).unwrap_or_default())
 }
 
-/// The check to start, where the spec has not been checked as it is now, or the one that is under way. `runs` knows them by name.
+/// Decides about the check of the current spec: whether it is to be started, or which run already
+/// does it. `runs` returns a run by its name.
 pub fn decide(
     repository: &BackupRepository,
     in_tenant: bool,
@@ -51,28 +52,30 @@ pub fn decide(
     there.map_or_else(|| Check::Due(Box::new(check)), Check::Made)
 }
 
-/// The check of a repository as its spec is now.
+/// The check of a repository's current spec.
 #[derive(Clone, Debug)]
 pub enum Check {
-    /// It was done, or there can be none.
+    /// The check is done, or there can be none.
     None,
-    /// There can be none, and the repository says why: more of it than is read.
+    /// There can be no check, and the repository reports why: it is too large to be read in full.
     Refused(Refusal),
-    /// It is to be started.
+    /// The check is to be started.
     Due(Box<OperationRun>),
-    /// It was started.
+    /// The check was started.
     Made(Arc<OperationRun>),
 }
 
-/// The longest name of a run.
+/// Longest name of a run.
 pub(super) const LONGEST_NAME: usize = 200;
 
-/// The names that a run of a repository may have: the second where somebody else's run has the first.
+/// The names that a run of a repository may have: the second one if a run that is not ours has the
+/// first.
 #[must_use]
 pub fn run_names(repository: &BackupRepository, name: &str) -> [String; 2] {
     let uid = repository.uid().unwrap_or_default();
     let digits = uid.get(..8).unwrap_or(&uid);
-    // What tells runs of one repository apart comes last, and stays.
+    // The end of the name distinguishes the runs of one repository, so only the beginning is
+    // shortened.
     let beyond = (name.len() + 1 + digits.len()).saturating_sub(LONGEST_NAME);
     let own = repository.name_any();
     let what = name.strip_prefix(own.as_str()).unwrap_or(name);
@@ -80,8 +83,8 @@ pub fn run_names(repository: &BackupRepository, name: &str) -> [String; 2] {
     [name.to_owned(), format!("{begin}{what}-{digits}")]
 }
 
-/// Whether a run that was found under the name of another is that one. Anybody may make a run of any name, with any owner; what it
-/// was made for only the operator may say.
+/// Whether a run found under the name of another run is that run. Any user can create a run of any
+/// name with any owner; only the operator may set what a run was created for.
 #[must_use]
 pub fn is_of(there: &OperationRun, wanted: &OperationRun) -> bool {
     there.spec.operation_type == wanted.spec.operation_type
@@ -89,7 +92,7 @@ pub fn is_of(there: &OperationRun, wanted: &OperationRun) -> bool {
         && there.spec.scheduled_by == wanted.spec.scheduled_by
 }
 
-/// Why a run of a repository can have no name, in words for the repository.
+/// Why no name is left for a run of a repository, as a message for the repository.
 #[must_use]
 pub fn names_taken(repository: &BackupRepository, name: &str) -> Refusal {
     let [first, second] = run_names(repository, name);
@@ -102,8 +105,8 @@ pub fn names_taken(repository: &BackupRepository, name: &str) -> Refusal {
     )
 }
 
-/// The status of a repository whose run cannot be made. Its tick is not dealt with by that, and whether the store can be used is
-/// another matter, so Ready stays as it is.
+/// The status of a repository whose run cannot be created. Its tick is not settled by that. Whether
+/// the store can be used is a separate question, so Ready keeps the result of a check.
 #[must_use]
 pub fn refused(repository: &BackupRepository, refusal: &Refusal, now: Timestamp) -> BackupRepositoryStatus {
     let mut next = repository.status.clone().unwrap_or_default();
@@ -122,7 +125,8 @@ pub fn refused(repository: &BackupRepository, refusal: &Refusal, now: Timestamp)
     next
 }
 
-/// Whether a condition's reason is that a run could not be made, or that the repository is not read.
+/// Whether a condition's reason is that a run could not be created, or that the repository is not
+/// read.
 fn is_refusal(reason: &str) -> bool {
     [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken, Reason::TooLarge]
         .iter()
@@ -150,22 +154,24 @@ fn run(repository: &BackupRepository, name: &str, operation_type: &str, tick: Op
     run
 }
 
-/// What `spec.maintenance` asks for, and what a repository needs that cannot be used.
+/// What `spec.maintenance` asks for, and what a repository that cannot be used needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Upkeep {
-    /// The run to create. It may be there from before a crash.
+    /// The run to create. It may already exist from before a crash.
     pub start: Option<OperationRun>,
     /// The status after that.
     pub status: Option<BackupRepositoryStatus>,
-    /// When to look again.
+    /// When to requeue.
     pub requeue: Option<SignedDuration>,
 }
 
-/// What is due of a repository that has been checked as it is now.
+/// What is due for a repository whose current spec has been checked.
 ///
-/// All is derived from the status: of ticks that came one run is made, named after the last of them, so that a crash makes no second
-/// one. Maintenance checks too, so that a check which is due at the same time is done with it. A repository that is not Ready is not
-/// maintained; its tick waits. It is checked again by itself (`recheck.rs`), whether its spec asks for checks or not.
+/// Everything is derived from the status. If several ticks have passed, one run is created, named
+/// after the last of them, so a crash leads to no second run. Maintenance includes a check, so it
+/// also settles a check that is due at the same time. A repository that is not Ready is not
+/// maintained, and its tick waits. It is rechecked automatically (`recheck.rs`), whether its spec
+/// asks for checks or not.
 #[must_use]
 pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) -> Upkeep {
     if !repository.is_checked() || repository.metadata.deletion_timestamp.is_some() || !in_tenant {
@@ -192,12 +198,13 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
     };
     let mut rechecked = counted.recheck;
     if let Some((_, operation_type, _)) = start {
-        // A maintenance whose tick waits is not dealt with by a check.
+        // A check does not settle a maintenance tick that waits.
         if operation_type == operations::MAINTAIN {
             schedule.settle();
         }
         check.settle();
-        // Whichever check it is. When it was due may be long ago, after which the next would be due at once.
+        // Any check counts. The time at which it was due may be long ago, and the next recheck
+        // would then be due at once.
         rechecked = again.map(|_| now).or(rechecked);
     }
     let settled = MaintenanceStatus { schedule: schedule.counted, check: check.counted, recheck: rechecked };
@@ -209,7 +216,7 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
     let requeue = [schedule.next, check.next, again].into_iter().flatten().min();
     Upkeep {
         start: start.map(|(tick, operation_type, what)| {
-            // Not as the run of a schedule is named, whose minute comes last.
+            // Unlike the names of a schedule's runs, which end with the minute.
             let name = format!("{}-{}-{what}", repository.name_any(), tick.as_second().div_euclid(60));
             run(repository, &name, operation_type, minute_of(tick))
         }),
@@ -218,19 +225,19 @@ pub fn upkeep(repository: &BackupRepository, in_tenant: bool, now: Timestamp) ->
     }
 }
 
-/// What was said of an earlier generation holds for this one, of which nothing that a check vouches for is different.
+/// Carries a status over to a new generation that is the same in all that a check vouches for.
 fn follow(next: &mut BackupRepositoryStatus, generation: Option<i64>) {
     if next.observed_generation == generation {
         return;
     }
     next.observed_generation = generation;
-    // `kubectl wait` takes a condition of an earlier generation for none.
+    // `kubectl wait` ignores conditions of an earlier generation.
     for condition in &mut next.conditions {
         condition.observed_generation = generation;
     }
 }
 
-/// What is to be known of one expression.
+/// State of one cron expression.
 #[derive(Clone, Debug, Default)]
 struct Tick {
     counted: Option<Ticked>,
@@ -239,12 +246,14 @@ struct Tick {
 }
 
 impl Tick {
-    /// Counts from the first time an expression is seen: what it would have named before is not due.
+    /// Counts from the first time that an expression is seen: ticks that it would have had before
+    /// are not due.
     fn of(expression: Option<&str>, counted: Option<Ticked>, now: Timestamp) -> Result<Self, (String, Mistake)> {
         let Some(text) = expression else { return Ok(Self::default()) };
         let expression = Expression::parse(text).map_err(|mistake| (text.to_owned(), mistake))?;
         let same = counted.filter(|counted| counted.expression == text);
-        // What a clock wrote that has been set back since must not silence it until then.
+        // A time written by a clock that has been set back since must not silence the expression
+        // until then.
         let until = same.map(|counted| counted.until).filter(|until| until.duration_since(now) <= CLOCKS_DIFFER);
         let until = until.unwrap_or(now);
         let timetable = Timetable { expression, zone: TimeZone::UTC };
@@ -252,7 +261,7 @@ impl Tick {
         Ok(Self { counted: Some(Ticked { expression: text.to_owned(), until }), due: tick, next })
     }
 
-    /// Its tick is dealt with.
+    /// Settles the tick that is due.
     fn settle(&mut self) {
         if let (Some(counted), Some(tick)) = (&mut self.counted, self.due) {
             counted.until = tick;
@@ -260,8 +269,9 @@ impl Tick {
     }
 }
 
-/// Says in the conditions that an expression does not read, or that all do. Whether the store can be used is another matter, so
-/// Ready stays, and where that is why it is Stalled, so does this.
+/// Reports in the conditions that an expression cannot be parsed, or that all can. Whether the
+/// store can be used is a separate question, so Ready is kept. If that is why the repository is
+/// Stalled, Stalled is kept as well.
 fn say(next: &mut BackupRepositoryStatus, repository: &BackupRepository, mistake: Option<&str>, now: Timestamp) {
     let before = std::mem::take(&mut next.conditions);
     let unusable = before.iter().find(|condition| condition.type_ == conditions::READY && condition.status == "False");
@@ -291,7 +301,8 @@ fn inputs(repository: &BackupRepository) -> Map<String, Value> {
     inputs
 }
 
-/// The status of a repository whose first check is on its way; without it kstatus would call it current.
+/// The status of a repository whose first check is under way. Without this status, kstatus would
+/// report the repository as current.
 #[must_use]
 pub fn checking(
     repository: &BackupRepository,
@@ -299,7 +310,8 @@ pub fn checking(
     now: Timestamp,
 ) -> Option<BackupRepositoryStatus> {
     let before = repository.status.clone().unwrap_or_default();
-    // What an earlier check found stands until this one ends; that there could be no check does not.
+    // What an earlier check found is kept until this one ends; that a check could not be created is
+    // not.
     let stands = |condition: &Condition| condition.status != "Unknown" && condition.type_ != conditions::RECONCILING;
     if before.conditions.iter().any(|condition| stands(condition) && !is_refusal(&condition.reason)) {
         return None;

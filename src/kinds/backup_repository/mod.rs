@@ -1,7 +1,9 @@
-//! `BackupRepository`: a new or changed one is checked, once for each generation of its spec that differs in more than `maintenance`;
-//! after that it is checked and maintained as its spec says, and checked again while it cannot be used.
+//! `BackupRepository`: a new or changed repository is checked, once for each generation of its spec
+//! that differs in more than `maintenance`. After that it is checked and maintained as its spec
+//! says, and rechecked while it cannot be used.
 //!
-//! All of that are `OperationRun`s like any other; their ends are recorded on the repository by those runs' reconcile.
+//! All of these are ordinary `OperationRun`s. The reconcile of those runs records their ends on the
+//! repository.
 
 pub mod act;
 pub mod decide;
@@ -20,10 +22,10 @@ use decide::{Check, Upkeep};
 use kube::{Api, ResourceExt};
 use std::{sync::Arc, time::Duration};
 
-/// When a run that cannot be made is tried again.
+/// When the creation of a run is retried.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
-/// One pass over one repository; when to look again though nothing happens.
+/// Reconciles one repository. Returns when to requeue it without an event.
 pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let namespace = repository.namespace().unwrap_or_default();
     let repository = context.repositories.get(&namespace, &repository.name_any()).unwrap_or(repository);
@@ -40,7 +42,7 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
         Check::Due(run) => run,
     };
     match start(&context, &repository, &run).await? {
-        // It may be at its end already.
+        // The run may already be completed.
         Started::There => Ok(None),
         Started::Refused => Ok(Some(TRY_AGAIN)),
         Started::Made => {
@@ -50,7 +52,8 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
     }
 }
 
-/// Says of a repository that was never checked that it is being, and what that waits for.
+/// Reports of a repository that was never checked that its check is under way, and what the check
+/// waits for.
 async fn say_checking(
     context: &Context,
     repository: &BackupRepository,
@@ -65,7 +68,8 @@ async fn say_checking(
     Ok(())
 }
 
-/// What `spec.maintenance` asks for. The run comes first: a tick that is settled was started.
+/// Does what `spec.maintenance` asks for. The run is created first: a tick that is recorded as
+/// settled was started.
 async fn upkeep(context: &Context, repository: &BackupRepository, in_tenant: bool) -> Result<Option<Duration>, Error> {
     let Upkeep { start: run, status, requeue } = decide::upkeep(repository, in_tenant, context.clock.now());
     if let Some(run) = run

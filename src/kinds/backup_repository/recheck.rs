@@ -1,7 +1,8 @@
-//! When a repository that cannot be used is checked again by itself. Pure.
+//! When a repository that cannot be used is rechecked automatically. Pure.
 //!
-//! A store that did not answer for a minute, or a password that was put right, would otherwise hold every capture up until somebody
-//! ran a check. All is derived from the status: since when it is not Ready, and when it was last looked at.
+//! Otherwise, a store that did not answer for a minute, or a password that has been corrected,
+//! would hold up every capture until a user ran a check. Everything is derived from the status:
+//! since when the repository is not Ready, and when it was last checked.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -11,17 +12,19 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-/// The first one comes so long after the check that failed; then as long again as it has not been Ready.
+/// Shortest delay: the first recheck comes this long after the check that failed. Each later delay
+/// is as long as the repository had not been Ready when it was last checked.
 const SHORTEST: SignedDuration = SignedDuration::from_mins(10);
 
-/// The longest from one to the next.
+/// Longest delay.
 const LONGEST: SignedDuration = SignedDuration::from_hours(1);
 
-/// From one to the next where damage was found: such a check reads everything back, and damage seldom mends itself.
+/// Delay if damage was found: such a check reads back everything, and damage seldom repairs itself.
 const OF_DAMAGE: SignedDuration = SignedDuration::from_hours(24);
 
-/// When it is to be checked again; none where it is Ready, or was never checked. It stays the same until `maintenance.recheck` or
-/// `lastCheck` moves on, so that a run which is named after it is made once.
+/// When the repository is due for a recheck; `None` if it is Ready, or was never checked. The time
+/// stays the same until `maintenance.recheck` or `lastCheck` changes, so a run that is named after
+/// it is created once.
 #[must_use]
 pub fn due(status: &BackupRepositoryStatus, now: Timestamp) -> Option<Timestamp> {
     let ready = status.conditions.iter().find(|condition| condition.type_ == conditions::READY)?;
@@ -30,7 +33,7 @@ pub fn due(status: &BackupRepositoryStatus, now: Timestamp) -> Option<Timestamp>
     }
     let since = ready.last_transition_time.0;
     let last = [status.last_check, status.maintenance.as_ref().and_then(|maintenance| maintenance.recheck)];
-    // What a clock wrote that has been set back since must not silence it until then.
+    // A time written by a clock that has been set back since must not silence rechecks until then.
     let looked_at = |time: &Timestamp| time.duration_since(now) <= CLOCKS_DIFFER;
     let last = last.into_iter().flatten().chain([since]).filter(looked_at).max()?;
     let rest = if ready.reason == DAMAGED { OF_DAMAGE } else { last.duration_since(since).clamp(SHORTEST, LONGEST) };

@@ -205,7 +205,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-/// What is started at this time, and the repository after that.
+/// What is started at this time, and the repository afterwards.
 fn pass(repository: &BackupRepository, now: &str) -> (Option<String>, BackupRepository) {
     let upkeep = upkeep(repository, true, at(now));
     let mut after = repository.clone();
@@ -283,10 +283,10 @@ fn a_repository_that_is_not_ready_is_checked_again_by_itself_and_each_time_once(
     assert_eq!(waits.requeue, Some(SignedDuration::from_secs(9 * 60 + 20)));
     let (started, dealt) = pass(&seen, "2026-01-03T03:10:20Z");
     assert_eq!(started.as_deref(), Some("repository.check main-29456830-recheck"));
-    // As after a crash between the run and the status, and a while.
+    // As after a crash between the run and the status, some time later.
     assert_eq!(pass(&seen, "2026-01-03T03:20:05Z").0, started);
     assert_eq!(pass(&dealt, "2026-01-03T03:10:21Z").0, None);
-    // It came to no end that says something: the next one comes all the same.
+    // The check came to no conclusive end; the next one is due all the same.
     let (again, dealt) = pass(&dealt, "2026-01-03T04:00:00Z");
     assert_eq!(again.as_deref(), Some("repository.check main-29456840-recheck"));
     assert_eq!(

@@ -1,5 +1,6 @@
-//! All writes of a schedule's reconcile, in the order of the decision: runs are made, what they replace is cancelled, backup sets
-//! expire, then all of it stands in the status, then runs that are too old go.
+//! All writes of a schedule's reconcile, in the order of the decision: runs are created, the runs
+//! that they replace are cancelled, backup sets expire, the status records all of it, and runs
+//! beyond the history limits are deleted.
 
 use super::decide::{Decision, Observed, refused, retry_after};
 use crate::{
@@ -25,15 +26,16 @@ use kube::{
 };
 use serde_json::json;
 
-/// Names of backup sets in an event, which holds 1 KiB.
+/// Most names of backup sets in one event, which holds 1 KiB.
 const NAMES: usize = 12;
 
 fn runs(context: &Context, schedule: &BackupSchedule) -> Api<OperationRun> {
     Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default())
 }
 
-/// What of a decision cannot wait: what is due is made, then what it replaces is cancelled. One that is refused keeps no other
-/// from being made, and what would have been replaced goes on.
+/// Carries out what cannot wait: creates the runs that are due, then cancels the runs that they
+/// replace. If one run is refused, the others are still created, and the runs to be replaced
+/// continue.
 pub async fn start_due<'d>(
     context: &Context,
     observed: &Observed,
@@ -63,9 +65,9 @@ pub async fn start_due<'d>(
 #[derive(Default)]
 pub struct Started<'d> {
     made: Vec<(&'d OperationRun, ObjectReference)>,
-    /// Those whose names somebody else's runs have.
+    /// Runs whose names are taken by runs that are not ours.
     taken: Vec<&'d OperationRun>,
-    /// Those that the API server does not take.
+    /// Runs that the API server rejects.
     refused: Vec<(&'d OperationRun, Refusal)>,
 }
 
@@ -74,7 +76,7 @@ impl Started<'_> {
         !self.refused.is_empty()
     }
 
-    /// The status that was decided, by what became of the runs.
+    /// The status that was decided, adjusted to what became of the runs.
     fn told(
         &self,
         context: &Context,
@@ -85,7 +87,7 @@ impl Started<'_> {
             if let Some(answer) = status.last_run_now.as_mut().filter(|answer| answer.run == wanted.name_any()) {
                 answer.run.clone_from(&run.name);
             }
-            // The rest of them is counted by the next pass.
+            // The next reconcile counts the rest.
             if status.active.len() < MAX_ACTIVE && !status.active.iter().any(|active| active.uid == run.uid) {
                 status.active.push(run.clone());
             }
@@ -100,21 +102,21 @@ impl Started<'_> {
     }
 }
 
-/// Carries a decision out; when to look again because of what became of it.
+/// Carries out a decision. Returns when to requeue because a run was refused.
 pub async fn act(context: &Context, observed: &Observed, decision: &Decision) -> Result<Option<SignedDuration>, Error> {
     let schedule = &observed.schedule;
     let started = start_due(context, observed, decision).await?;
     let expired = expire(context, schedule, &decision.expire).await;
     if let Some(mut status) = decision.status.clone() {
         if expired.is_err() {
-            // It is looked at again; and ticks do not wait for it.
+            // Retention is retried, and ticks do not wait for it.
             status.retention = schedule.status.as_ref().and_then(|status| status.retention.clone());
         }
         write_status(context, schedule, &started.told(context, schedule, status)).await?;
     }
     announce(context, schedule, &started, decision);
     if started.is_refused() {
-        // Nothing new came, so nothing is too old by that.
+        // No new run was created that could push out old ones.
         return expired.map(|()| Some(retry_after(schedule)));
     }
     let runs = runs(context, schedule);
@@ -124,7 +126,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: &Decision) ->
     expired.map(|()| None)
 }
 
-/// Events of what was started, and of what was not and why.
+/// Publishes events about what was started, what was not, and why.
 fn announce(context: &Context, schedule: &BackupSchedule, started: &Started<'_>, decision: &Decision) {
     let publish = |severity, reason: Reason, note: &str| {
         context.events.publish(schedule, severity, reason.as_str(), "Start", note);
@@ -137,7 +139,7 @@ fn announce(context: &Context, schedule: &BackupSchedule, started: &Started<'_>,
         let note = format!("{} was made by somebody else: delete it, or rename the schedule", run.name_any());
         publish(Severity::Warning, Reason::RunNameTaken, &note);
     }
-    // Those are still to be dealt with where a tick was refused.
+    // If a tick was refused, the missed ticks are still to be settled.
     if !started.refused.iter().any(|(run, _)| run.spec.trigger == Trigger::Scheduled) {
         for miss in &decision.missed {
             publish(Severity::Warning, Reason::TicksMissed, &miss.note());
@@ -145,13 +147,15 @@ fn announce(context: &Context, schedule: &BackupSchedule, started: &Started<'_>,
     }
 }
 
-/// Why the API server does not take a run, in words for its schedule; none where that may pass by itself.
+/// Why the API server rejects a run, as a message for its schedule; `None` if the failure may pass
+/// by itself.
 fn refusal(error: &Error) -> Option<Refusal> {
     let Error::Api(error) = error else { return None };
     of_due_run(error, "it is tried again, a tick until its deadline or the next one; those then count as missed")
 }
 
-/// Creates a run, under its second name where somebody else's has the first; nothing where both are taken.
+/// Creates a run, under its second name if a run that is not ours has the first. Returns `None` if
+/// both names are taken.
 async fn start(
     context: &Context,
     runs: &Api<OperationRun>,
@@ -164,7 +168,8 @@ async fn start(
         let made = match runs.create(&PostParams::default(), &run).await {
             Ok(made) => made,
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                // Ours, from before a crash or from another leader; or not ours, whatever it looks like.
+                // Ours, from before a crash or from another leader; or not ours, whatever it looks
+                // like.
                 let there = runs.get_opt(&name).await?.ok_or(Error::Again("a run came and went"))?;
                 if there.spec.scheduled_by.as_ref() != by {
                     continue;
@@ -184,15 +189,16 @@ async fn cancel(context: &Context, runs: &Api<OperationRun>, run: &ObjectReferen
     let body = json!({ "metadata": { "uid": run.uid }, "spec": { "cancel": true } });
     match runs.patch(&run.name, &PatchParams::default(), &Patch::Merge(body)).await {
         Ok(run) => context.wrote(run),
-        // Completed, replaced or gone since: nothing of it is in the way.
+        // Completed, replaced or gone since: it is no longer in the way.
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_invalid() || status.is_conflict() => {}
         Err(error) => return Err(error.into()),
     }
     Ok(())
 }
 
-/// Deletes backup sets, each as it was looked at: one that is held since then stays. One that cannot be deleted keeps no other from
-/// going; the first fault is returned.
+/// Deletes backup sets, each in the version that was observed: a set that was put on hold since is
+/// kept. A set that cannot be deleted does not keep the others from being deleted. Returns the
+/// first error.
 async fn expire(context: &Context, schedule: &BackupSchedule, sets: &[BackupSet]) -> Result<(), Error> {
     let api: Api<BackupSet> = Api::namespaced(context.client.clone(), &schedule.namespace().unwrap_or_default());
     let (mut gone, mut fault) = (Vec::new(), Ok(()));
@@ -210,7 +216,7 @@ async fn expire(context: &Context, schedule: &BackupSchedule, sets: &[BackupSet]
         };
         fault = fault.and(Err(failed));
     }
-    // An event holds some of the names.
+    // One event holds only some of the names.
     for names in gone.chunks(NAMES) {
         let sets = if names.len() == 1 { "1 backup set".to_owned() } else { format!("{} backup sets", names.len()) };
         let note = format!("{sets} expired: {}", names.join(", "));
@@ -219,7 +225,8 @@ async fn expire(context: &Context, schedule: &BackupSchedule, sets: &[BackupSet]
     fault
 }
 
-/// Writes what differs from the status as it was observed. It holds only for the version of the schedule that was decided about.
+/// Writes what differs from the observed status. The status holds only for the version of the
+/// schedule that was decided about.
 async fn write_status(
     context: &Context,
     schedule: &BackupSchedule,
@@ -234,7 +241,8 @@ async fn write_status(
     Ok(())
 }
 
-/// An event where it stops being able to tell its ticks. Never waits, never fails.
+/// Publishes an event when the schedule becomes Stalled, or is Stalled for another reason. Never
+/// waits, never fails.
 fn tell(context: &Context, schedule: &BackupSchedule, before: &BackupScheduleStatus, now: &BackupScheduleStatus) {
     let stalled = |status: &BackupScheduleStatus| {
         status.conditions.iter().find(|condition| condition.type_ == conditions::STALLED).cloned()

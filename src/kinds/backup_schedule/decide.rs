@@ -1,8 +1,9 @@
 //! The decision about a schedule. Pure.
 //!
-//! First what there is: which runs are active, which succeeded last, which are too old. Then what is due, then what that means under
-//! the policy. A tick that is dealt with stands in the status; a run that was made before a crash, and does not stand there, is
-//! known by what it says it was made for, which only the operator may write.
+//! First comes the current state: which runs are active, which succeeded last, which are too old.
+//! Then comes what is due, and what that means under the policy. The status records each tick that
+//! is settled. A run that was created before a crash and is not recorded there is recognized by
+//! `spec.scheduledBy`, which only the operator may write.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -32,11 +33,13 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::{collections::BTreeSet, sync::Arc};
 
-/// The longest step back of a clock over which ticks that were dealt with stay so: their runs may be gone, and with them the names
-/// that would say so. A clock that was further ahead was wrong, and must not silence a schedule until then.
+/// Longest step back of a clock across which settled ticks stay settled: their runs may be gone,
+/// and with them the names that would prove it. A clock that was further ahead was wrong, and must
+/// not silence a schedule until then.
 const LONGEST_STEP: SignedDuration = SignedDuration::from_hours(24);
 
-/// Backup sets that one pass deletes; the next one goes on. Ticks do not wait for thousands.
+/// Most backup sets that one reconcile deletes; the next one continues. Ticks do not wait for
+/// thousands of deletions.
 const MAX_EXPIRE: usize = 100;
 
 /// All that a decision depends on.
@@ -44,17 +47,18 @@ const MAX_EXPIRE: usize = 100;
 pub struct Observed {
     /// The schedule.
     pub schedule: Arc<BackupSchedule>,
-    /// The workspace of the tenant; none where the namespace is no tenant.
+    /// The workspace of the tenant; `None` if the namespace is not a tenant.
     pub workspace: Option<String>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
-    /// Runs that were made for it.
+    /// Runs that were created for the schedule.
     pub runs: Vec<Arc<OperationRun>>,
-    /// Uids of those whose end others have joined and not copied yet.
+    /// Uids of runs whose end has not been copied yet by runs that joined them.
     pub awaited: BTreeSet<String>,
-    /// Backup sets of its runs, where retention may have something to do.
+    /// Backup sets of its runs, if retention may have something to do.
     pub sets: Option<Vec<BackupSet>>,
-    /// Whether it may, and they were not looked at because others wait.
+    /// Whether retention may have something to do, but the sets were not read because other
+    /// schedules wait.
     pub retention_waits: bool,
 }
 
@@ -63,9 +67,9 @@ pub struct Observed {
 pub struct Decision {
     /// Runs to create.
     pub start: Vec<OperationRun>,
-    /// Active runs to cancel, once those are made: what cannot be replaced goes on.
+    /// Active runs to cancel after those are created: a run that cannot be replaced continues.
     pub cancel: Vec<ObjectReference>,
-    /// Backup sets to delete, as they were looked at.
+    /// Backup sets to delete, in the version that was observed.
     pub expire: Vec<BackupSet>,
     /// The status after that; runs that were created are added to `active`.
     pub status: Option<BackupScheduleStatus>,
@@ -73,21 +77,21 @@ pub struct Decision {
     pub delete: Vec<ObjectReference>,
     /// Ticks that are newly missed, and why.
     pub missed: Vec<Miss>,
-    /// When to look again.
+    /// When to requeue.
     pub requeue: Option<SignedDuration>,
 }
 
-/// Ticks that came and are not started.
+/// Ticks that have passed and are not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Miss {
-    /// How many.
+    /// Number of ticks.
     pub count: u64,
-    /// Why.
+    /// Why they are not started.
     pub why: &'static str,
 }
 
 impl Miss {
-    /// In words for an event.
+    /// Formats a message for an event.
     #[must_use]
     pub fn note(&self) -> String {
         let ticks = if self.count == 1 { "1 tick was".to_owned() } else { format!("{} ticks were", self.count) };
@@ -108,7 +112,7 @@ impl Decision {
         !lists || status.is_some() || !missed.is_empty()
     }
 
-    /// How many ticks are newly missed.
+    /// Number of ticks that are newly missed.
     #[must_use]
     pub fn missed_ticks(&self) -> u64 {
         self.missed.iter().map(|miss| miss.count).sum()
@@ -174,7 +178,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
 
 const STARTS: &str = "starts a run at each tick";
 
-/// What the oldest active run waits for that does not wait for its turn alone.
+/// What the oldest active run waits for, leaving out runs that wait only for a slot.
 fn waiting(observed: &Observed) -> Option<String> {
     let mut waiting: Vec<_> = active(observed)
         .filter_map(|run| Some((waits(run)?, run.metadata.creation_timestamp.clone())))
@@ -184,7 +188,7 @@ fn waiting(observed: &Observed) -> Option<String> {
     waiting.into_iter().next().map(|((_, message), _)| message)
 }
 
-/// Whether a schedule says of a run that it waits.
+/// Whether a schedule reports that this run waits.
 #[must_use]
 pub fn says_of(schedule: &BackupSchedule, run: &OperationRun) -> bool {
     let says = format!("run {} waits: ", run.name_any());
@@ -192,11 +196,12 @@ pub fn says_of(schedule: &BackupSchedule, run: &OperationRun) -> bool {
     conditions.any(|condition| condition.message.contains(&says))
 }
 
-/// The reasons of a schedule whose run the API server did not take.
+/// Reasons of a schedule whose run the API server rejected.
 const REFUSALS: [Reason; 2] = [Reason::RunRefused, Reason::QuotaExceeded];
 
-/// Whether it was said of the schedule, as it is now, that its run is refused. That stands until a run is made: a tick that was given up
-/// meanwhile is no sign that the next one will be taken.
+/// Whether the schedule, in its current generation, reports that its run is refused. The report is
+/// kept until a run is created: a tick that was given up meanwhile is no sign that the next one
+/// will be accepted.
 fn is_refused(schedule: &BackupSchedule) -> bool {
     let conditions = schedule.status.iter().flat_map(|status| &status.conditions);
     let mut stalled =
@@ -207,8 +212,8 @@ fn is_refused(schedule: &BackupSchedule) -> bool {
     })
 }
 
-/// The status after a decision of which the API server did not take these runs. What they are for is not dealt with: it is tried
-/// again, a tick until its deadline.
+/// The status after the API server rejected these runs of a decision. What they are for is not
+/// settled: it is retried, a tick until its deadline.
 #[must_use]
 pub fn refused(
     schedule: &BackupSchedule,
@@ -232,7 +237,8 @@ pub fn refused(
     next
 }
 
-/// When to try again what was refused: in half a minute, and a few times before the deadline if that is short.
+/// When to retry what was refused: after half a minute, and a few times before the deadline if that
+/// is short.
 #[must_use]
 pub fn retry_after(schedule: &BackupSchedule) -> SignedDuration {
     let quarter = schedule.spec.starting_deadline_seconds.map_or(i64::MAX, |deadline| deadline / 4);
@@ -257,7 +263,7 @@ fn active(observed: &Observed) -> impl Iterator<Item = &OperationRun> {
     runs.filter(|run| !observed.schedule.is_repeated_by(run))
 }
 
-/// What became of the runs.
+/// Updates the status from the runs.
 fn follow(next: &mut BackupScheduleStatus, observed: &Observed) {
     next.active = active(observed).map(reference).take(MAX_ACTIVE).collect();
     let ends = observed.runs.iter().filter_map(|run| {
@@ -270,8 +276,9 @@ fn follow(next: &mut BackupScheduleStatus, observed: &Observed) {
         newest.max_by(|one, other| (one.completed_at, &one.run).cmp(&(other.completed_at, &other.run)));
 }
 
-/// Completed runs that newer ones of their sort push out. Not one whose tick does not stand in the status yet, for its name is all
-/// that says that it was made; nor one whose end others wait for, who would begin anew.
+/// Completed runs that exceed the history limit of their kind. A run is kept if its tick is not in
+/// the status yet, because its name is the only record of it. A run is also kept if other runs have
+/// yet to copy its end, because they would start over.
 fn beyond_history(observed: &Observed, next: &BackupScheduleStatus) -> Vec<ObjectReference> {
     let spec = &observed.schedule.spec;
     let since = next.timetable.as_ref().map(|counted| counted.since);
@@ -299,10 +306,11 @@ fn beyond_history(observed: &Observed, next: &BackupScheduleStatus) -> Vec<Objec
     succeeded.chain(beyond(false, spec.failed_runs_history_limit)).collect()
 }
 
-/// The mark of a retention that is not through with what it has to delete.
+/// Mark of a retention that has more to delete.
 const UNFINISHED: &str = "unfinished";
 
-/// After which run, under which spec, retention was looked at: what is kept depends on nothing else that changes by itself.
+/// Identifies the run and the spec after which retention was applied. What is kept depends on
+/// nothing else that changes by itself.
 #[must_use]
 pub fn retention_mark(schedule: &BackupSchedule, runs: &[Arc<OperationRun>]) -> String {
     let ended = runs.iter().filter_map(|run| Some((run.status.as_ref()?.completed_at?, run.name_any())));
@@ -310,7 +318,7 @@ pub fn retention_mark(schedule: &BackupSchedule, runs: &[Arc<OperationRun>]) -> 
     format!("{}/{newest}", schedule.metadata.generation.unwrap_or_default())
 }
 
-/// What of the schedule's backup sets goes.
+/// Decides which of the schedule's backup sets expire.
 fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &Observed, timetable: &Timetable) {
     let Some(retention) = &observed.schedule.spec.retention else {
         next.retention = None;
@@ -321,7 +329,7 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
     let of_name = sets.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).filter_map(|set| {
         set.spec.backup_schedule.as_ref().filter(|schedule| schedule.name == name).map(|schedule| (set, schedule))
     });
-    // What another schedule of this name left is not this one's to delete, whatever its rules are.
+    // Sets of another schedule of this name are not for this one to delete, whatever its rules are.
     let uid = observed.schedule.metadata.uid.as_ref();
     let (own, earlier): (Vec<_>, Vec<_>) = of_name.partition(|(_, schedule)| Some(&schedule.uid) == uid);
     let own: Vec<&BackupSet> = own.into_iter().map(|(set, _)| set).collect();
@@ -334,7 +342,7 @@ fn retain(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &O
     if retention.dry_run {
         would_expire = gone.drain(..).take(MAX_WOULD_EXPIRE).map(ResourceExt::name_any).collect();
     } else if gone.len() > MAX_EXPIRE {
-        // The write of it brings the next pass, which goes on.
+        // Writing this status triggers the next reconcile, which continues.
         UNFINISHED.clone_into(&mut after);
     }
     decision.expire = gone.into_iter().take(MAX_EXPIRE).cloned().collect();
@@ -380,8 +388,9 @@ fn rules(retention: &Retention) -> Rules {
     }
 }
 
-/// A change of what ticks are counted by begins anew: what a new expression would have named yesterday is not missed. What the old one
-/// named, and nobody was there to start, is.
+/// Restarts the count when the expression, the time zone or the pause changes: a tick that a new
+/// expression would have had yesterday is not missed. A tick that the old expression had while the
+/// operator was down is missed.
 fn count_anew(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &Observed, now: Timestamp) {
     let schedule = &observed.schedule;
     let spec = &schedule.spec;
@@ -400,7 +409,7 @@ fn count_anew(decision: &mut Decision, next: &mut BackupScheduleStatus, observed
         && let Ok(timetable) = Timetable::read(&before.schedule, &before.time_zone)
     {
         let settled = next.last_scheduled_for.map_or(before.since, |last| last.max(before.since));
-        // As if it were too late for all of them.
+        // As if the deadline of all of them had passed.
         let Due { missed, last_missed, .. } =
             due(&timetable, settled, shift(schedule), Some(SignedDuration::from_nanos(-1)), now);
         decision.miss(next, missed.saturating_sub(made_between(observed, settled, last_missed)), last_missed, EDITED);
@@ -410,7 +419,8 @@ fn count_anew(decision: &mut Decision, next: &mut BackupScheduleStatus, observed
     next.timetable = Some(Counted { schedule, time_zone, paused, since });
 }
 
-/// Runs of ticks in `(settled, until]` that were made before a crash and are not on record yet.
+/// Number of runs for ticks in `(settled, until]` that were created before a crash and are not
+/// recorded yet.
 fn made_between(observed: &Observed, settled: Timestamp, until: Option<Timestamp>) -> u64 {
     let made = observed.runs.iter().filter_map(|run| origin_tick(run));
     made.filter(|made| *made > settled && Some(*made) <= until).count() as u64
@@ -424,7 +434,7 @@ fn shift(schedule: &BackupSchedule) -> SignedDuration {
     jitter(&schedule.uid().unwrap_or_default(), schedule.spec.jitter_seconds)
 }
 
-/// How ticks are told, or why none can be.
+/// The timetable of the schedule, or why there is none.
 fn timetable(observed: &Observed) -> Result<Timetable, Refusal> {
     let spec = &observed.schedule.spec;
     if observed.workspace.is_none() {
@@ -447,11 +457,13 @@ fn timetable(observed: &Observed) -> Result<Timetable, Refusal> {
     })
 }
 
-/// The annotation asks for one run, now, whatever policy and suspension say. The same work is joined, not done twice.
+/// Answers the annotation, which requests one run now, regardless of policy and suspension.
+/// Identical work is joined, not done twice.
 fn run_now(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &Observed) {
     let schedule = &observed.schedule;
     let Some(token) = schedule.annotations().get(labels::RUN_NOW).filter(|token| !token.is_empty()) else { return };
-    // A status holds so much of it; longer ones are told apart by the name.
+    // The status holds a limited part of the token. Longer tokens are distinguished by the name of
+    // the run.
     let names = run_names(&run_now_name(&schedule.name_any(), token), &schedule.uid().unwrap_or_default());
     let token = truncate(token, 250);
     let answered = next.last_run_now.as_ref();
@@ -466,7 +478,7 @@ fn run_now(decision: &mut Decision, next: &mut BackupScheduleStatus, observed: &
     next.last_run_now = Some(LastRunNow { token, run: made.unwrap_or(first) });
 }
 
-/// What is due now, and what comes next.
+/// Decides what is due now, and what comes next.
 fn fire(
     decision: &mut Decision,
     next: &mut BackupScheduleStatus,
@@ -479,7 +491,8 @@ fn fire(
     let created = created(schedule, now);
     let since = next.timetable.as_ref().map_or(created, |counted| counted.since);
     if next.last_scheduled_for.is_some_and(|last| last.duration_since(now) > LONGEST_STEP) {
-        // What is due this very minute is still to be made, by the next pass: a run of a tick that is on record is refused.
+        // A tick that is due this very minute is left to the next reconcile: a run of a tick that
+        // is already recorded is refused.
         next.last_scheduled_for = minute_of(now.checked_sub(SignedDuration::from_mins(1)).unwrap_or(now));
         decision.requeue = Some(SignedDuration::from_millis(1));
         return;
@@ -488,12 +501,13 @@ fn fire(
     let shift = shift(schedule);
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     let Due { mut tick, missed, last_missed, next: upcoming } = due(timetable, settled, shift, deadline, now);
-    // Made before a crash, and not on record yet: neither missed nor to be made again.
+    // Runs that were created before a crash and are not recorded yet are neither missed nor created
+    // again.
     decision.miss(next, missed.saturating_sub(made_between(observed, settled, last_missed)), last_missed, DOWN);
 
     let dealt_with = tick.or(last_missed);
     if dealt_with.is_none() && spec.immediate && next.last_scheduled_for.is_none() && since == created {
-        // Not long after: a schedule that was suspended meanwhile starts at its ticks.
+        // Only before the deadline. A schedule that was suspended meanwhile starts at its ticks.
         tick = minute_of(created).filter(|_| deadline.is_none_or(|deadline| now.duration_since(created) <= deadline));
     }
     if let Some(due) = tick {
@@ -505,10 +519,10 @@ fn fire(
             ConcurrencyPolicy::Forbid if !is_made && forbidden() => decision.miss(next, 1, Some(due), FORBIDDEN),
             policy => {
                 if policy == ConcurrencyPolicy::Replace {
-                    // Also where the run was made before a crash.
+                    // Also if the run was created before a crash.
                     decision.cancel = others().filter(|run| !run.spec.cancel).map(reference).collect();
                 }
-                // Else it is among the active ones already, or at its end.
+                // Otherwise the run is already active, or completed.
                 if !is_made {
                     let name = tick_run_name(&schedule.name_any(), due);
                     decision.start.push(of(observed, &name, Trigger::Scheduled, Some(due)));
@@ -537,7 +551,8 @@ fn minute_of(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_second().div_euclid(60) * 60).ok()
 }
 
-/// A run of the schedule. It belongs to nobody: deleting the schedule must leave it, and what it made, as they are.
+/// Builds a run of the schedule. The run has no owner: deleting the schedule must leave the run,
+/// and what it created, as they are.
 fn of(observed: &Observed, name: &str, trigger: Trigger, tick: Option<Timestamp>) -> OperationRun {
     let schedule = &observed.schedule;
     let spec = &schedule.spec;

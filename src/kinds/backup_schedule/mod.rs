@@ -1,7 +1,9 @@
-//! `BackupSchedule`: starts an `OperationRun` at each tick, and follows those it started.
+//! `BackupSchedule`: starts an `OperationRun` at each tick, and follows the runs that it started.
 //!
-//! All is derived from the schedule's status and from the runs there are: nothing is remembered between passes. What a tick is, is
-//! [`crate::schedule`]'s, and so is what is kept of what they made: here backup sets go, and their data with the repository's maintenance.
+//! Everything is derived from the schedule's status and from the existing runs; nothing is
+//! remembered between reconciles. [`crate::schedule`] defines what a tick is, and which of the
+//! results are kept. Here, expired backup sets are deleted; the repository's maintenance removes
+//! their data.
 
 pub mod act;
 pub mod decide;
@@ -20,10 +22,11 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// One pass over one schedule; when to look again though nothing happens.
+/// Reconciles one schedule. Returns when to requeue it.
 ///
-/// While other schedules wait, only the runs that are due are created: others are due, too. The next pass recognizes them by
-/// their names, as it does after a crash, and does the rest.
+/// While other schedules wait, only the runs that are due are created, because the other schedules
+/// are due as well. The next reconcile recognizes these runs by their names, as after a crash, and
+/// does the rest.
 pub async fn reconcile(schedule: Arc<BackupSchedule>, context: Arc<Context>, others: Others) -> Result<Requeue, Error> {
     let observed = observe::observe(&context, schedule, others).await?;
     let decision = decide::decide(&observed, context.clock.now());

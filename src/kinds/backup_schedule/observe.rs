@@ -1,5 +1,5 @@
-//! All reads of a schedule's reconcile. From caches; the API server is asked for backup sets when retention may have something to do, and
-//! for an active run that the caches lack.
+//! All reads of a schedule's reconcile, from caches. The API server is asked for backup sets if
+//! retention may have something to do, and for an active run that the caches lack.
 
 use super::decide::{Observed, retention_mark};
 use crate::{
@@ -10,24 +10,25 @@ use crate::{
 use kube::{Api, ResourceExt, api::ListParams};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Backup sets in a page of a list, which is held in full while it is read.
+/// Backup sets in a page of a list. A page is held in full while it is read.
 const PAGE: u32 = 200;
 
-/// Reads all that a decision about the schedule depends on. Retention waits while others do.
+/// Reads everything that a decision about the schedule depends on. Retention waits while other
+/// schedules do.
 pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: Others) -> Result<Observed, Error> {
     let namespace = schedule.namespace().unwrap_or_default();
-    // The queue may hand over an object older than our own last write of it.
+    // The queued object may be older than our own last write of it.
     let newer = context.schedules.get(&namespace, &schedule.name_any());
     let schedule = newer.filter(|newer| newer.uid() == schedule.uid()).unwrap_or(schedule);
     let schedule = whole(&Api::namespaced(context.client.clone(), &namespace), schedule).await?;
     let tenant = context.namespace(&namespace).await?;
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let workspace = tenant.and_then(|tenant| tenant.labels().get(labels::WORKSPACE).cloned());
-    // What the watch has brought, and what we made that it has not brought yet.
+    // Runs that the watch has reported, and runs of ours that it has not reported yet.
     let mut runs: BTreeMap<_, _> = BTreeMap::new();
     let uid = schedule.uid().unwrap_or_default();
     for run in context.runs.group(&namespace, &schedule.name_any()) {
-        // Those of a schedule that had this name before are not its own.
+        // Runs of an earlier schedule of this name are not its own.
         if origin(&run).is_some_and(|origin| origin.uid == uid) {
             runs.insert(run.name_any(), run);
         }
@@ -36,8 +37,9 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: O
         if runs.contains_key(&active.name) {
             continue;
         }
-        // Made longer ago than our own writes are remembered, and not brought by the watch: gone, or the watch is late. Taken for gone
-        // it would let the next tick start beside it.
+        // Our own write of the run has expired from the cache, and the watch has not reported it:
+        // the run is gone, or the watch is late. If a late run counted as gone, the next tick would
+        // start beside it.
         let run = match context.runs.get(&namespace, &active.name) {
             Some(run) => Some(run).filter(|run| run.uid().as_deref() == Some(&active.uid)),
             None => Api::<OperationRun>::namespaced(context.client.clone(), &namespace)
@@ -71,7 +73,8 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: O
     })
 }
 
-/// The backup sets that retention may delete, without what it does not look at: there may be thousands.
+/// The backup sets that retention may delete, without the fields that it does not read: there may
+/// be thousands of sets.
 async fn sets_of(context: &Context, namespace: &str, schedule: &str) -> Result<Vec<BackupSet>, Error> {
     let api: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
     let mut page = ListParams::default().fields(&format!("spec.backupSchedule.name={schedule}")).limit(PAGE);

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The schedules here are hourly, made at 05:30.
+/// The schedules in these tests are hourly, created at 05:30.
 const CREATED: &str = "2026-01-01T05:30:00Z";
 
 fn at(text: &str) -> Timestamp {
@@ -125,7 +125,8 @@ fn a_run_made_before_a_crash_is_neither_made_again_nor_missed() {
     let decision = decide(&crashed, at("06:00:30"));
     assert_eq!((started(&decision), decision.missed_ticks()), (vec![], 0));
     assert_eq!(status(&decision).last_scheduled_for, Some(at("06:00:00")));
-    // Also where the next tick has come since: five were due, the first was started, the last is.
+    // The same if the next tick has passed since: five were due, the first was started, the last
+    // is.
     let later = with(json!({"concurrencyPolicy": "Allow"}), json!({}), vec![run(6, "running", "pending")]);
     let decision = decide(&later, at("10:00:30"));
     assert_eq!((started(&decision), decision.missed_ticks()), (vec![tick(10)], 3));
@@ -201,7 +202,7 @@ fn an_edited_expression_or_zone_counts_from_the_edit() {
         let seen = |now: &str| decide(&with(edit.clone(), before.clone(), vec![]), at(now));
         let at_once = seen("06:30:00");
         assert_eq!((started(&at_once), at_once.missed_ticks()), (vec![], 0), "{edit}");
-        // What came before it, and nobody was there to start, is missed all the same.
+        // Ticks before the edit that the operator was not there to start are missed all the same.
         let after_downtime = seen("08:30:00");
         assert_eq!((started(&after_downtime), after_downtime.missed_ticks()), (vec![], 2), "{edit}");
         let written = status(&after_downtime);
@@ -234,7 +235,7 @@ fn an_immediate_schedule_starts_one_run_for_the_minute_it_was_made_in() {
     assert_eq!(started(&first), [format!("nightly-{minute}")]);
     let next = after(&immediate, &first);
     assert!(decide(&next, at("05:30:03")).start.is_empty());
-    // A crash between the run and the status: the same name again, and nothing is made.
+    // After a crash between the run and the status, the name is the same, and nothing is created.
     let crashed = Observed { schedule: immediate.schedule.clone(), ..next };
     assert!(decide(&crashed, at("05:45:00")).start.is_empty());
 }
@@ -466,7 +467,7 @@ fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_agai
     assert_eq!(retained.after, retention_mark(&looked.schedule, &looked.runs));
     let later = [run(4, "completed", "succeeded"), run(5, "completed", "failed"), run(6, "running", "pending")];
     assert_ne!(retained.after, retention_mark(&looked.schedule, &later));
-    // Where nothing was listed nothing is decided, and where no retention is asked for nothing goes.
+    // If no sets were listed, nothing is decided; without a retention, nothing expires.
     assert!(decide(&Observed { sets: None, ..looked.clone() }, at("06:30:00")).expire.is_empty());
     let without = Observed { sets: looked.sets, ..with(json!({}), json!({}), vec![]) };
     assert!(decide(&without, at("06:30:00")).expire.is_empty());
@@ -486,7 +487,7 @@ fn a_dry_run_of_retention_names_what_would_go_and_deletes_nothing() {
 
 #[test]
 fn retention_goes_by_the_clock_of_the_schedules_zone() {
-    // In Kathmandu (+05:45) these are of the same day, in UTC of two.
+    // In Kathmandu (+05:45) these are on the same day, in UTC on two days.
     let sets = || Some(vec![set(18, "nightly", json!({})), set(19, "nightly", json!({}))]);
     let later = |zone: &str| {
         let spec = json!({"retention": {"keepDaily": 2}, "timeZone": zone, "suspend": true});
@@ -557,7 +558,8 @@ fn every_rule_of_retention_counts() {
 }
 
 proptest! {
-    /// Passes at any times, with crashes after the runs were made: no tick is made twice, and each is made or missed.
+    /// Reconciles at any times, with crashes after the runs were created: no tick is started twice,
+    /// and each is started or missed.
     #[test]
     fn whatever_happens_between_passes_each_tick_is_made_or_missed_once(
         steps in proptest::collection::vec((1_i64..20_000, any::<bool>(), 0_u8..3), 1..20),

@@ -11,7 +11,7 @@ use crate::{
 };
 use jiff::Timestamp;
 
-/// The status of a type.
+/// The status of an operation type.
 #[must_use]
 pub fn status(operation_type: &OperationType, now: Timestamp) -> OperationTypeStatus {
     let before = operation_type.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! `OperationType`: its status says whether runs of it can be started, before anybody starts one.
+//! `OperationType`: its status says whether runs of the type can be started, before a user starts
+//! one.
 
 pub mod decide;
 
@@ -10,7 +11,7 @@ use crate::{
 use kube::Api;
 use std::{sync::Arc, time::Duration};
 
-/// One pass over one type; when to look again though nothing happens.
+/// Reconciles one type. Returns when to requeue it without an event.
 pub async fn reconcile(operation_type: Arc<OperationType>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let before = operation_type.status.clone().unwrap_or_default();
     let after = decide::status(&operation_type, context.clock.now());

@@ -1,14 +1,16 @@
-//! What an account that a restore names must hold for its own run, whatever it restores. Pure.
+//! The rights that an account named by a restore needs for the restore's own run, whatever is
+//! restored. Pure.
 //!
-//! Without it the worker could not even begin, or not say how it ended. What the items take is none of this: an item that the
-//! account may not write is `forbidden` in the plan.
+//! Without these rights, the worker could not even start, or could not report how it ended. The
+//! rights that the items require are a separate matter: an item that the account may not write is
+//! `forbidden` in the plan.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use crate::{api::Reason, kernel::refusal::Refusal};
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 
-/// One right, and the ClusterRole of the chart that gives it.
+/// A right, and the ClusterRole of the chart that grants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
     /// The ClusterRole.
@@ -28,7 +30,7 @@ const fn right(role: &'static str, verb: &'static str, group: &'static str, reso
     Right { role, verb, group, resource }
 }
 
-/// A place for what undoes a restore.
+/// The right to create the backup set that undoes a restore.
 const UNDO: Right = right(RUN, "create", OURS, "backupsets");
 
 const NEEDED: [Right; 15] = [
@@ -49,13 +51,13 @@ const NEEDED: [Right; 15] = [
     right(AUDIT, "create", OURS, "auditentries"),
 ];
 
-/// The rights that a restore cannot do without.
+/// The rights that every restore requires.
 pub fn needed(safety_capture: bool) -> impl Iterator<Item = Right> {
     NEEDED.into_iter().filter(move |right| safety_capture || *right != UNDO)
 }
 
 impl Right {
-    /// As it is asked about.
+    /// The right as attributes of an access review.
     #[must_use]
     pub fn attributes(&self) -> ResourceAttributes {
         let (resource, subresource) = match self.resource.split_once('/') {
@@ -72,22 +74,22 @@ impl Right {
     }
 }
 
-/// What is known of the account that a restore names.
+/// What is known about the account that a restore names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccountView {
-    /// It names none, or one of ours; or it is not to be started.
+    /// The restore names no account, or one of ours; it is a preview; or it is not to be started.
     #[default]
     NotAsked,
-    /// It does not exist.
+    /// The account does not exist.
     Missing,
-    /// It exists.
+    /// The account exists.
     Found {
-        /// The rights that it needs and does not have.
+        /// The rights that the account needs and lacks.
         lacks: Vec<Right>,
     },
 }
 
-/// Refuses an account that no restore could be carried out with.
+/// Refuses an account that cannot carry out any restore.
 pub fn expect_usable(account: &AccountView, name: &str, namespace: &str) -> Result<(), Refusal> {
     match account {
         AccountView::NotAsked => Ok(()),
@@ -127,7 +129,7 @@ pub fn expect_usable(account: &AccountView, name: &str, namespace: &str) -> Resu
 mod tests {
     use super::*;
 
-    /// Whether a ClusterRole in a file of the chart has a right.
+    /// Whether a ClusterRole in these files of the chart grants a right.
     fn gives(chart: &str, right: &Right) -> bool {
         let of_role = chart.split("\n---").find(|document| document.contains(&format!("\n  name: {}\n", right.role)));
         let holds = |rule: &str, key: &str, word: &str| {

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 
-/// Carries a decision out.
+/// Carries out a decision.
 pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Result<(), Error> {
     for action in actions {
         match action {
@@ -40,7 +40,8 @@ fn runs(context: &Context, observed: &Observed) -> Api<OperationRun> {
     Api::namespaced(context.client.clone(), &observed.restore.namespace().unwrap_or_default())
 }
 
-/// Creates the run, then records it. A crash in between is found by the owner; the name makes a second one impossible.
+/// Creates the run, then records it. After a crash in between, the run is recognized by what it was
+/// created for. The name rules out a second run.
 async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Result<(), Error> {
     match runs(context, observed).create(&PostParams::default(), run).await {
         Ok(run) => {
@@ -50,7 +51,8 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
         }
         Err(error) => {
             let refusal = match CreateFailure::of(&error) {
-                // Ours from before a crash, or somebody else's: once the watch has brought it, the next pass tells.
+                // Ours from before a crash, or not ours: the next reconcile knows, once the watch
+                // has reported the run.
                 CreateFailure::Taken => return Err(Error::Again("a run of this name exists")),
                 CreateFailure::NamespaceTerminating => return Ok(()),
                 CreateFailure::OverQuota(says) => over_quota(&says, &observed.restore.namespace().unwrap_or_default()),
@@ -63,8 +65,8 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
     }
 }
 
-/// Writes what differs from the status as it was observed; nothing where nothing does. It holds only for the version of the
-/// restore that was decided about.
+/// Writes what differs from the observed status, if anything does. The status holds only for the
+/// version of the restore that was decided about.
 async fn write_status(context: &Context, observed: &Observed, status: &RestoreRunStatus) -> Result<(), Error> {
     let restore = &observed.restore;
     let before = restore.status_or_default();
@@ -77,7 +79,7 @@ async fn write_status(context: &Context, observed: &Observed, status: &RestoreRu
     Ok(())
 }
 
-/// An event for each transition. Never waits, never fails.
+/// Publishes an event for each transition. Never waits, never fails.
 fn tell(context: &Context, restore: &RestoreRun, status: &RestoreRunStatus) {
     let severity = if status.failure_reason.is_some() { Severity::Warning } else { Severity::Normal };
     let reason = status.failure_reason.clone().unwrap_or_else(|| match status.phase {

@@ -1,7 +1,8 @@
 //! The decision about a restore. Pure.
 //!
-//! A restore starts one run and follows it: `queued` until that runs, then `running`, then what the run ended with. What can
-//! be known before there is a run is known here, and blocks.
+//! A restore starts one run and follows it: `queued` until that run runs, then `running`, then the
+//! outcome of the run. Everything that can be known before there is a run is checked here, and
+//! blocks the restore.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -26,21 +27,21 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// The input of such a run that names the restore.
+/// Input of the run that names the restore.
 const RESTORE_INPUT: &str = "restoreRun";
 
-/// All that a decision depends on.
+/// Everything that a decision depends on.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// The restore.
     pub restore: Arc<RestoreRun>,
-    /// Uid of the tenant; none where the namespace is no tenant.
+    /// Uid of the tenant; `None` if the namespace is not a tenant.
     pub tenant_uid: Option<String>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
-    /// The run that does its work.
+    /// The run that does the restore's work.
     pub run: RunView,
-    /// The set, where there is no run yet.
+    /// The backup set, while there is no run yet.
     pub set: Option<BackupSet>,
     /// The repository of the set.
     pub repository: Option<Arc<BackupRepository>>,
@@ -48,42 +49,44 @@ pub struct Observed {
     pub preview: Option<Arc<RestoreRun>>,
     /// The restore that `spec.rerunOf` names.
     pub rerun_of: Option<Arc<RestoreRun>>,
-    /// The account that `spec.serviceAccountName` names, where there is no run yet.
+    /// The account that `spec.serviceAccountName` names, while there is no run yet.
     pub account: AccountView,
-    /// The set that the run's worker made to undo the restore, once the run is at its end.
+    /// The set that the run's worker created to undo the restore, once the run has ended.
     pub undo: Option<BackupSet>,
-    /// What the run's workers wrote into the audit chain, in its order, where the run is at its end and does not say so: its
-    /// last worker was stopped or died.
+    /// What the run's workers wrote to the audit chain, in the order of the chain. Only read if the
+    /// run has ended and does not reference the entries: its last worker was stopped or died.
     pub audit: Vec<AuditRecord>,
 }
 
 /// The run of a restore.
 #[derive(Clone, Debug)]
 pub enum RunView {
-    /// None was made yet; the name that is free.
+    /// No run was created yet. Holds the name that is free.
     None(String),
-    /// It is there, and read whole.
+    /// The run exists, and was read in full.
     Found(Box<OperationRun>),
-    /// It was made, and is gone.
+    /// The run was created, and is gone.
     Gone,
-    /// None was made, and none can be: runs that are not its own have all [`run_names`].
+    /// No run was created, and none can be: runs that are not the restore's own have all
+    /// [`run_names`].
     Taken,
 }
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Create the run, and record it.
+    /// Create the run, then record it.
     Start(Box<OperationRun>),
     /// Cancel the run.
     Cancel(ObjectReference),
-    /// Say of a set that it can be used: its worker died before the run could.
+    /// Report that a set can be used: its worker died before the run could report it.
     SettleUndo(Box<BackupSet>),
     /// Write the status.
     WriteStatus(Box<RestoreRunStatus>),
 }
 
-/// The names that a restore's run may have: the second where somebody else's run has the first.
+/// The names that a restore's run may have: the second one if a run that is not the restore's own
+/// has the first.
 #[must_use]
 pub fn run_names(restore: &RestoreRun) -> [String; 2] {
     let suffix = if restore.spec.dry_run { "preview" } else { "restore" };
@@ -92,8 +95,8 @@ pub fn run_names(restore: &RestoreRun) -> [String; 2] {
     [name.clone(), format!("{name}-{}", uid.get(..8).unwrap_or(&uid))]
 }
 
-/// Whether a run is that of a restore. Anybody may make a run of any name, with any owner; one of these types only the operator may
-/// make, and it says there which restore it is for.
+/// Whether a run belongs to a restore. Any user can create a run of any name with any owner. Only
+/// the operator may create a run of these types, whose inputs name the restore.
 #[must_use]
 pub fn is_of(run: &OperationRun, restore: &RestoreRun) -> bool {
     let wanted = json!({ "name": restore.name_any(), "uid": restore.uid().unwrap_or_default() });
@@ -110,7 +113,7 @@ fn operation_type(restore: &RestoreRun) -> &'static str {
 pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
     let restore = &observed.restore;
     if restore.is_completed() || restore.metadata.deletion_timestamp.is_some() || observed.terminating {
-        // The garbage collector takes the run, and with it the Job.
+        // The run is garbage-collected, and with it the Job.
         return Vec::new();
     }
     match &observed.run {
@@ -134,7 +137,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
     }
 }
 
-/// The end of a restore that cannot be begun.
+/// Ends a restore that cannot start.
 #[must_use]
 pub fn refused(observed: &Observed, Refusal { reason, message }: &Refusal, now: Timestamp) -> Action {
     ended(observed, Outcome::Blocked, reason.as_str(), message, now)
@@ -151,7 +154,7 @@ fn names_taken(restore: &RestoreRun) -> Refusal {
     )
 }
 
-/// Why the API server does not take the run, in words for the restore.
+/// Why a quota rejects the run, as a message for the restore.
 #[must_use]
 pub fn over_quota(says: &str, namespace: &str) -> Refusal {
     Refusal::new(
@@ -162,7 +165,7 @@ pub fn over_quota(says: &str, namespace: &str) -> Refusal {
     )
 }
 
-/// The same where it is no quota.
+/// Why the API server rejects the run for other reasons, as a message for the restore.
 #[must_use]
 pub fn run_refused(says: &str) -> Refusal {
     Refusal::new(
@@ -173,7 +176,7 @@ pub fn run_refused(says: &str) -> Refusal {
     )
 }
 
-/// What the run says.
+/// Updates the restore from its run.
 fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action> {
     let restore = &observed.restore;
     let theirs = run.status_or_default();
@@ -217,7 +220,8 @@ fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: &str, now
     Action::WriteStatus(Box::new(next))
 }
 
-/// Names the entries of the chain, and the plan that they were about. Of several attempts the last one's outcome counts.
+/// Records the entries of the chain, and the plan that they are about. If there were several
+/// attempts, the last outcome counts.
 fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
     let Some(intent) = entries.iter().find(|entry| entry.event == AuditEvent::Intent) else { return };
     let outcome = entries.iter().rfind(|entry| entry.event == AuditEvent::Outcome);
@@ -226,7 +230,7 @@ fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
     next.plan_digest = Some(intent.plan_digest.clone());
 }
 
-/// The status of a restore whose run was made this moment.
+/// The status of a restore whose run was just created.
 #[must_use]
 pub fn started(restore: &RestoreRun, run: &OperationRun, now: Timestamp) -> RestoreRunStatus {
     let mut next = restore.status_or_default();
@@ -236,7 +240,7 @@ pub fn started(restore: &RestoreRun, run: &OperationRun, now: Timestamp) -> Rest
     next
 }
 
-/// Phase, outcome, and the conditions that say the same to machines.
+/// Sets phase, outcome, and the conditions that say the same to machines.
 fn settle(
     next: &mut RestoreRunStatus,
     restore: &RestoreRun,
@@ -256,12 +260,13 @@ fn settle(
     next.message = Some(truncate(message, 4000));
 }
 
-/// A set that its worker made and whose run could not say so any more: without a status it looks unfinished.
+/// Settles a set that the worker created and whose run could no longer report it: without a status,
+/// the set looks unfinished.
 fn settle_undo(observed: &Observed) -> Vec<Action> {
     observed.undo.iter().filter(|set| !is_settled(set)).map(|set| Action::SettleUndo(Box::new(set.clone()))).collect()
 }
 
-/// The repository of the set, if all that can be known beforehand is as it must be.
+/// Returns the repository of the set, if everything that can be known beforehand is in order.
 fn repository(observed: &Observed) -> Result<&str, Refusal> {
     let restore = &observed.restore;
     let spec = &restore.spec;
@@ -316,7 +321,7 @@ fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) 
     }
 }
 
-/// The run that does a restore's work.
+/// Builds the run that does a restore's work.
 fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
     let spec = &restore.spec;
     let uid = restore.uid().unwrap_or_default();
@@ -331,7 +336,7 @@ fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
         name,
         OperationRunSpec {
             operation_type: operation_type(restore).to_owned(),
-            // Again what an earlier one could not do.
+            // Repeats what an earlier restore could not do.
             trigger: if restore.spec.rerun_of.is_some() { Trigger::Retry } else { Trigger::Manual },
             initiator: spec.requested_by.clone(),
             inputs: inputs.into(),

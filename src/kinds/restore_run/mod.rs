@@ -1,6 +1,7 @@
-//! `RestoreRun`: one `OperationRun` does its work; its status says what became of that.
+//! `RestoreRun`: one `OperationRun` does its work; its status reports what became of the run.
 //!
-//! What a restore does is decided in [`crate::items`] and done by a worker. Must not: read or write a tenant's objects.
+//! What a restore does is decided in [`crate::items`] and done by a worker. This module must not
+//! read or write a tenant's objects.
 
 pub mod account;
 pub mod act;
@@ -13,7 +14,7 @@ mod tests;
 use crate::{api::RestoreRun, kernel::Error, runs::context::Context};
 use std::{sync::Arc, time::Duration};
 
-/// One pass over one restore; when to look again though nothing happens.
+/// Reconciles one restore. Returns when to requeue it without an event.
 pub async fn reconcile(restore: Arc<RestoreRun>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let observed = observe::observe(&context, restore).await?;
     let decision = decide::decide(&observed, context.clock.now());

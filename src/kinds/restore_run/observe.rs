@@ -1,5 +1,5 @@
-//! All reads of a restore's reconcile. From caches; the API server is asked once for the set, and where a cache holds
-//! less than a decision needs or its "not there" would be final.
+//! All reads of a restore's reconcile, from caches. The API server is asked once for the set, and
+//! whenever a cache holds less than a decision needs, or its "not found" would be final.
 
 use super::{
     account::{AccountView, needed},
@@ -19,10 +19,10 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, ResourceExt, api::ListParams};
 use std::sync::Arc;
 
-/// Reads all that a decision about the restore depends on.
+/// Reads everything that a decision about the restore depends on.
 pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Observed, Error> {
     let namespace = restore.namespace().unwrap_or_default();
-    // The queue may hand over an object older than our own last write of it.
+    // The queued object may be older than our own last write of it.
     let newer = context.restores.get(&namespace, &restore.name_any());
     let restore = newer.filter(|newer| newer.uid() == restore.uid()).unwrap_or(restore);
     let tenant = context.namespaces.get("", &namespace);
@@ -73,7 +73,8 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
     Ok(observed)
 }
 
-/// The account that a restore names. Ours are made on onboarding, with all their rights, and a Job waits for them.
+/// The account that a restore names. Our own accounts are created on onboarding, with all their
+/// rights, and a Job waits for them.
 async fn account(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<AccountView, Error> {
     let named = restore.spec.service_account_name.as_deref();
     let Some(name) = named.filter(|name| !restore.spec.dry_run && !ACCOUNTS.contains(name)) else {
@@ -94,7 +95,7 @@ async fn account(context: &Context, restore: &RestoreRun, namespace: &str) -> Re
     Ok(AccountView::Found { lacks: try_join_all(reviews).await?.into_iter().flatten().collect() })
 }
 
-/// The run of a restore: the one that is on record, or one that was made before a crash.
+/// The run of a restore: the recorded one, or one that was created before a crash.
 async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<RunView, Error> {
     let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
     if let Some(ObjectReference { name, uid }) = restore.status.as_ref().and_then(|status| status.operation_run.clone())
@@ -111,7 +112,7 @@ async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result
         match context.runs.get(namespace, name) {
             None => return Ok(RunView::None(name.clone())),
             Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new((*run).clone()))),
-            // Somebody else's run has this name.
+            // A run that is not the restore's own has this name.
             Some(run) if is_whole(&run) => {}
             Some(_) => match runs.get_opt(name).await? {
                 None => return Ok(RunView::None(name.clone())),
@@ -120,7 +121,8 @@ async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result
             },
         }
     }
-    // "Taken" is final, and the cache may still show what is gone: make sure.
+    // "Taken" is final, and the cache may still show a run that is gone, so the API server is
+    // asked.
     for name in names {
         match runs.get_opt(&name).await? {
             None => return Ok(RunView::None(name)),
@@ -131,7 +133,7 @@ async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result
     Ok(RunView::Taken)
 }
 
-/// The set that undoes a restore bears the name of the restore's run.
+/// The set that undoes a restore. It has the name of the restore's run.
 async fn undo(
     context: &Context,
     restore: &RestoreRun,
@@ -151,7 +153,8 @@ async fn undo(
     Ok(None)
 }
 
-/// What the workers of a restore's run wrote into the audit chain, in the order of the places there, unless the run itself says so.
+/// What the workers of a restore's run wrote to the audit chain, in the order of the chain, unless
+/// the run itself references it.
 async fn audit(
     context: &Context,
     restore: &RestoreRun,
@@ -165,7 +168,8 @@ async fn audit(
     };
     let entries: Api<AuditEntry> = Api::namespaced(context.client.clone(), namespace);
     let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
-    // Others may bear the label too: the pod that wrote it is as the API server knew it.
+    // Entries of others may have this label, too. The entry's pod, which the API server vouches
+    // for, distinguishes them.
     let job = match run {
         RunView::Found(run) => run.status_or_default().job.map(|job| format!("{}-", job.name)),
         _ => None,
@@ -176,12 +180,12 @@ async fn audit(
         (of_job && record.run.uid == uid && record.name == entry.name_any()).then_some(record)
     };
     let mut records: Vec<AuditRecord> = entries.list(&of_run).await?.items.into_iter().filter_map(told).collect();
-    // Names are places, of one length.
+    // Names are positions in the chain, of equal length.
     records.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(records)
 }
 
-/// The run of a restore, or the one that it had.
+/// Reference to the run of a restore, or to the run that it had.
 fn reference_of(restore: &RestoreRun, run: &RunView) -> Option<ObjectReference> {
     match run {
         RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),

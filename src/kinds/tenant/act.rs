@@ -1,4 +1,5 @@
-//! All writes of a tenant's reconcile: server-side apply, so that a second pass changes nothing.
+//! All writes of a tenant's reconcile, by server-side apply, so that a second reconcile changes
+//! nothing.
 
 use super::decide::Write;
 use crate::{controller::FIELD_MANAGER, kernel::Error, runs::context::Context};
@@ -8,7 +9,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 
-/// Carries one write out.
+/// Carries out one write.
 pub async fn act(context: &Context, write: Write) -> Result<(), Error> {
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     match write {

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::ObjectMeta};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What there is.
+/// What was observed.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// Name of the namespace.
@@ -22,9 +22,9 @@ pub struct Observed {
     pub is_tenant: bool,
     /// Whether it is being deleted.
     pub terminating: bool,
-    /// Accounts of ours in it.
+    /// Our accounts in the namespace.
     pub accounts: Vec<Arc<ServiceAccount>>,
-    /// Bindings of ours in it.
+    /// Our bindings in the namespace.
     pub bindings: Vec<Arc<RoleBinding>>,
 }
 
@@ -37,7 +37,7 @@ pub enum Write {
     Binding(Box<RoleBinding>),
 }
 
-/// What is missing or altered. A binding comes after its account.
+/// The writes for what is missing or altered. A binding comes after its account.
 #[must_use]
 pub fn decide(observed: &Observed) -> Vec<Write> {
     if !observed.is_tenant || observed.terminating {
@@ -63,10 +63,11 @@ pub fn decide(observed: &Observed) -> Vec<Write> {
     writes
 }
 
-/// Whether nothing of an account is otherwise than the operator made it, as far as it can put that right. What others say of it besides, a cloud
-/// identity for one, stays; that nobody in the tenant does is admission's (`tenantatlas-account-objects`).
+/// Whether an account is as the operator created it, as far as the operator can correct it.
+/// Additions of others, such as a cloud identity, are kept. Admission
+/// (`tenantatlas-account-objects`) keeps users of the tenant from adding any.
 fn is_as_made(present: &ServiceAccount, wanted: &ServiceAccount) -> bool {
-    // One that was made before this was said of it is as good.
+    // An account created before this annotation was set is equally good.
     let enforces = present.annotations().get(MOUNTABLE_SECRETS).is_some_and(|value| value != "false");
     bears_ours(&present.metadata)
         && !enforces
@@ -89,9 +90,10 @@ fn metadata(namespace: &str, name: &str) -> ObjectMeta {
 
 fn account(namespace: &str, name: &str) -> ServiceAccount {
     let mut metadata = metadata(namespace, name);
-    // Where it is true, a pod may mount only the Secrets that the account lists: none of a repository's.
+    // If the annotation is true, a pod may mount only the Secrets that the account lists, and those
+    // of repositories are not listed.
     metadata.annotations = Some(BTreeMap::from([(MOUNTABLE_SECRETS.to_owned(), "false".to_owned())]));
-    // Pods get their tokens projected by the kubelet; nothing else mounts this account's.
+    // The kubelet projects tokens into pods; nothing else mounts the token of this account.
     ServiceAccount { metadata, automount_service_account_token: Some(false), ..ServiceAccount::default() }
 }
 

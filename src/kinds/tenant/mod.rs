@@ -8,7 +8,7 @@ use crate::{kernel::Error, runs::context::Context};
 use k8s_openapi::api::core::v1::Namespace;
 use std::{sync::Arc, time::Duration};
 
-/// One pass over one namespace; when to look again though nothing happens.
+/// Reconciles one namespace. Returns when to requeue it without an event.
 pub async fn reconcile(namespace: Arc<Namespace>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let observed = observe::observe(&context, &namespace);
     for write in decide::decide(&observed) {

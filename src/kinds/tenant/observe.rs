@@ -8,7 +8,7 @@ use crate::{
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 
-/// What there is of a tenant's accounts.
+/// Reads what exists of a tenant's accounts.
 pub fn observe(context: &Context, namespace: &Namespace) -> Observed {
     let name = namespace.name_any();
     Observed {

@@ -1,4 +1,5 @@
-//! The status of a `BackupSet`, which has no reconciler of its own: whoever records a set says that it can be used.
+//! The status of a `BackupSet`, which has no reconciler of its own: the code that records a set
+//! also reports that it can be used.
 
 use crate::{
     api::{BackupSet, BackupSetStatus, conditions},
@@ -11,13 +12,13 @@ use kube::{Api, ResourceExt};
 /// Whether a set can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
-    /// It can.
+    /// All of the set can be used.
     Yes,
-    /// Not all of it.
+    /// Not all of the set can be used.
     No,
 }
 
-/// Writes a status with `Ready: True`; nothing where nothing differs.
+/// Writes a status with `Ready: True`, if anything differs.
 pub async fn settle(
     context: &Context,
     set: &BackupSet,
@@ -28,7 +29,7 @@ pub async fn settle(
     mark(context, set, status, Ready::Yes, reason, message).await
 }
 
-/// Writes a status that says whether the set can be used; nothing where nothing differs.
+/// Writes a status that reports whether the set can be used, if anything differs.
 async fn mark(
     context: &Context,
     set: &BackupSet,
@@ -40,12 +41,12 @@ async fn mark(
     let before = set.status.clone().unwrap_or_default();
     let status = marked(set, status, ready, reason, message, context.clock.now());
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &set.namespace().unwrap_or_default());
-    // Sets are in no cache.
+    // No cache holds sets.
     status::write(&sets, set, &before, &status, drop).await?;
     Ok(())
 }
 
-/// A status that says whether the set can be used. Pure.
+/// The status that reports whether the set can be used. Pure.
 #[must_use]
 pub fn marked(
     set: &BackupSet,
@@ -68,7 +69,8 @@ pub fn marked(
     status
 }
 
-/// Writes whether a set can be used, and leaves the rest of its status; nothing of a set that is gone.
+/// Writes whether a set can be used, and keeps the rest of its status. A set that is gone is
+/// skipped.
 pub async fn mark_as(
     context: &Context,
     set: &BackupSet,
@@ -79,7 +81,8 @@ pub async fn mark_as(
     mark(context, set, set.status.clone().unwrap_or_default(), ready, reason, message).await
 }
 
-/// Writes `Ready: True` of a set that a worker made, if nobody has settled it and nobody has deleted it since.
+/// Writes `Ready: True` to a set that a worker created, unless the set is already settled or was
+/// deleted since.
 pub async fn settle_new(
     context: &Context,
     set: &BackupSet,
@@ -93,7 +96,7 @@ pub async fn settle_new(
     settle(context, set, status, reason, message).await
 }
 
-/// Whether it was said of a set that it can be used.
+/// Whether the status of a set already reports if the set can be used.
 #[must_use]
 pub fn is_settled(set: &BackupSet) -> bool {
     set.status.as_ref().is_some_and(|status| !status.conditions.is_empty())

@@ -1,7 +1,7 @@
-//! What a check of a repository says of the backup sets in it. Pure.
+//! What a check of a repository says about the backup sets in it. Pure.
 //!
-//! A set is said to be damaged as soon as it may be, and whole again only by a check that has read everything back: one that has read
-//! less has not looked at what another found.
+//! A set is reported as damaged as soon as it may be. Only a check that has read back all data
+//! reports the set as whole again: a partial check has not examined what another one found.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -10,18 +10,18 @@ use crate::{
     runs::records::repository::RepositoryCheck,
 };
 
-/// What is to be said of one set.
+/// What to report about one set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Something of it cannot be restored.
+    /// Part of the set cannot be restored.
     Damaged,
-    /// More is damaged than was named, and this may be of it.
+    /// More is damaged than was named, and this set may be affected.
     PerhapsDamaged,
-    /// It was damaged, and is not any more.
+    /// The set was damaged, and no longer is.
     Whole,
 }
 
-/// The sets of the checked repository of which there is something to say.
+/// The sets of the checked repository about which there is something to report.
 #[must_use]
 pub fn marks<'a>(sets: &'a [BackupSet], check: &RepositoryCheck) -> Vec<(&'a BackupSet, Mark)> {
     sets.iter().filter_map(|set| Some((set, mark(set, check)?))).collect()
@@ -33,7 +33,7 @@ fn mark(set: &BackupSet, check: &RepositoryCheck) -> Option<Mark> {
         return Some(Mark::Damaged);
     }
     if check.damaged_truncated {
-        // One that was named by an earlier check stays as that one said.
+        // A set that an earlier check named keeps that mark.
         return (!is_damaged(set)).then_some(Mark::PerhapsDamaged);
     }
     let read_all = check.passed && check.figures.as_ref().is_some_and(|figures| figures.read_all);

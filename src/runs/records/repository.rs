@@ -1,7 +1,7 @@
-//! What the end of a check says of its repository. Pure.
+//! What the end of a check says about its repository. Pure.
 //!
-//! Everything that is captured waits for a repository to be Ready. So a check that was refused, interrupted or lost does not take
-//! that away: only what the store itself did, or what is in it, does.
+//! Every capture waits for its repository to be Ready. A check that was refused, interrupted or
+//! lost therefore does not change Ready: only what the store did, or what is in it, does.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -21,27 +21,28 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub struct RepositoryCheck {
     /// Name of the repository.
     pub repository: String,
-    /// Generation of its spec that was checked; none where no Job was made.
+    /// Generation of the spec that was checked; `None` if no Job was created.
     pub generation: Option<i64>,
-    /// The hash of what was checked of that spec; none where no Job was made, or by an operator that knew of none.
+    /// Hash of the checked part of that spec; `None` if no Job was created, or if the Job is of an
+    /// operator that did not record the hash.
     pub spec: Option<String>,
-    /// Whether it passed.
+    /// Whether the check passed.
     pub passed: bool,
-    /// The code.
+    /// The reason code.
     pub reason: String,
-    /// For people.
+    /// Message for people.
     pub message: String,
-    /// Its figures, where told.
+    /// Figures of the repository, if reported.
     pub figures: Option<CheckedRepository>,
-    /// What was removed first, where unneeded data were.
+    /// What was removed before the check, if unneeded data was.
     pub maintained: Option<Maintained>,
-    /// The first digits of the ids of damaged snapshots.
+    /// Prefixes of the ids of damaged snapshots.
     pub damaged: Vec<String>,
-    /// Whether more are damaged than are named.
+    /// Whether more snapshots are damaged than are named.
     pub damaged_truncated: bool,
 }
 
-/// The status of a repository after a check; none where the check says nothing of it.
+/// The status of a repository after a check; `None` if the check says nothing about it.
 #[must_use]
 pub fn after(
     check: &RepositoryCheck,
@@ -51,7 +52,8 @@ pub fn after(
 ) -> Option<BackupRepositoryStatus> {
     let before = repository.status.clone().unwrap_or_default();
     let hash = repository.spec.checked_hash();
-    // Where no Job was made, the spec is the one of now; and where what counts of it is the same, that of the check is as good.
+    // Without a Job, the check counts for the current spec. A check of an earlier spec counts as
+    // well if the checked part is the same.
     let generation = match (check.generation, &check.spec) {
         (Some(of_check), spec) if spec.as_ref() != Some(&hash) => Some(of_check),
         _ => repository.metadata.generation,
@@ -70,7 +72,7 @@ pub fn after(
         conditions::merge(&before.conditions, wanted, reason, &truncate(&check.message, 1000), generation, now);
     status.observed_generation = generation;
     status.checked_spec = check.spec.clone().or(Some(hash).filter(|_| generation == repository.metadata.generation));
-    // A second pass of the same run writes the same.
+    // A second reconcile of the same run writes the same.
     if before.last_check_run.as_ref() != Some(&run) {
         status.last_check = Some(now);
         status.last_prune = Some(now).filter(|_| check.maintained.is_some()).or(status.last_prune);
@@ -84,10 +86,11 @@ pub fn after(
     Some(status)
 }
 
-/// Whether a check of this generation tells something of a repository.
+/// Whether a check of this generation says anything about a repository.
 ///
-/// Of one that was not looked at yet as it is now every end is told, or nobody would learn why it does not become Ready. Of one that
-/// was, only what the store answered, or what is in it.
+/// If the current spec has not been checked yet, every end is reported; otherwise the status would
+/// not say why the repository does not become Ready. If it has been checked, only what the store
+/// answered, or what is in it, is reported.
 fn says_something(
     check: &RepositoryCheck,
     repository: &BackupRepository,
@@ -95,7 +98,8 @@ fn says_something(
     generation: Option<i64>,
 ) -> bool {
     let is_now = generation == repository.metadata.generation;
-    // Begun before the spec changed, and ended after a check of what it is now: it says nothing of that.
+    // The check began before the spec changed, and ended after a check of the newer spec: it says
+    // nothing about that.
     if !is_now && (repository.is_checked() || generation < before.observed_generation) {
         return false;
     }
@@ -104,7 +108,8 @@ fn says_something(
     check.passed || told || !is_known
 }
 
-/// Whether a check is what first says that a repository cannot be used, for this reason: worth an event.
+/// Whether a check is the first to report, for this reason, that a repository cannot be used. This
+/// is worth an event.
 #[must_use]
 pub fn is_news(check: &RepositoryCheck, before: &[Condition]) -> bool {
     let said = |condition: &Condition| {
@@ -136,7 +141,7 @@ mod tests {
         }
     }
 
-    /// Of generation 2.
+    /// A repository of generation 2.
     fn repository(claim: &str, status: BackupRepositoryStatus) -> BackupRepository {
         let spec = json!({"storage": {"persistentVolumeClaim": {"claimName": claim}}, "passwordSecret": {"name": "p"}});
         let mut repository: BackupRepository = serde_json::from_value(json!({
@@ -153,7 +158,7 @@ mod tests {
         .expect("a status")
     }
 
-    /// Ready's status and reason after a check of a repository of generation 2.
+    /// Status and reason of Ready after a check of a repository of generation 2.
     fn ready_after(check: &RepositoryCheck, before: &BackupRepositoryStatus) -> Option<(String, String)> {
         let run = ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
         let status = after(check, &repository("backups", before.clone()), run, Timestamp::UNIX_EPOCH)?;
@@ -168,7 +173,7 @@ mod tests {
         for reason in NOT_RUN {
             assert_eq!(ready_after(&check(None, reason), &ready_at(2)), None, "{reason}");
         }
-        // A worker says that as well, of what it read; no Job has not read.
+        // A worker also reports this code, for what it read. Without a Job, nothing was read.
         assert_eq!(ready_after(&check(None, "AccessDenied"), &ready_at(2)), None);
     }
 
@@ -228,7 +233,7 @@ mod tests {
         of_before.generation = Some(1);
         let status = after(&of_before, &repository("backups", ready_at(2)), run(), Timestamp::UNIX_EPOCH);
         assert_eq!(status.expect("it counts").observed_generation, Some(2));
-        // Not yet followed by the controller, and a check that did not come to its end.
+        // The controller has not followed the edit yet, and the check did not finish.
         of_before.reason = "Interrupted".to_owned();
         let mut before = repository("backups", ready_at(1));
         before.status.as_mut().expect("a status").checked_spec = of_before.spec.clone();

@@ -1,4 +1,4 @@
-//! What the index knows of tenants, whatever happened before.
+//! What the index knows about tenants, whatever happened before.
 
 use super::*;
 use jiff::SignedDuration;
@@ -47,7 +47,7 @@ fn order(registry: &Registry, active: usize) -> Vec<String> {
 }
 
 proptest! {
-    /// Runs that started a minute apart, each of a tenant, some of them at their end.
+    /// Runs that started a minute apart, each of some tenant, some of them completed.
     #[test]
     fn a_new_process_goes_on_in_the_order_in_which_the_tenants_started_their_last_runs(
         runs in proptest::collection::vec((0..TENANTS, any::<bool>()), 0..12),
@@ -68,7 +68,7 @@ proptest! {
             held.push(started);
         }
         let new = Registry::default();
-        // A list has them by name.
+        // A list returns runs by name.
         let from = if held.is_empty() { 0 } else { from.index(held.len()) };
         for run in held[from..].iter().chain(&held[..from]) {
             new.apply(run);

@@ -1,7 +1,8 @@
-//! What who asked, and the account that writes, may do: never more than both.
+//! Permissions of the requester and of the account that writes. A restore never exceeds either.
 //!
-//! One review per kind and verb, of those that the terms of a restore can lead to; whether who asked may look at a kind comes
-//! first, before anything of it is read. And what everybody may look at who reads the reports.
+//! One access review is sent per kind and verb that the terms of a restore can lead to. Whether the
+//! requester may read a kind is reviewed first, before any of its objects is read. This module also
+//! determines what every reader of the reports may read.
 
 use crate::{
     api::{item::GroupKind, restore_run::ExistingResourcePolicy, subject::Initiator},
@@ -15,10 +16,10 @@ use kube::{Api, Client};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Reviews asked at once.
+/// Reviews sent concurrently.
 const AT_ONCE: usize = 8;
 
-/// The verbs that a restore may need.
+/// Verbs that a restore may need.
 #[must_use]
 pub fn verbs(terms: &Terms) -> Vec<Verb> {
     let mut verbs = vec![Verb::Create];
@@ -33,7 +34,8 @@ pub fn verbs(terms: &Terms) -> Vec<Verb> {
     verbs
 }
 
-/// Which of these kinds who asked may not look at, with words that say so. Asked before anything of them is read.
+/// The kinds that the requester may not read, each with a message. Reviewed before any of their
+/// objects is read.
 pub async fn hidden(
     client: &Client,
     namespace: &str,
@@ -57,7 +59,7 @@ fn why_not(user: &Initiator, verb: Verb, kind: &ServedKind, namespace: &str) -> 
     )
 }
 
-/// What is refused, with words that say to whom.
+/// The kinds and verbs that are denied, each with a message that names the denied user.
 pub async fn refused(
     client: &Client,
     namespace: &str,
@@ -76,13 +78,13 @@ pub async fn refused(
     let answers: Vec<_> = answers.buffered(AT_ONCE).try_collect().await?;
     let mut refused = BTreeMap::new();
     for (question, why) in answers.into_iter().flatten() {
-        // Who asked comes first; to say the same of the account adds nothing.
+        // The requester comes first. Reporting the same for the account adds nothing.
         refused.entry(question).or_insert(why);
     }
     Ok(refused)
 }
 
-/// Which kinds reports may hold values of. None where that is not to be known.
+/// Kinds whose values may be shown in reports. None if the role cannot be read.
 pub async fn readers(client: &Client, discovered: &Discovered) -> Result<readers::Readers, Failure> {
     let roles: Api<ClusterRole> = Api::all(client.clone());
     match retry(|| roles.get_opt(readers::ROLE)).await {

@@ -1,13 +1,17 @@
-//! `tenantatlas worker restore`: does what a plan says.
+//! `tenantatlas worker restore`: executes a plan.
 //!
-//! In this order, and what a crash leaves behind in between:
-//! 1. take the plan: of the preview, of an earlier attempt, or make one and store it: documents that the next attempt finds;
-//! 2. of a preview: compare all of it with what is there now; if anything has moved, nothing is written;
-//! 3. capture what is about to change or vanish: a snapshot that the next attempt finds;
-//! 4. look once more whether this is still wanted, and tell the audit chain what is intended: an entry that the next
-//!    attempt finds; if it cannot be written, nothing is;
-//! 5. write, item by item: what was written is as it should be, and the next attempt counts it as done;
-//! 6. write the results, tell the audit chain what became of it, report the result.
+//! Steps, and what a crash in each of them leaves behind:
+//! 1. Take the plan of the preview or of an earlier attempt, or make one and store it: documents
+//!    that the next attempt finds.
+//! 2. Compare the plan of a preview with the current state. If anything has changed, nothing is
+//!    written.
+//! 3. Capture the objects that are about to change or be deleted: a snapshot that the next attempt
+//!    finds.
+//! 4. Check again that the restore is still wanted, and record the intent in the audit chain: an
+//!    entry that the next attempt finds. If the intent cannot be recorded, nothing is written.
+//! 5. Write item by item: written items are in their wanted state, and the next attempt counts them
+//!    as done.
+//! 6. Write the results, record the outcome in the audit chain, and report the result.
 
 use crate::{
     api::{
@@ -52,10 +56,10 @@ use crate::{
 use kube::Client;
 use std::collections::BTreeMap;
 
-/// How many of the items that have moved are named.
+/// How many of the changed items a message names.
 const NAMED: usize = 10;
 
-/// Restores.
+/// Executes a restore.
 pub async fn apply(
     client: &Client,
     environment: &Environment,
@@ -99,8 +103,8 @@ pub async fn apply(
     Ok(result)
 }
 
-/// The results of a restore that was cancelled are its last word. One that was stopped for another reason is tried again,
-/// and the attempt that comes to the end writes them.
+/// The results of a cancelled restore are final. A restore that was stopped for another reason is
+/// retried, and the attempt that completes it writes the results.
 async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(), Failure> {
     match fence::pass(client, identity).await {
         Err(failure) if failure.reason == CANCELLED => Ok(()),
@@ -111,7 +115,7 @@ async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(),
     }
 }
 
-/// The plan that a preview made, if nothing has moved since.
+/// The plan that a preview made, if nothing has changed since.
 async fn previewed(
     client: &Client,
     identity: &RunIdentity,
@@ -127,7 +131,8 @@ async fn previewed(
     })?;
     let now = make(survey, client, Ask::Nobody).await?;
     let moved = moved_since(&plan, now.plan());
-    // An earlier attempt of this run found nothing moved, and has written since: what has moved by now fails alone.
+    // An earlier attempt of this run found nothing changed, and has written since. Items that have
+    // changed by now fail individually.
     if moved.is_empty() || audit::has_intent(client, identity).await.map_err(|failure| not_begun(&failure))? {
         return Ok(plan);
     }
@@ -143,16 +148,18 @@ async fn previewed(
     ))
 }
 
-/// What is not as the preview showed it. Also what another restore of the same preview has done since: a second one would name what the
-/// first made as what did not exist, and undoing it would delete that.
+/// Items that differ from the preview, including changes by another restore of the same preview. A
+/// second restore would record objects that the first one created as absent, and undoing it would
+/// delete them.
 fn moved_since(preview: &Plan, now: &Plan) -> Vec<Moved> {
     let is_collected = |plan: &Plan, item: &ItemId| plan.find(item).is_some_and(PlannedItem::is_collected);
-    // A preview knows better which owners are deleted: it has asked which recreations make a difference.
+    // A preview knows better which owners are deleted: it has tested which recreations make a
+    // difference.
     let only_unasked = |moved: &Moved| is_collected(now, &moved.item) && !is_collected(preview, &moved.item);
     moved(preview, now).into_iter().filter(|moved| !only_unasked(moved)).collect()
 }
 
-/// A plan of this run: that of an earlier attempt, or a new one, stored before the first write.
+/// The plan of this run: that of an earlier attempt, or a new one, stored before the first write.
 async fn own(
     client: &Client,
     identity: &RunIdentity,
@@ -171,7 +178,7 @@ async fn own(
         stored_plan::put(repository, run_uid, &plan).await?;
         plan
     };
-    // Nobody was asked, so there are no differences to show.
+    // The API server was not asked, so there are no diffs to show.
     report::write(client, identity, Contents::Plan(&plan, &BTreeMap::new())).await?;
     Ok(plan)
 }

@@ -1,11 +1,13 @@
-//! Carries a plan out: each item as it says, or not at all.
+//! Executes a plan: each item as planned, or not at all.
 //!
-//! Kinds come in the order of writing, deletions last. Each write carries uid and resourceVersion, and each item is looked
-//! at once more before: one that is not as the plan found it fails as Moved. One that is by now as it should be counts as done,
-//! so that an attempt that follows one that died goes on where that stopped.
+//! Kinds come in the order of writing, deletions last. Each write to an existing object carries its
+//! uid and resourceVersion. Each item is read once more before its write: an item that differs from
+//! the plan's state fails as Moved. An item that is already in its wanted state counts as done, so
+//! that an attempt after a crash continues where the previous one stopped.
 //!
-//! What is refused because somebody does not answer whom the API server must ask is put back: what this restore has yet to
-//! write may bring them. After the rest it is tried again, for a time that is bounded for the whole attempt.
+//! A write that is refused because a component the API server needs does not respond is postponed:
+//! later writes of this restore may bring that component up. It is retried after the rest, for a
+//! time that is bounded for the whole attempt.
 
 use crate::{
     api::{item::ItemId, operation_report::ItemOutcome, outcome::SummaryCounts},
@@ -31,39 +33,39 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeMap, future::ready, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
-/// How often what was put back is tried again.
+/// Retry interval for items that were postponed.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A plan being carried out.
+/// A plan being executed.
 pub struct Carrier<'a> {
     executor: Executor<'a>,
     plan: &'a Plan,
     ledger: Ledger<'a>,
-    /// When what was put back fails; from the first time that nothing else is left to do.
+    /// When items that were postponed fail. Set the first time that nothing else is left to do.
     deadline: Option<Instant>,
     progress: Progress,
     stop: Stop,
 }
 
-/// What became of each item so far.
+/// Results of the items so far.
 struct Ledger<'a> {
     plan: &'a Plan,
-    /// By the places of the plan.
+    /// Indexed by place in the plan.
     ended: Vec<Option<Ended>>,
     counts: SummaryCounts,
     /// Items whose owner has no uid yet.
     deferred: Vec<ItemId>,
-    /// Items that were put back, by whom they wait for.
+    /// Items that were postponed, by the component they wait for.
     put_back: BTreeMap<Awaited, Vec<ItemId>>,
-    /// Why items were put back, which is how they fail if nothing more becomes of them.
+    /// Why items were postponed. They fail with this reason if no retry succeeds.
     refused: BTreeMap<ItemId, Remark>,
-    /// Uids of what was written, which the executor is yet to be told.
+    /// Uids of written objects that the executor has not been given yet.
     written: Vec<(ItemId, String)>,
 }
 
 impl<'a> Carrier<'a> {
-    /// Begins. `walk` is prepared; `kept` is the set that has what is there now, and of which kinds it has nothing. Once `stop` is
-    /// set, nothing more is written.
+    /// Creates a carrier. `walk` is prepared. `kept` is the backup set with the current state, and
+    /// the kinds that it has nothing of. Once `stop` is set, nothing more is written.
     #[must_use]
     pub fn new(walk: Walk<'a>, plan: &'a Plan, kept: Option<(String, Unkept)>, progress: Progress, stop: Stop) -> Self {
         let (undo, unkept) = kept.unzip();
@@ -85,7 +87,7 @@ impl<'a> Carrier<'a> {
         Self { executor, plan, ledger, deadline: None, progress, stop }
     }
 
-    /// Does it all. The results are those of every item, in the order of the plan.
+    /// Executes the plan. Returns the results of all items, in the order of the plan.
     pub async fn carry(mut self) -> Result<Results<'a>, Failure> {
         for kind in self.executor.walk.kinds_to_write() {
             if self.stop.is_set() {
@@ -99,7 +101,7 @@ impl<'a> Carrier<'a> {
         if !self.stop.is_set() {
             self.carry_deletions().await?;
         }
-        // Deletions are put back too.
+        // Deletions can be postponed too.
         self.carry_left().await?;
         self.give_up();
         self.progress.finish(self.ledger.counts).await;
@@ -127,7 +129,8 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
-    /// What was left for the owners it needs, or put back, until no more of it can be done.
+    /// Executes items that wait for their owners or were postponed, until no more of them can be
+    /// done.
     async fn carry_left(&mut self) -> Result<(), Failure> {
         while !self.stop.is_set() {
             let deferred = std::mem::take(&mut self.ledger.deferred);
@@ -140,7 +143,7 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
-    /// Tries again what was put back, until something comes through. False: nothing will any more.
+    /// Retries items that were postponed, until one succeeds. Returns false if none will.
     async fn carry_put_back(&mut self) -> Result<bool, Failure> {
         if self.ledger.put_back.is_empty() {
             return Ok(false);
@@ -151,7 +154,8 @@ impl<'a> Carrier<'a> {
         while Instant::now() < deadline && !self.stop.is_set() {
             tokio::time::sleep(AGAIN).await;
             for (awaited, mut items) in std::mem::take(&mut self.ledger.put_back) {
-                // One item asks for all that wait for the same, each time another one.
+                // One item probes for all that wait for the same component, a different one each
+                // time.
                 let mut rest = items.split_off(1);
                 self.carry_again(items).await?;
                 match self.ledger.put_back.get_mut(&awaited) {
@@ -173,7 +177,7 @@ impl<'a> Carrier<'a> {
         self.ledger.put_back.values().map(Vec::len).sum()
     }
 
-    /// Items once more, each looked at and decided about afresh.
+    /// Executes items again, each read and decided afresh.
     async fn carry_again(&mut self, items: Vec<ItemId>) -> Result<(), Failure> {
         let Self { executor, ledger, progress, stop, .. } = self;
         let carried = stream::iter(&items)
@@ -186,14 +190,15 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
-    /// What was written has uids now, which what it owns is to get.
+    /// Gives the executor the uids of written objects, for the owner references of their
+    /// dependents.
     fn tell_executor(&mut self) {
         for (item, uid) in self.ledger.written.drain(..) {
             self.executor.walk.planner.family.add_live(item, uid);
         }
     }
 
-    /// What was left fails, with the reason that it was left for.
+    /// Fails the remaining items, with the reason they were left for.
     fn give_up(&mut self) {
         let stopped = self.stop.is_set();
         for (item, mut remark) in std::mem::take(&mut self.ledger.refused) {
@@ -221,14 +226,14 @@ impl<'a> Carrier<'a> {
         let deletions: Vec<&PlannedItem> = self.plan.items().iter().filter(is_due).collect();
         let (collected, deleted): (Vec<&PlannedItem>, Vec<&PlannedItem>) =
             deletions.into_iter().partition(|planned| planned.is_collected());
-        // One kind after the other: ways in go before workloads.
+        // One kind after the other: kinds that let traffic in are deleted before workloads.
         for of_kind in deleted.chunk_by(|one, next| one.item.kind == next.item.kind) {
             if self.stop.is_set() {
                 return Ok(());
             }
             self.carry_again(of_kind.iter().map(|planned| planned.item.clone()).collect()).await?;
         }
-        // Owners before what they own, which goes only if they do.
+        // Owners come before their dependents, which are deleted only if their owners are.
         for planned in collected.into_iter().rev() {
             if self.stop.is_set() {
                 return Ok(());
@@ -238,7 +243,7 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
-    /// What goes with its owner goes if that has gone.
+    /// Waits until the garbage collector has deleted an item, if its owners were deleted.
     async fn await_collection(&mut self, planned: &PlannedItem) -> Result<(), Failure> {
         let stays = |owner: &ItemId| self.ledger.outcome(owner) != Some(ItemOutcome::Done);
         let owners = self.executor.walk.planner.dependents.owners_of(&planned.item);
@@ -271,7 +276,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// How an item ended, if it has and is one of the plan.
+    /// The outcome of an item, if it has ended and is part of the plan.
     fn outcome(&self, item: &ItemId) -> Option<ItemOutcome> {
         self.ended[self.plan.place_of(item)?].as_ref().map(|(outcome, _)| *outcome)
     }
@@ -294,7 +299,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Takes what became of items, as it comes.
+    /// Records results of items as they arrive.
     async fn take(
         &mut self,
         carried: impl Stream<Item = Result<Carried, Failure>>,

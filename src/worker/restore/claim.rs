@@ -1,8 +1,9 @@
-//! Whether a restore is this very run's to carry out.
+//! Whether a run is the one to execute a restore.
 //!
-//! The inputs of a run name a restore, and inputs are what the run's author wrote. What counts is what the operator recorded
-//! in the restore: its own run, by name and uid. Nobody else writes that status. So no run carries out another's restore,
-//! with the rights of who asked for that one, and none that is over is carried out again.
+//! The inputs of a run name a restore, but the run's author wrote those inputs. What counts is the
+//! run that the operator recorded in the restore's status, by name and uid. Only the operator
+//! writes that status. So no run executes another run's restore with the permissions of that
+//! restore's requester, and a completed restore is not executed again.
 
 use crate::{
     api::{ObjectReference, Phase, RestoreRun},
@@ -17,24 +18,25 @@ use kube::{Api, Client, ResourceExt};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the operator may take to record the run that it has made: longer than it takes to restart.
+/// How long the operator may take to record the run that it has created: longer than its restart
+/// takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How often is looked whether it has.
+/// Poll interval while waiting for that.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What a restore says of a run.
+/// How a restore relates to a run.
 #[derive(Clone, Debug, PartialEq)]
 enum Claim {
-    /// It is its own, and is to be carried out.
+    /// The restore names this run and is to be executed.
     Own,
-    /// No run is recorded yet: the operator makes the run first.
+    /// No run is recorded yet: the operator creates the run first.
     NotRecorded,
-    /// It is not to be carried out by this run.
+    /// This run must not execute the restore.
     Refused(Failure),
 }
 
-/// Reads the restore of the inputs, once it names this run as its own.
+/// Reads the restore named in the inputs, once it names this run as its own.
 pub async fn take(
     client: &Client,
     environment: &Environment,
@@ -84,16 +86,16 @@ fn decide(restore: &RestoreRun, own: &RunIdentity, inputs: &Inputs, previews: bo
         return refused(reason::NOT_ITS_RESTORE, "is being deleted".to_owned());
     }
     if restore.spec.cancel {
-        // Its run is about to be: the operator passes it on.
+        // Its run is about to be cancelled too: the operator passes the cancellation on.
         let message = format!("nothing was done: the restore {name} is cancelled");
         return Claim::Refused(Failure::new(CANCELLED, message, Retry::Fenced));
     }
     if restore.spec.dry_run != previews {
-        // What looks must never write.
+        // A dry run must never write.
         let why = format!("has dryRun: {}: it is not for this worker", restore.spec.dry_run);
         return refused(reason::INVALID_RESTORE, why);
     }
-    // A preview runs as the account of previews, whatever the restore that follows will name.
+    // A preview runs as the account of previews, whatever account the later restore will name.
     let account = restore.spec.service_account_name.as_ref().filter(|_| !previews);
     if inputs.service_account_name.as_ref() != account {
         let (named, runs) = (account.map(String::as_str), inputs.service_account_name.as_deref());
@@ -161,7 +163,7 @@ mod tests {
         type Change = fn(&mut Value);
         let cases: [(Change, &str); 8] = [
             (|restore| restore["status"]["operationRun"]["uid"] = json!("other"), "another run"),
-            // The same uid and another name cannot be; it is nobody's.
+            // The same uid with another name cannot exist, so it matches no run.
             (|restore| restore["status"]["operationRun"]["name"] = json!("b"), "another run"),
             (|restore| restore["status"]["phase"] = json!("completed"), "completed"),
             (|restore| restore["status"] = json!({"phase": "completed"}), "completed"),
@@ -174,7 +176,7 @@ mod tests {
             let Claim::Refused(failure) = claim(change, &inputs(None), false) else { panic!("not refused: {word}") };
             assert!(failure.message.contains(word), "{failure}");
         }
-        // What the inputs say of the account is nothing that the restore did not.
+        // An account in the inputs counts only if the restore names it too.
         assert!(matches!(claim(|_| {}, &inputs(Some("deployer")), false), Claim::Refused(_)));
     }
 }

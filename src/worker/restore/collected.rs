@@ -1,4 +1,5 @@
-//! What the garbage collector takes with what is deleted: told in the plan, or a reason to delete nothing.
+//! Objects that the garbage collector deletes together with deleted owners: reported in the plan,
+//! or a reason to delete nothing.
 
 use crate::{
     api::item::ItemId,
@@ -18,11 +19,13 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What goes with its owner: as it is planned, or what it makes of its owner that it may not be looked at.
+/// Dependents of deleted owners: each as planned, or, if it cannot be read, the consequence for its
+/// owner.
 type Looked = BTreeMap<ItemId, Result<Decided, (Action, Remark)>>;
 
 impl Walk<'_> {
-    /// What the garbage collector takes with what is deleted, and this restore does not make again.
+    /// Plans the objects that the garbage collector deletes with their owners and that this restore
+    /// does not recreate.
     pub(super) async fn decide_collected(&mut self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
         self.spare_precious(decided);
         let mut looked = self.look_at_going(decided).await?;
@@ -30,7 +33,8 @@ impl Walk<'_> {
         self.spare_owners(decided, &unseen.collect());
         let going = self.going(decided);
         let names: BTreeSet<ItemId> = going.iter().map(|of| of.item.clone()).collect();
-        // Whatever was said of them before: that they are left alone, above all. Why one cannot be made again is told still.
+        // Replaces what was decided about them before, usually to leave them alone. The reason why
+        // one cannot be recreated is still reported.
         let refused = |of: &Decided| of.planned.reason.clone().filter(|_| of.planned.action.fails());
         let mut refusals: BTreeMap<ItemId, Remark> = decided
             .iter()
@@ -46,7 +50,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Looks at what goes with its owner: each as it is planned, or why it may not be looked at.
+    /// Reads the dependents of deleted owners: each as planned, or why it cannot be read.
     async fn look_at_going(&self, decided: &[Decided]) -> Result<Looked, Failure> {
         let mut looked = Looked::new();
         for dependent in self.going(decided) {
@@ -72,7 +76,7 @@ impl Walk<'_> {
         Ok(looked)
     }
 
-    /// What goes with all that is deleted, and is not written anyway.
+    /// Dependents that are deleted with all deleted owners, except those that are written anyway.
     fn going(&self, decided: &[Decided]) -> Vec<Dependent> {
         let written: BTreeSet<&ItemId> =
             decided.iter().filter(|of| of.planned.action.writes()).map(|of| &of.planned.item).collect();
@@ -80,7 +84,8 @@ impl Walk<'_> {
         all.filter(|of| of.told && !written.contains(&of.item)).cloned().collect()
     }
 
-    /// An owner stays where what would go with it was to be made again, and cannot be.
+    /// Keeps an owner if the garbage collector would delete a Secret, ConfigMap or claim with it
+    /// that this restore does not recreate.
     fn spare_precious(&mut self, decided: &mut [Decided]) {
         if self.planner.terms.allow_data_loss {
             return;
@@ -99,7 +104,8 @@ impl Walk<'_> {
         self.spare_owners(decided, &precious.into_iter().map(why).collect());
     }
 
-    /// What is deleted, or made anew, stays where one of these would go with it.
+    /// Keeps objects that are to be deleted or recreated if one of `spared` would be deleted with
+    /// them.
     fn spare_owners(&mut self, decided: &mut [Decided], spared: &BTreeMap<ItemId, (Action, Remark)>) {
         for one in decided {
             let planned = &mut one.planned;

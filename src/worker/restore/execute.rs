@@ -1,6 +1,7 @@
-//! One item of a plan at a time: read, looked at once more, decided about, written if it is still what the plan was made for.
+//! Executes one item of a plan at a time: reads it, compares it once more, decides, and writes it
+//! if it is still what the plan was made for.
 //!
-//! Must not: keep results, or know what comes before and after an item; that is `carry`.
+//! Must not: keep results, or know which items come before and after. That is the job of `carry`.
 
 use crate::{
     api::{
@@ -33,44 +34,45 @@ use std::{
 };
 use tokio::{sync::mpsc::Sender, time::Instant};
 
-/// How often an item is looked at again that was written by others in between.
+/// How often an item is read again that others changed in between.
 const LOOKS: usize = 4;
 
 /// How long the garbage collector may take.
 const COLLECTED: Duration = Duration::from_secs(30);
 
-/// How often one looks whether it has taken an object.
+/// Poll interval while waiting for the garbage collector.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// What became of an item.
+/// Result of executing an item.
 pub struct Carried {
     /// The item.
     pub item: ItemId,
-    /// What became of it.
+    /// What happened to it.
     pub fate: Fate,
 }
 
-/// What can become of an item.
+/// What can happen to an item.
 pub enum Fate {
-    /// Nothing more.
+    /// The item has ended.
     Over {
-        /// How it ended.
+        /// Outcome of the item.
         outcome: ItemOutcome,
-        /// Why, where it did not go well.
+        /// Why it failed, or a remark about its success.
         reason: Option<Remark>,
-        /// The uid that the object has now, if it was written: what it owns is to get it.
+        /// Uid of the object now, if known, for the owner references of its dependents.
         uid: Option<String>,
     },
-    /// Its owner has no uid yet.
+    /// The item waits for an owner that has no uid yet.
     Deferred,
-    /// It was written, and is to get its owner when that has a uid. The uid that it has itself.
+    /// It was written without its owner, and gets the owner reference once the owner has a uid.
+    /// Contains its own uid.
     Unowned(Option<String>),
-    /// The API server refuses it because somebody does not answer, in these words.
+    /// The API server refuses it because a component does not respond, with this remark.
     PutBack(Awaited, Remark),
 }
 
 impl Fate {
-    /// The same of an item that owns nothing which is restored.
+    /// Drops the uid, for an item without restored dependents.
     fn without_uid(self) -> Self {
         match self {
             Self::Over { outcome, reason, .. } => Self::Over { outcome, reason, uid: None },
@@ -84,7 +86,7 @@ impl Fate {
     }
 }
 
-/// An item that was decided about, and is to be executed next.
+/// A decided item that is executed next.
 pub struct Candidate<'a> {
     planned: &'a PlannedItem,
     stored: Stored,
@@ -93,29 +95,30 @@ pub struct Candidate<'a> {
 
 /// Whether an item is still what the plan was made for.
 enum Weighed {
-    /// It is; this is the write.
+    /// The plan still applies. Contains the write.
     Write(Box<Proposal>),
     /// There is nothing to write.
     Over(Fate),
 }
 
-/// Executes a plan's items.
+/// Executes the items of a plan.
 pub struct Executor<'a> {
-    /// What there is to read and whom to ask. It is prepared, and knows what the plan deletes and makes anew.
+    /// Access to the snapshot and the API server. It is prepared, and knows what the plan deletes
+    /// and recreates.
     pub walk: Walk<'a>,
     plan: &'a Plan,
-    /// The set that has what was there before, if one was made.
+    /// The backup set with the previous state, if one was created.
     undo: Option<String>,
-    /// Kinds that it has nothing of, though something of them was to change.
+    /// Kinds that the backup set has nothing of, although some of their objects were to change.
     unkept: Unkept,
-    /// What failed and must not go with its owner.
+    /// Failed items that must not be deleted with their owners.
     kept_back: Mutex<BTreeSet<ItemId>>,
     /// Kinds of which the plan writes something.
     kinds: BTreeSet<&'a GroupKind>,
 }
 
 impl<'a> Executor<'a> {
-    /// For the items of a plan.
+    /// Creates an executor for the items of a plan.
     #[must_use]
     pub fn new(mut walk: Walk<'a>, plan: &'a Plan, undo: Option<String>, unkept: Unkept) -> Self {
         for planned in plan.items() {
@@ -127,7 +130,7 @@ impl<'a> Executor<'a> {
                 _ => {}
             }
         }
-        // What stays after all keeps what it owns.
+        // An object that is kept after all keeps its dependents.
         walk.tell_gone(plan.items().iter().filter(|planned| why_unkept(&unkept, planned).is_none()));
         let writes = plan.items().iter().filter(|planned| planned.action.writes());
         Self {
@@ -140,21 +143,22 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Why an item stays as it is: nothing has it as it was.
+    /// Why an item is left as it is: no backup set has its current state.
     #[must_use]
     pub fn is_unkept(&self, planned: &PlannedItem) -> Option<&Remark> {
         why_unkept(&self.unkept, planned)
     }
 
-    /// Whether the plan writes anything of a kind; of others there is nothing to read.
+    /// Whether the plan writes anything of a kind. Other kinds need not be read.
     #[must_use]
     pub fn writes(&self, kind: &StoredKind) -> bool {
         self.kinds.contains(&kind.kind)
     }
 
-    /// Reads the items of a kind and decides about them, in order, as fast as `candidates` takes them: the next ones are
-    /// ready while earlier ones are written. What changes in between, their writes will notice; an item whose owner is of
-    /// the same kind has no uid for it yet and is deferred. Ends early if nobody takes any more.
+    /// Reads the items of a kind and decides about them, in order, as fast as `candidates` takes
+    /// them: the next ones are ready while earlier ones are written. The guarded writes detect
+    /// changes in between. An item whose owner is of the same kind has no uid for it yet and is
+    /// deferred. Ends early if the receiver is dropped.
     pub async fn weigh_kind(&self, kind: &StoredKind, candidates: Sender<Candidate<'a>>) -> Result<(), Failure> {
         let find = |name: &str| self.is_to_write(&ItemId::new(kind.kind.clone(), name));
         let send = async |met: Met<'_>| {
@@ -182,12 +186,13 @@ impl<'a> Executor<'a> {
         self.walk.each_pair(kind, |name| find(name).is_some(), send).await
     }
 
-    /// Writes what is to be written.
+    /// Executes the write of a candidate.
     pub async fn execute(&self, candidate: Candidate<'a>) -> Result<Carried, Failure> {
         let Candidate { planned, stored, weighed } = candidate;
         let fate = match weighed {
             Weighed::Over(fate) => fate,
-            // It is there before the controller of its owner would make another; then it gets that owner.
+            // Create it before the controller of its owner would create another. It gets the owner
+            // reference later.
             Weighed::Write(proposal) if proposal.is_pending() && is_first(&proposal) => {
                 match self.write(planned, &stored, proposal.before_owners()).await? {
                     Fate::Over { outcome: ItemOutcome::Done, uid, .. } => Fate::Unowned(uid),
@@ -205,7 +210,8 @@ impl<'a> Executor<'a> {
         Ok(Carried { item: planned.item.clone(), fate })
     }
 
-    /// What would go with an item that is to be deleted, though this restore failed to make it again.
+    /// Why an item must not be deleted or recreated: a dependent would be deleted with it that this
+    /// restore failed to recreate, or whose state no backup set has.
     fn would_lose(&self, proposal: &Proposal) -> Option<Remark> {
         if !matches!(proposal.write(), Write::Recreate(..) | Write::Delete(_)) {
             return None;
@@ -226,11 +232,13 @@ impl<'a> Executor<'a> {
         Some(Remark::new(reason::DATA_LOSS, message))
     }
 
-    /// An item once more: read, looked at and decided about by itself, and executed. None: the plan has nothing to write there.
+    /// Executes an item once more: read and decided by itself. Returns `None` if the plan writes
+    /// nothing there.
     pub async fn execute_afresh(&self, item: &ItemId) -> Result<Option<Carried>, Failure> {
         let Some(planned) = self.is_to_write(item) else { return Ok(None) };
         let (stored, api_version) = match (planned.action, self.entry(item)) {
-            // Both say the same where the object was to go in the plan already.
+            // `Absent` and `NotHeld` lead to the same decision about an object that the plan
+            // already deletes.
             (Action::Delete, _) => (Stored::Absent, planned.api_version.clone()),
             (_, Some((kind, entry))) => (self.read_one(kind, &item.name, entry).await?, kind.api_version()),
             (_, None) => return Ok(None),
@@ -249,14 +257,15 @@ impl<'a> Executor<'a> {
 
     async fn write(&self, planned: &PlannedItem, stored: &Stored, mut proposal: Proposal) -> Result<Fate, Failure> {
         let item = &planned.item;
-        // Whether this restore has deleted what was there, so that what is there now was made since.
+        // Whether this restore deleted the previous object, so that an object there now was created
+        // since.
         let mut retaken = false;
         for _ in 0..LOOKS {
             let Some(target) = self.target(item, &proposal.planned().api_version) else {
                 let message = "the cluster does not serve the kind any more";
                 return Ok(Fate::failed(Remark::new(reason::KIND_NOT_SERVED, message)));
             };
-            // Again, and of the roles there are: what a binding gives is by now what its role holds.
+            // Checked again, against the live roles: a binding grants what its role holds by now.
             if let Some((_, remark)) = self.walk.grants.refuses(&proposal, None).await? {
                 return Ok(Fate::failed(remark));
             }
@@ -307,7 +316,8 @@ impl<'a> Executor<'a> {
                 Performed::Retaken => retaken = true,
                 Performed::Moved => {}
             }
-            // A status that changed is no reason to fail, but the write must be made for what is there now.
+            // A changed status is no reason to fail, but the write must be based on the current
+            // object.
             let live = match self.look(planned).await? {
                 Ok(live) => live,
                 Err(fate) => return Ok(fate),
@@ -325,7 +335,7 @@ impl<'a> Executor<'a> {
         Ok(Fate::failed(moved()))
     }
 
-    /// Which set has what was there before this restore.
+    /// Names the backup set with the state before this restore.
     fn kept(&self) -> String {
         match &self.undo {
             Some(set) => format!("the backup set {set} has it as it was"),
@@ -333,17 +343,18 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// What was deleted, and is not there again.
+    /// Remark for an object that was deleted and does not exist again.
     fn deleted(&self, why: &str) -> Remark {
         Remark::new(reason::DELETED, format!("it was deleted and is not there: {}: {why}", self.kept()))
     }
 
-    /// Waits until the garbage collector has taken an item. False: it does not.
+    /// Waits until the garbage collector has deleted an item. Returns false if it does not.
     pub async fn await_collection(&self, planned: &PlannedItem) -> Result<bool, Failure> {
         let deadline = Instant::now() + COLLECTED;
         loop {
             let Ok(live) = self.look(planned).await? else { return Ok(false) };
-            // One of the same name that its owner's controller made since is another.
+            // An object of the same name that the owner's controller created since is a different
+            // one.
             let hash = live.as_ref().map(|live| self.walk.planner.hash(&planned.item, &live.object));
             if hash != planned.live || live.is_none() {
                 return Ok(true);
@@ -355,7 +366,8 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The live object of an item, read by itself; or what becomes of the item where that is refused.
+    /// Reads the live object of an item. If the API server refuses, returns what happens to the
+    /// item.
     async fn look(&self, planned: &PlannedItem) -> Result<Result<Option<Live>, Fate>, Failure> {
         let item = &planned.item;
         let Some(target) = self.target(item, &planned.api_version) else { return Ok(Ok(None)) };
@@ -397,27 +409,27 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// What is there and is to change must be kept first.
+/// An existing object must be captured before it may change.
 fn why_unkept<'u>(unkept: &'u Unkept, planned: &PlannedItem) -> Option<&'u Remark> {
     let changes = matches!(planned.action, Action::Update | Action::Recreate | Action::Delete);
     unkept.get(&planned.item.kind).filter(|_| changes)
 }
 
-/// Compares what is decided now with the plan. `uid` is the live object's.
+/// Compares the current decision with the plan. `uid` is the uid of the live object.
 fn weigh(planned: &PlannedItem, decision: Decision, uid: Option<String>) -> Weighed {
     match decision {
-        // By an earlier attempt, or by somebody who wanted the same.
+        // Done by an earlier attempt, or by another client that wanted the same.
         Decision::Settled(now) if now.action == Action::Unchanged => {
             Weighed::Over(Fate::Over { outcome: ItemOutcome::Done, reason: None, uid })
         }
         Decision::Settled(now) => Weighed::Over(Fate::failed(now.reason.unwrap_or_else(moved))),
-        // What the policy leaves as it is.
+        // The policy leaves the object as it is.
         Decision::Proposed(proposal) if !proposal.planned().action.writes() => {
             Weighed::Over(Fate::failed(proposal.planned().reason.clone().unwrap_or_else(moved)))
         }
         Decision::Proposed(proposal) => {
             let now = proposal.planned();
-            // What an earlier attempt deleted, to make it anew.
+            // An earlier attempt deleted the object in order to recreate it.
             let halfway = planned.action == Action::Recreate && now.action == Action::Create;
             if halfway || (now.action == planned.action && now.live == planned.live && now.wanted == planned.wanted) {
                 Weighed::Write(Box::new(proposal))
@@ -439,7 +451,7 @@ fn moved() -> Remark {
     )
 }
 
-/// Whether an item is made before its owners.
+/// Whether an item is created before its owners.
 fn is_first(proposal: &Proposal) -> bool {
     is_precious(&proposal.item().kind) && matches!(proposal.write(), Write::Create(_) | Write::Recreate(..))
 }

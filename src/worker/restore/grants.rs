@@ -1,6 +1,8 @@
-//! Whether who asked may give the rights that an item gives, asked of the API server's authorizers as RBAC would.
+//! Whether the requester may grant the permissions that an item grants. The API server's
+//! authorizers are asked what RBAC would ask them.
 //!
-//! What is asked is in [`crate::items::escalation`]. Answers are kept for the run: the same roles come up again and again.
+//! [`crate::items::escalation`] derives the questions. Answers are cached for the run, because the
+//! same roles recur.
 
 use crate::{
     api::subject::Initiator,
@@ -24,13 +26,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Reviews asked at once.
+/// Reviews sent concurrently.
 const AT_ONCE: usize = 8;
 
-/// The most reviews of one restore: a repository may hold any number of roles, with any rules.
+/// Maximum number of reviews per restore: a repository may hold any number of roles, with any
+/// rules.
 const MAX_REVIEWS: usize = 50_000;
 
-/// What is asked and was answered.
+/// Reviews of a restore, with their cached answers.
 pub struct Grants {
     client: Client,
     namespace: String,
@@ -38,7 +41,7 @@ pub struct Grants {
     answers: Mutex<BTreeMap<Right, bool>>,
 }
 
-/// Roles that a plan writes, before it does: whether who asked holds all that each will give.
+/// Roles that a plan writes earlier, each with a permission that the requester lacks, if any.
 #[derive(Default)]
 pub struct PlannedRoles(Mutex<BTreeMap<String, Option<String>>>);
 
@@ -49,14 +52,15 @@ impl PlannedRoles {
 }
 
 impl Grants {
-    /// Of a restore.
+    /// Creates the reviews of a restore.
     #[must_use]
     pub fn new(client: Client, namespace: String, requested_by: Initiator) -> Self {
         Self { client, namespace, requested_by, answers: Mutex::default() }
     }
 
-    /// Why a write gives more than who asked may give, if it does. `planned`: the roles that the same plan writes before it;
-    /// none where plans are carried out, and the roles are those there are.
+    /// Why a write grants more than the requester may grant, if it does. `planned` are the roles
+    /// that the same plan writes before it. It is `None` when plans are executed, because then the
+    /// live roles count.
     pub async fn refuses(
         &self,
         proposal: &Proposal,
@@ -109,7 +113,7 @@ impl Grants {
         Ok(lacks.map(|lacks| self.forbidden(&bind, &lacks, shown)))
     }
 
-    /// `shown`: whether all who read the report may read which rights the item gives.
+    /// `shown`: whether every reader of the report may read which permissions the item grants.
     fn forbidden(&self, verb: &Right, lacks: &str, shown: bool) -> (Action, Remark) {
         let who = self.who();
         let message = if shown {
@@ -129,7 +133,7 @@ impl Grants {
         &self.requested_by.username
     }
 
-    /// What of these rules who asked does not hold, in words as in "and …".
+    /// What the requester lacks of these rules, worded to follow "and".
     async fn lacks(&self, rules: &Value) -> Result<Option<String>, Failure> {
         let rights: Vec<Right> = match rights(rules) {
             Ok(rights) => rights.collect(),
@@ -150,7 +154,8 @@ impl Grants {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether who asked has a right. None has one that there are too many to ask about.
+    /// Whether the requester has a permission. Once the maximum number of reviews is reached,
+    /// further permissions count as denied.
     async fn may(&self, right: &Right) -> Result<bool, Failure> {
         let (known, full) = {
             let answers = self.answers();
@@ -178,7 +183,7 @@ impl Grants {
         Ok(may)
     }
 
-    /// The rules of a role as they are now.
+    /// The current rules of a role.
     async fn rules(&self, role: RoleRef<'_>) -> Result<Rules, Failure> {
         let RoleRef { of_cluster, name } = role;
         let read = if of_cluster {
@@ -197,7 +202,7 @@ impl Grants {
     }
 }
 
-/// What is known of a role's rules.
+/// What is known about a role's rules.
 enum Rules {
     Of(Value),
     NoSuchRole,

@@ -1,7 +1,7 @@
-//! What a snapshot holds of what was selected, and who owns what there.
+//! The selected contents of a snapshot, and the owners of its items.
 //!
-//! Contents are read once and not kept: per item, its name and owners are. What is not the object that its path says is
-//! named and left out: a repository is untrusted.
+//! Contents are read once and not kept. Only the name, size and owners of each item are. An entry
+//! that is not the object that its path names is reported and left out: a repository is untrusted.
 
 use crate::{
     api::item::{GroupKind, ItemId},
@@ -12,12 +12,12 @@ use crate::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A kind in the version that the snapshot has it in.
+/// A kind in its version in the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredKind {
-    /// The kind.
+    /// Group and kind.
     pub kind: GroupKind,
-    /// The version.
+    /// Version in the snapshot.
     pub version: String,
 }
 
@@ -32,47 +32,47 @@ impl StoredKind {
 /// An item of the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its owners.
+    /// Owners of the item.
     pub owners: Box<[ItemId]>,
 }
 
-/// An item whose content is not what it should be.
+/// An item with invalid content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// The item, as its path says.
+    /// The item, as named by its path.
     pub item: ItemId,
-    /// The version, as its path says.
+    /// The `apiVersion`, as named by its path.
     pub api_version: String,
     /// What is wrong.
     pub problem: String,
 }
 
-/// What of a snapshot was selected.
+/// The selected contents of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Items by kind and name.
+    /// Selected items by kind and name.
     pub kinds: BTreeMap<StoredKind, BTreeMap<String, Entry>>,
     /// Items that cannot be restored.
     pub broken: Vec<Broken>,
-    /// Entries of `items`, by place, that match nothing.
+    /// Indexes of those entries of `items` that match nothing.
     pub unmatched: Vec<usize>,
-    /// Every item that the snapshot holds beside those selected, by kind: what is here was not absent.
+    /// All other items in the snapshot, by kind. None of them was absent.
     pub held: BTreeMap<GroupKind, Vec<String>>,
-    /// Where the capture says what it left out.
+    /// Paths of the notes in which the capture recorded what it left out.
     pub notes: Vec<ItemPath>,
 }
 
 impl Inventory {
-    /// All items selected.
+    /// All selected items.
     pub fn items(&self) -> impl Iterator<Item = (ItemId, &Entry)> {
         self.kinds.iter().flat_map(|(kind, entries)| {
             entries.iter().map(move |(name, entry)| (ItemId::new(kind.kind.clone(), name), entry))
         })
     }
 
-    /// Whether an item was selected.
+    /// Whether an item is selected.
     #[must_use]
     pub fn selects(&self, item: &ItemId) -> bool {
         let mut of_kind = self.kinds.iter().filter(|(kind, _)| kind.kind == item.kind);
@@ -86,24 +86,24 @@ impl Inventory {
     }
 }
 
-/// The items that are in memory at once: so many bytes, or one.
+/// Maximum total size of the items in memory at once, unless a single item is larger.
 pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
-/// The same, in items.
+/// Maximum number of items in memory at once.
 pub const BATCH_ITEMS: usize = 128;
 
-/// The kinds of which a snapshot holds something, by its paths alone.
+/// Kinds of the items in a snapshot, derived from its paths alone.
 #[must_use]
 pub fn kinds(items: &[SnapshotEntry]) -> BTreeSet<GroupKind> {
     items.iter().filter(|item| is_item(&item.path)).map(|item| place(&item.path).kind).collect()
 }
 
-/// What is neither a note of what was left out nor a file with names of what was absent.
+/// Whether a path is neither a note of what was left out nor a file with names of absent items.
 fn is_item(path: &ItemPath) -> bool {
     !is_note(path) && !is_absence(path)
 }
 
-/// Reads a snapshot. Of kinds that are not `visible` to who asked, nothing but names is looked at: labels select none of them,
-/// and whose they are is not known.
+/// Reads a snapshot. Of kinds that are not `visible` to the requester, only names are used: labels
+/// select none of their items, and their owners are unknown.
 pub async fn read(
     reader: &SnapshotReader,
     items: Vec<SnapshotEntry>,
@@ -116,7 +116,7 @@ pub async fn read(
     let mut wanted = Vec::with_capacity(items.len());
     for item in items.into_iter().filter(|item| is_item(&item.path)) {
         let named = ItemId::new(place(&item.path).kind, stem(&item.path));
-        // A name that is not escaped tells enough to leave an item unread.
+        // An unescaped name is enough to leave an item unread.
         if !named.name.contains('%') && !selection.may_take(&named) {
             inventory.held.entry(named.kind).or_default().push(named.name);
         } else {
@@ -193,14 +193,14 @@ fn batches<T>(items: impl Iterator<Item = T>, size: impl Fn(&T) -> u64) -> impl 
     })
 }
 
-/// Where an item of a kind is.
+/// Path of an item in the snapshot.
 pub fn path(kind: &StoredKind, name: &str) -> Result<ItemPath, Failure> {
     Ok(ItemPath::new(&kind.kind.group, &kind.version, &kind.kind.kind, name)?)
 }
 
-/// The object of a path, if it is the one that the path says.
+/// Parses the content at a path. Fails if it is not the object that the path names.
 pub fn parse(path: &ItemPath, content: &[u8]) -> Result<Value, String> {
-    // Not the parser's words: they may quote the content.
+    // The parser's message is not used: it may quote the content.
     let object: Value = serde_json::from_slice(content).map_err(|_| "what is stored is not JSON".to_owned())?;
     let place = place(path);
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -213,7 +213,7 @@ pub fn parse(path: &ItemPath, content: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// The kind of a path.
+/// Kind and version in a path.
 fn place(path: &ItemPath) -> StoredKind {
     let mut segments = path.directory().split('/');
     let group = segments.next().filter(|group| *group != "core").unwrap_or_default();
@@ -221,7 +221,7 @@ fn place(path: &ItemPath) -> StoredKind {
     StoredKind { kind: GroupKind::new(group, segments.next().unwrap_or_default()), version }
 }
 
-/// The name of a path, where it is not escaped.
+/// The name in a path, if it is not escaped.
 fn stem(path: &ItemPath) -> &str {
     path.file_name().strip_suffix(".json").unwrap_or(path.file_name())
 }

@@ -1,7 +1,7 @@
-//! The stored items of a kind beside its live objects, by name.
+//! Joins the stored items of a kind with its live objects by name.
 //!
-//! Both come in ascending order, so that they are merged as they are read. Live objects that the snapshot does not hold are
-//! passed over.
+//! Both sides come in ascending order, so they are merged while they are read. Live objects that
+//! the snapshot does not hold are skipped.
 
 use crate::{
     cluster::list::{BrokenItem, ListSelection, Listing, Object},
@@ -16,34 +16,34 @@ use crate::{
 };
 use std::{cmp::Ordering, collections::btree_map, iter::Peekable};
 
-/// Every object.
+/// Selects every object.
 static EVERYTHING: ListSelection = ListSelection { label_selector: None, name: None };
 
-/// One name, on either side.
+/// Both sides of one name.
 pub struct Pair<'a> {
-    /// The name.
+    /// Name of the object.
     pub name: String,
-    /// What the snapshot holds.
+    /// The entry in the snapshot.
     pub entry: &'a Entry,
-    /// What is there.
+    /// The live object, if it exists.
     pub live: Option<Result<Live, BrokenItem>>,
 }
 
-/// What comes next.
+/// Next part of a join.
 pub enum Joined<'a> {
     /// Some pairs, few enough to be held with their contents.
     Pairs(Vec<Pair<'a>>),
-    /// Nothing more.
+    /// No more pairs.
     End,
-    /// The API server refuses to list the rest: their names, and why.
+    /// The API server refuses to list the rest. Contains their names and the error.
     Unlisted(Vec<String>, kube::Error),
 }
 
-/// A kind being read.
+/// A kind that is being read.
 pub struct Join<'a> {
     rules: &'a ItemRules,
     served: Option<ServedKind>,
-    /// None at its end, or where there is nothing to list.
+    /// `None` at the end, or if there is nothing to list.
     listing: Option<Listing<'a>>,
     /// The next live object, if it is known.
     ahead: Option<Result<Object, BrokenItem>>,
@@ -51,7 +51,7 @@ pub struct Join<'a> {
 }
 
 impl<'a> Join<'a> {
-    /// Begins with a kind; without one that is served, everything counts as missing.
+    /// Starts to join a kind. If the kind is not served, every live object counts as missing.
     #[must_use]
     pub fn new(walk: &Walk<'a>, kind: &StoredKind, served: Option<&ServedKind>) -> Self {
         let namespace = &walk.planner.namespace;
@@ -65,12 +65,12 @@ impl<'a> Join<'a> {
         }
     }
 
-    /// The next pairs.
+    /// Returns the next pairs.
     pub async fn next(&mut self) -> Result<Joined<'a>, Failure> {
         let (mut pairs, mut bytes) = (Vec::new(), 0_u64);
         while pairs.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
             let Some((name, entry)) = self.entries.peek().copied() else {
-                // With nothing left to compare there is no need to list on.
+                // With nothing left to compare, the list need not be continued.
                 (self.listing, self.ahead) = (None, None);
                 break;
             };
@@ -98,7 +98,7 @@ impl<'a> Join<'a> {
         Ok(if pairs.is_empty() { Joined::End } else { Joined::Pairs(pairs) })
     }
 
-    /// Makes sure that the next live object is known, if there is one.
+    /// Reads the next live object, if there is one and it is not known yet.
     async fn look_ahead(&mut self) -> Result<(), kube::Error> {
         if let (None, Some(listing)) = (&self.ahead, &mut self.listing) {
             self.ahead = listing.next().await?;

@@ -1,27 +1,28 @@
-//! Restores: what is read and written around the decisions of [`crate::items`].
+//! Restores: the reads and writes around the decisions of [`crate::items`].
 //!
 //! ```text
-//! claim      whether the RestoreRun is this very run's
-//! order      the RestoreRun and its BackupSet, read and compared with what the pod was given
-//! survey     everything that is known before the first item is decided about
-//! grants     whether who asked may give the rights that an item gives
-//! access     what who asked and the account that writes may do
-//! inventory  what the snapshot holds, and who owns what there
-//! join       the stored items of a kind beside its live objects
-//! walk       all kinds in order, each pair decided about
-//! prune      what the set does not hold, or names as absent
-//! collected  what the garbage collector takes with what is deleted
-//! unknown    what becomes of an item that may not be looked at
-//! write      one write, tried or meant
-//! execute    one item of a plan, looked at once more and written
-//! carry      a plan carried out, item by item
-//! results    what became of each item of a plan
-//! safety     what undoes it, captured before
-//! stored_plan  a plan in the repository, to be carried out later
-//! record     what the audit chain is told
+//! claim      whether the RestoreRun belongs to this run
+//! order      the RestoreRun and its BackupSet, compared with the pod's environment
+//! survey     everything known before the first item is decided
+//! grants     whether the requester may grant the permissions that an item grants
+//! access     permissions of the requester and of the account that writes
+//! inventory  contents of the snapshot, and the owners of its items
+//! join       the stored items of a kind joined with its live objects
+//! walk       all kinds in order, each pair decided
+//! revise     items decided again because their owners turned out differently
+//! prune      objects that the set does not hold, or names as absent
+//! collected  objects that the garbage collector deletes with deleted owners
+//! unknown    items that cannot be read
+//! write      one write, as a dry run or for real
+//! execute    one item of a plan, compared once more and written
+//! carry      a plan executed item by item
+//! results    the result of each item of a plan
+//! safety     the undo of a restore, captured before it
+//! stored_plan  a plan in the repository, to be executed later
+//! record     entries in the audit chain
 //! apply      the worker that restores: plan, safety capture, intent, writes, results, outcome
-//! rehearse   the worker that tries whether a set could be restored
-//! preview    the worker that only looks: a plan, with the API server's opinion of each write, into reports
+//! rehearse   the worker that tests whether a set could be restored
+//! preview    the worker that only plans: dry runs of all writes, the plan in reports
 //! ```
 //!
 //! Must not: decide what happens to an item.

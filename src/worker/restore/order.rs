@@ -1,4 +1,5 @@
-//! What a restore is to do: its RestoreRun and BackupSet, as they are, and whether they are for this pod.
+//! What a restore is to do: its RestoreRun and BackupSet as stored, and whether they are meant for
+//! this pod.
 
 use crate::{
     api::{
@@ -28,35 +29,36 @@ use std::collections::BTreeSet;
 
 /// Stable codes of restores that cannot be done. Never renamed.
 pub mod reason {
-    /// The RestoreRun is gone, or another one of the same name.
+    /// The RestoreRun does not exist any more, or is another one of the same name.
     pub const RESTORE_NOT_FOUND: &str = "RestoreNotFound";
-    /// The RestoreRun is over, or carried out by another run.
+    /// The RestoreRun is completed or being deleted, or belongs to another run.
     pub const NOT_ITS_RESTORE: &str = "NotItsRestore";
     /// The backup set does not exist.
     pub const BACKUP_SET_NOT_FOUND: &str = "BackupSetNotFound";
-    /// The backup set is of another repository, or of another namespace that was not adopted.
+    /// The backup set belongs to another repository, or to another namespace that was not adopted.
     pub const FOREIGN_BACKUP_SET: &str = "ForeignBackupSet";
-    /// A selector or a transform does not read.
+    /// A selector, a transform or another field of the restore is invalid.
     pub const INVALID_RESTORE: &str = "InvalidRestore";
-    /// Nobody is known to have asked.
+    /// The requester is unknown.
     pub const NO_REQUESTER: &str = "NoRequester";
-    /// Nothing of the set is selected.
+    /// Nothing in the set is selected.
     pub const NOTHING_SELECTED: &str = "NothingSelected";
-    /// The run named as preview does not exist, is not one, did not succeed, or is of another set.
+    /// The run named as preview does not exist, is not a preview, did not succeed, or is of another
+    /// set.
     pub const PREVIEW_NOT_USABLE: &str = "PreviewNotUsable";
-    /// Something is not as the preview showed it.
+    /// Something differs from what the preview showed.
     pub const PREVIEW_STALE: &str = "PreviewStale";
-    /// Not one item could be restored.
+    /// Not a single item could be restored.
     pub const NOTHING_RESTORED: &str = "NothingRestored";
-    /// The plan of the preview is not all there.
+    /// The stored plan is incomplete, or was changed.
     pub const PLAN_LOST: &str = "PlanLost";
-    /// The snapshot does not name what did not exist, as its set says that it does.
+    /// The snapshot does not name the absent items that its set says it names.
     pub const UNDO_INCOMPLETE: &str = "UndoIncomplete";
-    /// An entry of `items` matches nothing; the code of an item that failed.
+    /// An entry of `items` matches nothing. This is the code of a failed item.
     pub const MATCHES_NOTHING: &str = "MatchesNothing";
-    /// The audit chain could not be told what is intended, or what became of it.
+    /// The intent or the outcome could not be recorded in the audit chain.
     pub const AUDIT_NOT_WRITTEN: &str = "AuditNotWritten";
-    /// Every code.
+    /// All codes.
     pub const ALL: [&str; 14] = [
         RESTORE_NOT_FOUND,
         BACKUP_SET_NOT_FOUND,
@@ -75,38 +77,38 @@ pub mod reason {
     ];
 }
 
-/// The inputs of `restore.preview` and `restore.apply`.
+/// Inputs of `restore.preview` and `restore.apply`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Inputs {
     /// Name of the `BackupRepository`.
     pub repository: String,
-    /// The `RestoreRun`, this very one.
+    /// The `RestoreRun`, by name and uid.
     pub restore_run: ObjectReference,
-    /// The account that writes; the pod runs as it, and the RestoreRun says the same.
+    /// The account that writes. The pod runs as it, and the RestoreRun names the same.
     #[serde(default)]
     pub service_account_name: Option<String>,
 }
 
-/// The inputs of `restore.rehearse`.
+/// Inputs of `restore.rehearse`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RehearsalInputs {
     /// Name of the `BackupRepository`.
     pub repository: String,
-    /// Name of the `BackupSet`; none: the newest.
+    /// Name of the `BackupSet`. Defaults to the newest.
     #[serde(default)]
     pub backup_set: Option<String>,
 }
 
-/// Reads the inputs of a rehearsal; to be done before anything is opened.
+/// Reads the inputs of a rehearsal. Call this before anything is opened.
 pub fn read_rehearsal(environment: &Environment) -> Result<RehearsalInputs, Failure> {
     let inputs: RehearsalInputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
     Ok(inputs)
 }
 
-/// The set that a rehearsal is about.
+/// The set to rehearse.
 pub async fn rehearsed_set(client: &Client, environment: &Environment) -> Result<BackupSet, Failure> {
     let inputs = read_rehearsal(environment)?;
     match inputs.backup_set {
@@ -121,7 +123,8 @@ pub async fn rehearsed_set(client: &Client, environment: &Environment) -> Result
     }
 }
 
-/// The newest set of a repository that holds the whole tenant, or else the newest: a selection, or one that undoes a restore.
+/// The newest set of a repository that holds the whole tenant. If there is none, the newest set: of
+/// a selection, or one that undoes a restore.
 fn newest(sets: Vec<BackupSet>, repository: &str) -> Option<BackupSet> {
     let there = |set: &BackupSet| set.spec.repository.name == repository && set.metadata.deletion_timestamp.is_none();
     let age = |set: &BackupSet| {
@@ -131,7 +134,7 @@ fn newest(sets: Vec<BackupSet>, repository: &str) -> Option<BackupSet> {
     sets.into_iter().filter(there).max_by_key(age)
 }
 
-/// A restore of all of a set, which replaces what differs: what a rehearsal tries.
+/// The order that a rehearsal tests: restore a whole set and replace what differs.
 pub fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun) -> Result<Order, Failure> {
     let spec = RestoreRunSpec {
         dry_run: true,
@@ -143,44 +146,43 @@ pub fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun)
     decide(environment, &restore, set, None)
 }
 
-/// A restore, read.
+/// A restore, as read from the API server.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// The restore.
+    /// The RestoreRun.
     pub restore_run: ObjectReference,
-    /// The set it restores from.
+    /// The set to restore from.
     pub backup_set: LocalReference,
-    /// What follows into the plan.
+    /// The terms that become part of the plan.
     pub terms: Terms,
-    /// Items selected.
+    /// The selected items.
     pub selection: ItemSelection,
-    /// Transforms, read.
+    /// The parsed transforms.
     pub transforms: Transforms,
-    /// Whether the set is all of a tenant, so that what it does not hold did not exist.
+    /// Whether the set holds a whole tenant, so that objects missing from it did not exist.
     pub full: bool,
-    /// Items that did not exist when the set was taken, as far as the set itself names them.
+    /// Items that did not exist when the set was captured, as far as the set itself names them.
     pub absent: Vec<ItemId>,
-    /// How many of those the snapshot names instead.
+    /// Number of such items that the snapshot names instead.
     pub absent_in_snapshot: Option<i64>,
-    /// Who asked.
+    /// The requester.
     pub requested_by: Initiator,
     /// The account that writes.
     pub account: String,
-    /// The plan to carry out, where it was made before.
+    /// The plan to execute, if a preview made it.
     pub preview: Option<PreviewedPlan>,
-    /// Whether to capture first what is about to change.
+    /// Whether to capture what is about to change first.
     pub safety_capture: bool,
 }
 
-/// Reads the inputs; to be done before anything is opened.
+/// Reads the inputs. Call this before anything is opened.
 pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
     let inputs: Inputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
     Ok(inputs)
 }
 
-/// Reads what is to be done.
-/// `previews`: whether the worker only looks.
+/// Reads what to do. `previews` is whether the worker only previews.
 pub async fn read(
     client: &Client,
     environment: &Environment,
@@ -197,7 +199,7 @@ pub async fn read(
         Some(preview) => find(&restores, &preview.name).await?,
     };
     let mut order = decide(environment, &restore, &set, previewed.as_ref())?;
-    // A plan that was made by a preview holds just what that was about.
+    // A plan made by a preview holds exactly what the preview selected.
     let terms = previewed.as_ref().unwrap_or(&restore);
     if let Some(LocalReference { name }) = &terms.spec.rerun_of {
         let earlier = find(&restores, name).await?.and_then(|earlier| earlier.status?.operation_run);
@@ -224,7 +226,7 @@ async fn find_set(client: &Client, environment: &Environment, name: &str) -> Res
     })
 }
 
-/// What failed in an earlier restore.
+/// Items that failed in an earlier restore.
 async fn failed_items(
     client: &Client,
     repository: &impl Repository,
@@ -247,7 +249,7 @@ where
     retry(|| api.get_opt(name)).await.map_err(|error| api_failure(&doing(), &error))
 }
 
-/// Whether the set may be restored here, and how.
+/// Whether and how the set may be restored here.
 fn decide(
     environment: &Environment,
     restore: &RestoreRun,
@@ -257,7 +259,7 @@ fn decide(
     expect_own(environment, set)?;
     let requested_by = eligible::requester(&restore.spec).map_err(blocked)?.clone();
     let preview = eligible::previewed_plan(&restore.spec, previewed).map_err(blocked)?;
-    // A preview has said what is to be done; who asks, and with which account, is for this run to say.
+    // The preview defines what to do. The requester and the account are those of this restore.
     let spec = &previewed.unwrap_or(restore).spec;
     let (selection, transforms) = eligible::terms(spec).map_err(blocked)?;
     let absent = set.spec.absent.iter().map(|text| text.parse::<ItemId>()).collect::<Result<_, _>>();
@@ -282,7 +284,7 @@ fn decide(
     })
 }
 
-/// Makes sure that a set is of this tenant and in the repository at hand.
+/// Fails unless a set belongs to this tenant and to this pod's repository.
 fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure> {
     let in_repository = &set.spec.repository.name;
     if *in_repository != environment.repository {

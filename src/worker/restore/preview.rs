@@ -1,7 +1,8 @@
-//! `tenantatlas worker preview`: what a restore would do, item by item, and nothing done.
+//! `tenantatlas worker preview`: reports what a restore would do to each item, and changes nothing.
 //!
-//! Every write is one dry run, at most one an item and none for what is as it should be. The plan goes into the repository, what
-//! of it tells people something into the run's reports, its digest and summary into the result.
+//! Every write is only a dry run, and there is none for an item that is already in its wanted
+//! state. The plan is stored in the repository, the parts of it that matter to users in the run's
+//! reports, its digest and summary in the result.
 
 use crate::{
     api::{
@@ -48,14 +49,14 @@ pub async fn preview(
     Ok(result)
 }
 
-/// A plan, with what people want to know besides.
+/// A plan, with further information for users.
 pub struct Made {
     plan: Plan,
     diffs: BTreeMap<ItemId, String>,
     unmatched: Vec<usize>,
 }
 
-/// Makes a plan. Writes nothing, whoever is asked.
+/// Makes a plan. Writes nothing, even if the API server is asked.
 pub async fn make(survey: &Survey, client: &Client, ask: Ask) -> Result<Made, Failure> {
     let mut walk = survey.walk(client, ask);
     walk.prepare().await?;
@@ -82,13 +83,13 @@ impl Made {
         &self.plan
     }
 
-    /// The plan alone.
+    /// The plan, without the information for users.
     #[must_use]
     pub fn into_plan(self) -> Plan {
         self.plan
     }
 
-    /// As reports hold it.
+    /// The contents of the run's reports.
     #[must_use]
     pub fn contents(&self) -> Contents<'_> {
         Contents::Plan(&self.plan, &self.diffs)
@@ -99,7 +100,7 @@ impl Made {
         unmatched.chain(self.plan.items().iter().filter_map(failure))
     }
 
-    /// What the run reports.
+    /// The result of the run.
     #[must_use]
     pub fn to_result(&self) -> TerminationResult {
         let mut failures: Vec<ItemFailure> = self.failures().take(MAX_FAILURES + 1).collect();
@@ -136,7 +137,7 @@ impl Made {
     }
 }
 
-/// An entry of `items` that matches nothing counts as an item that failed.
+/// An entry of `items` that matches nothing, as a failed item.
 #[must_use]
 pub fn unmatched(place: usize) -> ItemFailure {
     ItemFailure {

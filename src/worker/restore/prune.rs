@@ -1,4 +1,4 @@
-//! What is there and the backup set does not hold, or names as absent: what prune deletes.
+//! Live objects that the backup set does not hold, or names as absent: prune deletes them.
 
 use crate::{
     api::item::{GroupKind, ItemId},
@@ -24,11 +24,12 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 
-/// Of at most so many names of a kind it is asked for each whether it is there.
+/// Up to this many names of a kind are read one by one.
 const ONE_BY_ONE: usize = 32;
 
 impl Walk<'_> {
-    /// What is there and a full set does not hold. Of kinds that a capture takes, and no others.
+    /// Decides about live objects that a full set does not hold, for kinds that a capture takes and
+    /// no others.
     pub(super) async fn decide_not_held(&self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
         let left_out = self.left_out().await?;
         for step in Scope::default().plan(self.discovered) {
@@ -67,7 +68,8 @@ impl Walk<'_> {
                 }
                 let skipped = self.rules.skips(&kind, &object.name, &object.json);
                 if self.selection.entries() == 0 && skipped.is_some_and(|why| why.told().is_none()) {
-                    // It comes and goes by itself, and is worth no word to who did not ask for it.
+                    // The object comes and goes by itself. It is not reported unless a selection
+                    // asks for it.
                     continue;
                 }
                 let live = live(self.rules, &step.place, object);
@@ -81,7 +83,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What the capture says that it left out; without a name: the whole kind. That the snapshot does not hold it says nothing.
+    /// Items that the capture recorded as left out. An item without a name stands for the whole
+    /// kind. That the snapshot does not hold them proves nothing.
     async fn left_out(&self) -> Result<BTreeSet<ItemId>, Failure> {
         let mut left_out = BTreeSet::new();
         for path in &self.inventory.notes {
@@ -93,7 +96,7 @@ impl Walk<'_> {
         Ok(left_out)
     }
 
-    /// What the set names as one that did not exist.
+    /// Decides about the items that the set names as absent.
     pub(super) async fn decide_absent(&self, absent: &[ItemId], decided: &mut Vec<Decided>) -> Result<(), Failure> {
         let mut kinds: BTreeMap<&GroupKind, BTreeSet<&str>> = BTreeMap::new();
         for item in absent.iter().filter(|item| !self.inventory.holds(item)) {
@@ -108,7 +111,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Looks which of these names are there: one by one, or by a list of all where they are many.
+    /// Reads which of these names exist: one by one, or by listing the whole kind if there are
+    /// many.
     async fn read_absent(
         &self,
         served: &ServedKind,

@@ -1,5 +1,5 @@
-//! What the audit chain is told about a restore: what is intended, before the first write, and what became of it, after
-//! the last. If it cannot be told the first, nothing is written.
+//! The audit record of a restore: its intent before the first write, and its outcome after the
+//! last. If the intent cannot be recorded, nothing is written.
 
 use crate::{
     api::{
@@ -19,13 +19,13 @@ use crate::{
 };
 use kube::Client;
 
-/// The record of one restore; it begins with its intent.
+/// The record of one restore, which starts with its intent.
 pub struct Record<'a> {
     client: &'a Client,
     identity: &'a RunIdentity,
     clock: &'a dyn Clock,
     intent: String,
-    /// What all its entries say.
+    /// Fields that all its entries share.
     common: AuditRecord,
 }
 
@@ -62,7 +62,8 @@ impl<'a> Record<'a> {
         Ok(Self { client, identity, clock, intent, common })
     }
 
-    /// Writes the outcome, unless an earlier attempt wrote the same. The names of both entries.
+    /// Writes the outcome, unless an earlier attempt wrote the same. Returns the names of both
+    /// entries.
     pub async fn end(self, result: &TerminationResult) -> Result<AuditReferences, Failure> {
         let outcome = AuditRecord {
             event: AuditEvent::Outcome,
@@ -80,7 +81,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The same failure, of whatever asks the chain before the first write: what cannot be read cannot be told either.
+/// Converts a failure to read or write the chain before the first write: a chain that cannot be
+/// read cannot be written either.
 #[must_use]
 pub fn not_begun(failure: &Failure) -> Failure {
     not_written(
@@ -89,7 +91,7 @@ pub fn not_begun(failure: &Failure) -> Failure {
     )
 }
 
-/// The same failure, about the chain.
+/// Converts a failure to write the chain.
 fn not_written(what: &str, failure: &Failure) -> Failure {
     Failure::new(reason::AUDIT_NOT_WRITTEN, format!("{what}: {}", failure.message), failure.retry)
 }

@@ -1,5 +1,8 @@
-//! `tenantatlas worker rehearse`: whether a backup set, the newest unless told otherwise, could be restored now. All of it is read back, and every write that a
-//! restore would make is tried as a dry run. The plan goes into the run's reports, as that of a preview.
+//! `tenantatlas worker rehearse`: tests whether a backup set could be restored now, by default the
+//! newest.
+//!
+//! The whole set is read back, and every write that a restore would make is tried as a dry run. The
+//! plan goes into the run's reports, like that of a preview.
 
 use crate::{
     api::{OperationRun, result::TerminationResult},
@@ -19,7 +22,8 @@ use crate::{
 };
 use kube::{Client, ResourceExt};
 
-/// Rehearses. `run` says who asked: what they may not write is not restorable for them.
+/// Rehearses a restore. `run` names the requester: what they may not write is not restorable for
+/// them.
 pub async fn rehearse(
     client: &Client,
     environment: &Environment,
@@ -30,7 +34,7 @@ pub async fn rehearse(
     let name = set.name_any();
     let order = order::rehearsal(environment, &set, run)?;
     let mut ended = try_out(client, environment, repository, order).await;
-    // The operator records the end on the set, also where the run did not name one.
+    // The operator records the result on the set, even if the run did not name one.
     match &mut ended {
         Ok(result) => result.context.backup_set = Some(name),
         Err(failure) => failure.made.backup_set = Some(name),
@@ -47,7 +51,8 @@ async fn try_out(
     let set = order.backup_set.name.clone();
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;
-    // An item that the store did not give is not one that is damaged: nothing is said of the set, and it is tried again.
+    // An item that the store failed to return is not damaged. Report nothing about the set, and
+    // retry.
     if let Some(fault) = survey.reader.fault().filter(|fault| !fault.is_of_the_content()) {
         return Err(fault.into());
     }

@@ -1,7 +1,8 @@
-//! Items for whose owners it turned out otherwise than was assumed when the items were decided about.
+//! Decides again about items whose owners turned out differently from what was assumed.
 //!
-//! Kinds are decided about behind the kinds of their owners. Still an item can come before its owner: kinds own each other in a
-//! circle, an owner is of the same kind, or what goes with a deleted owner is known only once everything is decided.
+//! Kinds are decided after the kinds of their owners. Still, an item can come before its owner:
+//! kinds can own each other in a cycle, an owner can be of the same kind, and the dependents of a
+//! deleted owner are known only after everything is decided.
 
 use crate::{
     api::{item::ItemId, operation_report::Action},
@@ -16,11 +17,12 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often an item is decided about at most. A plan that has not settled by then is carried out as far as it holds.
+/// Maximum number of times that an item is decided. A plan that has not settled by then is executed
+/// as far as it still applies.
 const ROUNDS: usize = 16;
 
 impl Walk<'_> {
-    /// What a decision says of the item as an owner of others.
+    /// Records what a decision means for the item as an owner of others.
     pub(super) fn tell(&mut self, planned: &PlannedItem) {
         if !self.related.contains(&planned.item) {
             return;
@@ -35,8 +37,9 @@ impl Walk<'_> {
         tell_left(&mut self.planner.family, planned);
     }
 
-    /// Tells which objects are deleted for good, or go with what is deleted and are not written themselves: they own nothing any
-    /// more. What is not related to others is passed over: a plan may delete a whole tenant.
+    /// Records which objects are deleted for good, or deleted with their owners and not written
+    /// themselves: they no longer own anything. Unrelated objects are skipped, because a plan may
+    /// delete a whole tenant.
     pub(super) fn tell_gone<'p>(&mut self, planned: impl Iterator<Item = &'p PlannedItem>) {
         let (mut deleted, mut renewed, mut written) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for of in planned.filter(|of| self.related.contains(&of.item)) {
@@ -55,7 +58,7 @@ impl Walk<'_> {
         self.planner.family.set_gone(gone);
     }
 
-    /// Notes what is assumed of the owners of items that are about to be decided about.
+    /// Records what is assumed about the owners of items that are about to be decided.
     pub(super) fn assume(&mut self, kind: &StoredKind, takes: impl Fn(&str) -> bool) {
         let entries = self.inventory.kinds.get(kind).into_iter().flatten();
         for (name, entry) in entries.filter(|(name, entry)| !entry.owners.is_empty() && takes(name)) {
@@ -64,7 +67,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Decides again about items of whose owners something else was assumed than is decided by now. False: there were none.
+    /// Decides again about items whose assumptions about their owners are stale. Returns false if
+    /// there are none.
     pub(super) async fn revise(&mut self, decided: &mut Vec<Decided>) -> Result<bool, Failure> {
         if self.assumed.is_empty() {
             return Ok(false);

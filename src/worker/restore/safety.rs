@@ -1,9 +1,10 @@
-//! What undoes a restore: a snapshot of exactly what is about to change or vanish, taken before the first write.
+//! The undo of a restore: a snapshot of exactly what is about to change or be deleted, taken before
+//! the first write.
 //!
-//! What is about to be made is not in it: it is what the plan creates, and the backup set names it as absent, or the snapshot
-//! where it is much ([`absence`]). The worker makes the set itself, also before the first write: a restore that is killed in the
-//! middle can be undone. A kind that may not be listed by now is noted in the snapshot; its objects stay as they are, in every
-//! attempt.
+//! Objects that the plan creates are not in the snapshot. The backup set names them as absent, or
+//! the snapshot does if there are many ([`absence`]). The worker creates the set itself, also
+//! before the first write, so that a restore killed halfway can be undone. A kind that can no
+//! longer be listed is noted in the snapshot. Its objects stay as they are, in every attempt.
 
 use crate::{
     api::{
@@ -40,19 +41,19 @@ use crate::{
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// On the snapshot of what is about to change.
+/// Tag of a snapshot of what is about to change.
 pub const UNDO_TAG: &str = "undo";
 
-/// What the snapshot is to tell of a kind.
+/// What the snapshot records about a kind.
 #[derive(Default)]
 struct Told<'a> {
-    /// Names of what is kept.
+    /// Names of objects to keep.
     keep: BTreeSet<&'a str>,
-    /// Names of what did not exist.
+    /// Names of objects that did not exist.
     absent: BTreeSet<&'a str>,
 }
 
-/// The same by kind; kinds in the order of the tree.
+/// What the snapshot records, with kinds in the order of the tree.
 type Tellings<'a> = BTreeMap<ServedKind, Told<'a>>;
 
 /// What was kept.
@@ -70,20 +71,22 @@ impl Kept {
     }
 }
 
-/// What undoes a restore.
+/// The undo of a restore.
 pub struct Undo {
     /// Name of the backup set.
     pub set: String,
-    /// Its snapshot.
+    /// Snapshot of the set.
     pub snapshot: CapturedSnapshot,
-    /// Kinds that could not be captured, and why: nothing of them that is there may change.
+    /// Kinds that could not be captured, with the reason. None of their existing objects may
+    /// change.
     pub unkept: Unkept,
 }
 
-/// Kinds of which nothing that is there may change, and why.
+/// Kinds of which no existing object may change, with the reason.
 pub type Unkept = BTreeMap<GroupKind, Remark>;
 
-/// Takes the snapshot and makes the set, unless an earlier attempt did; none where the plan writes nothing.
+/// Takes the snapshot and creates the set, unless an earlier attempt did. Returns `None` if the
+/// plan writes nothing.
 pub async fn capture(
     client: &Client,
     environment: &Environment,
@@ -97,7 +100,7 @@ pub async fn capture(
     if undo.keep.is_empty() && undo.absent.is_empty() {
         return Ok(None);
     }
-    // An object of the API server has room for few names.
+    // An object in the API server has room for few names.
     let few = undo.absent.len() <= MAX_ABSENT;
     let tellings = tellings(survey, plan, if few { &[] } else { &undo.absent });
     let identity = &environment.identity;
@@ -110,7 +113,8 @@ pub async fn capture(
         time: clock.now(),
         permit,
     };
-    // The snapshot of an earlier attempt stays: since then it may have written. The repository ends this one at once.
+    // The snapshot of an earlier attempt is kept, because that attempt may have written since. The
+    // repository then ends this capture at once.
     let (sender, receiver) = entries();
     let offered = offer(client, &identity.namespace, &tellings, sender);
     let (offered, captured) = tokio::join!(offered, repository.capture(receiver, options));
@@ -138,14 +142,14 @@ pub async fn capture(
         items_by_kind: kept.by_kind,
     };
     let named = if few { undo.absent.iter().map(ToString::to_string).collect() } else { Vec::new() };
-    // What the cluster does not serve any more is not made either, and not named.
+    // An item that the cluster no longer serves is not created either, and not named.
     let told: usize = tellings.values().map(|told| told.absent.len()).sum();
     let in_snapshot = i64::try_from(told).ok().filter(|told| *told > 0);
     let set = record(client, environment, &snapshot.id, named, in_snapshot).await?;
     Ok(Some(Undo { set, snapshot, unkept: kept.unkept }))
 }
 
-/// What a note says, read back.
+/// Reads back the kinds of a note.
 fn unkept(note: &Note) -> Unkept {
     let kind = |failed: &ItemFailure| failed.item_id.parse::<ItemId>().ok().map(|item| item.kind);
     let remark = |failed: &ItemFailure| Remark::new(&failed.reason_code, failed.message.clone());
@@ -164,7 +168,7 @@ fn note(kind: &GroupKind, remark: &Remark) -> Note {
     note
 }
 
-/// Makes the set, unless an earlier attempt did; its name.
+/// Creates the set, unless an earlier attempt did, and returns its name.
 async fn record(
     client: &Client,
     environment: &Environment,
@@ -226,7 +230,8 @@ fn tellings<'a>(survey: &Survey, plan: &'a Plan, absent: &[&'a ItemId]) -> Telli
     tellings
 }
 
-/// Offers the live objects and the names of those that are not there, in the order of the tree. If it fails, nothing is captured.
+/// Sends the live objects and the names of absent ones to the capture, in the order of the tree. If
+/// it fails, nothing is captured.
 async fn offer(
     client: &Client,
     namespace: &str,
@@ -258,7 +263,7 @@ async fn offer(
             let content = stored_bytes(object.json, &kind.api_version(), &kind.kind);
             kept.add(kind.group_kind().to_string(), content.len());
             if sender.offer(Entry { path, content: content.into(), mtime }).await.is_err() {
-                // The capture takes no more; its own result says why.
+                // The capture accepts no more entries. Its own result has the reason.
                 return Ok(kept);
             }
         }
@@ -275,7 +280,7 @@ async fn offer(
             }
         }
     }
-    // As above.
+    // As above: the capture's own result has the reason.
     let _ = sender.finish().await;
     Ok(kept)
 }

@@ -1,11 +1,14 @@
-//! A plan as it is carried out later, exactly: by the restore that a preview was made for, or by an attempt that follows one that
-//! died. It lies in the repository, as documents of its run ([`crate::repository`]), for it is as large as the tenant; the
-//! run's reports show people what of it differs, warns or fails.
+//! Stores a plan so that it can be executed later exactly as it is: by the restore that a preview
+//! was made for, or by an attempt after a crash.
 //!
-//! The parts are named by the plan's digest, and what names the digest is written last: parts of two plans are never taken for one, and
-//! what is not all there is no plan. What comes back must have the digest: a repository is untrusted.
+//! A plan is stored in the repository, as documents of its run ([`crate::repository`]), because it
+//! is as large as the tenant. The run's reports show users which items differ, warn or fail.
 //!
-//! Must not: decide whether a plan still fits; that is `apply`.
+//! The parts are named after the plan's digest, and the document with the digest is written last.
+//! So parts of two plans are never mixed, and an incomplete plan is not a plan. A plan that is read
+//! back must have the digest: a repository is untrusted.
+//!
+//! Must not: decide whether a plan still applies. That is the job of `apply`.
 
 use crate::{
     api::{
@@ -18,23 +21,23 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Items in one part.
+/// Items per part.
 const PART: usize = 2000;
 
 /// The document that names the parts.
 const HEAD: &str = "plan";
 
-/// The document with the items that failed, where reports do not name them all.
+/// The document with the failed items, if reports do not name them all.
 const FAILED: &str = "failed";
 
-/// What names the parts.
+/// Contents of the document that names the parts.
 #[derive(Serialize, Deserialize)]
 struct Head {
     digest: String,
     parts: usize,
 }
 
-/// An item of a plan, with what it was decided from.
+/// An item of a plan, with the hashes it was decided from.
 #[derive(Serialize, Deserialize)]
 struct Row {
     #[serde(flatten)]
@@ -55,7 +58,7 @@ impl Row {
     }
 }
 
-/// Stores a plan of a run.
+/// Stores the plan of a run.
 pub async fn put(repository: &impl Repository, run_uid: &str, plan: &Plan) -> Result<(), Failure> {
     let digest = plan.digest();
     let parts = plan.items().chunks(PART);
@@ -67,12 +70,13 @@ pub async fn put(repository: &impl Repository, run_uid: &str, plan: &Plan) -> Re
     Ok(repository.put_document(run_uid, HEAD, json(&head)).await?)
 }
 
-/// The digest of the plan that a run has stored, if it has.
+/// The digest of the plan that a run has stored, if any.
 pub async fn digest(repository: &impl Repository, run_uid: &str) -> Result<Option<String>, Failure> {
     Ok(find::<Head>(repository, run_uid, HEAD).await?.map(|head| head.digest))
 }
 
-/// The plan of this digest that a run has stored; none where it is not all there, or was changed.
+/// The plan with this digest that a run has stored. Returns `None` if it is incomplete or was
+/// changed.
 pub async fn read(
     repository: &impl Repository,
     run_uid: &str,
@@ -92,12 +96,12 @@ pub async fn read(
     Ok(Some(Plan::stored(terms, items)).filter(|plan| plan.digest() == digest))
 }
 
-/// Stores which items failed.
+/// Stores the items that failed.
 pub async fn put_failed(repository: &impl Repository, run_uid: &str, failed: &[String]) -> Result<(), Failure> {
     Ok(repository.put_document(run_uid, FAILED, json(failed)).await?)
 }
 
-/// Which items failed, where that was stored.
+/// The items that failed, if they were stored.
 pub async fn failed(repository: &impl Repository, run_uid: &str) -> Result<Option<Vec<ItemId>>, Failure> {
     let failed = find::<Vec<String>>(repository, run_uid, FAILED).await?;
     Ok(failed.map(|failed| failed.iter().filter_map(|item| item.parse().ok()).collect()))
@@ -111,7 +115,8 @@ fn json(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-/// A document, read. One that does not read is none of ours.
+/// Reads and parses a document. A document that cannot be parsed is not one of ours: the plan is
+/// lost.
 async fn find<T: DeserializeOwned>(
     repository: &impl Repository,
     run_uid: &str,

@@ -1,4 +1,4 @@
-//! Everything that is known before the first item is decided about.
+//! Everything that is known before the first item is decided.
 
 use crate::{
     api::item::GroupKind,
@@ -32,18 +32,18 @@ use crate::{
 use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the key of hashes in plans is derived for.
+/// Purpose of the derived key for hashes in plans.
 const DIGESTS: &str = "tenantatlas/restore/digests";
 
-/// What is known.
+/// What is known before the first item is decided.
 pub struct Survey {
-    /// What is to be done.
+    /// What to do.
     pub order: Order,
     /// What the cluster serves.
     pub discovered: Discovered,
     /// The open snapshot.
     pub reader: SnapshotReader,
-    /// What of it was selected.
+    /// The selected contents of the snapshot.
     pub inventory: Inventory,
     rules: ItemRules,
     refused: BTreeMap<(GroupKind, Verb), String>,
@@ -54,7 +54,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks around.
+    /// Collects the survey from the cluster and the snapshot.
     pub async fn take(
         client: &Client,
         environment: &Environment,
@@ -75,7 +75,7 @@ impl Survey {
         let readable = readable(&order, &stored, &discovered);
         let hidden = access::hidden(client, &namespace, &order.requested_by, &readable).await?;
         let served = discovered.versions();
-        // What is served no more nobody can be asked about.
+        // Access to a kind that is no longer served cannot be reviewed.
         let visible = |kind: &GroupKind| served.contains_key(kind) && !hidden.contains_key(kind);
         let inventory = inventory::read(&reader, items, &order.selection, visible).await?;
         let kinds = kinds_to_write(&order, &inventory, &discovered);
@@ -106,7 +106,7 @@ impl Survey {
         })
     }
 
-    /// A walk through it all.
+    /// Creates a walk over all surveyed kinds.
     #[must_use]
     pub fn walk<'a>(&'a self, client: &'a Client, ask: Ask) -> Walk<'a> {
         Walk {
@@ -149,12 +149,12 @@ fn undo_incomplete(order: &Order, count: i64) -> Failure {
     Failure::blocked(reason::UNDO_INCOMPLETE, message)
 }
 
-/// The kinds of which something may be looked at.
+/// Kinds of which something may be read.
 fn readable(order: &Order, stored: &BTreeSet<GroupKind>, discovered: &Discovered) -> Vec<ServedKind> {
     about(order, discovered, |kind| stored.contains(kind))
 }
 
-/// The kinds of which something may be written.
+/// Kinds of which something may be written.
 fn kinds_to_write(order: &Order, inventory: &Inventory, discovered: &Discovered) -> Vec<ServedKind> {
     about(order, discovered, |kind| inventory.kinds.keys().any(|stored| stored.kind == *kind))
 }

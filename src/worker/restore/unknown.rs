@@ -1,5 +1,5 @@
-//! What becomes of an item of which it is not known whether it is there: a list or a look that the API server refuses costs the items
-//! that need it, and no others.
+//! Items of which it is unknown whether they exist. A list or read that the API server refuses
+//! affects the items that need it, and no others.
 
 use crate::{
     api::item::{GroupKind, ItemId},
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What becomes of an item of which it is not known whether it is there.
+/// The plan of an item of which it is unknown whether it exists.
 #[must_use]
 pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
     let item = ItemId::new(kind.kind.clone(), name);
@@ -22,16 +22,17 @@ pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> Planned
     failing(item, kind.api_version(), action, &remark.code, remark.message)
 }
 
-/// What follows for an item from a list that was refused.
+/// Consequence of a refused list for an item.
 pub const NOT_KNOWN: &str = "it is not known what is there";
 
-/// What it makes of an item that a kind could not be listed, what to do, and what follows from it.
+/// Action and remark for an item whose kind could not be listed: what to do, and the consequence
+/// `so_that`.
 #[must_use]
 pub fn not_listed(kind: &GroupKind, error: &kube::Error, so_that: &str) -> (Action, Remark) {
     not_had("list", error, &format!("{kind} could not be listed, so that {so_that}"))
 }
 
-/// The same of an item that could not be read by itself.
+/// Action and remark for an item that could not be read by itself.
 #[must_use]
 pub fn not_read(item: &ItemId, error: &kube::Error) -> (Action, Remark) {
     not_had("get", error, &format!("{item} could not be read, so that {NOT_KNOWN}"))
@@ -55,14 +56,14 @@ fn not_had(verb: &str, error: &kube::Error, what: &str) -> (Action, Remark) {
     (action, Remark::new(code, format!("{remedy}: {what}: {}", describe(error))))
 }
 
-/// What was settled about an item, or about a kind, beside what a plan decides.
+/// A decision about an item or a kind that is made outside the planner.
 #[must_use]
 pub fn settled(item: ItemId, place: &ServedKind, action: Action, remark: Remark) -> Decided {
     let Remark { code, message } = remark;
     Decided { planned: failing(item, place.api_version(), action, &code, message), owners: Vec::new(), diff: None }
 }
 
-/// An item that fails.
+/// An item that gets this action for this reason and is not written.
 #[must_use]
 pub fn failing(item: ItemId, api_version: String, action: Action, code: &str, message: String) -> PlannedItem {
     let reason = Some(Remark::new(code, message));

@@ -1,7 +1,8 @@
-//! Stored and live objects side by side, kind by kind, each pair decided about.
+//! Walks over stored and live objects, kind by kind, and decides about each pair.
 //!
-//! Both sides come by name in ascending order, so that they are merged as they are read: memory holds one page of a list and
-//! one batch of objects. Kinds come in the order of writing, and the kind of an owner before that of what it owns.
+//! Both sides come by name in ascending order, so they are merged while they are read: memory holds
+//! one page of a list and one batch of objects. Kinds come in the order of writing, and the kind of
+//! an owner before the kinds of its dependents.
 
 use crate::{
     api::{
@@ -43,75 +44,76 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 
-/// How many items may be decided about and wait for what comes next: the API server's opinion, or their write.
+/// How many decided items may wait for the next step: the API server's verdict, or their write.
 pub const AHEAD: usize = 2 * AT_ONCE;
 
-/// The most bytes of one item's diff.
+/// Maximum size of an item's diff in bytes.
 const MAX_DIFF: usize = 4096;
 
-/// An item that was decided about.
+/// A decided item.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
     /// What happens to it.
     pub planned: PlannedItem,
-    /// Its owners, which must be written before.
+    /// Its owners, which must be written first.
     pub owners: Vec<ItemId>,
     /// What changes.
     pub diff: Option<String>,
 }
 
-/// A decision of which the API server is yet to be asked, with the owners of the item.
+/// A decision that the API server has yet to be asked about, with the owners of the item.
 pub(super) type Undecided = (Decision, Vec<ItemId>);
 
-/// An item as it is met on the way through a kind.
+/// An item encountered while reading a kind.
 pub enum Met<'a> {
-    /// Both sides of it.
+    /// Both sides of the item.
     Pair(Pair<'a>, Stored),
-    /// The API server refuses to list it: what that means for it.
+    /// The API server refuses to list the item. Contains the consequence for it.
     Unlisted(PlannedItem),
 }
 
 /// Whether the API server is asked about each write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// One dry run for each proposal.
+    /// Dry runs of each proposal.
     Server,
-    /// Nobody: what is refused fails when it is written.
+    /// No dry runs: a refused write fails when it is executed.
     Nobody,
 }
 
-/// What walking needs to know.
+/// State of a walk.
 pub struct Walk<'a> {
-    /// The way to the cluster.
+    /// Client for the cluster.
     pub client: &'a Client,
-    /// The way to write there.
+    /// Calls that write to the cluster.
     pub calls: Calls,
     /// The open snapshot.
     pub reader: &'a SnapshotReader,
-    /// What of it was selected.
+    /// The selected contents of the snapshot.
     pub inventory: &'a Inventory,
-    /// Items selected.
+    /// The selected items.
     pub selection: &'a ItemSelection,
     /// What the cluster serves.
     pub discovered: &'a Discovered,
     /// What a capture leaves out.
     pub rules: &'a ItemRules,
-    /// What decides.
+    /// The planner that decides.
     pub planner: Planner,
-    /// Who may give rights to others.
+    /// Reviews of whether permissions may be granted.
     pub grants: &'a Grants,
     /// The roles that the plan writes.
     pub planned_roles: PlannedRoles,
-    /// Items that own something, stored or live, or are owned: of no other does it matter what becomes of it for the rest.
+    /// Items that own something or are owned, stored or live. No other item affects what is decided
+    /// about the rest.
     pub related: BTreeSet<ItemId>,
-    /// What was assumed of the owners of items that were decided about.
+    /// What was assumed about the owners of decided items.
     pub assumed: BTreeMap<ItemId, u64>,
-    /// Whether the server is asked.
+    /// Whether the API server is asked.
     pub ask: Ask,
 }
 
 impl Walk<'_> {
-    /// Finds out who may own what, and which volumes a deletion takes along.
+    /// Finds the possible owners, and the objects that are deleted along with others.
     pub async fn prepare(&mut self) -> Result<(), Failure> {
         let owners: BTreeSet<ItemId> =
             self.inventory.items().flat_map(|(_, entry)| entry.owners.iter().cloned()).collect();
@@ -128,7 +130,7 @@ impl Walk<'_> {
                 let object = match listing.next().await {
                     Ok(Some(object)) => object,
                     Ok(None) => break,
-                    // What they own fails, each for itself.
+                    // Each item owned by this kind fails by itself.
                     Err(error @ kube::Error::Api(_)) => {
                         self.planner.unlisted.insert(kind.clone(), not_listed(&kind, &error, NOT_KNOWN));
                         break;
@@ -155,13 +157,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether it matters to other items what becomes of this one.
+    /// Whether other items depend on what happens to this one.
     #[must_use]
     pub fn is_related(&self, item: &ItemId) -> bool {
         self.related.contains(item)
     }
 
-    /// Looks for owners that live in no namespace, as far as they may be read.
+    /// Looks for cluster-scoped owners, as far as they may be read.
     async fn find_cluster_wide(&mut self, owners: &BTreeSet<ItemId>, kind: &GroupKind) -> Result<(), Failure> {
         let Some(served) = self.discovered.cluster_wide.iter().find(|served| served.group_kind() == *kind) else {
             return Ok(());
@@ -174,15 +176,15 @@ impl Walk<'_> {
                     }
                 }
                 Seen::Nothing => {}
-                // So are the others of the kind.
+                // The other objects of the kind are hidden too.
                 Seen::Hidden => break,
             }
         }
         Ok(())
     }
 
-    /// Finds out what a deletion takes along. A kind that may not be listed stops nothing: what it holds is not known, as
-    /// it is not to a capture.
+    /// Finds the objects that a deletion takes along. A kind that may not be listed stops nothing:
+    /// its objects are unknown, as they are to a capture.
     async fn find_dependents(&mut self) -> Result<(), Failure> {
         for step in Scope::default().plan(self.discovered) {
             if step.work != Work::List {
@@ -217,7 +219,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Decides about everything: first about what goes, so that it owns nothing any more.
+    /// Decides about everything. Deletions come first, so that deleted objects own nothing any
+    /// more.
     pub async fn decide(&mut self, full: bool, absent: &[ItemId]) -> Result<Vec<Decided>, Failure> {
         let mut decided = Vec::new();
         if full && self.planner.terms.prune {
@@ -245,21 +248,22 @@ impl Walk<'_> {
         }
         self.revise(&mut decided).await?;
         self.decide_collected(&mut decided).await?;
-        // What stays because of what would go with it is an owner with the uid it has.
+        // An object that is kept because of its dependents is an owner with its current uid.
         if self.revise(&mut decided).await? {
             self.decide_collected(&mut decided).await?;
         }
         Ok(decided)
     }
 
-    /// Kinds in the order of deciding: the kind of an owner comes before that of what it owns.
+    /// Kinds in the order of deciding: the kind of an owner comes before the kinds of its
+    /// dependents.
     #[must_use]
     pub fn kinds_in_order(&self) -> Vec<StoredKind> {
         self.kinds_behind_owners(|_| true)
     }
 
-    /// Kinds in the order of writing: the same, but for what must be there before the controller of its owner would make
-    /// another.
+    /// Kinds in the order of writing: the same order, except for objects that must exist before the
+    /// controller of their owner would create others.
     #[must_use]
     pub fn kinds_to_write(&self) -> Vec<StoredKind> {
         self.kinds_behind_owners(|kind| !is_precious(kind))
@@ -287,7 +291,8 @@ impl Walk<'_> {
             self.tell(&decided.planned);
         }
         if decided.is_empty() {
-            // The usual tenant has most of its objects in one kind: they are not there twice.
+            // A typical tenant has most of its objects in one kind. They must not be in memory
+            // twice.
             *decided = settled;
         } else {
             decided.extend(settled);
@@ -317,7 +322,8 @@ impl Walk<'_> {
         .await
     }
 
-    /// Settles what is decided as it is read: the next ones are read while the API server is asked about earlier ones.
+    /// Settles decisions as they are read: the next ones are read while the API server is asked
+    /// about earlier ones.
     pub(super) async fn settle_as_read(
         &self,
         items: usize,
@@ -325,13 +331,14 @@ impl Walk<'_> {
     ) -> Result<Vec<Decided>, Failure> {
         let (sender, mut receiver) = mpsc::channel(AHEAD);
         let decisions = stream::poll_fn(|context| receiver.poll_recv(context));
-        // With what reads the sender goes: no more comes.
+        // The sender is dropped with the reader, which ends the stream.
         let (read, settled) = tokio::join!(read(sender), self.settle(items, decisions));
         let settled = settled?;
         read.map(|()| settled)
     }
 
-    /// Reads the items of a kind with these names, stored and live, and gives each to `each` until that takes no more.
+    /// Reads the items of a kind with these names, stored and live, and passes each to `each` until
+    /// it returns false.
     pub async fn each_pair(
         &self,
         kind: &StoredKind,
@@ -362,7 +369,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A kind as its objects are read: in the version that the snapshot has, or else in the one the cluster prefers.
+    /// The kind as its objects are read: in the snapshot's version, or else in the one that the
+    /// cluster prefers.
     #[must_use]
     pub fn served(&self, kind: &StoredKind) -> Option<&ServedKind> {
         let same = self.discovered.find(&kind.kind.group, &kind.version, &kind.kind.kind);
@@ -402,7 +410,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks about what is proposed, of so many items.
+    /// Asks about proposals. `items` is the number of items to expect.
     pub(super) async fn settle(
         &self,
         items: usize,
@@ -415,7 +423,7 @@ impl Walk<'_> {
             }
         });
         let mut settled = std::pin::pin!(settled.buffered(AT_ONCE));
-        // With room for all: what grows is twice there while it is moved.
+        // Reserves room for all: a growing vector is in memory twice while it is moved.
         let mut all = Vec::with_capacity(items);
         while let Some(one) = settled.try_next().await? {
             all.push(one);
@@ -423,7 +431,8 @@ impl Walk<'_> {
         Ok(all)
     }
 
-    /// The same decision, unless the write would give rights that who asked may not give.
+    /// Returns the same decision, unless the write would grant permissions that the requester may
+    /// not grant.
     async fn unless_it_escalates(&self, decision: Decision) -> Result<Decision, Failure> {
         let Decision::Proposed(proposal) = decision else { return Ok(decision) };
         if !proposal.planned().action.writes() {
@@ -458,8 +467,8 @@ impl Walk<'_> {
         Ok(Decided { planned, owners, diff })
     }
 
-    /// A dry run is refused where the API server needs another object that the same restore makes first, and that a
-    /// preview leaves unmade. What will be said then is not known.
+    /// A dry run is refused if the API server needs another object, one that the same restore
+    /// creates first and a preview does not create. The answer to the real write is then unknown.
     fn unless_it_waits(&self, verdict: Verdict, proposal: &Proposal) -> Verdict {
         let Verdict::Refused { code, message, .. } = &verdict else { return verdict };
         let brings = |item: &ItemId| self.inventory.selects(item);
@@ -492,7 +501,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether an item is selected: by its labels too, where who asked may look at it.
+    /// Whether an item is selected. Its labels count too if the requester may read the kind.
     pub(super) fn takes(&self, item: &ItemId, object: &Value) -> bool {
         match self.planner.hides(&item.kind) {
             None => self.selection.takes(item, object),
@@ -500,14 +509,14 @@ impl Walk<'_> {
         }
     }
 
-    /// A kind in the version that the cluster prefers.
+    /// The kind in the version that the cluster prefers.
     #[must_use]
     pub fn preferred(&self, kind: &GroupKind) -> Option<&ServedKind> {
         self.discovered.kinds.iter().find(|served| served.group == kind.group && served.kind == kind.kind)
     }
 }
 
-/// A live object of a list, whole.
+/// The complete live object of a list element.
 #[must_use]
 pub fn live(rules: &ItemRules, served: &ServedKind, object: Object) -> Live {
     let Object { name, mut json } = object;
@@ -525,7 +534,8 @@ pub fn left_out(rules: &ItemRules, item: &ItemId, object: &Value) -> Option<(&'s
     Some((why.code(), why.told().unwrap_or("the cluster, a controller or the operator makes it by itself")))
 }
 
-/// Tells of an item that was asked for and is neither made nor as it should be: what it owns cannot count on it.
+/// Records a requested item that is neither written nor in its wanted state: its dependents cannot
+/// rely on it.
 pub fn tell_left(family: &mut Family, planned: &PlannedItem) {
     let code = planned.reason.as_ref().map(|reason| reason.code.as_str());
     match planned.action {
@@ -535,7 +545,7 @@ pub fn tell_left(family: &mut Family, planned: &PlannedItem) {
     }
 }
 
-/// The version of an `apiVersion`.
+/// The version in an `apiVersion`.
 #[must_use]
 pub fn version_of(api_version: &str) -> &str {
     api_version.rsplit('/').next().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! One write of one item, tried (a dry run) or meant.
+//! One write of one item, as a dry run or for real.
 
 use crate::{
     api::item::ItemId,
@@ -28,45 +28,47 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The name under which a restore's fields are managed.
+/// Field manager of a restore's fields.
 pub const FIELD_MANAGER: &str = "tenantatlas-restore";
 
-/// How long a deleted object may take to go before it is made anew: longer than the usual grace of a Pod.
+/// How long a deleted object may take to disappear before it is recreated: longer than the default
+/// grace period of a Pod.
 const LINGERS: Duration = Duration::from_secs(90);
 
-/// How long a quota may take to count what was deleted.
+/// How long a quota may take to count a deletion.
 const COUNTED: Duration = Duration::from_secs(20);
 
-/// How often one looks whether it has gone.
+/// Poll interval while waiting for a deletion.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// How often an object is looked at again that moves while its managers are put back.
+/// How often restoring field managers is retried if the object changes meanwhile.
 const LOOKS: usize = 4;
 
-/// What the API server says of fields that it does not know.
+/// How the API server reports fields that it does not know.
 const STRICTLY: &str = "strict decoding error";
 
-/// The most writes at once.
+/// Maximum number of concurrent writes.
 pub const AT_ONCE: usize = 16;
 
-/// The way to write: a client, and a pace that the API server can bear.
+/// How to write: a client, and a pace that the API server can sustain.
 pub struct Calls {
     client: Client,
     pace: Pace,
-    /// Of which kinds the API server's words may be repeated as they are.
+    /// Kinds for which the API server's messages may be repeated unchanged.
     readers: Readers,
-    /// Who did not answer however often a dry run was repeated: for them no other one is.
+    /// Components that did not respond to a dry run after all its retries. Further dry runs are not
+    /// retried for them.
     unanswered: Mutex<BTreeSet<Awaited>>,
 }
 
 impl Calls {
-    /// By this client, told to these readers.
+    /// Creates calls with this client, for reports with these readers.
     #[must_use]
     pub fn new(client: &Client, readers: Readers) -> Self {
         Self { client: client.clone(), pace: Pace::new(AT_ONCE), readers, unanswered: Mutex::default() }
     }
 
-    /// The API server's words about an object, as far as they may be shown.
+    /// The API server's message about an object, as far as it may be shown.
     fn told(&self, target: Target<'_>, status: &Status) -> String {
         let causes = status.details.iter().flat_map(|details| &details.causes);
         let fields: Vec<&str> = causes.map(|cause| cause.field.as_str()).collect();
@@ -87,20 +89,21 @@ impl Calls {
 /// Where to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// The kind, in the version of what is written.
+    /// The kind, in the version that is written.
     pub kind: &'a ServedKind,
-    /// The tenant.
+    /// Namespace of the tenant.
     pub namespace: &'a str,
-    /// The object's name.
+    /// Name of the object.
     pub name: &'a str,
 }
 
-/// What the API server would do.
+/// Result of a dry run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tried {
-    /// What it says.
+    /// The API server's verdict.
     pub verdict: Verdict,
-    /// The fields that it would drop, because the schema of the kind does not know them: in its words.
+    /// Fields that it would drop because the schema of the kind does not know them, in its own
+    /// words.
     pub dropped: Option<String>,
 }
 
@@ -110,7 +113,7 @@ impl Tried {
     }
 }
 
-/// Asks the API server what it would do. Fails only if it does not answer.
+/// Asks the API server what a write would do. Fails only if the API server does not respond.
 pub async fn attempt(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> Result<Tried, Failure> {
     match proposal.write() {
         Write::Create(body) => {
@@ -134,7 +137,8 @@ pub async fn attempt(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> 
     }
 }
 
-/// Whether a recreation makes any difference, and whether the API server takes what is to be made.
+/// Tests whether a recreation makes any difference, and whether the API server accepts the new
+/// object.
 async fn try_recreation(
     calls: &Calls,
     target: Target<'_>,
@@ -150,7 +154,8 @@ async fn try_recreation(
     try_creation(calls, target, proposal, body).await
 }
 
-/// Whether what is deleted could be made again: if not, no restore undoes that.
+/// Tests whether a deleted object could be recreated. If it could not, no restore can undo the
+/// deletion.
 async fn try_to_make_again(
     calls: &Calls,
     target: Target<'_>,
@@ -169,13 +174,14 @@ async fn try_to_make_again(
     Ok(Tried::plain(verdict))
 }
 
-/// Whether an object could be made in the place of the live one, which is there meanwhile and holds its own.
+/// Tests whether an object could be created in place of the live one, which still exists and holds
+/// its ports, address and quota.
 async fn try_creation(calls: &Calls, target: Target<'_>, proposal: &Proposal, body: &Value) -> Result<Tried, Failure> {
     let nothing = Value::Null;
     let live = proposal.live().unwrap_or(&nothing);
     let answer = lenient::<IgnoredAny>(calls, target, Method::POST, &beside(body, live), true).await;
     match answer {
-        // Said last of all, after everything else was looked at.
+        // The API server reports this last, after all other checks.
         Err(Error::Api(status)) if status.is_already_exists() => Ok(Tried::plain(Verdict::Accepted(None))),
         Err(Error::Api(status)) if status.code == 403 && fits_in_place(&status.message, live) => {
             Ok(Tried::plain(Verdict::Accepted(None)))
@@ -201,48 +207,48 @@ fn tried<T>(
     }
 }
 
-/// What became of a write that was meant.
+/// Result of a real write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Performed {
-    /// Done.
+    /// The write was done.
     Done {
-        /// The uid that the object has now, but for a deletion.
+        /// Uid of the object now. `None` for a deletion.
         uid: Option<String>,
-        /// What is to be said of it all the same.
+        /// A remark about the successful write.
         remark: Option<Remark>,
     },
-    /// The object is not as it was: nothing was done.
+    /// The object has changed. Nothing was done.
     Moved,
-    /// The object was deleted, and somebody else made another of its name.
+    /// The object was deleted, and another client created one of the same name.
     Retaken,
-    /// The object is being deleted, and does not go: nothing was made.
+    /// The object is being deleted and does not disappear. Nothing was created.
     Lingers,
-    /// The API server refuses: nothing was done.
+    /// The API server refuses the write. Nothing was done.
     Refused {
         /// HTTP status.
         code: u16,
-        /// The server's words, without secrets.
+        /// The server's message, without secrets.
         message: String,
     },
-    /// The API server would not take again what was to be deleted: nothing was done.
+    /// The API server would not accept the deleted object again. Nothing was done.
     Final {
         /// HTTP status.
         code: u16,
-        /// The server's words, without secrets.
+        /// The server's message, without secrets.
         message: String,
     },
-    /// The object was deleted, and the API server refuses the other in its place.
+    /// The object was deleted, and the API server refuses its replacement.
     Deleted {
         /// HTTP status.
         code: u16,
-        /// The server's words, without secrets.
+        /// The server's message, without secrets.
         message: String,
-        /// The uid of what was put back; none: it is gone.
+        /// Uid of the previous object, if it was recreated. `None` if it is gone.
         put_back: Option<String>,
     },
 }
 
-/// Writes. Fails only if the API server does not answer.
+/// Writes. Fails only if the API server does not respond.
 pub async fn perform(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> Result<Performed, Failure> {
     let write = proposal.write();
     let done = match write {
@@ -273,7 +279,8 @@ pub async fn perform(calls: &Calls, target: Target<'_>, proposal: &Proposal) -> 
 
 fn not_done(calls: &Calls, target: Target<'_>, write: &Write, error: Error) -> Result<Performed, Failure> {
     match error {
-        // Also after a repetition of what had been done before: whoever looks again sees that it is so.
+        // Also returned when a retry repeats a write that was already done. The next read shows
+        // that it was.
         Error::Api(status) if status.code == 409 => Ok(Performed::Moved),
         Error::Api(status) if status.code == 404 && !matches!(write, Write::Create(_)) => Ok(Performed::Moved),
         Error::Api(status) => Ok(Performed::Refused { code: status.code, message: calls.told(target, &status) }),
@@ -281,7 +288,7 @@ fn not_done(calls: &Calls, target: Target<'_>, write: &Write, error: Error) -> R
     }
 }
 
-/// What is left to do for an object that was written.
+/// Completes a write: restores the field managers.
 async fn finish(
     calls: &Calls,
     target: Target<'_>,
@@ -301,7 +308,8 @@ async fn finish(
     Performed::Done { uid, remark }
 }
 
-/// Puts those back who managed fields by server-side apply. Whoever else manages some by now stays, but for this restore.
+/// Restores the field managers that used server-side apply. Other managers that exist by now are
+/// kept, except this restore's own.
 async fn give_back(calls: &Calls, target: Target<'_>, written: Written, managers: &[Value]) -> Result<(), Error> {
     if managers.is_empty() {
         return Ok(());
@@ -332,7 +340,7 @@ async fn give_back(calls: &Calls, target: Target<'_>, written: Written, managers
     }
 }
 
-/// What is said of fields that the API server drops.
+/// Remark about fields that the API server drops.
 #[must_use]
 pub fn without_fields(dropped: &str) -> Remark {
     let message = format!(
@@ -341,8 +349,9 @@ pub fn without_fields(dropped: &str) -> Remark {
     Remark::new(reason::FIELDS_DROPPED, message)
 }
 
-/// Deletes and makes anew. Nothing is deleted before the API server has agreed to what takes its place; if it refuses
-/// that all the same once the object is gone, the object is put back.
+/// Deletes and recreates an object. Nothing is deleted before the API server has accepted the
+/// replacement in a dry run. If it refuses the replacement after the deletion, the previous object
+/// is recreated if possible.
 async fn recreate(
     calls: &Calls,
     target: Target<'_>,
@@ -375,8 +384,8 @@ async fn recreate(
     Ok(Performed::Deleted { code, message, put_back })
 }
 
-/// Makes what takes the place of a deleted object; what a quota refuses again and again, for a controller needs a moment
-/// to count what is gone.
+/// Creates the replacement of a deleted object. A refusal by a quota is retried, because a
+/// controller needs a moment to count the deletion.
 async fn make_when_counted(
     calls: &Calls,
     target: Target<'_>,
@@ -396,7 +405,7 @@ async fn make_when_counted(
     }
 }
 
-/// What of an answer counts; the rest of it is not kept.
+/// The parts of a response that are used. The rest is not kept.
 #[derive(Deserialize)]
 struct Written {
     metadata: WrittenMetadata,
@@ -415,7 +424,8 @@ fn uid_of(written: Written) -> Option<String> {
     written.metadata.uid
 }
 
-/// The live object, if it is there, or the API server's refusal. Fails only if the API server does not answer.
+/// The live object, if it exists, or the API server's refusal. Fails only if the API server does
+/// not respond.
 pub async fn get(calls: &Calls, target: Target<'_>) -> Result<Result<Option<Value>, Box<Status>>, Failure> {
     match call(calls, target, Method::GET, None, "").await {
         Ok(object) => Ok(Ok(Some(object))),
@@ -425,17 +435,17 @@ pub async fn get(calls: &Calls, target: Target<'_>) -> Result<Result<Option<Valu
     }
 }
 
-/// What a look at an object shows.
+/// Result of reading an object.
 pub enum Seen {
-    /// It is there.
+    /// The object exists.
     Object(Value),
-    /// It is not there.
+    /// The object does not exist.
     Nothing,
-    /// It may not be looked at.
+    /// The object may not be read.
     Hidden,
 }
 
-/// An object that lives in no namespace.
+/// Reads a cluster-scoped object.
 pub async fn get_cluster_wide(calls: &Calls, kind: &ServedKind, name: &str) -> Result<Seen, Failure> {
     match request(calls, Method::GET, None, &format!("{}/{}", kind.cluster_path(), encode(name)), false).await {
         Ok(object) => Ok(Seen::Object(object)),
@@ -453,14 +463,15 @@ async fn delete(calls: &Calls, target: Target<'_>, precondition: &Precondition) 
     }
 }
 
-/// Waits until what was deleted is gone; not for ever, because finalizers may wait for somebody who is not there.
+/// Waits until a deleted object is gone. The wait is bounded, because finalizers may wait for a
+/// controller that does not exist.
 async fn gone(calls: &Calls, target: Target<'_>, uid: &str) -> Result<bool, Failure> {
     let deadline = Instant::now() + LINGERS;
     loop {
         match get(calls, target).await? {
             Ok(Some(object)) if object["metadata"]["uid"] == uid => {}
             Ok(_) => return Ok(true),
-            // It is looked at again.
+            // A refused read is retried.
             Err(_) => {}
         }
         if Instant::now() >= deadline {
@@ -470,7 +481,7 @@ async fn gone(calls: &Calls, target: Target<'_>, uid: &str) -> Result<bool, Fail
     }
 }
 
-/// What a deletion asks for.
+/// Options of a deletion.
 fn delete_options(precondition: &Precondition, dry_run: bool) -> Value {
     let mut options = json!({
         "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
@@ -482,7 +493,8 @@ fn delete_options(precondition: &Precondition, dry_run: bool) -> Value {
     options
 }
 
-/// A write whose fields the API server must all know; if it does not, the same without those, and which they are.
+/// Writes with strict field validation. If the API server does not know some fields, writes without
+/// them and returns which they are.
 async fn lenient<T: DeserializeOwned>(
     calls: &Calls,
     target: Target<'_>,
@@ -540,7 +552,7 @@ async fn request<T: DeserializeOwned>(
                 .body(bytes.clone())
                 .map_err(Error::HttpError)?;
             match calls.client.request::<T>(request).await {
-                // Who meant the write puts it back, and has other things to do.
+                // A real write is postponed by its caller, which has other work to do.
                 Err(Error::Api(status)) if webhook(&status).is_some_and(|of| !dry_run || calls.gave_up(&of)) => {
                     Ok(Err(Error::Api(status)))
                 }
@@ -556,7 +568,7 @@ async fn request<T: DeserializeOwned>(
     answer?
 }
 
-/// The webhook that does not answer, if that is what an answer is about.
+/// The webhook that does not respond, if the status is about one.
 fn webhook(status: &kube::core::Status) -> Option<Awaited> {
     awaited(status.code, &status.message).filter(|awaited| matches!(awaited, Awaited::Webhook(_)))
 }
