@@ -5,8 +5,6 @@ use crate::support::{SOON, Tenant, wait_for};
 use serde_json::{Value, json};
 use tenantatlas::api::OperationRun;
 
-const GROUP: &str = "tenantatlas.io/v1alpha1";
-
 /// The policy that writes who asked for a run.
 const POLICY: &str = "tenantatlas-initiator";
 
@@ -25,19 +23,6 @@ fn run(name: &str, initiator: &Value) -> Value {
         "metadata": { "name": name },
         "spec": { "type": "backup.capture", "inputs": { "repository": "none" }, "initiator": initiator },
     })
-}
-
-#[tokio::test]
-async fn an_object_without_a_spec_is_refused_by_its_schema_in_the_schemas_words() {
-    let tenant = Tenant::new("no-spec").await;
-    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
-    for (kind, plural) in
-        [("OperationRun", "operationruns"), ("RestoreRun", "restoreruns"), ("BackupSchedule", "backupschedules")]
-    {
-        let object = json!({ "apiVersion": GROUP, "kind": kind, "metadata": { "name": "empty" } });
-        let answer = call(&ada, "POST", &tenant.path(GROUP, plural), &object).await;
-        assert_refused(answer, 422, &["spec", "Required value"]);
-    }
 }
 
 #[tokio::test]

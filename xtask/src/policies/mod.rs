@@ -114,7 +114,11 @@ fn all(
             continue;
         }
         let started = Instant::now();
-        let met = who_could_notice(mutant, record);
+        let mut met = who_could_notice(mutant, record);
+        // A probe sees no request that is refused before it is validated. Stories that are named are shown it all the same.
+        if met.is_empty() && !choice.stories.is_empty() {
+            met = record.iter().map(|(name, story)| (name.clone(), story.seconds)).collect();
+        }
         let caught = if met.is_empty() { None } else { show(mutant, &met, stories, server)? };
         let by = caught.as_deref().unwrap_or("NOBODY");
         say(format!("   {id:<72} {by} ({} could, {})", met.len(), shell::elapsed(started)));
