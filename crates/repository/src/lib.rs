@@ -316,7 +316,15 @@ impl Repository for RusticRepository {
     }
 
     async fn check(&self, read_data: ReadData) -> Result<CheckReport> {
-        self.run("checking a repository", move |inner| check::check(&inner.store, &inner.key, read_data)).await
+        let mut again = 1..CHECKS;
+        loop {
+            let checked =
+                self.run("checking a repository", move |inner| check::check(&inner.store, &inner.key, read_data)).await;
+            match checked {
+                Err(Error::Internal { cause, .. }) if cause == PANICKED && again.next().is_some() => {}
+                checked => return checked,
+            }
+        }
     }
 
     async fn forget(&self, snapshots: Vec<String>, permit: WriterPermit) -> Result<()> {
@@ -365,6 +373,14 @@ impl Inner {
     }
 }
 
+/// How often a check is tried whose engine panics. The engine panics if one of its own threads still
+/// holds the index 100 ms after the work (rustic_core 0.13, `GlobalIndex::into_index`), as on a node
+/// without processor time. A check only reads, so it can be repeated.
+const CHECKS: u32 = 3;
+
+/// The cause of an error whose engine panicked.
+const PANICKED: &str = "the engine panicked";
+
 /// Runs on a thread that may block. A panic of the engine (it panics on some content that it did
 /// not write) is a fault like any other.
 async fn blocking<T: Send + 'static>(
@@ -372,9 +388,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Error::internal(
-            doing,
-            if error.is_panic() { "the engine panicked" } else { "the runtime is shutting down" }.to_owned(),
-        ))
+        Err(Error::internal(doing, if error.is_panic() { PANICKED } else { "the runtime is shutting down" }.to_owned()))
     })
 }

@@ -76,32 +76,37 @@ async fn a_process_of_maintenance_that_is_killed_loses_nothing_that_is_named_and
     let inputs = json!({"repository": "main", "graceHours": 0}).to_string();
 
     let mut killed = 0;
-    for changes in 0.. {
-        let (api, pod) = (Api::new(), before.copied());
-        api.list("BackupSet", named.iter().map(|(id, _)| set(&id[..12], id, None)).collect());
-        let url = serve(&api).await;
-        let maintain = || {
-            let mut maintain = worker(&pod, &url, "maintain");
-            maintain.env(execution::INPUTS, &inputs);
-            maintain
-        };
-        let mut child = maintain().spawn().unwrap();
-        tokio::task::block_in_place(|| kill_after(changes, &mut child, &pod.mounts().volume));
-        let status = child.wait().await.unwrap();
-        assert_whole(&pod, &named).await;
-        if status.signal().is_some() {
-            killed += 1;
-            assert_eq!(code(&mut maintain()).await, 0, "killed after {changes} changes");
+    // Changes that come at once, as this sees them, are one: on a busy machine it may see few, and plays it again.
+    for _ in 0..5 {
+        for changes in 0.. {
+            let (api, pod) = (Api::new(), before.copied());
+            api.list("BackupSet", named.iter().map(|(id, _)| set(&id[..12], id, None)).collect());
+            let url = serve(&api).await;
+            let maintain = || {
+                let mut maintain = worker(&pod, &url, "maintain");
+                maintain.env(execution::INPUTS, &inputs);
+                maintain
+            };
+            let mut child = maintain().spawn().unwrap();
+            tokio::task::block_in_place(|| kill_after(changes, &mut child, &pod.mounts().volume));
+            let status = child.wait().await.unwrap();
             assert_whole(&pod, &named).await;
-        } else {
-            assert_eq!(status.code(), Some(0));
+            if status.signal().is_some() {
+                killed += 1;
+                assert_eq!(code(&mut maintain()).await, 0, "killed after {changes} changes");
+                assert_whole(&pod, &named).await;
+            } else {
+                assert_eq!(status.code(), Some(0));
+            }
+            assert_eq!(pod.snapshots().await, named.len(), "all others are forgotten");
+            restic(pod.mounts().volume, &["check", "--read-data"]);
+            if status.success() {
+                break;
+            }
         }
-        assert_eq!(pod.snapshots().await, named.len(), "all others are forgotten");
-        restic(pod.mounts().volume, &["check", "--read-data"]);
-        if status.success() {
-            break;
+        if killed >= 3 {
+            return;
         }
     }
-    // Changes that come at once, as this sees them, are one.
-    assert!(killed >= 3, "it was killed {killed} times");
+    panic!("it was killed {killed} times");
 }
