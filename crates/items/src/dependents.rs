@@ -176,4 +176,31 @@ mod tests {
         assert_eq!(names(&dependents.going_with(&item("a"))), BTreeSet::new(), "somebody else owns the other one, too");
         assert_eq!(names(&dependents.going_with(&item("c"))), BTreeSet::new());
     }
+
+    #[test]
+    fn secrets_config_maps_and_claims_of_the_core_group_are_precious() {
+        for kind in ["Secret", "ConfigMap", "PersistentVolumeClaim"] {
+            assert!(is_precious(&GroupKind::new("", kind)), "{kind}");
+            assert!(!is_precious(&GroupKind::new("example.com", kind)), "{kind} of another group");
+        }
+        assert!(!is_precious(&GroupKind::new("", "Service")));
+    }
+
+    #[test]
+    fn owners_and_owned_are_related_and_an_object_knows_its_owners() {
+        let dependents = dependents(&[("a", &["root", "other"]), ("free", &[])]);
+        let related: BTreeSet<String> = dependents.related().map(|item| item.name).collect();
+        assert_eq!(related, BTreeSet::from(["a", "root", "other"].map(str::to_owned)));
+        assert_eq!(dependents.owners_of(&item("a")), BTreeSet::from([item("root"), item("other")]));
+        assert_eq!(dependents.owners_of(&item("free")), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_stays_after_all_takes_nothing_along() {
+        let mut dependents = dependents(&[("a", &["root"])]);
+        dependents.add_leaving(item("root"));
+        assert_eq!(names(&dependents.going_with_all()).len(), 1);
+        dependents.add_staying(&item("root"));
+        assert_eq!(names(&dependents.going_with_all()).len(), 0);
+    }
 }

@@ -456,6 +456,7 @@ pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::item::GroupKind;
 
     #[test]
     fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
@@ -463,6 +464,108 @@ mod tests {
         let guide = include_str!("../../../docs/guides/what-is-restored.md");
         for code in reason::ALL {
             assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
+        }
+    }
+
+    fn planned(
+        name: &str,
+        action: Action,
+        code: Option<&str>,
+        live: Option<&str>,
+        wanted: Option<&str>,
+    ) -> PlannedItem {
+        PlannedItem {
+            item: ItemId::new(GroupKind::new("", "ConfigMap"), name),
+            api_version: "v1".into(),
+            action,
+            reason: code.map(|code| Remark::new(code, "words")),
+            warnings: Vec::new(),
+            live: live.map(str::to_owned),
+            wanted: wanted.map(str::to_owned),
+        }
+    }
+
+    fn plan(items: Vec<PlannedItem>) -> Plan {
+        let spec = RestoreRunSpec::of(crate::api::LocalReference::new("nightly"));
+        Plan::stored(Terms::new(&spec, "a".repeat(64)), items)
+    }
+
+    #[test]
+    fn a_deletion_is_the_garbage_collectors_by_its_action_and_its_code() {
+        let is = |action, code| planned("a", action, code, Some("0"), None).is_collected();
+        assert!(is(Action::Delete, Some(reason::GARBAGE_COLLECTED)));
+        assert!(!is(Action::Delete, None) && !is(Action::Delete, Some(reason::FORBIDDEN)));
+        assert!(!is(Action::Recreate, Some(reason::GARBAGE_COLLECTED)));
+    }
+
+    #[test]
+    fn an_item_is_unknown_if_it_was_not_seen_because_nobody_answered_or_allowed_it() {
+        for code in [reason::FORBIDDEN, reason::SERVER_FAILED, reason::WEBHOOK_UNAVAILABLE] {
+            assert!(planned("a", Action::Forbidden, Some(code), None, None).is_unknown(), "{code}");
+            assert!(!planned("a", Action::Forbidden, Some(code), Some("0"), None).is_unknown(), "{code}: it was seen");
+            assert!(!planned("a", Action::Forbidden, Some(code), None, Some("0")).is_unknown(), "{code}: it is wanted");
+            assert!(!planned("a", Action::Skip, Some(code), None, None).is_unknown(), "{code}: it does not fail");
+        }
+        assert!(!planned("a", Action::Conflict, Some(reason::INVALID), None, None).is_unknown());
+        assert!(!planned("a", Action::Conflict, None, None, None).is_unknown());
+    }
+
+    #[test]
+    fn items_are_found_by_their_place_and_counted_by_their_action() {
+        let actions = [
+            Action::Create,
+            Action::Update,
+            Action::Recreate,
+            Action::Delete,
+            Action::Unchanged,
+            Action::Skip,
+            Action::Conflict,
+            Action::Forbidden,
+            Action::Invalid,
+        ];
+        // In an order that is not that of their names; each action once more than the one before it.
+        let items = actions.iter().enumerate().flat_map(|(times, action)| {
+            (0..=times).map(move |number| planned(&format!("{}-{number}", 9 - times), *action, None, None, None))
+        });
+        let plan = plan(items.collect());
+        for (place, planned) in plan.items().iter().enumerate() {
+            assert_eq!(plan.place_of(&planned.item), Some(place));
+            assert_eq!(plan.find(&planned.item), Some(planned));
+        }
+        assert_eq!(plan.find(&ItemId::new(GroupKind::new("", "Secret"), "9-0")), None);
+        let counted = plan.summary();
+        let counts = [
+            counted.create,
+            counted.update,
+            counted.recreate,
+            counted.delete,
+            counted.unchanged,
+            counted.skip,
+            counted.conflict,
+            counted.forbidden,
+            counted.invalid,
+        ];
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn what_moved_says_how() {
+        let item = ItemId::new(GroupKind::new("", "ConfigMap"), "a");
+        for (how, words) in [
+            (How::Appeared, "core/ConfigMap/a has appeared"),
+            (How::Vanished, "core/ConfigMap/a has vanished"),
+            (How::Changed, "core/ConfigMap/a has changed"),
+            (How::Differently, "core/ConfigMap/a would be written differently by this version of the operator"),
+        ] {
+            assert_eq!(Moved { item: item.clone(), how }.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn elements_are_arranged_in_place_and_those_that_are_not_named_go() {
+        for order in [vec![], vec![3], vec![2, 0], vec![4, 3, 2, 1, 0], vec![1, 2, 3, 4, 0]] {
+            let expected: Vec<usize> = order.iter().map(|place| place * 10).collect();
+            assert_eq!(arranged(vec![0, 10, 20, 30, 40], &order), expected, "{order:?}");
         }
     }
 }
