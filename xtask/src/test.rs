@@ -7,6 +7,7 @@ mod deny;
 mod evidence;
 mod examples;
 mod proof;
+mod resume;
 mod rights;
 
 use crate::cluster::checkout;
@@ -15,6 +16,7 @@ use crate::shell::{self, say};
 use anyhow::{Context as _, Result, bail};
 use bed::Bed;
 use clap::{Args, ValueEnum};
+use resume::Passed;
 use serde_json::Value;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -52,6 +54,9 @@ pub(crate) struct Arguments {
     /// Also the whole proof, every seeded bug, more states of the model, every part of every admission policy: hours more
     #[arg(long)]
     all: bool,
+    /// Pass over the steps that passed before, with the same files and options
+    #[arg(long)]
+    resume: bool,
     /// Test the image that is shipped, whose build takes minutes
     #[arg(long)]
     release: bool,
@@ -139,10 +144,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             },
         )
         .collect();
+    let options = format!("{} {} {:?}", arguments.all, arguments.release, arguments.filter);
+    let mut before = Passed::read(checkout()?, &options, arguments.resume)?;
     let mut bed = Bed::new(arguments.keep, arguments.release);
     let mut reports = Vec::new();
     for (number, step) in steps.iter().copied().enumerate() {
         let begun = Instant::now();
+        if let Some(took) = before.took(step, &steps) {
+            say(format!("\n── {}/{} {}: passed before, in {took}", number + 1, steps.len(), step.name()));
+            reports.push(Report { step, passed: true, took: format!("before, {took}") });
+            continue;
+        }
         say(format!("\n── {}/{} {}: {}", number + 1, steps.len(), step.name(), step.help()));
         let result = perform(step, arguments, &mut bed);
         let took = shell::elapsed(begun);
@@ -156,6 +168,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 say(format!("   {error:#}"));
             }
             say(format!("   Again, this step alone: cargo xtask test --only {}", step.name()));
+        }
+        if passed {
+            before.add(step, &took)?;
         }
         reports.push(Report { step, passed, took });
         if !passed && !arguments.keep_going {
