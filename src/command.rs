@@ -1,6 +1,6 @@
 //! The command line of the operator's binary.
 
-use crate::{cluster::client::NoFaults, controller, telemetry};
+use crate::{api::operations::BUILT_IN, cluster::client::NoFaults, controller, telemetry};
 use clap::{Parser, Subcommand};
 use std::{future::Future, process::ExitCode, sync::Arc};
 
@@ -19,6 +19,8 @@ enum Command {
     Controller(Box<controller::Options>),
     /// Print the custom resource definitions as one JSON array.
     Crds,
+    /// Print the built-in operations as JSON: the schema of the inputs of each, by name.
+    Operations,
     /// Execute a run; started by the Jobs that the controller creates.
     #[command(subcommand)]
     Worker(crate::worker::Command),
@@ -36,6 +38,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Crds => {
             let definitions = crate::api::schema::custom_resource_definitions();
             println!("{}", serde_json::to_string_pretty(&definitions).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Command::Operations => {
+            let schemas = BUILT_IN.map(|operation| (operation.name.to_owned(), operation.inputs_schema()));
+            let schemas = serde_json::Map::from_iter(schemas);
+            println!("{}", serde_json::to_string_pretty(&schemas).unwrap_or_default());
             ExitCode::SUCCESS
         }
     }

@@ -5,7 +5,7 @@
 //! decision sees them.
 
 use super::{
-    decide::{Action, Decision, refused},
+    decide::{Action, Decision, Start, refused},
     job::{self, JobSettings},
     observe::limits,
     observed::Observed,
@@ -50,7 +50,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
     let mut set_name = None;
     for action in actions {
         match action {
-            Action::Start(status) => start(context, observed, *status).await?,
+            Action::Start(job) => start(context, observed, *job).await?,
             Action::DeleteJob(job) => delete_job(context, observed, &job).await?,
             Action::RecordBackupSet { snapshot, complete } => {
                 set_name = Some(record_backup_set(context, observed, &snapshot, complete).await?);
@@ -97,18 +97,14 @@ fn jobs(context: &Context, observed: &Observed) -> Api<Job> {
 
 /// Creates the Job, then records it. The name rules out a second Job. After a crash in between, the
 /// Job is recognized by its owner.
-async fn start(context: &Context, observed: &Observed, mut status: OperationRunStatus) -> Result<(), Error> {
-    let (Ok(prepared), Some(operation_type), Some(tenant)) =
-        (&observed.prepared, &observed.operation_type, &observed.tenant)
-    else {
-        return Ok(());
-    };
-    if !context.registry.claim(observed.uid(), &limits(context, Some(operation_type))) {
+async fn start(context: &Context, observed: &Observed, start: Start) -> Result<(), Error> {
+    let Start { prepared, mut status } = start;
+    if !context.registry.claim(observed.uid(), &limits(context, Some(&prepared.operation_type))) {
         // Another run has taken the last slot since; the end of that run wakes this one.
         return Err(Error::Again("slot taken"));
     }
     let settings: &JobSettings = &context.settings.job;
-    let job = job::build(&observed.run, operation_type, prepared, &tenant.uid, settings)?;
+    let job = job::build(&observed.run, &prepared, settings)?;
     match jobs(context, observed).create(&PostParams::default(), &job).await {
         Ok(job) => {
             status.job = Some(ObjectReference { name: job.name_any(), uid: job.uid().unwrap_or_default() });

@@ -10,7 +10,7 @@
 use super::{
     finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
     observed::{JobView, JoinedView, Observed, Parent, Slot},
-    prepare::{is_check, is_maintenance, rehearsed_set},
+    prepare::{Prepared, is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
@@ -42,12 +42,21 @@ pub struct Decision {
     pub in_line: bool,
 }
 
+/// A Job to create, and what to record once it is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// What the Job is built from.
+    pub prepared: Prepared,
+    /// The status that records the Job.
+    pub status: OperationRunStatus,
+}
+
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Create the Job of the run's identity, then record it in this status. The response provides
     /// the Job's uid.
-    Start(Box<OperationRunStatus>),
+    Start(Box<Start>),
     /// Delete a Job after its pods (foreground deletion), if it still has this uid.
     DeleteJob(ObjectReference),
     /// Record the snapshot as a `BackupSet`, and its name in the status that follows.
@@ -213,7 +222,8 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
                 Slot::Free => {
                     let mut next = running(observed, status, None, now);
                     next.identity_hash = Some(prepared.identity.as_str().to_owned());
-                    Decision { actions: vec![Action::Start(Box::new(next))], in_line: true, ..Decision::default() }
+                    let start = Start { prepared: prepared.clone(), status: next };
+                    Decision { actions: vec![Action::Start(Box::new(start))], in_line: true, ..Decision::default() }
                 }
             }
         }

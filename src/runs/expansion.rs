@@ -81,8 +81,14 @@ fn operation_type(executor: &Value) -> OperationType {
     OperationType::new("custom", serde_json::from_value(json!({ "executor": executor })).expect("a type"))
 }
 
-fn prepared(inputs: &Map<String, Value>, repository: Option<BackupRepository>) -> Prepared {
+fn prepared(
+    operation_type: &OperationType,
+    inputs: &Map<String, Value>,
+    repository: Option<BackupRepository>,
+) -> Prepared {
     Prepared {
+        tenant_uid: "tenant".into(),
+        operation_type: Arc::new(operation_type.clone()),
         identity: Identity::new("tenant", "custom", None, "tenantatlas-worker", inputs, None),
         inputs: inputs.clone().into(),
         account: "tenantatlas-worker".into(),
@@ -131,7 +137,7 @@ proptest! {
             ],
         }]}}}}}));
         let run = run(&text, &inputs);
-        let job = build(&run, &template, &prepared(&inputs, None), "tenant", &settings()).expect("a Job");
+        let job = build(&run, &prepared(&template, &inputs, None), &settings()).expect("a Job");
         let pod = job.spec.and_then(|spec| spec.template.spec).expect("a pod");
         let said = String::from_utf8(crate::api::canonical::to_vec(&Value::Object(inputs))).expect("UTF-8");
         let target = String::from_utf8(crate::api::canonical::to_vec(&json!(run.spec.target))).expect("UTF-8");
@@ -162,7 +168,7 @@ proptest! {
         let repository = BackupRepository::new(&text, serde_json::from_value(spec).expect("a spec"));
         let inputs = Map::new();
         let worker = operation_type(&json!({ "worker": { "command": ["capture"] } }));
-        let job = build(&run("run", &inputs), &worker, &prepared(&inputs, Some(repository.clone())), "tenant", &settings()).expect("a Job");
+        let job = build(&run("run", &inputs), &prepared(&worker, &inputs, Some(repository.clone())), &settings()).expect("a Job");
         let pod = job.spec.and_then(|spec| spec.template.spec).expect("a pod");
         let (variables, line) = run_in_kubelet(&pod.containers[0], "");
         let spec = String::from_utf8(crate::api::canonical::to_vec(&json!(repository.spec))).expect("UTF-8");

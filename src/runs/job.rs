@@ -19,8 +19,9 @@ use crate::api::{
 };
 use k8s_openapi::{
     api::batch::v1::{Job, JobSpec, JobTemplateSpec},
-    api::core::v1::{Container, EnvVar, PodSpec, Volume},
+    api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec, Volume},
 };
+use serde::ser::Error as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -43,21 +44,16 @@ pub struct JobSettings {
     pub cluster_uid: String,
 }
 
-/// Builds the Job of a run.
-pub fn build(
-    run: &OperationRun,
-    operation_type: &OperationType,
-    prepared: &Prepared,
-    tenant_uid: &str,
-    settings: &JobSettings,
-) -> Result<Job, serde_json::Error> {
-    let Executor { worker, job_template } = &operation_type.spec.executor;
+/// Builds the Job of a run. An error is a bug: preparing the run has refused every type of which
+/// no Job can be made.
+pub fn build(run: &OperationRun, prepared: &Prepared, settings: &JobSettings) -> Result<Job, serde_json::Error> {
+    let Executor { worker, job_template } = &prepared.operation_type.spec.executor;
     let mut job = match (worker, job_template) {
-        (Some(worker), _) => worker_job(run, &worker.command, prepared, tenant_uid, settings)?,
-        (None, Some(template)) => template_job(run, template, prepared, tenant_uid, settings)?,
-        (None, None) => Job::default(),
+        (Some(worker), _) => worker_job(run, &worker.command, prepared, settings)?,
+        (None, Some(template)) => template_job(run, template, prepared, settings)?,
+        (None, None) => return Err(serde_json::Error::custom("the operation type has no executor")),
     };
-    own(&mut job, run, operation_type, prepared);
+    own(&mut job, run, prepared)?;
     Ok(job)
 }
 
@@ -75,7 +71,8 @@ pub fn type_timeout_seconds(operation_type: Option<&OperationType>) -> i64 {
 
 /// Sets what is ours in every Job, whatever the template says: name, owner, labels, retries,
 /// deadline.
-fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepared: &Prepared) {
+fn own(job: &mut Job, run: &OperationRun, prepared: &Prepared) -> Result<(), serde_json::Error> {
+    let operation_type = &prepared.operation_type;
     let uid = run.metadata.uid.clone().unwrap_or_default();
     let ours = BTreeMap::from([
         (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
@@ -120,22 +117,21 @@ fn own(job: &mut Job, run: &OperationRun, operation_type: &OperationType, prepar
     spec.pod_failure_policy = serde_json::from_value(json!({ "rules": [
         { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
         { "action": "FailJob", "onExitCodes": { "operator": "In", "values": permanent } },
-    ]}))
-    .ok();
+    ]}))?;
     if let Some(pod) = &mut spec.template.spec {
         pod.restart_policy = Some("Never".to_owned());
         pod.service_account_name = Some(prepared.account.clone());
     }
+    Ok(())
 }
 
 fn worker_job(
     run: &OperationRun,
     command: &[String],
     prepared: &Prepared,
-    tenant_uid: &str,
     settings: &JobSettings,
 ) -> Result<Job, serde_json::Error> {
-    let mut environment = environment(run, prepared, tenant_uid)?;
+    let mut environment = environment(run, prepared)?;
     environment.extend(identity_environment());
     environment.push(variable(CLUSTER_UID, &settings.cluster_uid));
     let mut volumes = vec![json!({ "name": "tmp", "emptyDir": { "sizeLimit": "1Gi" } })];
@@ -211,12 +207,11 @@ fn template_job(
     run: &OperationRun,
     template: &JobTemplateSpec,
     prepared: &Prepared,
-    tenant_uid: &str,
     settings: &JobSettings,
 ) -> Result<Job, serde_json::Error> {
     let mut spec: JobSpec = template.spec.clone().unwrap_or_default();
     let pod = spec.template.spec.get_or_insert_default();
-    let environment = environment(run, prepared, tenant_uid)?;
+    let environment = environment(run, prepared)?;
     for container in &mut pod.containers {
         give(container, &environment);
         container.termination_message_policy.get_or_insert_with(|| "FallbackToLogsOnError".to_owned());
@@ -305,7 +300,7 @@ fn fence_security() -> Value {
 }
 
 /// The execution contract's environment.
-fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Result<Vec<EnvVar>, serde_json::Error> {
+fn environment(run: &OperationRun, prepared: &Prepared) -> Result<Vec<EnvVar>, serde_json::Error> {
     let target = match &run.spec.target {
         Some(target) => canonical_text(&serde_json::to_value(target)?),
         None => String::new(),
@@ -314,7 +309,7 @@ fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Res
         variable(RUN, run.metadata.name.as_deref().unwrap_or_default()),
         variable(RUN_UID, run.metadata.uid.as_deref().unwrap_or_default()),
         variable(NAMESPACE, run.metadata.namespace.as_deref().unwrap_or_default()),
-        variable(NAMESPACE_UID, tenant_uid),
+        variable(NAMESPACE_UID, &prepared.tenant_uid),
         variable(TYPE, &run.spec.operation_type),
         variable(INPUTS, &canonical_text(&Value::Object(prepared.inputs.parse()))),
         variable(TARGET, &target),
@@ -322,17 +317,16 @@ fn environment(run: &OperationRun, prepared: &Prepared, tenant_uid: &str) -> Res
 }
 
 /// The identity of the pod, from the downward API.
-fn identity_environment() -> Vec<EnvVar> {
-    let field = |name: &str, path: &str| {
-        serde_json::from_value(
-            json!({ "name": name, "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": path } } }),
-        )
-        .ok()
+fn identity_environment() -> [EnvVar; 2] {
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path: path.to_owned() }),
+            ..EnvVarSource::default()
+        }),
     };
     [field(POD_NAME, "metadata.name"), field(JOB_UID, "metadata.labels['batch.kubernetes.io/controller-uid']")]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 /// Builds a variable with a literal value. The kubelet replaces `$(NAME)` in a value with the

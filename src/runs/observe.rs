@@ -56,7 +56,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     let repeats = if open && !started { repeats_a_tick_of(context, &run, &namespace).await? } else { None };
     let prepared = match repeats {
         Some(schedule) => Err(Refusal::tick_repeated(&schedule)),
-        None => prepare(&run, tenant.as_ref(), operation_type.as_deref(), &repository, &rerun, |name| {
+        None => prepare(&run, tenant.as_ref(), operation_type.as_ref(), &repository, &rerun, |name| {
             account.as_deref() != Some(name)
         }),
     };

@@ -16,6 +16,7 @@ use crate::{
         identity::Identity,
         operation_run::MAX_INPUTS_BYTES,
         operation_type::{Executor, Scope},
+        operations::{CHECK_COMMAND, MAINTAIN_COMMAND, PREVIEW_COMMAND, REHEARSE_COMMAND},
         result::truncate,
     },
     cluster::trim::left_out,
@@ -26,25 +27,19 @@ use kube::Resource;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Worker command that opens a repository for the first time, and therefore needs no repository
-/// that is Ready.
-pub const CHECK_COMMAND: &str = "check";
-
-/// Worker command that removes what no backup set needs.
-pub const MAINTAIN_COMMAND: &str = "maintain";
-
-/// Worker command that tests whether a backup set could be restored.
-pub const REHEARSE_COMMAND: &str = "rehearse";
-
 /// Worker commands that write nothing but dry runs, under an account that is limited to them.
-pub const DRY_COMMANDS: [&str; 2] = ["preview", REHEARSE_COMMAND];
+pub const DRY_COMMANDS: [&str; 2] = [PREVIEW_COMMAND, REHEARSE_COMMAND];
 
 /// Input of a restore that names the account for its writes.
 pub const ACCOUNT_INPUT: &str = "serviceAccountName";
 
-/// What a run executes.
-#[derive(Clone, Debug)]
+/// What a run executes: all that its Job is built from.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
+    /// Uid of the tenant.
+    pub tenant_uid: String,
+    /// The type, whose executor can be made a Job.
+    pub operation_type: Arc<OperationType>,
     /// What identifies runs that do the same work.
     pub identity: Identity,
     /// The inputs: the run's own, or those of `rerunOf` if it has none.
@@ -112,7 +107,7 @@ pub fn is_maintenance(executor: &Executor) -> bool {
 pub fn prepare(
     run: &OperationRun,
     tenant: Option<&Tenant>,
-    operation_type: Option<&OperationType>,
+    operation_type: Option<&Arc<OperationType>>,
     repository: &RepositoryView,
     rerun: &RerunView,
     account_exists: impl Fn(&str) -> bool,
@@ -190,7 +185,8 @@ pub fn prepare(
     }
     let identity =
         Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &parsed, spec.identity.as_ref());
-    Ok(Prepared { identity, inputs, account, repository })
+    let (tenant_uid, operation_type) = (tenant.uid.clone(), operation_type.clone());
+    Ok(Prepared { tenant_uid, operation_type, identity, inputs, account, repository })
 }
 
 /// A run may have a shorter timeout than its type, but not a longer one: otherwise a tenant could

@@ -78,7 +78,7 @@ fn prepared_with(
     operation_type: &OperationType,
     repository: &RepositoryView,
 ) -> Result<Prepared, Refusal> {
-    prepare(run, Some(&tenant()), Some(operation_type), repository, &RerunView::NotAsked, |_| true)
+    prepare(run, Some(&tenant()), Some(&Arc::new(operation_type.clone())), repository, &RerunView::NotAsked, |_| true)
 }
 
 fn refused(result: Result<Prepared, Refusal>) -> Refusal {
@@ -101,7 +101,8 @@ fn what_can_be_known_beforehand_is_refused_with_a_code_and_a_remedy() {
     let ready = RepositoryView::Ready(repository());
     let types = capture_type();
     let ask = |tenant: Option<&Tenant>, types: Option<&OperationType>, repository: &RepositoryView, account: bool| {
-        prepare(&good, tenant, types, repository, &RerunView::NotAsked, |_| account)
+        let types = types.map(|found| Arc::new(found.clone()));
+        prepare(&good, tenant, types.as_ref(), repository, &RerunView::NotAsked, |_| account)
             .map(|_| ())
             .map_err(|refusal| refusal.reason)
     };
@@ -166,7 +167,8 @@ fn a_check_is_let_through_to_a_repository_that_is_not_ready() {
 fn a_rerun_takes_the_inputs_of_a_completed_run_of_the_same_type() {
     let ready = RepositoryView::Ready(repository());
     let again = run(json!({"type": "work", "rerunOf": {"name": "earlier"}}));
-    let ask = |view: RerunView| prepare(&again, Some(&tenant()), Some(&capture_type()), &ready, &view, |_| true);
+    let ask =
+        |view: RerunView| prepare(&again, Some(&tenant()), Some(&Arc::new(capture_type())), &ready, &view, |_| true);
     let mut earlier = run(json!({"type": "work", "inputs": {"repository": "main"}}));
     assert_eq!(refused(ask(RerunView::Missing("earlier".into()))).reason, Reason::RerunNotPossible);
     assert_eq!(refused(ask(RerunView::Found(Arc::new(earlier.clone())))).reason, Reason::RerunNotPossible);
@@ -192,7 +194,7 @@ fn maintenance_without_grace_is_asked_for_in_so_many_words() {
     };
     let ask = |inputs: Value, earlier: Value| {
         let again = run(json!({"type": "work", "rerunOf": {"name": "earlier"}, "inputs": inputs}));
-        prepare(&again, Some(&tenant()), Some(&maintain), &ready, &completed(earlier), |_| true)
+        prepare(&again, Some(&tenant()), Some(&Arc::new(maintain.clone())), &ready, &completed(earlier), |_| true)
     };
     let with = |hours: Value| json!({"repository": "main", "graceHours": hours});
     for hours in [json!(0), json!(23), json!(-1), json!(0.5), json!("0"), Value::Null] {
@@ -234,7 +236,7 @@ fn settings() -> JobSettings {
 fn job_of(spec: Value, operation_type: &OperationType) -> Job {
     let run = run(spec);
     let prepared = prepared_with(&run, operation_type, &RepositoryView::Ready(repository())).expect("prepared");
-    build(&run, operation_type, &prepared, "tenant-uid", &settings()).expect("a Job")
+    build(&run, &prepared, &settings()).expect("a Job")
 }
 
 #[test]

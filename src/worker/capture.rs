@@ -14,9 +14,9 @@
 use crate::{
     api::{
         OperationRun, Outcome, Reason,
+        operations::CaptureInputs,
         outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{CapturedSnapshot, ResultContext, TerminationResult},
-        selection::Selection,
     },
     clock::Clock,
     cluster::discovery::discover,
@@ -35,22 +35,10 @@ use crate::{
     },
 };
 use kube::Client;
-use serde::Deserialize;
 use std::{collections::BTreeMap, fmt::Write as _};
 
 /// How many kinds a message names per reason.
 const MAX_SKIPPED_KINDS: usize = 8;
-
-/// Inputs of `backup.capture`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Inputs {
-    /// Name of the `BackupRepository`.
-    repository: String,
-    /// What to capture.
-    #[serde(default)]
-    selection: Selection,
-}
 
 /// Captures the scope given by the environment into a repository. `run` is the run as read by the
 /// fence.
@@ -88,7 +76,7 @@ pub async fn capture(
 
 /// Reads the requested scope. Call this before anything is opened, so that bad inputs fail fast.
 pub fn read_scope(environment: &Environment) -> Result<Scope, Failure> {
-    let inputs: Inputs = environment.inputs()?;
+    let inputs: CaptureInputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
     Scope::new(inputs.selection, environment.target.as_ref())
 }

@@ -3,6 +3,7 @@
 use crate::{
     api::{
         BackupSet, Outcome, Reason,
+        operations::CheckInputs,
         result::{CheckedRepository, ResultContext, TerminationResult},
     },
     clock::Clock,
@@ -14,7 +15,6 @@ use crate::{
     },
 };
 use kube::ResourceExt;
-use serde::Deserialize;
 
 /// A day in seconds. Checks on different days read different parts of the data.
 const DAY: i64 = 86_400;
@@ -25,40 +25,23 @@ const NAMED_FINDINGS: usize = 3;
 /// How many affected backup sets a message names.
 const NAMED_SETS: usize = 5;
 
-/// Inputs of `repository.check`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Inputs {
-    /// Name of the `BackupRepository`.
-    repository: String,
-    /// Percentage of the data to read back, 0 to 100. Defaults to the value in the repository's
-    /// `maintenance`, or else to 0.
-    read_data_percent: Option<u8>,
-}
-
-impl Inputs {
-    /// Inputs built by another operation.
-    pub(super) fn new(repository: &str, read_data_percent: Option<u8>) -> Self {
-        Self { repository: repository.to_owned(), read_data_percent }
-    }
-
-    pub(super) fn expect_percentage(&self) -> Result<(), Failure> {
-        if self.read_data_percent.is_some_and(|percent| percent > 100) {
-            return Err(Failure::permanent(
-                reason::INVALID_INPUTS,
-                "inputs.readDataPercent is a percentage, from 0 to 100",
-            ));
-        }
-        Ok(())
-    }
-}
-
 /// Reads the inputs. Call this before anything is opened, so that bad inputs fail fast.
-pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
-    let inputs: Inputs = environment.inputs()?;
+pub fn read_inputs(environment: &Environment) -> Result<CheckInputs, Failure> {
+    let inputs: CheckInputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
-    inputs.expect_percentage()?;
+    expect_percentage(inputs.read_data_percent)?;
     Ok(inputs)
+}
+
+/// Refuses what is no percentage. A type of an administrator's own may have another schema.
+pub(super) fn expect_percentage(percent: Option<u8>) -> Result<(), Failure> {
+    if percent.is_some_and(|percent| percent > 100) {
+        return Err(Failure::permanent(
+            reason::INVALID_INPUTS,
+            "inputs.readDataPercent is a percentage, from 0 to 100",
+        ));
+    }
+    Ok(())
 }
 
 /// Checks an opened repository. `sets` are the backup sets of its namespace, listed before the
@@ -66,7 +49,7 @@ pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
 pub async fn check(
     repository: &impl Repository,
     environment: &Environment,
-    inputs: &Inputs,
+    inputs: &CheckInputs,
     sets: &[BackupSet],
     clock: &dyn Clock,
 ) -> Result<TerminationResult, Failure> {

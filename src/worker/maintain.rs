@@ -13,45 +13,27 @@
 //! Unneeded content is only marked here. The maintenance after the grace period deletes it.
 
 use crate::{
-    api::execution::GRACE_HOURS,
-    api::result::{Maintained, TerminationResult},
+    api::{
+        execution::GRACE_HOURS,
+        operations::{CheckInputs, MaintainInputs},
+        result::{Maintained, TerminationResult},
+    },
     clock::Clock,
     repository::{Pruning, Repository, WriterPermit, forget::forgettable},
     worker::{check, environment::Environment, failure::Failure, sets},
 };
 use jiff::SignedDuration;
 use kube::Client;
-use serde::Deserialize;
 
 /// Unneeded content is deleted this many hours before the grace period ends, so that the second of
 /// two maintenances a day apart deletes what the first marked.
 const EARLIER: u16 = 1;
 
-/// Inputs of `repository.maintain`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Inputs {
-    /// Name of the `BackupRepository`.
-    repository: String,
-    /// Percentage of the data to read back, 0 to 100. Defaults to the value in the repository's
-    /// `maintenance`, or else to 0.
-    read_data_percent: Option<u8>,
-    /// Age at which a snapshot that no backup set names is forgotten. Content that no snapshot
-    /// needs is kept for one hour less. Defaults to a day.
-    grace_hours: Option<u16>,
-}
-
-impl Inputs {
-    fn check(&self) -> check::Inputs {
-        check::Inputs::new(&self.repository, self.read_data_percent)
-    }
-}
-
 /// Reads the inputs. Call this before anything is opened, so that bad inputs fail fast.
-pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
-    let inputs: Inputs = environment.inputs()?;
+pub fn read_inputs(environment: &Environment) -> Result<MaintainInputs, Failure> {
+    let inputs: MaintainInputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
-    inputs.check().expect_percentage()?;
+    check::expect_percentage(inputs.read_data_percent)?;
     Ok(inputs)
 }
 
@@ -60,7 +42,7 @@ pub async fn maintain(
     client: &Client,
     environment: &Environment,
     repository: &impl Repository,
-    inputs: &Inputs,
+    inputs: &MaintainInputs,
     clock: &dyn Clock,
     permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
@@ -90,7 +72,8 @@ pub async fn maintain(
         Err(error) => return Err(error.into()),
     };
     let sets = sets::list(client, environment).await?;
-    let mut result = check::check(repository, environment, &inputs.check(), &sets, clock).await?;
+    let inputs = CheckInputs { repository: inputs.repository.clone(), read_data_percent: inputs.read_data_percent };
+    let mut result = check::check(repository, environment, &inputs, &sets, clock).await?;
     if let Some(damage) = damage {
         return Err(damage);
     }

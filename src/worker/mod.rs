@@ -174,7 +174,7 @@ async fn execute(
         }
         Command::Preview(_) => {
             let environment = Environment::read(&lookup)?;
-            restore::order::read_inputs(&environment)?;
+            restore::order::read_preview_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
             let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
             holding

@@ -73,7 +73,7 @@ pub fn termination_message(bytes: &[u8]) {
     }
 }
 
-static CAPTURE: LazyLock<OperationType> = LazyLock::new(|| {
+static CAPTURE: LazyLock<Arc<OperationType>> = LazyLock::new(|| {
     let spec = json!({
         "executor": { "worker": { "command": ["capture"] } }, "readOnly": true,
         "inputsSchema": { "type": "object", "properties": {
@@ -81,7 +81,7 @@ static CAPTURE: LazyLock<OperationType> = LazyLock::new(|| {
     });
     let object = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType",
         "metadata": { "name": "backup.capture" }, "spec": spec });
-    serde_json::from_value(object).expect("a type")
+    Arc::new(serde_json::from_value(object).expect("a type"))
 });
 
 /// What a run's status may be, by the schema that the API server checks.
@@ -98,7 +98,7 @@ fn statuses_are_valid(run: &OperationRun, tenant: Tenant, prepared: Result<Prepa
     let observed = Observed {
         run: Arc::new(run.clone()),
         tenant: Some(tenant),
-        operation_type: Some(Arc::new(CAPTURE.clone())),
+        operation_type: Some(CAPTURE.clone()),
         prepared,
         job: JobView::Absent,
         pods: Vec::new(),
@@ -111,7 +111,11 @@ fn statuses_are_valid(run: &OperationRun, tenant: Tenant, prepared: Result<Prepa
         restore: None,
     };
     for action in decide(&observed, Timestamp::UNIX_EPOCH).actions {
-        let (Action::Start(status) | Action::WriteStatus(status)) = action else { continue };
+        let status = match action {
+            Action::Start(start) => start.status,
+            Action::WriteStatus(status) => *status,
+            _ => continue,
+        };
         let status = serde_json::to_value(status).expect("JSON");
         if let Err(error) = STATUS.validate(&status) {
             panic!("{} is refused: {error}", error.instance_path());
@@ -144,7 +148,7 @@ pub fn inputs(bytes: &[u8]) {
                 worker_resources: json!({}),
                 cluster_uid: "cluster".into(),
             };
-            let job = build(&run, &CAPTURE, &prepared, "tenant", &settings).expect("a Job");
+            let job = build(&run, &prepared, &settings).expect("a Job");
             assert_eq!(job.metadata.namespace.as_deref(), Some("tenant"), "never another namespace");
             let name = job.metadata.name.expect("a name");
             assert!(name.starts_with("op-") && name.len() == 23, "{name}");

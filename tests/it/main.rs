@@ -5,6 +5,7 @@
 mod argo_cd;
 mod bounded;
 mod kstatus;
+mod operations;
 mod repository;
 mod upgrade;
 mod worker;

@@ -313,7 +313,7 @@ impl State {
             .actions
             .into_iter()
             .map(|action| match action {
-                Action::Start(status) => Write::Start(brief(&before, &status)),
+                Action::Start(start) => Write::Start(brief(&before, &start.status)),
                 Action::WriteStatus(status) => Write::Status(brief(&before, &status)),
                 Action::DeleteJob(job) => Write::DeleteJob(job.uid.parse().unwrap()),
                 Action::WriteLabels(_) => Write::Labels,
@@ -421,6 +421,8 @@ impl State {
             tenant: Some(Tenant { uid: "tenant".into(), workspace: "team".into(), terminating: false }),
             operation_type: Some(TYPE.clone()),
             prepared: Ok(Prepared {
+                tenant_uid: "tenant".into(),
+                operation_type: TYPE.clone(),
                 identity: IDENTITY.clone(),
                 inputs: tenantatlas::api::Inputs::default(),
                 account: "account".into(),

@@ -1,18 +1,222 @@
-//! Names of the built-in operation types, as the chart installs them. No other module spells them
-//! out.
+//! The built-in operations: their names, the worker commands that execute them, and their inputs.
+//!
+//! This table is the only place that spells them. `inputsSchema` of the chart's operation types is
+//! generated from the types here, and the worker reads its inputs into the same types.
+
+use crate::{ObjectReference, selection::Selection};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Captures a tenant's objects.
 pub const CAPTURE: &str = "backup.capture";
 /// Checks a repository.
 pub const CHECK: &str = "repository.check";
-/// Removes data that no backup set needs from a repository.
+/// Removes from a repository what no backup set needs.
 pub const MAINTAIN: &str = "repository.maintain";
 /// Plans a restore.
 pub const PREVIEW: &str = "restore.preview";
-/// Carries out a restore.
+/// Carries a restore out.
 pub const APPLY: &str = "restore.apply";
-/// Tests whether a backup set could be restored.
+/// Tries whether a backup set could be restored.
 pub const REHEARSE: &str = "restore.rehearse";
 
-/// All built-in operation types.
-pub const BUILT_IN: [&str; 6] = [CAPTURE, CHECK, MAINTAIN, PREVIEW, APPLY, REHEARSE];
+/// A built-in operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Name of its operation type. An administrator may install the command under other names.
+    pub name: &'static str,
+    /// First argument after `tenantatlas worker`.
+    pub command: &'static str,
+    inputs: fn() -> Value,
+}
+
+impl Operation {
+    /// The JSON schema of its inputs.
+    #[must_use]
+    pub fn inputs_schema(&self) -> Value {
+        (self.inputs)()
+    }
+}
+
+/// The command that opens a repository for the first time, and so needs none that is Ready.
+pub const CHECK_COMMAND: &str = "check";
+/// The command that removes what no backup set needs.
+pub const MAINTAIN_COMMAND: &str = "maintain";
+/// The command that tries whether a backup set could be restored.
+pub const REHEARSE_COMMAND: &str = "rehearse";
+/// The command that plans a restore.
+pub const PREVIEW_COMMAND: &str = "preview";
+
+/// All built-in operations, by name.
+pub const BUILT_IN: [Operation; 6] = [
+    Operation { name: CAPTURE, command: "capture", inputs: schema_of::<CaptureInputs> },
+    Operation { name: CHECK, command: CHECK_COMMAND, inputs: schema_of::<CheckInputs> },
+    Operation { name: MAINTAIN, command: MAINTAIN_COMMAND, inputs: schema_of::<MaintainInputs> },
+    Operation { name: APPLY, command: "restore", inputs: schema_of::<RestoreInputs> },
+    Operation { name: PREVIEW, command: PREVIEW_COMMAND, inputs: schema_of::<PreviewInputs> },
+    Operation { name: REHEARSE, command: REHEARSE_COMMAND, inputs: schema_of::<RehearseInputs> },
+];
+
+/// Inputs of `backup.capture`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CaptureInputs {
+    /// Name of the BackupRepository that stores the snapshot.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// What to capture. Default: the whole tenant.
+    #[serde(default)]
+    pub selection: Selection,
+}
+
+/// Inputs of `repository.check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckInputs {
+    /// Name of the BackupRepository to check.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// Percentage of the data to read back; 0 checks the structure alone. Default: the repository's
+    /// `spec.maintenance.readDataPercent`, else 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
+    pub read_data_percent: Option<u8>,
+}
+
+/// Inputs of `repository.maintain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaintainInputs {
+    /// Name of the BackupRepository to maintain.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// Percentage of the data that the check reads back; 0 checks the structure alone. Default: the
+    /// repository's `spec.maintenance.readDataPercent`, else 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
+    pub read_data_percent: Option<u8>,
+    /// Age in hours at which a snapshot that no backup set names is forgotten. Data that no
+    /// snapshot needs are kept for one hour less. Default: 24.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 8760))]
+    pub grace_hours: Option<u16>,
+}
+
+/// Inputs of `restore.apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreInputs {
+    /// Name of the BackupRepository that holds the backup set.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The RestoreRun that the run was created for.
+    #[schemars(schema_with = "restore_run")]
+    pub restore_run: ObjectReference,
+    /// ServiceAccount that writes. Default: `tenantatlas-restore`.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+}
+
+/// Inputs of `restore.preview`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PreviewInputs {
+    /// Name of the BackupRepository that holds the backup set.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The RestoreRun that the run was created for.
+    #[schemars(schema_with = "restore_run")]
+    pub restore_run: ObjectReference,
+}
+
+/// Inputs of `restore.rehearse`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RehearseInputs {
+    /// Name of the BackupRepository that holds the backup set.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// Name of the BackupSet to rehearse. Default: the newest that holds the whole tenant, else the
+    /// newest.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 253))]
+    pub backup_set: Option<String>,
+}
+
+fn restore_run(_: &mut SchemaGenerator) -> Schema {
+    let text = |most: u16| json_schema!({ "type": "string", "minLength": 1, "maxLength": most });
+    json_schema!({
+        "type": "object", "required": ["name", "uid"], "additionalProperties": false,
+        "properties": { "name": text(253), "uid": text(64) }
+    })
+}
+
+/// The schema of some inputs, without what only a Rust reader needs.
+fn schema_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    if let Some(root) = schema.as_object_mut() {
+        // The operation type describes itself.
+        root.remove("description");
+    }
+    tidy(&mut schema);
+    schema
+}
+
+/// Drops titles, formats and defaults, and the null of a field that may be left out.
+fn tidy(schema: &mut Value) {
+    let Some(fields) = schema.as_object_mut() else { return };
+    for key in ["title", "format", "default"] {
+        fields.remove(key);
+    }
+    if let Some(types) = fields.get_mut("type").and_then(Value::as_array_mut) {
+        types.retain(|one| one != "null");
+        if let [one] = types.as_slice() {
+            fields["type"] = one.clone();
+        }
+    }
+    if let Some(Value::String(text)) = fields.get_mut("description") {
+        *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+    if let Some(properties) = fields.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(tidy);
+    }
+    if let Some(items) = fields.get_mut("items") {
+        tidy(items);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_operation_and_each_command_is_there_once() {
+        let mut names: Vec<&str> = BUILT_IN.iter().map(|operation| operation.name).collect();
+        let mut commands: Vec<&str> = BUILT_IN.iter().map(|operation| operation.command).collect();
+        for words in [&mut names, &mut commands] {
+            words.sort_unstable();
+            words.dedup();
+            assert_eq!(words.len(), BUILT_IN.len());
+        }
+    }
+
+    #[test]
+    fn a_schema_of_inputs_refuses_other_fields_and_says_no_null() {
+        for operation in BUILT_IN {
+            let schema = operation.inputs_schema();
+            assert_eq!((&schema["type"], &schema["additionalProperties"]), (&json!("object"), &json!(false)));
+            assert!(schema["required"].as_array().is_some_and(|required| required.contains(&json!("repository"))));
+            for (name, property) in schema["properties"].as_object().expect("properties") {
+                assert!(property["description"].is_string() || name == "restoreRun", "{}: {name}", operation.name);
+                assert!(property["type"].is_string(), "{}: {name}: {property}", operation.name);
+            }
+        }
+    }
+}

@@ -16,11 +16,11 @@ pub struct Selection {
     pub provider: Provider,
     /// Kinds to include, as `Kind` or `Kind.group`. If empty, all kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 200), inner(length(max = 317)))]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 317)))]
     pub include_kinds: Vec<String>,
     /// Kinds to exclude, as `Kind` or `Kind.group`. Takes precedence over `includeKinds`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 200), inner(length(max = 317)))]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 317)))]
     pub exclude_kinds: Vec<String>,
     /// Includes only objects whose labels match, in the syntax of `kubectl -l`. The API server
     /// evaluates the selector.
@@ -29,11 +29,11 @@ pub struct Selection {
     pub label_selector: Option<String>,
     /// Names of the objects to include. If empty, all names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(max = 253)))]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
     pub include_names: Vec<String>,
     /// Names of the objects to exclude. Takes precedence over `includeNames`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(max = 253)))]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
     pub exclude_names: Vec<String>,
 }
 

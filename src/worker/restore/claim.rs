@@ -6,12 +6,12 @@
 //! restore's requester, and a completed restore is not executed again.
 
 use crate::{
-    api::{ObjectReference, Phase, RestoreRun},
+    api::{ObjectReference, Phase, RestoreRun, operations::RestoreInputs},
     cluster::retry::retry,
     worker::{
         environment::{Environment, RunIdentity},
         failure::{Failure, Retry, api_failure, reason::CANCELLED},
-        restore::order::{Inputs, reason},
+        restore::order::reason,
     },
 };
 use kube::{Api, Client, ResourceExt};
@@ -40,7 +40,7 @@ enum Claim {
 pub async fn take(
     client: &Client,
     environment: &Environment,
-    inputs: &Inputs,
+    inputs: &RestoreInputs,
     previews: bool,
 ) -> Result<RestoreRun, Failure> {
     let deadline = Instant::now() + PATIENCE;
@@ -61,7 +61,7 @@ pub async fn take(
     }
 }
 
-async fn read(client: &Client, environment: &Environment, inputs: &Inputs) -> Result<RestoreRun, Failure> {
+async fn read(client: &Client, environment: &Environment, inputs: &RestoreInputs) -> Result<RestoreRun, Failure> {
     let restores: Api<RestoreRun> = Api::namespaced(client.clone(), &environment.identity.namespace);
     let ObjectReference { name, uid } = &inputs.restore_run;
     let found = retry(|| restores.get_opt(name))
@@ -73,7 +73,7 @@ async fn read(client: &Client, environment: &Environment, inputs: &Inputs) -> Re
     })
 }
 
-fn decide(restore: &RestoreRun, own: &RunIdentity, inputs: &Inputs, previews: bool) -> Claim {
+fn decide(restore: &RestoreRun, own: &RunIdentity, inputs: &RestoreInputs, previews: bool) -> Claim {
     let name = restore.name_any();
     let refused = |code: &str, why: String| {
         Claim::Refused(Failure::blocked(code, format!("create a RestoreRun of your own: the restore {name} {why}")))
@@ -124,12 +124,12 @@ mod tests {
         }
     }
 
-    fn inputs(account: Option<&str>) -> Inputs {
+    fn inputs(account: Option<&str>) -> RestoreInputs {
         let restore_run = ObjectReference { name: "put-back".into(), uid: "restore-uid".into() };
-        Inputs { repository: "main".into(), restore_run, service_account_name: account.map(str::to_owned) }
+        RestoreInputs { repository: "main".into(), restore_run, service_account_name: account.map(str::to_owned) }
     }
 
-    fn claim(change: impl FnOnce(&mut Value), inputs: &Inputs, previews: bool) -> Claim {
+    fn claim(change: impl FnOnce(&mut Value), inputs: &RestoreInputs, previews: bool) -> Claim {
         let mut restore = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "RestoreRun",
             "metadata": {"name": "put-back", "namespace": "n", "uid": "restore-uid"},
             "spec": {"backupSet": {"name": "nightly"}},

@@ -3,8 +3,13 @@
 
 use crate::{
     api::{
-        BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, RestoreRunSpec, backup_set::Coverage,
-        execution::RESTORE_ACCOUNT, item::ItemId, operation_report::ItemOutcome, restore_run::ExistingResourcePolicy,
+        BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, RestoreRunSpec,
+        backup_set::Coverage,
+        execution::RESTORE_ACCOUNT,
+        item::ItemId,
+        operation_report::ItemOutcome,
+        operations::{PreviewInputs, RehearseInputs, RestoreInputs},
+        restore_run::ExistingResourcePolicy,
         subject::Initiator,
     },
     cluster::retry::retry,
@@ -24,7 +29,7 @@ use crate::{
     },
 };
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 
 /// Stable codes of restores that cannot be done. Never renamed.
@@ -77,33 +82,9 @@ pub mod reason {
     ];
 }
 
-/// Inputs of `restore.preview` and `restore.apply`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Inputs {
-    /// Name of the `BackupRepository`.
-    pub repository: String,
-    /// The `RestoreRun`, by name and uid.
-    pub restore_run: ObjectReference,
-    /// The account that writes. The pod runs as it, and the RestoreRun names the same.
-    #[serde(default)]
-    pub service_account_name: Option<String>,
-}
-
-/// Inputs of `restore.rehearse`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RehearsalInputs {
-    /// Name of the `BackupRepository`.
-    pub repository: String,
-    /// Name of the `BackupSet`. Defaults to the newest.
-    #[serde(default)]
-    pub backup_set: Option<String>,
-}
-
 /// Reads the inputs of a rehearsal. Call this before anything is opened.
-pub fn read_rehearsal(environment: &Environment) -> Result<RehearsalInputs, Failure> {
-    let inputs: RehearsalInputs = environment.inputs()?;
+pub fn read_rehearsal(environment: &Environment) -> Result<RehearseInputs, Failure> {
+    let inputs: RehearseInputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
     Ok(inputs)
 }
@@ -176,10 +157,17 @@ pub struct Order {
 }
 
 /// Reads the inputs. Call this before anything is opened.
-pub fn read_inputs(environment: &Environment) -> Result<Inputs, Failure> {
-    let inputs: Inputs = environment.inputs()?;
+pub fn read_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
+    let inputs: RestoreInputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
     Ok(inputs)
+}
+
+/// The same of a preview, which takes no account.
+pub fn read_preview_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
+    let PreviewInputs { repository, restore_run } = environment.inputs()?;
+    environment.expect_repository(&repository)?;
+    Ok(RestoreInputs { repository, restore_run, service_account_name: None })
 }
 
 /// Reads what to do. `previews` is whether the worker only previews.
@@ -187,7 +175,7 @@ pub async fn read(
     client: &Client,
     environment: &Environment,
     repository: &impl Repository,
-    inputs: &Inputs,
+    inputs: &RestoreInputs,
     previews: bool,
 ) -> Result<Order, Failure> {
     let namespace = &environment.identity.namespace;

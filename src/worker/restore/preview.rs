@@ -37,7 +37,7 @@ pub async fn preview(
     repository: &impl Repository,
 ) -> Result<TerminationResult, Failure> {
     tracing::info!("previewing");
-    let inputs = order::read_inputs(environment)?;
+    let inputs = order::read_preview_inputs(environment)?;
     let order = order::read(client, environment, repository, &inputs, true).await?;
     let survey = Survey::take(client, environment, repository, order).await?;
     let made = make(&survey, client, Ask::Server).await?;
