@@ -17,15 +17,15 @@ pub enum Error {
     Again(&'static str),
 }
 
-/// When a pass that failed is tried again. Waits grow with each failure of the same class and begin
-/// anew after a success.
+/// Backoff class of a failed pass. Waits grow with each failure of the same class and are reset by a
+/// success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryClass {
     /// The view was stale: as soon as the watch may have caught up.
     Stale,
     /// A fault that may pass.
     Fault,
-    /// A refusal, which somebody has to lift.
+    /// A refusal: an administrator or a tenant has to change something.
     Refused,
     /// A bug of ours.
     Bug,
@@ -64,7 +64,7 @@ impl Error {
         }
     }
 
-    /// How long the API server asks to be left alone (`Retry-After`), if it does.
+    /// The shortest wait that the API server asks for (`retryAfterSeconds` of its answer), if any.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let Self::Api(kube::Error::Api(status)) = self else { return None };

@@ -3,10 +3,10 @@
 //!
 //! A status holds only for the version of the object that it was decided about. Decided from one
 //! version and merged into another, as by a leader that slept past its Lease, it would be a status
-//! that nobody ever decided.
+//! that no decision produced.
 //!
-//! After a conflict the object is read: the watch may be late for long, and decided on the same
-//! view again, the same write would be refused again, ten times a second.
+//! After a conflict the object is read. The watch may be late, and a decision on the same stale view
+//! would produce the same write, which would be refused again.
 
 use crate::kernel::{Error, patch};
 use kube::{

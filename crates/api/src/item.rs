@@ -86,6 +86,14 @@ impl ItemId {
     pub fn new(kind: GroupKind, name: impl Into<String>) -> Self {
         Self { provider: Provider::Kubernetes, kind, name: name.into() }
     }
+
+    /// Reads the id of a Kubernetes object. Code that acts on the objects of a namespace reads ids
+    /// with this: the id of another provider's item must not pass for the object of the same kind
+    /// and name, which a selection would then not recognize.
+    pub fn of_object(text: &str) -> Result<Self, InvalidItem> {
+        let item: Self = text.parse()?;
+        if item.provider.is_default() { Ok(item) } else { Err(InvalidItem::of(text)) }
+    }
 }
 
 impl fmt::Display for ItemId {
@@ -105,6 +113,12 @@ pub struct InvalidItem {
     text: String,
 }
 
+impl InvalidItem {
+    fn of(text: &str) -> Self {
+        Self { text: text.chars().take(100).collect() }
+    }
+}
+
 impl FromStr for ItemId {
     type Err = InvalidItem;
 
@@ -116,12 +130,12 @@ impl FromStr for ItemId {
                 // No group contains a colon.
                 let (provider, group) = start.split_once(':').unwrap_or((KUBERNETES, start));
                 if provider.is_empty() || group.is_empty() || kind.is_empty() {
-                    return Err(InvalidItem { text: text.chars().take(100).collect() });
+                    return Err(InvalidItem::of(text));
                 }
                 let kind = GroupKind::new(if group == "core" { "" } else { group }, kind);
                 Ok(Self { provider: provider.into(), kind, name: name.to_owned() })
             }
-            _ => Err(InvalidItem { text: text.chars().take(100).collect() }),
+            _ => Err(InvalidItem::of(text)),
         }
     }
 }
@@ -168,6 +182,17 @@ mod tests {
             ["apps/Deployment/a", "kubernetes:apps/Deployment/a"].map(|text| text.parse().expect("an item")).into();
         assert_eq!(same[0], same[1]);
         assert_eq!(same[1].to_string(), "apps/Deployment/a");
+    }
+
+    #[test]
+    fn an_item_of_another_provider_does_not_pass_for_an_object() {
+        let object = ItemId::new(GroupKind::new("", "ConfigMap"), "a");
+        for text in ["core/ConfigMap/a", "kubernetes:core/ConfigMap/a"] {
+            assert_eq!(ItemId::of_object(text), Ok(object.clone()));
+        }
+        for text in ["graph:core/ConfigMap/a", "Kubernetes:core/ConfigMap/a", "core/ConfigMap"] {
+            assert!(ItemId::of_object(text).is_err(), "{text:?} must be refused");
+        }
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl PlannedItem {
     /// Rebuilds an item from its report and its hashes.
     pub fn from_report(told: PlannedObject, live: Option<String>, wanted: Option<String>) -> Result<Self, InvalidItem> {
         let PlannedObject { item_id, api_version, action, reason, warnings, diff: _ } = told;
-        Ok(Self { item: item_id.parse()?, api_version, action, reason, warnings, live, wanted })
+        Ok(Self { item: ItemId::of_object(&item_id)?, api_version, action, reason, warnings, live, wanted })
     }
 }
 
@@ -546,6 +546,14 @@ mod tests {
             counted.invalid,
         ];
         assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_stored_plan_cannot_name_an_object_as_another_providers_item() {
+        let told = planned("a", Action::Delete, None, Some("0"), None).to_report(None);
+        assert!(PlannedItem::from_report(told.clone(), None, None).is_ok());
+        let hidden = PlannedObject { item_id: format!("graph:{}", told.item_id), ..told };
+        assert!(PlannedItem::from_report(hidden, None, None).is_err());
     }
 
     #[test]

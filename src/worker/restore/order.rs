@@ -226,7 +226,7 @@ async fn failed_items(
         return Ok(failed.into_iter().collect());
     }
     let failed = results.into_iter().filter(|result| result.outcome == ItemOutcome::Failed);
-    Ok(failed.filter_map(|result| result.item_id.parse().ok()).collect())
+    Ok(failed.filter_map(|result| ItemId::of_object(&result.item_id).ok()).collect())
 }
 
 async fn find<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Failure>
@@ -250,7 +250,7 @@ fn decide(
     // The preview defines what to do. The requester and the account are those of this restore.
     let spec = &previewed.unwrap_or(restore).spec;
     let (selection, transforms) = eligible::terms(spec).map_err(blocked)?;
-    let absent = set.spec.absent.iter().map(|text| text.parse::<ItemId>()).collect::<Result<_, _>>();
+    let absent = set.spec.absent.iter().map(|text| ItemId::of_object(text)).collect::<Result<_, _>>();
     let absent = absent.map_err(|error| {
         let name = set.name_any();
         let message = format!("spec.absent of the backup set {name}: {error}: correct it in a new restore");

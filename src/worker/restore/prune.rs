@@ -90,7 +90,7 @@ impl Walk<'_> {
         for path in &self.inventory.notes {
             for content in self.reader.read(vec![path.clone()]).await? {
                 let note = content.map(|content| Note::from_content(&content)).unwrap_or_default();
-                left_out.extend(note.items.iter().filter_map(|item| item.item_id.parse::<ItemId>().ok()));
+                left_out.extend(note.items.iter().filter_map(|item| ItemId::of_object(&item.item_id).ok()));
             }
         }
         Ok(left_out)

@@ -151,7 +151,7 @@ pub async fn capture(
 
 /// Reads back the kinds of a note.
 fn unkept(note: &Note) -> Unkept {
-    let kind = |failed: &ItemFailure| failed.item_id.parse::<ItemId>().ok().map(|item| item.kind);
+    let kind = |failed: &ItemFailure| ItemId::of_object(&failed.item_id).ok().map(|item| item.kind);
     let remark = |failed: &ItemFailure| Remark::new(&failed.reason_code, failed.message.clone());
     note.items.iter().filter_map(|failed| Some((kind(failed)?, remark(failed)))).collect()
 }

@@ -104,7 +104,7 @@ pub async fn put_failed(repository: &impl Repository, run_uid: &str, failed: &[S
 /// The items that failed, if they were stored.
 pub async fn failed(repository: &impl Repository, run_uid: &str) -> Result<Option<Vec<ItemId>>, Failure> {
     let failed = find::<Vec<String>>(repository, run_uid, FAILED).await?;
-    Ok(failed.map(|failed| failed.iter().filter_map(|item| item.parse().ok()).collect()))
+    Ok(failed.map(|failed| failed.iter().filter_map(|item| ItemId::of_object(item).ok()).collect()))
 }
 
 fn part(digest: &str, place: usize) -> String {
