@@ -151,6 +151,7 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
         events,
         metrics,
         concurrency: options.concurrency,
+        term: elector.term(),
     };
     let mut work = tokio::spawn(watches::run(setup, ended));
     let code = tokio::select! {

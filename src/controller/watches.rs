@@ -11,6 +11,7 @@ use crate::{
         Error,
         cache::{Cache, Change, Feed, Incoming},
         events::Events,
+        lease::Term,
         queue::{self, Backlog, Others, Precedence, Requeue},
         slim::Slim,
     },
@@ -85,11 +86,13 @@ pub(super) struct Setup {
     pub(super) metrics: Metrics,
     /// The most reconciles of runs at once.
     pub(super) concurrency: u16,
+    /// While it is current, reconciles may start.
+    pub(super) term: Term,
 }
 
 /// Watches and reconciles until told to end; then waits for what is in flight.
 pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
-    let concurrency = setup.concurrency;
+    let (concurrency, term) = (setup.concurrency, setup.term.clone());
     let (runs, added_runs) = mpsc::unbounded_channel();
     let (types, added_types) = mpsc::unbounded_channel();
     let (tenants, added_tenants) = mpsc::unbounded_channel();
@@ -120,7 +123,8 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     tracing::info!(runs = context.runs.len(), tenants = context.namespaces.len(), "caches filled");
     // Schedules go first: their runs are on record before any run is reconciled.
     let due = Backlog::default();
-    let controller = |concurrency, precedence| Controller { context: &context, concurrency, precedence, ended: &ended };
+    let controller =
+        |concurrency, precedence| Controller { context: &context, concurrency, precedence, ended: &ended, term: &term };
     let few = || controller(FEW, Precedence::None);
     tokio::join!(
         controller(concurrency, Precedence::Second(&due)).run(alone(runs::reconcile), &context.runs, added_runs),
@@ -137,7 +141,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
 }
 
 fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
-    let Setup { client, clock, settings, events, metrics, concurrency: _ } = setup;
+    let Setup { client, clock, settings, events, metrics, concurrency: _, term: _ } = setup;
     let (runs, run_feed) = Cache::new(|run: &OperationRun| origin(run).map(|origin| origin.schedule));
     let (jobs, job_feed) = Cache::new(|_| None);
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
@@ -368,6 +372,7 @@ struct Controller<'a> {
     concurrency: u16,
     precedence: Precedence<'a>,
     ended: &'a watch::Receiver<bool>,
+    term: &'a Term,
 }
 
 impl Controller<'_> {
@@ -382,6 +387,11 @@ impl Controller<'_> {
         R: Future<Output = Result<Requeue, Error>>,
     {
         let start = |reference: ObjectRef<K>, others: Others| {
+            // The process is about to end, and the next leader reconciles everything.
+            if !self.term.is_current() {
+                tracing::warn!(object = %reference, "not reconciled: the Lease was not renewed in time");
+                return None;
+            }
             let object = cache.get(reference.namespace.as_deref().unwrap_or_default(), &reference.name)?;
             let context = self.context.clone();
             // Each line that a reconcile logs says of which object.

@@ -15,6 +15,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// How long a lease lasts without renewal.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -23,6 +24,22 @@ pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Time between two attempts.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
+/// Whether the leader's last renewal is recent, for those who are about to act on its behalf.
+///
+/// A process that was stopped (or starved) for longer than the Lease lasts resumes where it was,
+/// with caches that are as old. Its elector notices the loss only a moment later. Whatever starts
+/// in that moment would be decided on a view that the next leader has already changed.
+#[derive(Clone, Debug)]
+pub struct Term(watch::Receiver<Instant>);
+
+impl Term {
+    /// Whether the Lease was renewed within [`RENEW_DEADLINE`], by the local clock.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.0.borrow().elapsed() < RENEW_DEADLINE
+    }
+}
+
 /// A candidate for one Lease.
 pub struct Elector {
     api: Api<Lease>,
@@ -30,6 +47,8 @@ pub struct Elector {
     identity: String,
     /// The record as last observed, and when (local clock).
     observed: Option<(LeaseSpec, Instant)>,
+    /// When the last successful renewal was sent.
+    renewed: watch::Sender<Instant>,
 }
 
 impl Elector {
@@ -41,7 +60,14 @@ impl Elector {
             name: name.to_owned(),
             identity: identity.to_owned(),
             observed: None,
+            renewed: watch::Sender::new(Instant::now()),
         }
+    }
+
+    /// The leader's term; it means nothing before [`Elector::acquire`] has returned.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(self.renewed.subscribe())
     }
 
     /// Waits until this candidate holds the Lease.
@@ -59,12 +85,11 @@ impl Elector {
     /// Renews the Lease until renewals have failed for [`RENEW_DEADLINE`]. After it returns,
     /// nothing may be written any more.
     pub async fn hold(&mut self) {
-        let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RETRY_PERIOD).await;
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            let left = RENEW_DEADLINE.saturating_sub(self.renewed.borrow().elapsed());
             match tokio::time::timeout(left, self.try_acquire_or_renew()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => {}
                 Ok(Ok(false)) => {
                     tracing::error!(lease = self.name, "another replica leads");
                     return;
@@ -72,7 +97,7 @@ impl Elector {
                 Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "lease not renewed; it is tried again"),
                 Err(_) => {}
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
+            if self.renewed.borrow().elapsed() >= RENEW_DEADLINE {
                 tracing::error!(lease = self.name, "lease lost: not renewed in {RENEW_DEADLINE:?}");
                 return;
             }
@@ -92,13 +117,14 @@ impl Elector {
     }
 
     async fn try_acquire_or_renew(&mut self) -> Result<bool, kube::Error> {
+        let sent = Instant::now();
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
                 spec: Some(self.record(None)),
             };
             return match self.api.create(&PostParams::default(), &lease).await {
-                Ok(lease) => Ok(self.note(lease)),
+                Ok(lease) => Ok(self.note(lease, sent)),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
                 Err(error) => Err(error),
             };
@@ -128,13 +154,14 @@ impl Elector {
             spec: Some(self.record(Some(&spec))),
         };
         match self.api.replace(&self.name, &PostParams::default(), &next).await {
-            Ok(lease) => Ok(self.note(lease)),
+            Ok(lease) => Ok(self.note(lease, sent)),
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn note(&mut self, lease: Lease) -> bool {
+    fn note(&mut self, lease: Lease, sent: Instant) -> bool {
+        self.renewed.send_replace(sent);
         self.observed = lease.spec.map(|spec| (spec, Instant::now()));
         true
     }
@@ -151,5 +178,24 @@ impl Elector {
             lease_transitions: Some(if ours.is_some() || before.is_none() { transitions } else { transitions + 1 }),
             ..LeaseSpec::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_ends_when_the_lease_was_not_renewed_in_time_whoever_notices_first() {
+        let renewed = watch::Sender::new(Instant::now());
+        let term = Term(renewed.subscribe());
+        assert!(term.is_current());
+        let ago = |time| Instant::now().checked_sub(time).expect("the machine runs for longer");
+        renewed.send_replace(ago(RENEW_DEADLINE - RETRY_PERIOD));
+        assert!(term.is_current());
+        renewed.send_replace(ago(RENEW_DEADLINE));
+        assert!(!term.is_current());
+        renewed.send_replace(Instant::now());
+        assert!(term.is_current());
     }
 }
