@@ -8,7 +8,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::{
-    finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end},
+    finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end, reported, succeeded},
     observed::{JobView, JoinedView, Observed, Parent, Slot},
     prepare::{Prepared, is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
@@ -253,9 +253,13 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
             return complete(observed, status, finish, now);
         }
     };
+    // Our own worker's word goes first, so that the end does not depend on what else is seen by
+    // now: it may be told to stop after it has reported its result.
+    let result = status.worker_result.as_ref().filter(|result| is_ours(job) && result.job_uid == recorded.uid);
+    if let Some(finish) = result.and_then(reported) {
+        return ended_by(observed, status, finish, job, now);
+    }
     if let Some(end) = job_end(job) {
-        let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor);
-        let trusted = is_ours(job);
         if !is_told(job, &observed.pods)
             && observed.waiting_since.is_none_or(|since| now.duration_since(since) < SignedDuration::from_secs(5))
         {
@@ -272,19 +276,15 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
                 "cancelled; its Job failed, and no pod is left to tell why",
             )
         } else {
-            finish(job, &end, &observed.pods, trusted, timeout)
+            finish(job, &end, &observed.pods, is_ours(job), timeout)
         };
-        let mut next = status.clone();
-        next.attempts = Some(attempts(job));
-        // Maintenance that could not run says nothing about the repository, unless damage is what
-        // ended it. Which ends of a check count is decided in `records/repository.rs`.
-        let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
-        let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
-        let check = trusted && executor.is_some_and(says);
-        return ended(observed, &next, finish, Some(job), check, now);
+        return ended_by(observed, status, finish, job, now);
     }
     if job.metadata.deletion_timestamp.is_some() {
         return Decision::look_again(2);
+    }
+    if let Some(finish) = succeeded(job, &observed.pods, is_ours(job)) {
+        return ended_by(observed, status, finish, job, now);
     }
     let mut next = status.clone();
     if observed.run.spec.cancel {
@@ -319,6 +319,20 @@ fn executing(observed: &Observed, status: &OperationRunStatus, recorded: &Object
         return Decision::none();
     }
     Decision::act(Action::WriteStatus(Box::new(next)))
+}
+
+/// The last writes of a run whose work has ended.
+fn ended_by(observed: &Observed, status: &OperationRunStatus, finish: Finish, job: &Job, now: Timestamp) -> Decision {
+    let mut next = status.clone();
+    // The Job controller counts a pod a moment after it was created.
+    next.attempts = Some(attempts(job).max(1));
+    // Maintenance that could not run says nothing about the repository, unless damage is what
+    // ended it. Which ends of a check count is decided in `records/repository.rs`.
+    let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor);
+    let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
+    let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
+    let check = is_ours(job) && executor.is_some_and(says);
+    ended(observed, &next, finish, Some(job), check, now)
 }
 
 /// A run that joined another: copy its end, or continue alone if there will be none.

@@ -1,4 +1,8 @@
-//! How a run ended, from its finished Job and its pods. Pure.
+//! How a run ended, from its Job and its pods. Pure.
+//!
+//! Three sources say so, the fastest first: the result that our worker reports on its run, the end
+//! of a pod's containers, and the finished Job. They never disagree: the first two count only where
+//! the Job can end in no other way.
 //!
 //! The result in the termination message comes from any image: it is checked, never trusted. The
 //! exit code (the Job's own verdict) decides success; a result can only downgrade it.
@@ -10,14 +14,15 @@ use crate::{
     api::{
         Outcome, Reason,
         execution::{FENCE_CONTAINER, WORKER_CONTAINER},
+        operation_run::WorkerResult,
         outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
-        result::{PERMANENT_EXIT_CODES, ResultContext, TerminationResult, truncate},
+        result::{EXIT_PERMANENT, PERMANENT_EXIT_CODES, ResultContext, TerminationResult, truncate},
     },
     items::redact::redact,
 };
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{ContainerStateTerminated, Pod},
+    core::v1::{ContainerStateTerminated, Pod, PodCondition},
 };
 use std::sync::Arc;
 
@@ -104,7 +109,7 @@ pub fn attempts(job: &Job) -> i32 {
 #[must_use]
 pub fn finish(job: &Job, end: &JobEnd, pods: &[Arc<Pod>], trusted: bool, timeout_seconds: Option<i64>) -> Finish {
     let ended = last_ended(job, pods);
-    let mut finish = match end {
+    let finish = match end {
         JobEnd::Complete => complete(ended, trusted),
         JobEnd::Failed { reason, .. } if reason == "DeadlineExceeded" => Finish::plain(
             Outcome::Failed,
@@ -116,6 +121,55 @@ pub fn finish(job: &Job, end: &JobEnd, pods: &[Arc<Pod>], trusted: bool, timeout
         ),
         JobEnd::Failed { reason, message } => failed(ended, reason, message, trusted),
     };
+    bounded(finish)
+}
+
+/// How a run ended, according to the result that our worker reported on it. `None` if no worker
+/// reports such a result: a retry could change it.
+#[must_use]
+pub fn reported(result: &WorkerResult) -> Option<Finish> {
+    let ended = ContainerStateTerminated {
+        exit_code: result.exit_code,
+        message: Some(result.message.clone()),
+        ..ContainerStateTerminated::default()
+    };
+    let finish = match result.exit_code {
+        0 => complete(Some((false, &ended)), true),
+        EXIT_PERMANENT => failed(Some((false, &ended)), "PodFailurePolicy", "", true),
+        _ => return None,
+    };
+    Some(bounded(finish))
+}
+
+/// How a run ended, according to a pod whose containers have all exited with 0. Its Job can only
+/// complete then, a second or two later.
+///
+/// A container that is told to stop may exit with 0, too. But its pod then is being deleted, or says
+/// why it was stopped (eviction, a node that shuts down, its own deadline).
+#[must_use]
+pub fn succeeded(job: &Job, pods: &[Arc<Pod>], trusted: bool) -> Option<Finish> {
+    let pod = pods.iter().find(|pod| is_pod_of(pod, job) && has_succeeded(pod))?;
+    Some(bounded(complete(ended_container(pod), trusted)))
+}
+
+fn has_succeeded(pod: &Pod) -> bool {
+    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return false };
+    let ended = status.container_statuses.as_deref().unwrap_or_default();
+    let exited_well = |name: &str| {
+        let container = ended.iter().find(|container| container.name == name);
+        let state = container.and_then(|container| container.state.as_ref()?.terminated.as_ref());
+        state.is_some_and(|state| state.exit_code == 0)
+    };
+    let is_disrupted = |condition: &PodCondition| condition.type_ == "DisruptionTarget" && condition.status == "True";
+    pod.metadata.deletion_timestamp.is_none()
+        && status.reason.is_none()
+        && status.phase.as_deref() != Some("Failed")
+        && !status.conditions.iter().flatten().any(is_disrupted)
+        && !spec.containers.is_empty()
+        && spec.containers.iter().all(|container| exited_well(&container.name))
+}
+
+fn bounded(mut finish: Finish) -> Finish {
     finish.message = truncate(&redact(&finish.message), 2000);
     for failure in &mut finish.failures {
         failure.message = truncate(&redact(&failure.message), 500);
@@ -348,6 +402,29 @@ mod tests {
     fn finished(condition: &str, reason: &str, exit: i32, message: &str, trusted: bool) -> Finish {
         let job = job(condition, reason);
         finish(&job, &job_end(&job).expect("an end"), &[pod(exit, message)], trusted, Some(5))
+    }
+
+    proptest! {
+        /// Reporting a result early never changes an outcome.
+        #[test]
+        fn a_reported_result_and_the_same_on_the_termination_message_end_a_run_in_the_same_way(
+            permanent in any::<bool>(),
+            outcome in proptest::option::of(prop_oneof![Just("succeeded"), Just("partially_succeeded"), Just("failed"), Just("blocked"), Just("odd")]),
+            reason in proptest::option::of("[A-Za-z]{0,12}"),
+            processed in 0_i64..4, succeeded in 0_i64..4, failed in 0_i64..4,
+            failures in 0_usize..30,
+            text in any::<bool>(),
+        ) {
+            let failure = |at: usize| json!({"itemId": format!("core/ConfigMap/{at}"), "reasonCode": "Refused", "message": "m", "type": "failure"});
+            let message = if text { "no JSON".to_owned() } else {
+                json!({"outcome": outcome, "reason": reason,
+                    "summaryCounts": {"total": 4, "processed": processed, "succeeded": succeeded, "failed": failed, "skipped": 0},
+                    "failures": (0..failures).map(failure).collect::<Vec<_>>()}).to_string()
+            };
+            let (exit_code, condition, why) = if permanent { (40, "Failed", "PodFailurePolicy") } else { (0, "Complete", "") };
+            let told = WorkerResult { job_uid: "job-uid".into(), pod: "op-x-1".into(), exit_code, message: message.clone() };
+            prop_assert_eq!(reported(&told), Some(finished(condition, why, exit_code, &message, true)));
+        }
     }
 
     #[test]

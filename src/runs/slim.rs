@@ -117,6 +117,7 @@ impl Slim for Pod {
         let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         self.status = Some(PodStatus {
             phase: status.phase,
+            reason: status.reason,
             conditions: status.conditions.filter(|_| !ended),
             container_statuses: status.container_statuses,
             init_container_statuses: status.init_container_statuses,

@@ -72,6 +72,7 @@ pub(super) fn end(
 ) {
     describe(next, observed);
     next.waiting = None;
+    next.worker_result = None;
     next.completed_at = Some(now);
     next.duration = next.started_at.map(|started| human(now.duration_since(started)));
     transition(next, Phase::Completed, outcome, now);

@@ -13,7 +13,10 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    api::{BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason},
+    api::{
+        BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason,
+        operation_run::WorkerResult,
+    },
     kernel::{refusal::Refusal, status::difference},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -349,6 +352,125 @@ fn ended_job(ours: bool, condition: &str, exit_code: i32, message: &str) -> (Job
     }))
     .expect("a pod");
     (job, pod)
+}
+
+/// A run whose Job still runs, and whose pod or worker may have said that its work has ended.
+fn still_running(ours: bool, change: impl FnOnce(&mut OperationRun, &mut k8s_openapi::api::core::v1::Pod)) -> Observed {
+    let mut run = capture(json!({}));
+    runs_its_job(&mut run);
+    let (mut job, mut pod) = ended_job(ours, "Complete", 0, r#"{"message": "by the pod"}"#);
+    job.status = None;
+    change(&mut run, &mut pod);
+    let mut observed = observed(run, JobView::Own(Arc::new(job)));
+    observed.pods = vec![Arc::new(pod)];
+    observed
+}
+
+fn report(run: &mut OperationRun, job_uid: &str, exit_code: i32) {
+    let result = WorkerResult {
+        job_uid: job_uid.into(),
+        pod: "op-1".into(),
+        exit_code,
+        message: r#"{"message": "by the worker"}"#.into(),
+    };
+    run.status.get_or_insert_default().worker_result = Some(result);
+}
+
+fn runs_on(pod: &mut k8s_openapi::api::core::v1::Pod) {
+    pod.status = None;
+}
+
+#[test]
+fn a_run_ends_by_the_result_that_its_worker_reports_while_its_job_still_runs() {
+    for (exit_code, outcome, reason) in
+        [(0, Outcome::Succeeded, "Succeeded"), (40, Outcome::Failed, "PermanentFailure")]
+    {
+        let ended = written(&still_running(true, |run, pod| {
+            report(run, "job-uid", exit_code);
+            runs_on(pod);
+        }));
+        assert_eq!((ended.phase, ended.outcome, ended.reason.as_deref()), (Phase::Completed, outcome, Some(reason)));
+        assert_eq!((ended.message.as_deref(), ended.attempts), (Some("by the worker"), Some(1)));
+        assert_eq!(ended.worker_result, None, "it is in the fields around it");
+    }
+}
+
+#[test]
+fn a_reported_result_counts_before_a_cancellation_and_before_the_jobs_own_failure() {
+    let mut cancelled = still_running(true, |run, pod| {
+        report(run, "job-uid", 0);
+        run.spec.cancel = true;
+        runs_on(pod);
+    });
+    assert_eq!(written(&cancelled).outcome, Outcome::Succeeded);
+    // The container died after its report, so its Job failed.
+    let (job, pod) = ended_job(true, "Failed", 137, "");
+    (cancelled.job, cancelled.pods) = (JobView::Own(Arc::new(job)), vec![Arc::new(pod)]);
+    assert_eq!(written(&cancelled).outcome, Outcome::Succeeded);
+}
+
+#[test]
+fn a_result_of_another_job_of_another_image_or_of_a_failure_that_is_retried_does_not_count() {
+    for (ours, job_uid, exit_code) in [(true, "earlier", 0), (false, "job-uid", 0), (true, "job-uid", 1)] {
+        let running = still_running(ours, |run, pod| {
+            report(run, job_uid, exit_code);
+            runs_on(pod);
+        });
+        let ends = decide(&running, now()).actions.iter().any(is_an_end);
+        assert!(!ends, "ours {ours}, Job {job_uid}, exit code {exit_code}");
+    }
+}
+
+fn is_an_end(action: &Action) -> bool {
+    matches!(action, Action::WriteStatus(status) if status.phase == Phase::Completed)
+}
+
+#[test]
+fn a_run_ends_when_all_containers_of_its_pod_have_exited_well_before_its_job_is_complete() {
+    for ours in [true, false] {
+        let ended = written(&still_running(ours, |_, _| {}));
+        assert_eq!((ended.phase, ended.outcome), (Phase::Completed, Outcome::Succeeded));
+        assert_eq!((ended.message.as_deref(), ended.attempts), (Some("by the pod"), Some(1)));
+    }
+}
+
+#[test]
+fn a_pod_whose_job_may_still_end_in_another_way_does_not_end_its_run() {
+    let changed = |path: &str, value: serde_json::Value| {
+        still_running(false, |_, pod| {
+            let mut changed = serde_json::to_value(&*pod).expect("JSON");
+            *changed.pointer_mut(path).expect("a parent") = value;
+            *pod = serde_json::from_value(changed).expect("a pod");
+        })
+    };
+    let terminated = |exit_code: i32| json!({"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": exit_code}}});
+    for (why, path, value) in [
+        ("its container failed", "/status/containerStatuses/0", terminated(3)),
+        ("its container failed for good", "/status/containerStatuses/0", terminated(40)),
+        ("another container still runs", "/spec/containers", json!([{"name": "main"}, {"name": "proxy"}])),
+        (
+            "it was told to stop",
+            "/metadata",
+            json!({"name": "op-1", "deletionTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": [
+                {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": "job-uid", "controller": true}]}),
+        ),
+        (
+            "it is an earlier Job's",
+            "/metadata",
+            json!({"name": "op-1", "ownerReferences": [
+                {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": "earlier", "controller": true}]}),
+        ),
+        ("it was evicted", "/status", json!({"reason": "Evicted", "containerStatuses": [terminated(0)]})),
+        ("it failed as a whole", "/status", json!({"phase": "Failed", "containerStatuses": [terminated(0)]})),
+        (
+            "it was preempted",
+            "/status",
+            json!({"conditions": [{"type": "DisruptionTarget", "status": "True"}], "containerStatuses": [terminated(0)]}),
+        ),
+    ] {
+        let running = changed(path, value);
+        assert!(!decide(&running, now()).actions.iter().any(is_an_end), "{why}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A Job that a slow or restarted controller creates late must do nothing. So a worker first reads
 //! its run. It continues only if the run has the same uid, is not completed, not cancelled, not
-//! being deleted, and not assigned to another Job. For other images an init container does this:
+//! being deleted, not assigned to another Job, and has no result of this Job yet. For other images an init container does this:
 //! `tenantatlas worker fence`. A run of a schedule must be the one that the schedule recorded for
 //! its tick, or one that is not recorded yet ([`BackupSchedule::is_repeated_by`]).
 //!
@@ -77,6 +77,10 @@ pub fn decide(own: &RunIdentity, run: Option<OperationRun>) -> Result<OperationR
         if let Some(job) = status.job.as_ref().filter(|job| job.uid != own.job_uid) {
             return fenced(format!("the run {name} is executed by another Job, {} ({})", job.name, job.uid));
         }
+        // The container of that pod died after it had reported its result, and before it ended.
+        if let Some(told) = status.worker_result.as_ref().filter(|told| told.job_uid == own.job_uid) {
+            return fenced(format!("pod {} has done the work of the run {name} and reported its result", told.pod));
+        }
     }
     if run.spec.cancel {
         return Err((reason::CANCELLED, format!("the run {name} is cancelled")));
@@ -87,7 +91,10 @@ pub fn decide(own: &RunIdentity, run: Option<OperationRun>) -> Result<OperationR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ObjectReference, OperationRunSpec, operation_run::OperationRunStatus};
+    use crate::api::{
+        ObjectReference, OperationRunSpec,
+        operation_run::{OperationRunStatus, WorkerResult},
+    };
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn own() -> RunIdentity {
@@ -113,10 +120,15 @@ mod tests {
         ObjectReference { name: "op-1".into(), uid: uid.into() }
     }
 
+    fn told(job_uid: &str) -> WorkerResult {
+        WorkerResult { job_uid: job_uid.into(), pod: "op-1-a".into(), exit_code: 0, message: "{}".into() }
+    }
+
     #[test]
     fn a_run_that_is_its_own_and_not_over_is_worked_on() {
         for mine in [
             run(|_, _| {}),
+            run(|_, status| status.worker_result = Some(told("earlier"))),
             run(|_, status| status.job = Some(job("job"))),
             run(|_, status| status.phase = Phase::Running),
         ] {
@@ -140,6 +152,7 @@ mod tests {
             ),
             (Some(run(|_, status| status.phase = Phase::Completed)), "completed"),
             (Some(run(|_, status| status.job = Some(job("other")))), "another Job"),
+            (Some(run(|_, status| status.worker_result = Some(told("job")))), "has done the work"),
         ] {
             let (reason, said) = decide(&own(), theirs).expect_err("fenced");
             assert!(said.contains(why), "{said}");

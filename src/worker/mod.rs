@@ -1,14 +1,14 @@
 //! Code that runs inside a Job: one command, one result, one exit code.
 //!
 //! Every command passes the fence ([`fence`]). All but the fence itself then take a Lease on the
-//! repository ([`lease`]), do their work, and write a result to the pod's termination message
-//! ([`crate::api::result`]).
+//! repository ([`lease`]), do their work, and leave a result ([`crate::api::result`]): on the pod's
+//! termination message, and, if no retry can change it, on their run ([`tell`]).
 //!
 //! Exit codes: 0 success, 1 a retry may succeed, 40 a retry cannot succeed, 49 the run is not this
 //! Job's to execute.
 //!
 //! Must not: decide the outcome of a run (the controller does), or write to a tenant anything but
-//! Leases, its run's progress and reports, and the backup sets of an adopted repository. Only
+//! Leases, its run's progress, result and reports, and the backup sets of an adopted repository. Only
 //! [`restore`] writes more: what its plan contains, after [`audit`] has recorded the intent.
 
 pub mod absence;
@@ -31,11 +31,12 @@ mod scheduling;
 pub mod scope;
 pub mod sets;
 pub mod stop;
+pub mod tell;
 
 use crate::{
     api::{
         execution::{NAMESPACE, RUN, RUN_UID},
-        result::TerminationResult,
+        result::{EXIT_PERMANENT, TerminationResult},
     },
     clock::SystemClock,
     cluster::client::{ClientOptions, connect},
@@ -48,6 +49,7 @@ use crate::{
     },
 };
 use clap::{Args, Subcommand};
+use kube::Client;
 use std::{
     path::PathBuf,
     pin::Pin,
@@ -120,9 +122,13 @@ pub fn run(command: &Command) -> ExitCode {
     | Command::Restore(place)
     | Command::Fence(place)) = command;
     let mounts = Mounts::below(&place.root);
+    let site = match runtime.block_on(Site::find()) {
+        Ok(site) => site,
+        Err(failure) => return exit(&conclude(Err(failure), &mounts)),
+    };
     let (stop, holding) = (Stop::default(), Holding::default());
     let ended = runtime.block_on(async {
-        let mut work = Box::pin(execute(command, &mounts, &stop, &holding));
+        let mut work = Box::pin(execute(command, &site, &mounts, &stop, &holding));
         let stopped = tokio::select! {
             ended = &mut work => return ended,
             stopped = told_to_stop() => stopped,
@@ -140,24 +146,47 @@ pub fn run(command: &Command) -> ExitCode {
         let _ = tokio::time::timeout(GIVING_BACK, holding.release()).await;
         Err(stopped)
     });
+    let ended = conclude(ended, &mounts);
+    // A pod that was told to stop is about to be replaced, or its Job is gone: how such a run ends
+    // is read from these.
+    if let Some(message) = ended.last_word()
+        && !stop.is_set()
+        && !matches!(command, Command::Fence(_))
+    {
+        runtime.block_on(tell::tell(&site.client, &site.own, ended.code, message));
+    }
     // Engine threads are not awaited: what they have not recorded does not exist.
     runtime.shutdown_background();
-    conclude(ended, &mounts)
+    exit(&ended)
+}
+
+/// Where a worker is: its run, its pod, and the way to the API server.
+struct Site {
+    own: RunIdentity,
+    client: Client,
+}
+
+impl Site {
+    async fn find() -> Result<Self, Failure> {
+        let own = RunIdentity::read(&|name| std::env::var(name).ok())?;
+        let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
+        let client = connect(options)
+            .await
+            .map_err(|error| Failure::permanent(reason::INVALID_ENVIRONMENT, error.to_string()))?;
+        Ok(Self { own, client })
+    }
 }
 
 /// Executes a command and returns its result. Only the fence has no result.
 async fn execute(
     command: &Command,
+    Site { own, client }: &Site,
     mounts: &Mounts,
     stop: &Stop,
     holding: &Holding,
 ) -> Result<Option<TerminationResult>, Failure> {
     let lookup = |name: &str| std::env::var(name).ok();
-    let identity = RunIdentity::read(&lookup)?;
-    let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
-    let client =
-        connect(options).await.map_err(|error| Failure::permanent(reason::INVALID_ENVIRONMENT, error.to_string()))?;
-    let run = fence::pass(&client, &identity).await?;
+    let run = fence::pass(client, own).await?;
     let clock = SystemClock;
     match command {
         Command::Fence(_) => Ok(None),
@@ -165,10 +194,10 @@ async fn execute(
             let environment = Environment::read(&lookup)?;
             capture::read_scope(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(&client, &environment, &repository).share(Use::Writes).await?;
+            let held = Leases::of(client, &environment, &repository).share(Use::Writes).await?;
             let permit = held.permit();
             holding
-                .during(held, Box::pin(capture::capture(&client, &environment, &repository, &run, &clock, permit)))
+                .during(held, Box::pin(capture::capture(client, &environment, &repository, &run, &clock, permit)))
                 .await
                 .map(Some)
         }
@@ -176,19 +205,16 @@ async fn execute(
             let environment = Environment::read(&lookup)?;
             restore::order::read_preview_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
-            holding
-                .during(held, Box::pin(restore::preview::preview(&client, &environment, &repository)))
-                .await
-                .map(Some)
+            let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
+            holding.during(held, Box::pin(restore::preview::preview(client, &environment, &repository))).await.map(Some)
         }
         Command::Rehearse(_) => {
             let environment = Environment::read(&lookup)?;
             restore::order::read_rehearsal(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
+            let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
             holding
-                .during(held, Box::pin(restore::rehearse::rehearse(&client, &environment, &repository, &run)))
+                .during(held, Box::pin(restore::rehearse::rehearse(client, &environment, &repository, &run)))
                 .await
                 .map(Some)
         }
@@ -196,21 +222,21 @@ async fn execute(
             let environment = Environment::read(&lookup)?;
             restore::order::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(&client, &environment, &repository).share(Use::Writes).await?;
+            let held = Leases::of(client, &environment, &repository).share(Use::Writes).await?;
             let permit = held.permit();
-            let work = restore::apply::apply(&client, &environment, &repository, &clock, stop, permit);
+            let work = restore::apply::apply(client, &environment, &repository, &clock, stop, permit);
             holding.during(held, Box::pin(work)).await.map(Some)
         }
         Command::Check(_) => {
             let environment = Environment::read(&lookup)?;
             let inputs = check::read_inputs(&environment)?;
-            let repository = open::open_or_create(&client, &environment, mounts).await?;
-            let held = Leases::of(&client, &environment, &repository).share(Use::Reads).await?;
+            let repository = open::open_or_create(client, &environment, mounts).await?;
+            let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
             let work = async {
-                let sets = sets::list(&client, &environment).await?;
+                let sets = sets::list(client, &environment).await?;
                 let mut result = check::check(&repository, &environment, &inputs, &sets, &clock).await?;
                 if let Some(figures) = &mut result.context.repository {
-                    figures.adopted = adopt::record_sets(&client, &environment, &repository).await?;
+                    figures.adopted = adopt::record_sets(client, &environment, &repository).await?;
                 }
                 Ok(Some(result))
             };
@@ -220,9 +246,9 @@ async fn execute(
             let environment = Environment::read(&lookup)?;
             let inputs = maintain::read_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(&client, &environment, &repository).exclude().await?;
+            let held = Leases::of(client, &environment, &repository).exclude().await?;
             let permit = held.permit();
-            let work = maintain::maintain(&client, &environment, &repository, &inputs, &clock, permit);
+            let work = maintain::maintain(client, &environment, &repository, &inputs, &clock, permit);
             holding.during(held, Box::pin(work)).await.map(Some)
         }
     }
@@ -278,10 +304,28 @@ async fn told_to_stop() -> Failure {
     )
 }
 
-/// Writes the result for the controller and returns the exit code for Kubernetes.
-fn conclude(ended: Result<Option<TerminationResult>, Failure>, mounts: &Mounts) -> ExitCode {
+/// How a worker ends: the exit code for Kubernetes, and the result for the controller.
+struct End {
+    code: i32,
+    /// None: the fence let pass.
+    message: Option<String>,
+}
+
+impl End {
+    /// The result, if no retry can change it and the run is this worker's own.
+    fn last_word(&self) -> Option<&str> {
+        self.message.as_deref().filter(|_| [0, EXIT_PERMANENT].contains(&self.code))
+    }
+}
+
+fn exit(end: &End) -> ExitCode {
+    u8::try_from(end.code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Writes the result to the termination message.
+fn conclude(ended: Result<Option<TerminationResult>, Failure>, mounts: &Mounts) -> End {
     let (result, code) = match ended {
-        Ok(None) => return ExitCode::SUCCESS,
+        Ok(None) => return End { code: 0, message: None },
         Ok(Some(result)) => (result, 0),
         Err(failure) => (failure.to_result(), failure.exit_code()),
     };
@@ -293,10 +337,11 @@ fn conclude(ended: Result<Option<TerminationResult>, Failure>, mounts: &Mounts) 
     } else {
         tracing::error!(reason, message, code, "not done");
     }
-    if let Err(error) = std::fs::write(&mounts.termination_message, result.to_message()) {
+    let message = result.to_message();
+    if let Err(error) = std::fs::write(&mounts.termination_message, &message) {
         tracing::warn!(%error, "the termination message could not be written");
     }
-    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+    End { code, message: Some(message) }
 }
 
 fn redacted(mut result: TerminationResult) -> TerminationResult {
@@ -310,6 +355,7 @@ fn redacted(mut result: TerminationResult) -> TerminationResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::failure::Retry;
 
     #[test]
     fn a_failure_leaves_a_redacted_message_and_its_exit_code() {
@@ -317,17 +363,30 @@ mod tests {
         std::fs::create_dir(directory.path().join("dev")).expect("created");
         let mounts = Mounts::below(directory.path());
         let failure = Failure::permanent("AccessDenied", "https://ada:hunter2@store.example.com said no");
-        assert_eq!(conclude(Err(failure), &mounts), ExitCode::from(40));
+        let end = conclude(Err(failure), &mounts);
+        assert_eq!(exit(&end), ExitCode::from(40));
         let message = std::fs::read_to_string(&mounts.termination_message).expect("a message");
         assert!(message.contains("AccessDenied") && message.contains("store.example.com"), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
+        assert_eq!(end.last_word(), Some(message.as_str()), "what is told is what is left");
+    }
+
+    #[test]
+    fn what_a_retry_may_change_is_not_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mounts = Mounts::below(directory.path());
+        let told = |ended| conclude(ended, &mounts).last_word().is_some();
+        assert!(told(Ok(Some(TerminationResult::default()))));
+        assert!(told(Err(Failure::permanent("A", "a"))) && told(Err(Failure::blocked("A", "a"))));
+        assert!(!told(Err(Failure::transient("A", "a"))) && !told(Err(Failure::new("A", "a", Retry::Fenced))));
+        assert!(!told(Ok(None)), "the fence has no result");
     }
 
     #[test]
     fn the_fence_leaves_no_message_when_it_lets_pass() {
         let directory = tempfile::tempdir().expect("a directory");
         let mounts = Mounts::below(directory.path());
-        assert_eq!(conclude(Ok(None), &mounts), ExitCode::SUCCESS);
+        assert_eq!(exit(&conclude(Ok(None), &mounts)), ExitCode::SUCCESS);
         assert!(!mounts.termination_message.exists());
     }
 }

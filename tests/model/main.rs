@@ -48,6 +48,7 @@ impl Model for Explored {
                 |_, state: &State| state.failures_have_a_cause(),
             ),
             Property::always("no decision tries to change an end", |_, state: &State| !state.end_refused),
+            Property::always("a run ends as its worker has reported", |_, state: &State| !state.result_ignored),
             Property::always(
                 "from every state the next passes settle, and the last writes nothing",
                 |_, state: &State| state.settles(),

@@ -46,6 +46,10 @@ pub enum Step {
     CallLost(usize),
     AnswerLost(usize),
     PodStarts,
+    /// The worker reports its result on its run. It may die before its container has ended well.
+    WorkerTells,
+    /// The pod's container exits well; the Job is not complete yet.
+    PodEnds,
     JobEnds,
     JobFails,
     JobGoes,
@@ -68,6 +72,8 @@ struct Run {
     job: Option<u8>,
     joined: Option<usize>,
     waiting: Option<String>,
+    /// The Job whose worker has reported its result.
+    told: Option<u8>,
     labelled: bool,
 }
 
@@ -83,6 +89,7 @@ struct Job {
 enum Pod {
     Starting,
     Running,
+    Exited,
     Done,
     Failed,
     Fenced,
@@ -120,6 +127,8 @@ pub struct State {
     failures: u8,
     /// A controller tried to change an end that it knew of.
     pub end_refused: bool,
+    /// A run that was not cancelled ended otherwise than its worker had reported.
+    pub result_ignored: bool,
 }
 
 impl Run {
@@ -133,6 +142,7 @@ impl Run {
             job: None,
             joined: None,
             waiting: None,
+            told: None,
             labelled: false,
         }
     }
@@ -154,6 +164,7 @@ impl State {
             losses: explored.losses,
             failures: explored.failures,
             end_refused: false,
+            result_ignored: false,
         }
     }
 
@@ -209,7 +220,8 @@ impl State {
                 steps.extend([Step::CallLost(at), Step::AnswerLost(at)]);
             }
         }
-        steps.extend([Step::PodStarts, Step::JobEnds, Step::JobGoes, Step::GarbageCollected]);
+        steps.extend([Step::PodStarts, Step::WorkerTells, Step::PodEnds]);
+        steps.extend([Step::JobEnds, Step::JobGoes, Step::GarbageCollected]);
         if self.failures > 0 {
             steps.push(Step::JobFails);
         }
@@ -242,7 +254,14 @@ impl State {
                 self.controllers[at].pending = None;
             }
             Step::PodStarts => return self.pod_starts(),
-            Step::JobEnds => return self.pod_ends(Pod::Done),
+            Step::WorkerTells => return self.worker_tells(),
+            Step::PodEnds => return self.pod_ends(Pod::Exited),
+            Step::JobEnds => {
+                let Some(job) = self.job.as_mut().filter(|job| job.pod == Pod::Exited && !job.terminating) else {
+                    return self.pod_ends(Pod::Done);
+                };
+                job.pod = Pod::Done;
+            }
             Step::JobFails => {
                 self.failures -= 1;
                 return self.pod_ends(Pod::Failed);
@@ -284,6 +303,17 @@ impl State {
             return false;
         };
         job.pod = end;
+        true
+    }
+
+    /// Admission lets the pod of the recorded Job write, until the run is completed.
+    fn worker_tells(&mut self) -> bool {
+        let Some(job) = self.job.as_ref().filter(|job| job.pod == Pod::Running) else { return false };
+        let run = &mut self.runs[job.owner];
+        if !run.exists || run.phase == Phase::Completed || run.job != Some(job.uid) || run.told.is_some() {
+            return false;
+        }
+        run.told = Some(job.uid);
         true
     }
 
@@ -371,6 +401,8 @@ impl State {
             self.end_refused = true;
             return;
         }
+        let told = run.told.is_some() && !run.cancel;
+        self.result_ignored |= told && next.phase == Phase::Completed && next.outcome != Outcome::Succeeded;
         *run = next.clone();
     }
 

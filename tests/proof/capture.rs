@@ -70,11 +70,6 @@ impl Captures {
         self.state().runs.insert(name.to_owned(), run.uid().expect("a uid"));
     }
 
-    /// The names of those.
-    pub(crate) fn expected(&self) -> Vec<String> {
-        self.state().runs.keys().cloned().collect()
-    }
-
     /// From here on nothing may be written.
     pub(crate) fn mark(&self, bench: &Bench) {
         self.state().mark = bench.operator.mark();

@@ -225,6 +225,10 @@ pub struct OperationRunStatus {
     /// Job that does the work. A Job of this name with another uid does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<ObjectReference>,
+    /// Result that the worker reported before its container ended. The run ends by it, and then the
+    /// field is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker_result: Option<WorkerResult>,
     /// Number of items by result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary_counts: Option<SummaryCounts>,
@@ -281,6 +285,7 @@ impl Default for OperationRunStatus {
             joined: None,
             waiting: None,
             job: None,
+            worker_result: None,
             summary_counts: None,
             progress: None,
             failures: Vec::new(),
@@ -306,6 +311,26 @@ pub struct Waiting {
     /// When the controller first observed this reason.
     #[schemars(schema_with = "crate::schema::date_time")]
     pub since: Timestamp,
+}
+
+/// Result that a worker reports about its own run, as the last thing it does. It counts only if it
+/// names the Job of `status.job`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerResult {
+    /// Uid of the Job that the worker's pod belongs to.
+    #[schemars(length(max = 64))]
+    pub job_uid: String,
+    /// Name of the worker's pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// Exit code with which the worker's container is about to end: 0, or that of a permanent
+    /// failure. A worker whose pod may be retried reports nothing.
+    #[schemars(range(min = 0, max = 255))]
+    pub exit_code: i32,
+    /// The same JSON as on the container's termination message.
+    #[schemars(length(max = 4096))]
+    pub message: String,
 }
 
 /// Provenance and links of a run.

@@ -3,7 +3,7 @@
 use super::{assert_refused, call};
 use crate::support::{SOON, Tenant};
 use serde_json::{Value, json};
-use tenantatlas::api::RestoreRun;
+use tenantatlas::api::{Outcome, RestoreRun};
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
 
@@ -54,7 +54,7 @@ async fn nobody_in_a_tenant_writes_a_status_not_even_with_the_right_to() {
 }
 
 #[tokio::test]
-async fn a_worker_says_how_far_its_own_run_is_and_nothing_else() {
+async fn a_worker_reports_progress_and_result_of_its_own_run_and_nothing_else() {
     let tenant = Tenant::new("progress").await;
     let (_, pod) = tenant.operation_with_pod("mine").await;
     let (_, foreign) = tenant.operation_with_pod("other").await;
@@ -89,6 +89,15 @@ async fn a_worker_says_how_far_its_own_run_is_and_nothing_else() {
         let answer = call(&worker, "PATCH", &mine, &json!({ "status": field })).await;
         assert_refused(answer, 403, &["tenantatlas-run-status", "status.progress"]);
     }
+    // A result is reported in its own name: a pod of an earlier Job of the same name has the same prefix.
+    let job_uid = tenant.status("mine").await.job.expect("a Job").uid;
+    let name_of = |pod: &k8s_openapi::api::core::v1::Pod| pod.metadata.name.clone().expect("a name");
+    let result = |job_uid: &str, pod: &str| json!({ "status": { "workerResult": { "jobUid": job_uid, "pod": pod, "exitCode": 0, "message": "{}" } } });
+    for forged in [result("0", &name_of(&pod)), result(&job_uid, &name_of(&foreign))] {
+        let answer = call(&worker, "PATCH", &mine, &forged).await;
+        assert_refused(answer, 403, &["tenantatlas-run-status", "in its own name"]);
+    }
+    call(&worker, "PATCH", &mine, &result(&job_uid, &name_of(&pod))).await.expect("its own result");
     // The status is all that it may write of a run.
     let run = tenant.path(GROUP, "operationruns/mine");
     assert_refused(
@@ -98,7 +107,10 @@ async fn a_worker_says_how_far_its_own_run_is_and_nothing_else() {
     );
 
     tenant.merge::<tenantatlas::api::OperationRun>("mine", json!({ "spec": { "cancel": true } })).await;
-    tenant.completed("mine", SOON).await;
+    // This pod runs another image than ours under our account: what it reports is not taken for a worker's word.
+    let ended = tenant.completed("mine", SOON).await;
+    assert_eq!((ended.outcome, ended.reason.as_deref()), (Outcome::Failed, Some("Cancelled")));
+    assert_eq!(ended.worker_result, None);
     // Its pod is gone and with it its token; one that lingers is stopped all the same.
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).expect("an account");
     let user = format!("system:serviceaccount:{}:{account}", tenant.name);

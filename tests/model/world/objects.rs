@@ -14,7 +14,7 @@ use tenantatlas::{
         ObjectReference, OperationRun, OperationRunSpec, OperationType, Phase, Reason,
         identity::Identity,
         labels,
-        operation_run::{OperationRunStatus, Waiting},
+        operation_run::{OperationRunStatus, Waiting, WorkerResult},
     },
     runs::observed::Sibling,
 };
@@ -91,6 +91,12 @@ fn make_run(at: usize, run: &Run) -> OperationRun {
         identity_hash: (run.phase != Phase::Queued).then(|| IDENTITY.as_str().to_owned()),
         job: run.job.map(|uid| ObjectReference { name: IDENTITY.job_name(), uid: uid.to_string() }),
         joined: run.joined.map(|winner| ObjectReference { name: name(winner), uid: name(winner) }),
+        worker_result: run.told.map(|uid| WorkerResult {
+            job_uid: uid.to_string(),
+            pod: "op-1".into(),
+            exit_code: 0,
+            message: "{}".into(),
+        }),
         waiting: run.waiting.clone().map(|reason| Waiting { reason, since: now() }),
         ..OperationRunStatus::default()
     };
@@ -118,6 +124,7 @@ pub(super) fn brief(before: &Run, status: &OperationRunStatus) -> Run {
         job: status.job.as_ref().map(|job| job.uid.parse().unwrap()),
         joined: status.joined.as_ref().map(|joined| joined.name.trim_start_matches("run-").parse().unwrap()),
         waiting: status.waiting.as_ref().map(|waiting| waiting.reason.clone()),
+        told: status.worker_result.as_ref().map(|result| result.job_uid.parse().unwrap()),
         ..before.clone()
     }
 }
@@ -128,7 +135,7 @@ fn make_job(job: &Job) -> v1::Job {
         Pod::Failed | Pod::Fenced | Pod::Cancelled => {
             json!([{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}])
         }
-        Pod::Starting | Pod::Running => json!([]),
+        Pod::Starting | Pod::Running | Pod::Exited => json!([]),
     };
     let mut object: v1::Job = serde_json::from_value(json!({
         "metadata": {"name": IDENTITY.job_name(), "uid": job.uid.to_string()},
@@ -145,16 +152,20 @@ fn make_job(job: &Job) -> v1::Job {
 fn make_pod(job: &Job) -> core::Pod {
     let state = match job.pod {
         Pod::Starting | Pod::Running => json!({"running": {}}),
-        Pod::Done => json!({"terminated": {"exitCode": 0, "message": "{}"}}),
+        Pod::Exited | Pod::Done => json!({"terminated": {"exitCode": 0, "message": "{}"}}),
         Pod::Failed => json!({"terminated": {"exitCode": 1}}),
         Pod::Fenced => json!({"terminated": {"exitCode": 49, "message": r#"{"reason": "Fenced"}"#}}),
         Pod::Cancelled => json!({"terminated": {"exitCode": 49, "message": r#"{"reason": "Cancelled"}"#}}),
     };
     let phase = if matches!(job.pod, Pod::Starting | Pod::Running) { "Running" } else { "Succeeded" };
-    serde_json::from_value(json!({
+    let mut object: core::Pod = serde_json::from_value(json!({
         "metadata": {"name": "pod", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": job.uid.to_string(), "controller": true}]},
         "spec": {"containers": [{"name": "worker"}]},
         "status": {"phase": phase, "containerStatuses": [{"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}
     }))
-    .unwrap()
+    .unwrap();
+    if job.terminating {
+        object.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    }
+    object
 }
