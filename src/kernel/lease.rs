@@ -89,13 +89,12 @@ impl Elector {
             tokio::time::sleep(RETRY_PERIOD).await;
             let left = RENEW_DEADLINE.saturating_sub(self.renewed.borrow().elapsed());
             match tokio::time::timeout(left, self.try_acquire_or_renew()).await {
-                Ok(Ok(true)) => {}
                 Ok(Ok(false)) => {
                     tracing::error!(lease = self.name, "another replica leads");
                     return;
                 }
                 Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "lease not renewed; it is tried again"),
-                Err(_) => {}
+                Ok(Ok(true)) | Err(_) => {}
             }
             if self.renewed.borrow().elapsed() >= RENEW_DEADLINE {
                 tracing::error!(lease = self.name, "lease lost: not renewed in {RENEW_DEADLINE:?}");
@@ -191,7 +190,7 @@ mod tests {
         let term = Term(renewed.subscribe());
         assert!(term.is_current());
         let ago = |time| Instant::now().checked_sub(time).expect("the machine runs for longer");
-        renewed.send_replace(ago(RENEW_DEADLINE - RETRY_PERIOD));
+        renewed.send_replace(ago(RENEW_DEADLINE / 2));
         assert!(term.is_current());
         renewed.send_replace(ago(RENEW_DEADLINE));
         assert!(!term.is_current());
