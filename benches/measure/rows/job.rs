@@ -1,7 +1,7 @@
 //! A run beside a bare Job of the same image, one at a time.
 
 use super::Plan;
-use crate::bed::{Bed, run};
+use crate::bed::{Bed, run, until};
 use crate::report::{Report, Target, median};
 use crate::{Result, api};
 use futures::{AsyncBufReadExt as _, TryStreamExt as _};
@@ -16,50 +16,114 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let mut report = Report::new(
         "A run beside a bare Job",
         format!(
-            "One at a time, in turns, {each} of each a repetition: a run of a type whose Job ends at once; a bare Job of the same pod; and one with our image as an init \
-             container that only prints its version, which is what the fence's container costs before it asks anything. From the create to the watch event that shows the end."
+            "One at a time, in turns, {each} of each a repetition: a capture of a namespace of few objects, by our worker; a run of another image whose container ends at once; and bare Jobs: of \
+             our image, which only prints its version; of the other image; and of that with our image as an init container. From the create to the watch event that shows the end."
         ),
         plan.quick,
     );
     let operation_type = bed.operation_type("job", &bed.shell_job("true")).await?;
     let namespace = bed.tenant("job", true).await?;
-    let (mut ours, mut plain, mut fenced) = (Vec::new(), Vec::new(), Vec::new());
+    let _volume = repository(bed, &namespace).await?;
+    let (mut captures, mut others) = (Vec::new(), Vec::new());
+    let (mut version, mut plain, mut fenced) = (Vec::new(), Vec::new(), Vec::new());
+    let completed = |run: &Value| run["status"]["phase"] == "completed";
     for number in 0..plan.repetitions * each {
-        let manifest = run(&format!("r{number}"), &operation_type, &json!({ "n": number }));
-        ours.push(
-            until_ended(bed, &api::runs(&namespace), &manifest, |run| run["status"]["phase"] == "completed").await?,
-        );
-        for with_init in [true, false] {
-            let job = bare(bed, &format!("bare-{number}-{with_init}"), with_init);
-            let took = until_ended(bed, &api::jobs(&namespace), &job, complete).await?;
-            if with_init { fenced.push(took) } else { plain.push(took) }
+        // Each is another work than the others, and takes the same.
+        let inputs = json!({ "repository": REPOSITORY, "selection": { "labelSelector": format!("bench!=n{number}") } });
+        let capture = run(&format!("c{number}"), "backup.capture", &inputs);
+        captures.push(until_ended(bed, &api::runs(&namespace), &capture, completed).await?);
+        let other = run(&format!("r{number}"), &operation_type, &json!({ "n": number }));
+        others.push(until_ended(bed, &api::runs(&namespace), &other, completed).await?);
+        for (kind, times) in [(Bare::Version, &mut version), (Bare::Plain, &mut plain), (Bare::Fenced, &mut fenced)] {
+            let job = bare(bed, &format!("bare-{number}-{kind:?}").to_lowercase(), kind);
+            times.push(until_ended(bed, &api::jobs(&namespace), &job, complete).await?);
         }
     }
+    let ended = api::get(&bed.client, &api::runs(&namespace)).await?;
+    let good = |run: &&Value| run["status"]["outcome"] == "succeeded";
+    let runs = ended["items"].as_array().map_or(0, |runs| runs.iter().filter(good).count());
+    if runs < captures.len() + others.len() {
+        return Err(format!("only {runs} runs succeeded").into());
+    }
+    let ratio = |ours: &[f64], bare: &[f64]| median(ours) / median(bare);
     report.against(
-        "more than a bare Job with an init container of our image, median",
-        median(&ours) - median(&fenced),
-        "ms",
-        Target::AtMost(50.0),
+        "by our worker, times a bare Job of our image",
+        ratio(&captures, &version),
+        "×",
+        Target::AtMost(0.6),
     );
+    report.against("of another image, times a bare Job of it", ratio(&others, &plain), "×", Target::AtMost(1.25));
     report.figure("the fence's container, median", median(&fenced) - median(&plain), "ms");
-    report.figure("a run, median", median(&ours), "ms");
-    report.figure("a bare Job, median", median(&plain), "ms");
-    report.samples("a run", "ms", &ours);
-    report.samples("a bare Job with an init container", "ms", &fenced);
-    report.samples("a bare Job", "ms", &plain);
+    report.samples("a capture, by our worker", "ms", &captures);
+    report.samples("a bare Job of our image", "ms", &version);
+    report.samples("a run of another image", "ms", &others);
+    report.samples("a bare Job of it", "ms", &plain);
+    report.samples("a bare Job of it with an init container", "ms", &fenced);
     Ok(report)
 }
 
-fn bare(bed: &Bed, name: &str, with_init: bool) -> Value {
+const REPOSITORY: &str = "main";
+
+/// A repository on a folder of the node, ready. The folder lives as long as what is returned.
+async fn repository(bed: &Bed, namespace: &str) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let nodes = api::get(&bed.client, "/api/v1/nodes").await?;
+    let node = &nodes["items"][0]["metadata"]["name"];
+    let volume = format!("{namespace}-{REPOSITORY}");
+    let storage = json!({ "storage": "1Gi" });
+    let modes = json!(["ReadWriteOnce"]);
+    let affinity = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "kubernetes.io/hostname", "operator": "In", "values": [node] }] }] } });
+    let manifest = json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": volume }, "spec": {
+        "accessModes": modes, "capacity": storage, "local": { "path": folder.path() }, "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": "bench", "claimRef": { "namespace": namespace, "name": REPOSITORY }, "nodeAffinity": affinity } });
+    api::create(&bed.client, "/api/v1/persistentvolumes", &manifest).await?;
+    let claim = json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": REPOSITORY }, "spec": {
+        "accessModes": modes, "resources": { "requests": storage }, "storageClassName": "bench", "volumeName": volume } });
+    let core = format!("/api/v1/namespaces/{namespace}");
+    api::create(&bed.client, &format!("{core}/persistentvolumeclaims"), &claim).await?;
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": REPOSITORY }, "stringData": { "password": crate::worker::PASSWORD } });
+    api::create(&bed.client, &format!("{core}/secrets"), &secret).await?;
+    let repository = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository", "metadata": { "name": REPOSITORY }, "spec": {
+        "storage": { "persistentVolumeClaim": { "claimName": REPOSITORY } }, "passwordSecret": { "name": REPOSITORY } } });
+    let path = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{namespace}/backuprepositories");
+    api::create(&bed.client, &path, &repository).await?;
+    let path = format!("{path}/{REPOSITORY}");
+    let ready = async || {
+        let repository = api::get(&bed.client, &path).await?;
+        let conditions = repository["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        Ok(conditions.iter().any(|told| told["type"] == "Ready" && told["status"] == "True").then_some(()))
+    };
+    until("the repository to be Ready", Duration::from_mins(2), ready).await?;
+    Ok(folder)
+}
+
+/// A Job that is not ours.
+#[derive(Clone, Copy, Debug)]
+enum Bare {
+    /// Our image prints its version.
+    Version,
+    /// The other image does nothing.
+    Plain,
+    /// The same after an init container of our image.
+    Fenced,
+}
+
+fn bare(bed: &Bed, name: &str, kind: Bare) -> Value {
     let mut job = bed.shell_job("true");
+    let ours = |name: &str| {
+        json!({
+            "name": name, "image": bed.image, "imagePullPolicy": "Never", "args": ["--version"],
+            "resources": { "requests": { "cpu": "1m", "memory": "8Mi" } },
+        })
+    };
     job["apiVersion"] = "batch/v1".into();
     job["kind"] = "Job".into();
     job["metadata"] = json!({ "name": name });
-    if with_init {
-        job["spec"]["template"]["spec"]["initContainers"] = json!([{
-            "name": "init", "image": bed.image, "imagePullPolicy": "Never", "args": ["--version"],
-            "resources": { "requests": { "cpu": "1m", "memory": "8Mi" } },
-        }]);
+    let pod = &mut job["spec"]["template"]["spec"];
+    match kind {
+        Bare::Version => pod["containers"] = json!([ours("main")]),
+        Bare::Plain => {}
+        Bare::Fenced => pod["initContainers"] = json!([ours("init")]),
     }
     job
 }
