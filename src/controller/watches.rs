@@ -12,6 +12,7 @@ use crate::{
         cache::{Cache, Change, Feed, Incoming},
         events::Events,
         lease::Term,
+        name::Name,
         queue::{self, Backlog, Others, Precedence, Requeue},
         slim::Slim,
     },
@@ -32,7 +33,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    runtime::{WatchStreamExt, reflector::ObjectRef, watcher},
+    runtime::{WatchStreamExt, watcher},
 };
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
@@ -50,12 +51,12 @@ const FEW: u16 = 4;
 
 /// The queues of the kinds that are reconciled.
 struct Queues {
-    runs: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
-    types: mpsc::UnboundedSender<ObjectRef<OperationType>>,
-    tenants: mpsc::UnboundedSender<ObjectRef<Namespace>>,
-    repositories: mpsc::UnboundedSender<ObjectRef<BackupRepository>>,
-    restores: mpsc::UnboundedSender<ObjectRef<RestoreRun>>,
-    schedules: mpsc::UnboundedSender<ObjectRef<BackupSchedule>>,
+    runs: mpsc::UnboundedSender<Name<OperationRun>>,
+    types: mpsc::UnboundedSender<Name<OperationType>>,
+    tenants: mpsc::UnboundedSender<Name<Namespace>>,
+    repositories: mpsc::UnboundedSender<Name<BackupRepository>>,
+    restores: mpsc::UnboundedSender<Name<RestoreRun>>,
+    schedules: mpsc::UnboundedSender<Name<BackupSchedule>>,
 }
 
 /// The write sides of the caches.
@@ -212,21 +213,25 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
         let namespace = run.namespace().unwrap_or_default();
         // An owner reference only wakes: that a run names an owner proves nothing.
         for owner in run.owner_references().iter().filter(|owner| owner.kind == "RestoreRun") {
-            let _ = restores.send(ObjectRef::new(&owner.name).within(&namespace));
+            let _ = restores.send(Name::new(&namespace, &owner.name));
         }
         match &run.spec.scheduled_by {
             Some(by) if by.kind == SchedulerKind::BackupRepository => {
-                let _ = repositories.send(ObjectRef::new(&by.name).within(&namespace));
+                let _ = repositories.send(Name::new(&namespace, &by.name));
             }
             // Wake the schedule when its run completes or begins to wait; no other transition
             // affects it. Where thousands are due at once, half of all reconciles would be about
             // runs that were just created.
             Some(by) if deleted || run.is_completed() || affects_schedule(context, &namespace, &by.name, &run) => {
-                let _ = schedules.send(ObjectRef::new(&by.name).within(&namespace));
+                let _ = schedules.send(Name::new(&namespace, &by.name));
             }
             _ => {}
         }
-        context.wake(std::iter::once(ObjectRef::from_obj(&*run)).chain(wake));
+        context.wake(std::iter::once(Name::of(&*run)));
+        // The first list wakes every run by itself.
+        if context.runs.is_ready() {
+            context.wake(wake);
+        }
     });
 }
 
@@ -247,7 +252,7 @@ fn watch_jobs_and_pods(context: &Arc<Context>, jobs: Feed<Job>, pods: Feed<Pod>)
         let job = object(change);
         let namespace = job.namespace().unwrap_or_default();
         let owners = job.owner_references().iter().filter(|owner| owner.kind == "OperationRun");
-        context.wake(owners.map(|owner| ObjectRef::new(&owner.name).within(&namespace)));
+        context.wake(owners.map(|owner| Name::new(&namespace, &owner.name)));
         context.wake(context.registry.by_job_name(&namespace, &job.name_any()));
     });
     let context_of_watch = context.clone();
@@ -270,7 +275,7 @@ fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queu
             Change::Deleted(operation_type) => context.metrics.forget_operation_type(operation_type),
         }
         let operation_type = object(change);
-        let _ = queue.send(ObjectRef::from_obj(&*operation_type));
+        let _ = queue.send(Name::of(&*operation_type));
         context.wake(context.registry.by_type(&operation_type.name_any()));
     });
 }
@@ -295,12 +300,12 @@ fn watch_tenants(
         if deleted {
             context.registry.forget_tenant(&name);
         }
-        let _ = tenants.send(ObjectRef::from_obj(&*namespace));
+        let _ = tenants.send(Name::of(&*namespace));
         for repository in context.repositories.names(&name) {
-            let _ = repositories.send(ObjectRef::new(&repository).within(&name));
+            let _ = repositories.send(Name::new(&name, &repository));
         }
         for schedule in context.schedules.names(&name) {
-            let _ = schedules.send(ObjectRef::new(&schedule).within(&name));
+            let _ = schedules.send(Name::new(&name, &schedule));
         }
         context.wake(context.registry.by_namespace(&name));
     });
@@ -328,7 +333,7 @@ fn watch_made_for(
             Change::Applied(repository) => metrics.repository(repository),
             Change::Deleted(repository) => metrics.forget_repository(repository),
         }
-        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+        let _ = queue.send(Name::of(&*object(change)));
     });
     let (metrics, queue) = (context.metrics.clone(), queues.schedules.clone());
     feed(schedules, &context.client, watcher::Config::default(), move |change| {
@@ -336,11 +341,11 @@ fn watch_made_for(
             Change::Applied(schedule) => metrics.schedule(schedule),
             Change::Deleted(schedule) => metrics.forget_schedule(schedule),
         }
-        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+        let _ = queue.send(Name::of(&*object(change)));
     });
     let queue = queues.restores.clone();
     feed(restores, &context.client, watcher::Config::default(), move |change| {
-        let _ = queue.send(ObjectRef::from_obj(&*object(change)));
+        let _ = queue.send(Name::of(&*object(change)));
     });
 }
 
@@ -350,8 +355,8 @@ fn object<K>(change: Change<K>) -> Arc<K> {
     }
 }
 
-fn tenant_of<K: Resource>(object: &K) -> ObjectRef<Namespace> {
-    ObjectRef::new(&object.meta().namespace.clone().unwrap_or_default())
+fn tenant_of<K: Resource>(object: &K) -> Name<Namespace> {
+    Name::new("", object.meta().namespace.as_deref().unwrap_or_default())
 }
 
 /// Starts a watch that feeds a cache.
@@ -381,18 +386,18 @@ impl Controller<'_> {
         self,
         mut reconcile: impl FnMut(Arc<K>, Arc<Context>, Others) -> R,
         cache: &Cache<K>,
-        added: mpsc::UnboundedReceiver<ObjectRef<K>>,
+        added: mpsc::UnboundedReceiver<Name<K>>,
     ) where
         K: Slim,
         R: Future<Output = Result<Requeue, Error>>,
     {
-        let start = |reference: ObjectRef<K>, others: Others| {
+        let start = |reference: Name<K>, others: Others| {
             // The process is about to end, and the next leader reconciles everything.
             if !self.term.is_current() {
                 tracing::warn!(object = %reference, "not reconciled: the Lease was not renewed in time");
                 return None;
             }
-            let object = cache.get(reference.namespace.as_deref().unwrap_or_default(), &reference.name)?;
+            let object = cache.get(reference.namespace(), reference.name())?;
             let context = self.context.clone();
             // Each line that a reconcile logs says of which object.
             let namespace = object.namespace().unwrap_or_default();
@@ -421,8 +426,8 @@ impl Controller<'_> {
 }
 
 /// The namespace whose turn an object takes. A namespace takes its own.
-fn namespace_of<K: Resource<DynamicType = ()>>(reference: &ObjectRef<K>) -> String {
-    reference.namespace.clone().unwrap_or_else(|| reference.name.clone())
+fn namespace_of<K>(reference: &Name<K>) -> String {
+    Some(reference.namespace()).filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| reference.name()).to_owned()
 }
 
 /// A reconciler that does the same whether others wait or not.

@@ -6,9 +6,10 @@
 //!
 //! Objects that tenants write are stored as JSON text and parsed on access: the types of a Job
 //! alone take ten times as much. The text leaves out what no decision reads ([`super::slim`]), and
-//! values larger than [`crate::cluster::trim::HELD`].
+//! values larger than [`crate::cluster::trim::HELD`]. For kinds with many objects it is compressed
+//! ([`super::packed`]).
 
-use super::slim::Slim;
+use super::{packed::Packed, slim::Slim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt, runtime::watcher};
 use serde::{Deserialize, Deserializer};
@@ -46,8 +47,8 @@ pub struct Cache<K> {
 }
 
 struct State<K> {
-    /// By namespace and name, what the watch reported.
-    watched: HashMap<Key, Watched<K>>,
+    /// By namespace, then by name, what the watch reported.
+    watched: HashMap<String, HashMap<Box<str>, Watched<K>>>,
     /// Number of lists so far. An object that the latest list does not name is gone.
     list: u64,
     /// By namespace and group key, the names in the group.
@@ -78,10 +79,16 @@ impl<K> Own<K> {
     }
 }
 
+impl<K> State<K> {
+    fn watched(&self, namespace: &str, name: &str) -> Option<&Watched<K>> {
+        self.watched.get(namespace)?.get(name)
+    }
+}
+
 /// How an object is stored.
 enum Held<K> {
     Whole(Arc<K>),
-    Packed(Arc<[u8]>),
+    Packed(Packed),
 }
 
 impl<K> Clone for Held<K> {
@@ -98,7 +105,7 @@ impl<K: Slim> Held<K> {
         if K::PACKED
             && let Ok(text) = serde_json::to_vec(&object)
         {
-            return Self::Packed(text.into());
+            return Self::Packed(Packed::new(text, K::dictionary()));
         }
         Self::Whole(Arc::new(object))
     }
@@ -107,7 +114,7 @@ impl<K: Slim> Held<K> {
         match self {
             Self::Whole(object) => Some(object.clone()),
             // The same types serialized it a moment ago.
-            Self::Packed(text) => serde_json::from_slice(text).ok().map(Arc::new),
+            Self::Packed(text) => serde_json::from_slice(&text.open(K::dictionary())?).ok().map(Arc::new),
         }
     }
 }
@@ -154,14 +161,19 @@ impl<K: Slim> Cache<K> {
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
+    /// Whether the first list is complete.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
     /// Number of objects reported by the watch.
     pub fn len(&self) -> usize {
-        self.state().watched.len()
+        self.state().watched.values().map(HashMap::len).sum()
     }
 
     /// Whether the watch has reported no object.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.state().watched.is_empty()
     }
 
     /// The object of this name. Our own write takes precedence unless the watch has a newer
@@ -170,7 +182,7 @@ impl<K: Slim> Cache<K> {
         let key = (namespace.to_owned(), name.to_owned());
         let held = {
             let state = self.state();
-            let watched = state.watched.get(&key);
+            let watched = state.watched(namespace, name);
             let own = state.own.get(&key).filter(|own| own.is_fresh());
             match (watched, own) {
                 // At the same version, our own write is the complete one.
@@ -190,8 +202,7 @@ impl<K: Slim> Cache<K> {
 
     /// Names of all objects in a namespace that the watch has reported.
     pub fn names(&self, namespace: &str) -> Vec<String> {
-        let state = self.state();
-        state.watched.keys().filter(|(of, _)| of == namespace).map(|(_, name)| name.clone()).collect()
+        self.state().watched.get(namespace).into_iter().flat_map(HashMap::keys).map(ToString::to_string).collect()
     }
 
     /// Stores the API server's response to a write of ours, or to a read of an object that is held
@@ -226,7 +237,8 @@ impl<K: Slim> Cache<K> {
         if state.own.get(&key).is_some_and(|own| version >= own.version) {
             state.own.remove(&key);
         }
-        state.watched.insert(key, Watched { held, version, list });
+        let (namespace, name) = key;
+        state.watched.entry(namespace).or_default().insert(name.into(), Watched { held, version, list });
     }
 
     fn remove(&self, object: &K) {
@@ -249,13 +261,19 @@ impl<K: Slim> Cache<K> {
         if state.own.get(&key).is_some_and(|own| own.uid == object.uid()) {
             state.own.remove(&key);
         }
-        state.watched.remove(&key);
+        if let Some(names) = state.watched.get_mut(&key.0) {
+            names.remove(&*key.1);
+            if names.is_empty() {
+                state.watched.remove(&key.0);
+            }
+        }
     }
 
     /// The objects that the list which has just ended did not name.
     fn vanished(&self) -> Vec<Held<K>> {
         let state = self.state();
-        state.watched.values().filter(|watched| watched.list < state.list).map(|watched| watched.held.clone()).collect()
+        let watched = state.watched.values().flat_map(HashMap::values);
+        watched.filter(|watched| watched.list < state.list).map(|watched| watched.held.clone()).collect()
     }
 }
 
@@ -279,7 +297,8 @@ impl<K: Slim> Feed<K> {
                     let Some((object, held)) = incoming.open() else { continue };
                     // An object that was replaced under its name while the watch was down is two
                     // objects.
-                    let before = cache.state().watched.get(&key(object.meta())).map(|watched| watched.held.clone());
+                    let (namespace, name) = key(object.meta());
+                    let before = cache.state().watched(&namespace, &name).map(|watched| watched.held.clone());
                     if let Some(before) = before.and_then(|held| held.open())
                         && before.uid() != object.uid()
                     {

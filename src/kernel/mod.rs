@@ -9,6 +9,8 @@ pub mod delete;
 pub mod error;
 pub mod events;
 pub mod lease;
+pub mod name;
+pub mod packed;
 pub mod patch;
 pub mod queue;
 pub mod refusal;

@@ -3,7 +3,7 @@
 use crate::{
     api::{BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun},
     clock::SharedClock,
-    kernel::{Error, cache::Cache, events},
+    kernel::{Error, cache::Cache, events, name::Name},
     runs::{job::JobSettings, registry::Registry},
     telemetry::metrics::Metrics,
 };
@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
-use kube::{Api, Client, runtime::reflector::ObjectRef};
+use kube::{Api, Client};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
@@ -67,7 +67,7 @@ pub struct Context {
     /// Counters.
     pub metrics: Metrics,
     /// Queue of the runs to reconcile.
-    pub queue: mpsc::UnboundedSender<ObjectRef<OperationRun>>,
+    pub queue: mpsc::UnboundedSender<Name<OperationRun>>,
 }
 
 impl Context {
@@ -89,7 +89,7 @@ impl Context {
     }
 
     /// Queues these runs.
-    pub fn wake(&self, runs: impl IntoIterator<Item = ObjectRef<OperationRun>>) {
+    pub fn wake(&self, runs: impl IntoIterator<Item = Name<OperationRun>>) {
         for run in runs {
             // The receiver lives as long as the process.
             let _ = self.queue.send(run);

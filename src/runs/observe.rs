@@ -107,7 +107,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         && context.registry.beyond_history(
             &namespace,
             &run.spec.operation_type,
-            &uid,
+            &run.name_any(),
             usize::try_from(limit).unwrap_or(1),
         );
     let awaited = !open && context.registry.is_awaited(&uid);

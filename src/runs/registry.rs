@@ -9,9 +9,11 @@ use super::{
     fairness::{Held, Limits, Line, Waiter},
     observed::{Sibling, Slot},
 };
-use crate::api::{OperationRun, Outcome, Phase, identity::JOB_NAME_DIGITS, operation_run::OperationRunStatus};
+use crate::{
+    api::{OperationRun, Outcome, Phase, identity::JOB_NAME_DIGITS, operation_run::OperationRunStatus},
+    kernel::name::Name,
+};
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -67,9 +69,9 @@ struct Brief {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ended {
     at: Timestamp,
-    uid: String,
-    name: String,
-    outcome: &'static str,
+    /// Unique: the cache reports an object as deleted before it reports another one of its name.
+    name: Box<str>,
+    outcome: Outcome,
 }
 
 impl Entry {
@@ -77,8 +79,8 @@ impl Entry {
         (self.created, &self.uid)
     }
 
-    fn reference(&self) -> ObjectRef<OperationRun> {
-        ObjectRef::new(&self.name).within(&self.namespace)
+    fn reference(&self) -> Name<OperationRun> {
+        Name::new(&self.namespace, &self.name)
     }
 
     fn waiter(&self) -> Waiter {
@@ -97,7 +99,7 @@ impl Entry {
 
 impl Registry {
     /// Updates the index with a run. Returns the runs to wake.
-    pub fn apply(&self, run: &OperationRun) -> Vec<ObjectRef<OperationRun>> {
+    pub fn apply(&self, run: &OperationRun) -> Vec<Name<OperationRun>> {
         let Some(entry) = entry(run) else { return Vec::new() };
         let mut state = self.state();
         let status = run.status_or_default();
@@ -136,7 +138,7 @@ impl Registry {
     }
 
     /// Removes a deleted run. Returns the runs to wake.
-    pub fn remove(&self, run: &OperationRun, tenant_exists: bool) -> Vec<ObjectRef<OperationRun>> {
+    pub fn remove(&self, run: &OperationRun, tenant_exists: bool) -> Vec<Name<OperationRun>> {
         let Some(entry) = entry(run) else { return Vec::new() };
         let mut state = self.state();
         if !tenant_exists {
@@ -146,7 +148,7 @@ impl Registry {
         let mut emptied = false;
         let key = entry.counted_as();
         if let Some(group) = state.completed.get_mut(&key) {
-            group.retain(|ended| ended.uid != entry.uid);
+            group.retain(|ended| *ended.name != *entry.name);
             emptied = group.is_empty();
         }
         if emptied {
@@ -168,7 +170,7 @@ impl Registry {
     }
 
     /// Runs that are not completed and whose Job has, or would have, this name.
-    pub fn by_job_name(&self, namespace: &str, job_name: &str) -> Vec<ObjectRef<OperationRun>> {
+    pub fn by_job_name(&self, namespace: &str, job_name: &str) -> Vec<Name<OperationRun>> {
         let Some(name) = job_name.strip_prefix("op-") else { return Vec::new() };
         // A suffix says which work it is (`api/identity.rs`).
         let digits = name.split('-').next().unwrap_or(name);
@@ -177,7 +179,7 @@ impl Registry {
     }
 
     /// Runs of a type that are not completed.
-    pub fn by_type(&self, operation_type: &str) -> Vec<ObjectRef<OperationRun>> {
+    pub fn by_type(&self, operation_type: &str) -> Vec<Name<OperationRun>> {
         self.state()
             .open
             .values()
@@ -187,7 +189,7 @@ impl Registry {
     }
 
     /// Runs of a tenant that are not completed.
-    pub fn by_namespace(&self, namespace: &str) -> Vec<ObjectRef<OperationRun>> {
+    pub fn by_namespace(&self, namespace: &str) -> Vec<Name<OperationRun>> {
         self.state().open.values().filter(|entry| entry.namespace == namespace).map(Entry::reference).collect()
     }
 
@@ -235,7 +237,7 @@ impl Registry {
     }
 
     /// Records whether a run queues for a slot. If it no longer does, returns the runs to wake.
-    pub fn stand_in_line(&self, uid: &str, stands: bool) -> Vec<ObjectRef<OperationRun>> {
+    pub fn stand_in_line(&self, uid: &str, stands: bool) -> Vec<Name<OperationRun>> {
         let mut state = self.state();
         if stands && state.open.contains_key(uid) {
             state.in_line.insert(uid.to_owned());
@@ -271,13 +273,13 @@ impl Registry {
 
     /// Whether newer completed runs of the same tenant and type fill the limit. The newest run of
     /// each outcome is kept.
-    pub fn beyond_history(&self, namespace: &str, operation_type: &str, uid: &str, limit: usize) -> bool {
+    pub fn beyond_history(&self, namespace: &str, operation_type: &str, name: &str, limit: usize) -> bool {
         let state = self.state();
         let Some(group) = state.completed.get(&(namespace.to_owned(), operation_type.to_owned())) else { return false };
         if group.len() <= limit {
             return false;
         }
-        let Some(own) = group.iter().find(|ended| ended.uid == uid) else { return false };
+        let Some(own) = group.iter().find(|ended| &*ended.name == name) else { return false };
         let mut newer = group.range((std::ops::Bound::Excluded(own), std::ops::Bound::Unbounded));
         let same_outcome = newer.clone().any(|ended| ended.outcome == own.outcome);
         same_outcome && newer.nth(limit.saturating_sub(1)).is_some()
@@ -291,7 +293,7 @@ impl Registry {
 
 impl State {
     /// Removes a run from the open ones. Returns the runs to wake.
-    fn close(&mut self, uid: &str) -> Vec<ObjectRef<OperationRun>> {
+    fn close(&mut self, uid: &str) -> Vec<Name<OperationRun>> {
         let mut wake = self.siblings_of(uid);
         self.unclaim(uid);
         self.in_line.remove(uid);
@@ -304,14 +306,14 @@ impl State {
 
     /// The oldest completed run of each outcome, of one tenant and type. These runs are the first
     /// to exceed the history limit, except those that are the last of their outcome.
-    fn oldest(&self, key: &(String, String)) -> Vec<ObjectRef<OperationRun>> {
+    fn oldest(&self, key: &(String, String)) -> Vec<Name<OperationRun>> {
         let mut seen = BTreeSet::new();
         let group = self.completed.get(key).into_iter().flatten();
         let oldest = group.filter(|ended| seen.insert(ended.outcome));
-        oldest.map(|ended| ObjectRef::new(&ended.name).within(&key.0)).collect()
+        oldest.map(|ended| Name::new(&key.0, &ended.name)).collect()
     }
 
-    fn siblings_of(&self, uid: &str) -> Vec<ObjectRef<OperationRun>> {
+    fn siblings_of(&self, uid: &str) -> Vec<Name<OperationRun>> {
         let Some(own) = self.open.get(uid) else { return Vec::new() };
         let joiners = self.joiners.get(uid).into_iter().flatten().filter_map(|uid| self.open.get(uid));
         let same = own.identity.as_deref().into_iter().flat_map(|identity| self.of_job(job_digits(identity)));
@@ -395,7 +397,7 @@ impl State {
     }
 
     /// The runs that take the free slots.
-    fn next_in_line(&mut self) -> Vec<ObjectRef<OperationRun>> {
+    fn next_in_line(&mut self) -> Vec<Name<OperationRun>> {
         let turns = self.line.turns();
         turns.iter().filter_map(|waiter| self.open.get(&waiter.uid)).map(Entry::reference).collect()
     }
@@ -447,12 +449,10 @@ fn entry(run: &OperationRun) -> Option<Entry> {
 }
 
 fn ended(entry: &Entry, status: &OperationRunStatus) -> Ended {
-    let outcome: Outcome = status.outcome;
     Ended {
         at: status.completed_at.unwrap_or(entry.created),
-        uid: entry.uid.clone(),
-        name: entry.name.clone(),
-        outcome: outcome.as_str(),
+        name: entry.name.as_str().into(),
+        outcome: status.outcome,
     }
 }
 

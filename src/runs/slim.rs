@@ -4,6 +4,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod samples;
+
 use crate::{
     api::{
         Inputs, OperationRun, Phase,
@@ -12,14 +14,26 @@ use crate::{
         operation_run::{OperationRunStatus, RunContext},
     },
     cluster::trim::left_out,
-    kernel::slim::{Slim, drop_bookkeeping},
+    kernel::{
+        packed::Dictionary,
+        slim::{Slim, dictionary_of, drop_bookkeeping},
+    },
 };
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition, JobSpec, JobStatus},
     core::v1::{Container, Pod, PodSpec, PodStatus, PodTemplateSpec},
 };
+use std::sync::LazyLock;
+
+static RUNS: LazyLock<Option<Dictionary>> = LazyLock::new(|| dictionary_of::<OperationRun>(samples::runs()));
+static JOBS: LazyLock<Option<Dictionary>> = LazyLock::new(|| dictionary_of::<Job>(samples::jobs()));
+static PODS: LazyLock<Option<Dictionary>> = LazyLock::new(|| dictionary_of::<Pod>(samples::pods()));
 
 impl Slim for OperationRun {
+    fn dictionary() -> Option<&'static Dictionary> {
+        RUNS.as_ref()
+    }
+
     /// Keeps, of a completed run, what its labels and its expiry depend on. Code that needs the
     /// rest (a run joined it, or repeats it) reads the run from the API server: [`is_whole`].
     fn slim(&mut self) {
@@ -55,6 +69,10 @@ fn is_named_as_an_operation(name: &str) -> bool {
 }
 
 impl Slim for Job {
+    fn dictionary() -> Option<&'static Dictionary> {
+        JOBS.as_ref()
+    }
+
     fn may_be_ours(name: &str) -> bool {
         is_named_as_an_operation(name)
     }
@@ -105,6 +123,10 @@ impl Slim for Job {
 }
 
 impl Slim for Pod {
+    fn dictionary() -> Option<&'static Dictionary> {
+        PODS.as_ref()
+    }
+
     fn may_be_ours(name: &str) -> bool {
         is_named_as_an_operation(name)
     }
@@ -160,6 +182,7 @@ fn named(name: String) -> Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::packed::Packed;
     use serde_json::{Value, json};
 
     fn slim<K: Slim>(object: Value) -> Value {
@@ -235,5 +258,46 @@ mod tests {
         let ended = slim::<Pod>(pod("Succeeded"));
         assert_eq!(ended["spec"], json!({"containers": [{"name": "main"}]}));
         assert_eq!(ended["status"], json!({"phase": "Succeeded"}));
+    }
+
+    /// As another cluster has them: nothing but the field names is as in the samples.
+    #[test]
+    fn of_a_hundred_thousand_objects_each_takes_little() {
+        let digits = |seed: u32, count: usize| {
+            let hashed = crate::api::canonical::digest(&json!(seed));
+            hashed.repeat(2)[..count].to_owned()
+        };
+        let (uid, hash) = (digits(1, 36), digits(2, 64));
+        let run = json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+            "metadata": {"name": "dump-orders-x2p9k", "namespace": "shop-42", "uid": uid, "resourceVersion": "99120034",
+                "generation": 1, "creationTimestamp": "2027-05-19T13:41:07Z", "labels": {
+                    labels::IDENTITY: &hash[..40], labels::TYPE: "orders.dump", labels::TRIGGER: "manual",
+                    labels::WORKSPACE: "retail", labels::INITIATOR: digits(3, 40), labels::OUTCOME: "failed"}},
+            "spec": {"type": "orders.dump", "trigger": "manual", "initiator": {"username": "lee@shop.example", "uid": digits(4, 36)},
+                "inputs": {"table": "orders"}},
+            "status": {"phase": "completed", "outcome": "failed", "observedGeneration": 1, "identityHash": hash,
+                "startedAt": "2027-05-19T13:41:08Z", "completedAt": "2027-05-19T13:41:19Z", "context": {"workspace": "retail"}}});
+        let job = json!({
+            "metadata": {"name": format!("op-{}", &hash[..20]), "namespace": "shop-42", "uid": digits(5, 36),
+                "resourceVersion": "99120031", "generation": 1, "creationTimestamp": "2027-05-19T13:41:07Z",
+                "labels": {labels::MANAGED_BY: labels::MANAGER},
+                "ownerReferences": [{"apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun", "name": "dump-orders-x2p9k",
+                    "uid": uid, "controller": true, "blockOwnerDeletion": false}]},
+            "spec": {"suspend": false, "activeDeadlineSeconds": 600, "template": {"spec": {"containers": []}}},
+            "status": {"failed": 1, "conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded",
+                "message": "Job has reached the specified backoff limit", "lastTransitionTime": "2027-05-19T13:41:18Z"}]}});
+        assert!(size::<OperationRun>(run) <= 320);
+        assert!(size::<Job>(job) <= 260);
+    }
+
+    fn size<K: Slim>(object: Value) -> usize {
+        let mut object: K = serde_json::from_value(object).expect("an object");
+        object.slim();
+        let text = serde_json::to_vec(&object).expect("JSON");
+        let packed = Packed::new(text.clone(), K::dictionary());
+        println!("{}: {} of {} bytes", K::kind(&()), packed.size(), text.len());
+        assert_eq!(packed.open(K::dictionary()), Some(text));
+        packed.size()
     }
 }

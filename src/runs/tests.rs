@@ -774,7 +774,8 @@ fn registered(registry: &Registry, uid: &str, tenant: &str, status: Value) -> Ve
     run.metadata.name = Some(uid.to_owned());
     run.metadata.namespace = Some(tenant.to_owned());
     run.status = Some(serde_json::from_value(status).expect("a status"));
-    let mut woken: Vec<String> = registry.apply(&run).into_iter().map(|reference| reference.name).collect();
+    let mut woken: Vec<String> =
+        registry.apply(&run).into_iter().map(|reference| reference.name().to_owned()).collect();
     woken.sort();
     woken
 }
@@ -813,7 +814,8 @@ fn the_registry_wakes_those_of_the_same_identity_and_tenant_and_those_that_joine
     registry.identify("twin", identity);
     registered(&registry, "joiner", "acme", json!({"joined": {"name": "winner", "uid": "winner"}}));
     let job = format!("op-{}", &identity[..20]);
-    let mut named: Vec<_> = registry.by_job_name("acme", &job).into_iter().map(|reference| reference.name).collect();
+    let mut named: Vec<_> =
+        registry.by_job_name("acme", &job).into_iter().map(|reference| reference.name().to_owned()).collect();
     named.sort();
     assert_eq!(named, ["twin", "winner"]);
     let running = json!({"identityHash": identity, "phase": "running", "job": {"name": job, "uid": "job"}});
@@ -824,7 +826,7 @@ fn the_registry_wakes_those_of_the_same_identity_and_tenant_and_those_that_joine
     assert!(registry.is_awaited("winner") && !registry.is_awaited("twin"));
     registered(&registry, "joiner", "acme", json!({"phase": "completed", "outcome": "succeeded"}));
     assert!(!registry.is_awaited("winner"), "its end was copied");
-    assert!(registry.by_job_name("acme", &job).iter().all(|reference| reference.name == "twin"));
+    assert!(registry.by_job_name("acme", &job).iter().all(|reference| reference.name() == "twin"));
 }
 
 #[test]
@@ -965,15 +967,15 @@ fn history_keeps_the_newest_and_the_last_of_each_outcome() {
         registry.apply(&ended(second, outcome));
     }
     let goes: Vec<i64> =
-        (1..=4).filter(|second| registry.beyond_history("acme", "work", &format!("uid-{second}"), 2)).collect();
+        (1..=4).filter(|second| registry.beyond_history("acme", "work", &format!("run-{second}"), 2)).collect();
     assert_eq!(goes, [1], "2 is the last failure, 3 and 4 are the newest");
 }
 
 #[test]
 fn a_run_that_must_stay_does_not_keep_those_behind_it_from_going() {
     let registry = Registry::default();
-    let names = |woken: Vec<kube::runtime::reflector::ObjectRef<OperationRun>>| {
-        woken.into_iter().map(|reference| reference.name).collect::<Vec<_>>()
+    let names = |woken: Vec<crate::kernel::name::Name<OperationRun>>| {
+        woken.iter().map(|run| run.name().to_owned()).collect::<Vec<_>>()
     };
     registry.apply(&ended(1, Outcome::Failed));
     registry.apply(&ended(2, Outcome::Succeeded));
