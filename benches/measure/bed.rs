@@ -110,9 +110,15 @@ impl Bed {
 
     /// A type with this Job template and a history that nothing here fills. Returns its name.
     pub async fn operation_type(&self, stem: &str, template: &Value) -> Result<String> {
+        self.limited_type(stem, template, &json!({})).await
+    }
+
+    /// The same with these limits.
+    pub async fn limited_type(&self, stem: &str, template: &Value, limits: &Value) -> Result<String> {
         let name = format!("{stem}.{}", unique());
-        let manifest = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType", "metadata": { "name": name },
+        let mut manifest = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationType", "metadata": { "name": name },
             "spec": { "historyLimit": 10_000, "executor": { "jobTemplate": template } } });
+        manifest["spec"].as_object_mut().ok_or("no spec")?.extend(limits.as_object().cloned().unwrap_or_default());
         api::create(&self.client, "/apis/tenantatlas.io/v1alpha1/operationtypes", &manifest).await?;
         Ok(name)
     }

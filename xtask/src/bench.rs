@@ -79,6 +79,8 @@ enum Row {
     Schedules,
     /// Thousands of schedules of which none is due
     SchedulesRest,
+    /// Runs that wait for a slot
+    Waiting,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -99,7 +101,7 @@ impl Row {
 
     /// Whether what earlier rows left, tens of thousands of runs, would be measured with it.
     fn needs_an_empty_cluster(self) -> bool {
-        matches!(self, Self::Schedules | Self::SchedulesRest | Self::Memory | Self::Idle)
+        matches!(self, Self::Schedules | Self::SchedulesRest | Self::Waiting | Self::Memory | Self::Idle)
     }
 }
 

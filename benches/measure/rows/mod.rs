@@ -13,6 +13,7 @@ mod restore;
 mod schedules;
 mod shape;
 mod velero;
+mod waiting;
 mod writes;
 
 use crate::Result;
@@ -44,6 +45,8 @@ pub enum Row {
     Schedules,
     /// Thousands of schedules of which none is due
     SchedulesRest,
+    /// Runs that wait for a slot
+    Waiting,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -81,6 +84,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Admission => admission::measure(bed, plan).await,
         Row::Schedules => schedules::measure(bed, plan).await,
         Row::SchedulesRest => schedules::rest(bed, plan).await,
+        Row::Waiting => waiting::measure(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
         Row::Idle => idle::measure(bed, plan).await,
         Row::Velero => velero::measure(bed, plan).await,
