@@ -334,7 +334,7 @@ impl<K: Slim> Incoming<K> {
             Content::Broken(error) => {
                 let ObjectMeta { namespace, name, .. } = self.metadata;
                 tracing::error!(kind = %K::kind(&()), ?namespace, ?name, error,
-                    "object does not decode and is ignored: mend or delete it");
+                    "object does not decode and is ignored: fix or delete it");
                 None
             }
         }

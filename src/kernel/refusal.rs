@@ -94,7 +94,7 @@ pub fn of_due_run(error: &kube::Error, meanwhile: &str) -> Option<Refusal> {
     };
     // A long message of the API server must not push out what to do.
     let says = truncate(&says, 600);
-    Some(Refusal::new(reason, format!("{who} refuses the run that is due: {says}; mend what refuses it: {meanwhile}")))
+    Some(Refusal::new(reason, format!("{who} refuses the run that is due: {says}; fix what refuses it: {meanwhile}")))
 }
 
 /// Whether a quota rejects the object: the quota is full, is not counted yet, or is of a kind that

@@ -144,7 +144,7 @@ fn refusal(says: &str) -> Refusal {
     Refusal::new(
         Reason::JobRefused,
         format!(
-            "the API server refuses the Job: {says}; mend the operation type or what refuses it, then create a new run"
+            "the API server refuses the Job: {says}; fix the operation type or what refuses it, then create a new run"
         ),
     )
 }

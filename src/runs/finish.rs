@@ -359,7 +359,7 @@ fn inconsistent(why: &str) -> Finish {
     Finish::plain(
         Outcome::Failed,
         Reason::ResultInconsistent,
-        format!("the result on the termination message cannot be true: {why}; mend the image, and check what it did"),
+        format!("the result on the termination message cannot be true: {why}; fix the image, and check what it did"),
     )
 }
 

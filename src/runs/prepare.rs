@@ -319,7 +319,7 @@ fn not_ready(repository: &BackupRepository) -> Refusal {
     Refusal::new(
         Reason::RepositoryNotReady,
         format!(
-            "repository {name} is not Ready ({why}): wait with `kubectl wait --for=condition=Ready backuprepository/{name}`, or run repository.check again once it is mended"
+            "repository {name} is not Ready ({why}): wait with `kubectl wait --for=condition=Ready backuprepository/{name}`, or run repository.check again once it is fixed"
         ),
     )
 }

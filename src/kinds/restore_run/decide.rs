@@ -171,7 +171,7 @@ pub fn run_refused(says: &str) -> Refusal {
     Refusal::new(
         Reason::RunRefused,
         format!(
-            "the API server refuses the OperationRun that would do the work: {says}; mend what refuses it, then create a new restore"
+            "the API server refuses the OperationRun that would do the work: {says}; fix what refuses it, then create a new restore"
         ),
     )
 }
