@@ -8,19 +8,19 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::{
-    finish::{Finish, OF_THE_RUN_ALONE, attempts, finish, is_told, is_unexplained, job_end, reported, succeeded},
-    observed::{JobView, JoinedView, Observed, Parent, Slot},
+    expiry,
+    finish::{Finish, attempts, finish, is_told, is_unexplained, job_end, reported, succeeded},
+    joined,
+    observed::{JobView, Observed, Slot},
     prepare::{Prepared, is_check, is_maintenance, rehearsed_set},
     status::{describe, end, reference, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
 use crate::{
     api::{
-        ObjectReference, Outcome, Phase, Reason,
-        backup_schedule::origin,
-        labels,
-        operation_run::{OnDuplicate, OperationRunStatus, RunContext, Waiting},
-        result::{CapturedSnapshot, truncate},
+        ObjectReference, Outcome, Phase, Reason, labels,
+        operation_run::{OnDuplicate, OperationRunStatus, Waiting},
+        result::CapturedSnapshot,
     },
     kernel::refusal::Refusal,
     repository::CODES_OF_THE_CONTENT,
@@ -103,11 +103,11 @@ pub enum Action {
 }
 
 impl Decision {
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self::default()
     }
 
-    fn act(action: Action) -> Self {
+    pub(super) fn act(action: Action) -> Self {
         Self { actions: vec![action], ..Self::default() }
     }
 
@@ -132,10 +132,10 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
     let status = observed.status();
     match status.phase {
-        Phase::Completed => after_the_end(observed, &status, now),
+        Phase::Completed => expiry::after_the_end(observed, &status, now),
         Phase::Queued | Phase::Running => match (&status.job, &status.joined) {
             (Some(job), _) => executing(observed, &status, job, now),
-            (None, Some(_)) => joined(observed, &status, now),
+            (None, Some(_)) => joined::joined(observed, &status, now),
             (None, None) => not_started(observed, &status, now),
         },
     }
@@ -335,115 +335,6 @@ fn ended_by(observed: &Observed, status: &OperationRunStatus, finish: Finish, jo
     ended(observed, &next, finish, Some(job), check, now)
 }
 
-/// A run that joined another: copy its end, or continue alone if there will be none.
-fn joined(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
-    if observed.run.spec.cancel {
-        return complete(
-            observed,
-            status,
-            Finish::plain(Outcome::Failed, Reason::Cancelled, "cancelled; the run it had joined goes on"),
-            now,
-        );
-    }
-    match &observed.joined {
-        JoinedView::Active | JoinedView::None => Decision::none(),
-        JoinedView::Completed(winner) if is_real_end(winner) => {
-            let theirs = winner.status_or_default();
-            let name = winner.metadata.name.as_deref().unwrap_or_default();
-            let mut next = status.clone();
-            next.summary_counts = theirs.summary_counts;
-            next.progress = theirs.progress;
-            next.failures = theirs.failures;
-            next.failures_truncated = theirs.failures_truncated;
-            next.attempts = theirs.attempts;
-            next.context = RunContext {
-                workspace: next.context.workspace,
-                target_scope: next.context.target_scope,
-                ..theirs.context
-            };
-            let message = format!("as run {name}, which it had joined: {}", theirs.message.unwrap_or_default());
-            end(&mut next, observed, theirs.outcome, &theirs.reason.unwrap_or_default(), truncate(&message, 2000), now);
-            let mut actions = Vec::new();
-            let schedule = |run| origin(run).map(|origin| origin.schedule);
-            if let Some(set) = next.context.backup_set.clone()
-                && schedule(&observed.run) != schedule(winner)
-            {
-                let captured_by = winner.metadata.uid.clone().unwrap_or_default();
-                actions.push(Action::RecordSharedSet { set, captured_by });
-            }
-            actions.push(Action::WriteStatus(Box::new(next)));
-            Decision { actions, ..Decision::default() }
-        }
-        JoinedView::Completed(_) | JoinedView::Gone => {
-            let mut next = status.clone();
-            next.joined = None;
-            settle(
-                &mut next,
-                observed,
-                Reason::Running,
-                "the run it had joined was cancelled or deleted: it goes on by itself".to_owned(),
-                now,
-            );
-            Decision::act(Action::WriteStatus(Box::new(next)))
-        }
-    }
-}
-
-/// Whether the end of a completed run is the end of the work, not of that run alone.
-fn is_real_end(winner: &crate::api::OperationRun) -> bool {
-    let status = winner.status_or_default();
-    status.outcome != Outcome::Blocked
-        && OF_THE_RUN_ALONE.iter().all(|reason| status.reason.as_deref() != Some(reason.as_str()))
-}
-
-/// A completed run: labels, then its time to go.
-fn after_the_end(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
-    let operation_type = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec);
-    let ttl = operation_type
-        .and_then(|spec| spec.ttl_seconds_after_finished)
-        .map(|seconds| SignedDuration::from_secs(seconds.into()));
-    let mut left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
-    if observed.beyond_history || left.is_some_and(|left| left <= SignedDuration::ZERO) {
-        match &observed.restore {
-            // They would find it gone, and do its work again.
-            _ if observed.awaited => left = Some(SignedDuration::from_mins(1)),
-            None => return Decision::act(Action::DeleteRun),
-            Some(Parent { reference, needed: false }) => {
-                return Decision::act(Action::DeleteRestore(reference.clone()));
-            }
-            Some(Parent { needed: true, .. }) => left = Some(SignedDuration::from_mins(1)),
-        }
-    }
-    let mut decision = Decision { requeue: left, ..Decision::default() };
-    let patch = label_patch(observed, status);
-    if !patch.is_empty() {
-        decision.actions.push(Action::WriteLabels(patch));
-    }
-    decision
-}
-
-/// The labels to change. Labels are only written after the run has ended, in one patch.
-fn label_patch(observed: &Observed, status: &OperationRunStatus) -> BTreeMap<String, Option<String>> {
-    let spec = &observed.run.spec;
-    let workspace =
-        observed.tenant.as_ref().map(|tenant| tenant.workspace.as_str()).or(status.context.workspace.as_deref());
-    let initiator = spec.initiator.as_ref().map(|initiator| initiator.username.as_str());
-    let wanted = labels::of_run(
-        status.identity_hash.as_deref(),
-        &spec.operation_type,
-        spec.trigger,
-        workspace,
-        initiator,
-        status.outcome,
-    );
-    let present = observed.run.metadata.labels.clone().unwrap_or_default();
-    labels::OF_RUN
-        .iter()
-        .filter(|key| present.get(**key) != wanted.get(**key))
-        .map(|key| ((*key).to_owned(), wanted.get(*key).cloned()))
-        .collect()
-}
-
 fn blocked(observed: &Observed, status: &OperationRunStatus, refusal: &Refusal, now: Timestamp) -> Decision {
     complete(observed, status, Finish::plain(Outcome::Blocked, refusal.reason, refusal.message.clone()), now)
 }
@@ -454,7 +345,7 @@ pub fn refused(observed: &Observed, refusal: &Refusal, now: Timestamp) -> Decisi
     blocked(observed, &observed.status(), refusal, now)
 }
 
-fn complete(observed: &Observed, status: &OperationRunStatus, finish: Finish, now: Timestamp) -> Decision {
+pub(super) fn complete(observed: &Observed, status: &OperationRunStatus, finish: Finish, now: Timestamp) -> Decision {
     let check = observed.operation_type.as_ref().is_some_and(|operation_type| is_check(&operation_type.spec.executor));
     ended(observed, status, finish, None, check, now)
 }
