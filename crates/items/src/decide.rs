@@ -1,20 +1,19 @@
 //! Decides what happens to one item, from its stored and its live object.
 //!
 //! There are two steps. [`Planner::decide`] needs no cluster: it settles what it can, and proposes
-//! one write for the rest. The API server's dry run of that write gives the
+//! one write for the rest. It builds the wanted object, compares it with the live one
+//! ([`crate::compare`]), and applies the terms of the restore to the difference ([`crate::policy`]). The API server's dry run of that write gives the
 //! [`Verdict`](super::proposal::Verdict) that settles the proposal. Defaulting, quota and admission
 //! are therefore taken into account, at one call per proposed item and none for a settled one.
 
 use crate::{
-    api::{
-        item::{GroupKind, ItemId},
-        restore_run::{ExistingResourcePolicy, Only},
-    },
-    dependents::{Dependent, Dependents, is_precious},
+    api::item::{GroupKind, ItemId},
+    compare::{Difference, Side, compare, equal_but_for},
+    dependents::{Dependent, Dependents},
     excluded::{Excluded, ExclusionRules, excluded_kind},
-    owners::{Family, controller, owners},
-    plan::{Action, PRESENT, PlannedItem, Remark, Terms, reason},
-    proposal::{Precondition, Proposal, Write},
+    owners::{Family, owners},
+    plan::{Action, PlannedItem, Remark, Terms, reason},
+    proposal::{Proposal, Write},
     readers::Readers,
     sanitize::{replacement, sanitize, sanitized},
     semantic::{DigestKey, Status},
@@ -113,16 +112,18 @@ pub enum Decision {
 }
 
 /// Draft of an item's entry in the plan.
-struct Draft<'a> {
-    item: &'a ItemId,
-    api_version: String,
-    live: Option<String>,
-    wanted: Option<String>,
-    warnings: Vec<Remark>,
+pub(crate) struct Draft<'a> {
+    pub(crate) item: &'a ItemId,
+    pub(crate) api_version: String,
+    pub(crate) live: Option<String>,
+    pub(crate) wanted: Option<String>,
+    /// Whether the set is full and does not hold the item.
+    pub(crate) not_held: bool,
+    pub(crate) warnings: Vec<Remark>,
 }
 
 impl Draft<'_> {
-    fn with(self, action: Action, reason: Option<Remark>) -> PlannedItem {
+    pub(crate) fn with(self, action: Action, reason: Option<Remark>) -> PlannedItem {
         PlannedItem {
             item: self.item.clone(),
             api_version: self.api_version,
@@ -134,13 +135,13 @@ impl Draft<'_> {
         }
     }
 
-    fn settled(self, action: Action, code: &str, message: impl Into<String>) -> Decision {
+    pub(crate) fn settled(self, action: Action, code: &str, message: impl Into<String>) -> Decision {
         Decision::Settled(self.with(action, Some(Remark::new(code, message))))
     }
 
     /// Skips the item. The hashes are cleared, because no change of the live object affects the
     /// decision.
-    fn skipped(mut self, code: &str, message: impl Into<String>) -> Decision {
+    pub(crate) fn skipped(mut self, code: &str, message: impl Into<String>) -> Decision {
         (self.live, self.wanted) = (None, None);
         self.settled(Action::Skip, code, message)
     }
@@ -157,8 +158,14 @@ impl Planner {
     /// Decides about an item. The caller has already checked that the item is selected.
     #[must_use]
     pub fn decide(&self, item: &ItemId, api_version: &str, stored: Stored, live: Option<&Live>) -> Decision {
-        let mut draft =
-            Draft { item, api_version: api_version.to_owned(), live: None, wanted: None, warnings: Vec::new() };
+        let mut draft = Draft {
+            item,
+            api_version: api_version.to_owned(),
+            live: None,
+            wanted: None,
+            not_held: false,
+            warnings: Vec::new(),
+        };
         // Checks that do not read the object come first, then whether it may be read at all.
         if let Some(why) = excluded_kind(&item.kind) {
             return draft.skipped(Excluded::Kind(why).code(), why);
@@ -167,10 +174,11 @@ impl Planner {
             return draft.settled(Action::Forbidden, reason::FORBIDDEN, why);
         }
         draft.live = live.map(|live| self.hash(item, &live.object));
+        draft.not_held = stored == Stored::NotHeld;
         match stored {
             Stored::Object(object) => self.decide_object(draft, object, live),
-            Stored::Unreadable(problem) => draft.settled(Action::Invalid, reason::UNREADABLE, problem),
-            Stored::Absent | Stored::NotHeld => self.decide_deletion(draft, &stored, live),
+            Stored::Unreadable(problem) => self.policy(draft, Side::Unreadable(problem), live),
+            Stored::Absent | Stored::NotHeld => self.policy(draft, Side::Nothing, live),
         }
     }
 
@@ -181,7 +189,7 @@ impl Planner {
     }
 
     /// Whether the status of a kind is observed, or a field like any other.
-    fn status(&self, kind: &GroupKind) -> Status {
+    pub(crate) fn status(&self, kind: &GroupKind) -> Status {
         if self.status_is_data.contains(kind) { Status::Data } else { Status::Observed }
     }
 
@@ -210,17 +218,18 @@ impl Planner {
         if let Some((code, why)) = live.and_then(|live| live.left_out).filter(|(code, _)| !is_about_capture(code)) {
             return draft.skipped(code, format!("what has its name now is nothing that a backup would hold: {why}"));
         }
-        let live = live.map(|live| &live.object);
+        let live_object = live.map(|live| &live.object);
         let (runs_again, managers) = (is_under_way(&item.kind, &object), applied_by(&object));
-        draft.warnings.extend(finalizers_left(&object, live));
-        let wanted = match self.wanted(&mut draft, object, live) {
+        draft.warnings.extend(finalizers_left(&object, live_object));
+        let wanted = match self.wanted(&mut draft, object, live_object) {
             Ok(wanted) => wanted,
             Err((code, message)) => return draft.settled(Action::Invalid, code, message),
         };
-        let mut decision = match live {
-            None => self.decide_missing(draft, wanted),
-            Some(live) => self.decide_existing(draft, wanted, live),
-        };
+        if live_object.is_some_and(is_being_deleted) {
+            let message = "it is being deleted: restore again when it is gone; if it does not go, its finalizers say what it waits for";
+            return draft.settled(Action::Conflict, reason::BEING_DELETED, message);
+        }
+        let mut decision = self.policy(draft, Side::Object(wanted), live);
         if let Decision::Proposed(proposal) = &mut decision {
             if runs_again && matches!(proposal.planned.action, Action::Create | Action::Recreate) {
                 let message = "it was under way when it was captured, and runs again from its beginning: exclude the item if that must not be";
@@ -280,64 +289,6 @@ impl Planner {
         Ok(object)
     }
 
-    fn decide_missing(&self, mut draft: Draft<'_>, wanted: Value) -> Decision {
-        if self.terms.only == Some(Only::Different) {
-            return draft.settled(
-                Action::Skip,
-                reason::NOT_THERE,
-                "it is missing, and `only: different` was asked for",
-            );
-        }
-        if is_claim(draft.item) {
-            let message = "the claim is made anew and gets a new, empty volume unless it names one: data in volumes are not part of a backup set";
-            draft.warnings.push(Remark::new(reason::VOLUME_EMPTY, message));
-        }
-        self.propose(draft, Action::Create, Write::Create(wanted), None, None)
-    }
-
-    fn decide_existing(&self, mut draft: Draft<'_>, wanted: Value, live: &Value) -> Decision {
-        if is_being_deleted(live) {
-            let message = "it is being deleted: restore again when it is gone; if it does not go, its finalizers say what it waits for";
-            return draft.settled(Action::Conflict, reason::BEING_DELETED, message);
-        }
-        if sanitized(live, self.status(&draft.item.kind)) == wanted {
-            return Decision::Settled(draft.with(Action::Unchanged, None));
-        }
-        // An update leaves such a Service without an address, and the API server reports no
-        // difference.
-        let must_be_anew = is_headless(live) && !is_headless(&wanted) && wanted["spec"]["type"] != "ExternalName";
-        let in_place = (!must_be_anew).then(|| replacement(&wanted, live));
-        let left = match (self.terms.only, self.terms.existing_resource_policy) {
-            (Some(Only::Missing), _) => Some("it is there, and `only: missing` was asked for"),
-            (_, ExistingResourcePolicy::None) => {
-                Some("it is there and differs, and `existingResourcePolicy: none` leaves it as it is")
-            }
-            _ => None,
-        };
-        if let Some(why) = left {
-            draft.live = Some(PRESENT.to_owned());
-            draft.wanted = None;
-            let planned = draft.with(Action::Skip, Some(Remark::new(reason::EXISTS, why)));
-            // If the schema has gained a default since, only the API server can tell whether there
-            // is a difference.
-            return match in_place {
-                Some(body) => self.proposal(planned, Write::Update(body), Some(live), None),
-                None => Decision::Settled(planned),
-            };
-        }
-        if self.terms.existing_resource_policy == ExistingResourcePolicy::Update {
-            let Some(body) = in_place else {
-                let message = "use `existingResourcePolicy: recreate` for this item: it was captured with an address of its own and is headless now, which no update changes";
-                return draft.settled(Action::Conflict, reason::IMMUTABLE_FIELD, message);
-            };
-            return self.propose(draft, Action::Update, Write::Update(body), Some(live), None);
-        }
-        if let Some(conflict) = self.weigh_losses(&mut draft, live) {
-            return draft.settled(Action::Conflict, reason::DATA_LOSS, conflict);
-        }
-        self.propose(draft, Action::Recreate, Write::Recreate(Precondition::of(live), wanted), Some(live), in_place)
-    }
-
     /// Plans an object that is garbage-collected with its owner.
     #[must_use]
     pub fn collected(&self, dependent: &Dependent, live: &Live) -> PlannedItem {
@@ -353,97 +304,6 @@ impl Planner {
             live: Some(hash),
             wanted: None,
         }
-    }
-
-    fn decide_deletion(&self, mut draft: Draft<'_>, stored: &Stored, live: Option<&Live>) -> Decision {
-        let Some(live) = live else {
-            return draft.settled(
-                Action::Unchanged,
-                reason::ABSENT,
-                "it did not exist when the set was taken, and does not now",
-            );
-        };
-        if !self.terms.prune {
-            let message = "the set does not hold it: it stays, because prune was not asked for";
-            return draft.skipped(reason::NOT_PRUNED, message);
-        }
-        if let Some((code, why)) = live.left_out {
-            return draft.skipped(
-                code,
-                format!("no backup holds the like of it, so that this one does not means nothing: {why}"),
-            );
-        }
-        if let Some(owner) = controller(&live.object).filter(|_| *stored == Stored::NotHeld) {
-            return draft.skipped(reason::LEFT_TO_OWNER, format!("{owner} controls it, and would only make it again"));
-        }
-        if is_being_deleted(&live.object) {
-            return draft.skipped(reason::BEING_DELETED, "it is being deleted already");
-        }
-        if let Some(conflict) = self.weigh_losses(&mut draft, &live.object) {
-            return draft.settled(Action::Conflict, reason::DATA_LOSS, conflict);
-        }
-        self.propose(draft, Action::Delete, Write::Delete(Precondition::of(&live.object)), Some(&live.object), None)
-    }
-
-    /// What a deletion loses for good: a warning if the terms allow data loss, otherwise the
-    /// message of the conflict.
-    fn weigh_losses(&self, draft: &mut Draft<'_>, live: &Value) -> Option<String> {
-        let lost = self.losses(draft.item, live);
-        if lost.is_empty() {
-            return None;
-        }
-        let lost = lost.join("; ");
-        if self.terms.allow_data_loss {
-            draft.warnings.push(Remark::new(reason::DATA_LOST, lost));
-            return None;
-        }
-        Some(format!(
-            "{lost}. No backup set brings that back: set allowDataLoss to do it all the same, or exclude the item"
-        ))
-    }
-
-    fn losses(&self, item: &ItemId, live: &Value) -> Vec<String> {
-        let mut lost = Vec::new();
-        let finalizers = finalizers(live);
-        if is_claim(item) {
-            // A claim that was never bound has no data to lose. Binding it in the meantime changes
-            // its resourceVersion.
-            if let Some(volume) = live["spec"]["volumeName"].as_str() {
-                lost.push(format!("deleting the claim gives up {volume} and the data in it"));
-            }
-        } else if !finalizers.is_empty() {
-            lost.push(format!(
-                "its finalizers ({}) mean that its deletion removes something elsewhere",
-                finalizers.join(", ")
-            ));
-        }
-        lost.extend(self.dependents_unknown.clone());
-        let going = self.dependents.going_with(item);
-        let named = |test: &dyn Fn(&ItemId) -> bool| {
-            let items = going.iter().filter(|dependent| dependent.told && test(&dependent.item));
-            let mut names: Vec<String> = items.map(|dependent| dependent.item.to_string()).collect();
-            let more = names.len().saturating_sub(MAX_NAMED);
-            names.truncate(MAX_NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
-        };
-        if let Some(claims) = named(&is_claim) {
-            lost.push(format!("its volume claims go with it, and the data in them: {claims}"));
-        }
-        // An object of which this restore holds a version is recreated, unless the terms leave
-        // existing objects as they are.
-        let terms = &self.terms;
-        let leaves =
-            terms.only == Some(Only::Missing) || terms.existing_resource_policy == ExistingResourcePolicy::None;
-        let lost_kind = |item: &ItemId| !is_claim(item) && is_precious(&item.kind);
-        let made_again = |item: &ItemId| self.family.is_restored(item) && !leaves;
-        // Whether the object really is deleted by its own name is checked once everything is
-        // decided.
-        let goes_itself = |item: &ItemId| self.dependents.is_named(item);
-        if let Some(names) = named(&|item| lost_kind(item) && !made_again(item) && !goes_itself(item)) {
-            lost.push(format!("the garbage collector takes what it owns: {names}"));
-        }
-        lost
     }
 
     /// Proposes an update that gives an object created by this restore the owners that did not
@@ -463,93 +323,36 @@ impl Planner {
             api_version: planned.api_version.clone(),
             live: Some(hash),
             wanted: None,
+            not_held: false,
             warnings: planned.warnings.clone(),
         };
         if draft.live == planned.live {
             return None;
         }
         let wanted = self.wanted(&mut draft, object.clone(), Some(live)).ok()?;
-        let mut without = (sanitized(live, status), wanted.clone());
-        if without.0["metadata"]["ownerReferences"] == wanted["metadata"]["ownerReferences"] {
+        let compared = sanitized(live, status);
+        let Difference::Changed(wanted, compared) =
+            compare::<Value, _, _>(Side::Object(wanted), Side::Object(&compared))
+        else {
             return None;
-        }
-        for object in [&mut without.0, &mut without.1] {
-            object.get_mut("metadata").and_then(Value::as_object_mut)?.remove("ownerReferences");
-        }
-        (without.0 == without.1).then(|| {
+        };
+        equal_but_for(&["metadata", "ownerReferences"], &wanted, compared).then(|| {
             let write = Write::Update(replacement(&wanted, live));
             let managers = applied_by(object);
             Proposal { managers, ..self.make_proposal(draft.with(planned.action, None), write, Some(live), None) }
         })
     }
-
-    /// Proposes a write, unless a verb that it needs is refused.
-    fn propose(
-        &self,
-        draft: Draft<'_>,
-        action: Action,
-        write: Write,
-        live: Option<&Value>,
-        in_place: Option<Value>,
-    ) -> Decision {
-        let verbs: &[Verb] = match &write {
-            Write::Create(_) => &[Verb::Create],
-            Write::Update(_) => &[Verb::Update],
-            Write::Recreate(..) => &[Verb::Delete, Verb::Create],
-            Write::Delete(_) => &[Verb::Delete],
-        };
-        let kind = &draft.item.kind;
-        if let Some(why) = verbs.iter().find_map(|verb| self.refused.get(&(kind.clone(), *verb))) {
-            let why = why.clone();
-            return draft.settled(Action::Forbidden, reason::FORBIDDEN, why);
-        }
-        self.proposal(draft.with(action, None), write, live, in_place)
-    }
-
-    fn proposal(&self, planned: PlannedItem, write: Write, live: Option<&Value>, in_place: Option<Value>) -> Decision {
-        Decision::Proposed(self.make_proposal(planned, write, live, in_place))
-    }
-
-    fn make_proposal(
-        &self,
-        planned: PlannedItem,
-        write: Write,
-        live: Option<&Value>,
-        in_place: Option<Value>,
-    ) -> Proposal {
-        let status = self.status(&planned.item.kind);
-        let again = live.filter(|_| matches!(write, Write::Recreate(..) | Write::Delete(_))).map(|live| {
-            let mut again = sanitized(live, status);
-            self.family.adopt(&mut again, Some(live));
-            again
-        });
-        let (live, may_lose) = (live.cloned(), self.terms.allow_data_loss);
-        let shown = self.readers.may_read(&planned.item.kind);
-        Proposal { planned, write, live, in_place, again, status, may_lose, shown, managers: Vec::new() }
-    }
 }
-
-/// Maximum number of lost objects that a message names.
-const MAX_NAMED: usize = 10;
 
 /// Whether a capture's reason to skip an object says nothing against replacing it.
 fn is_about_capture(code: &str) -> bool {
     matches!(code, "ExcludedByLabel" | "BeingDeleted")
 }
 
-fn is_claim(item: &ItemId) -> bool {
-    item.kind.group.is_empty() && item.kind.kind == "PersistentVolumeClaim"
-}
-
 /// The entries of server-side apply in `managedFields`.
 fn applied_by(object: &Value) -> Vec<Value> {
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     entries.filter(|entry| entry["operation"] == "Apply").cloned().collect()
-}
-
-/// Whether an object is a Service that has no address on purpose.
-fn is_headless(object: &Value) -> bool {
-    object["kind"] == "Service" && object["apiVersion"] == "v1" && object["spec"]["clusterIP"] == "None"
 }
 
 /// Whether an object is a Job that had started and was not suspended. Finished Jobs are excluded
@@ -577,10 +380,10 @@ fn finalizers_left(object: &Value, live: Option<&Value>) -> Option<Remark> {
     (!left.is_empty()).then(|| Remark::new(reason::FINALIZERS_LEFT, message))
 }
 
-fn finalizers(object: &Value) -> Vec<&str> {
+pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-fn is_being_deleted(live: &Value) -> bool {
+pub(crate) fn is_being_deleted(live: &Value) -> bool {
     !live["metadata"]["deletionTimestamp"].is_null()
 }

@@ -13,6 +13,7 @@
 //! excluded   is it ever restored?                   selection  is it selected?
 //! sanitize   drops the fields that the server owns  owners     its current owners
 //! transform  applies the requested patches          semantic   keyed hash of the fields that count
+//! compare    how stored and live differ             policy     what a restore does about it
 //! decide     the outcome, from stored and live      proposal   a write, and its dry run's verdict
 //! plan       create, update, … or why not           diff       what a write changes, for people
 //! order      the order of writes                    refusal    what the API server's refusal means
@@ -35,6 +36,7 @@
 pub use tenantatlas_api as api;
 
 pub mod canonical;
+pub mod compare;
 pub mod decide;
 pub mod dependents;
 pub mod diff;
@@ -48,6 +50,7 @@ pub mod order;
 pub mod owned;
 pub mod owners;
 pub mod plan;
+mod policy;
 pub mod proposal;
 pub mod readers;
 pub mod redact;

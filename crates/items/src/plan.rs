@@ -11,6 +11,7 @@ use crate::{
         provenance::PlanSummary,
         restore_run::{ExistingResourcePolicy, ItemSelector, Only, RestoreRunSpec, Transform},
     },
+    compare::{Difference, Side, compare},
     order,
 };
 use serde::Serialize;
@@ -434,17 +435,17 @@ pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
         // If the API server refused the recreation, the first plan deletes the object with its
         // owner. The second plan did not ask, and recreates the object.
         let collected = before.is_some_and(PlannedItem::is_collected);
-        let live = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.live.clone());
+        let live = |planned: Option<&PlannedItem>| match planned {
+            Some(planned) if planned.is_unknown() => Side::Unreadable(String::new()),
+            planned => planned.and_then(|planned| planned.live.clone()).into(),
+        };
         let wanted = |planned: Option<&PlannedItem>| planned.and_then(|planned| planned.wanted.clone());
-        if [before, after].into_iter().flatten().any(PlannedItem::is_unknown) {
-            return None;
-        }
-        match (live(before), live(after)) {
-            (None, Some(_)) => Some(How::Appeared),
-            (Some(_), None) => Some(How::Vanished),
-            (before, after) if before != after => Some(How::Changed),
-            _ if collected => None,
-            _ => (wanted(before) != wanted(after)).then_some(How::Differently),
+        match compare::<str, _, _>(live(before), live(after)) {
+            Difference::Extra(_) => Some(How::Appeared),
+            Difference::Missing(_) => Some(How::Vanished),
+            Difference::Changed(..) => Some(How::Changed),
+            Difference::Same if !collected && wanted(before) != wanted(after) => Some(How::Differently),
+            Difference::Same | Difference::Incomparable(_) => None,
         }
     };
     let moved = |(before, after): (Option<&PlannedItem>, Option<&PlannedItem>)| {

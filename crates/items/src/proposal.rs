@@ -5,6 +5,7 @@
 
 use crate::{
     api::item::ItemId,
+    compare::{Difference, Side, compare},
     diff::{self, Diff},
     owners::{owners, pending, remove_pending},
     plan::{Action, PlannedItem, Remark, reason},
@@ -153,7 +154,9 @@ impl Proposal {
     /// Whether an update with this result leaves the live object unchanged.
     #[must_use]
     pub fn stays(&self, would_be: &Value) -> bool {
-        self.live.as_ref().is_some_and(|live| semantic(live, self.status) == semantic(would_be, self.status))
+        let form = |object: &Value| semantic(object, self.status);
+        let difference = compare::<Value, _, _>(self.live.as_ref().map(form).into(), Side::Object(form(would_be)));
+        difference == Difference::Same
     }
 
     /// Whether the write needs an owner whose uid is not known yet.
