@@ -12,7 +12,8 @@
 //! | [`items`], a crate | what is captured, compared and restored, in which order, and why not; no client, no I/O |
 //! | [`repository`], a crate | snapshots in an object store; knows nothing of Kubernetes |
 //! | [`schedule`] | when a schedule is due: cron, time zones, missed ticks; pure |
-//! | [`cluster`] | the one way to the API server; discovery, lists |
+//! | [`providers`] | where items live: Kubernetes, behind the traits that captures and restores use |
+//! | [`cluster`] | the one way to the API server |
 //! | [`telemetry`] | logs and metrics |
 //! | [`clock`] | the one clock |
 //!
@@ -30,6 +31,7 @@ pub mod command;
 pub mod controller;
 pub mod kernel;
 pub mod kinds;
+pub mod providers;
 pub mod runs;
 pub mod schedule;
 pub mod telemetry;

@@ -1,11 +1,8 @@
-//! The only way to the API server, and objects as dynamic JSON: discovery, lists.
+//! The only way to the API server: the client, bounds on responses, retries and pace.
 //!
-//! Must not: know about runs, repositories or reconcilers.
+//! Must not: know about runs, repositories, reconcilers or items.
 
-pub mod access;
 pub mod client;
-pub mod discovery;
-pub mod list;
 pub mod pace;
 pub mod retry;
 pub mod trim;

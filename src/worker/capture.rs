@@ -19,14 +19,14 @@ use crate::{
         result::{CapturedSnapshot, ResultContext, TerminationResult},
     },
     clock::Clock,
-    cluster::discovery::discover,
-    items::skip::{ItemRules, SkipReason},
+    items::skip::SkipReason,
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
     worker::{
         audit,
         collect::{Collected, Collector, Stopped},
         environment::{Environment, RunIdentity},
-        failure::{Failure, Retry, api_failure, reason},
+        failure::{Failure, Retry, call_failure, reason},
         omission::{Note, is_note},
         open::key_secrets,
         progress::Progress,
@@ -50,6 +50,21 @@ pub async fn capture(
     clock: &dyn Clock,
     permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
+    let provider = Kubernetes::new(client, environment.identity.namespace.clone());
+    capture_from(&provider, client, environment, repository, run, clock, permit).await
+}
+
+/// The same from any provider. `client` reaches the run and its records.
+pub async fn capture_from(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    run: &OperationRun,
+    clock: &dyn Clock,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
+    let provider = Bounded::new(provider);
     let identity = &environment.identity;
     let scope = read_scope(environment)?;
     let options = CaptureOptions {
@@ -65,7 +80,7 @@ pub async fn capture(
             Progress::of(client.clone(), identity).finish(earlier.counts).await;
             earlier
         }
-        None => take(client, environment, &scope, repository, &options).await?,
+        None => take(&provider, client, environment, &scope, repository, &options).await?,
     };
     let result = captured.to_result();
     if result.failures_truncated {
@@ -98,6 +113,7 @@ struct Captured {
 }
 
 async fn take(
+    provider: &dyn Provider,
     client: &Client,
     environment: &Environment,
     scope: &Scope,
@@ -108,14 +124,14 @@ async fn take(
     // Only the Secrets of this repository are skipped. Otherwise a user who may name a Secret in a
     // BackupRepository could keep it out of every backup.
     let keys = key_secrets(&environment.repository_spec);
-    let rules = ItemRules { repository_secrets: keys.keys().cloned().collect() };
-    let discovered = discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
-    scope.check(&discovered)?;
-    let steps = scope.plan(&discovered);
+    let catalog = provider.catalog().await;
+    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
+    scope.check(&catalog)?;
+    let steps = scope.plan(&catalog);
     tracing::info!(kinds = steps.len(), "capturing");
     let progress = Progress::of(client.clone(), identity);
     let (sender, receiver) = entries();
-    let collector = Collector::new(client, identity, scope, &rules, &keys, progress, sender);
+    let collector = Collector::new(provider, (client, identity), scope, &keys, progress, sender);
     let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
     match (collected, summary) {
         // Report why the capture was aborted, not that it was.

@@ -9,19 +9,20 @@ use crate::{
         item::{GroupKind, ItemId},
         outcome::{FailureType, ItemFailure, SummaryCounts},
     },
-    cluster::{
-        list::{BrokenItem, ListSelection, Listing, Object},
-        retry::may_pass,
-    },
     items::{
         canonical::stored_bytes,
         served::ServedKind,
         skip::{ItemRules, SkipReason},
     },
+    providers::{
+        Provider,
+        call::{BrokenItem, Object},
+        fault::Fault,
+    },
     repository::{CaptureEnded, Entry, EntrySender, ItemPath},
     worker::{
         environment::RunIdentity,
-        failure::{Failure, api_failure, describe, reason},
+        failure::{Failure, call_failure, reason},
         fence,
         omission::Note,
         progress::Progress,
@@ -73,10 +74,11 @@ impl From<Failure> for Stopped {
 
 /// Collects the objects in scope and sends them to a capture.
 pub struct Collector<'a> {
+    provider: &'a dyn Provider,
     client: &'a Client,
     run: &'a RunIdentity,
     scope: &'a Scope,
-    rules: &'a ItemRules,
+    rules: ItemRules,
     /// Secrets that open the repository, each with the data keys used for that.
     keys: &'a BTreeMap<String, BTreeSet<String>>,
     progress: Progress,
@@ -91,21 +93,21 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// Creates a collector that sends entries to `sender`.
+    /// Creates a collector that sends entries to `sender`. The client reaches the run.
     #[must_use]
     pub fn new(
-        client: &'a Client,
-        run: &'a RunIdentity,
+        provider: &'a dyn Provider,
+        (client, run): (&'a Client, &'a RunIdentity),
         scope: &'a Scope,
-        rules: &'a ItemRules,
         keys: &'a BTreeMap<String, BTreeSet<String>>,
         progress: Progress,
         sender: EntrySender,
     ) -> Self {
+        let rules = ItemRules { repository_secrets: keys.keys().cloned().collect() };
         let asked_for = scope.names.include_names.iter().filter(|name| scope.names.takes_name(name));
         let missing = asked_for.filter(|_| scope.target.is_none()).map(String::as_str).collect();
         let (collected, notes, troubled) = (Collected::default(), BTreeMap::new(), BTreeSet::new());
-        Self { client, run, scope, rules, keys, progress, sender, collected, missing, notes, troubled }
+        Self { provider, client, run, scope, rules, keys, progress, sender, collected, missing, notes, troubled }
     }
 
     /// Runs all steps and finishes the capture. If it returns an error or never returns, nothing is
@@ -211,10 +213,10 @@ impl<'a> Collector<'a> {
     }
 
     async fn list(&mut self, kind: &ServedKind, note: &mut Note) -> Result<(), Stopped> {
-        let (client, scope) = (self.client, self.scope);
-        let mut listing = Listing::new(client, kind, &self.run.namespace, &scope.list);
+        let (provider, scope) = (self.provider, self.scope);
+        let mut listing = provider.list(kind, &scope.list);
         if self.troubled.contains(&kind.group) {
-            listing = listing.without_repetition();
+            listing.fail_at_once();
         }
         let group_kind = kind.group_kind();
         loop {
@@ -232,7 +234,7 @@ impl<'a> Collector<'a> {
                     let id = ItemId::new(group_kind.clone(), name);
                     self.leave(note, failed(&id, item_reason::UNREADABLE, &message).1);
                 }
-                Err(error) => return self.unlistable(kind, &error, note).await,
+                Err(fault) => return self.unlistable(kind, &fault, note).await,
             }
             let remaining = if scope.takes_all_names() { listing.remaining() } else { 0 };
             self.show(i64::try_from(remaining).unwrap_or(0));
@@ -306,32 +308,29 @@ impl<'a> Collector<'a> {
 
     /// Records a kind that could not be listed completely as one failed item, if the API server
     /// itself is healthy.
-    async fn unlistable(&mut self, kind: &ServedKind, error: &kube::Error, note: &mut Note) -> Result<(), Stopped> {
+    async fn unlistable(&mut self, kind: &ServedKind, fault: &Fault, note: &mut Note) -> Result<(), Stopped> {
         let kind_name = kind.group_kind();
         let id = ItemId::new(kind_name.clone(), "");
-        let (code, message) = match error {
+        let (code, message) = match fault {
             // The CRD was deleted since discovery, and the objects with it.
-            kube::Error::Api(status) if status.code == 404 => {
+            Fault::Refused { code: 404, .. } => {
                 tracing::info!(kind = %kind_name, "no longer served");
                 return Ok(());
             }
             // Only the API server knows the syntax of selectors. A selector that fails the first
             // list fails all of them.
-            kube::Error::Api(status)
-                if status.code == 400
-                    && self.scope.list.label_selector.is_some()
-                    && self.collected.counts.processed == 0 =>
+            Fault::Refused { code: 400, message, .. }
+                if self.scope.list.label_selector.is_some() && self.collected.counts.processed == 0 =>
             {
                 let message = format!(
-                    "inputs.selection.labelSelector: {}: write it as for `kubectl get -l`, in a new run",
-                    status.message
+                    "inputs.selection.labelSelector: {message}: write it as for `kubectl get -l`, in a new run"
                 );
                 return Err(Failure::permanent(reason::INVALID_INPUTS, message).into());
             }
-            kube::Error::Api(status) if status.code == 401 => {
-                return Err(api_failure(&format!("list {kind_name}"), error).into());
+            Fault::Refused { code: 401, .. } => {
+                return Err(call_failure(&format!("list {kind_name}"), fault).into());
             }
-            kube::Error::Api(status) if status.code == 403 => {
+            Fault::Refused { code: 403, .. } => {
                 let message = format!(
                     "let a ClusterRole with the label tenantatlas.io/aggregate-to-worker allow `list` on {}, or leave the kind out with excludeKinds: the worker's account may not list {kind_name}",
                     kind.plural
@@ -342,15 +341,15 @@ impl<'a> Collector<'a> {
                 }
                 (item_reason::FORBIDDEN, message)
             }
-            kube::Error::SerdeError(_) => (
+            Fault::Garbled => (
                 item_reason::UNREADABLE,
                 format!(
                     "the list of {kind_name} is not JSON as it should be: look at the server of {}",
                     kind.api_version()
                 ),
             ),
-            error => {
-                if may_pass(error) || !matches!(error, kube::Error::Api(_)) {
+            fault => {
+                if fault.may_pass() {
                     self.troubled.insert(kind.group.clone());
                     // Reading our own run shows whether only this kind's server fails or the whole
                     // API, and whether this Job is still to execute the run.
@@ -359,8 +358,7 @@ impl<'a> Collector<'a> {
                 (
                     item_reason::UNLISTABLE,
                     format!(
-                        "{kind_name} could not be listed to the end: {}: look at the server of {}, or leave the kind out with excludeKinds",
-                        describe(error),
+                        "{kind_name} could not be listed to the end: {fault}: look at the server of {}, or leave the kind out with excludeKinds",
                         kind.api_version()
                     ),
                 )
@@ -403,28 +401,4 @@ pub fn created_at(object: &Map<String, Value>) -> Timestamp {
         .get("metadata")
         .and_then(|metadata| metadata.get("creationTimestamp")?.as_str()?.parse().ok())
         .unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// Names of the Secrets referenced by any `BackupRepository` of the namespace.
-///
-/// A restore skips all of them: data from one repository must not replace the key of another.
-pub async fn repository_secrets(client: &Client, namespace: &str) -> Result<BTreeSet<String>, Failure> {
-    let kind = ServedKind {
-        group: crate::api::GROUP.to_owned(),
-        version: crate::api::VERSION.to_owned(),
-        kind: "BackupRepository".to_owned(),
-        plural: "backuprepositories".to_owned(),
-    };
-    let everything = ListSelection::default();
-    let mut listing = Listing::new(client, &kind, namespace, &everything);
-    let mut secrets = BTreeSet::new();
-    let doing = "list the BackupRepositories, whose Secrets must not be replaced";
-    while let Some(repository) = listing.next().await.map_err(|error| api_failure(doing, &error))? {
-        let Ok(repository) = repository else { continue };
-        for reference in ["passwordSecret", "credentialsSecret"] {
-            let name = repository.json.get("spec").and_then(|spec| spec.get(reference)?.get("name")?.as_str());
-            secrets.extend(name.map(str::to_owned));
-        }
-    }
-    Ok(secrets)
 }

@@ -5,6 +5,7 @@ use crate::{
         Outcome,
         result::{EXIT_FENCED, EXIT_PERMANENT, EXIT_TRANSIENT, ResultContext, TerminationResult},
     },
+    providers::fault::{CallFailed, Fault},
     repository,
 };
 
@@ -144,40 +145,31 @@ impl From<repository::Error> for Failure {
 /// {doing}".
 #[must_use]
 pub fn api_failure(doing: &str, error: &kube::Error) -> Failure {
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 404 | 405 | 409 | 422) => Failure::permanent(
+    call_failure(doing, &Fault::from(error))
+}
+
+/// The same for a call to a provider.
+#[must_use]
+pub fn call_failure(doing: &str, fault: &Fault) -> Failure {
+    match fault {
+        Fault::Refused { code: code @ (400 | 403 | 404 | 405 | 409 | 422), message, .. } => Failure::permanent(
             reason::API_REFUSED,
             format!(
-                "cannot {doing}: the API server answers {} {}: check that the tenant's accounts and roles are as the chart makes them",
-                status.code, status.message
+                "cannot {doing}: the API server answers {code} {message}: check that the tenant's accounts and roles are as the chart makes them"
             ),
         ),
-        error => Failure::transient(
+        fault => Failure::transient(
             reason::API_UNREACHABLE,
             format!(
-                "cannot {doing}: {}: it is tried again; check the API server's health and the network policies of the namespace",
-                describe(error)
+                "cannot {doing}: {fault}: it is tried again; check the API server's health and the network policies of the namespace"
             ),
         ),
     }
 }
 
-/// Short description of a failed call: the API server's message, or the innermost cause of the
-/// error.
-#[must_use]
-pub fn describe(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.message.is_empty() => format!("the API server answers {}", status.code),
-        kube::Error::Api(status) => format!("the API server answers {} {}", status.code, status.message),
-        // The parser's message may quote content, which may be a Secret's.
-        kube::Error::SerdeError(_) => "the API server's answer is not what it should be".to_owned(),
-        error => {
-            let mut cause: &dyn std::error::Error = error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            cause.to_string()
-        }
+impl From<CallFailed> for Failure {
+    fn from(CallFailed { doing, fault }: CallFailed) -> Self {
+        call_failure(&doing, &fault)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Plans which kinds a capture lists and in which order, from what the cluster serves and what was
 //! requested.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::{
         item::{GroupKind, ItemId},
@@ -9,8 +11,8 @@ use crate::{
         provider::KUBERNETES,
         selection::{KindFilter, Selection, target_item},
     },
-    cluster::{discovery::Discovered, list::ListSelection},
     items::{redact::redact, served::ServedKind, skip},
+    providers::{call::ListSelection, catalog::Catalog},
     worker::{
         failure::{Failure, reason},
         omission::UNKNOWN,
@@ -144,7 +146,7 @@ impl Scope {
 
     /// Rejects an excluded kind that is not served but clearly refers to a served one: all objects
     /// of that kind would be captured.
-    pub fn check(&self, discovered: &Discovered) -> Result<(), Failure> {
+    pub fn check(&self, discovered: &Catalog) -> Result<(), Failure> {
         let served = |kind: &GroupKind| discovered.kinds.iter().any(|served| served.group_kind() == *kind);
         for kind in self.kinds.excluded().iter().filter(|kind| !served(kind)) {
             if let Some(meant) = meant(kind, discovered) {
@@ -158,7 +160,7 @@ impl Scope {
 
     /// Steps of a capture, in the order of the tree.
     #[must_use]
-    pub fn plan(&self, discovered: &Discovered) -> Vec<Step> {
+    pub fn plan(&self, discovered: &Catalog) -> Vec<Step> {
         let asked_for = |kind: &GroupKind| self.kinds.included().contains(kind);
         let mut steps = Vec::new();
         for kind in &discovered.kinds {
@@ -214,7 +216,7 @@ impl Scope {
 }
 
 /// The served kind that an unknown name refers to: written in different case, or as its resource.
-fn meant(written: &GroupKind, discovered: &Discovered) -> Option<GroupKind> {
+fn meant(written: &GroupKind, discovered: &Catalog) -> Option<GroupKind> {
     let is_meant = |served: &&ServedKind| {
         served.group == written.group
             && (served.kind.eq_ignore_ascii_case(&written.kind) || served.plural.eq_ignore_ascii_case(&written.kind))
@@ -279,7 +281,7 @@ pub fn kind_left_out(kind: &GroupKind, code: &str, why: &str) -> (GroupKind, Ite
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::discovery::UndiscoveredGroup;
+    use crate::providers::catalog::UndiscoveredGroup;
     use std::collections::BTreeSet;
 
     fn served(group: &str, version: &str, kind: &str) -> ServedKind {
@@ -291,8 +293,8 @@ mod tests {
         }
     }
 
-    fn cluster() -> Discovered {
-        Discovered {
+    fn cluster() -> Catalog {
+        Catalog {
             kinds: BTreeSet::from([
                 served("", "v1", "ConfigMap"),
                 served("", "v1", "Event"),
@@ -305,7 +307,7 @@ mod tests {
                 UndiscoveredGroup { group: "dead.example.com".into(), version: "v1".into() },
                 UndiscoveredGroup { group: "metrics.k8s.io".into(), version: "v1beta1".into() },
             ]),
-            ..Discovered::default()
+            ..Catalog::default()
         }
     }
 

@@ -1,8 +1,8 @@
 //! Compares what is stored of an item with what is live: same, missing, extra, changed.
 //!
 //! Must not know what a restore does about a difference ([`crate::decide`]), nor which fields of an
-//! object count. The caller brings both sides into the same form first: [`crate::sanitize`] for what
-//! a restore would write, [`crate::semantic`] for two reads of a live object.
+//! object count. The caller brings both sides into the same form first: [`crate::sanitize`] for
+//! what a restore would write, [`crate::semantic`] for two reads of a live object.
 
 use serde_json::Value;
 use std::borrow::Borrow;

@@ -10,8 +10,8 @@ use crate::{
         AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, audit_entry::AuditRecord,
         execution::ACCOUNTS, labels,
     },
-    cluster::access,
     kernel::{Error, whole::whole},
+    providers::kubernetes::access,
     runs::{context::Context, is_whole},
 };
 use futures::future::try_join_all;

@@ -27,6 +27,7 @@ use crate::{
         eligible::PreviewedPlan,
         plan::{Moved, Plan, PlannedItem, moved},
     },
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::{Repository, WriterPermit},
     worker::{
         audit,
@@ -68,10 +69,25 @@ pub async fn apply(
     stop: &Stop,
     permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
+    let provider = Kubernetes::new(client, environment.identity.namespace.clone());
+    apply_to(&provider, client, environment, repository, clock, stop, permit).await
+}
+
+/// The same to any provider. `client` reaches the run and its records.
+pub async fn apply_to(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    clock: &dyn Clock,
+    stop: &Stop,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
     tracing::info!("restoring");
+    let provider = Bounded::new(provider);
     let inputs = order::read_inputs(environment)?;
     let order = order::read(client, environment, repository, &inputs, false).await?;
-    let survey = Survey::take(client, environment, repository, order).await?;
+    let survey = Survey::take(&provider, environment, repository, order).await?;
     let identity = &environment.identity;
     let plan = match &survey.order.preview {
         Some(preview) => previewed(client, identity, repository, &survey, preview).await?,
@@ -85,7 +101,7 @@ pub async fn apply(
     let run = fence::pass(client, identity).await?;
     claim::take(client, environment, &inputs, false).await?;
     let record = Record::begin(client, identity, clock, &run.spec.operation_type, &survey.order, &plan).await?;
-    let mut walk = survey.walk(client, Ask::Nobody);
+    let mut walk = survey.walk(Ask::Nobody);
     walk.prepare().await?;
     let progress = Progress::of(client.clone(), identity);
     let kept = undo.as_ref().map(|undo| (undo.set.clone(), undo.unkept.clone()));
@@ -120,7 +136,7 @@ async fn previewed(
     client: &Client,
     identity: &RunIdentity,
     repository: &impl Repository,
-    survey: &Survey,
+    survey: &Survey<'_>,
     preview: &PreviewedPlan,
 ) -> Result<Plan, Failure> {
     let terms = survey.order.terms.clone();
@@ -129,7 +145,7 @@ async fn previewed(
         let message = "make another preview: the plan of this one is not all there, or was changed";
         Failure::blocked(reason::PLAN_LOST, message)
     })?;
-    let now = make(survey, client, Ask::Nobody).await?;
+    let now = make(survey, Ask::Nobody).await?;
     let moved = moved_since(&plan, now.plan());
     // An earlier attempt of this run found nothing changed, and has written since. Items that have
     // changed by now fail individually.
@@ -164,7 +180,7 @@ async fn own(
     client: &Client,
     identity: &RunIdentity,
     repository: &impl Repository,
-    survey: &Survey,
+    survey: &Survey<'_>,
 ) -> Result<Plan, Failure> {
     let terms = survey.order.terms.clone();
     let run_uid = &identity.run_uid;
@@ -174,7 +190,7 @@ async fn own(
             Failure::blocked(reason::PLAN_LOST, message)
         })?
     } else {
-        let plan = make(survey, client, Ask::Nobody).await?.into_plan();
+        let plan = make(survey, Ask::Nobody).await?.into_plan();
         stored_plan::put(repository, run_uid, &plan).await?;
         plan
     };

@@ -9,12 +9,15 @@
 //! later writes of this restore may bring that component up. It is retried after the rest, for a
 //! time that is bounded for the whole attempt.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::{item::ItemId, operation_report::ItemOutcome, outcome::SummaryCounts},
     items::{
         plan::{Action, Plan, PlannedItem, Remark, reason},
         refusal::{Awaited, PATIENCE},
     },
+    providers::AT_ONCE,
     worker::{
         failure::Failure,
         progress::Progress,
@@ -24,7 +27,6 @@ use crate::{
             results::{Ended, Results},
             safety::Unkept,
             walk::{AHEAD, Walk},
-            write::AT_ONCE,
         },
         stop::Stop,
     },

@@ -1,16 +1,18 @@
 //! Objects that the garbage collector deletes together with deleted owners: reported in the plan,
 //! or a reason to delete nothing.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::item::ItemId,
-    cluster::list::{ListSelection, Listing},
     items::{
         dependents::{Dependent, is_precious},
         owners,
         plan::{Action, Remark, reason},
     },
+    providers::call::ListSelection,
     worker::{
-        failure::{Failure, api_failure},
+        failure::{Failure, call_failure},
         restore::{
             unknown::not_listed,
             walk::{Decided, Walk, live},
@@ -57,7 +59,7 @@ impl Walk<'_> {
             let item = &dependent.item;
             let Some(served) = self.preferred(&item.kind) else { continue };
             let selected = ListSelection { name: Some(item.name.clone()), ..ListSelection::default() };
-            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &selected);
+            let mut listing = self.provider.list(served, &selected);
             let seen = match listing.next().await {
                 Ok(Some(Ok(object))) => {
                     let live = live(self.rules, served, object);
@@ -65,11 +67,11 @@ impl Walk<'_> {
                     Ok(Decided { planned: self.planner.collected(&dependent, &live), owners, diff: None })
                 }
                 Ok(_) => continue,
-                Err(error @ kube::Error::Api(_)) => {
+                Err(fault) if fault.is_refusal() => {
                     let so_that = format!("{item}, which the garbage collector would take with it, could not be kept");
-                    Err(not_listed(&item.kind, &error, &so_that))
+                    Err(not_listed(&item.kind, &fault, &so_that))
                 }
-                Err(error) => return Err(api_failure(&format!("look at {item}, which goes with its owner"), &error)),
+                Err(fault) => return Err(call_failure(&format!("look at {item}, which goes with its owner"), &fault)),
             };
             looked.insert(item.clone(), seen);
         }

@@ -3,6 +3,8 @@
 //!
 //! Must not: keep results, or know which items come before and after. That is the job of `carry`.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::{
         item::{GroupKind, ItemId},
@@ -15,15 +17,18 @@ use crate::{
         proposal::{Proposal, Write},
         refusal::{Awaited, awaited, refusal},
     },
+    providers::{
+        call::{Performed, Target},
+        fault::Fault,
+    },
     worker::{
-        failure::Failure,
+        failure::{Failure, call_failure},
         restore::{
             inventory::{Entry, StoredKind},
             join::Pair,
             safety::Unkept,
             unknown::not_read,
             walk::{Met, Walk, left_out, tell_left, version_of},
-            write::{self, Performed, Target},
         },
     },
 };
@@ -266,13 +271,13 @@ impl<'a> Executor<'a> {
                 return Ok(Fate::failed(Remark::new(reason::KIND_NOT_SERVED, message)));
             };
             // Checked again, against the live roles: a binding grants what its role holds by now.
-            if let Some((_, remark)) = self.walk.grants.refuses(&proposal, None).await? {
+            if let Some((_, remark)) = self.walk.guard.refuses(&proposal, None).await? {
                 return Ok(Fate::failed(remark));
             }
             if let Some(remark) = self.would_lose(&proposal) {
                 return Ok(Fate::failed(remark));
             }
-            match write::perform(&self.walk.calls, target, &proposal).await? {
+            match self.walk.session.apply(target, &proposal).await? {
                 Performed::Done { uid, remark } => {
                     return Ok(Fate::Over { outcome: ItemOutcome::Done, reason: remark, uid });
                 }
@@ -371,15 +376,17 @@ impl<'a> Executor<'a> {
     async fn look(&self, planned: &PlannedItem) -> Result<Result<Option<Live>, Fate>, Failure> {
         let item = &planned.item;
         let Some(target) = self.target(item, &planned.api_version) else { return Ok(Ok(None)) };
-        match write::get(&self.walk.calls, target).await? {
+        match self.walk.session.get(target).await {
             Ok(object) => Ok(Ok(object.map(|object| {
                 let left_out = left_out(self.walk.rules, item, &object);
                 Live { object, left_out }
             }))),
-            Err(status) => {
-                let awaited = awaited(status.code, &status.message);
-                let (_, remark) = not_read(item, &kube::Error::Api(status));
-                Ok(Err(match awaited {
+            Err(fault) => {
+                let (_, remark) = not_read(item, &fault);
+                let Fault::Refused { code, message, .. } = &fault else {
+                    return Err(call_failure(&format!("read {} {}", target.kind.kind, target.name), &fault));
+                };
+                Ok(Err(match awaited(*code, message) {
                     Some(awaited) => Fate::PutBack(awaited, remark),
                     None => Fate::failed(remark),
                 }))
@@ -388,8 +395,8 @@ impl<'a> Executor<'a> {
     }
 
     fn target<'t>(&'t self, item: &'t ItemId, api_version: &str) -> Option<Target<'t>> {
-        let kind = self.walk.discovered.find(&item.kind.group, version_of(api_version), &item.kind.kind)?;
-        Some(Target { kind, namespace: &self.walk.planner.namespace, name: &item.name })
+        let kind = self.walk.catalog.find(&item.kind.group, version_of(api_version), &item.kind.kind)?;
+        Some(Target { kind, name: &item.name })
     }
 
     fn entry(&self, item: &ItemId) -> Option<(&'a StoredKind, &'a Entry)> {

@@ -3,11 +3,17 @@
 //! Both sides come in ascending order, so they are merged while they are read. Live objects that
 //! the snapshot does not hold are skipped.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
-    cluster::list::{BrokenItem, ListSelection, Listing, Object},
     items::{decide::Live, served::ServedKind, skip::ItemRules},
+    providers::{
+        Listed, Listing,
+        call::{BrokenItem, ListSelection},
+        fault::Fault,
+    },
     worker::{
-        failure::{Failure, api_failure},
+        failure::{Failure, call_failure},
         restore::{
             inventory::{BATCH_BYTES, BATCH_ITEMS, Entry, StoredKind},
             walk::{Walk, live},
@@ -35,8 +41,8 @@ pub enum Joined<'a> {
     Pairs(Vec<Pair<'a>>),
     /// No more pairs.
     End,
-    /// The API server refuses to list the rest. Contains their names and the error.
-    Unlisted(Vec<String>, kube::Error),
+    /// The API server refuses to list the rest. Contains their names and the fault.
+    Unlisted(Vec<String>, Fault),
 }
 
 /// A kind that is being read.
@@ -44,9 +50,9 @@ pub struct Join<'a> {
     rules: &'a ItemRules,
     served: Option<ServedKind>,
     /// `None` at the end, or if there is nothing to list.
-    listing: Option<Listing<'a>>,
+    listing: Option<Box<dyn Listing + 'a>>,
     /// The next live object, if it is known.
-    ahead: Option<Result<Object, BrokenItem>>,
+    ahead: Option<Listed>,
     entries: Peekable<btree_map::Iter<'a, String, Entry>>,
 }
 
@@ -54,12 +60,11 @@ impl<'a> Join<'a> {
     /// Starts to join a kind. If the kind is not served, every live object counts as missing.
     #[must_use]
     pub fn new(walk: &Walk<'a>, kind: &StoredKind, served: Option<&ServedKind>) -> Self {
-        let namespace = &walk.planner.namespace;
         let entries = walk.inventory.kinds.get(kind);
         Self {
             rules: walk.rules,
             served: served.cloned(),
-            listing: served.map(|served| Listing::new(walk.client, served, namespace, &EVERYTHING)),
+            listing: served.map(|served| walk.provider.list(served, &EVERYTHING)),
             ahead: None,
             entries: entries.map(|entries| entries.iter()).unwrap_or_default().peekable(),
         }
@@ -74,14 +79,14 @@ impl<'a> Join<'a> {
                 (self.listing, self.ahead) = (None, None);
                 break;
             };
-            if let Err(error) = self.look_ahead().await {
-                if !matches!(error, kube::Error::Api(_)) {
-                    return Err(api_failure("list what is there", &error));
+            if let Err(fault) = self.look_ahead().await {
+                if !fault.is_refusal() {
+                    return Err(call_failure("list what is there", &fault));
                 }
                 self.listing = None;
                 let begun = pairs.into_iter().map(|pair: Pair<'_>| pair.name);
                 let names = begun.chain(self.entries.by_ref().map(|(name, _)| name.clone())).collect();
-                return Ok(Joined::Unlisted(names, error));
+                return Ok(Joined::Unlisted(names, fault));
             }
             let live = match self.ahead.as_ref().map(|listed| name_of(listed).cmp(name)) {
                 Some(Ordering::Less) => {
@@ -99,7 +104,7 @@ impl<'a> Join<'a> {
     }
 
     /// Reads the next live object, if there is one and it is not known yet.
-    async fn look_ahead(&mut self) -> Result<(), kube::Error> {
+    async fn look_ahead(&mut self) -> Result<(), Fault> {
         if let (None, Some(listing)) = (&self.ahead, &mut self.listing) {
             self.ahead = listing.next().await?;
             if self.ahead.is_none() {
@@ -115,7 +120,7 @@ impl<'a> Join<'a> {
     }
 }
 
-fn name_of(listed: &Result<Object, BrokenItem>) -> &String {
+fn name_of(listed: &Listed) -> &String {
     match listed {
         Ok(object) => &object.name,
         Err(broken) => &broken.name,

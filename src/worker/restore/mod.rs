@@ -1,19 +1,19 @@
-//! Restores: the reads and writes around the decisions of [`crate::items`].
+//! Restores: the order of reads and writes around the decisions of [`crate::items`]. Items are read
+//! and written by a [provider](crate::providers).
 //!
 //! ```text
 //! claim      whether the RestoreRun belongs to this run
 //! order      the RestoreRun and its BackupSet, compared with the pod's environment
 //! survey     everything known before the first item is decided
-//! grants     whether the requester may grant the permissions that an item grants
 //! access     permissions of the requester and of the account that writes
 //! inventory  contents of the snapshot, and the owners of its items
 //! join       the stored items of a kind joined with its live objects
+//! relations  which objects own others
 //! walk       all kinds in order, each pair decided
 //! revise     items decided again because their owners turned out differently
 //! prune      objects that the set does not hold, or names as absent
 //! collected  objects that the garbage collector deletes with deleted owners
 //! unknown    items that cannot be read
-//! write      one write, as a dry run or for real
 //! execute    one item of a plan, compared once more and written
 //! carry      a plan executed item by item
 //! results    the result of each item of a plan
@@ -25,7 +25,8 @@
 //! preview    the worker that only plans: dry runs of all writes, the plan in reports
 //! ```
 //!
-//! Must not: decide what happens to an item.
+//! Must not: decide what happens to an item, or use a client to reach one. The client reaches the
+//! run, the restore, its sets, its reports and the audit chain.
 
 pub mod access;
 pub mod apply;
@@ -33,7 +34,6 @@ pub mod carry;
 pub mod claim;
 pub mod collected;
 pub mod execute;
-pub mod grants;
 pub mod inventory;
 pub mod join;
 pub mod order;
@@ -41,6 +41,7 @@ pub mod preview;
 pub mod prune;
 pub mod record;
 pub mod rehearse;
+mod relations;
 pub mod results;
 mod revise;
 pub mod safety;
@@ -48,4 +49,3 @@ pub mod stored_plan;
 pub mod survey;
 pub mod unknown;
 pub mod walk;
-pub mod write;

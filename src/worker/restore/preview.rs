@@ -13,6 +13,7 @@ use crate::{
         result::{ResultContext, TerminationResult},
     },
     items::plan::{Action, Plan, PlannedItem, Terms},
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::Repository,
     worker::{
         environment::Environment,
@@ -36,11 +37,23 @@ pub async fn preview(
     environment: &Environment,
     repository: &impl Repository,
 ) -> Result<TerminationResult, Failure> {
+    let provider = Kubernetes::new(client, environment.identity.namespace.clone());
+    preview_of(&provider, client, environment, repository).await
+}
+
+/// The same for any provider. `client` reaches the run and its records.
+pub async fn preview_of(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+) -> Result<TerminationResult, Failure> {
     tracing::info!("previewing");
+    let provider = Bounded::new(provider);
     let inputs = order::read_preview_inputs(environment)?;
     let order = order::read(client, environment, repository, &inputs, true).await?;
-    let survey = Survey::take(client, environment, repository, order).await?;
-    let made = make(&survey, client, Ask::Server).await?;
+    let survey = Survey::take(&provider, environment, repository, order).await?;
+    let made = make(&survey, Ask::Server).await?;
     let result = made.to_result();
     stored_plan::put(repository, &environment.identity.run_uid, made.plan()).await?;
     report::write(client, &environment.identity, made.contents()).await?;
@@ -56,9 +69,9 @@ pub struct Made {
     unmatched: Vec<usize>,
 }
 
-/// Makes a plan. Writes nothing, even if the API server is asked.
-pub async fn make(survey: &Survey, client: &Client, ask: Ask) -> Result<Made, Failure> {
-    let mut walk = survey.walk(client, ask);
+/// Makes a plan. Writes nothing, even if the provider is asked.
+pub async fn make(survey: &Survey<'_>, ask: Ask) -> Result<Made, Failure> {
+    let mut walk = survey.walk(ask);
     walk.prepare().await?;
     let order = &survey.order;
     let decided = walk.decide(order.full, &order.absent).await?;

@@ -1,16 +1,18 @@
 //! Live objects that the backup set does not hold, or names as absent: prune deletes them.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::item::{GroupKind, ItemId},
-    cluster::list::{ListSelection, Listing},
     items::{
         decide::{Decision, Live, Stored},
         owners,
         plan::{Action, Remark, reason},
         served::ServedKind,
     },
+    providers::call::ListSelection,
     worker::{
-        failure::{Failure, api_failure},
+        failure::{Failure, call_failure},
         omission::Note,
         restore::{
             unknown::{NOT_KNOWN, failing, not_listed, settled},
@@ -32,13 +34,13 @@ impl Walk<'_> {
     /// no others.
     pub(super) async fn decide_not_held(&self, decided: &mut Vec<Decided>) -> Result<(), Failure> {
         let left_out = self.left_out().await?;
-        for step in Scope::default().plan(self.discovered) {
+        for step in Scope::default().plan(self.catalog) {
             if step.work != Work::List {
                 continue;
             }
             let kind = step.place.group_kind();
             let everything = ListSelection::default();
-            let mut listing = Listing::new(self.client, &step.place, &self.planner.namespace, &everything);
+            let mut listing = self.provider.list(&step.place, &everything);
             let doing = format!("list {}, of which some may have to go", step.place.plural);
             let mut decisions = Vec::new();
             let whole = ItemId::new(kind.clone(), "");
@@ -51,13 +53,13 @@ impl Walk<'_> {
                 let object = match listing.next().await {
                     Ok(Some(object)) => object,
                     Ok(None) => break,
-                    Err(error @ kube::Error::Api(_)) => {
-                        let (action, remark) = not_listed(&kind, &error, NOT_KNOWN);
+                    Err(fault) if fault.is_refusal() => {
+                        let (action, remark) = not_listed(&kind, &fault, NOT_KNOWN);
                         decided.push(settled(whole, &step.place, action, remark));
                         decisions.clear();
                         break;
                     }
-                    Err(error) => return Err(api_failure(&doing, &error)),
+                    Err(fault) => return Err(call_failure(&doing, &fault)),
                 };
                 let Ok(object) = object else { continue };
                 let item = ItemId::new(kind.clone(), object.name.clone());
@@ -136,14 +138,14 @@ impl Walk<'_> {
             vec![ListSelection::default()]
         };
         for selection in &selections {
-            let mut listing = Listing::new(self.client, served, &self.planner.namespace, selection);
+            let mut listing = self.provider.list(served, selection);
             loop {
                 let object = match listing.next().await {
                     Ok(Some(Ok(object))) => object,
                     Ok(Some(Err(_))) => continue,
                     Ok(None) => break,
-                    Err(error @ kube::Error::Api(_)) => {
-                        let (action, remark) = not_listed(&kind, &error, NOT_KNOWN);
+                    Err(fault) if fault.is_refusal() => {
+                        let (action, remark) = not_listed(&kind, &fault, NOT_KNOWN);
                         let concerned = |name: &&str| selection.name.as_deref().is_none_or(|only| only == *name);
                         let unknown: Vec<&str> = names.iter().copied().filter(concerned).collect();
                         for name in unknown {
@@ -160,7 +162,7 @@ impl Walk<'_> {
                         }
                         break;
                     }
-                    Err(error) => return Err(api_failure(&doing, &error)),
+                    Err(fault) => return Err(call_failure(&doing, &fault)),
                 };
                 if !names.remove(object.name.as_str()) {
                     continue;

@@ -6,6 +6,7 @@
 
 use crate::{
     api::{OperationRun, result::TerminationResult},
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::Repository,
     worker::{
         environment::Environment,
@@ -30,10 +31,23 @@ pub async fn rehearse(
     repository: &impl Repository,
     run: &OperationRun,
 ) -> Result<TerminationResult, Failure> {
+    let provider = Kubernetes::new(client, environment.identity.namespace.clone());
+    rehearse_with(&provider, client, environment, repository, run).await
+}
+
+/// The same with any provider. `client` reaches the run and its records.
+pub async fn rehearse_with(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    run: &OperationRun,
+) -> Result<TerminationResult, Failure> {
+    let provider = Bounded::new(provider);
     let set = order::rehearsed_set(client, environment).await?;
     let name = set.name_any();
     let order = order::rehearsal(environment, &set, run)?;
-    let mut ended = try_out(client, environment, repository, order).await;
+    let mut ended = try_out(&provider, client, environment, repository, order).await;
     // The operator records the result on the set, even if the run did not name one.
     match &mut ended {
         Ok(result) => result.context.backup_set = Some(name),
@@ -43,14 +57,15 @@ pub async fn rehearse(
 }
 
 async fn try_out(
+    provider: &dyn Provider,
     client: &Client,
     environment: &Environment,
     repository: &impl Repository,
     order: Order,
 ) -> Result<TerminationResult, Failure> {
     let set = order.backup_set.name.clone();
-    let survey = Survey::take(client, environment, repository, order).await?;
-    let made = make(&survey, client, Ask::Server).await?;
+    let survey = Survey::take(provider, environment, repository, order).await?;
+    let made = make(&survey, Ask::Server).await?;
     // An item that the store failed to return is not damaged. Report nothing about the set, and
     // retry.
     if let Some(fault) = survey.reader.fault().filter(|fault| !fault.is_of_the_content()) {

@@ -4,6 +4,8 @@
 //! kinds can own each other in a cycle, an owner can be of the same kind, and the dependents of a
 //! deleted owner are known only after everything is decided.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::{item::ItemId, operation_report::Action},
     items::plan::PlannedItem,

@@ -17,15 +17,13 @@ use crate::{
         selection::Selection,
     },
     clock::Clock,
-    cluster::{
-        list::{ListSelection, Listing},
-        retry::retry,
-    },
+    cluster::retry::retry,
     items::{
         canonical::stored_bytes,
         plan::{Plan, Remark},
         served::ServedKind,
     },
+    providers::{Provider, call::ListSelection},
     repository::{CaptureOptions, Entry, EntrySender, ItemPath, Repository, WriterPermit, entries},
     worker::{
         absence::{self, is_absence},
@@ -33,7 +31,7 @@ use crate::{
         capture::kind_of,
         collect::created_at,
         environment::Environment,
-        failure::{Failure, api_failure},
+        failure::{Failure, api_failure, call_failure},
         omission::{Note, is_note},
         restore::{record::not_begun, survey::Survey, unknown::not_listed, walk::version_of},
     },
@@ -91,7 +89,7 @@ pub async fn capture(
     client: &Client,
     environment: &Environment,
     repository: &impl Repository,
-    survey: &Survey,
+    survey: &Survey<'_>,
     plan: &Plan,
     clock: &dyn Clock,
     permit: WriterPermit,
@@ -116,7 +114,7 @@ pub async fn capture(
     // The snapshot of an earlier attempt is kept, because that attempt may have written since. The
     // repository then ends this capture at once.
     let (sender, receiver) = entries();
-    let offered = offer(client, &identity.namespace, &tellings, sender);
+    let offered = offer(survey.provider, &tellings, sender);
     let (offered, captured) = tokio::join!(offered, repository.capture(receiver, options));
     let (mut kept, captured) = (offered?, captured?);
     let snapshot = captured.snapshot;
@@ -212,12 +210,12 @@ async fn record(
     ))
 }
 
-fn tellings<'a>(survey: &Survey, plan: &'a Plan, absent: &[&'a ItemId]) -> Tellings<'a> {
+fn tellings<'a>(survey: &Survey<'_>, plan: &'a Plan, absent: &[&'a ItemId]) -> Tellings<'a> {
     let version = |item: &ItemId| plan.find(item).map(|planned| version_of(&planned.api_version)).unwrap_or_default();
     let mut tellings = Tellings::new();
     let mut tell = |item: &'a ItemId, list: for<'t> fn(&'t mut Told<'a>) -> &'t mut BTreeSet<&'a str>| {
         let GroupKind { group, kind } = &item.kind;
-        if let Some(served) = survey.discovered.find(group, version(item), kind) {
+        if let Some(served) = survey.catalog.find(group, version(item), kind) {
             list(tellings.entry(served.clone()).or_default()).insert(&item.name);
         }
     };
@@ -232,28 +230,23 @@ fn tellings<'a>(survey: &Survey, plan: &'a Plan, absent: &[&'a ItemId]) -> Telli
 
 /// Sends the live objects and the names of absent ones to the capture, in the order of the tree. If
 /// it fails, nothing is captured.
-async fn offer(
-    client: &Client,
-    namespace: &str,
-    tellings: &Tellings<'_>,
-    mut sender: EntrySender,
-) -> Result<Kept, Failure> {
+async fn offer(provider: &dyn Provider, tellings: &Tellings<'_>, mut sender: EntrySender) -> Result<Kept, Failure> {
     let mut kept = Kept::default();
     for (kind, Told { keep, absent }) in tellings {
         let everything = ListSelection::default();
-        let mut listing = (!keep.is_empty()).then(|| Listing::new(client, kind, namespace, &everything));
+        let mut listing = (!keep.is_empty()).then(|| provider.list(kind, &everything));
         let doing = format!("list {}, to be able to undo what is about to change", kind.plural);
         while let Some(listing) = &mut listing {
             let object = match listing.next().await {
                 Ok(Some(Ok(object))) => object,
                 Ok(Some(Err(_))) => continue,
                 Ok(None) => break,
-                Err(error @ kube::Error::Api(_)) => {
-                    let (_, remark) = not_listed(&kind.group_kind(), &error, "no backup set would have it as it was");
+                Err(fault) if fault.is_refusal() => {
+                    let (_, remark) = not_listed(&kind.group_kind(), &fault, "no backup set would have it as it was");
                     kept.unkept.insert(kind.group_kind(), remark);
                     break;
                 }
-                Err(error) => return Err(api_failure(&doing, &error)),
+                Err(fault) => return Err(call_failure(&doing, &fault)),
             };
             if !keep.contains(object.name.as_str()) {
                 continue;

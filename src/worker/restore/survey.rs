@@ -1,8 +1,9 @@
 //! Everything that is known before the first item is decided.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::item::GroupKind,
-    cluster::discovery::{Discovered, discover},
     items::{
         decide::{Planner, Verb},
         dependents::Dependents,
@@ -13,58 +14,57 @@ use crate::{
         served::ServedKind,
         skip::ItemRules,
     },
+    providers::{Guard, PlannedRoles, Provider, catalog::Catalog},
     repository::{Repository, SnapshotReader},
     worker::{
         absence,
-        collect::repository_secrets,
         environment::Environment,
-        failure::{Failure, api_failure},
+        failure::{Failure, call_failure},
         restore::{
             access,
-            grants::{Grants, PlannedRoles},
             inventory::{self, Inventory},
             order::{Order, reason},
             walk::{Ask, Walk},
-            write::Calls,
         },
     },
 };
-use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Purpose of the derived key for hashes in plans.
 const DIGESTS: &str = "tenantatlas/restore/digests";
 
 /// What is known before the first item is decided.
-pub struct Survey {
+pub struct Survey<'p> {
+    /// Where the items are.
+    pub provider: &'p dyn Provider,
     /// What to do.
     pub order: Order,
-    /// What the cluster serves.
-    pub discovered: Discovered,
+    /// What the provider holds.
+    pub catalog: Catalog,
     /// The open snapshot.
     pub reader: SnapshotReader,
     /// The selected contents of the snapshot.
     pub inventory: Inventory,
     rules: ItemRules,
     refused: BTreeMap<(GroupKind, Verb), String>,
-    grants: Grants,
+    guard: Box<dyn Guard + 'p>,
     key: DigestKey,
     readers: Readers,
     namespace: String,
 }
 
-impl Survey {
-    /// Collects the survey from the cluster and the snapshot.
+impl<'p> Survey<'p> {
+    /// Collects the survey from the provider and the snapshot.
     pub async fn take(
-        client: &Client,
+        provider: &'p dyn Provider,
         environment: &Environment,
         repository: &impl Repository,
         mut order: Order,
     ) -> Result<Self, Failure> {
         let namespace = environment.identity.namespace.clone();
-        let repository_secrets = repository_secrets(client, &namespace).await?;
-        let discovered =
-            discover(client).await.map_err(|error| api_failure("discover what the cluster serves", &error))?;
+        let repository_secrets = provider.repository_secrets().await?;
+        let catalog = provider.catalog().await;
+        let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
         let reader = repository.reader(&order.terms.snapshot).await?;
         let items = reader.items().await?;
         if let Some(count) = order.absent_in_snapshot {
@@ -72,13 +72,13 @@ impl Survey {
             order.absent = named.ok_or_else(|| undo_incomplete(&order, count))?;
         }
         let stored = inventory::kinds(&items);
-        let readable = readable(&order, &stored, &discovered);
-        let hidden = access::hidden(client, &namespace, &order.requested_by, &readable).await?;
-        let served = discovered.versions();
+        let readable = readable(&order, &stored, &catalog);
+        let hidden = access::hidden(provider, &order.requested_by, &readable).await?;
+        let served = catalog.versions();
         // Access to a kind that is no longer served cannot be reviewed.
         let visible = |kind: &GroupKind| served.contains_key(kind) && !hidden.contains_key(kind);
         let inventory = inventory::read(&reader, items, &order.selection, visible).await?;
-        let kinds = kinds_to_write(&order, &inventory, &discovered);
+        let kinds = kinds_to_write(&order, &inventory, &catalog);
         if kinds.is_empty() && inventory.kinds.is_empty() && inventory.broken.is_empty() {
             return Err(Failure::permanent(
                 reason::NOTHING_SELECTED,
@@ -86,20 +86,20 @@ impl Survey {
             ));
         }
         let verbs = access::verbs(&order.terms);
-        let mut refused =
-            access::refused(client, &namespace, &order.requested_by, &order.account, &kinds, &verbs).await?;
+        let mut refused = access::refused(provider, &order.requested_by, &order.account, &kinds, &verbs).await?;
         refused.extend(hidden.into_iter().map(|(kind, why)| ((kind, Verb::Get), why)));
-        let readers = access::readers(client, &discovered).await?;
-        let grants = Grants::new(client.clone(), namespace.clone(), order.requested_by.clone());
+        let readers = provider.readers(&catalog).await?;
+        let guard = provider.guard(&order.requested_by);
         let key = DigestKey::new(repository.derived_key(DIGESTS));
         Ok(Self {
+            provider,
             order,
-            discovered,
+            catalog,
             reader,
             inventory,
             rules: ItemRules { repository_secrets },
             refused,
-            grants,
+            guard,
             key,
             readers,
             namespace,
@@ -108,14 +108,14 @@ impl Survey {
 
     /// Creates a walk over all surveyed kinds.
     #[must_use]
-    pub fn walk<'a>(&'a self, client: &'a Client, ask: Ask) -> Walk<'a> {
+    pub fn walk(&self, ask: Ask) -> Walk<'_> {
         Walk {
-            client,
-            calls: Calls::new(client, self.readers.clone()),
+            provider: self.provider,
+            session: self.provider.session(self.readers.clone()),
             reader: &self.reader,
             inventory: &self.inventory,
             selection: &self.order.selection,
-            discovered: &self.discovered,
+            catalog: &self.catalog,
             rules: &self.rules,
             planner: Planner {
                 terms: self.order.terms.clone(),
@@ -123,16 +123,16 @@ impl Survey {
                 key: self.key.clone(),
                 transforms: self.order.transforms.clone(),
                 exclusions: ExclusionRules { repository_secrets: self.rules.repository_secrets.clone() },
-                family: Family::of(self.discovered.kinds.iter().map(ServedKind::group_kind)),
-                served: self.discovered.versions(),
-                status_is_data: self.discovered.without_status.clone(),
+                family: Family::of(self.catalog.kinds.iter().map(ServedKind::group_kind)),
+                served: self.catalog.versions(),
+                status_is_data: self.catalog.without_status.clone(),
                 refused: self.refused.clone(),
                 dependents: Dependents::default(),
                 dependents_unknown: None,
                 unlisted: BTreeMap::new(),
                 readers: self.readers.clone(),
             },
-            grants: &self.grants,
+            guard: &*self.guard,
             planned_roles: PlannedRoles::default(),
             related: BTreeSet::new(),
             assumed: BTreeMap::new(),
@@ -150,18 +150,18 @@ fn undo_incomplete(order: &Order, count: i64) -> Failure {
 }
 
 /// Kinds of which something may be read.
-fn readable(order: &Order, stored: &BTreeSet<GroupKind>, discovered: &Discovered) -> Vec<ServedKind> {
-    about(order, discovered, |kind| stored.contains(kind))
+fn readable(order: &Order, stored: &BTreeSet<GroupKind>, catalog: &Catalog) -> Vec<ServedKind> {
+    about(order, catalog, |kind| stored.contains(kind))
 }
 
 /// Kinds of which something may be written.
-fn kinds_to_write(order: &Order, inventory: &Inventory, discovered: &Discovered) -> Vec<ServedKind> {
-    about(order, discovered, |kind| inventory.kinds.keys().any(|stored| stored.kind == *kind))
+fn kinds_to_write(order: &Order, inventory: &Inventory, catalog: &Catalog) -> Vec<ServedKind> {
+    about(order, catalog, |kind| inventory.kinds.keys().any(|stored| stored.kind == *kind))
 }
 
-fn about(order: &Order, discovered: &Discovered, holds: impl Fn(&GroupKind) -> bool) -> Vec<ServedKind> {
+fn about(order: &Order, catalog: &Catalog, holds: impl Fn(&GroupKind) -> bool) -> Vec<ServedKind> {
     let prunes = order.terms.prune && order.full;
     let absent: BTreeSet<&GroupKind> = order.absent.iter().map(|item| &item.kind).collect();
     let may_be_written = |kind: &GroupKind| prunes || holds(kind) || absent.contains(kind);
-    discovered.kinds.iter().filter(|served| may_be_written(&served.group_kind())).cloned().collect()
+    catalog.kinds.iter().filter(|served| may_be_written(&served.group_kind())).cloned().collect()
 }

@@ -1,6 +1,8 @@
 //! Items of which it is unknown whether they exist. A list or read that the API server refuses
 //! affects the items that need it, and no others.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
     api::item::{GroupKind, ItemId},
     items::{
@@ -8,17 +10,15 @@ use crate::{
         refusal::{Awaited, awaited},
         served::ServedKind,
     },
-    worker::{
-        failure::describe,
-        restore::{inventory::StoredKind, walk::Decided},
-    },
+    providers::fault::Fault,
+    worker::restore::{inventory::StoredKind, walk::Decided},
 };
 
 /// The plan of an item of which it is unknown whether it exists.
 #[must_use]
-pub fn unlisted(kind: &StoredKind, name: String, error: &kube::Error) -> PlannedItem {
+pub fn unlisted(kind: &StoredKind, name: String, fault: &Fault) -> PlannedItem {
     let item = ItemId::new(kind.kind.clone(), name);
-    let (action, remark) = not_listed(&kind.kind, error, NOT_KNOWN);
+    let (action, remark) = not_listed(&kind.kind, fault, NOT_KNOWN);
     failing(item, kind.api_version(), action, &remark.code, remark.message)
 }
 
@@ -28,20 +28,20 @@ pub const NOT_KNOWN: &str = "it is not known what is there";
 /// Action and remark for an item whose kind could not be listed: what to do, and the consequence
 /// `so_that`.
 #[must_use]
-pub fn not_listed(kind: &GroupKind, error: &kube::Error, so_that: &str) -> (Action, Remark) {
-    not_had("list", error, &format!("{kind} could not be listed, so that {so_that}"))
+pub fn not_listed(kind: &GroupKind, fault: &Fault, so_that: &str) -> (Action, Remark) {
+    not_had("list", fault, &format!("{kind} could not be listed, so that {so_that}"))
 }
 
 /// Action and remark for an item that could not be read by itself.
 #[must_use]
-pub fn not_read(item: &ItemId, error: &kube::Error) -> (Action, Remark) {
-    not_had("get", error, &format!("{item} could not be read, so that {NOT_KNOWN}"))
+pub fn not_read(item: &ItemId, fault: &Fault) -> (Action, Remark) {
+    not_had("get", fault, &format!("{item} could not be read, so that {NOT_KNOWN}"))
 }
 
-fn not_had(verb: &str, error: &kube::Error, what: &str) -> (Action, Remark) {
-    let (action, code) = match error {
-        kube::Error::Api(status) if status.code == 403 => (Action::Forbidden, reason::FORBIDDEN),
-        kube::Error::Api(status) if matches!(awaited(status.code, &status.message), Some(Awaited::Webhook(_))) => {
+fn not_had(verb: &str, fault: &Fault, what: &str) -> (Action, Remark) {
+    let (action, code) = match fault {
+        Fault::Refused { code: 403, .. } => (Action::Forbidden, reason::FORBIDDEN),
+        Fault::Refused { code, message, .. } if matches!(awaited(*code, message), Some(Awaited::Webhook(_))) => {
             (Action::Conflict, reason::WEBHOOK_UNAVAILABLE)
         }
         _ => (Action::Conflict, reason::SERVER_FAILED),
@@ -53,7 +53,7 @@ fn not_had(verb: &str, error: &kube::Error, what: &str) -> (Action, Remark) {
     } else {
         "look at the server of the kind, then restore again".to_owned()
     };
-    (action, Remark::new(code, format!("{remedy}: {what}: {}", describe(error))))
+    (action, Remark::new(code, format!("{remedy}: {what}: {fault}")))
 }
 
 /// A decision about an item or a kind that is made outside the planner.

@@ -4,15 +4,10 @@
 //! one page of a list and one batch of objects. Kinds come in the order of writing, and the kind of
 //! an owner before the kinds of its dependents.
 
+#![deny(clippy::disallowed_types)]
+
 use crate::{
-    api::{
-        item::{GroupKind, ItemId},
-        restore_run::ExistingResourcePolicy,
-    },
-    cluster::{
-        discovery::Discovered,
-        list::{BrokenItem, ListSelection, Listing, Object},
-    },
+    api::item::{GroupKind, ItemId},
     items::{
         decide::{Decision, Live, Planner, Stored},
         dependents::is_precious,
@@ -25,21 +20,22 @@ use crate::{
         served::ServedKind,
         skip::ItemRules,
     },
+    providers::{
+        AT_ONCE, Guard, PlannedRoles, Provider, Session,
+        call::{BrokenItem, Object, Target, Tried, without_fields},
+        catalog::Catalog,
+    },
     repository::{ItemPath, SnapshotReader},
     worker::{
-        failure::{Failure, api_failure},
+        failure::Failure,
         restore::{
-            grants::{Grants, PlannedRoles},
             inventory::{self, Inventory, StoredKind},
             join::{Join, Joined, Pair},
-            unknown::{NOT_KNOWN, failing, not_listed, unlisted},
-            write::{self, AT_ONCE, Calls, Seen, Target, Tried},
+            unknown::{failing, unlisted},
         },
-        scope::{Scope, Work},
     },
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use kube::Client;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
@@ -83,24 +79,24 @@ pub enum Ask {
 
 /// State of a walk.
 pub struct Walk<'a> {
-    /// Client for the cluster.
-    pub client: &'a Client,
-    /// Calls that write to the cluster.
-    pub calls: Calls,
+    /// Where the items are.
+    pub provider: &'a dyn Provider,
+    /// Reads and writes of single items.
+    pub session: Box<dyn Session + 'a>,
     /// The open snapshot.
     pub reader: &'a SnapshotReader,
     /// The selected contents of the snapshot.
     pub inventory: &'a Inventory,
     /// The selected items.
     pub selection: &'a ItemSelection,
-    /// What the cluster serves.
-    pub discovered: &'a Discovered,
+    /// What the provider holds.
+    pub catalog: &'a Catalog,
     /// What a capture leaves out.
     pub rules: &'a ItemRules,
     /// The planner that decides.
     pub planner: Planner,
     /// Reviews of whether permissions may be granted.
-    pub grants: &'a Grants,
+    pub guard: &'a dyn Guard,
     /// The roles that the plan writes.
     pub planned_roles: PlannedRoles,
     /// Items that own something or are owned, stored or live. No other item affects what is decided
@@ -113,110 +109,10 @@ pub struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Finds the possible owners, and the objects that are deleted along with others.
-    pub async fn prepare(&mut self) -> Result<(), Failure> {
-        let owners: BTreeSet<ItemId> =
-            self.inventory.items().flat_map(|(_, entry)| entry.owners.iter().cloned()).collect();
-        let kinds: BTreeSet<GroupKind> = owners.iter().map(|owner| owner.kind.clone()).collect();
-        for kind in kinds {
-            let Some(served) = self.preferred(&kind) else {
-                self.find_cluster_wide(&owners, &kind).await?;
-                continue;
-            };
-            let everything = ListSelection::default();
-            let mut listing = Listing::new(self.client, served, &self.planner.namespace, &everything);
-            let doing = format!("list {kind}, which own items of the backup set");
-            loop {
-                let object = match listing.next().await {
-                    Ok(Some(object)) => object,
-                    Ok(None) => break,
-                    // Each item owned by this kind fails by itself.
-                    Err(error @ kube::Error::Api(_)) => {
-                        self.planner.unlisted.insert(kind.clone(), not_listed(&kind, &error, NOT_KNOWN));
-                        break;
-                    }
-                    Err(error) => return Err(api_failure(&doing, &error)),
-                };
-                let Ok(Object { name, json }) = object else { continue };
-                let owner = ItemId::new(kind.clone(), name);
-                let uid = json.get("metadata").and_then(|metadata| metadata.get("uid")?.as_str());
-                if let Some(uid) = uid.filter(|_| owners.contains(&owner)) {
-                    self.planner.family.add_live(owner, uid);
-                }
-            }
-        }
-        let terms = &self.planner.terms;
-        if terms.prune || terms.existing_resource_policy == ExistingResourcePolicy::Recreate {
-            self.find_dependents().await?;
-        }
-        self.related = owners;
-        self.related.extend(self.planner.dependents.related());
-        for item in self.related.iter().filter(|item| self.inventory.selects(item)) {
-            self.planner.family.add_restored(item.clone());
-        }
-        Ok(())
-    }
-
     /// Whether other items depend on what happens to this one.
     #[must_use]
     pub fn is_related(&self, item: &ItemId) -> bool {
         self.related.contains(item)
-    }
-
-    /// Looks for cluster-scoped owners, as far as they may be read.
-    async fn find_cluster_wide(&mut self, owners: &BTreeSet<ItemId>, kind: &GroupKind) -> Result<(), Failure> {
-        let Some(served) = self.discovered.cluster_wide.iter().find(|served| served.group_kind() == *kind) else {
-            return Ok(());
-        };
-        for owner in owners.iter().filter(|owner| owner.kind == *kind) {
-            match write::get_cluster_wide(&self.calls, served, &owner.name).await? {
-                Seen::Object(object) => {
-                    if let Some(uid) = object["metadata"]["uid"].as_str() {
-                        self.planner.family.add_live(owner.clone(), uid);
-                    }
-                }
-                Seen::Nothing => {}
-                // The other objects of the kind are hidden too.
-                Seen::Hidden => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds the objects that a deletion takes along. A kind that may not be listed stops nothing:
-    /// its objects are unknown, as they are to a capture.
-    async fn find_dependents(&mut self) -> Result<(), Failure> {
-        for step in Scope::default().plan(self.discovered) {
-            if step.work != Work::List {
-                continue;
-            }
-            let (kind, api_version) = (step.place.group_kind(), step.place.api_version());
-            let everything = ListSelection::default();
-            let mut listing = Listing::new(self.client, &step.place, &self.planner.namespace, &everything);
-            loop {
-                let (name, json) = match listing.next().await {
-                    Ok(None) => break,
-                    Err(error @ kube::Error::Api(_)) => {
-                        if is_precious(&kind) {
-                            let (_, remark) = not_listed(&kind, &error, NOT_KNOWN);
-                            let message = format!("which {kind}s go with it is not known: {}", remark.message);
-                            self.planner.dependents_unknown = Some(message);
-                        }
-                        break;
-                    }
-                    Ok(Some(Err(_))) => continue,
-                    Ok(Some(Ok(Object { name, json }))) => (name, json),
-                    Err(error) => {
-                        let doing = format!("list {}, which a deletion may take along", step.place.plural);
-                        return Err(api_failure(&doing, &error));
-                    }
-                };
-                let told = self.rules.skips(&kind, &name, &json).is_none_or(|why| why.told().is_some());
-                let item = ItemId::new(kind.clone(), name);
-                self.planner.dependents.add(item, &api_version, told, &Value::Object(json));
-            }
-        }
-        Ok(())
     }
 
     /// Decides about everything. Deletions come first, so that deleted objects own nothing any
@@ -351,9 +247,9 @@ impl Walk<'_> {
             let mut pairs = match join.next().await? {
                 Joined::End => return Ok(()),
                 Joined::Pairs(pairs) => pairs,
-                Joined::Unlisted(names, error) => {
+                Joined::Unlisted(names, fault) => {
                     for name in names.into_iter().filter(|name| takes(name)) {
-                        if !each(Met::Unlisted(unlisted(kind, name, &error))).await {
+                        if !each(Met::Unlisted(unlisted(kind, name, &fault))).await {
                             break;
                         }
                     }
@@ -373,7 +269,7 @@ impl Walk<'_> {
     /// cluster prefers.
     #[must_use]
     pub fn served(&self, kind: &StoredKind) -> Option<&ServedKind> {
-        let same = self.discovered.find(&kind.kind.group, &kind.version, &kind.kind.kind);
+        let same = self.catalog.find(&kind.kind.group, &kind.version, &kind.kind.kind);
         same.or_else(|| self.preferred(&kind.kind))
     }
 
@@ -438,7 +334,7 @@ impl Walk<'_> {
         if !proposal.planned().action.writes() {
             return Ok(Decision::Proposed(proposal));
         }
-        Ok(match self.grants.refuses(&proposal, Some(&self.planned_roles)).await? {
+        Ok(match self.guard.refuses(&proposal, Some(&self.planned_roles)).await? {
             None => Decision::Proposed(proposal),
             Some((action, remark)) => Decision::Settled(proposal.refused(action, remark)),
         })
@@ -450,18 +346,18 @@ impl Walk<'_> {
         }
         let item = proposal.item().clone();
         let version = version_of(&proposal.planned().api_version).to_owned();
-        let (verdict, dropped) = match self.discovered.find(&item.kind.group, &version, &item.kind.kind) {
+        let (verdict, dropped) = match self.catalog.find(&item.kind.group, &version, &item.kind.kind) {
             None => (Verdict::NotAsked("the API server does not serve the kind yet".to_owned()), None),
             Some(kind) => {
-                let target = Target { kind, namespace: &self.planner.namespace, name: &item.name };
-                let Tried { verdict, dropped } = write::attempt(&self.calls, target, &proposal).await?;
+                let target = Target { kind, name: &item.name };
+                let Tried { verdict, dropped } = self.session.rehearse(target, &proposal).await?;
                 (self.unless_it_waits(verdict, &proposal), dropped)
             }
         };
         let diff = proposal.diff(&verdict, &self.planner.key, MAX_DIFF);
         let mut planned = proposal.settle(&verdict);
         if let Some(dropped) = dropped.filter(|_| planned.action.writes()) {
-            planned.warnings.push(write::without_fields(&dropped));
+            planned.warnings.push(without_fields(&dropped));
         }
         let diff = (planned.action != Action::Unchanged && !diff.is_empty()).then(|| diff.to_string());
         Ok(Decided { planned, owners, diff })
@@ -512,7 +408,7 @@ impl Walk<'_> {
     /// The kind in the version that the cluster prefers.
     #[must_use]
     pub fn preferred(&self, kind: &GroupKind) -> Option<&ServedKind> {
-        self.discovered.kinds.iter().find(|served| served.group == kind.group && served.kind == kind.kind)
+        self.catalog.kinds.iter().find(|served| served.group == kind.group && served.kind == kind.kind)
     }
 }
 

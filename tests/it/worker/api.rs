@@ -8,9 +8,9 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex},
 };
-use tenantatlas::cluster::{
-    client::{CallLayer, ClientOptions},
-    list::field_is,
+use tenantatlas::{
+    cluster::client::{CallLayer, ClientOptions},
+    providers::kubernetes::list::field_is,
 };
 use tower::{BoxError, Layer, service_fn};
 

@@ -4,7 +4,11 @@
 //! that cannot be discovered, such as that of a dead aggregated API server, is reported next to the
 //! others: one team's outage must not stop every tenant's backup.
 
-use crate::{api::item::GroupKind, cluster::retry::retry, items::served::ServedKind};
+use crate::{
+    cluster::retry::retry,
+    items::served::ServedKind,
+    providers::catalog::{Catalog, UndiscoveredGroup},
+};
 use http::{Request, header::ACCEPT};
 use kube::{
     Client, Error,
@@ -12,57 +16,10 @@ use kube::{
     core::discovery::v2::ACCEPT_AGGREGATED_DISCOVERY_V2,
 };
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
-
-/// A group version that the cluster lists without knowing its kinds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UndiscoveredGroup {
-    /// API group.
-    pub group: String,
-    /// Version.
-    pub version: String,
-}
-
-/// What the cluster serves in a namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Discovered {
-    /// The kinds in the version that the cluster prefers, in the order of their paths.
-    pub kinds: BTreeSet<ServedKind>,
-    /// The same kinds in their other versions, which the cluster serves but does not prefer.
-    pub others: BTreeSet<ServedKind>,
-    /// Kinds that can be listed but not created, in any version: a view of something else, such as
-    /// an aggregated API's measurements.
-    pub read_only: BTreeSet<GroupKind>,
-    /// The groups that could not be discovered.
-    pub undiscovered: BTreeSet<UndiscoveredGroup>,
-    /// Those of the kinds that have no `status` subresource in the version that the cluster
-    /// prefers.
-    pub without_status: BTreeSet<GroupKind>,
-    /// Cluster-scoped kinds in the version that the cluster prefers.
-    pub cluster_wide: BTreeSet<ServedKind>,
-}
-
-impl Discovered {
-    /// A kind in one of its versions.
-    #[must_use]
-    pub fn find(&self, group: &str, version: &str, kind: &str) -> Option<&ServedKind> {
-        let is = |served: &&ServedKind| served.group == group && served.version == version && served.kind == kind;
-        self.kinds.iter().chain(&self.others).find(is)
-    }
-
-    /// The served versions of each kind.
-    #[must_use]
-    pub fn versions(&self) -> BTreeMap<GroupKind, BTreeSet<String>> {
-        let mut versions: BTreeMap<GroupKind, BTreeSet<String>> = BTreeMap::new();
-        for served in self.kinds.iter().chain(&self.others) {
-            versions.entry(served.group_kind()).or_default().insert(served.version.clone());
-        }
-        versions
-    }
-}
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// Asks the cluster. Fails only if the API server itself fails.
-pub async fn discover(client: &Client) -> Result<Discovered, Error> {
+pub async fn discover(client: &Client) -> Result<Catalog, Error> {
     let core = retry(|| document(client, "/api")).await?;
     let groups = retry(|| document(client, "/apis")).await?;
     Ok(read(&core, &groups))
@@ -86,8 +43,8 @@ async fn document(client: &Client, path: &str) -> Result<APIGroupDiscoveryList, 
 
 /// Reads the two documents: that of the core group and that of the other groups.
 #[must_use]
-pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Discovered {
-    let mut discovered = Discovered::default();
+pub fn read(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList) -> Catalog {
+    let mut discovered = Catalog::default();
     for group in core.items.iter().chain(&groups.items) {
         let name = group.metadata.as_ref().and_then(|metadata| metadata.name.clone()).unwrap_or_default();
         // Versions come in descending order of preference. The first that serves a kind is used.
@@ -149,7 +106,9 @@ fn resources(version: &APIVersionDiscovery) -> impl Iterator<Item = (&APIResourc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::item::GroupKind;
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
 
     fn resource(plural: &str, kind: &str, scope: &str, verbs: &[&str]) -> Value {
         json!({"resource": plural, "responseKind": {"group": "", "version": "", "kind": kind}, "scope": scope, "verbs": verbs,
@@ -162,12 +121,12 @@ mod tests {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
-    fn discovered(groups: Vec<Value>) -> Discovered {
+    fn discovered(groups: Vec<Value>) -> Catalog {
         let list = serde_json::from_value(json!({"items": groups})).expect("a discovery document");
         read(&APIGroupDiscoveryList::default(), &list)
     }
 
-    fn names(discovered: &Discovered) -> Vec<String> {
+    fn names(discovered: &Catalog) -> Vec<String> {
         discovered.kinds.iter().map(|kind| format!("{}/{}", kind.api_version(), kind.kind)).collect()
     }
 

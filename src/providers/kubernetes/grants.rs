@@ -6,13 +6,13 @@
 
 use crate::{
     api::subject::Initiator,
-    cluster::{access, retry::retry},
+    cluster::retry::retry,
     items::{
         escalation::{Grant, Right, RoleRef, grant, rights},
         plan::{Action, Remark, reason},
         proposal::Proposal,
     },
-    worker::failure::{Failure, api_failure},
+    providers::{PlannedRoles, fault::CallFailed, kubernetes::access},
 };
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
@@ -41,16 +41,6 @@ pub struct Grants {
     answers: Mutex<BTreeMap<Right, bool>>,
 }
 
-/// Roles that a plan writes earlier, each with a permission that the requester lacks, if any.
-#[derive(Default)]
-pub struct PlannedRoles(Mutex<BTreeMap<String, Option<String>>>);
-
-impl PlannedRoles {
-    fn roles(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Grants {
     /// Creates the reviews of a restore.
     #[must_use]
@@ -65,7 +55,7 @@ impl Grants {
         &self,
         proposal: &Proposal,
         planned: Option<&PlannedRoles>,
-    ) -> Result<Option<(Action, Remark)>, Failure> {
+    ) -> Result<Option<(Action, Remark)>, CallFailed> {
         let shown = proposal.is_shown();
         match grant(proposal.item(), proposal.write()) {
             None => Ok(None),
@@ -91,7 +81,7 @@ impl Grants {
         role: RoleRef<'_>,
         planned: Option<&PlannedRoles>,
         shown: bool,
-    ) -> Result<Option<(Action, Remark)>, Failure> {
+    ) -> Result<Option<(Action, Remark)>, CallFailed> {
         let bind = role.bind();
         if self.may(&bind).await? {
             return Ok(None);
@@ -134,7 +124,7 @@ impl Grants {
     }
 
     /// What the requester lacks of these rules, worded to follow "and".
-    async fn lacks(&self, rules: &Value) -> Result<Option<String>, Failure> {
+    async fn lacks(&self, rules: &Value) -> Result<Option<String>, CallFailed> {
         let rights: Vec<Right> = match rights(rules) {
             Ok(rights) => rights.collect(),
             Err(unaskable) => return Ok(Some(format!("the role {}", unaskable.what()))),
@@ -156,7 +146,7 @@ impl Grants {
 
     /// Whether the requester has a permission. Once the maximum number of reviews is reached,
     /// further permissions count as denied.
-    async fn may(&self, right: &Right) -> Result<bool, Failure> {
+    async fn may(&self, right: &Right) -> Result<bool, CallFailed> {
         let (known, full) = {
             let answers = self.answers();
             (answers.get(right).copied(), answers.len() >= MAX_REVIEWS)
@@ -178,13 +168,13 @@ impl Grants {
         };
         let may = retry(|| access::may(&self.client, &self.namespace, &self.requested_by, attributes.clone()))
             .await
-            .map_err(|error| api_failure("ask what who wants this restore may give", &error))?;
+            .map_err(|error| CallFailed::new("ask what who wants this restore may give", error))?;
         self.answers().insert(right.clone(), may);
         Ok(may)
     }
 
     /// The current rules of a role.
-    async fn rules(&self, role: RoleRef<'_>) -> Result<Rules, Failure> {
+    async fn rules(&self, role: RoleRef<'_>) -> Result<Rules, CallFailed> {
         let RoleRef { of_cluster, name } = role;
         let read = if of_cluster {
             let roles: Api<ClusterRole> = Api::all(self.client.clone());
@@ -197,7 +187,7 @@ impl Grants {
             Ok(Some(rules)) => Ok(Rules::Of(rules)),
             Ok(None) => Ok(Rules::NoSuchRole),
             Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Ok(Rules::Unreadable),
-            Err(error) => Err(api_failure(&format!("read the {role}"), &error)),
+            Err(error) => Err(CallFailed::new(format!("read the {role}"), error)),
         }
     }
 }

@@ -11,13 +11,23 @@
 use crate::{
     cluster::{client::timed_out, retry},
     items::served::ServedKind,
+    providers::{
+        Listed, Listing,
+        call::{BrokenItem, ListSelection, Object},
+        fault::{CallFailed, Fault},
+    },
 };
-use futures::{AsyncBufRead, AsyncBufReadExt};
+use futures::{AsyncBufRead, AsyncBufReadExt, future::BoxFuture};
 use http::Request;
 use kube::{Client, Error};
 use serde::Deserialize;
-use serde_json::{Map, Value, value::RawValue};
-use std::{collections::VecDeque, fmt::Write as _, io, pin::pin};
+use serde_json::{Value, value::RawValue};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt::Write as _,
+    io,
+    pin::pin,
+};
 use tokio::task::JoinHandle;
 
 /// Maximum number of objects in a page.
@@ -42,35 +52,8 @@ const SMALLER: usize = 4;
 /// How often a list may expire before it counts as failed.
 const MAX_RESTARTS: u32 = 3;
 
-/// Which objects of a kind to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListSelection {
-    /// In the syntax of `kubectl -l`.
-    pub label_selector: Option<String>,
-    /// Only the object of this name.
-    pub name: Option<String>,
-}
-
-/// One object.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Object {
-    /// Name of the object.
-    pub name: String,
-    /// The complete object.
-    pub json: Map<String, Value>,
-}
-
-/// A list element that is not an object that can be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokenItem {
-    /// Name of the element, empty if it has none.
-    pub name: String,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
 /// A list that is being read.
-pub struct Listing<'a> {
+pub struct Objects<'a> {
     client: &'a Client,
     path: String,
     selection: &'a ListSelection,
@@ -82,7 +65,7 @@ pub struct Listing<'a> {
     /// The maximum to request, lower once a page was too large or took too long.
     most: usize,
     remaining: Option<u64>,
-    /// Name of the last element returned.
+    /// The greatest name returned.
     last: Option<String>,
     /// After a restart: names up to this one were already returned.
     resume_after: Option<String>,
@@ -96,7 +79,7 @@ enum Next {
     End,
 }
 
-impl<'a> Listing<'a> {
+impl<'a> Objects<'a> {
     /// Starts a list. Sends nothing yet.
     #[must_use]
     pub fn new(client: &'a Client, kind: &ServedKind, namespace: &str, selection: &'a ListSelection) -> Self {
@@ -117,32 +100,17 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Fails at the first fault, for a server that is known to fail.
-    #[must_use]
-    pub fn without_repetition(mut self) -> Self {
-        self.repeats = false;
-        self
-    }
-
-    /// Number of objects still to come, as far as the API server reported it.
-    #[must_use]
-    pub fn remaining(&self) -> u64 {
-        self.page.len() as u64 + self.remaining.unwrap_or(0)
-    }
-
     /// The next element, or `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Result<Object, BrokenItem>>, Error> {
+    async fn advance(&mut self) -> Result<Option<Listed>, Error> {
         loop {
             while let Some((name, raw)) = self.page.pop_front() {
                 if !name.is_empty() {
                     if self.resume_after.as_ref().is_some_and(|resumed| name <= *resumed) {
                         continue;
                     }
-                    if self.last.as_ref().is_some_and(|last| name <= *last) {
-                        let problem = "the API server lists it out of order".to_owned();
-                        return Ok(Some(Err(BrokenItem { name, problem })));
+                    if self.last.as_ref().is_none_or(|last| name > *last) {
+                        self.last = Some(name.clone());
                     }
-                    self.last = Some(name.clone());
                 }
                 return Ok(Some(parse(name, &raw)));
             }
@@ -231,6 +199,20 @@ impl<'a> Listing<'a> {
             Some(token) if !token.is_empty() => Next::Continue(token),
             _ => Next::End,
         };
+    }
+}
+
+impl Listing for Objects<'_> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Listed>, Fault>> {
+        Box::pin(async move { self.advance().await.map_err(Fault::from) })
+    }
+
+    fn remaining(&self) -> u64 {
+        self.page.len() as u64 + self.remaining.unwrap_or(0)
+    }
+
+    fn fail_at_once(&mut self) {
+        self.repeats = false;
     }
 }
 
@@ -327,6 +309,30 @@ struct Metadata {
     remaining_item_count: Option<u64>,
 }
 
+/// Names of the Secrets referenced by any `BackupRepository` of the namespace.
+///
+/// A restore skips all of them: data from one repository must not replace the key of another.
+pub(super) async fn repository_secrets(client: &Client, namespace: &str) -> Result<BTreeSet<String>, CallFailed> {
+    let kind = ServedKind {
+        group: crate::api::GROUP.to_owned(),
+        version: crate::api::VERSION.to_owned(),
+        kind: "BackupRepository".to_owned(),
+        plural: "backuprepositories".to_owned(),
+    };
+    let everything = ListSelection::default();
+    let mut listing = Objects::new(client, &kind, namespace, &everything);
+    let mut secrets = BTreeSet::new();
+    let doing = "list the BackupRepositories, whose Secrets must not be replaced";
+    while let Some(repository) = listing.advance().await.map_err(|error| CallFailed::new(doing, error))? {
+        let Ok(repository) = repository else { continue };
+        for reference in ["passwordSecret", "credentialsSecret"] {
+            let name = repository.json.get("spec").and_then(|spec| spec.get(reference)?.get("name")?.as_str());
+            secrets.extend(name.map(str::to_owned));
+        }
+    }
+    Ok(secrets)
+}
+
 /// How many objects to request next, given the size of a page.
 fn next_limit(bytes: usize, items: usize) -> usize {
     match bytes.checked_div(items) {
@@ -348,7 +354,7 @@ fn name_of(raw: &RawValue) -> String {
     serde_json::from_str::<Named>(raw.get()).map(|named| named.metadata.name).unwrap_or_default()
 }
 
-fn parse(name: String, raw: &RawValue) -> Result<Object, BrokenItem> {
+fn parse(name: String, raw: &RawValue) -> Listed {
     let broken = |name, problem: &str| Err(BrokenItem { name, problem: problem.to_owned() });
     match serde_json::from_str(raw.get()) {
         Ok(Value::Object(_)) if name.is_empty() => broken(name, "it has no name"),
@@ -476,7 +482,7 @@ mod tests {
         let kind =
             ServedKind { group: String::new(), version: "v1".into(), kind: "Secret".into(), plural: "secrets".into() };
         let everything = ListSelection::default();
-        let mut listing = Listing::new(&client, &kind, "acme", &everything);
+        let mut listing = Objects::new(&client, &kind, "acme", &everything);
         let mut names = Vec::new();
         while let Some(object) = listing.next().await.expect("listed") {
             names.push(object.expect("an object").name);
