@@ -16,4 +16,5 @@ mod memory;
 mod process;
 mod restore;
 mod support;
+mod toy;
 mod unready;

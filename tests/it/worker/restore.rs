@@ -27,7 +27,7 @@ use tenantatlas::{
 
 const RESTORE: &str = "put-back";
 const RESTORE_UID: &str = "restore-uid";
-const SET: &str = "nightly";
+pub const SET: &str = "nightly";
 
 /// A tenant whose objects were captured, and the backup set of it.
 pub struct Tenant {
@@ -73,7 +73,7 @@ impl Tenant {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
-    fn order(&self, spec: Value) {
+    pub fn order(&self, spec: Value) {
         let mut restore = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "RestoreRun",
             "metadata": {"name": RESTORE, "namespace": NAMESPACE, "uid": RESTORE_UID},
             "spec": {"backupSet": {"name": SET}, "dryRun": true, "existingResourcePolicy": "update", "requestedBy": {"username": "ada", "groups": ["devs"]}},
@@ -124,9 +124,14 @@ impl Tenant {
     /// A preview, recorded as one that completed; the run that applies it is another.
     pub async fn previewed(&mut self, spec: Value) {
         let result = self.preview(spec).await.unwrap();
+        self.record_preview(&result);
+    }
+
+    /// Records the preview that was ordered last as one that completed so; the run that applies it is another.
+    pub fn record_preview(&mut self, result: &TerminationResult) {
         let mut look = self.api.record_of("restoreruns", RESTORE);
         look["metadata"] = json!({"name": "look", "namespace": NAMESPACE, "uid": "look-uid"});
-        look["status"] = json!({"phase": "completed", "outcome": "succeeded", "planDigest": result.context.plan.unwrap().digest,
+        look["status"] = json!({"phase": "completed", "outcome": "succeeded", "planDigest": result.context.plan.as_ref().unwrap().digest,
             "operationRun": {"name": RUN, "uid": self.run_uid()}});
         self.api.record("restoreruns", "look", look);
         self.next_run();
