@@ -73,11 +73,17 @@ pub fn entries() -> (EntrySender, Entries) {
 }
 
 impl EntrySender {
+    /// Whether the capture has ended, so that it takes no more entries.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Offers the next entry. Kinds must come sorted by path, each as one run; within a kind,
     /// entries must come by name, as the API server lists them. Waits while too much is in flight.
     pub async fn offer(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
         // Reported at once, instead of with the batch that this entry fills.
-        if self.queue.is_closed() {
+        if self.has_ended() {
             return Err(CaptureEnded);
         }
         for entry in self.order.push(entry) {

@@ -4,7 +4,8 @@
 //! Objects that the plan creates are not in the snapshot. The backup set names them as absent, or
 //! the snapshot does if there are many ([`absence`]). The worker creates the set itself, also
 //! before the first write, so that a restore killed halfway can be undone. A kind that can no
-//! longer be listed is noted in the snapshot. Its objects stay as they are, in every attempt.
+//! longer be listed, or whose list lacks an object that still exists, is noted in the snapshot. Its
+//! objects stay as they are, in every attempt.
 
 use crate::{
     api::{
@@ -20,10 +21,10 @@ use crate::{
     cluster::retry::retry,
     items::{
         canonical::stored_bytes,
-        plan::{Plan, Remark},
+        plan::{Plan, Remark, reason},
         served::ServedKind,
     },
-    providers::{Provider, call::ListSelection},
+    providers::call::{ListSelection, Target},
     repository::{CaptureOptions, Entry, EntrySender, ItemPath, Repository, WriterPermit, entries},
     worker::{
         absence::{self, is_absence},
@@ -114,7 +115,7 @@ pub async fn capture(
     // The snapshot of an earlier attempt is kept, because that attempt may have written since. The
     // repository then ends this capture at once.
     let (sender, receiver) = entries();
-    let offered = offer(survey.provider, &tellings, sender);
+    let offered = offer(survey, &tellings, sender);
     let (offered, captured) = tokio::join!(offered, repository.capture(receiver, options));
     let (mut kept, captured) = (offered?, captured?);
     let snapshot = captured.snapshot;
@@ -228,13 +229,24 @@ fn tellings<'a>(survey: &Survey<'_>, plan: &'a Plan, absent: &[&'a ItemId]) -> T
     tellings
 }
 
+/// Why nothing of a kind may change of whose list an item was missing.
+fn incomplete(kind: &ServedKind, name: &str) -> Remark {
+    let item = ItemId::new(kind.group_kind(), name);
+    let message = format!(
+        "look at the server of the kind, then restore again: its list lacks {item}, so that no backup set would have it as it was"
+    );
+    Remark::new(reason::SERVER_FAILED, message)
+}
+
 /// Sends the live objects and the names of absent ones to the capture, in the order of the tree. If
 /// it fails, nothing is captured.
-async fn offer(provider: &dyn Provider, tellings: &Tellings<'_>, mut sender: EntrySender) -> Result<Kept, Failure> {
+async fn offer(survey: &Survey<'_>, tellings: &Tellings<'_>, mut sender: EntrySender) -> Result<Kept, Failure> {
     let mut kept = Kept::default();
+    let session = survey.session();
     for (kind, Told { keep, absent }) in tellings {
         let everything = ListSelection::default();
-        let mut listing = (!keep.is_empty()).then(|| provider.list(kind, &everything));
+        let mut not_listed_yet = keep.clone();
+        let mut listing = (!keep.is_empty()).then(|| survey.provider.list(kind, &everything));
         let doing = format!("list {}, to be able to undo what is about to change", kind.plural);
         while let Some(listing) = &mut listing {
             let object = match listing.next().await {
@@ -244,11 +256,12 @@ async fn offer(provider: &dyn Provider, tellings: &Tellings<'_>, mut sender: Ent
                 Err(fault) if fault.is_refusal() => {
                     let (_, remark) = not_listed(&kind.group_kind(), &fault, "no backup set would have it as it was");
                     kept.unkept.insert(kind.group_kind(), remark);
+                    not_listed_yet.clear();
                     break;
                 }
                 Err(fault) => return Err(call_failure(&doing, &fault)),
             };
-            if !keep.contains(object.name.as_str()) {
+            if !not_listed_yet.remove(object.name.as_str()) {
                 continue;
             }
             let path = ItemPath::new(&kind.group, &kind.version, &kind.kind, &object.name)?;
@@ -258,6 +271,16 @@ async fn offer(provider: &dyn Provider, tellings: &Tellings<'_>, mut sender: Ent
             if sender.offer(Entry { path, content: content.into(), mtime }).await.is_err() {
                 // The capture accepts no more entries. Its own result has the reason.
                 return Ok(kept);
+            }
+        }
+        for name in not_listed_yet {
+            // An earlier attempt has captured them, and may have deleted many since.
+            if sender.has_ended() {
+                return Ok(kept);
+            }
+            // One that is gone needs no undo, and is not written: it has moved.
+            if !matches!(session.get(Target { kind, name }).await, Ok(None)) {
+                kept.unkept.entry(kind.group_kind()).or_insert_with(|| incomplete(kind, name));
             }
         }
         let absent: Vec<&str> = absent.iter().copied().collect();

@@ -14,7 +14,7 @@ use crate::{
         served::ServedKind,
         skip::ItemRules,
     },
-    providers::{Guard, PlannedRoles, Provider, catalog::Catalog},
+    providers::{Guard, PlannedRoles, Provider, Session, catalog::Catalog},
     repository::{Repository, SnapshotReader},
     worker::{
         absence,
@@ -106,12 +106,18 @@ impl<'p> Survey<'p> {
         })
     }
 
+    /// Starts to read and write single items.
+    #[must_use]
+    pub fn session(&self) -> Box<dyn Session + '_> {
+        self.provider.session(self.readers.clone())
+    }
+
     /// Creates a walk over all surveyed kinds.
     #[must_use]
     pub fn walk(&self, ask: Ask) -> Walk<'_> {
         Walk {
             provider: self.provider,
-            session: self.provider.session(self.readers.clone()),
+            session: self.session(),
             reader: &self.reader,
             inventory: &self.inventory,
             selection: &self.order.selection,

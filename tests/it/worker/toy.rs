@@ -10,7 +10,11 @@ use super::{
 };
 use folder::{Fails, Folder};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use tenantatlas::{
     api::{OperationRun, Outcome, result::TerminationResult},
     clock::SystemClock,
@@ -325,4 +329,39 @@ async fn a_list_out_of_order_or_without_some_items_or_with_items_twice_lets_noth
             assert!(toy.folder.items().contains(item), "{item}");
         }
     }
+}
+
+#[tokio::test]
+async fn nothing_is_changed_that_the_undo_does_not_hold_because_its_list_lost_an_item() {
+    for fails in [Fails::Loses("b"), Fails::Disorder] {
+        let toy = Toy::damaged().await;
+        let before = toy.folder.items();
+        let lists = AtomicUsize::new(0);
+        toy.folder.fail(move |call| {
+            let is_of_the_undo = call == "list Note" && lists.fetch_add(1, Ordering::Relaxed) == 1;
+            is_of_the_undo.then(|| fails.clone())
+        });
+        let result = toy.apply(json!({"dryRun": false})).await.unwrap();
+        assert_eq!(result.outcome, Some(Outcome::PartiallySucceeded));
+        assert_eq!(failures(&result), ["toy.example.com/Note/b: ServerFailed"]);
+        assert!(result.failures[0].message.contains("lacks toy.example.com/Note/b"), "{:?}", result.failures);
+        assert_eq!(toy.folder.writes(), ["create Note/c"]);
+        assert!(before.iter().all(|item| toy.folder.items().contains(item)));
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_goes_before_the_undo_is_captured_costs_no_other_item() {
+    let toy = Toy::damaged().await;
+    toy.folder.put("Note", "a", "something else");
+    let (lists, gone) = (AtomicUsize::new(0), toy.folder.file("Note", "b"));
+    toy.folder.fail(move |call| {
+        if call == "list Note" && lists.fetch_add(1, Ordering::Relaxed) == 1 {
+            std::fs::remove_file(&gone).unwrap();
+        }
+        None
+    });
+    let result = toy.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(failures(&result), ["toy.example.com/Note/b: Moved"]);
+    assert_eq!(toy.folder.writes().into_iter().collect::<BTreeSet<_>>(), set(&["create Note/c", "update Note/a"]));
 }

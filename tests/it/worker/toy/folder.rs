@@ -98,7 +98,7 @@ impl Folder {
 
     /// Takes an item away.
     pub fn remove(&self, kind: &str, name: &str) {
-        std::fs::remove_file(self.path(kind, name)).unwrap();
+        std::fs::remove_file(self.file(kind, name)).unwrap();
     }
 
     /// Changes the version of an item and nothing else.
@@ -132,7 +132,8 @@ impl Folder {
         calls.iter().filter(|call| test(call.split_once(' ').unwrap().0)).cloned().collect()
     }
 
-    fn path(&self, kind: &str, name: &str) -> PathBuf {
+    /// The file of an item.
+    pub fn file(&self, kind: &str, name: &str) -> PathBuf {
         self.root.path().join(kind).join(format!("{name}.json"))
     }
 
@@ -143,7 +144,7 @@ impl Folder {
     }
 
     fn read(&self, kind: &str, name: &str) -> Option<Value> {
-        match std::fs::read(self.path(kind, name)) {
+        match std::fs::read(self.file(kind, name)) {
             Ok(content) => Some(serde_json::from_slice(&content).unwrap()),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -157,7 +158,7 @@ impl Folder {
         item["kind"] = json!(kind);
         item["metadata"] =
             json!({"name": name, "namespace": self.place(), "uid": uid, "resourceVersion": self.version()});
-        std::fs::write(self.path(kind, name), item.to_string()).unwrap();
+        std::fs::write(self.file(kind, name), item.to_string()).unwrap();
     }
 
     fn version(&self) -> String {
