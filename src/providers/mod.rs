@@ -46,12 +46,13 @@ use std::{
 /// Maximum number of concurrent calls for single items.
 pub const AT_ONCE: usize = 16;
 
-/// The items of one tenant. The traits are used as objects, because a worker learns from its inputs
-/// which provider it works for.
+/// The items of one tenant. The traits are used as objects, because which provider a worker works
+/// for is known only once it runs.
 ///
-/// An item is a JSON object with `apiVersion`, `kind`, and in `metadata` a `name`, a `uid` and a
-/// `resourceVersion`. A provider whose items have another form puts them into this one. The uid
-/// tells an item from a later one of the same name. The resourceVersion changes with every change.
+/// An item is a JSON object with `apiVersion`, `kind`, and in `metadata` a `name`, a `namespace`, a
+/// `uid` and a `resourceVersion`. A provider whose items have another form puts them into this one.
+/// The uid tells an item from a later one of the same name. The resourceVersion changes with every
+/// change.
 pub trait Provider: Send + Sync {
     /// What the provider holds, and what of that could not be found out.
     fn catalog(&self) -> BoxFuture<'_, Result<Catalog, Fault>>;
