@@ -7,6 +7,8 @@ mod screen;
 mod table;
 mod tenant;
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,9 @@ pub(crate) struct Arguments {
     /// Use this image, which the cluster can pull, instead of building one
     #[arg(long, value_name = "REFERENCE")]
     image: Option<String>,
+    /// Also write the preview and the restore to this file, as SVG: the picture of the README
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -39,7 +44,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let target = Target::resolve(arguments.context.as_deref())?;
     target.ensure()?;
     let has_example = prepare(&target, arguments.image.as_deref())?;
-    let demo = Demo { target, has_example, screen: Screen::new() };
+    let screen = if arguments.picture.is_some() { Screen::for_a_picture() } else { Screen::new() };
+    let demo = Demo { target, has_example, screen, picture: arguments.picture.clone() };
     demo.show()?;
     demo.screen.line(&format!("Shown in {}.", shell::elapsed(begun)));
     Ok(())
@@ -73,6 +79,7 @@ struct Demo {
     target: Target,
     has_example: bool,
     screen: Screen,
+    picture: Option<PathBuf>,
 }
 
 impl Demo {
@@ -100,6 +107,11 @@ impl Demo {
         );
 
         self.restore(&tenants[0], &started[0].name)?;
+        if let Some(file) = &self.picture {
+            let picture =
+                self.screen.picture(restore::PREVIEW).context("the demo has not shown what the picture is of")?;
+            fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))?;
+        }
         self.schedules(&tenants[0])?;
 
         self.screen.heading("What must not work");

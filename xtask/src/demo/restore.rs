@@ -10,6 +10,9 @@ use crate::shell;
 const DELETED: [&str; 3] = ["configmap/web-settings", "configmap/texts-de", "secret/payments-credentials"];
 const BROKEN: &str = "deployment/web";
 
+/// With this heading begins what the README shows.
+pub(super) const PREVIEW: &str = "Ada looks first: what would a restore do, item by item?";
+
 /// What a plan says of an item that changes, as a user would ask for it.
 const CHANGES: &str =
     r#"jsonpath={range .items[*].spec.plan[?(@.action!="unchanged")]}{.action}{"  "}{.itemId}{"\n"}{.diff}{end}"#;
@@ -28,7 +31,7 @@ impl Demo {
         self.as_person(person, &["set", "image", BROKEN, image, "--namespace", namespace])?;
         ensure!(self.specs(namespace)? != whole, "the damage was not done");
 
-        self.screen.heading("Ada looks first: what would a restore do, item by item?");
+        self.screen.heading(PREVIEW);
         let spec = json!({ "backupSet": { "name": set }, "dryRun": true, "existingResourcePolicy": "update" });
         let look = self.restore_run(tenant, "look-", &spec)?;
         self.type_out(&["get", "restoreruns", "--namespace", namespace])?;

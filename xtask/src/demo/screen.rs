@@ -1,63 +1,96 @@
-//! What the demo writes: readable at 80 columns and at 160, on a terminal and in a file.
+//! What the demo writes: readable at 80 columns and at 160, on a terminal and in a file, and as a picture.
 
+use std::cell::RefCell;
 use std::io::IsTerminal as _;
 
 /// Where no terminal says how wide it is.
 const DEFAULT_WIDTH: usize = 100;
 
+/// Columns of a picture: what the README shows without a scroll bar.
+const PICTURE_WIDTH: usize = 100;
+
 /// Standard output, with its width.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Screen {
     pub(super) width: usize,
     pub(super) is_terminal: bool,
+    /// What was written, with its colours.
+    written: RefCell<String>,
 }
 
 impl Screen {
+    /// The screen of a demo whose picture is taken.
+    pub(super) fn for_a_picture() -> Self {
+        Self::in_a_file(PICTURE_WIDTH)
+    }
+
+    /// A screen of this width that is no terminal.
+    pub(super) fn in_a_file(width: usize) -> Self {
+        Self { width, is_terminal: false, written: RefCell::default() }
+    }
+
+    /// What was written from a heading on, as SVG.
+    pub(super) fn picture(&self, from: &str) -> Option<String> {
+        let written = self.written.borrow();
+        let begin = written.find(from)?;
+        let line = written[..begin].rfind('\n').map_or(0, |end| end + 1);
+        Some(anstyle_svg::Term::new().render_svg(written[line..].trim_end()))
+    }
+
+    fn print(&self, line: &str) {
+        anstream::println!("{line}");
+        let mut written = self.written.borrow_mut();
+        written.push_str(line);
+        written.push('\n');
+    }
+
     pub(super) fn new() -> Self {
         let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         let asked = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-        Self { width: told.or(asked).unwrap_or(DEFAULT_WIDTH).max(40), is_terminal: std::io::stdout().is_terminal() }
+        Self {
+            width: told.or(asked).unwrap_or(DEFAULT_WIDTH).max(40),
+            is_terminal: std::io::stdout().is_terminal(),
+            written: RefCell::default(),
+        }
     }
 
     pub(super) fn line(&self, text: &str) {
         for line in wrap(text, self.width) {
-            anstream::println!("{line}");
+            self.print(&line);
         }
     }
 
     pub(super) fn heading(&self, text: &str) {
-        anstream::println!();
+        self.print("");
         for line in wrap(text, self.width) {
-            anstream::println!("\x1b[1m{line}\x1b[0m");
+            self.print(&format!("\x1b[1m{line}\x1b[0m"));
         }
-        anstream::println!();
+        self.print("");
     }
 
     /// A command as a user would type it.
     pub(super) fn command(&self, text: &str) {
-        let _ = self;
-        anstream::println!("\x1b[2m$ {text}\x1b[0m");
+        self.print(&format!("\x1b[2m$ {text}\x1b[0m"));
     }
 
     /// A command for the reader to copy: whole, however wide, since a folded one does something else.
     pub(super) fn copyable(&self, text: &str) {
-        let _ = self;
-        anstream::println!("  {text}");
+        self.print(&format!("  {text}"));
     }
 
     /// Another's words, set off.
     pub(super) fn quote(&self, text: &str) {
         for line in wrap(text, self.width - 4) {
-            anstream::println!("    \x1b[33m{line}\x1b[0m");
+            self.print(&format!("    \x1b[33m{line}\x1b[0m"));
         }
     }
 
     /// A table of kubectl's. Rows wider than the screen are cut, not folded.
     pub(super) fn table(&self, text: &str) {
         for line in text.lines() {
-            anstream::println!("{}", self.cut(line));
+            self.print(&self.cut(line));
         }
-        anstream::println!();
+        self.print("");
     }
 
     /// At most a screen's width of a line.
@@ -101,9 +134,21 @@ mod tests {
 
     #[test]
     fn a_row_that_is_too_wide_is_cut() {
-        let screen = Screen { width: 40, is_terminal: false };
+        let screen = Screen::in_a_file(40);
         let cut = screen.cut(&"x".repeat(50));
         assert_eq!((cut.chars().count(), cut.ends_with('…')), (40, true));
         assert_eq!(screen.cut("short   "), "short");
+    }
+
+    #[test]
+    fn a_picture_has_what_was_written_from_its_heading_on() {
+        let screen = Screen::for_a_picture();
+        screen.heading("Before");
+        screen.heading("A preview");
+        screen.command("kubectl get restoreruns");
+        let picture = screen.picture("A preview").unwrap();
+        assert!(picture.starts_with("<svg") && picture.contains("A preview") && picture.contains("restoreruns"));
+        assert!(!picture.contains("Before"));
+        assert!(screen.picture("Never written").is_none());
     }
 }

@@ -144,16 +144,16 @@ mod tests {
     #[test]
     fn a_table_fits_80_columns_and_shows_the_initiator_where_there_is_room() {
         let rows = [row(&listed("completed", "succeeded")["items"][0])];
-        let narrow = lines(&rows, &Screen { width: 80, is_terminal: false });
+        let narrow = lines(&rows, &Screen::in_a_file(80));
         assert!(narrow.iter().all(|line| line.chars().count() <= 80 && !line.contains('…')), "{narrow:#?}");
         assert!(narrow[1].contains("96/214") && !narrow[1].contains("ada"), "{narrow:#?}");
-        let wide = lines(&rows, &Screen { width: 160, is_terminal: false });
+        let wide = lines(&rows, &Screen::in_a_file(160));
         assert!(wide[1].ends_with("ada"), "{wide:#?}");
     }
 
     #[test]
     fn following_ends_when_all_are_completed_and_tells_which_did_not_succeed() {
-        let screen = Screen { width: 80, is_terminal: false };
+        let screen = Screen::in_a_file(80);
         let started = [Started { namespace: "demo-acme".into(), name: "before-deploy-x7k2p".into() }];
         let mut follow = Follow::new(&screen, &started);
         assert!(!follow.update(&json!({ "items": [] })), "not listed yet");
