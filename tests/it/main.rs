@@ -5,6 +5,7 @@
 mod argo_cd;
 mod bounded;
 mod kstatus;
+mod left_out;
 mod operations;
 mod repository;
 mod upgrade;

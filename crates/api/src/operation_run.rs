@@ -315,8 +315,9 @@ pub struct Waiting {
 
 /// Result that a worker reports about its own run, as the last thing it does. It counts only if it
 /// names the Job of `status.job`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+// A watch leaves out values that are large, so every field has a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct WorkerResult {
     /// Uid of the Job that the worker's pod belongs to.
     #[schemars(length(max = 64))]
