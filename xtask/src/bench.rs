@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::cluster::{Cluster, checkout};
 use crate::image::{self, Build};
 use crate::operator;
+use crate::program;
 use crate::shell::{self, say};
 use crate::tools;
 
@@ -117,7 +118,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let _alone = guard::alone(&checkout()?.join(LOCK))?;
     let build = if arguments.release { Build::Release } else { Build::Optimized };
     // Before the cluster is there: a mistake in the code is found without it.
-    let driver = build_driver(build)?;
+    let driver = program::build(&["--bench", "measure"], build)?;
     let cluster = Cluster::new(NAME)?;
     let guard = guard::Guard::start(NAME)?;
     let measured = measure_all(&rows, arguments, &driver, &cluster, build);
@@ -147,27 +148,6 @@ fn measure_all(rows: &[Row], arguments: &Arguments, driver: &Path, cluster: &Clu
         measure(*row, arguments, driver, environment, build)?;
     }
     Ok(())
-}
-
-/// The program that measures.
-fn build_driver(build: Build) -> Result<PathBuf> {
-    let mut cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(checkout()?).args(build.switches());
-    cargo.args(["build", "--bench", "measure", "--locked", "--message-format=json-render-diagnostics"]);
-    if build == Build::Release {
-        cargo.arg("--release");
-    }
-    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo: is it on the PATH?")?;
-    if !output.status.success() {
-        bail!("the build of benches/measure failed");
-    }
-    let executable = String::from_utf8(output.stdout)?
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "measure")
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .next_back();
-    executable.context("cargo does not say where the program is")
 }
 
 /// The cluster with the operator, and what the program reads from its environment.

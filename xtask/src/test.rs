@@ -4,13 +4,13 @@
 
 pub(crate) mod bed;
 mod deny;
-mod evidence;
 mod examples;
 mod proof;
 mod resume;
 mod rights;
 
 use crate::cluster::checkout;
+use crate::evidence;
 use crate::policies;
 use crate::shell::{self, say};
 use anyhow::{Context as _, Result, bail};
@@ -162,7 +162,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         if let Err(error) = result {
             say(format!("\n   {} failed after {took}: {error:#}", step.name()));
             if step.leaves_objects() {
-                evidence::collect(&bed, &output.join(step.name()));
+                collect_evidence(&bed, &output.join(step.name()));
             }
             if let Err(error) = bed.end_second() {
                 say(format!("   {error:#}"));
@@ -198,6 +198,16 @@ fn lint_what_is_built() -> Result<()> {
     // How `cargo clippy` passes on what stands behind its `--`.
     again.env("CLIPPY_ARGS", ["--deny", "warnings", ""].join("__CLIPPY_HACKERY__"));
     Err(again.exec()).context("cannot start this program again")
+}
+
+/// What a failed step left in the clusters that there are.
+fn collect_evidence(bed: &Bed, folder: &Path) {
+    if let Some(cluster) = bed.running() {
+        evidence::collect(cluster, folder);
+    }
+    if let Some(cluster) = bed.second_running() {
+        evidence::collect(cluster, &folder.join("second"));
+    }
 }
 
 fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {

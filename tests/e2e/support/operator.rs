@@ -6,7 +6,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
-use std::process::Command;
+
+#[path = "../../shared/processes.rs"]
+mod processes;
 
 impl Cluster {
     /// The operator's pods that are not going away.
@@ -67,27 +69,7 @@ impl Cluster {
 
 /// SIGKILL to every process in a pod's containers. Returns how many there were.
 pub(crate) fn kill(pod: &Pod) -> usize {
-    let status = pod.status.clone().unwrap_or_default();
-    let containers: Vec<String> = status
-        .container_statuses
-        .into_iter()
-        .flatten()
-        .filter_map(|container| Some(container.container_id?.rsplit('/').next()?.to_owned()))
-        .collect();
-    let processes: Vec<String> = std::fs::read_dir("/proc")
-        .expect("/proc")
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        .filter(|pid| {
-            // The path of a process' control group names its container.
-            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            containers.iter().any(|container| groups.contains(container.as_str()))
-        })
-        .collect();
-    if !processes.is_empty() {
-        let killed = Command::new("kill").arg("-KILL").args(&processes).status();
-        killed.expect("kill can be started");
-    }
+    let processes = processes::of_pod(pod);
+    processes::signal("KILL", &processes);
     processes.len()
 }

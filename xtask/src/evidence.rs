@@ -2,7 +2,6 @@
 //!
 //! Everything is best effort: what cannot be had is said in its file, and never hides the failure itself.
 
-use super::bed::Bed;
 use crate::cluster::Cluster;
 use crate::shell::say;
 use serde_json::Value;
@@ -12,17 +11,8 @@ use std::process::Command;
 /// Our kinds, as kubectl takes them.
 const KINDS: &str = "operationruns,operationtypes,backuprepositories,backupsets,backupschedules,restoreruns,operationreports,auditentries";
 
-/// Writes the files of each cluster and prints where they are. Nothing where there is none.
-pub(super) fn collect(bed: &Bed, folder: &Path) {
-    if let Some(cluster) = bed.running() {
-        collect_from(cluster, folder);
-    }
-    if let Some(cluster) = bed.second_running() {
-        collect_from(cluster, &folder.join("second"));
-    }
-}
-
-fn collect_from(cluster: &Cluster, folder: &Path) {
+/// Writes the files of a cluster and prints where they are.
+pub(crate) fn collect(cluster: &Cluster, folder: &Path) {
     if let Err(error) = std::fs::create_dir_all(folder) {
         say(format!("   nothing collected: cannot make {}: {error}", folder.display()));
         return;
