@@ -8,5 +8,6 @@ mod kstatus;
 mod left_out;
 mod operations;
 mod repository;
+mod soak;
 mod upgrade;
 mod worker;

@@ -14,6 +14,7 @@ mod policies;
 mod program;
 mod seeded;
 mod shell;
+mod soak;
 mod target;
 mod test;
 mod tools;
@@ -36,6 +37,7 @@ enum Command {
     Demo(demo::Arguments),
     Test(test::Arguments),
     Bench(bench::Arguments),
+    Soak(soak::Arguments),
     Generate(generate::Arguments),
     Chart(chart::Arguments),
     Seeded(seeded::Arguments),
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Chart(arguments) => chart::run(&arguments),
         Command::Seeded(arguments) => seeded::run(&arguments),

@@ -13,6 +13,7 @@ use crate::cluster::checkout;
 use crate::evidence;
 use crate::policies;
 use crate::shell::{self, say};
+use crate::soak;
 use anyhow::{Context as _, Result, bail};
 use bed::Bed;
 use clap::{Args, ValueEnum};
@@ -30,7 +31,7 @@ const OUTPUT: &str = "test-output";
 pub(crate) const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 
 /// The targets of `tests/` that need a cluster.
-const CLUSTER_TESTS: [&str; 2] = ["e2e", proof::TARGET];
+const CLUSTER_TESTS: [&str; 3] = ["e2e", proof::TARGET, soak::TARGET];
 
 /// The stories of `tests/e2e` that need two clusters; they are a step of their own.
 pub(crate) const OF_TWO_CLUSTERS: &str = "lost_cluster::";
@@ -232,7 +233,7 @@ fn perform(step: Step, arguments: &Arguments, bed: &mut Bed) -> Result<()> {
     }
 }
 
-/// All tests that need no cluster: the library's and the binaries' own, and every target of `tests/` but two. Targets
+/// All tests that need no cluster: the library's and the binaries' own, and every target of `tests/` but three. Targets
 /// are asked for, not listed, so that a new one is never forgotten.
 fn unit(arguments: &Arguments) -> Result<()> {
     // The stock client of the repository's format reads what tests have written.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 
 use super::network::{PODS, SERVICES};
-use super::{Cluster, pki, processes, volumes};
+use super::{Cluster, audit, pki, processes, volumes};
 use crate::{image, shell, tools};
 
 /// The one node's name; `pki.go` knows it too.
@@ -187,7 +187,7 @@ pub(super) fn write_configuration(cluster: &Cluster, address: Ipv4Addr) -> Resul
     write("containerd.toml", &containerd(cluster))?;
     write("cni/10-pods.conflist", &cni(cluster).to_string())?;
     write("kubelet.json", &kubelet(cluster, address).to_string())?;
-    write("audit-policy.json", &audit_policy().to_string())?;
+    write("audit-policy.json", &audit::policy(cluster.audit).to_string())?;
     write("resolv.conf", "")
 }
 
@@ -279,28 +279,6 @@ fn kubelet(cluster: &Cluster, address: Ipv4Addr) -> Value {
         // could not be pulled again, so none is ever collected.
         "evictionHard": {"memory.available": "100Mi"},
         "imageGCHighThresholdPercent": 100,
-    })
-}
-
-/// Who asked for what, without bodies; without the cluster's own Leases and Events, which are most of an idle cluster's
-/// writes.
-fn audit_policy() -> Value {
-    let quiet = |who: &str, names: &[&str]| {
-        json!({"level": "None", who: names, "resources": [
-            {"group": "coordination.k8s.io", "resources": ["leases"]},
-            {"group": "", "resources": ["events"]},
-            {"group": "events.k8s.io", "resources": ["events"]},
-        ]})
-    };
-    json!({
-        "apiVersion": "audit.k8s.io/v1",
-        "kind": "Policy",
-        "omitStages": ["RequestReceived"],
-        "rules": [
-            quiet("userGroups", &["system:nodes", "system:serviceaccounts:kube-system"]),
-            quiet("users", &["system:apiserver", "system:kube-scheduler", "system:kube-controller-manager"]),
-            {"level": "Metadata"},
-        ],
     })
 }
 

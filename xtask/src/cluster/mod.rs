@@ -9,12 +9,14 @@
 //! Outside of the namespaces there are only: a folder below the user's cache folder, a folder below `/run`, one end of a
 //! virtual Ethernet pair (all named by the cluster's id), and the containers' control groups.
 
+mod audit;
 mod components;
 mod network;
 mod pki;
 mod processes;
 mod volumes;
 
+pub(crate) use audit::Audit;
 pub(crate) use network::is_pod_address;
 
 use std::collections::BTreeMap;
@@ -59,6 +61,15 @@ enum Action {
     Kubeconfig,
     /// Print shell commands that point kubectl and helm at the cluster: eval "$(cargo xtask cluster env)"
     Env,
+    /// Send a signal to a component, to see what its loss does; `up` brings back one that ended
+    Signal {
+        /// Program of the component, such as `kube-apiserver`
+        #[arg(value_parser = component)]
+        component: Component,
+        /// Name of the signal
+        #[arg(value_parser = ["KILL", "TERM", "STOP", "CONT"])]
+        signal: String,
+    },
     /// Load an image archive into the cluster
     Load {
         /// An OCI image archive, such as `cargo xtask image` writes
@@ -82,9 +93,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Action::Status => cluster.status(),
         Action::Kubeconfig => result(cluster.kubeconfig().display()),
         Action::Env => cluster.env(),
+        Action::Signal { component, signal } => cluster.signal(*component, signal),
         Action::Load { archive } => cluster.load(archive),
         Action::Volume { volume, size } => cluster.create_volume(volume, size),
     }
+}
+
+/// The component whose program has this name.
+fn component(name: &str) -> Result<Component, String> {
+    let named = Component::ALL.into_iter().find(|component| component.program() == name);
+    named.ok_or_else(|| format!("one of {}", Component::ALL.map(Component::program).join(", ")))
 }
 
 /// One cluster of this checkout, running or not.
@@ -100,6 +118,8 @@ pub(crate) struct Cluster {
     runtime: PathBuf,
     /// Whether it ends with this process.
     bound: bool,
+    /// How much its audit log tells.
+    audit: Audit,
 }
 
 impl Cluster {
@@ -128,6 +148,7 @@ impl Cluster {
             runtime: Path::new("/run/tenantatlas").join(&id),
             id,
             bound: false,
+            audit: Audit::Requests,
         }
     }
 
@@ -160,25 +181,6 @@ impl Cluster {
     /// The folder whose sub-folders are volumes, seen by this machine and the node under the same path.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.folder.join("volumes")
-    }
-
-    /// Who asked the API server for what, one JSON object a line.
-    pub(crate) fn audit_log(&self) -> PathBuf {
-        self.logs().join("audit.log")
-    }
-
-    /// The files of that log, the oldest first: rotated ones carry the time in their names.
-    pub(crate) fn audit_logs(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.logs();
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-            let path = entry?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("audit")) {
-                files.push(path);
-            }
-        }
-        files.sort();
-        Ok(files)
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
@@ -331,6 +333,14 @@ impl Cluster {
             remove_folder(folder)?;
         }
         Ok(existed)
+    }
+
+    /// Sends a signal to a component, which has to run.
+    fn signal(&self, component: Component, signal: &str) -> Result<()> {
+        let processes = Processes::of(self)?;
+        let pid = processes.components.get(&component);
+        let pid = pid.with_context(|| format!("{component} does not run in the cluster {:?}", self.name))?;
+        shell::run(shell::command("kill").arg(format!("-{signal}")).arg(pid.to_string()))
     }
 
     fn status(&self) -> Result<()> {
