@@ -4,9 +4,10 @@
 //! to watches), counts calls by verb, resource and answer, and lets an observer see each call or
 //! make it fail. kube's own retries are off: they would block a reconcile for minutes and hide
 //! faults from the code that decides about them. A caller that can safely repeat a call uses
-//! [`retry`](super::retry).
+//! [`retry`](super::retry). A refusal by an API server that is not ready counts as 503
+//! ([`ready`](super::ready)).
 
-use super::trim::Trim;
+use super::{ready::Readiness, trim::Trim};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -77,8 +78,11 @@ pub async fn connect(options: ClientOptions) -> Result<Client, ConnectError> {
 /// Creates a client for the API server that `config` names.
 pub fn connect_with(mut config: Config, options: ClientOptions) -> Result<Client, ConnectError> {
     config.default_retry = false;
-    let builder = ClientBuilder::try_from(config).map_err(|error| ConnectError(error.to_string()))?;
-    Ok(builder.with_layer(&CallLayer::new(options)).build())
+    let builder =
+        |config: Config| ClientBuilder::try_from(config).map_err(|error: kube::Error| ConnectError(error.to_string()));
+    // A client of its own: the question must not wait for the calls that it is about.
+    let readiness = Readiness::of(builder(config.clone())?.build());
+    Ok(builder(config)?.with_layer(&CallLayer::new(options).asking(readiness)).build())
 }
 
 /// The configuration cannot be read, so there is no client. A retry does not help.
@@ -267,13 +271,22 @@ impl CallCounts {
 
 /// The layer that every call passes.
 #[derive(Clone)]
-pub struct CallLayer(Arc<ClientOptions>);
+pub struct CallLayer {
+    options: Arc<ClientOptions>,
+    readiness: Option<Readiness>,
+}
 
 impl CallLayer {
     /// Creates a layer with these options. It uses all of them except `context`.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
-        Self(Arc::new(options))
+        Self { options: Arc::new(options), readiness: None }
+    }
+
+    /// The same layer, which asks after each refusal whether the API server is ready.
+    #[must_use]
+    pub fn asking(self, readiness: Readiness) -> Self {
+        Self { readiness: Some(readiness), ..self }
     }
 }
 
@@ -281,7 +294,7 @@ impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CallService { inner, options: Arc::clone(&self.0) }
+        CallService { inner, options: Arc::clone(&self.options), readiness: self.readiness.clone() }
     }
 }
 
@@ -290,6 +303,7 @@ impl<S> Layer<S> for CallLayer {
 pub struct CallService<S> {
     inner: S,
     options: Arc<ClientOptions>,
+    readiness: Option<Readiness>,
 }
 
 /// Why a call failed in the layer itself.
@@ -333,28 +347,33 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let call = Call::from_request(request.method(), request.uri());
-        let options = Arc::clone(&self.options);
+        let (options, readiness) = (Arc::clone(&self.options), self.readiness.clone());
         let timeout = (!call.is_endless(request.uri())).then_some(options.timeout);
         let fault = options.observer.plan(&call);
         let sent = matches!(fault, Fault::None | Fault::AnswerLost).then(|| self.inner.call(request));
         Box::pin(async move {
             let deadline = timeout.map(|timeout| Instant::now() + timeout);
             let result = match (fault, sent) {
-                (Fault::Answer(status), _) => Ok(made_up(&call, status)),
+                (Fault::Answer(status), _) => Ok(made_up(&call, status, "was made to fail")),
                 (_, None) => Err(CallError::Unsent { call: call.clone() }.into()),
-                (_, Some(sent)) => match within(deadline, sent).await {
+                (_, Some(sent)) => match within(deadline, sent).await.map(|received| received.map_err(Into::into)) {
                     None => {
                         Err(CallError::TimedOut { call: call.clone(), timeout: timeout.unwrap_or_default() }.into())
                     }
-                    Some(Err(error)) => Err(error.into()),
+                    Some(Err(error)) => Err(error),
                     Some(Ok(_)) if fault == Fault::AnswerLost => {
                         Err(CallError::AnswerLost { call: call.clone() }.into())
                     }
                     Some(Ok(response)) => {
-                        // An error response is the API server's own text.
-                        let trims = options.trims && response.status().is_success();
-                        let trim = trims.then(|| Box::new(Trim::of(call.verb, &call.resource)));
-                        Ok(response.map(|body| CallBody::received(body, deadline, trim)))
+                        if counts(response.status(), readiness.as_ref()).await {
+                            // An error response is the API server's own text.
+                            let trims = options.trims && response.status().is_success();
+                            let trim = trims.then(|| Box::new(Trim::of(call.verb, &call.resource)));
+                            Ok(response.map(|body| CallBody::received(body, deadline, trim)))
+                        } else {
+                            let why = "was refused while the API server starts";
+                            Ok(made_up(&call, StatusCode::SERVICE_UNAVAILABLE, why))
+                        }
                     }
                 },
             };
@@ -378,8 +397,16 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
     }
 }
 
+/// Whether a response counts: whether it is no refusal, or one by an API server that is ready.
+async fn counts(status: StatusCode, readiness: Option<&Readiness>) -> bool {
+    match readiness.filter(|_| status == StatusCode::FORBIDDEN) {
+        Some(readiness) => readiness.vouches().await,
+        None => true,
+    }
+}
+
 /// The response that an API server would send with this status.
-fn made_up<B>(call: &Call, status: StatusCode) -> Response<CallBody<B>> {
+fn made_up<B>(call: &Call, status: StatusCode, why: &str) -> Response<CallBody<B>> {
     let reason = match status.as_u16() {
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -395,7 +422,7 @@ fn made_up<B>(call: &Call, status: StatusCode) -> Response<CallBody<B>> {
     };
     let body = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": status.as_u16(),
-        "message": format!("{call} was made to fail"),
+        "message": format!("{call} {why}"),
     });
     let mut response = Response::new(CallBody::MadeUp(Some(Bytes::from(body.to_string()))));
     *response.status_mut() = status;
@@ -580,6 +607,26 @@ mod tests {
         let (listed, reached, answers) = listed_with(Fault::Answer(StatusCode::FORBIDDEN)).await;
         assert!(matches!(listed, Err(kube::Error::Api(status)) if status.is_forbidden()));
         assert_eq!((reached, answers), (0, vec![Answer::Status(403)]));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_by_an_api_server_that_is_not_ready_is_an_outage_that_passes() {
+        for (ready, expected) in [(500, 503), (200, 403)] {
+            let answering = |status: u16| {
+                service_fn(move |_: Request<Body>| async move {
+                    let body = format!(r#"{{"kind":"Status","status":"Failure","code":{status},"message":"no"}}"#);
+                    let response = Response::builder().status(status).body(Body::from(body.into_bytes()));
+                    Ok::<_, BoxError>(response.expect("a response"))
+                })
+            };
+            let readiness = Readiness::of(Client::new(answering(ready), "a"));
+            let layer = CallLayer::new(ClientOptions::default()).asking(readiness);
+            let configs: Api<ConfigMap> = Api::namespaced(Client::new(layer.layer(answering(403)), "a"), "a");
+            match configs.list(&ListParams::default()).await {
+                Err(kube::Error::Api(status)) => assert_eq!(status.code, expected, "{}", status.message),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,5 +4,6 @@
 
 pub mod client;
 pub mod pace;
+pub mod ready;
 pub mod retry;
 pub mod trim;
