@@ -112,7 +112,8 @@ impl Store {
 }
 
 async fn spawn(root: &Path) -> Result<(Child, SocketAddr)> {
-    let mut process = Command::new(std::env::current_exe()?)
+    // This very program, though a build may have replaced its file.
+    let mut process = Command::new("/proc/self/exe")
         .env(FOLDER, root)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
