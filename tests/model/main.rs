@@ -60,7 +60,8 @@ impl Model for Explored {
 }
 
 /// One controller and two runs, where nothing goes wrong.
-const CALM: Explored = Explored { runs: 2, controllers: 1, crashes: 0, cancels: 0, deletes: 0, losses: 0, failures: 0 };
+const CALM: Explored =
+    Explored { runs: 2, controllers: 1, crashes: 0, cancels: 0, deletes: 0, losses: 0, failures: 0, ends_early: false };
 
 /// How many states a test looks at where not all of them are asked for: what fewest steps lead to, in seconds.
 const QUICK: usize = 60_000;
@@ -127,4 +128,19 @@ fn two_controllers_with_stale_views_lose_and_double_nothing() {
 #[test]
 fn two_controllers_and_a_cancellation_lose_and_double_nothing() {
     explore(Explored { controllers: 2, cancels: 1, ..CALM });
+}
+
+#[test]
+fn a_result_that_a_worker_reports_is_how_its_run_ends_though_the_worker_dies_after_it() {
+    explore(Explored { ends_early: true, failures: 1, crashes: 1, ..CALM });
+}
+
+#[test]
+fn ends_that_come_before_a_job_s_beside_cancellations_lose_and_double_nothing() {
+    explore(Explored { ends_early: true, cancels: 1, ..CALM });
+}
+
+#[test]
+fn two_controllers_see_ends_that_come_before_a_job_s_and_lose_and_double_nothing() {
+    explore(Explored { ends_early: true, controllers: 2, ..CALM });
 }

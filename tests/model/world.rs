@@ -33,6 +33,8 @@ pub struct Explored {
     pub losses: u8,
     /// Workers that fail.
     pub failures: u8,
+    /// Whether workers report their results, and pods end before their Jobs do. It multiplies the states.
+    pub ends_early: bool,
 }
 
 /// One thing that happens.
@@ -125,6 +127,7 @@ pub struct State {
     deletes: u8,
     losses: u8,
     failures: u8,
+    ends_early: bool,
     /// A controller tried to change an end that it knew of.
     pub end_refused: bool,
     /// A run that was not cancelled ended otherwise than its worker had reported.
@@ -163,6 +166,7 @@ impl State {
             deletes: explored.deletes,
             losses: explored.losses,
             failures: explored.failures,
+            ends_early: explored.ends_early,
             end_refused: false,
             result_ignored: false,
         }
@@ -220,8 +224,10 @@ impl State {
                 steps.extend([Step::CallLost(at), Step::AnswerLost(at)]);
             }
         }
-        steps.extend([Step::PodStarts, Step::WorkerTells, Step::PodEnds]);
-        steps.extend([Step::JobEnds, Step::JobGoes, Step::GarbageCollected]);
+        steps.extend([Step::PodStarts, Step::JobEnds, Step::JobGoes, Step::GarbageCollected]);
+        if self.ends_early {
+            steps.extend([Step::WorkerTells, Step::PodEnds]);
+        }
         if self.failures > 0 {
             steps.push(Step::JobFails);
         }
