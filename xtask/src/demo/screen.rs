@@ -39,6 +39,10 @@ impl Screen {
 
     fn print(&self, line: &str) {
         anstream::println!("{line}");
+        self.record(line);
+    }
+
+    fn record(&self, line: &str) {
         let mut written = self.written.borrow_mut();
         written.push_str(line);
         written.push('\n');
@@ -68,9 +72,12 @@ impl Screen {
         self.print("");
     }
 
-    /// A command as a user would type it.
+    /// A command as a user would type it: whole, to copy it, but in a picture as wide as that is.
     pub(super) fn command(&self, text: &str) {
-        self.print(&format!("\x1b[2m$ {text}\x1b[0m"));
+        let shown = |text: &str| format!("\x1b[36m{text}\x1b[0m");
+        let text = format!("$ {text}");
+        anstream::println!("{}", shown(&text));
+        self.record(&shown(&self.cut(&text)));
     }
 
     /// A command for the reader to copy: whole, however wide, since a folded one does something else.
