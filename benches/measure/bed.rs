@@ -23,6 +23,8 @@ pub struct Bed {
     pub client: Client,
     /// As the operator's account, by a token of it: for the bare side, which meets the same policies.
     pub as_operator: Client,
+    /// As the Job controller, which alone ends Jobs of operations.
+    pub as_job_controller: Client,
     /// The kubeconfig's path.
     pub kubeconfig: PathBuf,
     /// The API server's audit log.
@@ -51,12 +53,17 @@ impl Bed {
         };
         let answer = accounts.create_token_request(CONTROLLER, &PostParams::default(), &request).await?;
         let token = answer.status.map(|status| status.token.into());
+        let mut as_job_controller = config.clone();
+        as_job_controller.auth_info.impersonate = Some("system:kube-controller-manager".to_owned());
+        as_job_controller.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
+        let as_job_controller = connect_with(as_job_controller, ClientOptions::default())?;
         let mut as_operator = config;
         as_operator.auth_info = AuthInfo { token, ..AuthInfo::default() };
         let as_operator = connect_with(as_operator, ClientOptions::default())?;
         Ok(Self {
             client,
             as_operator,
+            as_job_controller,
             kubeconfig,
             audit_log: environment("ATLAS_AUDIT_LOG")?.into(),
             binary: environment("ATLAS_BINARY")?.into(),

@@ -34,7 +34,14 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         bed.stop_operator().await?;
         let namespaces = bed.tenants("admission", TENANTS, false).await?;
         at_once(runs, BARE, async |number| {
-            shape.write([&bed.client, &bed.as_operator], &namespaces[number % TENANTS], number, true).await
+            shape
+                .write(
+                    [&bed.client, &bed.as_operator, &bed.as_job_controller],
+                    &namespaces[number % TENANTS],
+                    number,
+                    true,
+                )
+                .await
         })
         .await?;
         bare.push(rate(bed, &namespaces, runs)?);
@@ -43,7 +50,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         let namespaces = bed.tenants("admission", TENANTS, true).await?;
         // A type of its own, so that the stub meets no Jobs of an earlier repetition.
         let operation_type = bed.stub_type("admission").await?;
-        let stub = Stub::start(&bed.client, &operation_type, Duration::ZERO);
+        let stub = Stub::start(&bed.as_job_controller, &operation_type, Duration::ZERO);
         let begun = Instant::now();
         at_once(runs, AUTHORS, async |number| {
             let run = run(&format!("r{number}"), &operation_type, &inputs(number));

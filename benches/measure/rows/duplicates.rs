@@ -36,7 +36,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
             Ok(others["items"].as_array().is_some_and(Vec::is_empty).then_some(()))
         };
         until("every copy to run or to have joined", Duration::from_mins(3), running).await?;
-        let stub = Stub::start(&bed.client, &operation_type, Duration::ZERO);
+        let stub = Stub::start(&bed.as_job_controller, &operation_type, Duration::ZERO);
         bed.all_completed(std::slice::from_ref(&namespace), Duration::from_mins(3)).await?;
         seconds.push(begun.elapsed().as_secs_f64());
         drop(stub);

@@ -29,7 +29,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     for _ in 0..plan.repetitions {
         let namespace = bed.tenant("latency", true).await?;
         let operation_type = bed.stub_type("latency").await?;
-        let _stub = Stub::start(&bed.client, &operation_type, Duration::ZERO);
+        let _stub = Stub::start(&bed.as_job_controller, &operation_type, Duration::ZERO);
         let mut clock = tokio::time::interval(Duration::from_secs(1) / (2 * RATE));
         let mut sent = tokio::task::JoinSet::new();
         for tick in 0..2 * seconds * usize::try_from(RATE)? {

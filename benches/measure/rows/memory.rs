@@ -117,7 +117,9 @@ pub async fn fill(bed: &Bed, completed: usize, active: usize) -> Result<History>
     eprintln!("   making {completed} completed and {active} active runs");
     at_once(completed + active, 64, async |number| {
         let namespace = &namespaces[number % TENANTS];
-        shape.write([&bed.client, &bed.as_operator], namespace, number, number < completed).await
+        shape
+            .write([&bed.client, &bed.as_operator, &bed.as_job_controller], namespace, number, number < completed)
+            .await
     })
     .await?;
     let size = async |path: String| api::get(&bed.client, &path).await.map(|object: Value| object.to_string().len());

@@ -21,7 +21,7 @@ impl Shape {
     /// Lets the operator carry out one run of the type, slowly, and records what it wrote.
     pub async fn record(bed: &Bed, operation_type: &str) -> Result<Self> {
         let namespace = bed.tenant("shape", true).await?;
-        let stub = Stub::start(&bed.client, operation_type, Duration::from_secs(3));
+        let stub = Stub::start(&bed.as_job_controller, operation_type, Duration::from_secs(3));
         let born = api::create(&bed.client, &api::runs(&namespace), &run("shape", operation_type, &inputs(0))).await?;
         let path = format!("{}/shape", api::runs(&namespace));
         let running = async || {
@@ -73,7 +73,7 @@ impl Shape {
     /// Does a run's writes, in their order, as whoever does them: author, operator, stub. All, or those up to `running`.
     pub async fn write(
         &self,
-        [author, operator]: [&Client; 2],
+        [author, operator, job_controller]: [&Client; 3],
         namespace: &str,
         number: usize,
         to_its_end: bool,
@@ -97,7 +97,7 @@ impl Shape {
         if !to_its_end {
             return Ok(());
         }
-        api::merge(author, &format!("{}/{job_name}/status", api::jobs(namespace)), &stub::completed()).await?;
+        api::merge(job_controller, &format!("{}/{job_name}/status", api::jobs(namespace)), &stub::completed()).await?;
         api::merge(operator, &status, &of(&self.completed)).await?;
         let labels = json!({ "metadata": { "uid": uid, "labels": self.labels } });
         api::merge(operator, &format!("{}/{name}", api::runs(namespace)), &labels).await

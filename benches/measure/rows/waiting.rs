@@ -74,7 +74,7 @@ async fn take(bed: &Bed, process: &Process, waiting: usize, taken: usize) -> Res
     .await?;
     rest(bed).await?;
     let (begun, before) = (Timestamp::now(), process.processor_seconds()?);
-    let stub = Stub::start(&bed.client, &operation_type, JOB);
+    let stub = Stub::start(&bed.as_job_controller, &operation_type, JOB);
     let enough = async || Ok((stub.done() >= taken).then_some(()));
     until("so many Jobs to end", Duration::from_mins(5), enough).await?;
     let used = process.processor_seconds()? - before;

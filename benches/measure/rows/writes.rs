@@ -22,7 +22,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     );
     let namespace = bed.tenant("writes", true).await?;
     let operation_type = bed.stub_type("writes").await?;
-    let _stub = Stub::start(&bed.client, &operation_type, Duration::from_millis(100));
+    let _stub = Stub::start(&bed.as_job_controller, &operation_type, Duration::from_millis(100));
     let mut before = (0, 0, 0);
     for (round, name) in ["distinct", "where a finished Job of the identity is kept"].into_iter().enumerate() {
         at_once(runs, 8, async |number| {
