@@ -1,15 +1,12 @@
 //! Texts of cached objects, compressed with a dictionary of their kind. Pure.
 //!
 //! A cache may hold 100,000 objects of a kind. Their texts differ in little more than names, uids,
-//! hashes and times, so a dictionary that contains one of them leaves a sixth of each.
+//! hashes and times, so a dictionary of samples shrinks each to a fraction.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::sync::{Arc, Mutex, PoisonError};
-use zstd::{
-    bulk::{Compressor, Decompressor},
-    dict::{DecoderDictionary, EncoderDictionary},
-};
+use zstd::bulk::{Compressor, Decompressor};
 
 /// The fastest level: each object is compressed once for each change.
 const LEVEL: i32 = 1;
@@ -26,13 +23,9 @@ impl Dictionary {
     #[must_use]
     pub fn of(samples: &[Vec<u8>]) -> Option<Self> {
         let text = samples.concat();
-        let encoder = EncoderDictionary::copy(&text, LEVEL);
-        let decoder = DecoderDictionary::copy(&text);
-        // Both copy what they need of the prepared dictionaries, which live as long as the process.
-        let (encoder, decoder) = (Box::leak(Box::new(encoder)), Box::leak(Box::new(decoder)));
         Some(Self {
-            compressor: Mutex::new(Compressor::with_prepared_dictionary(encoder).ok()?),
-            decompressor: Mutex::new(Decompressor::with_prepared_dictionary(decoder).ok()?),
+            compressor: Mutex::new(Compressor::with_dictionary(LEVEL, &text).ok()?),
+            decompressor: Mutex::new(Decompressor::with_dictionary(&text).ok()?),
         })
     }
 }
