@@ -144,8 +144,8 @@ pub fn reported(result: &WorkerResult) -> Option<Finish> {
 /// How a run ended, according to a pod whose containers have all exited with 0. Its Job can only
 /// complete then, a second or two later.
 ///
-/// A container that is told to stop may exit with 0, too. But its pod then is being deleted, or says
-/// why it was stopped (eviction, a node that shuts down, its own deadline).
+/// A container that is stopped may exit with 0, too. Its pod then has a deletion timestamp, or a
+/// reason in its status (eviction, shutdown of the node, the pod's own deadline).
 #[must_use]
 pub fn succeeded(job: &Job, pods: &[Arc<Pod>], trusted: bool) -> Option<Finish> {
     let pod = pods.iter().find(|pod| is_pod_of(pod, job) && has_succeeded(pod))?;

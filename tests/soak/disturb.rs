@@ -44,7 +44,7 @@ impl Disturber {
         }
     }
 
-    /// Disturbs until it is told to stop, and ends when all that was begun is over.
+    /// Disturbs until it is stopped, and returns when every disturbance is over.
     pub async fn disturb(self: Arc<Self>, mut stop: watch::Receiver<bool>) -> Result<()> {
         let mut dice = Dice::new(self.bed.settings.seed, "disturbances");
         let mut running = JoinSet::new();
@@ -79,7 +79,7 @@ impl Disturber {
         }
     }
 
-    /// Whom it met; none where there was nobody.
+    /// The process or pod that was disturbed; none if there was none.
     async fn perform(&self, disturbance: Disturbance) -> Result<Option<String>> {
         let pause = |time| tokio::time::sleep(Duration::from_millis(time));
         match disturbance {
@@ -149,7 +149,7 @@ impl Disturber {
         Ok(Some(component.to_owned()))
     }
 
-    /// None where it has no process: it waits to be started again.
+    /// None if the worker has no process, because its container waits for a restart.
     async fn kill_replica(&self, pod: &Pod) -> Result<Option<String>> {
         let Some(killed) = kill(pod) else { return Ok(None) };
         let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());

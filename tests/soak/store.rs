@@ -150,7 +150,7 @@ async fn refused(mut mode: watch::Receiver<Mode>) {
     let _ = mode.wait_for(|mode| *mode == Mode::Refuses).await;
 }
 
-/// Passes on what comes, as the mode has it.
+/// Forwards the bytes of a connection, as the mode says.
 async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,

@@ -45,7 +45,7 @@ impl User {
         }
     }
 
-    /// Acts until it is told to stop.
+    /// Acts until it is stopped.
     pub async fn live(mut self) {
         loop {
             let (pause, act) = plan::act(&mut self.dice, self.pace);
@@ -222,7 +222,7 @@ impl User {
         inputs["repository"] = "main".into();
         spec["type"] = operation.into();
         spec["inputs"] = inputs;
-        // It may have been made though nobody says so.
+        // The object may exist although the response was lost.
         self.runs.push(name.clone());
         self.create("OperationRun", "operationruns", &name, spec).await?;
         Ok(name)

@@ -81,7 +81,7 @@ async fn take(bed: &Bed, process: &Process, waiting: usize, taken: usize) -> Res
     let ended = stub.done();
     drop(stub);
     let gaps = gaps(bed, begun)?;
-    // What is left would be worked on beside the next measurement.
+    // The operator would start the remaining runs during the next measurement.
     for namespace in &namespaces {
         api::delete(&bed.client, &format!("/api/v1/namespaces/{namespace}")).await?;
     }

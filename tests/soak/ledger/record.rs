@@ -188,6 +188,6 @@ pub struct Entry {
     pub namespace: String,
     pub run: String,
     pub is_intent: bool,
-    /// When the API server had stored it; none where its log does not say.
+    /// When the API server responded; none if the audit log lacks the response.
     pub at: Option<Timestamp>,
 }

@@ -10,7 +10,7 @@ pub fn records_are_whole(records: &Records) -> Verdict {
     verdict
 }
 
-/// Nobody holds a repository who is not there any more.
+/// No Lease on a repository is left whose holder is gone.
 pub fn no_lease_is_left(records: &Records) -> Verdict {
     let mut verdict = Verdict::new("no Lease of a worker is left");
     verdict.violations.clone_from(&records.leases);

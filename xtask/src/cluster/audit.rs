@@ -80,7 +80,7 @@ fn bodies() -> [Value; 4] {
         rule("RequestResponse", &["create"], "tenantatlas.io", &["operationruns", "restoreruns"]),
         rule("Request", &["patch", "update"], "tenantatlas.io", &["operationruns/status"]),
         rule("Request", &["create"], "batch", &["jobs"]),
-        // Whether a deletion is a dry run stands in its body.
+        // The body of a deletion says whether it is a dry run.
         json!({"level": "Request", "verbs": ["delete"], "userGroups": ["system:serviceaccounts"]}),
     ]
 }

@@ -14,7 +14,7 @@ const FILE: &str = "target/steps.json";
 /// Steps that have passed, by name, with how long they took.
 pub(super) struct Passed {
     file: PathBuf,
-    /// A digest of the files and of what was asked for: anything else begins anew.
+    /// Digest of the files and of the arguments. If it differs, no step is passed over.
     of: String,
     steps: Map<String, Value>,
 }
