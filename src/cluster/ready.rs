@@ -5,6 +5,9 @@
 //! fail for good, and a capture would leave out kinds. Its `/readyz` passes only once it knows its
 //! roles. So after a 403 the API server is asked whether it is ready.
 //!
+//! Refusals that were received before a question was sent share its answer: a preview of thousands
+//! of forbidden items asks a few times, not thousands.
+//!
 //! Between the refusal and the question it may become ready. Then the refusal counts although it
 //! should not. That takes a moment, of the seconds that a start takes.
 
@@ -17,7 +20,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 /// How long an API server may refuse to say whether it is ready before that is taken for its
 /// policy, and not for its start.
@@ -35,13 +38,16 @@ pub struct Readiness {
     client: Client,
     /// Whether this API server never tells this account: its administrator took the right away.
     is_withheld: Arc<AtomicBool>,
+    /// When the newest question was sent, and whether it showed an API server that is ready. Held
+    /// while a question is in flight: there is one at a time.
+    newest: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl Readiness {
     /// The client sends the question and nothing else.
     #[must_use]
     pub fn of(client: Client) -> Self {
-        Self { client, is_withheld: Arc::default() }
+        Self { client, is_withheld: Arc::default(), newest: Arc::default() }
     }
 
     /// Whether a 403 that was received just now counts. `false`: repeat the call.
@@ -49,21 +55,34 @@ impl Readiness {
         if self.is_withheld.load(Ordering::Relaxed) {
             return true;
         }
+        let refused = Instant::now();
+        let mut newest = self.newest.lock().await;
+        match *newest {
+            _ if self.is_withheld.load(Ordering::Relaxed) => return true,
+            Some((asked, is_ready)) if asked > refused => return is_ready,
+            _ => {}
+        }
         let until = Instant::now() + STARTS;
         let mut is_first = true;
         loop {
-            match self.ask().await {
+            let asked = Instant::now();
+            let answer = self.ask().await;
+            match answer {
                 // After a refusal to tell, it has become ready: the 403 was from before.
-                Some(StatusCode::OK) => return is_first,
-                Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                    if Instant::now() >= until {
-                        self.is_withheld.store(true, Ordering::Relaxed);
-                        return true;
-                    }
+                Some(StatusCode::OK) if !is_first => return false,
+                // Something in between may know no such path.
+                Some(status) if status == StatusCode::OK || is_unknown(status) => {
+                    *newest = Some((asked, true));
+                    return true;
                 }
-                // Something in between that knows no such path.
-                Some(status) if status.is_client_error() => return true,
-                Some(_) | None => return false,
+                _ => *newest = Some((asked, false)),
+            }
+            if !answer.is_some_and(|status| status.is_client_error()) {
+                return false;
+            }
+            if Instant::now() >= until {
+                self.is_withheld.store(true, Ordering::Relaxed);
+                return true;
             }
             is_first = false;
             tokio::time::sleep(LOOKS).await;
@@ -75,6 +94,11 @@ impl Readiness {
         let answer = tokio::time::timeout(ANSWERS, self.client.send(question)).await;
         Some(answer.ok()?.ok()?.status())
     }
+}
+
+/// Whether this status is of something that does not have the path, and not a refusal to tell.
+fn is_unknown(status: StatusCode) -> bool {
+    status.is_client_error() && ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status)
 }
 
 #[cfg(test)]
@@ -120,5 +144,32 @@ mod tests {
         let before = asked.load(Ordering::SeqCst);
         assert!(readiness.clone().vouches().await);
         assert_eq!(asked.load(Ordering::SeqCst), before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_that_wait_for_a_question_share_the_answer_of_the_next() {
+        for (statuses, counts) in [(&[200][..], true), (&[403, 403, 200, 200], false)] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&asked);
+            let server = service_fn(move |_: Request<Body>| {
+                let place = counted.fetch_add(1, Ordering::SeqCst);
+                let status = statuses.get(place).or(statuses.last()).copied().unwrap_or(500);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    Ok::<_, BoxError>(Response::builder().status(status).body(Body::empty()).expect("a response"))
+                }
+            });
+            let readiness = Readiness::of(Client::new(server, "a"));
+            let refused = (0..50_u64).map(|number| {
+                let readiness = readiness.clone();
+                async move {
+                    tokio::time::sleep(Duration::from_micros(number * 100)).await;
+                    readiness.vouches().await
+                }
+            });
+            let answers = futures::future::join_all(refused).await;
+            assert!(answers.iter().all(|answer| *answer == counts), "{answers:?}");
+            assert!(asked.load(Ordering::SeqCst) <= 3, "{asked:?}");
+        }
     }
 }
