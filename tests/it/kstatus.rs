@@ -12,8 +12,10 @@ use tenantatlas::api::{
 use tenantatlas::{
     kernel::refusal::Refusal,
     kinds::{
-        backup_repository::decide as repository, backup_schedule::decide as schedule,
-        operation_type::decide as operation_type, restore_run::decide as restore,
+        backup_repository::decide as repository,
+        backup_schedule::{decide as schedule, decision::Observed as ObservedSchedule},
+        operation_type::decide as operation_type,
+        restore_run::decide as restore,
     },
     runs::records::{
         backup_set::{Ready, marked},
@@ -173,7 +175,7 @@ fn a_schedule_that_starts_runs_is_current_and_one_that_cannot_has_failed() {
         (json!({"schedule": "@daily", "timeZone": "Mars/Olympus"}), "Failed"),
     ] {
         let mut schedule = new_schedule(&spec);
-        let observed = schedule::Observed {
+        let observed = ObservedSchedule {
             schedule: Arc::new(schedule.clone()),
             workspace: Some("acme".to_owned()),
             terminating: false,

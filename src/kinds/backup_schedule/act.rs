@@ -2,7 +2,10 @@
 //! that they replace are cancelled, backup sets expire, the status records all of it, and runs
 //! beyond the history limits are deleted.
 
-use super::decide::{Decision, Observed, refused, retry_after};
+use super::{
+    decide::{refused, retry_after},
+    decision::{Decision, Observed},
+};
 use crate::{
     api::{
         BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, Reason,

@@ -7,7 +7,10 @@
 
 pub mod act;
 pub mod decide;
+pub mod decision;
 pub mod observe;
+pub mod retain;
+mod ticks;
 
 #[cfg(test)]
 mod tests;

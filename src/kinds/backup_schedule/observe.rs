@@ -1,7 +1,7 @@
 //! All reads of a schedule's reconcile, from caches. The API server is asked for backup sets if
 //! retention may have something to do, and for an active run that the caches lack.
 
-use super::decide::{Observed, retention_mark};
+use super::{decision::Observed, retain::retention_mark};
 use crate::{
     api::{BackupSchedule, BackupSet, OperationRun, backup_schedule::origin, labels, selection::Selection},
     kernel::{Error, queue::Others, whole::whole},

@@ -3,7 +3,11 @@
 // `schedule(json!({…}))` reads better than a borrow of it.
 #![allow(clippy::needless_pass_by_value)]
 
-use super::decide::{Decision, Miss, Observed, decide, refused, retention_mark, retry_after};
+use super::{
+    decide::{decide, refused, retry_after},
+    decision::{Decision, Miss, Observed},
+    retain::retention_mark,
+};
 use crate::api::{BackupSchedule, BackupScheduleStatus, ObjectReference, OperationRun, Reason, operation_run::Trigger};
 use crate::kernel::refusal::Refusal;
 use jiff::Timestamp;
