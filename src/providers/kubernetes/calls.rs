@@ -10,10 +10,11 @@ use crate::{
         served::ServedKind,
         words::{Answer, words},
     },
-    providers::{AT_ONCE, call::Target, kubernetes::list::encode},
+    providers::{AT_ONCE, call::Target},
 };
 use http::{Method, Request};
 use kube::{Client, Error, core::Status};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
@@ -121,7 +122,7 @@ pub(super) async fn call<T: DeserializeOwned>(
     let mut uri = target.kind.list_path(&calls.namespace);
     if method != Method::POST {
         uri.push('/');
-        uri.push_str(&encode(target.name));
+        uri.extend(encode(target.name));
     }
     uri.push_str(query);
     request(calls, method, body, &uri, dry_run).await
@@ -165,4 +166,27 @@ async fn request<T: DeserializeOwned>(
 /// The webhook that does not respond, if the status is about one.
 fn webhook(status: &Status) -> Option<Awaited> {
     awaited(status.code, &status.message).filter(|awaited| matches!(awaited, Awaited::Webhook(_)))
+}
+
+/// All but the characters that RFC 3986 leaves alone.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A name as a segment of a path. `kube::core::Request` puts names into its paths as they are, and
+/// a Role may be named `a?b`: the request would be about `a`.
+fn encode(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, RESERVED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_encoded_name_holds_nothing_that_ends_a_segment(name in ".{0,60}") {
+            let encoded = encode(&name).to_string();
+            prop_assert!(encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
+        }
+    }
 }

@@ -18,13 +18,11 @@ use crate::{
     },
 };
 use futures::{AsyncBufRead, AsyncBufReadExt, future::BoxFuture};
-use http::Request;
-use kube::{Client, Error};
+use kube::{Client, Error, api::ListParams, core::Request};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use std::{
     collections::{BTreeSet, VecDeque},
-    fmt::Write as _,
     io,
     pin::pin,
 };
@@ -129,13 +127,13 @@ impl<'a> Objects<'a> {
         };
         let fetched = match fetched {
             Some(fetched) => fetched,
-            None => fetch(self.client.clone(), self.uri(), self.repeats).await,
+            None => self.fetch().await,
         };
         match fetched {
             Ok(Fetched::Page(page)) => {
                 self.adopt(page);
                 if matches!(self.next, Next::Continue(_)) {
-                    self.ahead = Some(Ahead(tokio::spawn(fetch(self.client.clone(), self.uri(), self.repeats))));
+                    self.ahead = Some(Ahead(tokio::spawn(self.fetch())));
                 }
                 Ok(())
             }
@@ -172,23 +170,23 @@ impl<'a> Objects<'a> {
         tracing::debug!(path = self.path, limit = self.limit, "a page was too large or took too long: asking for less");
     }
 
-    fn uri(&self) -> String {
-        let mut uri = format!("{}?limit={}", self.path, self.limit);
-        let mut parameter = |key: &str, value: &str| {
-            // Writing to a String cannot fail.
-            let _ = write!(uri, "&{key}=");
-            uri.push_str(&encode(value));
-        };
-        if let Some(selector) = &self.selection.label_selector {
-            parameter("labelSelector", selector);
+    /// What the next page is requested with.
+    fn parameters(&self) -> ListParams {
+        ListParams {
+            limit: u32::try_from(self.limit).ok(),
+            label_selector: self.selection.label_selector.clone(),
+            field_selector: self.selection.name.as_deref().map(|name| field_is("metadata.name", name)),
+            continue_token: match &self.next {
+                Next::Continue(token) => Some(token.clone()),
+                Next::Start | Next::End => None,
+            },
+            ..ListParams::default()
         }
-        if let Some(name) = &self.selection.name {
-            parameter("fieldSelector", &field_is("metadata.name", name));
-        }
-        if let Next::Continue(token) = &self.next {
-            parameter("continue", token);
-        }
-        uri
+    }
+
+    /// Fetches the next page.
+    fn fetch(&self) -> impl Future<Output = Result<Fetched, Error>> + use<> {
+        fetch(self.client.clone(), Request::new(&self.path), self.parameters(), self.repeats)
     }
 
     fn adopt(&mut self, page: FetchedPage) {
@@ -250,12 +248,13 @@ struct FetchedPage {
     metadata: Metadata,
 }
 
-async fn fetch(client: Client, uri: String, repeats: bool) -> Result<Fetched, Error> {
-    if repeats { retry::retry(|| fetch_once(&client, &uri)).await } else { fetch_once(&client, &uri).await }
+async fn fetch(client: Client, list: Request, parameters: ListParams, repeats: bool) -> Result<Fetched, Error> {
+    let once = || fetch_once(&client, &list, &parameters);
+    if repeats { retry::retry(once).await } else { once().await }
 }
 
-async fn fetch_once(client: &Client, uri: &str) -> Result<Fetched, Error> {
-    let request = Request::get(uri).body(Vec::new()).map_err(Error::HttpError)?;
+async fn fetch_once(client: &Client, list: &Request, parameters: &ListParams) -> Result<Fetched, Error> {
+    let request = list.list(parameters).map_err(Error::BuildRequest)?;
     let stream = pin!(client.request_stream(request).await?);
     let Some(text) = read(stream, MAX_PAGE_BYTES).await.map_err(Error::ReadEvents)? else {
         return Ok(Fetched::TooLarge);
@@ -379,24 +378,12 @@ pub fn field_is(field: &str, value: &str) -> String {
     selector
 }
 
-/// Percent-encodes a query value, except for the characters that RFC 3986 leaves alone.
-pub(crate) fn encode(value: &str) -> String {
-    value.bytes().fold(String::with_capacity(value.len()), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::client::{CallLayer, ClientOptions};
     use futures::AsyncRead;
-    use http::Response;
+    use http::{Request, Response};
     use kube::client::Body;
     use proptest::prelude::*;
     use std::{
@@ -582,12 +569,6 @@ mod tests {
         fn any_name_is_found_by_its_selector(name in r"[a-z,=\\\\!: é]{1,20}") {
             let selected = read_selector(&field_is("metadata.name", &name));
             prop_assert_eq!(selected, Some(("metadata.name".to_owned(), name)));
-        }
-
-        #[test]
-        fn an_encoded_value_holds_nothing_that_ends_a_parameter(value in ".{0,60}") {
-            let encoded = encode(&value);
-            prop_assert!(encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
         }
     }
 }
