@@ -210,12 +210,12 @@ impl Line {
         self.waiters.contains_key(uid)
     }
 
-    /// Whether a run may start now, queued or not: a slot is left for it after the runs before it
-    /// have taken theirs.
-    pub fn may_start(&mut self, waiter: &Waiter) -> Result<(), Held> {
+    /// What keeps a run from starting now, queued or not. `None` if a slot is left for it after the
+    /// runs before it have taken theirs.
+    pub fn held_by(&mut self, waiter: &Waiter) -> Option<Held> {
         let (tenant, operation_type) = (waiter.tenant.as_str(), waiter.operation_type.as_str());
         if let Some(limit) = self.holds(tenant, operation_type) {
-            return Err(self.held(limit, waiter));
+            return Some(self.held(limit, waiter));
         }
         let stood = self.is_in_line(&waiter.uid);
         self.stand(waiter.clone());
@@ -235,7 +235,7 @@ impl Line {
         if !stood {
             self.leave(&waiter.uid);
         }
-        if may { Ok(()) } else { Err(self.held(limit.unwrap_or(Limit::Turn), waiter)) }
+        (!may).then(|| self.held(limit.unwrap_or(Limit::Turn), waiter))
     }
 
     /// The runs that start next, as far as slots are free; the caller wakes them.
@@ -425,7 +425,7 @@ mod tests {
     /// Starts every run that may start, in the order of the list, until none may.
     fn started(line: &mut Line, mut waiting: Vec<Waiter>) -> Vec<Waiter> {
         let mut order = Vec::new();
-        while let Some(next) = waiting.iter().find(|one| line.may_start(one).is_ok()).cloned() {
+        while let Some(next) = waiting.iter().find(|one| line.held_by(one).is_none()).cloned() {
             line.give(next.clone());
             waiting.retain(|one| *one != next);
             order.push(next);
@@ -448,7 +448,7 @@ mod tests {
         waiting.push(waiter(1000, "one", "b"));
         let mut line = line(Limits { total: Some(2), ..Limits::default() }, &waiting);
         // All runs are asked before any starts: no query sees a start.
-        let may: Vec<_> = waiting.iter().filter(|one| line.may_start(one).is_ok()).cloned().collect();
+        let may: Vec<_> = waiting.iter().filter(|one| line.held_by(one).is_none()).cloned().collect();
         assert_eq!(may, [waiter(0, "many", "a"), waiter(1000, "one", "b")]);
         assert_eq!(line.turns(), may);
         assert_eq!(started(&mut line, waiting).len(), 2);
@@ -461,10 +461,10 @@ mod tests {
         line.give(many[0].clone());
         let one = waiter(1000, "one", "a");
         line.stand(one.clone());
-        assert!(line.may_start(&one).is_err());
+        assert!(line.held_by(&one).is_some());
         line.end("many", "a");
         assert_eq!(line.turns(), std::slice::from_ref(&one));
-        assert!(line.may_start(&many[1]).is_err());
+        assert!(line.held_by(&many[1]).is_some());
         line.give(one);
         line.end("one", "a");
         assert_eq!(line.turns(), [many[1].clone()], "and the other way round");
@@ -479,15 +479,15 @@ mod tests {
         let (first, second) = (waiter(1, "a", "y"), waiter(2, "b", "y"));
         line.stand(first.clone());
         line.stand(second.clone());
-        assert_eq!(line.may_start(&first), Err(Held { limit: "1 active in this tenant".into(), ahead: 0 }));
-        assert_eq!(line.may_start(&second), Ok(()));
+        assert_eq!(line.held_by(&first), Some(Held { limit: "1 active in this tenant".into(), ahead: 0 }));
+        assert_eq!(line.held_by(&second), None);
     }
 
     #[test]
     fn who_is_not_in_line_is_asked_about_as_if_it_were() {
         let mut line = line(Limits { total: Some(1), ..Limits::default() }, &[waiter(5, "a", "x")]);
-        assert!(line.may_start(&waiter(9, "a", "x")).is_err());
-        assert!(line.may_start(&waiter(1, "a", "x")).is_ok());
+        assert!(line.held_by(&waiter(9, "a", "x")).is_some());
+        assert!(line.held_by(&waiter(1, "a", "x")).is_none());
         assert_eq!(line.turns(), [waiter(5, "a", "x")], "it was not put there");
     }
 
@@ -501,7 +501,7 @@ mod tests {
             let mut ends = Vec::new();
             // One reconcile and one freed slot for each waiting run.
             for run in &runs {
-                let _ = line.may_start(run);
+                let _ = line.held_by(run);
                 for next in line.turns() {
                     line.give(next.clone());
                     ends.push(next);
@@ -566,11 +566,11 @@ mod tests {
                     .min_by_key(|one| (load(one), last_start.get(&one.tenant).copied().unwrap_or(0), one.created, one.uid.clone())).cloned();
                 prop_assert_eq!(line.turns().first().cloned(), next.clone());
                 for one in &waiting {
-                    if let Err(Held { ahead, .. }) = line.may_start(one) { prop_assert!(ahead < waiting.len()); }
+                    if let Some(Held { ahead, .. }) = line.held_by(one) { prop_assert!(ahead < waiting.len()); }
                     else { prop_assert!(fits(&active, &one.tenant, &one.operation_type)); }
                 }
                 let Some(next) = next else { break };
-                prop_assert!(line.may_start(&next).is_ok());
+                prop_assert!(line.held_by(&next).is_none());
                 line.give(next.clone());
                 starts += 1;
                 last_start.insert(next.tenant.clone(), starts);

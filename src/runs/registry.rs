@@ -409,9 +409,9 @@ impl State {
         }
         let waiter = own.waiter();
         self.line.limit(&waiter.operation_type, *limits);
-        match self.line.may_start(&waiter) {
-            Ok(()) => Slot::Free,
-            Err(Held { limit, ahead }) => Slot::Waiting { limit, ahead },
+        match self.line.held_by(&waiter) {
+            None => Slot::Free,
+            Some(Held { limit, ahead }) => Slot::Waiting { limit, ahead },
         }
     }
 }
