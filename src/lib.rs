@@ -8,7 +8,8 @@
 //! | [`runs`] | the life of an `OperationRun`: observe reads, decide decides, act writes |
 //! | [`kinds`] | the other kinds' reconcilers, a folder each |
 //! | [`controller`] | the process: options, watches, who is woken by what, leadership, shutdown |
-//! | [`worker`] | what runs inside a Job |
+//! | [`operations`] | the built-in operations, a folder each |
+//! | [`worker`] | what runs inside a Job, around an operation |
 //! | [`items`], a crate | what is captured, compared and restored, in which order, and why not; no client, no I/O |
 //! | [`repository`], a crate | snapshots in an object store; knows nothing of Kubernetes |
 //! | [`schedule`] | when a schedule is due: cron, time zones, missed ticks; pure |
@@ -31,6 +32,7 @@ pub mod command;
 pub mod controller;
 pub mod kernel;
 pub mod kinds;
+pub mod operations;
 pub mod providers;
 pub mod runs;
 pub mod schedule;

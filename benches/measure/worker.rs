@@ -125,7 +125,7 @@ impl Worker {
             .args(["worker", work.command, "--root"])
             .arg(self.root.path())
             .env("KUBECONFIG", &self.bed.kubeconfig)
-            .env("ATLAS_LOG", "error,tenantatlas::worker=info")
+            .env("ATLAS_LOG", "error,tenantatlas::worker=info,tenantatlas::operations=info")
             .env(execution::INPUTS, inputs.to_string())
             .env(execution::RUN, &name)
             // Its Lease on the repository has the name of its pod.

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// Prefix of the snapshot tag with the uid of its namespace.
 pub const NAMESPACE_TAG: &str = "namespace=";
 
+/// Tag of a snapshot of what a restore is about to change.
+pub const UNDO_TAG: &str = "undo";
+
 /// Looks up a variable, in the process's environment or a test's.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -155,7 +158,7 @@ fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Failure> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeMap;
 

@@ -8,27 +8,19 @@
 //! Job's to execute.
 //!
 //! Must not: decide the outcome of a run (the controller does), or write to a tenant anything but
-//! Leases, its run's progress, result and reports, and the backup sets of an adopted repository. Only
-//! [`restore`] writes more: what its plan contains, after [`audit`] has recorded the intent.
+//! Leases, its run's progress, result and reports. What an operation writes beside these is in its
+//! folder of [`crate::operations`].
 
-pub mod absence;
-pub mod adopt;
 pub mod audit;
-pub mod capture;
-pub mod check;
-pub mod collect;
 pub mod environment;
 pub mod failure;
 pub mod fence;
 pub mod lease;
-pub mod maintain;
-pub mod omission;
 pub mod open;
 pub mod progress;
 pub mod report;
-pub mod restore;
+pub mod results;
 mod scheduling;
-pub mod scope;
 pub mod sets;
 pub mod stop;
 pub mod tell;
@@ -41,6 +33,7 @@ use crate::{
     clock::SystemClock,
     cluster::client::{ClientOptions, connect},
     items::redact::redact,
+    operations::{capture, check, maintain, preview, rehearse, restore},
     worker::{
         environment::{Environment, Mounts, RunIdentity},
         failure::{Failure, reason},
@@ -206,17 +199,14 @@ async fn execute(
             restore::order::read_preview_inputs(&environment)?;
             let repository = open::open(&environment, mounts).await?;
             let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
-            holding.during(held, Box::pin(restore::preview::preview(client, &environment, &repository))).await.map(Some)
+            holding.during(held, Box::pin(preview::preview(client, &environment, &repository))).await.map(Some)
         }
         Command::Rehearse(_) => {
             let environment = Environment::read(&lookup)?;
             restore::order::read_rehearsal(&environment)?;
             let repository = open::open(&environment, mounts).await?;
             let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
-            holding
-                .during(held, Box::pin(restore::rehearse::rehearse(client, &environment, &repository, &run)))
-                .await
-                .map(Some)
+            holding.during(held, Box::pin(rehearse::rehearse(client, &environment, &repository, &run))).await.map(Some)
         }
         Command::Restore(_) => {
             let environment = Environment::read(&lookup)?;
@@ -236,7 +226,7 @@ async fn execute(
                 let sets = sets::list(client, &environment).await?;
                 let mut result = check::check(&repository, &environment, &inputs, &sets, &clock).await?;
                 if let Some(figures) = &mut result.context.repository {
-                    figures.adopted = adopt::record_sets(client, &environment, &repository).await?;
+                    figures.adopted = check::adopt::record_sets(client, &environment, &repository).await?;
                 }
                 Ok(Some(result))
             };

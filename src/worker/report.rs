@@ -5,8 +5,7 @@
 //!
 //! Reports are stored in etcd, which all tenants share, so their size per run is bounded, whatever
 //! the tenant contains. If not all items fit, the reports name those that failed, differ or warn,
-//! and count the rest. What is needed of each item to execute a plan is in the repository
-//! ([`crate::worker::restore::stored_plan`]).
+//! and count the rest. What is needed of each item to execute a plan is stored in the repository.
 
 use crate::{
     api::{
@@ -21,7 +20,7 @@ use crate::{
     worker::{
         environment::RunIdentity,
         failure::{Failure, api_failure},
-        restore::results::Results,
+        results::Results,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};

@@ -19,12 +19,12 @@ use tenantatlas::api::outcome::FailureType;
 use tenantatlas::api::result::TerminationResult;
 use tenantatlas::api::{OperationRun, Outcome, execution};
 use tenantatlas::clock::SystemClock;
+use tenantatlas::operations::{preview, restore::apply};
 use tenantatlas::repository::{RepositoryKey, WriterPermit};
 use tenantatlas::worker::environment::{Environment, Mounts};
 use tenantatlas::worker::failure::Failure;
-use tenantatlas::worker::restore::{apply, preview};
 use tenantatlas::worker::stop::Stop;
-use tenantatlas::worker::{capture, open};
+use tenantatlas::{operations::capture, worker::open};
 
 /// The pod that accounts claim to be in.
 const POD: &str = "op-0123456789abcdef0123-x7k2p";

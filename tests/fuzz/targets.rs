@@ -11,6 +11,7 @@ use tenantatlas::api::{
     selection::Selection,
 };
 use tenantatlas::kernel::refusal::Refusal;
+use tenantatlas::operations::capture::{omission::Note, scope::Scope};
 use tenantatlas::repository::ItemPath;
 use tenantatlas::runs::{
     decide::{Action, decide},
@@ -19,7 +20,6 @@ use tenantatlas::runs::{
     observed::{JobView, JoinedView, Observed, RepositoryView, RerunView, Slot, Tenant},
     prepare::{Prepared, prepare},
 };
-use tenantatlas::worker::{omission::Note, scope::Scope};
 
 /// A function that is fuzzed.
 pub type Target = fn(&[u8]);

@@ -51,7 +51,10 @@ use tenantatlas::runs::finish::job_end;
 use tenantatlas::worker::environment::{Environment, RunIdentity};
 use tenantatlas::worker::failure::Failure;
 use tenantatlas::worker::lease::{Leases, Use};
-use tenantatlas::worker::{capture, fence, tell};
+use tenantatlas::{
+    operations::capture,
+    worker::{fence, tell},
+};
 
 /// The variable by which this program knows that it is a worker; its value is where the repository's files are.
 pub(crate) const FOLDER: &str = "ATLAS_PROOF_FOLDER";

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tenantatlas::{
     api::{Outcome, result::TerminationResult},
     clock::SystemClock,
-    worker::{check, failure::Failure, open, sets},
+    operations::check,
+    worker::{failure::Failure, open, sets},
 };
 
 async fn checked(pod: &Pod, inputs: Value) -> Result<TerminationResult, Failure> {

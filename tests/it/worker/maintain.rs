@@ -26,12 +26,12 @@ use std::{
 use tenantatlas::{
     api::{Outcome, execution, result::TerminationResult},
     clock::{Clock as _, SystemClock},
+    operations::{check, maintain},
     repository::{CaptureOptions, Entry, ItemPath, ReadData, Repository as _, RusticRepository, WriterPermit, entries},
     worker::{
-        check,
         failure::Failure,
         lease::{Leases, Timings, Use},
-        maintain, open, sets,
+        open, sets,
     },
 };
 

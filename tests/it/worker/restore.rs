@@ -16,13 +16,9 @@ use std::{
 use tenantatlas::{
     api::{Outcome, outcome::SummaryCounts, result::TerminationResult},
     clock::SystemClock,
+    operations::{preview, rehearse, restore::apply},
     repository::{CaptureOptions, Entry, ItemPath, Repository as _, WriterPermit, entries},
-    worker::{
-        environment::Environment,
-        failure::Failure,
-        restore::{apply, preview, rehearse},
-        stop::Stop,
-    },
+    worker::{environment::Environment, failure::Failure, stop::Stop},
 };
 
 const RESTORE: &str = "put-back";

@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use tenantatlas::{
     api::{OperationRun, execution, result::TerminationResult},
     clock::SystemClock,
+    operations::capture,
     repository::{Repository as _, RepositoryKey, RusticRepository, Store, WriterPermit},
     worker::{
-        capture,
         environment::{Environment, Mounts},
         failure::Failure,
         open,

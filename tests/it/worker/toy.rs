@@ -18,13 +18,10 @@ use std::{
 use tenantatlas::{
     api::{OperationRun, Outcome, result::TerminationResult},
     clock::SystemClock,
+    operations::{capture, preview, rehearse, restore::apply},
     providers::bounded::Bounded,
     repository::WriterPermit,
-    worker::{
-        capture,
-        failure::Failure,
-        restore::{apply, preview, rehearse},
-    },
+    worker::failure::Failure,
 };
 use tokio::time::Instant;
 

@@ -1,0 +1,406 @@
+//! Reads a tenant's objects and sends them to a capture one by one, counting each.
+//!
+//! An object or kind that cannot be read is a failed item, and the rest continues as long as the
+//! API server itself responds. Memory use stays flat: one page of a list, the current object, and
+//! notes about failures.
+
+use crate::{
+    api::{
+        item::{GroupKind, ItemId},
+        outcome::{FailureType, ItemFailure, SummaryCounts},
+    },
+    items::{
+        canonical::stored_bytes,
+        served::ServedKind,
+        skip::{ItemRules, SkipReason},
+    },
+    operations::capture::{
+        omission::Note,
+        scope::{Scope, Step, Work, failed, item_reason, kind_left_out},
+    },
+    providers::{
+        Provider,
+        call::{BrokenItem, Object},
+        fault::Fault,
+    },
+    repository::{CaptureEnded, Entry, EntrySender, ItemPath},
+    worker::{
+        environment::RunIdentity,
+        failure::{Failure, call_failure, reason},
+        fence,
+        progress::Progress,
+    },
+};
+use jiff::Timestamp;
+use kube::Client;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was collected and what was left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Collected {
+    /// Item counts, which add up.
+    pub counts: SummaryCounts,
+    /// Captured items by kind.
+    pub items_by_kind: BTreeMap<String, i64>,
+    /// Size of the captured items in bytes.
+    pub bytes: i64,
+    /// Skipped items by reason and kind.
+    pub skipped: BTreeMap<SkipReason, BTreeMap<String, i64>>,
+    /// Failed items, and skipped items that are worth reporting.
+    pub note: Note,
+    /// Number of notes captured in addition to the items.
+    pub notes: i64,
+}
+
+/// Why collecting stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stopped {
+    /// The capture accepts no more entries. Its own result has the reason.
+    CaptureEnded,
+    /// The work cannot continue.
+    Failed(Failure),
+}
+
+impl From<CaptureEnded> for Stopped {
+    fn from(_: CaptureEnded) -> Self {
+        Self::CaptureEnded
+    }
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Collects the objects in scope and sends them to a capture.
+pub struct Collector<'a> {
+    provider: &'a dyn Provider,
+    client: &'a Client,
+    run: &'a RunIdentity,
+    scope: &'a Scope,
+    rules: ItemRules,
+    /// Secrets that open the repository, each with the data keys used for that.
+    keys: &'a BTreeMap<String, BTreeSet<String>>,
+    progress: Progress,
+    sender: EntrySender,
+    collected: Collected,
+    /// Requested names that have not been found yet.
+    missing: BTreeSet<&'a str>,
+    /// Notes that sort after kinds still to be listed: `Kind-a` sorts between `Kind` and its note.
+    notes: BTreeMap<ItemPath, Entry>,
+    /// Groups whose server has failed. Each further kind of these groups is listed without retries.
+    troubled: BTreeSet<String>,
+}
+
+impl<'a> Collector<'a> {
+    /// Creates a collector that sends entries to `sender`. The client reaches the run.
+    #[must_use]
+    pub fn new(
+        provider: &'a dyn Provider,
+        (client, run): (&'a Client, &'a RunIdentity),
+        scope: &'a Scope,
+        keys: &'a BTreeMap<String, BTreeSet<String>>,
+        progress: Progress,
+        sender: EntrySender,
+    ) -> Self {
+        let rules = ItemRules { repository_secrets: keys.keys().cloned().collect() };
+        let asked_for = scope.names.include_names.iter().filter(|name| scope.names.takes_name(name));
+        let missing = asked_for.filter(|_| scope.target.is_none()).map(String::as_str).collect();
+        let (collected, notes, troubled) = (Collected::default(), BTreeMap::new(), BTreeSet::new());
+        Self { provider, client, run, scope, rules, keys, progress, sender, collected, missing, notes, troubled }
+    }
+
+    /// Runs all steps and finishes the capture. If it returns an error or never returns, nothing is
+    /// captured.
+    pub async fn collect(mut self, steps: Vec<Step>) -> Result<Collected, Stopped> {
+        let last = steps.len().saturating_sub(1);
+        for (number, step) in steps.into_iter().enumerate() {
+            let mut note = Note::default();
+            match step.work {
+                Work::List => {
+                    self.offer_notes(Some(&step.place)).await?;
+                    self.list(&step.place, &mut note).await?;
+                }
+                Work::Note(item) => self.leave(&mut note, item),
+            }
+            if number == last {
+                self.leave_missing(&mut note);
+            }
+            if !note.is_empty() {
+                let entry = note
+                    .to_entry(&step.place.group, &step.place.version, &step.place.kind)
+                    .map_err(|error| Failure::permanent(reason::INTERNAL, error.to_string()))?;
+                self.notes.insert(entry.path.clone(), entry);
+                self.collected.notes += 1;
+                self.collected.note.absorb(note);
+            }
+        }
+        self.offer_notes(None).await?;
+        self.expect_something()?;
+        // Written before the snapshot: an attempt that finds the snapshot of a crashed attempt
+        // reads the number of skipped items from the run's status.
+        self.progress.finish(self.collected.counts).await;
+        self.sender.finish().await?;
+        Ok(self.collected)
+    }
+
+    /// Sends the notes that sort before a kind, or all notes.
+    async fn offer_notes(&mut self, before: Option<&ServedKind>) -> Result<(), Stopped> {
+        while let Some(first) = self.notes.first_entry() {
+            if before.is_some_and(|kind| !lies_before(first.key(), kind)) {
+                break;
+            }
+            let entry = first.remove();
+            self.sender.offer(entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Records the requested names that no listed kind had.
+    fn leave_missing(&mut self, note: &mut Note) {
+        for name in std::mem::take(&mut self.missing) {
+            let with_labels = if self.scope.list.label_selector.is_some() { " with these labels" } else { "" };
+            let message = format!(
+                "correct inputs.selection.includeNames: no object of the kinds asked for has this name{with_labels}"
+            );
+            self.leave(note, failed(&self.scope.item_of(name), item_reason::NOT_FOUND, &message).1);
+        }
+    }
+
+    /// Fails if nothing was captured although items failed or objects were expected. No snapshot is
+    /// better than an empty one.
+    fn expect_something(&self) -> Result<(), Failure> {
+        let counts = &self.collected.counts;
+        if let Some(target) = self.scope.target.as_ref().filter(|_| counts.succeeded == 0) {
+            return Err(match self.collected.note.items.first() {
+                None => Failure::permanent(
+                    reason::TARGET_NOT_FOUND,
+                    format!(
+                        "the target {target} does not exist in {}, or is of what is never captured",
+                        self.run.namespace
+                    ),
+                ),
+                Some(item) => Failure::permanent(
+                    reason::TARGET_NOT_CAPTURED,
+                    format!("the target {target} was not captured: {}: {}", item.reason_code, item.message),
+                ),
+            });
+        }
+        if counts.succeeded == 0 && counts.failed == 0 && self.scope.expects_objects() {
+            let left_out = match counts.skipped {
+                0 => String::new(),
+                skipped => format!(" ({skipped} objects that match are left out)"),
+            };
+            return Err(Failure::permanent(
+                reason::NOTHING_SELECTED,
+                format!(
+                    "correct inputs.selection in a new run: nothing in {} that would be captured matches it{left_out}, and an empty backup set would pass for a backup",
+                    self.run.namespace
+                ),
+            ));
+        }
+        if counts.succeeded > 0 || counts.failed == 0 {
+            return Ok(());
+        }
+        let items = &self.collected.note.items;
+        let first = items.first().map_or(String::new(), |item| format!("; first {}: {}", item.item_id, item.message));
+        let message = format!("none of {} items could be captured{first}", counts.failed);
+        Err(if items.iter().any(|item| item.reason_code == item_reason::UNLISTABLE) {
+            Failure::transient(reason::NOTHING_CAPTURED, message)
+        } else {
+            Failure::permanent(reason::NOTHING_CAPTURED, message)
+        })
+    }
+
+    async fn list(&mut self, kind: &ServedKind, note: &mut Note) -> Result<(), Stopped> {
+        let (provider, scope) = (self.provider, self.scope);
+        let mut listing = provider.list(kind, &scope.list);
+        if self.troubled.contains(&kind.group) {
+            listing.fail_at_once();
+        }
+        let group_kind = kind.group_kind();
+        loop {
+            match listing.next().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(object))) => {
+                    if scope.names.takes_name(&object.name) {
+                        self.missing.remove(object.name.as_str());
+                        self.take(kind, &group_kind, object, note).await?;
+                    }
+                }
+                Ok(Some(Err(BrokenItem { name, problem }))) => {
+                    self.missing.remove(name.as_str());
+                    let message = format!("{problem}: look at it with `kubectl get {} -o yaml`", kind.plural);
+                    let id = ItemId::new(group_kind.clone(), name);
+                    self.leave(note, failed(&id, item_reason::UNREADABLE, &message).1);
+                }
+                Err(fault) => return self.unlistable(kind, &fault, note).await,
+            }
+            let remaining = if scope.takes_all_names() { listing.remaining() } else { 0 };
+            self.show(i64::try_from(remaining).unwrap_or(0));
+        }
+    }
+
+    /// Captures or skips one object.
+    async fn take(
+        &mut self,
+        kind: &ServedKind,
+        group_kind: &GroupKind,
+        object: Object,
+        note: &mut Note,
+    ) -> Result<(), Stopped> {
+        let Object { name, json } = object;
+        if let Some(why) = self.rules.skips(group_kind, &name, &json) {
+            if why == SkipReason::RepositorySecret && holds_more(self.keys.get(&name), &json) {
+                let message = "move what is not the repository's key into a Secret of its own: a key is not kept in what it opens, so that nothing of this Secret is captured";
+                let id = ItemId::new(group_kind.clone(), name);
+                self.leave(note, failed(&id, item_reason::NOT_ONLY_A_KEY, message).1);
+                return Ok(());
+            }
+            *self.collected.skipped.entry(why).or_default().entry(group_kind.to_string()).or_default() += 1;
+            // An object that is requested by name is always reported when it is skipped, whatever
+            // the reason.
+            let is_named = self.scope.target.is_some() || self.scope.names_objects();
+            let told = why.told().or(is_named.then_some("objects like it are left out by default"));
+            if let Some(message) = told {
+                let item = ItemFailure {
+                    item_id: ItemId::new(group_kind.clone(), name).to_string(),
+                    reason_code: why.code().to_owned(),
+                    message: message.to_owned(),
+                    failure_type: FailureType::Skipped,
+                };
+                self.leave(note, item);
+            } else {
+                self.collected.counts.skipped += 1;
+                self.sum();
+            }
+            return Ok(());
+        }
+        let path = match ItemPath::new(&kind.group, &kind.version, &kind.kind, &name) {
+            Ok(path) => path,
+            Err(error) => {
+                let id = ItemId::new(group_kind.clone(), name);
+                self.leave(note, failed(&id, item_reason::UNSAFE_NAME, &error.to_string()).1);
+                return Ok(());
+            }
+        };
+        let mtime = created_at(&json);
+        let content = stored_bytes(json, &kind.api_version(), &kind.kind);
+        let bytes = i64::try_from(content.len()).unwrap_or(i64::MAX);
+        self.sender.offer(Entry { path, content: content.into(), mtime }).await?;
+        self.collected.bytes += bytes;
+        self.collected.counts.succeeded += 1;
+        *self.collected.items_by_kind.entry(group_kind.to_string()).or_default() += 1;
+        self.sum();
+        Ok(())
+    }
+
+    /// Records that an item was not captured.
+    fn leave(&mut self, note: &mut Note, item: ItemFailure) {
+        match item.failure_type {
+            FailureType::Failure => self.collected.counts.failed += 1,
+            FailureType::Skipped => self.collected.counts.skipped += 1,
+        }
+        tracing::info!(item = item.item_id, reason = item.reason_code, message = item.message, "not captured");
+        note.add(item);
+        self.sum();
+    }
+
+    /// Records a kind that could not be listed completely as one failed item, if the API server
+    /// itself is healthy.
+    async fn unlistable(&mut self, kind: &ServedKind, fault: &Fault, note: &mut Note) -> Result<(), Stopped> {
+        let kind_name = kind.group_kind();
+        let id = ItemId::new(kind_name.clone(), "");
+        let (code, message) = match fault {
+            // The CRD was deleted since discovery, and the objects with it.
+            Fault::Refused { code: 404, .. } => {
+                tracing::info!(kind = %kind_name, "no longer served");
+                return Ok(());
+            }
+            // Only the API server knows the syntax of selectors. A selector that fails the first
+            // list fails all of them.
+            Fault::Refused { code: 400, message, .. }
+                if self.scope.list.label_selector.is_some() && self.collected.counts.processed == 0 =>
+            {
+                let message = format!(
+                    "inputs.selection.labelSelector: {message}: write it as for `kubectl get -l`, in a new run"
+                );
+                return Err(Failure::permanent(reason::INVALID_INPUTS, message).into());
+            }
+            Fault::Refused { code: 401, .. } => {
+                return Err(call_failure(&format!("list {kind_name}"), fault).into());
+            }
+            Fault::Refused { code: 403, .. } => {
+                let message = format!(
+                    "let a ClusterRole with the label tenantatlas.io/aggregate-to-worker allow `list` on {}, or leave the kind out with excludeKinds: the worker's account may not list {kind_name}",
+                    kind.plural
+                );
+                if self.scope.can_do_without(&kind_name) {
+                    self.leave(note, kind_left_out(&kind_name, item_reason::KIND_NOT_READABLE, &message).1);
+                    return Ok(());
+                }
+                (item_reason::FORBIDDEN, message)
+            }
+            Fault::Garbled => (
+                item_reason::UNREADABLE,
+                format!(
+                    "the list of {kind_name} is not JSON as it should be: look at the server of {}",
+                    kind.api_version()
+                ),
+            ),
+            fault => {
+                if fault.may_pass() {
+                    self.troubled.insert(kind.group.clone());
+                    // Reading our own run shows whether only this kind's server fails or the whole
+                    // API, and whether this Job is still to execute the run.
+                    fence::pass(self.client, self.run).await?;
+                }
+                (
+                    item_reason::UNLISTABLE,
+                    format!(
+                        "{kind_name} could not be listed to the end: {fault}: look at the server of {}, or leave the kind out with excludeKinds",
+                        kind.api_version()
+                    ),
+                )
+            }
+        };
+        self.leave(note, failed(&id, code, &message).1);
+        Ok(())
+    }
+
+    /// Updates the totals.
+    fn sum(&mut self) {
+        let counts = &mut self.collected.counts;
+        counts.processed = counts.succeeded + counts.failed + counts.skipped;
+        counts.total = counts.processed;
+    }
+
+    fn show(&self, remaining: i64) {
+        let counts = self.collected.counts;
+        self.progress.update(SummaryCounts { total: counts.processed + remaining, ..counts });
+    }
+}
+
+/// Whether a note sorts before all items of a kind.
+fn lies_before(note: &ItemPath, kind: &ServedKind) -> bool {
+    // A kind that cannot be part of a path has no items.
+    ItemPath::new(&kind.group, &kind.version, &kind.kind, "-").map_or(true, |item| *note < item)
+}
+
+/// Whether a Secret has data under other keys than these.
+fn holds_more(keys: Option<&BTreeSet<String>>, secret: &Map<String, Value>) -> bool {
+    let data = secret.get("data").and_then(Value::as_object);
+    data.is_some_and(|data| data.keys().any(|key| keys.is_none_or(|keys| !keys.contains(key))))
+}
+
+/// Creation time of an object. It is part of the snapshot's tree, so it must be the same in every
+/// capture.
+#[must_use]
+pub fn created_at(object: &Map<String, Value>) -> Timestamp {
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get("creationTimestamp")?.as_str()?.parse().ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,343 @@
+//! `tenantatlas worker capture`: captures a tenant's objects into its repository, as one snapshot
+//! per run.
+//!
+//! Steps, and what a crash in each of them leaves behind:
+//! 1. Open the repository: nothing.
+//! 2. Look for the run's snapshot. If an earlier attempt recorded it, only its result is reported
+//!    again.
+//! 3. Stream the objects: packs without a snapshot, which the next capture reuses and maintenance
+//!    removes.
+//! 4. Record the snapshot and read it back: the snapshot, which step 2 of the next attempt finds.
+//! 5. Write the reports and report the result: reports, which the next attempt finds and takes
+//!    over.
+
+pub mod collect;
+pub mod omission;
+pub mod scope;
+
+use crate::{
+    api::{
+        OperationRun, Outcome, Reason,
+        operations::CaptureInputs,
+        outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        result::{CapturedSnapshot, ResultContext, TerminationResult},
+    },
+    clock::Clock,
+    items::skip::SkipReason,
+    operations::capture::{
+        collect::{Collected, Collector, Stopped},
+        omission::{Note, is_note},
+        scope::{Scope, item_reason},
+    },
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
+    repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
+    worker::{
+        audit,
+        environment::{Environment, RunIdentity},
+        failure::{Failure, Retry, call_failure, reason},
+        open::key_secrets,
+        progress::Progress,
+        report,
+    },
+};
+use kube::Client;
+use std::{collections::BTreeMap, fmt::Write as _};
+
+/// How many kinds a message names per reason.
+const MAX_SKIPPED_KINDS: usize = 8;
+
+/// Captures the scope given by the environment into a repository. `run` is the run as read by the
+/// fence.
+pub async fn capture(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    run: &OperationRun,
+    clock: &dyn Clock,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
+    let provider = Kubernetes::new(client, environment.identity.namespace.clone());
+    capture_from(&provider, client, environment, repository, run, clock, permit).await
+}
+
+/// The same from any provider. `client` reaches the run and its records.
+pub async fn capture_from(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    run: &OperationRun,
+    clock: &dyn Clock,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
+    let provider = Bounded::new(provider);
+    let identity = &environment.identity;
+    let scope = read_scope(environment)?;
+    let options = CaptureOptions {
+        run_uid: identity.run_uid.clone(),
+        host: identity.namespace.clone(),
+        tags: environment.snapshot_tags(),
+        audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
+        time: clock.now(),
+        permit,
+    };
+    let captured = match find_earlier(repository, &options, run).await? {
+        Some(earlier) => {
+            Progress::of(client.clone(), identity).finish(earlier.counts).await;
+            earlier
+        }
+        None => take(&provider, client, environment, &scope, repository, &options).await?,
+    };
+    let result = captured.to_result();
+    if result.failures_truncated {
+        write_reports(client, identity, captured.note).await?;
+    }
+    Ok(result)
+}
+
+/// Reads the requested scope. Call this before anything is opened, so that bad inputs fail fast.
+pub fn read_scope(environment: &Environment) -> Result<Scope, Failure> {
+    let inputs: CaptureInputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Scope::new(inputs.selection, environment.target.as_ref())
+}
+
+/// How many of the kinds that workers may not read are named in a run's message.
+const NAMED_KINDS: usize = 3;
+
+/// Result of a capture, by this attempt or an earlier one.
+#[derive(Clone, Debug, PartialEq)]
+struct Captured {
+    snapshot: String,
+    counts: SummaryCounts,
+    items_by_kind: BTreeMap<String, i64>,
+    bytes: i64,
+    added_bytes: i64,
+    note: Note,
+    /// Additional remarks for the message.
+    remarks: Vec<String>,
+}
+
+async fn take(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    scope: &Scope,
+    repository: &impl Repository,
+    options: &CaptureOptions,
+) -> Result<Captured, Failure> {
+    let identity = &environment.identity;
+    // Only the Secrets of this repository are skipped. Otherwise a user who may name a Secret in a
+    // BackupRepository could keep it out of every backup.
+    let keys = key_secrets(&environment.repository_spec);
+    let catalog = provider.catalog().await;
+    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
+    scope.check(&catalog)?;
+    let steps = scope.plan(&catalog);
+    tracing::info!(kinds = steps.len(), "capturing");
+    let progress = Progress::of(client.clone(), identity);
+    let (sender, receiver) = entries();
+    let collector = Collector::new(provider, (client, identity), scope, &keys, progress, sender);
+    let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
+    match (collected, summary) {
+        // Report why the capture was aborted, not that it was.
+        (Err(Stopped::Failed(failure)), _) => Err(failure),
+        (_, Err(error)) => Err(error.into()),
+        (Ok(collected), Ok(summary)) => Ok(of_this_attempt(collected, summary)),
+        (Err(Stopped::CaptureEnded), Ok(_)) => Err(Failure::transient(
+            reason::INTERRUPTED,
+            "another pod of this run captured at the same time: its snapshot is found when this is tried again",
+        )),
+    }
+}
+
+fn of_this_attempt(collected: Collected, summary: CaptureSummary) -> Captured {
+    let mut remarks = Vec::new();
+    if !collected.skipped.is_empty() {
+        let reasons: Vec<_> = collected.skipped.iter().map(|(why, kinds)| skipped(*why, kinds)).collect();
+        remarks.push(format!("skipped: {}", reasons.join(", ")));
+    }
+    if summary.unchanged {
+        remarks.push("nothing changed since the snapshot before".to_owned());
+    }
+    if summary.lost_packs > 0 {
+        remarks.push(format!(
+            "the store lost {} packs: older backup sets may be damaged, run repository.check",
+            summary.lost_packs
+        ));
+    }
+    Captured {
+        snapshot: summary.snapshot.id,
+        counts: collected.counts,
+        items_by_kind: collected.items_by_kind,
+        bytes: collected.bytes,
+        added_bytes: signed(summary.snapshot.added_bytes),
+        note: collected.note,
+        remarks,
+    }
+}
+
+/// Counts per kind of items skipped for one reason, such as
+/// `3 ControllerOwned (2 Pod, 1 ReplicaSet.apps)`.
+fn skipped(why: SkipReason, kinds: &BTreeMap<String, i64>) -> String {
+    let total: i64 = kinds.values().sum();
+    let mut named: Vec<_> =
+        kinds.iter().take(MAX_SKIPPED_KINDS).map(|(kind, count)| format!("{count} {kind}")).collect();
+    if kinds.len() > MAX_SKIPPED_KINDS {
+        named.push("…".to_owned());
+    }
+    format!("{total} {} ({})", why.code(), named.join(", "))
+}
+
+/// The snapshot that an earlier attempt of the run recorded, with its outcome at that time.
+async fn find_earlier(
+    repository: &impl Repository,
+    options: &CaptureOptions,
+    run: &OperationRun,
+) -> Result<Option<Captured>, Failure> {
+    if repository.find_snapshot(&options.run_uid).await?.is_none() {
+        return Ok(None);
+    }
+    // That attempt may have crashed before it read the snapshot back. An empty capture reads it
+    // back, and removes a damaged snapshot.
+    let (sender, receiver) = entries();
+    drop(sender);
+    let snapshot = match repository.capture(receiver, options.clone()).await {
+        Ok(summary) => summary.snapshot,
+        Err(error) if error.reason() == reason::INTERRUPTED => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    tracing::info!(snapshot = snapshot.id, "an earlier attempt recorded the snapshot of this run");
+    let shown = run.status.as_ref().and_then(|status| status.summary_counts);
+    Ok(Some(of_an_earlier_attempt(repository, snapshot, shown).await?))
+}
+
+/// Restores the result from the snapshot, which records its items and failures. Items skipped
+/// without a note are counted only in the run's status, which is used if it agrees with the
+/// snapshot.
+async fn of_an_earlier_attempt(
+    repository: &impl Repository,
+    snapshot: Snapshot,
+    shown: Option<SummaryCounts>,
+) -> Result<Captured, Failure> {
+    let (notes, items): (Vec<_>, Vec<_>) =
+        repository.list(&snapshot.id).await?.into_iter().partition(|item| is_note(&item.path));
+    let mut note = Note::default();
+    for content in repository.read(&snapshot.id, notes.into_iter().map(|item| item.path).collect()).await? {
+        note.absorb(Note::from_content(&content));
+    }
+    let mut items_by_kind = BTreeMap::new();
+    for item in &items {
+        *items_by_kind.entry(kind_of(&item.path)).or_default() += 1;
+    }
+    let succeeded = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let skipped = shown
+        .filter(|shown| shown.add_up() && (shown.succeeded, shown.failed) == (succeeded, note.failed))
+        .map_or(note.skipped, |shown| shown.skipped.max(note.skipped));
+    let processed = succeeded + note.failed + skipped;
+    Ok(Captured {
+        counts: SummaryCounts { total: processed, processed, succeeded, failed: note.failed, skipped },
+        items_by_kind,
+        bytes: items.iter().map(|item| signed(item.size)).sum(),
+        added_bytes: signed(snapshot.added_bytes),
+        snapshot: snapshot.id,
+        note,
+        remarks: vec!["recorded by an earlier attempt of this run".to_owned()],
+    })
+}
+
+/// `Kind.group` of a path `group/version/Kind/name.json`.
+#[must_use]
+pub fn kind_of(path: &ItemPath) -> String {
+    let mut segments = path.as_str().split('/');
+    let group = segments.next().filter(|group| *group != "core").unwrap_or_default();
+    let kind = segments.nth(1).unwrap_or_default();
+    crate::api::item::GroupKind::new(group, kind).to_string()
+}
+
+impl Captured {
+    fn to_result(&self) -> TerminationResult {
+        let counts = self.counts;
+        let (outcome, reason) = if counts.failed == 0 {
+            (Outcome::Succeeded, Reason::Succeeded)
+        } else {
+            (Outcome::PartiallySucceeded, Reason::PartiallySucceeded)
+        };
+        let mut failures: Vec<ItemFailure> = self.note.items.clone();
+        failures.sort_by_key(|item| item.failure_type != FailureType::Failure);
+        let failures_truncated = failures.len() > MAX_FAILURES || self.note.unnamed() > 0;
+        failures.truncate(MAX_FAILURES);
+        TerminationResult {
+            outcome: Some(outcome),
+            reason: Some(reason.to_string()),
+            message: Some(self.message()),
+            summary_counts: Some(counts),
+            failures,
+            failures_truncated,
+            context: ResultContext {
+                snapshot: Some(CapturedSnapshot {
+                    id: self.snapshot.clone(),
+                    items: counts.succeeded,
+                    bytes: self.bytes,
+                    added_bytes: self.added_bytes,
+                    items_by_kind: self.items_by_kind.clone(),
+                }),
+                ..ResultContext::default()
+            },
+        }
+    }
+
+    fn message(&self) -> String {
+        let mut message = format!(
+            "captured {} items of {} kinds, {} ({} new)",
+            self.counts.succeeded,
+            self.items_by_kind.len(),
+            human_bytes(self.bytes),
+            human_bytes(self.added_bytes)
+        );
+        if self.counts.failed > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(message, "; {} failed: see failures", self.counts.failed);
+        }
+        for remark in &self.remarks {
+            let _ = write!(message, "; {remark}");
+        }
+        let unread = self.note.items.iter().filter(|item| item.reason_code == item_reason::KIND_NOT_READABLE);
+        let unread: Vec<&str> = unread.map(|item| item.item_id.trim_end_matches('/')).collect();
+        if !unread.is_empty() {
+            let named = unread.iter().take(NAMED_KINDS).copied().collect::<Vec<_>>().join(", ");
+            let _ = write!(
+                message,
+                "; left out {} kinds that the platform has not let workers read, such as {named}: see failures",
+                unread.len()
+            );
+        }
+        message
+    }
+}
+
+/// Writes the reports without losing the capture: a refusal is logged, a transient failure is
+/// returned and retried.
+async fn write_reports(client: &Client, identity: &RunIdentity, note: Note) -> Result<(), Failure> {
+    match report::write(client, identity, report::Contents::Failures(&note.items)).await {
+        Err(failure) if failure.retry == Retry::Permanent => {
+            tracing::warn!(%failure, "the reports were refused");
+            Ok(())
+        }
+        written => written,
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn human_bytes(bytes: i64) -> String {
+    match bytes {
+        ..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}

@@ -1,0 +1,45 @@
+//! `tenantatlas worker preview`: reports what a restore would do to each item, and changes nothing.
+//!
+//! Every write is only a dry run, and there is none for an item that is already in its wanted
+//! state. The plan is stored in the repository, the parts of it that matter to users in the run's
+//! reports, its digest and summary in the result.
+
+use crate::{
+    api::result::TerminationResult,
+    operations::restore::{made::make, order, stored_plan, survey::Survey, walk::Ask},
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
+    repository::Repository,
+    worker::{environment::Environment, failure::Failure, progress::Progress, report},
+};
+use kube::Client;
+
+/// Plans a restore and stores the plan.
+pub async fn preview(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+) -> Result<TerminationResult, Failure> {
+    let provider = Kubernetes::new(client, environment.identity.namespace.clone());
+    preview_of(&provider, client, environment, repository).await
+}
+
+/// The same for any provider. `client` reaches the run and its records.
+pub async fn preview_of(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+) -> Result<TerminationResult, Failure> {
+    tracing::info!("previewing");
+    let provider = Bounded::new(provider);
+    let inputs = order::read_preview_inputs(environment)?;
+    let order = order::read(client, environment, repository, &inputs, true).await?;
+    let survey = Survey::take(&provider, environment, repository, order).await?;
+    let made = make(&survey, Ask::Server).await?;
+    let result = made.to_result();
+    stored_plan::put(repository, &environment.identity.run_uid, made.plan()).await?;
+    report::write(client, &environment.identity, made.contents()).await?;
+    let counts = result.summary_counts.unwrap_or_default();
+    Progress::of(client.clone(), &environment.identity).finish(counts).await;
+    Ok(result)
+}

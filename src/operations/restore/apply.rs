@@ -1,0 +1,238 @@
+//! `tenantatlas worker restore`: executes a plan.
+//!
+//! Steps, and what a crash in each of them leaves behind:
+//! 1. Take the plan of the preview or of an earlier attempt, or make one and store it: documents
+//!    that the next attempt finds.
+//! 2. Compare the plan of a preview with the current state. If anything has changed, nothing is
+//!    written.
+//! 3. Capture the objects that are about to change or be deleted: a snapshot that the next attempt
+//!    finds.
+//! 4. Check again that the restore is still wanted, and record the intent in the audit chain: an
+//!    entry that the next attempt finds. If the intent cannot be recorded, nothing is written.
+//! 5. Write item by item: written items are in their wanted state, and the next attempt counts them
+//!    as done.
+//! 6. Write the results, record the outcome in the audit chain, and report the result.
+
+use crate::{
+    api::{
+        Outcome, Reason,
+        item::ItemId,
+        operation_report::ItemOutcome,
+        outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        provenance::MadePlan,
+        result::{ResultContext, TerminationResult},
+    },
+    clock::Clock,
+    items::{
+        eligible::PreviewedPlan,
+        plan::{Moved, Plan, PlannedItem, moved},
+    },
+    operations::restore::{
+        carry::Carrier,
+        claim,
+        made::{self, make},
+        order, reason,
+        record::{Record, not_begun},
+        safety::{self, Undo},
+        stored_plan,
+        survey::Survey,
+        walk::Ask,
+    },
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
+    repository::{Repository, WriterPermit},
+    worker::{
+        audit,
+        environment::{Environment, RunIdentity},
+        failure::{
+            Failure,
+            reason::{CANCELLED, INTERRUPTED},
+        },
+        fence,
+        progress::Progress,
+        report::{self, Contents},
+        results::Results,
+        stop::Stop,
+    },
+};
+use kube::Client;
+use std::collections::BTreeMap;
+
+/// How many of the changed items a message names.
+const NAMED: usize = 10;
+
+/// Executes a restore.
+pub async fn apply(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    clock: &dyn Clock,
+    stop: &Stop,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
+    let provider = Kubernetes::new(client, environment.identity.namespace.clone());
+    apply_to(&provider, client, environment, repository, clock, stop, permit).await
+}
+
+/// The same to any provider. `client` reaches the run and its records.
+pub async fn apply_to(
+    provider: &dyn Provider,
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    clock: &dyn Clock,
+    stop: &Stop,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
+    tracing::info!("restoring");
+    let provider = Bounded::new(provider);
+    let inputs = order::read_inputs(environment)?;
+    let order = order::read(client, environment, repository, &inputs, false).await?;
+    let survey = Survey::take(&provider, environment, repository, order).await?;
+    let identity = &environment.identity;
+    let plan = match &survey.order.preview {
+        Some(preview) => previewed(client, identity, repository, &survey, preview).await?,
+        None => own(client, identity, repository, &survey).await?,
+    };
+    let undo = if survey.order.safety_capture {
+        safety::capture(client, environment, repository, &survey, &plan, clock, permit).await?
+    } else {
+        None
+    };
+    let run = fence::pass(client, identity).await?;
+    claim::take(client, environment, &inputs, false).await?;
+    let record = Record::begin(client, identity, clock, &run.spec.operation_type, &survey.order, &plan).await?;
+    let mut walk = survey.walk(Ask::Nobody);
+    walk.prepare().await?;
+    let progress = Progress::of(client.clone(), identity);
+    let kept = undo.as_ref().map(|undo| (undo.set.clone(), undo.unkept.clone()));
+    let results = Carrier::new(walk, &plan, kept, progress, stop.clone()).carry().await?;
+    if stop.is_set() {
+        expect_cancelled(client, identity).await?;
+    }
+    let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
+    report::write(client, identity, Contents::Results(&results)).await?;
+    if !report::name_all_failed(&results) {
+        let failed: Vec<String> = results.failed().map(|result| result.item_id).collect();
+        stored_plan::put_failed(repository, &identity.run_uid, &failed).await?;
+    }
+    result.context.audit = Some(record.end(&result).await?);
+    Ok(result)
+}
+
+/// The results of a cancelled restore are final. A restore that was stopped for another reason is
+/// retried, and the attempt that completes it writes the results.
+async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(), Failure> {
+    match fence::pass(client, identity).await {
+        Err(failure) if failure.reason == CANCELLED => Ok(()),
+        _ => Err(Failure::transient(
+            INTERRUPTED,
+            "the pod was told to stop in the middle of the restore: the next attempt goes on",
+        )),
+    }
+}
+
+/// The plan that a preview made, if nothing has changed since.
+async fn previewed(
+    client: &Client,
+    identity: &RunIdentity,
+    repository: &impl Repository,
+    survey: &Survey<'_>,
+    preview: &PreviewedPlan,
+) -> Result<Plan, Failure> {
+    let terms = survey.order.terms.clone();
+    let stored = stored_plan::read(repository, &preview.run.uid, &preview.digest, terms).await?;
+    let plan = stored.ok_or_else(|| {
+        let message = "make another preview: the plan of this one is not all there, or was changed";
+        Failure::blocked(reason::PLAN_LOST, message)
+    })?;
+    let now = make(survey, Ask::Nobody).await?;
+    let moved = moved_since(&plan, now.plan());
+    // An earlier attempt of this run found nothing changed, and has written since. Items that have
+    // changed by now fail individually.
+    if moved.is_empty() || audit::has_intent(client, identity).await.map_err(|failure| not_begun(&failure))? {
+        return Ok(plan);
+    }
+    let named: Vec<String> = moved.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = moved.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    Err(Failure::blocked(
+        reason::PREVIEW_STALE,
+        format!(
+            "make another preview, with excludeItems for what changes by itself, such as by a heartbeat: nothing was written, because not everything is as the preview showed it: {}{more}",
+            named.join(", ")
+        ),
+    ))
+}
+
+/// Items that differ from the preview, including changes by another restore of the same preview. A
+/// second restore would record objects that the first one created as absent, and undoing it would
+/// delete them.
+fn moved_since(preview: &Plan, now: &Plan) -> Vec<Moved> {
+    let is_collected = |plan: &Plan, item: &ItemId| plan.find(item).is_some_and(PlannedItem::is_collected);
+    // A preview knows better which owners are deleted: it has tested which recreations make a
+    // difference.
+    let only_unasked = |moved: &Moved| is_collected(now, &moved.item) && !is_collected(preview, &moved.item);
+    moved(preview, now).into_iter().filter(|moved| !only_unasked(moved)).collect()
+}
+
+/// The plan of this run: that of an earlier attempt, or a new one, stored before the first write.
+async fn own(
+    client: &Client,
+    identity: &RunIdentity,
+    repository: &impl Repository,
+    survey: &Survey<'_>,
+) -> Result<Plan, Failure> {
+    let terms = survey.order.terms.clone();
+    let run_uid = &identity.run_uid;
+    let plan = if let Some(digest) = stored_plan::digest(repository, run_uid).await? {
+        stored_plan::read(repository, run_uid, &digest, terms).await?.ok_or_else(|| {
+            let message = "restore again with a new run: the plan that an earlier attempt stored was changed";
+            Failure::blocked(reason::PLAN_LOST, message)
+        })?
+    } else {
+        let plan = make(survey, Ask::Nobody).await?.into_plan();
+        stored_plan::put(repository, run_uid, &plan).await?;
+        plan
+    };
+    // The API server was not asked, so there are no diffs to show.
+    report::write(client, identity, Contents::Plan(&plan, &BTreeMap::new())).await?;
+    Ok(plan)
+}
+
+fn to_result(plan: &Plan, results: &Results<'_>, unmatched: &[usize], undo: Option<Undo>) -> TerminationResult {
+    let count = |outcome: ItemOutcome| i64::try_from(results.count(outcome)).unwrap_or(i64::MAX);
+    let (done, unchanged) = (count(ItemOutcome::Done), count(ItemOutcome::Unchanged));
+    let failed = count(ItemOutcome::Failed) + i64::try_from(unmatched.len()).unwrap_or(i64::MAX);
+    let skipped = count(ItemOutcome::Skipped);
+    let total = done + unchanged + failed + skipped;
+    let (outcome, reason) = match (failed, done + unchanged) {
+        (0, _) => (Outcome::Succeeded, Reason::Succeeded.to_string()),
+        (_, 0) => (Outcome::Failed, reason::NOTHING_RESTORED.to_owned()),
+        _ => (Outcome::PartiallySucceeded, Reason::PartiallySucceeded.to_string()),
+    };
+    let of_items = results.failed().map(|result| {
+        let (reason_code, message) =
+            result.reason.map_or_else(Default::default, |reason| (reason.code, reason.message));
+        ItemFailure { item_id: result.item_id, reason_code, message, failure_type: FailureType::Failure }
+    });
+    let all = unmatched.iter().map(|place| made::unmatched(*place)).chain(of_items);
+    let mut failures: Vec<ItemFailure> = all.take(MAX_FAILURES + 1).collect();
+    let failures_truncated = failures.len() > MAX_FAILURES;
+    failures.truncate(MAX_FAILURES);
+    TerminationResult {
+        outcome: Some(outcome),
+        reason: Some(reason),
+        message: Some(format!(
+            "{done} items written, {unchanged} were as they should be, {skipped} left alone, {failed} failed"
+        )),
+        summary_counts: Some(SummaryCounts { total, processed: total, succeeded: done + unchanged, failed, skipped }),
+        failures,
+        failures_truncated,
+        context: ResultContext {
+            undo_set: undo.as_ref().map(|undo| undo.set.clone()),
+            snapshot: undo.map(|undo| undo.snapshot),
+            plan: Some(MadePlan { digest: plan.digest(), summary: plan.summary() }),
+            ..ResultContext::default()
+        },
+    }
+}

@@ -1,0 +1,279 @@
+//! What a restore is to do: its RestoreRun and BackupSet as stored, and whether they are meant for
+//! this pod.
+
+use crate::{
+    api::{
+        BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, RestoreRunSpec,
+        backup_set::Coverage,
+        execution::RESTORE_ACCOUNT,
+        item::ItemId,
+        operation_report::ItemOutcome,
+        operations::{PreviewInputs, RehearseInputs, RestoreInputs},
+        restore_run::ExistingResourcePolicy,
+        subject::Initiator,
+    },
+    cluster::retry::retry,
+    items::{
+        eligible::{self, Ineligible, PreviewedPlan},
+        plan::Terms,
+        selection::ItemSelection,
+        transform::Transforms,
+    },
+    operations::restore::{claim, reason, stored_plan},
+    repository::Repository,
+    worker::{
+        environment::Environment,
+        failure::{Failure, api_failure},
+        report, sets,
+    },
+};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+
+/// Reads the inputs of a rehearsal. Call this before anything is opened.
+pub fn read_rehearsal(environment: &Environment) -> Result<RehearseInputs, Failure> {
+    let inputs: RehearseInputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Ok(inputs)
+}
+
+/// The set to rehearse.
+pub async fn rehearsed_set(client: &Client, environment: &Environment) -> Result<BackupSet, Failure> {
+    let inputs = read_rehearsal(environment)?;
+    match inputs.backup_set {
+        Some(name) => find_set(client, environment, &name).await,
+        None => newest(sets::list(client, environment).await?, &inputs.repository).ok_or_else(|| {
+            let message = format!(
+                "repository {} has no backup set yet: rehearse again after the first capture",
+                inputs.repository
+            );
+            Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
+        }),
+    }
+}
+
+/// The newest set of a repository that holds the whole tenant. If there is none, the newest set: of
+/// a selection, or one that undoes a restore.
+fn newest(sets: Vec<BackupSet>, repository: &str) -> Option<BackupSet> {
+    let there = |set: &BackupSet| set.spec.repository.name == repository && set.metadata.deletion_timestamp.is_none();
+    let age = |set: &BackupSet| {
+        let whole = set.spec.coverage == Coverage::Full;
+        (whole, set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
+    };
+    sets.into_iter().filter(there).max_by_key(age)
+}
+
+/// The order that a rehearsal tests: restore a whole set and replace what differs.
+pub fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun) -> Result<Order, Failure> {
+    let spec = RestoreRunSpec {
+        dry_run: true,
+        existing_resource_policy: ExistingResourcePolicy::Update,
+        requested_by: run.spec.initiator.clone(),
+        ..RestoreRunSpec::of(LocalReference::new(set.name_any()))
+    };
+    let restore = RestoreRun::new("rehearsal", spec);
+    decide(environment, &restore, set, None)
+}
+
+/// A restore, as read from the API server.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The RestoreRun.
+    pub restore_run: ObjectReference,
+    /// The set to restore from.
+    pub backup_set: LocalReference,
+    /// The terms that become part of the plan.
+    pub terms: Terms,
+    /// The selected items.
+    pub selection: ItemSelection,
+    /// The parsed transforms.
+    pub transforms: Transforms,
+    /// Whether the set holds a whole tenant, so that objects missing from it did not exist.
+    pub full: bool,
+    /// Items that did not exist when the set was captured, as far as the set itself names them.
+    pub absent: Vec<ItemId>,
+    /// Number of such items that the snapshot names instead.
+    pub absent_in_snapshot: Option<i64>,
+    /// The requester.
+    pub requested_by: Initiator,
+    /// The account that writes.
+    pub account: String,
+    /// The plan to execute, if a preview made it.
+    pub preview: Option<PreviewedPlan>,
+    /// Whether to capture what is about to change first.
+    pub safety_capture: bool,
+}
+
+/// Reads the inputs. Call this before anything is opened.
+pub fn read_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
+    let inputs: RestoreInputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Ok(inputs)
+}
+
+/// The same of a preview, which takes no account.
+pub fn read_preview_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
+    let PreviewInputs { repository, restore_run } = environment.inputs()?;
+    environment.expect_repository(&repository)?;
+    Ok(RestoreInputs { repository, restore_run, service_account_name: None })
+}
+
+/// Reads what to do. `previews` is whether the worker only previews.
+pub async fn read(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    inputs: &RestoreInputs,
+    previews: bool,
+) -> Result<Order, Failure> {
+    let namespace = &environment.identity.namespace;
+    let restore = claim::take(client, environment, inputs, previews).await?;
+    let restores: Api<RestoreRun> = Api::namespaced(client.clone(), namespace);
+    let set = find_set(client, environment, &restore.spec.backup_set.name).await?;
+    let previewed = match &restore.spec.preview {
+        None => None,
+        Some(preview) => find(&restores, &preview.name).await?,
+    };
+    let mut order = decide(environment, &restore, &set, previewed.as_ref())?;
+    // A plan made by a preview holds exactly what the preview selected.
+    let terms = previewed.as_ref().unwrap_or(&restore);
+    if let Some(LocalReference { name }) = &terms.spec.rerun_of {
+        let earlier = find(&restores, name).await?.and_then(|earlier| earlier.status?.operation_run);
+        let failed = match earlier {
+            Some(run) => failed_items(client, repository, namespace, &run).await?,
+            None => BTreeSet::new(),
+        };
+        if failed.is_empty() {
+            let message = format!(
+                "nothing failed in the restore {name}, or its results are gone: create a restore without spec.rerunOf"
+            );
+            return Err(Failure::blocked(reason::NOTHING_SELECTED, message));
+        }
+        order.selection = order.selection.within(failed);
+    }
+    Ok(order)
+}
+
+async fn find_set(client: &Client, environment: &Environment, name: &str) -> Result<BackupSet, Failure> {
+    let sets: Api<BackupSet> = Api::namespaced(client.clone(), &environment.identity.namespace);
+    find(&sets, name).await?.ok_or_else(|| {
+        let message = format!("there is no backup set {name}: `kubectl get backupsets` lists those there are");
+        Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
+    })
+}
+
+/// Items that failed in an earlier restore.
+async fn failed_items(
+    client: &Client,
+    repository: &impl Repository,
+    namespace: &str,
+    run: &ObjectReference,
+) -> Result<BTreeSet<ItemId>, Failure> {
+    let (results, all) = report::read_results(client, namespace, run).await?;
+    if !all && let Some(failed) = stored_plan::failed(repository, &run.uid).await? {
+        return Ok(failed.into_iter().collect());
+    }
+    let failed = results.into_iter().filter(|result| result.outcome == ItemOutcome::Failed);
+    Ok(failed.filter_map(|result| ItemId::of_object(&result.item_id).ok()).collect())
+}
+
+async fn find<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Failure>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let doing = || format!("read the {} {name}", K::kind(&()));
+    retry(|| api.get_opt(name)).await.map_err(|error| api_failure(&doing(), &error))
+}
+
+/// Whether and how the set may be restored here.
+fn decide(
+    environment: &Environment,
+    restore: &RestoreRun,
+    set: &BackupSet,
+    previewed: Option<&RestoreRun>,
+) -> Result<Order, Failure> {
+    expect_own(environment, set)?;
+    let requested_by = eligible::requester(&restore.spec).map_err(blocked)?.clone();
+    let preview = eligible::previewed_plan(&restore.spec, previewed).map_err(blocked)?;
+    // The preview defines what to do. The requester and the account are those of this restore.
+    let spec = &previewed.unwrap_or(restore).spec;
+    let (selection, transforms) = eligible::terms(spec).map_err(blocked)?;
+    let absent = set.spec.absent.iter().map(|text| ItemId::of_object(text)).collect::<Result<_, _>>();
+    let absent = absent.map_err(|error| {
+        let name = set.name_any();
+        let message = format!("spec.absent of the backup set {name}: {error}: correct it in a new restore");
+        Failure::blocked(reason::INVALID_RESTORE, message)
+    })?;
+    Ok(Order {
+        restore_run: ObjectReference { name: restore.name_any(), uid: restore.uid().unwrap_or_default() },
+        backup_set: restore.spec.backup_set.clone(),
+        terms: Terms::new(spec, set.spec.snapshot.clone()),
+        selection,
+        transforms,
+        full: set.spec.coverage == Coverage::Full,
+        absent,
+        absent_in_snapshot: set.spec.absent_in_snapshot,
+        requested_by,
+        account: restore.spec.service_account_name.clone().unwrap_or_else(|| RESTORE_ACCOUNT.to_owned()),
+        preview,
+        safety_capture: restore.spec.safety_capture,
+    })
+}
+
+/// Fails unless a set belongs to this tenant and to this pod's repository.
+fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure> {
+    let in_repository = &set.spec.repository.name;
+    if *in_repository != environment.repository {
+        let message = format!(
+            "the backup set {} is in the repository {in_repository}, but the pod was given {}",
+            set.name_any(),
+            environment.repository
+        );
+        return Err(Failure::blocked(reason::FOREIGN_BACKUP_SET, message));
+    }
+    eligible::own_set(set, &environment.namespace_uid, Some(&environment.repository_spec)).map_err(blocked)
+}
+
+fn blocked(Ineligible { reason, message }: Ineligible) -> Failure {
+    Failure::blocked(reason.as_str(), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
+        insta::assert_snapshot!(reason::ALL.join("\n"));
+        let guide = include_str!("../../../docs/guides/what-is-restored.md");
+        for code in reason::ALL {
+            assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
+        }
+    }
+
+    #[test]
+    fn the_newest_set_is_the_newest_that_holds_the_whole_tenant() {
+        let set = |name: &str, repository: &str, minute: u32, coverage: &str| -> BackupSet {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
+                "metadata": {"name": name, "creationTimestamp": format!("2026-01-01T00:{minute:02}:00Z")},
+                "spec": {"repository": {"name": repository}, "snapshot": "a", "run": {"name": "r", "uid": "u"}, "namespaceUid": "n", "coverage": coverage},
+            }))
+            .expect("a set")
+        };
+        let mut going = set("going", "main", 9, "full");
+        going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
+        let all = [
+            set("whole", "main", 1, "full"),
+            set("older", "main", 0, "full"),
+            set("undo", "main", 2, "partial"),
+            set("elsewhere", "other", 3, "full"),
+            going,
+        ];
+        let newest_of = |sets: &[BackupSet]| newest(sets.to_vec(), "main").map(|set| set.name_any());
+        assert_eq!(newest_of(&all).as_deref(), Some("whole"));
+        assert_eq!(newest_of(&all[2..]).as_deref(), Some("undo"));
+        assert_eq!(newest_of(&all[3..]), None);
+    }
+}
