@@ -1,11 +1,121 @@
-//! The built-in operations, one folder each: what the worker does in the Job.
+//! The built-in operations, one folder each, with both of their halves: what runs in the Job
+//! ([`Work`], in `mod.rs`), and what the controller does for the operation and records of its result
+//! ([`Operation`], in `records.rs`; pure).
 //!
-//! Must not: decide what a run becomes (`src/runs`), or contain what surrounds every operation in a
-//! Job (`src/worker`).
+//! | folder | operation |
+//! |---|---|
+//! | [`capture`] | `backup.capture`; how a namespace is read |
+//! | [`check`] | `repository.check`, which also lists the sets of an adopted repository |
+//! | [`maintain`] | `repository.maintain`; ends with a check |
+//! | [`preview`] | `restore.preview` |
+//! | [`rehearse`] | `restore.rehearse` |
+//! | [`restore`] | `restore.apply`; how a plan is made, which previews and rehearsals do too |
+//!
+//! [`TABLE`] lists them. Everything else (the controller, the worker, the command line) knows an
+//! operation only as a row of that table. Names of types and commands are spelled in
+//! [`crate::api::operations`], nowhere else.
+//!
+//! Must not: contain what surrounds every operation in a Job (`src/worker`), or write what is
+//! recorded (`src/runs`). Neither of the two halves may rely on the other: they run in two
+//! processes, perhaps of two versions.
 
 pub mod capture;
 pub mod check;
 pub mod maintain;
 pub mod preview;
+pub mod record;
 pub mod rehearse;
 pub mod restore;
+
+use crate::{
+    api::{Inputs, execution::WORKER_ACCOUNT, operation_type::Executor, result::ResultContext},
+    worker::work::{RepositoryNeed, Work},
+};
+use record::{Ended, Record};
+
+/// A built-in operation. Its supertrait is the half that runs in the Job.
+pub trait Operation: Work {
+    /// Name of its operation type.
+    fn name(&self) -> &'static str;
+
+    /// The worker's command that executes it. An administrator may install the command under other
+    /// names, so this is what identifies the operation of a run.
+    fn command(&self) -> &'static str;
+
+    /// One line for the help of the command.
+    fn about(&self) -> &'static str;
+
+    /// The account of its pods.
+    fn account(&self) -> &'static str {
+        WORKER_ACCOUNT
+    }
+
+    /// Whether its runs are made for a `RestoreRun`, by the operator alone.
+    fn is_for_restores(&self) -> bool {
+        false
+    }
+
+    /// Whether these inputs may be taken over from the run in `rerunOf`. If not, the error says what
+    /// to do.
+    fn may_inherit(&self, _inputs: &Inputs) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    /// What the controller records on other objects when a run has ended.
+    fn records(&self, _ended: &Ended<'_>) -> Vec<Record> {
+        Vec::new()
+    }
+
+    /// Whether a result shows by itself that this operation made it. The operation's records are
+    /// then written whatever the type of the run says by now: it may have been deleted or changed
+    /// while the Job ran, and maintenance removes a snapshot that no backup set names.
+    fn has_made(&self, _made: &ResultContext) -> bool {
+        false
+    }
+
+    /// The backup set that an ended run was about, for its status. A set that is recorded is named
+    /// there too.
+    fn about_set(&self, _ended: &Ended<'_>) -> Option<String> {
+        None
+    }
+}
+
+/// All operations, in the order in which the worker's help shows them.
+pub static TABLE: [&dyn Operation; 6] =
+    [&capture::Capture, &check::Check, &maintain::Maintain, &preview::Preview, &rehearse::Rehearse, &restore::Restore];
+
+/// The operation of a worker's command.
+#[must_use]
+pub fn of_command(command: &str) -> Option<&'static dyn Operation> {
+    TABLE.into_iter().find(|operation| operation.command() == command)
+}
+
+/// The operation that an executor runs; `None` for another image.
+#[must_use]
+pub fn of_executor(executor: &Executor) -> Option<&'static dyn Operation> {
+    executor.worker.as_ref().and_then(|worker| worker.command.first()).and_then(|command| of_command(command))
+}
+
+/// The operation whose type has this name as installed by the chart.
+#[must_use]
+pub fn of_type(name: &str) -> Option<&'static dyn Operation> {
+    TABLE.into_iter().find(|operation| operation.name() == name)
+}
+
+/// Whether an operation works on a repository that has not passed a check.
+#[must_use]
+pub fn takes_any_repository(operation: &dyn Operation) -> bool {
+    operation.needs().repository == RepositoryNeed::Any
+}
+
+/// What the controller records of an end. `operation` is that of the run's type, if there still is
+/// one.
+#[must_use]
+pub fn records(operation: Option<&dyn Operation>, ended: &Ended<'_>) -> Vec<Record> {
+    let is_its = |row: &&dyn Operation| operation.is_some_and(|operation| operation.name() == row.name());
+    let rows = TABLE.into_iter().filter(|row| is_its(row) || row.has_made(ended.made));
+    rows.flat_map(|row| row.records(ended)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use super::{
     finish::{Finish, attempts, finish, is_told, is_unexplained, job_end, reported, succeeded},
     joined,
     observed::{JobView, Observed, Slot},
-    prepare::{Prepared, is_check, is_maintenance, rehearsed_set},
+    prepare::Prepared,
     status::{describe, end, reference, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
@@ -20,11 +20,12 @@ use crate::{
     api::{
         ObjectReference, Outcome, Phase, Reason, labels,
         operation_run::{OnDuplicate, OperationRunStatus, Waiting},
-        result::CapturedSnapshot,
     },
     kernel::refusal::Refusal,
-    repository::CODES_OF_THE_CONTENT,
-    runs::records::repository::RepositoryCheck,
+    operations::{
+        self,
+        record::{Ended, Ran, Record},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -59,38 +60,9 @@ pub enum Action {
     Start(Box<Start>),
     /// Delete a Job after its pods (foreground deletion), if it still has this uid.
     DeleteJob(ObjectReference),
-    /// Record the snapshot as a `BackupSet`, and its name in the status that follows.
-    RecordBackupSet {
-        /// What was captured.
-        snapshot: Box<CapturedSnapshot>,
-        /// Whether no item failed.
-        complete: bool,
-    },
-    /// Record a set for this run of the snapshot that another run captured, and its name in the
-    /// status that follows. Each set has the retention of its own requester.
-    RecordSharedSet {
-        /// Name of the other run's set.
-        set: String,
-        /// Uid of that run.
-        captured_by: String,
-    },
-    /// Record the figures of the set that a restore's worker created to undo it, and its name in
-    /// the status that follows.
-    RecordUndoSet {
-        /// Name of the set.
-        name: String,
-        /// What was captured.
-        snapshot: Box<CapturedSnapshot>,
-    },
-    /// Record on a backup set how its rehearsal ended.
-    RecordRehearsal {
-        /// Name of the set.
-        set: String,
-        /// How the rehearsal ended.
-        outcome: Outcome,
-    },
-    /// Record a repository's check.
-    RecordCheck(Box<RepositoryCheck>),
+    /// Record something on another object. A set that is created or found is named in the status
+    /// that follows.
+    Record(Record),
     /// Write the status.
     WriteStatus(Box<OperationRunStatus>),
     /// Set these labels; `None` removes one.
@@ -326,13 +298,14 @@ fn ended_by(observed: &Observed, status: &OperationRunStatus, finish: Finish, jo
     let mut next = status.clone();
     // The Job controller counts a pod a moment after it was created.
     next.attempts = Some(attempts(job).max(1));
-    // Maintenance that could not run says nothing about the repository, unless damage is what
-    // ended it. Which ends of a check count is decided in `records/repository.rs`.
-    let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor);
-    let told = finish.outcome == Outcome::Succeeded || CODES_OF_THE_CONTENT.contains(&finish.reason.as_str());
-    let says = |executor| is_check(executor) || (is_maintenance(executor) && told);
-    let check = is_ours(job) && executor.is_some_and(says);
-    ended(observed, &next, finish, Some(job), check, now)
+    let ran = if is_ours(job) {
+        let given = |annotation: &str| job.metadata.annotations.as_ref()?.get(annotation).map(String::as_str);
+        let generation = given(labels::REPOSITORY_GENERATION).and_then(|generation| generation.parse().ok());
+        Ran::Worker { generation, spec: given(labels::REPOSITORY_CHECKED) }
+    } else {
+        Ran::Another
+    };
+    ended(observed, &next, finish, ran, now)
 }
 
 fn blocked(observed: &Observed, status: &OperationRunStatus, refusal: &Refusal, now: Timestamp) -> Decision {
@@ -346,60 +319,32 @@ pub fn refused(observed: &Observed, refusal: &Refusal, now: Timestamp) -> Decisi
 }
 
 pub(super) fn complete(observed: &Observed, status: &OperationRunStatus, finish: Finish, now: Timestamp) -> Decision {
-    let check = observed.operation_type.as_ref().is_some_and(|operation_type| is_check(&operation_type.spec.executor));
-    ended(observed, status, finish, None, check, now)
+    ended(observed, status, finish, Ran::Nothing, now)
 }
 
 /// The last writes of a run: first its records, then its end. After a crash in between, the records
 /// are written again, which is idempotent.
-fn ended(
-    observed: &Observed,
-    status: &OperationRunStatus,
-    finish: Finish,
-    job: Option<&Job>,
-    check: bool,
-    now: Timestamp,
-) -> Decision {
-    let mut actions = Vec::new();
+fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, ran: Ran<'_>, now: Timestamp) -> Decision {
     let Finish { outcome, reason, message, counts, failures, failures_truncated, made } = finish;
     let repository = repository_of(observed);
-    if let Some(repository) = repository.clone().filter(|_| check) {
-        let given = |annotation: &str| job.and_then(|job| job.metadata.annotations.as_ref()?.get(annotation));
-        let generation = given(labels::REPOSITORY_GENERATION).and_then(|generation| generation.parse().ok());
-        actions.push(Action::RecordCheck(Box::new(RepositoryCheck {
-            repository,
-            generation,
-            spec: given(labels::REPOSITORY_CHECKED).cloned(),
-            passed: matches!(outcome, Outcome::Succeeded),
-            reason: reason.clone(),
-            message: message.clone(),
-            figures: made.repository.clone(),
-            maintained: made.maintained,
-            damaged: made.damaged_snapshots.clone(),
-            damaged_truncated: made.damaged_truncated,
-        })));
-    }
+    let end_of_work = Ended {
+        ran,
+        outcome,
+        reason: &reason,
+        message: &message,
+        failures: &failures,
+        made: &made,
+        inputs: observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs),
+        repository: repository.as_deref(),
+    };
+    let operation_type = observed.operation_type.as_ref();
+    let operation = operation_type.and_then(|found| operations::of_executor(&found.spec.executor));
+    let records = operations::records(operation, &end_of_work);
+    let about_set = operation.and_then(|operation| operation.about_set(&end_of_work));
+    let mut actions: Vec<Action> = records.into_iter().map(Action::Record).collect();
     let mut next = status.clone();
     next.context.repository = repository.or(next.context.repository);
-    match (made.snapshot.map(Box::new), made.undo_set) {
-        (Some(snapshot), Some(name)) => actions.push(Action::RecordUndoSet { name, snapshot }),
-        (Some(snapshot), None) => {
-            actions.push(Action::RecordBackupSet { snapshot, complete: outcome == Outcome::Succeeded });
-        }
-        (None, _) => {}
-    }
-    let rehearsed = rehearsed(observed, made.backup_set.as_deref());
-    if let Some(set) = rehearsed.filter(|_| job.is_some() && outcome != Outcome::Blocked) {
-        next.context.backup_set = Some(set.clone());
-        // A rehearsal that did not finish says nothing about the set, unless damage is what ended
-        // it. The same holds for a rehearsal that was forbidden something: missing rights of the
-        // requester are not the set's fault.
-        let is_damage = |code: &str| CODES_OF_THE_CONTENT.contains(&code);
-        let is_tried = made.plan.as_ref().is_some_and(|plan| plan.summary.forbidden == 0);
-        if is_tried || is_damage(&reason) || failures.iter().any(|failure| is_damage(&failure.reason_code)) {
-            actions.push(Action::RecordRehearsal { set, outcome });
-        }
-    }
+    next.context.backup_set = about_set.or(next.context.backup_set);
     next.context.plan = made.plan.or(next.context.plan);
     next.context.audit = made.audit.or(next.context.audit);
     next.summary_counts = counts.or(next.summary_counts);
@@ -424,14 +369,6 @@ fn wait(observed: &Observed, status: &OperationRunStatus, reason: Reason, messag
     next.waiting = Some(Waiting { reason: reason.as_str().to_owned(), since: now });
     settle(&mut next, observed, reason, message, now);
     Decision { actions: vec![Action::WriteStatus(Box::new(next))], ..again }
-}
-
-/// The set that a rehearsal is about: the one named in the inputs, or else the newest one, as found
-/// by the worker.
-fn rehearsed(observed: &Observed, found: Option<&str>) -> Option<String> {
-    let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
-    let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    rehearsed_set(executor, inputs, found)
 }
 
 /// Whether the Job runs our own worker. Such a Job is the only kind to which the operator adds no

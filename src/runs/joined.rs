@@ -8,11 +8,14 @@ use super::{
     observed::{JoinedView, Observed},
     status::{end, settle},
 };
-use crate::api::{
-    OperationRun, Outcome, Reason,
-    backup_schedule::origin,
-    operation_run::{OperationRunStatus, RunContext},
-    result::truncate,
+use crate::{
+    api::{
+        OperationRun, Outcome, Reason,
+        backup_schedule::origin,
+        operation_run::{OperationRunStatus, RunContext},
+        result::truncate,
+    },
+    operations::record::Record,
 };
 use jiff::Timestamp;
 
@@ -50,7 +53,7 @@ pub(super) fn joined(observed: &Observed, status: &OperationRunStatus, now: Time
                 && schedule(&observed.run) != schedule(winner)
             {
                 let captured_by = winner.metadata.uid.clone().unwrap_or_default();
-                actions.push(Action::RecordSharedSet { set, captured_by });
+                actions.push(Action::Record(Record::SharedSet { set, captured_by }));
             }
             actions.push(Action::WriteStatus(Box::new(next)));
             Decision { actions, ..Decision::default() }

@@ -5,7 +5,7 @@ use super::{
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{effective_inputs, is_object_name, named_account, prepare, repository_name},
+    prepare::{effective_inputs, named_account, prepare, repository_name},
     waiting::stuck,
 };
 use crate::{
@@ -14,10 +14,11 @@ use crate::{
         backup_schedule::{Origin, origin},
         execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
-        operations,
+        reference::is_object_name,
     },
     cluster::trim::left_out,
     kernel::{Error, refusal::Refusal, whole::whole},
+    operations,
     runs::{context::Context, is_whole},
 };
 use k8s_openapi::api::{
@@ -134,9 +135,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
 /// that only the operator may create. The owner reference of the run only says where to look,
 /// because any user can set one.
 fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
-    if ![operations::PREVIEW, operations::APPLY].contains(&run.spec.operation_type.as_str()) {
-        return None;
-    }
+    operations::of_type(&run.spec.operation_type).filter(|operation| operation.is_for_restores())?;
     let owner = run.owner_references().iter().find(|owner| owner.kind == RestoreRun::kind(&()))?;
     let names_this = |restore: &RestoreRun| {
         let of = restore.status.as_ref().and_then(|status| status.operation_run.as_ref());

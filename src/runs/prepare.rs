@@ -12,23 +12,20 @@ use super::{
 use crate::{
     api::{
         BackupRepository, Inputs, OperationRun, OperationType, Reason,
-        execution::{GRACE_HOURS, PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
+        execution::{PREVIEW_ACCOUNT, RESTORE_ACCOUNT, WORKER_ACCOUNT},
         identity::Identity,
         operation_run::MAX_INPUTS_BYTES,
         operation_type::{Executor, Scope},
-        operations::{CHECK_COMMAND, MAINTAIN_COMMAND, PREVIEW_COMMAND, REHEARSE_COMMAND},
         result::truncate,
     },
     cluster::trim::left_out,
     kernel::{refusal::Refusal, whole::too_large},
+    operations,
     runs::executable::{check_executor, check_size, validator},
 };
 use kube::Resource;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-
-/// Worker commands that write nothing but dry runs, under an account that is limited to them.
-pub const DRY_COMMANDS: [&str; 2] = [PREVIEW_COMMAND, REHEARSE_COMMAND];
 
 /// Input of a restore that names the account for its writes.
 pub const ACCOUNT_INPUT: &str = "serviceAccountName";
@@ -63,44 +60,6 @@ pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Inputs {
         RerunView::Found(earlier) if run.spec.inputs.is_empty() => earlier.spec.inputs.clone(),
         _ => run.spec.inputs.clone(),
     }
-}
-
-/// Whether this is a valid object name. A text that is not one never enters a status field for
-/// names.
-#[must_use]
-pub fn is_object_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 253
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
-}
-
-/// The command for our worker.
-fn command(executor: &Executor) -> Option<&str> {
-    executor.worker.as_ref().and_then(|worker| worker.command.first()).map(String::as_str)
-}
-
-/// Name of the backup set that a rehearsal is about: the one named in its inputs, or else the one
-/// that was found.
-#[must_use]
-pub fn rehearsed_set(executor: &Executor, inputs: &Inputs, found: Option<&str>) -> Option<String> {
-    command(executor).filter(|command| *command == REHEARSE_COMMAND)?;
-    let named = match inputs.get("backupSet") {
-        None => found.map(str::to_owned),
-        Some(named) => named.as_str().map(str::to_owned),
-    };
-    named.filter(|name| is_object_name(name))
-}
-
-/// Whether the type is our worker's repository check.
-#[must_use]
-pub fn is_check(executor: &Executor) -> bool {
-    command(executor) == Some(CHECK_COMMAND)
-}
-
-/// Whether the type is our worker's maintenance.
-#[must_use]
-pub fn is_maintenance(executor: &Executor) -> bool {
-    command(executor) == Some(MAINTAIN_COMMAND)
 }
 
 /// Checks a run and computes what it would execute.
@@ -176,7 +135,11 @@ pub fn prepare(
                 ),
             ));
         }
-        RepositoryView::NotReady(repository) if !is_check(&spec.executor) => return Err(not_ready(repository)),
+        RepositoryView::NotReady(repository)
+            if !operations::of_executor(&spec.executor).is_some_and(operations::takes_any_repository) =>
+        {
+            return Err(not_ready(repository));
+        }
         RepositoryView::NotReady(repository) | RepositoryView::Ready(repository) => Some(repository.clone()),
     };
     if let Some(repository) = repository.as_deref() {
@@ -203,17 +166,15 @@ fn check_timeout(run: &OperationRun, operation_type: &OperationType) -> Result<(
     ))
 }
 
-/// A grace period shorter than usual must be written out in the run itself, because admission
-/// checks the rights of its author.
-fn check_grace(run: &OperationRun, executor: &Executor, earlier: &OperationRun) -> Result<(), Refusal> {
-    let inherited = earlier.spec.inputs.get("graceHours").filter(|_| run.spec.inputs.is_empty());
-    if is_maintenance(executor) && inherited.is_some_and(|hours| hours.as_u64() < Some(GRACE_HOURS.into())) {
-        return Err(Refusal::new(
-            Reason::RerunNotPossible,
-            "write the inputs out: a graceHours of less than a day is not taken from the run in rerunOf",
-        ));
+/// Some inputs must be written out in the run itself, because admission checks the rights of its
+/// author.
+fn check_inherited(run: &OperationRun, executor: &Executor, earlier: &OperationRun) -> Result<(), Refusal> {
+    match operations::of_executor(executor) {
+        Some(operation) if run.spec.inputs.is_empty() => operation
+            .may_inherit(&earlier.spec.inputs)
+            .map_err(|message| Refusal::new(Reason::RerunNotPossible, message)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn check_rerun(run: &OperationRun, executor: &Executor, rerun: &RerunView) -> Result<(), Refusal> {
@@ -233,7 +194,7 @@ fn check_rerun(run: &OperationRun, executor: &Executor, rerun: &RerunView) -> Re
             } else if !earlier.is_completed() {
                 refuse(format!("rerunOf: run {name} is not completed: wait for it, or cancel it first"))
             } else {
-                check_grace(run, executor, earlier)
+                check_inherited(run, executor, earlier)
             }
         }
     }
@@ -297,8 +258,9 @@ fn account(operation_type: &OperationType, inputs: &Inputs) -> Result<String, Re
         let pod = template.spec.as_ref().and_then(|job| job.template.spec.as_ref());
         return Ok(pod.and_then(|pod| pod.service_account_name.clone()).unwrap_or_else(|| WORKER_ACCOUNT.to_owned()));
     }
-    let previews = command(executor).is_some_and(|command| DRY_COMMANDS.contains(&command));
-    let own = match (spec.read_only, previews) {
+    // An account that is limited to dry runs.
+    let dry = operations::of_executor(executor).is_some_and(|operation| operation.account() == PREVIEW_ACCOUNT);
+    let own = match (spec.read_only, dry) {
         (true, true) => PREVIEW_ACCOUNT,
         (true, false) => WORKER_ACCOUNT,
         (false, _) => RESTORE_ACCOUNT,

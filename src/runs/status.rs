@@ -3,10 +3,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::{
-    observed::Observed,
-    prepare::{is_object_name, repository_name},
-};
+use super::{observed::Observed, prepare::repository_name};
 use crate::{
     api::{
         ObjectReference, Outcome, Phase, Reason,
@@ -14,6 +11,7 @@ use crate::{
         conditions,
         operation_run::{OperationRunStatus, Transition},
         operation_type::Scope,
+        reference::is_object_name,
         result::truncate,
     },
     runs::duration::human,

@@ -18,6 +18,7 @@ use crate::{
         operation_run::WorkerResult,
     },
     kernel::{refusal::Refusal, status::difference},
+    operations::record::Record,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -633,7 +634,7 @@ fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
     let prepared = prepared_with(&run, &rehearsal, &RepositoryView::Ready(repository()));
     assert_eq!(prepared.map(|prepared| prepared.account), Ok("tenantatlas-preview".to_owned()));
     let recorded = |decision: Decision| {
-        decision.actions.into_iter().find(|action| matches!(action, Action::RecordRehearsal { .. }))
+        decision.actions.into_iter().find(|action| matches!(action, Action::Record(Record::Verified { .. })))
     };
     let of_type = |run: OperationRun, job: JobView| {
         let operation_type = Some(Arc::new(rehearsal.clone()));
@@ -648,7 +649,7 @@ fn a_rehearsal_is_recorded_on_its_set_if_it_came_to_its_end_or_found_damage() {
         let ended = Observed { pods: vec![Arc::new(pod)], ..of_type(run.clone(), JobView::Own(Arc::new(job))) };
         recorded(decide(&ended, now()))
     };
-    let record = |outcome: Outcome| Some(Action::RecordRehearsal { set: "nightly".into(), outcome });
+    let record = |outcome: Outcome| Some(Action::Record(Record::Verified { set: "nightly".into(), outcome }));
     let another = json!({"outcome": "succeeded", "context": {"backupSet": "of-another-run", "plan": {"digest": "d"}}});
     assert_eq!(ended("Complete", 0, &another), record(Outcome::Succeeded), "the inputs name it");
     let tried = json!({"outcome": "partially_succeeded", "context": {"plan": {"digest": "d", "summary": {"create": 1, "invalid": 1}}}});
@@ -697,7 +698,7 @@ fn a_rehearsal_that_names_no_set_is_recorded_on_the_one_its_worker_found() {
         let pods = vec![Arc::new(pod)];
         let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
         decide(&ended, now()).actions.into_iter().find_map(|action| match action {
-            Action::RecordRehearsal { set, .. } => Some(set),
+            Action::Record(Record::Verified { set, .. }) => Some(set),
             _ => None,
         })
     };
@@ -718,7 +719,7 @@ fn maintenance_is_recorded_on_its_repository_if_it_was_done_or_found_damage() {
         let pods = vec![Arc::new(pod)];
         let ended = Observed { operation_type, pods, ..observed(run.clone(), JobView::Own(Arc::new(job))) };
         decide(&ended, now()).actions.into_iter().find_map(|action| match action {
-            Action::RecordCheck(check) => {
+            Action::Record(Record::Checked(check)) => {
                 Some((check.passed, check.maintained.map(|figures| figures.deleted_bytes), check.damaged))
             }
             _ => None,
@@ -746,7 +747,7 @@ fn what_a_run_made_is_recorded_before_its_end() {
     observed.pods = vec![Arc::new(pod)];
     let actions = decide(&observed, now()).actions;
     assert!(
-        matches!(actions.as_slice(), [Action::RecordBackupSet { complete: true, .. }, Action::WriteStatus(_)]),
+        matches!(actions.as_slice(), [Action::Record(Record::NewSet { complete: true, .. }), Action::WriteStatus(_)]),
         "a crash in between must not lose the backup set: {actions:?}"
     );
 }
@@ -915,7 +916,7 @@ fn who_joined_the_capture_of_another_schedule_gets_a_set_of_its_own() {
     let (again, by_hand) = (run_of("hourly-29384780", "scheduled"), run_of("by-hand", "manual"));
     for (joiner, winner) in [(&daily, &hourly), (&by_hand, &hourly), (&hourly, &by_hand)] {
         let actions = kept(joiner, winner, Some("made"));
-        let wanted = Action::RecordSharedSet { set: "made".to_owned(), captured_by: "winner".to_owned() };
+        let wanted = Action::Record(Record::SharedSet { set: "made".to_owned(), captured_by: "winner".to_owned() });
         assert_eq!(actions[0], wanted, "{:?}", joiner.metadata.name);
         assert!(matches!(actions[1..], [Action::WriteStatus(_)]), "before its end is recorded");
         assert_eq!(kept(joiner, winner, None).len(), 1, "nothing was captured");

@@ -1,15 +1,16 @@
-//! Code that runs inside a Job: one command, one result, one exit code.
+//! What runs inside a Job around an operation: one task, one result, one exit code.
 //!
-//! Every command passes the fence ([`fence`]). All but the fence itself then take a Lease on the
-//! repository ([`lease`]), do their work, and leave a result ([`crate::api::result`]): on the pod's
-//! termination message, and, if no retry can change it, on their run ([`tell`]).
+//! Every task passes the fence ([`fence`]). For an operation ([`work`]), the worker then reads its
+//! inputs, opens the repository ([`open`]), takes a Lease on it ([`lease`]), runs the operation, and
+//! leaves a result ([`crate::api::result`]): on the pod's termination message, and, if no retry can
+//! change it, on the run ([`tell`]).
 //!
 //! Exit codes: 0 success, 1 a retry may succeed, 40 a retry cannot succeed, 49 the run is not this
 //! Job's to execute.
 //!
 //! Must not: decide the outcome of a run (the controller does), or write to a tenant anything but
-//! Leases, its run's progress, result and reports. What an operation writes beside these is in its
-//! folder of [`crate::operations`].
+//! Leases, its run's progress, result and reports; name an operation. What an operation writes
+//! beside these is in its folder of `src/operations`, which use this module.
 
 pub mod audit;
 pub mod environment;
@@ -24,6 +25,7 @@ mod scheduling;
 pub mod sets;
 pub mod stop;
 pub mod tell;
+pub mod work;
 
 use crate::{
     api::{
@@ -33,19 +35,17 @@ use crate::{
     clock::SystemClock,
     cluster::client::{ClientOptions, connect},
     items::redact::redact,
-    operations::{capture, check, maintain, preview, rehearse, restore},
     worker::{
         environment::{Environment, Mounts, RunIdentity},
         failure::{Failure, reason},
         lease::{Held, Leases, Use},
         stop::Stop,
+        work::{Ending, LeaseNeed, RepositoryNeed, Site, Work},
     },
 };
-use clap::{Args, Subcommand};
 use kube::Client;
 use std::{
-    path::PathBuf,
-    pin::Pin,
+    path::Path,
     process::ExitCode,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -56,43 +56,33 @@ use tokio::signal::unix::{SignalKind, signal};
 /// s), so that a kind whose server hangs is reported as such.
 const CALL_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a restore may take to finish its current work after a stop signal: less than a pod's
-/// default grace period of 30 s.
+/// How long an operation with [last words](work::Needs::last_words) may take to finish its current
+/// work after a stop signal: less than a pod's default grace period of 30 s.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 
 /// How long releasing a Lease may take after a stop signal.
 const GIVING_BACK: Duration = Duration::from_secs(5);
 
-/// Commands of the worker.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    /// Capture the tenant's objects into its repository.
-    Capture(Place),
-    /// Open or create the tenant's repository and check it for damage.
-    Check(Place),
-    /// Remove data that no backup set needs from the tenant's repository, and check it for damage.
-    Maintain(Place),
-    /// Report what a restore would do to each item, and change nothing.
-    Preview(Place),
-    /// Test whether a whole backup set could be restored, and change nothing.
-    Rehearse(Place),
-    /// Restore objects from a backup set.
-    Restore(Place),
-    /// Exit 0 if this Job is still to execute the run, 49 if not.
-    Fence(Place),
+/// What a worker is started for.
+#[derive(Clone, Copy)]
+pub enum Task {
+    /// Only the fence, for pods of another image: exit 0 if this Job is still to execute the run, 49
+    /// if not.
+    Fence,
+    /// An operation.
+    Work(&'static dyn Work),
 }
 
-/// Location of the pod's mounts.
-#[derive(Clone, Debug, Args)]
-pub struct Place {
-    /// Directory that contains the mounted paths, to try a worker outside a pod.
-    #[arg(long, default_value = "/", hide = true)]
-    root: PathBuf,
+impl Task {
+    fn has_last_words(self) -> bool {
+        matches!(self, Self::Work(work) if work.needs().last_words)
+    }
 }
 
-/// Runs a command and returns the exit code of the process.
+/// Does a task and returns the exit code of the process. `root` is the directory that contains the
+/// mounted paths.
 #[must_use]
-pub fn run(command: &Command) -> ExitCode {
+pub fn run(task: Task, root: &Path) -> ExitCode {
     crate::telemetry::init_logs();
     // Every log line of this thread names the run.
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
@@ -107,28 +97,20 @@ pub fn run(command: &Command) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (Command::Capture(place)
-    | Command::Check(place)
-    | Command::Maintain(place)
-    | Command::Preview(place)
-    | Command::Rehearse(place)
-    | Command::Restore(place)
-    | Command::Fence(place)) = command;
-    let mounts = Mounts::below(&place.root);
-    let site = match runtime.block_on(Site::find()) {
-        Ok(site) => site,
+    let mounts = Mounts::below(root);
+    let own = match runtime.block_on(Own::find()) {
+        Ok(own) => own,
         Err(failure) => return exit(&conclude(Err(failure), &mounts)),
     };
     let (stop, holding) = (Stop::default(), Holding::default());
     let ended = runtime.block_on(async {
-        let mut work = Box::pin(execute(command, &site, &mounts, &stop, &holding));
+        let mut work = Box::pin(execute(task, &own, &mounts, &stop, &holding));
         let stopped = tokio::select! {
             ended = &mut work => return ended,
             stopped = told_to_stop() => stopped,
         };
         stop.set();
-        // A restore has to report what it has written.
-        if matches!(command, Command::Restore(_))
+        if task.has_last_words()
             && let Ok(ended) = tokio::time::timeout(LAST_WORDS, &mut work).await
         {
             return ended;
@@ -144,104 +126,65 @@ pub fn run(command: &Command) -> ExitCode {
     // is read from these.
     if let Some(message) = ended.last_word()
         && !stop.is_set()
-        && !matches!(command, Command::Fence(_))
+        && matches!(task, Task::Work(_))
     {
-        runtime.block_on(tell::tell(&site.client, &site.own, ended.code, message));
+        runtime.block_on(tell::tell(&own.client, &own.identity, ended.code, message));
     }
     // Engine threads are not awaited: what they have not recorded does not exist.
     runtime.shutdown_background();
     exit(&ended)
 }
 
-/// Where a worker is: its run, its pod, and the way to the API server.
-struct Site {
-    own: RunIdentity,
+/// Which run and pod a worker belongs to, and its way to the API server.
+struct Own {
+    identity: RunIdentity,
     client: Client,
 }
 
-impl Site {
+impl Own {
     async fn find() -> Result<Self, Failure> {
-        let own = RunIdentity::read(&|name| std::env::var(name).ok())?;
+        let identity = RunIdentity::read(&|name| std::env::var(name).ok())?;
         let options = ClientOptions { timeout: CALL_TIMEOUT, ..ClientOptions::default() };
         let client = connect(options)
             .await
             .map_err(|error| Failure::permanent(reason::INVALID_ENVIRONMENT, error.to_string()))?;
-        Ok(Self { own, client })
+        Ok(Self { identity, client })
     }
 }
 
-/// Executes a command and returns its result. Only the fence has no result.
+/// Does a task and returns its result. Only the fence has no result.
 async fn execute(
-    command: &Command,
-    Site { own, client }: &Site,
+    task: Task,
+    Own { identity, client }: &Own,
     mounts: &Mounts,
     stop: &Stop,
     holding: &Holding,
 ) -> Result<Option<TerminationResult>, Failure> {
-    let lookup = |name: &str| std::env::var(name).ok();
-    let run = fence::pass(client, own).await?;
-    let clock = SystemClock;
-    match command {
-        Command::Fence(_) => Ok(None),
-        Command::Capture(_) => {
-            let environment = Environment::read(&lookup)?;
-            capture::read_scope(&environment)?;
-            let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(client, &environment, &repository).share(Use::Writes).await?;
-            let permit = held.permit();
-            holding
-                .during(held, Box::pin(capture::capture(client, &environment, &repository, &run, &clock, permit)))
-                .await
-                .map(Some)
-        }
-        Command::Preview(_) => {
-            let environment = Environment::read(&lookup)?;
-            restore::order::read_preview_inputs(&environment)?;
-            let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
-            holding.during(held, Box::pin(preview::preview(client, &environment, &repository))).await.map(Some)
-        }
-        Command::Rehearse(_) => {
-            let environment = Environment::read(&lookup)?;
-            restore::order::read_rehearsal(&environment)?;
-            let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
-            holding.during(held, Box::pin(rehearse::rehearse(client, &environment, &repository, &run))).await.map(Some)
-        }
-        Command::Restore(_) => {
-            let environment = Environment::read(&lookup)?;
-            restore::order::read_inputs(&environment)?;
-            let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(client, &environment, &repository).share(Use::Writes).await?;
-            let permit = held.permit();
-            let work = restore::apply::apply(client, &environment, &repository, &clock, stop, permit);
-            holding.during(held, Box::pin(work)).await.map(Some)
-        }
-        Command::Check(_) => {
-            let environment = Environment::read(&lookup)?;
-            let inputs = check::read_inputs(&environment)?;
-            let repository = open::open_or_create(client, &environment, mounts).await?;
-            let held = Leases::of(client, &environment, &repository).share(Use::Reads).await?;
-            let work = async {
-                let sets = sets::list(client, &environment).await?;
-                let mut result = check::check(&repository, &environment, &inputs, &sets, &clock).await?;
-                if let Some(figures) = &mut result.context.repository {
-                    figures.adopted = check::adopt::record_sets(client, &environment, &repository).await?;
-                }
-                Ok(Some(result))
-            };
-            holding.during(held, Box::pin(work)).await
-        }
-        Command::Maintain(_) => {
-            let environment = Environment::read(&lookup)?;
-            let inputs = maintain::read_inputs(&environment)?;
-            let repository = open::open(&environment, mounts).await?;
-            let held = Leases::of(client, &environment, &repository).exclude().await?;
-            let permit = held.permit();
-            let work = maintain::maintain(client, &environment, &repository, &inputs, &clock, permit);
-            holding.during(held, Box::pin(work)).await.map(Some)
-        }
-    }
+    let run = fence::pass(client, identity).await?;
+    let Task::Work(work) = task else { return Ok(None) };
+    let environment = Environment::read(&|name| std::env::var(name).ok())?;
+    let begun = work.begin(&environment)?;
+    let needs = work.needs();
+    let repository = match needs.repository {
+        RepositoryNeed::Ready => open::open(&environment, mounts).await?,
+        RepositoryNeed::Any => open::open_or_create(client, &environment, mounts).await?,
+    };
+    let leases = Leases::of(client, &environment, &repository);
+    let held = match needs.lease {
+        LeaseNeed::Reads => leases.share(Use::Reads).await?,
+        LeaseNeed::Writes => leases.share(Use::Writes).await?,
+        LeaseNeed::Excludes => leases.exclude().await?,
+    };
+    let site = Site {
+        client,
+        environment: &environment,
+        repository: &repository,
+        run: &run,
+        clock: &SystemClock,
+        stop,
+        permit: (needs.lease != LeaseNeed::Reads).then(|| held.permit()),
+    };
+    holding.during(held, begun(site)).await.map(Some)
 }
 
 /// The held Lease, shared by the two sides that can end the work: its completion and a stop signal.
@@ -249,13 +192,8 @@ async fn execute(
 struct Holding(Mutex<Option<Held>>);
 
 impl Holding {
-    /// Runs `work` while a Lease is held, then releases the Lease. The future is large, so it is
-    /// boxed.
-    async fn during<T>(
-        &self,
-        held: Held,
-        work: Pin<Box<impl Future<Output = Result<T, Failure>>>>,
-    ) -> Result<T, Failure> {
+    /// Runs an operation while a Lease is held, then releases the Lease.
+    async fn during(&self, held: Held, work: Ending<'_>) -> Result<TerminationResult, Failure> {
         *self.held() = Some(held);
         let ended = work.await;
         let is_held = self.held().as_ref().is_some_and(Held::is_held);

@@ -17,9 +17,10 @@ use tenantatlas::{
         operation_type::decide as operation_type,
         restore_run::decide as restore,
     },
+    operations::record::RepositoryCheck,
     runs::records::{
         backup_set::{Ready, marked},
-        repository::{self as repository_record, RepositoryCheck},
+        repository as repository_record,
     },
 };
 

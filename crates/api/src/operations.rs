@@ -39,21 +39,25 @@ impl Operation {
     }
 }
 
-/// The command that opens a repository for the first time, and so needs none that is Ready.
+/// The worker's command for [`CAPTURE`].
+pub const CAPTURE_COMMAND: &str = "capture";
+/// The worker's command for [`CHECK`].
 pub const CHECK_COMMAND: &str = "check";
-/// The command that removes what no backup set needs.
+/// The worker's command for [`MAINTAIN`].
 pub const MAINTAIN_COMMAND: &str = "maintain";
-/// The command that tries whether a backup set could be restored.
-pub const REHEARSE_COMMAND: &str = "rehearse";
-/// The command that plans a restore.
+/// The worker's command for [`PREVIEW`].
 pub const PREVIEW_COMMAND: &str = "preview";
+/// The worker's command for [`APPLY`].
+pub const APPLY_COMMAND: &str = "restore";
+/// The worker's command for [`REHEARSE`].
+pub const REHEARSE_COMMAND: &str = "rehearse";
 
 /// All built-in operations, by name.
 pub const BUILT_IN: [Operation; 6] = [
-    Operation { name: CAPTURE, command: "capture", inputs: schema_of::<CaptureInputs> },
+    Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
     Operation { name: CHECK, command: CHECK_COMMAND, inputs: schema_of::<CheckInputs> },
     Operation { name: MAINTAIN, command: MAINTAIN_COMMAND, inputs: schema_of::<MaintainInputs> },
-    Operation { name: APPLY, command: "restore", inputs: schema_of::<RestoreInputs> },
+    Operation { name: APPLY, command: APPLY_COMMAND, inputs: schema_of::<RestoreInputs> },
     Operation { name: PREVIEW, command: PREVIEW_COMMAND, inputs: schema_of::<PreviewInputs> },
     Operation { name: REHEARSE, command: REHEARSE_COMMAND, inputs: schema_of::<RehearseInputs> },
 ];

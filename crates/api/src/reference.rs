@@ -31,6 +31,15 @@ pub struct ObjectReference {
     pub uid: String,
 }
 
+/// Whether this is a valid object name. A text that is not one never enters a status field for
+/// names.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+}
+
 /// A Secret in the same namespace, and a key in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -13,6 +13,7 @@
 
 pub mod collect;
 pub mod omission;
+mod records;
 pub mod scope;
 
 use crate::{
@@ -38,10 +39,30 @@ use crate::{
         open::key_secrets,
         progress::Progress,
         report,
+        work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
     },
 };
 use kube::Client;
 use std::{collections::BTreeMap, fmt::Write as _};
+
+/// Captures the tenant's objects.
+pub struct Capture;
+
+impl Work for Capture {
+    fn needs(&self) -> Needs {
+        Needs { repository: RepositoryNeed::Ready, lease: LeaseNeed::Writes, last_words: false }
+    }
+
+    fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
+        read_scope(environment)?;
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move {
+                let permit = site.permit()?;
+                capture(site.client, site.environment, site.repository, site.run, site.clock, permit).await
+            })
+        }))
+    }
+}
 
 /// How many kinds a message names per reason.
 const MAX_SKIPPED_KINDS: usize = 8;

@@ -1,6 +1,7 @@
 //! `tenantatlas worker check`: opens or creates a tenant's repository and checks it for damage.
 
 pub mod adopt;
+mod records;
 
 use crate::{
     api::{
@@ -14,9 +15,34 @@ use crate::{
         environment::Environment,
         failure::{Failure, reason},
         sets,
+        work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
     },
 };
 use kube::ResourceExt;
+
+/// Checks a repository.
+pub struct Check;
+
+impl Work for Check {
+    fn needs(&self) -> Needs {
+        Needs { repository: RepositoryNeed::Any, lease: LeaseNeed::Reads, last_words: false }
+    }
+
+    fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
+        let inputs = read_inputs(environment)?;
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move {
+                let Site { client, environment, repository, clock, .. } = site;
+                let sets = sets::list(client, environment).await?;
+                let mut result = check(repository, environment, &inputs, &sets, clock).await?;
+                if let Some(figures) = &mut result.context.repository {
+                    figures.adopted = adopt::record_sets(client, environment, repository).await?;
+                }
+                Ok(result)
+            })
+        }))
+    }
+}
 
 /// A day in seconds. Checks on different days read different parts of the data.
 const DAY: i64 = 86_400;

@@ -12,6 +12,8 @@
 //!
 //! Unneeded content is only marked here. The maintenance after the grace period deletes it.
 
+mod records;
+
 use crate::{
     api::{
         execution::GRACE_HOURS,
@@ -21,10 +23,34 @@ use crate::{
     clock::Clock,
     operations::check,
     repository::{Pruning, Repository, WriterPermit, forget::forgettable},
-    worker::{environment::Environment, failure::Failure, sets},
+    worker::{
+        environment::Environment,
+        failure::Failure,
+        sets,
+        work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
+    },
 };
 use jiff::SignedDuration;
 use kube::Client;
+
+/// Removes what no backup set needs.
+pub struct Maintain;
+
+impl Work for Maintain {
+    fn needs(&self) -> Needs {
+        Needs { repository: RepositoryNeed::Ready, lease: LeaseNeed::Excludes, last_words: false }
+    }
+
+    fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
+        let inputs = read_inputs(environment)?;
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move {
+                let permit = site.permit()?;
+                maintain(site.client, site.environment, site.repository, &inputs, site.clock, permit).await
+            })
+        }))
+    }
+}
 
 /// Unneeded content is deleted this many hours before the grace period ends, so that the second of
 /// two maintenances a day apart deletes what the first marked.

@@ -4,14 +4,36 @@
 //! state. The plan is stored in the repository, the parts of it that matter to users in the run's
 //! reports, its digest and summary in the result.
 
+mod records;
+
 use crate::{
     api::result::TerminationResult,
     operations::restore::{made::make, order, stored_plan, survey::Survey, walk::Ask},
     providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::Repository,
-    worker::{environment::Environment, failure::Failure, progress::Progress, report},
+    worker::{
+        environment::Environment,
+        failure::Failure,
+        progress::Progress,
+        report,
+        work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
+    },
 };
 use kube::Client;
+
+/// Plans a restore.
+pub struct Preview;
+
+impl Work for Preview {
+    fn needs(&self) -> Needs {
+        Needs { repository: RepositoryNeed::Ready, lease: LeaseNeed::Reads, last_words: false }
+    }
+
+    fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
+        order::read_preview_inputs(environment)?;
+        Ok(begun(|site: Site<'_>| Box::pin(preview(site.client, site.environment, site.repository))))
+    }
+}
 
 /// Plans a restore and stores the plan.
 pub async fn preview(

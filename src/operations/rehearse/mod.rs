@@ -4,6 +4,8 @@
 //! The whole set is read back, and every write that a restore would make is tried as a dry run. The
 //! plan goes into the run's reports, like that of a preview.
 
+mod records;
+
 use crate::{
     api::{OperationRun, result::TerminationResult},
     operations::restore::{
@@ -14,9 +16,29 @@ use crate::{
     },
     providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::Repository,
-    worker::{environment::Environment, failure::Failure, progress::Progress, report},
+    worker::{
+        environment::Environment,
+        failure::Failure,
+        progress::Progress,
+        report,
+        work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
+    },
 };
 use kube::{Client, ResourceExt};
+
+/// Tries whether a backup set could be restored.
+pub struct Rehearse;
+
+impl Work for Rehearse {
+    fn needs(&self) -> Needs {
+        Needs { repository: RepositoryNeed::Ready, lease: LeaseNeed::Reads, last_words: false }
+    }
+
+    fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
+        order::read_rehearsal(environment)?;
+        Ok(begun(|site: Site<'_>| Box::pin(rehearse(site.client, site.environment, site.repository, site.run))))
+    }
+}
 
 /// Rehearses a restore. `run` names the requester: what they may not write is not restorable for
 /// them.

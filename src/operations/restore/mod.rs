@@ -42,6 +42,7 @@ pub mod order;
 pub mod prune;
 pub mod reason;
 pub mod record;
+mod records;
 mod relations;
 mod revise;
 pub mod safety;
@@ -49,3 +50,28 @@ pub mod stored_plan;
 pub mod survey;
 pub mod unknown;
 pub mod walk;
+
+use crate::worker::{
+    environment::Environment,
+    failure::Failure,
+    work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
+};
+
+/// Carries a restore out.
+pub struct Restore;
+
+impl Work for Restore {
+    fn needs(&self) -> Needs {
+        Needs { repository: RepositoryNeed::Ready, lease: LeaseNeed::Writes, last_words: true }
+    }
+
+    fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
+        order::read_inputs(environment)?;
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move {
+                let permit = site.permit()?;
+                apply::apply(site.client, site.environment, site.repository, site.clock, site.stop, permit).await
+            })
+        }))
+    }
+}

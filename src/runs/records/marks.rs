@@ -7,7 +7,7 @@
 
 use crate::{
     api::{BackupSet, backup_set::is_damaged},
-    runs::records::repository::RepositoryCheck,
+    operations::record::RepositoryCheck,
 };
 
 /// What to report about one set.

@@ -9,38 +9,13 @@ use crate::{
     api::{
         BackupRepository, BackupRepositoryStatus, ObjectReference, Reason,
         conditions::{self, Wanted},
-        result::{CheckedRepository, Maintained, truncate},
+        result::truncate,
     },
+    operations::record::RepositoryCheck,
     repository::CODES_OF_THE_STORE,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
-/// The end of a `repository.check`, or of the check in a `repository.maintain`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RepositoryCheck {
-    /// Name of the repository.
-    pub repository: String,
-    /// Generation of the spec that was checked; `None` if no Job was created.
-    pub generation: Option<i64>,
-    /// Hash of the checked part of that spec; `None` if no Job was created, or if the Job is of an
-    /// operator that did not record the hash.
-    pub spec: Option<String>,
-    /// Whether the check passed.
-    pub passed: bool,
-    /// The reason code.
-    pub reason: String,
-    /// Message for people.
-    pub message: String,
-    /// Figures of the repository, if reported.
-    pub figures: Option<CheckedRepository>,
-    /// What was removed before the check, if unneeded data was.
-    pub maintained: Option<Maintained>,
-    /// Prefixes of the ids of damaged snapshots.
-    pub damaged: Vec<String>,
-    /// Whether more snapshots are damaged than are named.
-    pub damaged_truncated: bool,
-}
 
 /// The status of a repository after a check; `None` if the check says nothing about it.
 #[must_use]
