@@ -5,8 +5,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 use clap::CommandFactory;
 use serde_json::Value;
 use tenantatlas::{
-    api::{OperationType, operations::BUILT_IN},
+    api::{
+        OperationType,
+        execution::PREVIEW_ACCOUNT,
+        operations::{self as built_in, BUILT_IN},
+    },
     command::Arguments,
+    operations::TABLE,
 };
 
 fn folder() -> std::path::PathBuf {
@@ -38,4 +43,57 @@ fn the_worker_has_a_command_for_each_built_in_operation() {
     for operation in BUILT_IN {
         assert!(worker.find_subcommand(operation.command).is_some(), "worker {}", operation.command);
     }
+}
+
+/// A template of the chart as text, with runs of white space as one space.
+fn template(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/tenantatlas/templates").join(name);
+    fs::read_to_string(path).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_type_of_the_chart_that_changes_nothing_has_an_account_that_may_change_nothing() {
+    for operation in TABLE {
+        let text = fs::read_to_string(folder().join(format!("{}.yaml", operation.name()))).unwrap();
+        let spec: Value = serde_saphyr::from_str(&text).unwrap();
+        let writes = operation.account() == tenantatlas::api::execution::RESTORE_ACCOUNT;
+        assert_eq!(spec["readOnly"], !writes, "{}", operation.name());
+    }
+}
+
+#[test]
+fn a_tenant_s_operator_may_run_each_built_in_operation_and_no_other() {
+    let template = template("rbac/tenant-roles.yaml");
+    let (_, after) = template.split_once("resources: [operationtypes] resourceNames: [").unwrap();
+    let named: BTreeSet<&str> = after.split_once("] verbs: [run]").unwrap().0.split(", ").collect();
+    let wanted: BTreeSet<&str> = BUILT_IN.iter().map(|operation| operation.name).collect();
+    assert_eq!(named, wanted);
+}
+
+#[test]
+fn admission_lets_nobody_start_what_the_operator_starts_for_restores() {
+    let start = template("admission/start.yaml");
+    let (_, after) = start.split_once("!(object.spec.type in ['").unwrap();
+    let named: BTreeSet<&str> = after.split_once("'])").unwrap().0.split("', '").collect();
+    let for_restores = TABLE.iter().filter(|operation| operation.is_for_restores());
+    let wanted: BTreeSet<&str> = for_restores.clone().map(|operation| operation.name()).collect();
+    assert_eq!(named, wanted);
+    let [writes, previews] = [false, true].map(|previews| {
+        let of_account = |name: &str| (name == PREVIEW_ACCOUNT) == previews;
+        for_restores.clone().find(|operation| of_account(operation.account())).unwrap().name()
+    });
+    let by_order = format!("object.spec.?dryRun.orValue(false) ? '{previews}' : '{writes}'");
+    assert!(start.contains(&by_order), "the verb that an order takes: {by_order}");
+    let own_account = format!("oldObject.spec.type == '{writes}'");
+    assert!(template("admission/status.yaml").contains(&own_account), "whose account the inputs may name");
+}
+
+#[test]
+fn admission_asks_for_the_operations_that_a_repository_and_a_schedule_start() {
+    let start = template("admission/start.yaml");
+    for name in [built_in::CHECK, built_in::MAINTAIN] {
+        assert!(start.contains(&format!(".name('{name}').check('run')")), "{name}");
+    }
+    let default = format!("object.spec.?operation.?type.orValue('{}')", built_in::CAPTURE);
+    assert!(start.contains(&default), "the type of a schedule that names none: {default}");
 }
