@@ -243,4 +243,40 @@ mod tests {
             _ => false,
         }
     }
+
+    #[test]
+    fn groups_are_named_in_their_order_while_they_fit_and_the_others_are_counted() {
+        // Each takes 603 bytes at most, and 8 KiB are for all.
+        let groups: Vec<String> = (0..20).map(|number| format!("{number:0100}")).collect();
+        let mut asked = record(groups.clone());
+        asked.groups_left_out = 2;
+        let bounded = asked.bounded();
+        assert_eq!((bounded.who.groups.as_slice(), bounded.groups_left_out), (&groups[..13], 9));
+    }
+
+    #[test]
+    fn a_group_is_named_if_it_fits_at_six_bytes_a_character() {
+        let fits = |letters: usize| record(vec!["g".repeat(letters), String::new()]).bounded().who.groups.len();
+        assert_eq!((fits(1364), fits(1365)), (2, 0));
+    }
+
+    #[test]
+    fn the_fields_beside_the_text_repeat_it_and_the_text_is_read_back() {
+        let mut written = record(vec!["devs".into()]);
+        written.event = AuditEvent::Outcome;
+        written.outcome = Some(Outcome::Failed);
+        written.run = ObjectReference { name: "run".into(), uid: "u".into() };
+        written.restore_run = Some(ObjectReference { name: "restore".into(), uid: "r".into() });
+        written.backup_set = Some(LocalReference::new("nightly"));
+        let text = serde_json::to_string(&written).expect("JSON");
+        assert!(!text.contains("groupsLeftOut"), "none is left out, and nothing is said of it: {text}");
+        let entry = AuditEntrySpec::of(&written, text.clone());
+        assert_eq!((&entry.entry, entry.event, entry.outcome), (&text, AuditEvent::Outcome, Some(Outcome::Failed)));
+        assert_eq!((entry.who.as_str(), &entry.run, &entry.pod), ("ada", &written.run, &written.pod));
+        assert_eq!((&entry.restore_run, &entry.backup_set), (&written.restore_run, &written.backup_set));
+        assert_eq!(entry.record(), Some(written.clone()));
+        written.groups_left_out = 3;
+        assert_eq!(serde_json::to_value(&written).expect("JSON")["groupsLeftOut"], 3);
+        assert_eq!(AuditEntrySpec { entry: "no entry".into(), ..entry }.record(), None);
+    }
 }

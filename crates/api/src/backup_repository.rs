@@ -342,4 +342,42 @@ mod tests {
             assert_ne!(of(&|spec| spec[field] = value.clone()), before, "{field}");
         }
     }
+
+    #[test]
+    fn a_repository_is_ready_if_a_check_vouches_for_what_it_is_now() {
+        let repository = |generation: i64, status: Value| -> BackupRepository {
+            serde_json::from_value(json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
+                "metadata": {"name": "main", "generation": generation},
+                "spec": {"storage": {"s3": {"bucket": "backups"}}, "passwordSecret": {"name": "p"}}, "status": status
+            }))
+            .expect("a repository")
+        };
+        let condition = |type_: &str, status: &str| {
+            json!([{"type": type_, "status": status, "reason": "r", "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+        };
+        let ready = condition("Ready", "True");
+        let hash = repository(1, json!(null)).spec.checked_hash();
+        for (of, observed, hash, conditions, is_checked, is_ready) in [
+            ("this generation", 7, "", &ready, true, true),
+            ("an earlier generation of another spec", 6, "another", &ready, false, false),
+            ("an earlier generation of the same spec", 6, hash.as_str(), &ready, true, true),
+            ("this generation, and it failed", 7, "", &condition("Ready", "False"), true, false),
+            ("this generation, and says another thing", 7, "", &condition("Stalled", "True"), true, false),
+            ("this generation, and says nothing", 7, "", &json!([]), true, false),
+        ] {
+            let status = json!({"observedGeneration": observed, "checkedSpec": hash, "conditions": conditions});
+            let repository = repository(7, status);
+            assert_eq!(
+                (repository.is_checked(), repository.is_ready()),
+                (is_checked, is_ready),
+                "the check is of {of}"
+            );
+        }
+        let unchecked = repository(7, json!(null));
+        assert!(!unchecked.is_checked() && !unchecked.is_ready(), "nobody has looked at it");
+        assert_eq!(unchecked.spec.storage.s3.map(|s3| s3.region).as_deref(), Some("us-east-1"));
+        assert_eq!(unchecked.spec.password_secret.key, "password");
+    }
 }

@@ -479,4 +479,24 @@ mod tests {
         assert_eq!((spec.successful_runs_history_limit, spec.failed_runs_history_limit), (10, 10));
         assert!(!spec.suspend && !spec.immediate && spec.jitter_seconds == 0);
     }
+
+    #[test]
+    fn a_run_on_request_is_named_by_schedule_and_token_and_a_name_that_is_taken_gets_the_uid() {
+        // The name is what a second controller finds the run by.
+        assert_eq!(run_now_name("nightly", "now"), "nightly-now-ed5eb9a37e2d8231");
+        assert_eq!(run_names("a", "0123456789"), ["a", "a-01234567"]);
+        assert_eq!(run_names("a", "0123"), ["a", "a-0123"]);
+        let origin = Origin { schedule: "nightly".into(), uid: "u".into(), scheduled_for: None };
+        assert_eq!(origin.reference(), ObjectReference { name: "nightly".into(), uid: "u".into() });
+    }
+
+    #[test]
+    fn sets_of_earlier_schedules_are_counted_where_there_are_any() {
+        let mut retained =
+            Retained { after: "r".into(), kept: 1, expired: 0, of_earlier_schedules: 0, would_expire: Vec::new() };
+        let said = |retained: &Retained| serde_json::to_value(retained).expect("JSON")["ofEarlierSchedules"].clone();
+        assert_eq!(said(&retained), json!(null));
+        retained.of_earlier_schedules = 2;
+        assert_eq!(said(&retained), 2);
+    }
 }

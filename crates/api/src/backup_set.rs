@@ -217,3 +217,55 @@ pub struct Verified {
     /// How the rehearsal ended.
     pub outcome: crate::Outcome,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn set(name: &str, annotations: &BTreeMap<String, String>, status: &Value) -> BackupSet {
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
+            "metadata": {"name": name, "annotations": annotations},
+            "spec": {"repository": {"name": "main"}, "snapshot": "0123456789abcdef0123", "namespaceUid": "n",
+                "run": {"name": "r", "uid": "u"}, "trigger": "manual", "coverage": "full"},
+            "status": status
+        }))
+        .expect("a set")
+    }
+
+    #[test]
+    fn a_set_is_named_after_its_run_or_its_run_s_uid_and_an_adopted_one_after_its_snapshot() {
+        assert_eq!(names_for("nightly-1", "0123456789"), ["nightly-1", "nightly-1-01234567"]);
+        assert_eq!(names_for("nightly-1", "0123"), ["nightly-1", "nightly-1-0123"]);
+        assert_eq!(adopted_name("0123456789abcdef0123"), "adopted-0123456789abcdef");
+        let is_adopted = |name: &str| set(name, &BTreeMap::new(), &json!(null)).is_adopted();
+        assert!(is_adopted("adopted-0123456789abcdef"));
+        assert!(!is_adopted("nightly-1") && !is_adopted("adopted-fedcba9876543210"), "the name is not its snapshot's");
+    }
+
+    #[test]
+    fn the_figures_that_an_adopted_set_was_written_with_are_its_status() {
+        let figures = figures(Timestamp::UNIX_EPOCH, 3, 2000, 100);
+        assert_eq!(figures[TAKEN_AT], "1970-01-01T00:00:00Z");
+        let status = status_of_adopted(&set("a", &figures, &json!({"shortSnapshot": "01234567", "items": 1})));
+        assert_eq!((status.items, status.bytes, status.added_bytes), (Some(3), Some(2000), Some(100)));
+        assert_eq!(status.short_snapshot.as_deref(), Some("01234567"), "the rest stays as it is");
+        let none = status_of_adopted(&set("a", &BTreeMap::new(), &json!(null)));
+        assert_eq!((none.items, none.bytes, none.added_bytes), (None, None, None));
+    }
+
+    #[test]
+    fn a_set_is_damaged_if_its_ready_condition_says_so_and_not_otherwise() {
+        let damaged = |type_: &str, status: &str, reason: &str| {
+            let condition = json!({"type": type_, "status": status, "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            is_damaged(&set("a", &BTreeMap::new(), &json!({"conditions": [condition]})))
+        };
+        assert!(damaged("Ready", "False", "Damaged"));
+        assert!(!damaged("Ready", "True", "Damaged"));
+        assert!(!damaged("Ready", "False", "Incomplete"));
+        assert!(!damaged("Verified", "False", "Damaged"));
+        assert!(!is_damaged(&set("a", &BTreeMap::new(), &json!(null))));
+    }
+}

@@ -78,4 +78,9 @@ mod tests {
             prop_assert_eq!(parsed, value);
         }
     }
+
+    #[test]
+    fn a_digest_is_the_sha_256_of_the_canonical_bytes() {
+        assert_eq!(digest(&json!({})), "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
+    }
 }

@@ -96,4 +96,42 @@ mod tests {
             [Some("False"), Some("True"), Some("True"), Some("True"), None, None]
         );
     }
+
+    #[test]
+    fn each_phase_and_outcome_has_its_conditions() {
+        let said = |phase, outcome| {
+            let pairs: Vec<String> =
+                of_run(phase, outcome).iter().map(|wanted| format!("{}={}", wanted.type_, wanted.status)).collect();
+            pairs.join(" ")
+        };
+        for phase in [Phase::Queued, Phase::Running] {
+            assert_eq!(said(phase, Outcome::Pending), "Ready=Unknown Reconciling=True");
+        }
+        assert_eq!(said(Phase::Completed, Outcome::Succeeded), "Ready=True Complete=True Finished=True");
+        for outcome in [Outcome::Failed, Outcome::Blocked] {
+            assert_eq!(said(Phase::Completed, outcome), "Ready=False Stalled=True Failed=True Finished=True");
+        }
+    }
+
+    #[test]
+    fn a_condition_keeps_the_time_at_which_it_last_changed() {
+        let [then, now] = [0, 60].map(|second| Timestamp::from_second(second).expect("a time"));
+        let old = merge(&[], &of_run(Phase::Queued, Outcome::Pending), "Queued", "waits", Some(1), then);
+        assert!(old.iter().all(|condition| condition.last_transition_time == Time(then)));
+        let still = merge(&old, &of_run(Phase::Running, Outcome::Pending), "Running", "works", Some(2), now);
+        let ended = merge(&old, &of_run(Phase::Completed, Outcome::Succeeded), "Succeeded", "done", Some(2), now);
+        let said = |conditions: &[Condition]| -> Vec<(String, String, Timestamp)> {
+            let said = |one: &Condition| (one.type_.clone(), one.status.clone(), one.last_transition_time.0);
+            conditions.iter().map(said).collect()
+        };
+        let line = |type_: &str, status: &str, at| (type_.to_owned(), status.to_owned(), at);
+        assert_eq!(said(&still), [line(READY, "Unknown", then), line(RECONCILING, "True", then)]);
+        assert!(still.iter().all(|one| one.reason == "Running" && one.message == "works"));
+        assert!(still.iter().all(|one| one.observed_generation == Some(2)));
+        // `Reconciling` was true as well: the time is that of the same condition, not of the same status.
+        assert_eq!(
+            said(&ended),
+            [(READY, "True"), (COMPLETE, "True"), (FINISHED, "True")].map(|(t, s)| line(t, s, now))
+        );
+    }
 }

@@ -135,4 +135,10 @@ mod tests {
             assert_eq!(name(other).len(), 23, "{other}");
         }
     }
+
+    #[test]
+    fn the_label_of_an_identity_is_its_first_forty_digits() {
+        let identity = Identity::new("uid", "t", None, "a", &Map::new(), None);
+        assert_eq!((identity.as_str().len(), identity.label_value()), (64, &identity.as_str()[..40]));
+    }
 }

@@ -112,4 +112,14 @@ mod tests {
         assert_eq!(read(r#"{"a":1,"b":2}"#), read(r#"{ "b": 2, "a": 1 }"#));
         assert_ne!(read(r#"{"a":1}"#), read(r#"{"a":2}"#));
     }
+
+    #[test]
+    fn the_members_that_are_parsed_are_those_that_were_given() {
+        let given = json!({"a": 1, "b": {"c": "d"}}).as_object().cloned().expect("an object");
+        let inputs = Inputs::from(given.clone());
+        assert_eq!((inputs.parse(), inputs.text()), (given, r#"{"a":1,"b":{"c":"d"}}"#));
+        assert_eq!(format!("{inputs:?}"), inputs.text());
+        assert_eq!(Inputs::from(Map::new()), Inputs::default());
+        assert!(Inputs::from(Map::new()).is_empty());
+    }
 }

@@ -208,4 +208,31 @@ mod tests {
             assert!(text.parse::<ItemId>().is_err(), "{text:?} must be refused");
         }
     }
+
+    #[test]
+    fn a_kind_that_is_too_long_and_a_group_of_other_characters_are_refused() {
+        let longest = "x".repeat(MAX_KIND);
+        assert!(longest.parse::<GroupKind>().is_ok() && format!("{longest}x").parse::<GroupKind>().is_err());
+        assert_eq!("Kind.a-1.b".parse(), Ok(GroupKind::new("a-1.b", "Kind")));
+        for text in ["Kind.a_b", "Kind.A", "Kind.a b", "Kind.a.", "-.a", "Kind-.a", "a/b.c"] {
+            assert!(text.parse::<GroupKind>().is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_kind_is_read_back_from_its_text() {
+        for (kind, text) in [(GroupKind::new("", "Secret"), "Secret"), (GroupKind::new("apps", "Job"), "Job.apps")] {
+            assert_eq!((kind.to_string().as_str(), text.parse()), (text, Ok(kind)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_item_and_no_kind_is_quoted_by_its_first_hundred_characters() {
+        let long = "é".repeat(200);
+        let kind = long.parse::<GroupKind>().expect_err("no kind");
+        let item = long.parse::<ItemId>().expect_err("no item");
+        for said in [kind.to_string(), item.to_string()] {
+            assert!(said.starts_with(&format!("\"{}\" is not", "é".repeat(100))), "{said}");
+        }
+    }
 }

@@ -78,3 +78,32 @@ pub fn of_run(
 
 /// All label keys that [`of_run`] may set. A key that it does not set is removed from the run.
 pub const OF_RUN: [&str; 6] = [IDENTITY, TYPE, TRIGGER, WORKSPACE, INITIATOR, OUTCOME];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_labelled_with_what_is_known_of_it_and_with_nothing_else() {
+        let hash = "0123456789".repeat(6);
+        let all = of_run(Some(&hash), "backup.capture", Trigger::Manual, Some("acme"), Some("ada"), Outcome::Failed);
+        let expected = [
+            (IDENTITY, &hash[..40]),
+            (TYPE, "backup.capture"),
+            (TRIGGER, "manual"),
+            (WORKSPACE, "acme"),
+            (INITIATOR, &initiator_value("ada")),
+            (OUTCOME, "failed"),
+        ];
+        assert_eq!(all, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        assert!(OF_RUN.iter().all(|label| all.contains_key(*label)) && all.len() == OF_RUN.len());
+        let fewest = of_run(Some("short"), "t", Trigger::Scheduled, None, None, Outcome::Pending);
+        assert_eq!(fewest, [(TYPE, "t"), (TRIGGER, "scheduled")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    }
+
+    #[test]
+    fn a_user_s_label_is_forty_digits_of_the_sha_256_of_the_name_and_fits_whatever_the_name() {
+        assert_eq!(initiator_value("ada"), "fdee430d40bd57deeac186cd9790033d0f06f909");
+        assert_eq!(initiator_value(&"ü:".repeat(500)).len(), 40);
+    }
+}

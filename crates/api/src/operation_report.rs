@@ -184,3 +184,21 @@ pub enum ItemOutcome {
     /// Not done.
     Failed,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_writes_or_fails_or_leaves_the_object_as_it_is() {
+        for action in [Action::Create, Action::Update, Action::Recreate, Action::Delete] {
+            assert!(action.writes() && !action.fails(), "{action:?}");
+        }
+        for action in [Action::Conflict, Action::Forbidden, Action::Invalid] {
+            assert!(!action.writes() && action.fails(), "{action:?}");
+        }
+        for action in [Action::Skip, Action::Unchanged] {
+            assert!(!action.writes() && !action.fails(), "{action:?}");
+        }
+    }
+}

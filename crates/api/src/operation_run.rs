@@ -412,3 +412,45 @@ impl OperationRun {
         self.status.as_ref().is_some_and(|status| status.phase == Phase::Completed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(status: Option<OperationRunStatus>) -> OperationRun {
+        OperationRun { status, ..OperationRun::new("r", OperationRunSpec::default()) }
+    }
+
+    #[test]
+    fn a_run_is_completed_once_its_phase_says_so() {
+        for (phase, completed) in [(Phase::Queued, false), (Phase::Running, false), (Phase::Completed, true)] {
+            let status = OperationRunStatus { phase, attempts: Some(2), ..OperationRunStatus::default() };
+            let run = run(Some(status.clone()));
+            assert_eq!((run.is_completed(), run.status_or_default()), (completed, status));
+        }
+        assert!(!run(None).is_completed());
+        assert_eq!(run(None).status_or_default(), OperationRunStatus::default());
+    }
+
+    #[test]
+    fn a_context_is_written_if_there_is_anything_in_it() {
+        let mut status = OperationRunStatus::default();
+        let said = |status: &OperationRunStatus| serde_json::to_value(status).expect("JSON")["context"].clone();
+        assert_eq!(said(&status), json!(null));
+        status.context.repository = Some("main".to_owned());
+        assert_eq!(said(&status), json!({"repository": "main"}));
+    }
+
+    #[test]
+    fn a_trigger_reads_as_in_its_schema() {
+        for trigger in [Trigger::Manual, Trigger::Scheduled, Trigger::RunNow, Trigger::Retry] {
+            assert_eq!(serde_json::to_value(trigger).expect("JSON"), trigger.as_str());
+        }
+    }
+
+    #[test]
+    fn inputs_have_half_of_what_the_kernel_takes_as_one_variable() {
+        assert_eq!(MAX_INPUTS_BYTES * 2, 131_072);
+    }
+}

@@ -223,4 +223,23 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_schema_of_an_input_says_its_type_its_bounds_and_what_it_is_in_one_line() {
+        let schema =
+            |name| BUILT_IN.iter().find(|operation| operation.name == name).expect("an operation").inputs_schema();
+        let check = schema(CHECK);
+        let percent = &check["properties"]["readDataPercent"];
+        assert_eq!((&percent["type"], &percent["maximum"]), (&json!("integer"), &json!(100)));
+        assert_eq!(
+            (&check["title"], &percent["format"], &percent["default"]),
+            (&json!(null), &json!(null), &json!(null))
+        );
+        for property in check["properties"].as_object().expect("properties").values() {
+            assert!(!property["description"].as_str().expect("a description").contains('\n'));
+        }
+        let restore = &schema(APPLY)["properties"]["restoreRun"];
+        assert_eq!((&restore["required"], &restore["additionalProperties"]), (&json!(["name", "uid"]), &json!(false)));
+        assert_eq!(restore["properties"]["uid"], json!({"type": "string", "minLength": 1, "maxLength": 64}));
+    }
 }

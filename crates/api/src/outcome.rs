@@ -122,3 +122,32 @@ pub enum FailureType {
     /// The item was skipped on purpose.
     Skipped,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_and_outcomes_read_as_in_their_schemas() {
+        for phase in [Phase::Queued, Phase::Running, Phase::Completed] {
+            assert_eq!(serde_json::to_value(phase).expect("JSON"), phase.as_str());
+        }
+        let outcomes =
+            [Outcome::Pending, Outcome::Succeeded, Outcome::PartiallySucceeded, Outcome::Failed, Outcome::Blocked];
+        for outcome in outcomes {
+            assert_eq!(serde_json::to_value(outcome).expect("JSON"), outcome.as_str());
+        }
+    }
+
+    #[test]
+    fn counts_add_up_if_none_is_negative_and_the_parts_are_what_was_processed_of_the_total() {
+        let add_up = |total, processed, succeeded, failed, skipped| {
+            SummaryCounts { total, processed, succeeded, failed, skipped }.add_up()
+        };
+        assert!(add_up(0, 0, 0, 0, 0) && add_up(6, 6, 1, 2, 3) && add_up(9, 6, 1, 2, 3));
+        assert!(!add_up(5, 6, 1, 2, 3), "more are processed than there are");
+        assert!(!add_up(9, 7, 1, 2, 3) && !add_up(9, 5, 1, 2, 3), "the parts are not what was processed");
+        assert!(!add_up(9, 1, 2, -1, 0) && !add_up(9, 1, -1, 2, 0) && !add_up(9, 1, 2, 0, -1), "one is negative");
+        assert!(!add_up(i64::MAX, i64::MAX, i64::MAX, 1, 0), "the sum is no number");
+    }
+}

@@ -73,3 +73,33 @@ impl JsonSchema for Provider {
         json_schema!({ "type": "string", "enum": PROVIDERS, "default": KUBERNETES })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_provider_is_its_name_whichever_way_it_is_read_and_written() {
+        for (name, is_default) in [("kubernetes", true), ("graph", false)] {
+            let provider = Provider::from(name);
+            assert_eq!(
+                (provider.as_str(), provider.to_string().as_str(), provider.is_default()),
+                (name, name, is_default)
+            );
+            assert_eq!(serde_json::to_value(&provider).expect("JSON"), name);
+            assert_eq!(serde_json::from_value::<Provider>(json!(name)).expect("a provider"), provider);
+            assert_eq!((Provider::from(name.to_owned()), String::from(provider.clone())), (provider, name.to_owned()));
+        }
+        assert_eq!(Provider::default(), Provider::Kubernetes);
+    }
+
+    #[test]
+    fn the_schema_allows_the_providers_that_there_are() {
+        let schema = schemars::schema_for!(Provider);
+        assert_eq!(
+            (&schema.as_value()["enum"], &schema.as_value()["default"]),
+            (&json!(PROVIDERS), &json!(KUBERNETES))
+        );
+    }
+}

@@ -412,4 +412,24 @@ mod tests {
         }
         assert_eq!(properties["existingResourcePolicy"]["enum"], json!(["none", "update", "recreate"]));
     }
+
+    #[test]
+    fn a_restore_is_completed_once_its_phase_says_so() {
+        let mut restore = RestoreRun::new("r", RestoreRunSpec::of(LocalReference::new("nightly")));
+        assert!(!restore.is_completed());
+        assert_eq!(restore.status_or_default(), RestoreRunStatus::default());
+        for (phase, completed) in [(Phase::Queued, false), (Phase::Running, false), (Phase::Completed, true)] {
+            let status =
+                RestoreRunStatus { phase, undo_backup_set: Some("undo".into()), ..RestoreRunStatus::default() };
+            restore.status = Some(status.clone());
+            assert_eq!((restore.is_completed(), restore.status_or_default()), (completed, status));
+        }
+    }
+
+    #[test]
+    fn a_value_of_a_patch_is_the_one_that_was_given_and_one_that_was_not_is_none() {
+        let read = |patch: Value| serde_json::from_value::<PatchOperation>(patch).expect("an operation").value;
+        assert_eq!(read(json!({"op": "add", "path": "/a", "value": {"b": 1}})), Some(json!({"b": 1})));
+        assert_eq!(read(json!({"op": "remove", "path": "/a"})), None);
+    }
 }

@@ -231,4 +231,84 @@ mod tests {
             prop_assert_eq!(read.failures_truncated, read.failures.len() < failures);
         }
     }
+
+    fn failures(count: usize, length: usize) -> Vec<ItemFailure> {
+        let failure = |number| ItemFailure {
+            item_id: format!("core/ConfigMap/{number}"),
+            reason_code: "Unlistable".into(),
+            message: "x".repeat(length),
+            failure_type: FailureType::Failure,
+        };
+        (0..count).map(failure).collect()
+    }
+
+    fn read(result: &TerminationResult) -> TerminationResult {
+        serde_json::from_str(&result.to_message()).expect("the message is JSON")
+    }
+
+    #[test]
+    fn a_result_that_fits_is_told_as_it_is() {
+        let counts = BTreeMap::from([("ConfigMap".to_owned(), 1)]);
+        let snapshot = CapturedSnapshot { id: "a".into(), items_by_kind: counts, ..CapturedSnapshot::default() };
+        let result = TerminationResult {
+            outcome: Some(Outcome::Succeeded),
+            message: Some("m".repeat(800)),
+            failures: failures(MAX_FAILURES, 20),
+            context: ResultContext { snapshot: Some(snapshot), ..ResultContext::default() },
+            ..TerminationResult::default()
+        };
+        assert_eq!(read(&result), result);
+        assert!(!TerminationResult::default().to_message().contains("context"));
+        let checked =
+            |adopted| serde_json::to_value(CheckedRepository { adopted, ..Default::default() }).expect("JSON");
+        assert_eq!((checked(0).get("adopted"), &checked(2)["adopted"]), (None, &serde_json::json!(2)));
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_in_order_long_messages_then_rare_kinds_then_failures() {
+        let kinds = |count: i64| (0..count).map(|n| (format!("Kind{n:03}.some.group.example.com"), n)).collect();
+        let with = |failures, kinds| TerminationResult {
+            failures,
+            context: ResultContext {
+                snapshot: Some(CapturedSnapshot { items_by_kind: kinds, ..CapturedSnapshot::default() }),
+                ..ResultContext::default()
+            },
+            ..TerminationResult::default()
+        };
+        let told = read(&with(failures(MAX_FAILURES, 200), kinds(3)));
+        assert_eq!((told.failures.len(), told.failures_truncated), (MAX_FAILURES, false), "shorter messages suffice");
+        assert!(told.failures.iter().any(|failure| failure.message.len() <= 80), "the long ones are cut");
+        let all = BTreeMap::from_iter(kinds(150));
+        let told = read(&with(failures(2, 10), all));
+        let kept = told.context.snapshot.expect("a snapshot").items_by_kind;
+        assert_eq!(told.failures.len(), 2, "kinds go before failures");
+        assert!(kept.len() > 20 && kept.values().all(|count| *count >= 150 - i64::try_from(kept.len()).expect("few")));
+        let told = read(&with(failures(MAX_FAILURES, 80), kinds(60)));
+        assert_eq!(told.context.snapshot.expect("a snapshot").items_by_kind.len(), 20, "twenty kinds go last");
+        assert!(told.failures_truncated && !told.failures.is_empty());
+        assert!(told.failures.iter().all(|failure| failure.message.len() == 80), "80 bytes are not too long");
+    }
+
+    #[test]
+    fn kinds_whose_names_alone_are_too_long_are_left_out_together() {
+        let long: BTreeMap<String, i64> = (0..20).map(|n| (format!("{n:0300}"), 1)).collect();
+        let told = read(&TerminationResult {
+            message: Some("why".into()),
+            context: ResultContext {
+                snapshot: Some(CapturedSnapshot { id: "a".into(), items_by_kind: long, ..CapturedSnapshot::default() }),
+                ..ResultContext::default()
+            },
+            ..TerminationResult::default()
+        });
+        let snapshot = told.context.snapshot.expect("a snapshot");
+        assert_eq!((told.message.as_deref(), snapshot.id.as_str()), (Some("why"), "a"));
+        assert!(snapshot.items_by_kind.is_empty());
+    }
+
+    #[test]
+    fn a_text_is_cut_to_the_bytes_that_it_may_have_and_between_characters() {
+        assert_eq!((truncate("abcdef", 6).as_str(), truncate("abcdefg", 6).as_str()), ("abcdef", "abc…"));
+        assert_eq!((truncate("éééé", 7).as_str(), truncate("éééé", 6).as_str()), ("éé…", "é…"));
+        assert_eq!(truncate("abcdef", 0), "…");
+    }
 }

@@ -223,4 +223,36 @@ mod tests {
         found.sort();
         assert_eq!(found, FREE.map(|(path, _)| path), "each takes a bound, or what bounds it in this test");
     }
+
+    #[test]
+    fn conditions_are_merged_by_type_and_bounded_and_a_status_has_a_default_where_it_has_a_phase_or_a_generation() {
+        for definition in custom_resource_definitions() {
+            let kind = definition.spec.names.kind.clone();
+            let definition = serde_json::to_value(definition).expect("JSON");
+            let status = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+            let default = match kind.as_str() {
+                "OperationRun" | "RestoreRun" => {
+                    json!({"phase": "queued", "outcome": "pending", "observedGeneration": -1})
+                }
+                "BackupRepository" | "BackupSchedule" | "OperationType" => json!({"observedGeneration": -1}),
+                _ => json!(null),
+            };
+            assert_eq!(status["default"], default, "{kind}");
+            let conditions = &status["properties"]["conditions"];
+            if conditions.is_object() {
+                assert_eq!(conditions["x-kubernetes-list-type"], "map", "{kind}");
+                assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]), "{kind}");
+                assert_eq!(conditions["items"]["properties"]["message"]["maxLength"], 32_768, "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_of_any_object_allows_any_object_and_that_of_a_time_says_so() {
+        let mut generator = SchemaGenerator::default();
+        assert_eq!(any_object(&mut generator).as_value()["default"], json!({}));
+        let optional = optional_any_object(&mut generator);
+        assert_eq!(optional.as_value(), &json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+        assert_eq!(date_time(&mut generator).as_value(), &json!({"type": "string", "format": "date-time"}));
+    }
 }

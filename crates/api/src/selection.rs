@@ -114,4 +114,36 @@ mod tests {
         assert!(!selection.takes_name("b"));
         assert!(!selection.takes_name("c"));
     }
+
+    #[test]
+    fn a_selection_that_says_nothing_takes_everything() {
+        let nothing = Selection::default();
+        let kinds = nothing.parse().expect("kinds read");
+        assert!(nothing.is_everything() && nothing.takes_name("any") && kinds.takes(&GroupKind::new("", "Secret")));
+        assert!(kinds.included().is_empty() && kinds.excluded().is_empty());
+        let some = Selection { exclude_names: vec!["a".into()], ..Selection::default() };
+        assert!(!some.is_everything() && !some.takes_name("a") && some.takes_name("b"));
+    }
+
+    #[test]
+    fn the_kinds_that_are_named_are_read_and_what_is_no_kind_is_refused() {
+        let of = |include: &str, exclude: &str| {
+            Selection {
+                include_kinds: vec![include.into()],
+                exclude_kinds: vec![exclude.into()],
+                ..Selection::default()
+            }
+            .parse()
+        };
+        let kinds = of("ConfigMap", "Deployment.apps").expect("kinds read");
+        assert_eq!(kinds.included(), [GroupKind::new("", "ConfigMap")]);
+        assert_eq!(kinds.excluded(), [GroupKind::new("apps", "Deployment")]);
+        assert!(of("Config Map", "Secret").is_err() && of("Secret", "Config Map").is_err());
+    }
+
+    #[test]
+    fn a_target_is_the_item_of_its_group_kind_and_name() {
+        assert_eq!(target_item("v1", "Secret", "a"), ItemId::new(GroupKind::new("", "Secret"), "a"));
+        assert_eq!(target_item("apps/v1", "Deployment", "a"), ItemId::new(GroupKind::new("apps", "Deployment"), "a"));
+    }
 }
