@@ -100,3 +100,91 @@ pub fn previewed_plan(
         no("it made no plan")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn restore(spec: Value) -> RestoreRunSpec {
+        let mut spec = spec;
+        spec["backupSet"] = json!({"name": "nightly"});
+        serde_json::from_value(spec).expect("a spec")
+    }
+
+    #[test]
+    fn a_restore_that_nobody_asked_for_is_not_done() {
+        let spec = restore(json!({"requestedBy": {"username": "ada"}}));
+        assert_eq!(requester(&spec).map(|who| who.username.as_str()), Ok("ada"));
+        assert_eq!(requester(&restore(json!({}))).map_err(|error| error.reason), Err(Reason::NoRequester));
+    }
+
+    #[test]
+    fn terms_that_do_not_read_are_refused_with_the_field() {
+        assert!(terms(&restore(json!({"items": [{"kind": "Secret"}]}))).is_ok());
+        for (spec, field) in [
+            (json!({"items": [{"labelSelector": "=a"}]}), "spec.items"),
+            (json!({"excludeItems": [{"labelSelector": "=a"}]}), "spec.excludeItems"),
+            (json!({"transforms": [{"select": {}, "patch": [{"op": "remove", "path": "a"}]}]}), "spec.transforms"),
+        ] {
+            let refused = terms(&restore(spec)).expect_err(field);
+            assert_eq!(refused.reason, Reason::InvalidRestore);
+            assert!(refused.message.starts_with(field), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn a_set_is_of_this_namespace_or_of_one_that_its_repository_adopts() {
+        let set: BackupSet = serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": "nightly"},
+            "spec": {"repository": {"name": "main"}, "snapshot": "0".repeat(64), "namespaceUid": "lost",
+                "run": {"name": "r", "uid": "u"}}
+        }))
+        .expect("a set");
+        let repository = |adopted: Value| -> BackupRepositorySpec {
+            serde_json::from_value(json!({"storage": {}, "passwordSecret": {"name": "p"}, "adopt": adopted}))
+                .expect("a spec")
+        };
+        let adopts = |uid: &str| repository(json!({"namespaceUids": [uid]}));
+        assert_eq!(own_set(&set, "lost", None), Ok(()));
+        assert_eq!(own_set(&set, "new", Some(&adopts("lost"))), Ok(()));
+        for other in [None, Some(repository(Value::Null)), Some(adopts("new"))] {
+            let refused = own_set(&set, "new", other.as_ref()).expect_err("foreign");
+            assert_eq!(refused.reason, Reason::ForeignBackupSet);
+            assert!(refused.message.contains("backup set nightly") && refused.message.contains("the uid lost"));
+        }
+    }
+
+    #[test]
+    fn a_preview_is_applied_if_it_is_completed_and_made_a_plan_of_the_same_set() {
+        let preview = |change: &dyn Fn(&mut Value)| -> RestoreRun {
+            let mut preview = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "RestoreRun", "metadata": {"name": "p"},
+                "spec": {"backupSet": {"name": "nightly"}, "dryRun": true},
+                "status": {"phase": "completed", "outcome": "succeeded", "planDigest": "d", "operationRun": {"name": "r", "uid": "u"}}});
+            change(&mut preview);
+            serde_json::from_value(preview).expect("a restore")
+        };
+        let apply = restore(json!({"preview": {"name": "p"}}));
+        let plan = PreviewedPlan { run: ObjectReference { name: "r".into(), uid: "u".into() }, digest: "d".into() };
+        assert_eq!(previewed_plan(&restore(json!({})), None), Ok(None));
+        let partial = preview(&|preview| preview["status"]["outcome"] = json!("partially_succeeded"));
+        for usable in [preview(&|_| ()), partial] {
+            assert_eq!(previewed_plan(&apply, Some(&usable)), Ok(Some(plan.clone())));
+        }
+        for (why, preview) in [
+            ("it does not exist", None),
+            ("it is not a preview", Some(preview(&|preview| preview["spec"]["dryRun"] = json!(false)))),
+            (
+                "it is of another backup set",
+                Some(preview(&|preview| preview["spec"]["backupSet"]["name"] = json!("x"))),
+            ),
+            ("it is not completed", Some(preview(&|preview| preview["status"]["phase"] = json!("running")))),
+            ("it made no plan", Some(preview(&|preview| preview["status"]["outcome"] = json!("failed")))),
+            ("it made no plan", Some(preview(&|preview| preview["status"]["planDigest"] = Value::Null))),
+        ] {
+            let refused = previewed_plan(&apply, preview.as_ref()).expect_err(why);
+            assert_eq!(refused.reason, Reason::PreviewNotUsable);
+            assert!(refused.message.contains(why), "{} is not {why}", refused.message);
+        }
+    }
+}

@@ -410,4 +410,35 @@ mod tests {
                 && (self.names.is_empty() || self.names.contains(&right.name.as_deref().unwrap_or_default()))
         }
     }
+
+    #[test]
+    fn as_many_rights_as_are_asked_about_one_by_one_are_asked_about_and_no_more() {
+        let words = |count: usize| -> Vec<String> { (0..count).map(|number| number.to_string()).collect() };
+        let rule = |verbs, names| json!({"apiGroups": ["", "apps"], "resources": ["a", "b", "c", "d", "e"], "verbs": words(verbs), "resourceNames": words(names)});
+        let count = |rules: Value| rights(&rules).map(Iterator::count);
+        assert_eq!(count(json!([rule(50, 10)])), Ok(MAX_RIGHTS));
+        assert_eq!(count(json!([rule(500, 0)])), Ok(MAX_RIGHTS), "a rule without names is of all names at once");
+        assert_eq!(count(json!([rule(501, 0)])), Err(Unaskable::TooMany));
+        assert_eq!(count(json!([rule(50, 9), rule(50, 1)])), Ok(MAX_RIGHTS));
+        assert_eq!(count(json!([rule(50, 9), rule(50, 2)])), Err(Unaskable::TooMany), "all rules count together");
+    }
+
+    #[test]
+    fn a_role_is_bound_by_who_may_bind_that_role() {
+        let right = |of_cluster| RoleRef { of_cluster, name: "r" }.bind();
+        assert_eq!(right(true), Right::of_rbac("bind", "clusterroles", Some("r")));
+        assert_eq!(right(false).to_string(), r#"bind roles.rbac.authorization.k8s.io "r""#);
+        let shown = |of_cluster| RoleRef { of_cluster, name: "r" }.to_string();
+        assert_eq!((shown(true).as_str(), shown(false).as_str()), ("ClusterRole r", "Role r"));
+        assert_eq!(Right::of_rbac("escalate", "roles", None).name, None);
+    }
+
+    #[test]
+    fn what_a_role_holds_that_cannot_be_asked_about_is_said() {
+        for (why, word) in
+            [(Unaskable::Shape, "no rule"), (Unaskable::Urls, "URLs"), (Unaskable::TooMany, "more rights")]
+        {
+            assert!(why.what().contains(word), "{}", why.what());
+        }
+    }
 }

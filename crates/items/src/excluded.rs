@@ -220,4 +220,49 @@ mod tests {
             assert!(guide.contains(&format!("`{}`", excluded.code())), "the guide does not name {}", excluded.code());
         }
     }
+
+    #[test]
+    fn endpoints_and_slices_that_a_controller_keeps_are_not_restored() {
+        let subsets = json!([{"addresses": [{"ip": "192.0.2.1"}]}]);
+        let labels = |key: &str, by: &str| json!({"metadata": {"name": "db", "labels": {key: by}}, "subsets": subsets});
+        let key = "endpoints.kubernetes.io/managed-by";
+        assert_eq!(excluded("", "Endpoints", &labels(key, "endpoint-controller")), Some("ManagedEndpoints"));
+        for empty in [json!({"metadata": {"name": "db"}}), json!({"metadata": {"name": "db"}, "subsets": []})] {
+            assert_eq!(excluded("", "Endpoints", &empty), Some("ManagedEndpoints"), "{empty}");
+        }
+        let key = "endpointslice.kubernetes.io/managed-by";
+        for (by, expected) in [
+            ("endpointslice-controller.k8s.io", Some("ManagedEndpoints")),
+            ("endpointslicemirroring-controller.k8s.io", Some("ManagedEndpoints")),
+            ("staff", None),
+        ] {
+            assert_eq!(excluded("discovery.k8s.io", "EndpointSlice", &labels(key, by)), expected, "{by}");
+        }
+        for (controller, expected) in [(true, Some("ManagedEndpoints")), (false, None)] {
+            let slice = json!({"metadata": {"name": "db", "ownerReferences": [{"controller": controller}]}});
+            assert_eq!(excluded("discovery.k8s.io", "EndpointSlice", &slice), expected);
+        }
+        assert_eq!(excluded("example.com", "Endpoints", &labels(key, "endpointslice-controller.k8s.io")), None);
+    }
+
+    #[test]
+    fn only_the_core_group_s_objects_are_the_cluster_s() {
+        let named = |name: &str| json!({"metadata": {"name": name}});
+        assert_eq!(excluded("example.com", "Secret", &named("backup-password")), None);
+        assert_eq!(excluded("example.com", "ConfigMap", &named("kube-root-ca.crt")), None);
+        assert_eq!(excluded("", "Secret", &named("kube-root-ca.crt")), None);
+        let others = json!({"metadata": {"name": "a", "labels": {MANAGED_BY: "helm"}}});
+        assert_eq!(excluded("", "ConfigMap", &others), None);
+        let failed = json!({"metadata": {"name": "a"}, "status": {"phase": "Failed"}});
+        assert_eq!((excluded("", "Pod", &failed), excluded("", "Job", &failed)), (Some("Finished"), None));
+    }
+
+    #[test]
+    fn a_kind_that_is_never_restored_says_why_and_so_does_each_other_reason() {
+        assert_eq!(Excluded::Kind("because").why(), "because");
+        let mut said: Vec<&str> = Excluded::iter().map(Excluded::why).collect();
+        said.sort_unstable();
+        said.dedup();
+        assert_eq!(said.len(), Excluded::iter().count());
+    }
 }

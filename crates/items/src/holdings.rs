@@ -230,4 +230,73 @@ mod tests {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"clusterIP": "10.0.0.1"}});
         assert_eq!(beside(&map, &live), map);
     }
+
+    #[test]
+    fn each_suffix_of_a_quantity_is_its_power_of_ten_or_of_two_and_what_is_left_over_counts_up() {
+        let (ten, two) = (|power| ONE * 10_i128.pow(power), |power| ONE * 2_i128.pow(power));
+        for (text, expected) in [
+            ("3n", 3),
+            ("3u", 3_000),
+            ("3m", 3_000_000),
+            ("3k", 3 * ten(3)),
+            ("3M", 3 * ten(6)),
+            ("3G", 3 * ten(9)),
+            ("3T", 3 * ten(12)),
+            ("3P", 3 * ten(15)),
+            ("3E", 3 * ten(18)),
+            ("3Ki", 3 * two(10)),
+            ("3Mi", 3 * two(20)),
+            ("3Gi", 3 * two(30)),
+            ("3Ti", 3 * two(40)),
+            ("3Pi", 3 * two(50)),
+            ("3Ei", 3 * two(60)),
+            ("3E2", 3 * ten(2)),
+            ("1.5n", 2),
+            ("-1.5n", -1),
+        ] {
+            assert_eq!(nano(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_share_of_a_live_object_is_what_it_asks_for_of_each_resource() {
+        let fits = |resource: &str, share: &str, live: &Value| {
+            let exactly = |more: &str| {
+                let words = format!("requested: {resource}={share}{more}, used: {resource}=7G, limited: {resource}=7G");
+                fits_in_place(&words, live)
+            };
+            exactly("") && !exactly("1")
+        };
+        let service = |of: &str| {
+            json!({"apiVersion": "v1", "kind": "Service",
+                "spec": {"type": of, "ports": [{"nodePort": 30001}, {"port": 80}, {"nodePort": 30002}]}})
+        };
+        assert!(fits("services.nodeports", "2", &service("NodePort")));
+        assert!(fits("services.loadbalancers", "1", &service("LoadBalancer")));
+        assert!(!fits("services.loadbalancers", "1", &service("NodePort")));
+        assert!(fits("services", "1", &service("NodePort")));
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {
+            "containers": [{"resources": {"requests": {"cpu": 2, "memory": "3"}, "limits": {"cpu": 4}}}, {"name": "asks for nothing"}],
+            "initContainers": [{"resources": {"requests": {"cpu": 1, "memory": "5"}}}]}});
+        assert!(fits("pods", "1", &pod) && fits("count/pods", "1", &pod));
+        assert!(fits("cpu", "2", &pod) && fits("requests.cpu", "2", &pod) && fits("limits.cpu", "4", &pod));
+        assert!(fits("requests.memory", "5", &pod), "an init container needs more than all containers");
+        let unreadable = json!({"kind": "Pod", "spec": {"containers": [{"resources": {"requests": {"cpu": true}}}]}});
+        assert!(!fits_in_place("requested: cpu=0, used: cpu=1, limited: cpu=2", &unreadable), "its share is unknown");
+        assert!(!fits_in_place("requested: a=1, used: b=1, limited: a=2", &pod), "what is used is not said");
+    }
+
+    #[test]
+    fn a_service_keeps_what_the_live_one_does_not_hold_and_one_of_another_group_keeps_all() {
+        let service = |version: &str, address: &str, port: u16| {
+            json!({"apiVersion": version, "kind": "Service", "spec": {"clusterIP": address, "clusterIPs": [address],
+                "healthCheckNodePort": port, "ports": [{"nodePort": port}]}})
+        };
+        let (live, other) = (service("v1", "10.0.0.1", 30001), service("v1", "10.0.0.2", 30002));
+        assert_eq!(beside(&other, &live), other);
+        let of_knative = service("serving.knative.dev/v1", "10.0.0.1", 30001);
+        assert_eq!(beside(&of_knative, &live), of_knative);
+        let second = json!({"spec": {"clusterIP": "fd00::1", "clusterIPs": ["fd00::1", "10.0.0.1"]}});
+        assert!(beside(&live, &second)["spec"].get("clusterIP").is_none(), "each of its addresses is held");
+    }
 }

@@ -169,4 +169,18 @@ mod tests {
             let _ = text.parse::<LabelSelector>();
         }
     }
+
+    #[test]
+    fn a_key_and_a_value_have_at_most_63_characters_and_a_prefix_is_one_too() {
+        let (fits, too_long) = ("x".repeat(63), "x".repeat(64));
+        for text in [format!("{fits}={fits}"), format!("a.b-c_d/{fits}"), format!("a in ({fits})")] {
+            assert!(text.parse::<LabelSelector>().is_ok(), "{text}");
+        }
+        for text in [format!("{too_long}=a"), format!("a={too_long}"), format!("a notin (b,{too_long})")] {
+            assert!(text.parse::<LabelSelector>().is_err(), "{text}");
+        }
+        for text in ["a/", "é/x", "a:b/c", "é", "!é", "a=é"] {
+            assert!(text.parse::<LabelSelector>().is_err(), "{text}");
+        }
+    }
 }

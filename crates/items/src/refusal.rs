@@ -256,4 +256,74 @@ mod tests {
         let (action, remark) = refusal(403, "status unknown for quota: small", &Write::Delete(Precondition::default()));
         assert_eq!((action, remark.code.as_str()), (Action::Conflict, reason::SERVER_FAILED));
     }
+
+    #[test]
+    fn each_refusal_has_the_action_and_the_code_of_what_refused() {
+        let (create, update) =
+            (Write::Create(serde_json::json!({"kind": "Role"})), Write::Update(serde_json::json!({})));
+        let binding = Write::Recreate(Precondition::default(), serde_json::json!({"kind": "RoleBinding"}));
+        let delete = Write::Delete(Precondition::default());
+        for (code, message, write, action, reason) in [
+            (403, "exceeded quota: small", &create, Action::Conflict, reason::QUOTA_EXCEEDED),
+            (401, "exceeded quota: small", &create, Action::Conflict, reason::QUOTA_EXCEEDED),
+            (403, "attempting to grant RBAC permissions not held", &create, Action::Forbidden, reason::FORBIDDEN),
+            (403, "User \"ada\" cannot create", &create, Action::Forbidden, reason::FORBIDDEN),
+            (403, "of no known form", &create, Action::Invalid, reason::INVALID),
+            (404, "roles not found", &binding, Action::Invalid, reason::INVALID),
+            (404, "namespaces not found", &create, Action::Invalid, reason::INVALID),
+            (409, "the object has been modified", &update, Action::Conflict, reason::MOVED),
+            (422, "spec.selector: field is immutable", &update, Action::Conflict, reason::IMMUTABLE_FIELD),
+            (422, "spec.selector: field is immutable", &create, Action::Invalid, reason::INVALID),
+            (422, "spec.replicas: must be positive", &update, Action::Invalid, reason::INVALID),
+            (400, "admission webhook \"w\" denied the request", &create, Action::Invalid, reason::ADMISSION_REFUSED),
+            (403, "violates PodSecurity", &create, Action::Invalid, reason::ADMISSION_REFUSED),
+            (422, "ValidatingAdmissionPolicy 'p'", &create, Action::Invalid, reason::ADMISSION_REFUSED),
+            (413, "too large", &create, Action::Invalid, reason::INVALID),
+            (401, "Unauthorized", &create, Action::Conflict, reason::SERVER_FAILED),
+            (500, "etcdserver: request timed out", &delete, Action::Conflict, reason::SERVER_FAILED),
+            (503, "the server is starting", &delete, Action::Conflict, reason::SERVER_FAILED),
+        ] {
+            let (got, remark) = refusal(code, message, write);
+            assert_eq!((got, remark.code.as_str()), (action, reason), "{code} {message}");
+            assert!(
+                remark.message.ends_with(&format!("the API server answers {code} {message}")),
+                "{}",
+                remark.message
+            );
+        }
+        let advice = |message, write| refusal(404, message, write).1.message;
+        assert!(advice("x", &binding).starts_with("make the role that it binds"));
+        assert!(advice("x", &create).starts_with("correct it"), "only a binding needs a role");
+        let grants = refusal(403, "attempting to grant RBAC permissions: User \"ada\"", &create).1.message;
+        assert!(grants.starts_with("let the account that writes hold what it gives"), "{grants}");
+    }
+
+    #[test]
+    fn a_webhook_is_read_back_from_the_error_that_it_is_repeated_as() {
+        let webhook = |name: &str, service: Option<(&str, &str)>| {
+            let service = service.map(|(name, namespace)| (name.to_owned(), namespace.to_owned()));
+            Webhook { name: name.to_owned(), service }
+        };
+        for (webhook, error, shown) in [
+            (
+                webhook("guard.example.com", Some(("guard", "acme"))),
+                r#"failed calling webhook "guard.example.com": Post "https://guard.acme.svc""#,
+                "the webhook guard.example.com (Service guard in acme)",
+            ),
+            (
+                webhook("guard.example.com", None),
+                r#"failed calling webhook "guard.example.com""#,
+                "the webhook guard.example.com",
+            ),
+            (
+                webhook("for example.com/v1, Kind=Widget", None),
+                "conversion webhook for example.com/v1, Kind=Widget failed",
+                "the webhook for example.com/v1, Kind=Widget",
+            ),
+        ] {
+            assert_eq!((webhook.as_error().as_str(), webhook.to_string().as_str()), (error, shown));
+            assert_eq!(Webhook::read(error), Some(webhook));
+        }
+        assert_eq!(awaited(503, REFUSED), Some(self::webhook("guard.example.com", Some(("guard", "acme")))));
+    }
 }

@@ -64,3 +64,42 @@ impl PartialOrd for ServedKind {
         Some(self.cmp(other))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ServedKind {
+        ServedKind { group: group.into(), version: version.into(), kind: kind.into(), plural: plural.into() }
+    }
+
+    #[test]
+    fn a_kind_is_served_under_the_paths_of_its_group_and_version() {
+        let (pod, job) = (kind("", "v1", "Pod", "pods"), kind("batch", "v1", "Job", "jobs"));
+        assert_eq!((pod.api_version().as_str(), job.api_version().as_str()), ("v1", "batch/v1"));
+        assert_eq!(job.group_kind(), GroupKind::new("batch", "Job"));
+        assert_eq!(
+            (pod.list_path("acme").as_str(), pod.cluster_path().as_str()),
+            ("/api/v1/namespaces/acme/pods", "/api/v1/pods")
+        );
+        assert_eq!(job.list_path("acme"), "/apis/batch/v1/namespaces/acme/jobs");
+        assert_eq!(job.cluster_path(), "/apis/batch/v1/jobs");
+    }
+
+    #[test]
+    fn kinds_are_in_the_order_of_group_version_kind_and_plural_with_the_core_group_by_its_name() {
+        let sorted = [
+            kind("apps", "v1", "Deployment", "deployments"),
+            kind("", "v1", "Pod", "pods"),
+            kind("example.com", "v1", "Widget", "gadgets"),
+            kind("example.com", "v1", "Widget", "widgets"),
+            kind("example.com", "v1alpha1", "Gadget", "gadgets"),
+        ];
+        for (place, one) in sorted.iter().enumerate() {
+            for (other_place, other) in sorted.iter().enumerate() {
+                assert_eq!(one.cmp(other), place.cmp(&other_place), "{one:?} and {other:?}");
+                assert_eq!(one.partial_cmp(other), Some(place.cmp(&other_place)));
+            }
+        }
+    }
+}

@@ -1071,3 +1071,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_proposal_says_what_it_would_write_over_what_and_for_whom() {
+    let mut planner = planner(terms(|spec| spec.existing_resource_policy = ExistingResourcePolicy::Recreate));
+    let mut wanted = map("a", 1);
+    wanted["metadata"]["managedFields"] =
+        json!([{"manager": "kubectl", "operation": "Apply", "apiVersion": "v1", "fieldsV1": {}}]);
+    let there = live(map("a", 2));
+    let stored = || Stored::Object(wanted.clone());
+    let recreate = proposed(decided(&planner, stored(), Some(there.clone())));
+    assert_eq!((recreate.item(), &recreate.planned().item), (&item_of(&wanted), &item_of(&wanted)));
+    assert!(matches!(recreate.write(), Write::Recreate(..)));
+    assert_eq!(recreate.live(), Some(&there));
+    assert!(recreate.is_shown() && !recreate.may_lose() && !recreate.is_pending());
+    assert_eq!(recreate.managers().len(), 1, "what was applied is to be said again: {recreate:?}");
+    assert!(recreate.owners().is_empty());
+    let refused = recreate.clone().refused(Action::Forbidden, Remark::new("No", "why"));
+    assert_eq!(
+        (refused.action, refused.reason, &refused.item),
+        (Action::Forbidden, Some(Remark::new("No", "why")), recreate.item())
+    );
+    assert_eq!(recreate.before_owners().in_place(), None, "an update would bear the owners");
+    planner.readers = Readers::of([]);
+    let hidden = proposed(decided(&planner, stored(), Some(there.clone())));
+    assert!(!hidden.is_shown());
+    let create = proposed(decided(&planner, stored(), None));
+    assert_eq!((create.live(), create.again(), create.in_place()), (None, None, None));
+}
+
+#[test]
+fn the_owners_of_a_deletion_are_those_of_what_is_there() {
+    let planner = planner(terms(|spec| spec.prune = true));
+    let mut there = live(map("a", 2));
+    there["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "u"}]);
+    let delete = proposed(decided(&planner, Stored::Absent, Some(there.clone())));
+    assert_eq!((delete.owners(), delete.is_pending()), (owners(&there), false));
+    assert_eq!(delete.live(), Some(&there));
+    assert!(matches!(delete.before_owners().write(), Write::Delete(_)));
+}
