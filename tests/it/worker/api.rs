@@ -362,7 +362,7 @@ pub fn expired(token: Option<&str>) -> Answer {
     )
 }
 
-/// A parameter of the query.
+/// A parameter of the query, as Go's `url.ParseQuery` decodes it: a plus is a space.
 pub fn parameter(uri: &Uri, key: &str) -> Option<String> {
     let value = uri.query()?.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?;
     let mut bytes = value.bytes();
@@ -370,7 +370,7 @@ pub fn parameter(uri: &Uri, key: &str) -> Option<String> {
     while let Some(byte) = bytes.next() {
         let hex = (byte == b'%').then(|| [bytes.next().unwrap(), bytes.next().unwrap()]);
         let code = hex.map(|hex| u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap());
-        decoded.push(code.unwrap_or(byte));
+        decoded.push(code.unwrap_or(if byte == b'+' { b' ' } else { byte }));
     }
     Some(String::from_utf8(decoded).unwrap())
 }
