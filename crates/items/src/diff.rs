@@ -522,4 +522,93 @@ mod tests {
             prop_assert!(short.changes.iter().map(|change| change.len() + 1).sum::<usize>() <= limit);
         }
     }
+
+    #[test]
+    fn what_is_secret_in_a_secret_is_its_data_and_its_annotations_and_in_other_kinds_what_its_name_says() {
+        let secret = |value: &str| json!({"kind": "Secret", "type": value, "metadata": {"labels": {"data": value}, "annotations": {"a": value}}});
+        let all = changes(&secret("x"), &secret("y"));
+        assert_eq!(
+            (all[1].as_str(), all[2].as_str()),
+            (r#"~ metadata.labels.data: "x" -> "y""#, r#"~ type: "x" -> "y""#)
+        );
+        assert!(all[0].starts_with("~ metadata.annotations.a: hmac:"), "{all:?}");
+        let map = |value: &str| json!({"kind": "ConfigMap", "metadata": {"annotations": {"a": value}}});
+        assert_eq!(changes(&map("x"), &map("y")), [r#"~ metadata.annotations.a: "x" -> "y""#]);
+        let nested = |value: &str| json!({"spec": {"database": {"password": value}}});
+        let hidden = changes(&nested("hunter2"), &nested("hunter3"));
+        assert!(hidden[0].starts_with("~ spec.database.password: hmac:"), "{hidden:?}");
+        let data = |kind: &str| json!({"kind": kind, "data": {"p": "x"}});
+        for (live, wanted) in [(data("Secret"), data("")), (data(""), data("Secret"))] {
+            let mut wanted = wanted;
+            wanted["data"]["p"] = json!("y");
+            assert!(changes(&live, &wanted)[0].starts_with("~ data.p: hmac:"), "one of them is a Secret");
+        }
+    }
+
+    #[test]
+    fn of_what_not_all_may_read_only_the_outermost_fields_that_differ_are_named() {
+        let withheld = |live: &Value, wanted: &Value| {
+            let diff = withheld(live, wanted, Status::Observed, &key(), 10_000);
+            let names = diff.changes.iter().map(|change| change.split_once(": ").expect("a name").0.to_owned());
+            (names.collect::<Vec<_>>(), diff.to_string())
+        };
+        let live = json!({"kind": "Role", "metadata": {"name": "a", "labels": {"l": "one"}}, "rules": ["two"], "left": "three"});
+        let wanted = json!({"kind": "Role", "metadata": {"name": "a", "labels": {"l": "four"}}, "rules": ["five"], "added": "six"});
+        let (names, text) = withheld(&live, &wanted);
+        assert_eq!(names, ["+ added", "- left", "~ rules", "~ metadata.labels"]);
+        assert_eq!(text.matches("hmac:").count(), 6);
+        for value in ["one", "two", "three", "four", "five", "six"] {
+            assert!(!text.contains(value), "{value} in {text}");
+        }
+        let secret =
+            |value: &str| json!({"kind": "Secret", "metadata": {"labels": {"l": value}}, "data": {"p": "same"}});
+        let (names, text) = withheld(&secret("one"), &secret("two"));
+        assert_eq!(
+            (names, text.contains("one") || text.contains("two")),
+            (vec!["~ metadata.labels.l".to_owned()], false)
+        );
+    }
+
+    #[test]
+    fn lists_of_plain_values_change_as_a_whole_and_an_empty_one_gains_elements_by_name() {
+        let of = |field: &str, list: Value| json!({"spec": {field: list}});
+        assert_eq!(
+            changes(&of("args", json!(["a"])), &of("args", json!(["a", "b"]))),
+            [r#"~ spec.args: ["a"] -> ["a","b"]"#]
+        );
+        assert_eq!(
+            changes(&of("containers", json!([])), &of("containers", json!([{"name": "web"}]))),
+            [r#"+ spec.containers[web]: {"name":"web"}"#]
+        );
+        let toleration = |seconds: u8| json!([{"key": "a", "effect": "NoExecute", "tolerationSeconds": seconds}]);
+        assert_eq!(
+            changes(&of("tolerations", toleration(1)), &of("tolerations", toleration(2))),
+            ["~ spec.tolerations[a/NoExecute].tolerationSeconds: 1 -> 2"],
+            "a toleration need not have all four"
+        );
+    }
+
+    #[test]
+    fn a_text_of_one_line_that_gains_others_is_shown_by_lines_and_twenty_are_not_cut() {
+        let map = |text: &str| json!({"data": {"x": text}});
+        assert_eq!(changes(&map("a"), &map("a\nb")), ["~ data.x:\n    line 2\n    + b"]);
+        assert_eq!(changes(&map("a\nb"), &map("a")), ["~ data.x:\n    line 2\n    - b"]);
+        let twenty = format!("a{}", "\nx".repeat(20));
+        assert!(!changes(&map("a"), &map(&twenty))[0].contains("cut"));
+    }
+
+    #[test]
+    fn a_diff_has_the_bytes_that_it_may_have_and_nothing_after_its_first_cut() {
+        let limited = |wanted: Value, limit: usize| {
+            let diff = diff(&json!({"a": 1, "b": 1, "c": 1}), &wanted, Status::Observed, &key(), limit);
+            (diff.changes.len(), diff.cut)
+        };
+        // Each change is `~ a: 1 -> 2` and the end of its line: twelve bytes.
+        let both = json!({"a": 2, "b": 2, "c": 1});
+        assert_eq!([24, 23, 12, 11].map(|limit| limited(both.clone(), limit)), [(2, 0), (1, 1), (1, 1), (0, 2)]);
+        let long_first = json!({"a": 2, "b": "long".repeat(20), "c": 2});
+        assert_eq!(limited(long_first, 30), (1, 2), "the third would fit, but a diff is a prefix");
+        let whole = Diff { changes: vec!["~ a: 1 -> 2".to_owned()], cut: 0 };
+        assert_eq!(whole.to_string(), "~ a: 1 -> 2\n");
+    }
 }

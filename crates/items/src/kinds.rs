@@ -35,3 +35,14 @@ pub fn group_without_state(group: &str) -> bool {
 pub(crate) fn shown(group: &str, kind: &str) -> String {
     if kind == "*" { group.to_owned() } else { GroupKind::new(group, kind).to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_no_state_if_none_of_its_kinds_has() {
+        assert!(group_without_state("metrics.k8s.io") && group_without_state("custom.metrics.k8s.io"));
+        assert!(!group_without_state("") && !group_without_state("apps") && !group_without_state("example.com"));
+    }
+}

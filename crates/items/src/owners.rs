@@ -327,4 +327,41 @@ mod tests {
         }
         Family::default().adopt(&mut json!(3), None);
     }
+
+    #[test]
+    fn what_is_left_to_its_controller_is_not_restored_but_comes_until_it_is_decided_again() {
+        let (mut family, child) = (Family::default(), item("Widget", "w"));
+        let pod = owned_by(&[reference("Widget", "w", "u", true)]);
+        let left_to = |family: &Family| family.left_to(&GroupKind::new("", "Pod"), &pod);
+        family.add_restored(child.clone());
+        family.add_left_to_owner(&child);
+        assert!(!family.is_restored(&child));
+        assert_eq!(left_to(&family), Some(child.clone()), "its controller makes it, and it makes the Pod");
+        family.add_again(&child);
+        assert!(family.is_restored(&child));
+        family.add_left(&child);
+        assert_eq!(left_to(&family), None);
+        family.add_again(&child);
+        assert!(!family.is_restored(&child), "it was not left to a controller");
+    }
+
+    #[test]
+    fn what_a_decision_assumes_of_owners_stands_until_a_uid_or_a_restore_changes() {
+        let (mut family, owner) = (Family::default(), item("Widget", "w"));
+        let owners = [owner.clone()];
+        let mut seen = vec![family.standing(&owners)];
+        family.add_restored(owner.clone());
+        seen.push(family.standing(&owners));
+        family.add_live(owner.clone(), "old");
+        let known = family.standing(&owners);
+        seen.push(known);
+        family.add_renewed(owner.clone());
+        assert_ne!(family.standing(&owners), known, "it gets another uid");
+        family.add_kept(&owner);
+        assert_eq!(family.standing(&owners), known, "it keeps its uid after all");
+        family.set_gone(BTreeSet::from([owner]));
+        seen.push(family.standing(&owners));
+        let different: BTreeSet<u64> = seen.iter().copied().collect();
+        assert_eq!(different.len(), seen.len());
+    }
 }

@@ -422,4 +422,28 @@ mod tests {
             assert!(listed.iter().any(|listed| listed == row), "no such field: {row}");
         }
     }
+
+    #[test]
+    fn the_keys_of_a_token_go_and_those_of_the_same_name_in_another_secret_stay() {
+        let secret = |of: &str| json!({"apiVersion": "v1", "kind": "Secret", "type": of, "data": {"token": "dA==", "own": "bw=="}});
+        assert_eq!(sanitized(secret("kubernetes.io/service-account-token"))["data"], json!({"own": "bw=="}));
+        assert_eq!(sanitized(secret("Opaque")), secret("Opaque"));
+    }
+
+    #[test]
+    fn a_field_of_a_built_in_kind_is_its_author_s_in_a_kind_of_the_same_name_or_group() {
+        for (api_version, kind) in [("serving.example.com/v1", "Service"), ("v1", "Widget"), ("example.com/v1", "Pod")]
+        {
+            let spec = json!({"clusterIP": "10.0.0.1", "nodeName": "n", "volumeName": "v", "ports": [{"nodePort": 1}]});
+            let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}, "spec": spec});
+            assert_eq!(sanitized(object.clone()), object);
+        }
+    }
+
+    #[test]
+    fn a_node_port_of_zero_is_no_choice() {
+        let spec = json!({"ports": [{"port": 80, "nodePort": 30080}]});
+        let applied = json!({"ports": [{"port": 80, "nodePort": 0}]});
+        assert_eq!(sanitized(service(&spec, Some(&applied)))["spec"], json!({"ports": [{"port": 80}]}));
+    }
 }

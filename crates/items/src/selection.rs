@@ -233,4 +233,35 @@ mod tests {
             prop_assert_eq!(fits(&pattern, &name), slow(pattern.as_bytes(), name.as_bytes()));
         }
     }
+
+    #[test]
+    fn entries_are_known_by_their_place_by_name_alone_and_with_the_labels() {
+        let items =
+            [json!({"kind": "Secret"}), json!({"name": "w*", "labelSelector": "app=api"}), json!({"name": "web"})];
+        let selection = ItemSelection::new(&items.map(selector), &[]).expect("a selection");
+        let web = ItemId::new(GroupKind::new("", "ConfigMap"), "web");
+        let object = json!({"metadata": {"labels": {"app": "web"}}});
+        assert_eq!(selection.entries(), 3);
+        assert_eq!(selection.may_match(&web).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(selection.matching(&web, &object).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn what_may_be_taken_is_known_before_it_is_read() {
+        let item = |name: &str| ItemId::new(GroupKind::new("", "Secret"), name);
+        let of = |items: &[Value], excluded: &[Value]| {
+            let read = |values: &[Value]| values.iter().cloned().map(selector).collect::<Vec<_>>();
+            ItemSelection::new(&read(items), &read(excluded)).expect("a selection")
+        };
+        assert!(of(&[], &[]).may_take(&item("web")));
+        let named = of(&[json!({"name": "web"})], &[]);
+        assert!(named.may_take(&item("web")) && !named.may_take(&item("api")));
+        let without = of(&[], &[json!({"name": "web"})]);
+        assert!(!without.may_take(&item("web")) && without.may_take(&item("api")));
+        assert!(of(&[], &[json!({"name": "web", "labelSelector": "a=b"})]).may_take(&item("web")), "its labels decide");
+        let failed = of(&[json!({"kind": "Secret"})], &[]).within(BTreeSet::from([item("web")]));
+        assert!(failed.may_take(&item("web")) && failed.takes(&item("web"), &json!({})));
+        assert!(!failed.may_take(&item("api")) && !failed.takes(&item("api"), &json!({})), "it had not failed");
+        assert_eq!(failed.entries(), 1, "what was selected is selected still");
+    }
 }

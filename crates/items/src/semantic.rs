@@ -180,4 +180,9 @@ mod tests {
             prop_assert_eq!(hash(&with(&one, 0)) == hash(&with(&other, status)), one == other);
         }
     }
+
+    #[test]
+    fn a_key_does_not_show_where_it_is_printed() {
+        assert_eq!(format!("{:?}", DigestKey::new(*b"0123456789abcdef")), "DigestKey(…)");
+    }
 }

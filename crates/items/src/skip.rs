@@ -226,4 +226,23 @@ mod tests {
             assert!(guide.contains(&format!("`{}`", reason.code())), "the guide does not name {}", reason.code());
         }
     }
+
+    #[test]
+    fn a_kind_is_left_out_if_it_has_no_state_and_never_captured_if_it_is_the_operator_s() {
+        let kind = |group: &str, kind: &str| GroupKind::new(group, kind);
+        assert_eq!(skipped_kind(&kind("", "Event")), Some("a log of what happened; it expires within hours"));
+        assert_eq!(skipped_kind(&kind("", "Secret")), None);
+        assert!(is_ours(&kind(GROUP, "OperationRun")) && !is_ours(&kind("", "OperationRun")));
+        assert!(skipped_group(GROUP) && skipped_group("metrics.k8s.io") && !skipped_group("apps"));
+    }
+
+    #[test]
+    fn objects_that_somebody_might_miss_are_told_and_those_that_come_back_are_counted() {
+        let told: Vec<&str> = SkipReason::VARIANTS.iter().filter_map(|reason| reason.told()).collect();
+        assert!(told.len() == 3 && told.iter().any(|why| why.contains("remove the label")), "{told:?}");
+        assert!(SkipReason::RepositorySecret.told().is_some_and(|why| why.contains("keep a copy")));
+        assert_eq!(SkipReason::BeingDeleted.told(), Some("it is being deleted"));
+        assert_eq!(SkipReason::ManagedEndpoints.told(), None);
+        assert_eq!(SkipReason::ExcludedByLabel.code(), "ExcludedByLabel");
+    }
 }

@@ -1077,7 +1077,7 @@ fn a_proposal_says_what_it_would_write_over_what_and_for_whom() {
     let mut planner = planner(terms(|spec| spec.existing_resource_policy = ExistingResourcePolicy::Recreate));
     let mut wanted = map("a", 1);
     wanted["metadata"]["managedFields"] =
-        json!([{"manager": "kubectl", "operation": "Apply", "apiVersion": "v1", "fieldsV1": {}}]);
+        json!([{"manager": "kubectl", "operation": "Apply"}, {"manager": "controller", "operation": "Update"}]);
     let there = live(map("a", 2));
     let stored = || Stored::Object(wanted.clone());
     let recreate = proposed(decided(&planner, stored(), Some(there.clone())));
@@ -1085,7 +1085,8 @@ fn a_proposal_says_what_it_would_write_over_what_and_for_whom() {
     assert!(matches!(recreate.write(), Write::Recreate(..)));
     assert_eq!(recreate.live(), Some(&there));
     assert!(recreate.is_shown() && !recreate.may_lose() && !recreate.is_pending());
-    assert_eq!(recreate.managers().len(), 1, "what was applied is to be said again: {recreate:?}");
+    let applied = wanted["metadata"]["managedFields"].as_array().expect("managers");
+    assert_eq!(recreate.managers(), &applied[..1], "what was applied is to be said again, and nothing else");
     assert!(recreate.owners().is_empty());
     let refused = recreate.clone().refused(Action::Forbidden, Remark::new("No", "why"));
     assert_eq!(
@@ -1110,4 +1111,119 @@ fn the_owners_of_a_deletion_are_those_of_what_is_there() {
     assert_eq!((delete.owners(), delete.is_pending()), (owners(&there), false));
     assert_eq!(delete.live(), Some(&there));
     assert!(matches!(delete.before_owners().write(), Write::Delete(_)));
+}
+
+#[test]
+fn of_a_kind_that_who_asked_may_not_read_nothing_is_decided_from_its_content() {
+    assert_eq!(
+        [Verb::Get, Verb::Create, Verb::Update, Verb::Delete].map(Verb::as_str),
+        ["get", "create", "update", "delete"]
+    );
+    let mut planner = planner(terms(|_| {}));
+    planner.refused.insert((GroupKind::new("", "ConfigMap"), Verb::Get), "ada may not get".to_owned());
+    assert_eq!(planner.hides(&GroupKind::new("", "ConfigMap")), Some("ada may not get"));
+    assert_eq!(planner.hides(&GroupKind::new("", "Secret")), None);
+    let planned = settled(decided(&planner, Stored::Object(map("a", 1)), Some(live(map("a", 2)))));
+    assert_eq!(outcome(&planned), (Action::Forbidden, reason::FORBIDDEN));
+    assert_eq!((planned.live, planned.wanted), (None, None), "not even a hash");
+}
+
+#[test]
+fn only_what_this_restore_made_and_what_stays_gets_its_owners_afterwards() {
+    let mut planner = planner(terms(|_| {}));
+    planner.family.add_restored(item_of(&object(5, "w", 1, None)));
+    let mut child = object(1, "child", 1, Some("w"));
+    child["metadata"]["managedFields"] = json!([{"manager": "kubectl", "operation": "Apply"}]);
+    let stored = Stored::Object(child.clone());
+    let create = proposed(decided(&planner, stored.clone(), None));
+    let planned = create.planned().clone();
+    let Write::Create(body) = create.before_owners().write().clone() else { panic!("a creation") };
+    let made = Live { object: live(body), left_out: None };
+    let given = planner.reclaim(&planned, &stored, Some(&made)).expect("its owner is to come");
+    assert_eq!(given.managers(), child["metadata"]["managedFields"].as_array().expect("managers").as_slice());
+    let mut going = made.clone();
+    going.object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(planner.reclaim(&planned, &stored, Some(&going)), None, "it is being deleted");
+    let updated = PlannedItem { action: Action::Update, ..planned };
+    assert_eq!(planner.reclaim(&updated, &stored, Some(&made)), None, "it was there before");
+}
+
+#[test]
+fn of_many_objects_that_would_go_ten_are_named_and_only_those_that_hold_data() {
+    let why = |secrets: usize| {
+        let mut planner = planner(terms(|spec| spec.prune = true));
+        for number in 0..secrets {
+            let secret = object(1, &format!("s{number:02}"), 1, Some("w"));
+            planner.dependents.add(item_of(&secret), "v1", true, &secret);
+        }
+        let deployment = object(4, "web", 1, Some("w"));
+        planner.dependents.add(item_of(&deployment), "apps/v1", true, &deployment);
+        let planned = settled(decided(&planner, Stored::Absent, Some(live(object(5, "w", 2, None)))));
+        assert_eq!(outcome(&planned), (Action::Conflict, reason::DATA_LOSS));
+        planned.reason.expect("a reason").message
+    };
+    assert!(why(1).contains("what it owns: core/Secret/s00. No backup"), "{}", why(1));
+    assert!(why(10).contains("core/Secret/s09. No backup"), "{}", why(10));
+    assert!(why(12).contains("core/Secret/s09 and 2 more. No backup"), "{}", why(12));
+}
+
+#[test]
+fn what_could_not_be_looked_at_has_not_moved_and_what_is_built_in_another_way_has() {
+    let item = |action, code: &str, live: Option<&str>, wanted: Option<&str>| {
+        let planned = PlannedItem {
+            item: item_of(&map("a", 1)),
+            api_version: "v1".to_owned(),
+            action,
+            reason: Some(Remark::new(code, "")),
+            warnings: Vec::new(),
+            live: live.map(str::to_owned),
+            wanted: wanted.map(str::to_owned),
+        };
+        Plan::stored(terms(|_| {}), vec![planned])
+    };
+    let seen = item(Action::Update, "", Some("l"), Some("w"));
+    for code in [reason::FORBIDDEN, reason::SERVER_FAILED, reason::WEBHOOK_UNAVAILABLE] {
+        let unseen = item(Action::Forbidden, code, None, None);
+        assert_eq!((moved(&seen, &unseen), moved(&unseen, &seen)), (vec![], vec![]), "{code}");
+    }
+    let gone = item(Action::Invalid, reason::INVALID, None, None);
+    assert_eq!(moved(&seen, &gone)[0].how, How::Vanished, "it was looked at, and is not there");
+    let otherwise = moved(&seen, &item(Action::Update, "", Some("l"), Some("another")));
+    assert_eq!(otherwise[0].how, How::Differently);
+    assert!(otherwise[0].to_string().ends_with("would be written differently by this version of the operator"));
+}
+
+#[test]
+fn a_verdict_counts_for_the_write_that_it_is_about() {
+    let taken = || refused(409, "AlreadyExists", "configmaps \"a\" already exists");
+    let planner = planner(terms(|spec| {
+        (spec.existing_resource_policy, spec.prune) = (ExistingResourcePolicy::Recreate, true);
+    }));
+    let (stored, there) = (|| Stored::Object(map("a", 1)), live(map("a", 2)));
+    let recreate = || proposed(decided(&planner, stored(), Some(there.clone())));
+    let create = || proposed(decided(&planner, stored(), None));
+    let delete = || proposed(decided(&planner, Stored::NotHeld, Some(there.clone())));
+    assert_eq!(recreate().settle(&taken()).action, Action::Recreate, "what is there is deleted before");
+    assert_eq!(outcome(&create().settle(&taken())), (Action::Conflict, reason::MOVED));
+    let conflict = refused(409, "Conflict", "the object has been modified");
+    assert_eq!(outcome(&recreate().settle(&conflict)), (Action::Conflict, reason::MOVED));
+    let gone = refused(404, "NotFound", "not found");
+    assert_eq!(outcome(&delete().settle(&gone)), (Action::Unchanged, reason::ABSENT));
+    assert_eq!(outcome(&create().settle(&gone)), (Action::Invalid, reason::INVALID));
+}
+
+#[test]
+fn a_diff_is_what_the_server_would_make_of_an_update_and_nothing_for_what_is_left() {
+    let key = DigestKey::new(*b"0123456789abcdef");
+    let there = live(map("a", 2));
+    let of = |policy| {
+        let planner = planner(terms(|spec| spec.existing_resource_policy = policy));
+        proposed(decided(&planner, Stored::Object(map("a", 1)), Some(there.clone())))
+    };
+    let mut would_be = there.clone();
+    would_be["spec"] = json!({"value": 1, "default": true});
+    let accepted = Verdict::Accepted(Some(would_be));
+    let update = of(ExistingResourcePolicy::Update).diff(&accepted, &key, 1000);
+    assert_eq!(update.changes, ["+ spec.default: true", "~ spec.value: 2 -> 1"]);
+    assert!(of(ExistingResourcePolicy::None).diff(&accepted, &key, 1000).is_empty(), "it stays as it is");
 }

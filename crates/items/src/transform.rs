@@ -279,4 +279,36 @@ mod tests {
                 .expect_err("refused");
         assert!(error.to_string().starts_with("transforms[0].labelSelector"), "{error}");
     }
+
+    #[test]
+    fn nothing_is_copied_out_of_a_secret_s_data_or_annotations_and_within_them_anything() {
+        let data = ("/data/p", "/stringData/p");
+        for (from, to, copies) in [
+            (data.0, "/data/q", false),
+            (data.0, data.1, false),
+            (data.1, "/data", false),
+            (data.0, "/metadata/annotations/x", true),
+            (data.1, "/metadata/labels/x", true),
+            (data.0, "/datas/p", true),
+            (data.0, "", true),
+            ("/data", "/type", true),
+            ("", "/elsewhere", true),
+            ("/metadata/annotations/a", "/metadata/annotations/b", false),
+            ("/metadata/annotations/a", data.1, false),
+            ("/metadata/annotations/a", "/metadata/labels/b", true),
+            ("/metadata/annotations/a", "/metadata", true),
+            ("/metadata", "/elsewhere", true),
+            ("/metadata/labels/a", "/metadata/labels/b", false),
+            ("/type", "/metadata/annotations/a", false),
+        ] {
+            for op in ["copy", "move"] {
+                let operation =
+                    serde_json::from_value(json!({"op": op, "from": from, "path": to})).expect("an operation");
+                assert_eq!(copies_secret(&operation), copies, "{op} from {from:?} to {to:?}");
+            }
+        }
+        for other in [json!({"op": "remove", "path": data.0}), json!({"op": "add", "path": "/type", "value": "x"})] {
+            assert!(!copies_secret(&serde_json::from_value(other).expect("an operation")));
+        }
+    }
 }

@@ -212,4 +212,21 @@ mod tests {
             prop_assert!(!told.contains(&value), "{} became {}", message, told);
         }
     }
+
+    #[test]
+    fn the_fields_of_a_secret_are_named_where_the_server_names_them() {
+        assert_eq!(said("Secret", 422, "Invalid", "x", &["type"]), "Invalid (type)");
+        assert_eq!(said("Secret", 422, "Invalid", "x", &[]), "Invalid");
+        assert_eq!(said("Secret", 400, "BadRequest", "x", &["type"]), "BadRequest");
+    }
+
+    #[test]
+    fn a_resource_has_small_letters_digits_dots_and_dashes() {
+        let refusal = |resource: &str| format!("{resource} \"a\" is forbidden: User \"ada\" cannot update");
+        for resource in ["secrets", "widgets.example.com", "widgets2.my-example.com"] {
+            let message = refusal(resource);
+            assert_eq!(said("Secret", 403, "Forbidden", &message, &[]), message);
+        }
+        assert_eq!(said("Secret", 403, "Forbidden", &refusal("Hunter2"), &[]), "Forbidden");
+    }
 }
