@@ -377,7 +377,7 @@ fn code(text: Option<&str>) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn job(condition: &str, reason: &str) -> Job {
         serde_json::from_value(json!({
@@ -485,6 +485,117 @@ mod tests {
             prop_assert_ne!(end.outcome, Outcome::Pending);
             prop_assert!(end.message.len() <= 2000);
             if exit != 0 { prop_assert_eq!(end.outcome, Outcome::Failed); }
+        }
+    }
+
+    #[test]
+    fn the_pods_of_a_job_are_all_that_it_started() {
+        let status = json!({"failed": 1, "succeeded": 2, "active": 4});
+        let of = |status: Value| {
+            attempts(&serde_json::from_value(json!({"metadata": {}, "status": status})).expect("a Job"))
+        };
+        assert_eq!((of(status), of(json!({})), of(Value::Null)), (7, 0, 0));
+    }
+
+    #[test]
+    fn a_condition_ends_no_pod_in_another_way_unless_it_is_a_disruption() {
+        let with = |conditions: Value| {
+            let mut ended = (*pod(0, "")).clone();
+            ended.status.as_mut().expect("a status").conditions =
+                serde_json::from_value(conditions).expect("conditions");
+            succeeded(&job("Suspended", ""), &[Arc::new(ended)], false).is_some()
+        };
+        assert!(with(json!([{"type": "Ready", "status": "True"}, {"type": "DisruptionTarget", "status": "False"}])));
+        assert!(!with(json!([{"type": "DisruptionTarget", "status": "True"}])));
+    }
+
+    #[test]
+    fn the_worker_s_exit_counts_and_else_the_first_container_s_and_else_that_of_a_fence_that_failed() {
+        let state = |name: &str, exit: Option<i32>| {
+            let state = exit.map_or(json!({"waiting": {}}), |code| json!({"terminated": {"exitCode": code}}));
+            json!({"name": name, "image": "i", "imageID": "i", "ready": false, "restartCount": 0, "state": state})
+        };
+        let exit = |init: &[Value], containers: &[Value]| {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [{"name": "first"}]},
+                "status": {"initContainerStatuses": init, "containerStatuses": containers}}))
+            .expect("a pod");
+            ended_container(&pod).map(|(in_fence, ended)| (in_fence, ended.exit_code))
+        };
+        let first = state("first", Some(1));
+        assert_eq!(exit(&[], &[state("other", Some(2)), first.clone()]), Some((false, 1)));
+        assert_eq!(exit(&[], &[first.clone(), state(WORKER_CONTAINER, Some(3))]), Some((false, 3)));
+        let waits = state("first", None);
+        let fence = |code| state(FENCE_CONTAINER, Some(code));
+        assert_eq!(exit(&[state("other", Some(5)), fence(49)], std::slice::from_ref(&waits)), Some((true, 49)));
+        assert_eq!(exit(&[fence(0)], std::slice::from_ref(&waits)), None, "the fence let it pass");
+        assert_eq!(exit(&[state("other", Some(5))], std::slice::from_ref(&waits)), None);
+        assert_eq!(exit(&[fence(49)], &[first]), Some((false, 1)));
+    }
+
+    #[test]
+    fn of_several_pods_the_one_that_succeeded_counts_and_else_the_last() {
+        let at = |exit: i32, second: i64| {
+            let mut one = (*pod(exit, "")).clone();
+            let state = one.status.as_mut().and_then(|status| status.container_statuses.as_mut()).expect("containers");
+            let ended = state[0].state.as_mut().and_then(|state| state.terminated.as_mut()).expect("an end");
+            let time = jiff::Timestamp::from_second(second).expect("a time");
+            ended.finished_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time));
+            Arc::new(one)
+        };
+        let exit = |pods: &[Arc<Pod>]| last_ended(&job("Complete", ""), pods).map(|(_, ended)| ended.exit_code);
+        assert_eq!(exit(&[at(0, 1), at(3, 2)]), Some(0));
+        assert_eq!(exit(&[at(4, 1), at(3, 2), at(5, 0)]), Some(3));
+        assert_eq!(exit(&[]), None);
+    }
+
+    #[test]
+    fn an_outcome_follows_from_what_the_result_says_and_what_failed() {
+        let end = |message: Value| {
+            let end = finished("Complete", "", 0, &message.to_string(), false);
+            (end.outcome, end.reason)
+        };
+        let counts =
+            |failed: i64| json!({"total": 2, "processed": 2, "succeeded": 1, "failed": failed, "skipped": 1 - failed});
+        let item = |of: &str| json!([{"itemId": "a", "reasonCode": "X", "type": of}]);
+        assert_eq!(end(json!({"outcome": "failed"})), (Outcome::Failed, "JobFailed".to_owned()));
+        assert_eq!(end(json!({"outcome": "blocked"})), (Outcome::Failed, "JobFailed".to_owned()));
+        let partial = (Outcome::PartiallySucceeded, "PartiallySucceeded".to_owned());
+        assert_eq!(end(json!({"outcome": "partially_succeeded"})), partial);
+        assert_eq!(end(json!({"summaryCounts": counts(1)})), partial);
+        assert_eq!(end(json!({"failures": item("failure")})), partial);
+        let succeeded = (Outcome::Succeeded, "Succeeded".to_owned());
+        assert_eq!(end(json!({"summaryCounts": counts(0), "failures": item("skipped")})), succeeded);
+        let lies = (Outcome::Failed, "ResultInconsistent".to_owned());
+        assert_eq!(end(json!({"summaryCounts": counts(0), "failures": item("failure")})), lies);
+    }
+
+    #[test]
+    fn a_failure_whose_result_cannot_be_true_is_told_by_its_exit_code() {
+        let lies = json!({"message": "all is well", "summaryCounts": {"total": 1, "processed": 5}}).to_string();
+        let end = finished("Failed", "BackoffLimitExceeded", 3, &lies, true);
+        assert!(end.counts.is_none() && end.message.starts_with("exit code 3: "), "{}", end.message);
+    }
+
+    #[test]
+    fn twenty_failures_are_kept_and_that_there_were_more_is_said() {
+        let told = |count: usize, more: bool| {
+            let failures: Vec<_> = (0..count).map(|at| json!({"itemId": at.to_string(), "reasonCode": "X"})).collect();
+            let message = json!({"failures": failures, "failuresTruncated": more}).to_string();
+            let end = finished("Complete", "", 0, &message, false);
+            (end.failures.len(), end.failures_truncated)
+        };
+        assert_eq!([told(3, false), told(MAX_FAILURES, false)], [(3, false), (MAX_FAILURES, false)]);
+        assert_eq!([told(3, true), told(MAX_FAILURES + 1, false)], [(3, true), (MAX_FAILURES, true)]);
+    }
+
+    #[test]
+    fn a_code_is_one_word_that_begins_with_a_capital() {
+        let longest = "C".repeat(128);
+        for good in ["Good", "B2", longest.as_str()] {
+            assert_eq!(code(Some(good)).as_deref(), Some(good));
+        }
+        for bad in ["", "small", "Two Words", "Sub-code", &"C".repeat(129)] {
+            assert_eq!(code(Some(bad)), None, "{bad}");
         }
     }
 }

@@ -988,3 +988,243 @@ fn a_run_that_must_stay_does_not_keep_those_behind_it_from_going() {
         "more than one may have to go"
     );
 }
+
+#[test]
+fn a_run_waits_until_the_job_of_another_is_gone_and_says_of_which() {
+    let JobView::Others { job, mut owner } = others_job() else { panic!("another run's") };
+    owner.leaving = true;
+    let waits = written(&observed(capture(json!({})), JobView::Others { job, owner }));
+    assert_eq!((waits.phase, waits.reason.as_deref()), (Phase::Queued, Some("PreviousJobTerminating")));
+    assert_eq!(waits.message.as_deref(), Some("waits until the Job of first is gone"));
+    assert_eq!(waits.joined, None, "its end is not that of this run's work");
+}
+
+#[test]
+fn the_job_of_an_earlier_run_is_deleted_or_waited_for_before_another_is_made() {
+    let orphan = |going: Value| -> Arc<Job> {
+        let job = json!({"metadata": {"name": "op", "uid": "old", "deletionTimestamp": going}});
+        Arc::new(serde_json::from_value(job).expect("a Job"))
+    };
+    let decision = decide(&observed(capture(json!({})), JobView::Orphan(orphan(json!(null)))), now());
+    assert_eq!(decision.actions, [Action::DeleteJob(ObjectReference { name: "op".into(), uid: "old".into() })]);
+    assert_eq!(decision.requeue, Some(SignedDuration::from_secs(10)));
+    let mut waits = observed(capture(json!({})), JobView::Orphan(orphan(json!("2026-01-01T00:00:00Z"))));
+    waits.waiting_since = Some(now());
+    let decision = decide(&waits, now());
+    assert_eq!((decision.actions.len(), decision.requeue), (0, Some(SignedDuration::from_secs(7))));
+    waits.waiting_since = Some(now() - crate::runs::waiting::PATIENCE);
+    let decision = decide(&waits, now());
+    assert_eq!((decision.actions.len(), decision.requeue), (1, Some(SignedDuration::from_secs(2))));
+}
+
+#[test]
+fn the_oldest_that_stays_starts_and_holds_its_place_in_line() {
+    let older = |leaving| Sibling { name: "older".into(), uid: "older-uid".into(), leaving };
+    let mut waits = observed(capture(json!({})), JobView::Absent);
+    waits.older = vec![older(true), older(false)];
+    let decision = decide(&waits, now());
+    assert_eq!((decision.actions.len(), decision.requeue), (0, Some(SignedDuration::from_secs(30))));
+    waits.older = vec![older(true)];
+    let decision = decide(&waits, now());
+    assert!(matches!(decision.actions.as_slice(), [Action::Start(_)]) && decision.in_line);
+    let Some(Action::Start(start)) = decision.actions.first() else { panic!("a start") };
+    assert_eq!(
+        (start.status.phase, start.status.message.as_deref().map(|text| text.starts_with("Job op-"))),
+        (Phase::Running, Some(true))
+    );
+    assert_eq!(start.status.identity_hash.as_deref(), Some(start.prepared.identity.as_str()));
+    waits.slot = Slot::Waiting { limit: "1 active of this type".into(), ahead: 3 };
+    assert_eq!(decide(&waits, now()).requeue, Some(SignedDuration::from_mins(1)));
+}
+
+#[test]
+fn a_run_that_is_cancelled_while_its_job_runs_has_it_deleted_and_waits_for_its_pod() {
+    let seen = still_running(true, |run, pod| {
+        run.spec.cancel = true;
+        runs_on(pod);
+    });
+    let decision = decide(&seen, now());
+    let [Action::DeleteJob(job), Action::WriteStatus(status)] = decision.actions.as_slice() else {
+        panic!("{decision:?}")
+    };
+    assert_eq!((job.uid.as_str(), status.reason.as_deref()), ("job-uid", Some("Cancelling")));
+    assert_eq!((status.outcome, decision.requeue), (Outcome::Pending, Some(SignedDuration::from_secs(2))));
+}
+
+#[test]
+fn what_holds_a_job_is_reported_once_with_its_beginning_and_taken_back_when_it_goes_on() {
+    let state = |state: Value| {
+        serde_json::from_value(json!({"phase": "Pending", "containerStatuses": [
+            {"name": "main", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}))
+        .expect("a status")
+    };
+    let held = |reason: &str| state(json!({"waiting": {"reason": reason}}));
+    let mut seen = still_running(true, |_, pod| pod.status = Some(held("ErrImagePull")));
+    let first = written(&seen);
+    let waiting = first.waiting.clone().expect("it waits");
+    assert_eq!((waiting.reason.as_str(), waiting.since), ("ImagePull", now()));
+    let with = |seen: &mut Observed, status: crate::api::OperationRunStatus| {
+        let mut run = (*seen.run).clone();
+        run.status = Some(status);
+        seen.run = Arc::new(run);
+    };
+    with(&mut seen, first.clone());
+    let later = now() + SignedDuration::from_secs(90);
+    assert_eq!(decide(&seen, later).actions, [], "it is said already");
+    let change = |seen: &mut Observed, status| {
+        let mut pod = (*seen.pods[0]).clone();
+        pod.status = Some(status);
+        seen.pods = vec![Arc::new(pod)];
+    };
+    change(&mut seen, held("CreateContainerError"));
+    match decide(&seen, later).actions.as_slice() {
+        [Action::WriteStatus(status)] => {
+            let waiting = status.waiting.as_ref().expect("it waits");
+            assert_eq!((waiting.reason.as_str(), waiting.since), ("MissingDependency", later), "for something else");
+        }
+        other => panic!("{other:?}"),
+    }
+    change(&mut seen, held("ContainerCreating"));
+    seen.waiting_since = Some(later);
+    let decision = decide(&seen, later);
+    assert_eq!(
+        (decision.actions.len(), decision.requeue),
+        (0, Some(SignedDuration::from_secs(7))),
+        "most pass through it"
+    );
+    change(&mut seen, state(json!({"running": {}})));
+    match decide(&seen, later).actions.as_slice() {
+        [Action::WriteStatus(status)] => {
+            assert_eq!((status.waiting.as_ref(), status.message.as_deref()), (None, Some("Job op runs")));
+        }
+        other => panic!("{other:?}"),
+    }
+    with(&mut seen, crate::api::OperationRunStatus { waiting: None, ..first });
+    assert_eq!(decide(&seen, later).actions, [], "nothing has changed");
+}
+
+#[test]
+fn attempts_are_written_with_what_is_worth_a_write_once_there_are_two() {
+    let attempts = |failed: i32| {
+        let mut seen = still_running(true, |_, pod| pod.metadata.owner_references = None);
+        let JobView::Own(job) = &mut seen.job else { panic!("its own") };
+        let status = json!({"failed": failed, "active": 1});
+        Arc::make_mut(job).status = Some(serde_json::from_value(status).expect("a status"));
+        Arc::make_mut(&mut seen.pods[0]).status = None;
+        seen.waiting_since = Some(now() - SignedDuration::from_mins(1));
+        written(&seen).attempts
+    };
+    assert_eq!((attempts(0), attempts(1), attempts(2)), (None, Some(2), Some(3)));
+}
+
+#[test]
+fn the_end_of_a_job_waits_five_seconds_for_the_word_of_its_pod() {
+    let mut seen = still_running(false, |_, _| {});
+    let (job, _) = ended_job(false, "Complete", 0, "");
+    (seen.job, seen.pods) = (JobView::Own(Arc::new(job)), Vec::new());
+    seen.waiting_since = Some(now() - SignedDuration::from_secs(4));
+    assert_eq!(
+        (decide(&seen, now()).actions.len(), decide(&seen, now()).requeue),
+        (0, Some(SignedDuration::from_secs(1)))
+    );
+    seen.waiting_since = Some(now() - SignedDuration::from_secs(5));
+    assert_eq!(written(&seen).outcome, Outcome::Succeeded);
+}
+
+#[test]
+fn a_run_whose_job_the_api_server_refuses_is_blocked_with_the_refusal() {
+    let refusal = Refusal::new(Reason::InvalidType, "the API server does not take it".to_owned());
+    let seen = observed(capture(json!({})), JobView::Absent);
+    let decision = super::decide::refused(&seen, &refusal, now());
+    match decision.actions.as_slice() {
+        [Action::WriteStatus(status)] => {
+            assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Blocked, Some("InvalidType")));
+            assert_eq!(status.message.as_deref(), Some("the API server does not take it"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_status_describes_its_run_and_has_each_transition_once() {
+    let inputs = json!({"repository": "main", "note": "x"});
+    let mut scheduled = capture(json!({"inputs": inputs, "trigger": "scheduled",
+        "scheduledBy": {"name": "nightly", "uid": "u", "tick": "2026-01-01T00:00:00Z"}}));
+    scheduled.status = None;
+    let mut seen = observed(scheduled, JobView::Absent);
+    seen.slot = Slot::Waiting { limit: "1 active".into(), ahead: 1 };
+    let waits = written(&seen);
+    let context = &waits.context;
+    assert_eq!((context.workspace.as_deref(), context.target_scope.as_deref()), (Some("team"), Some("Tenant")));
+    assert_eq!((context.backup_schedule.as_deref(), context.scheduled_for), (Some("nightly"), Some(now())));
+    assert_eq!(context.repository.as_deref(), Some("main"));
+    assert!(waits.identity_hash.is_some());
+    let ended = failed_job(true, "");
+    let phases: Vec<_> = ended.transitions.iter().map(|transition| (transition.phase, transition.outcome)).collect();
+    assert_eq!(phases, [(Phase::Completed, Outcome::Failed)]);
+    let mut again = observed(capture(json!({})), JobView::Own(Arc::new(Job::default())));
+    let running = written(&again);
+    assert_eq!(running.transitions.len(), 1);
+    let mut run = (*again.run).clone();
+    run.status = Some(crate::api::OperationRunStatus { job: None, ..running });
+    again.run = Arc::new(run);
+    assert_eq!(written(&again).transitions.len(), 1, "it was running before");
+}
+
+#[test]
+fn a_completed_run_gets_its_labels_once() {
+    let mut run = capture(json!({}));
+    run.status = Some(crate::api::OperationRunStatus {
+        phase: Phase::Completed,
+        outcome: Outcome::Succeeded,
+        completed_at: Some(now()),
+        ..run.status_or_default()
+    });
+    run.metadata.labels = Some([("tenantatlas.io/initiator".to_owned(), "forged".to_owned())].into());
+    let labels = |run: &OperationRun| match decide(&observed(run.clone(), JobView::Absent), now()).actions.as_slice() {
+        [Action::WriteLabels(patch)] => Some(patch.clone()),
+        [] => None,
+        other => panic!("{other:?}"),
+    };
+    let patch = labels(&run).expect("labels");
+    let text = |value: &str| Some(value.to_owned());
+    let expected = [
+        ("tenantatlas.io/type", text("work")),
+        ("tenantatlas.io/trigger", text("manual")),
+        ("tenantatlas.io/workspace", text("team")),
+        ("tenantatlas.io/outcome", text("succeeded")),
+        ("tenantatlas.io/initiator", None),
+    ];
+    assert_eq!(patch, expected.map(|(label, value)| (label.to_owned(), value)).into());
+    run.metadata.labels = Some(patch.into_iter().filter_map(|(label, value)| Some((label, value?))).collect());
+    assert_eq!(labels(&run), None, "nothing is left to write");
+}
+
+#[test]
+fn the_end_of_a_run_alone_is_not_the_end_of_those_that_joined_it() {
+    let copied = |outcome: &str, reason: &str| {
+        let mut joiner = capture(json!({}));
+        joiner.status = Some(crate::api::OperationRunStatus {
+            phase: Phase::Running,
+            joined: Some(ObjectReference { name: "first".into(), uid: "first-uid".into() }),
+            ..joiner.status_or_default()
+        });
+        let mut winner = capture(json!({}));
+        winner.status = serde_json::from_value(json!({"phase": "completed", "outcome": outcome, "reason": reason,
+            "message": "why", "observedGeneration": 1, "context": {"workspace": "theirs", "targetScope": "theirs"}}))
+        .expect("a status");
+        let mut seen = observed(joiner, JobView::Absent);
+        seen.joined = JoinedView::Completed(Arc::new(winner));
+        written(&seen)
+    };
+    for (outcome, reason) in [("succeeded", "Succeeded"), ("failed", "JobFailed")] {
+        let status = copied(outcome, reason);
+        assert_eq!((status.phase, status.reason.as_deref()), (Phase::Completed, Some(reason)));
+        assert_eq!(status.context.workspace.as_deref(), Some("team"), "its own");
+        assert!(status.message.is_some_and(|message| message.ends_with("which it had joined: why")));
+    }
+    for (outcome, reason) in [("blocked", "RepositoryNotReady"), ("failed", "Cancelled")] {
+        let status = copied(outcome, reason);
+        assert_eq!((status.phase, status.joined), (Phase::Running, None), "{outcome} {reason}");
+    }
+}

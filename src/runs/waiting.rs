@@ -184,3 +184,110 @@ fn dependencies(pod: &Pod) -> String {
     let names: BTreeSet<String> = mounted.chain(variables).chain(whole).collect();
     if names.is_empty() { "its image".to_owned() } else { names.into_iter().collect::<Vec<_>>().join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn job(suspend: bool, failed: i32) -> Job {
+        serde_json::from_value(json!({
+            "metadata": {"name": "op", "uid": "job-uid"}, "spec": {"suspend": suspend, "template": {}},
+            "status": {"failed": failed}
+        }))
+        .expect("a Job")
+    }
+
+    fn pod(of_job: &str, status: &Value) -> Arc<Pod> {
+        let source = |of: &str, name: &str| json!({"name": name, "valueFrom": {of: {"name": name, "key": "k"}}});
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": "op-1", "ownerReferences": [
+                    {"apiVersion": "batch/v1", "kind": "Job", "name": "op", "uid": of_job, "controller": true}]},
+                "spec": {
+                    "volumes": [{"name": "a", "secret": {"secretName": "keys"}}, {"name": "b", "configMap": {"name": "settings"}},
+                        {"name": "c", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "d", "emptyDir": {}}],
+                    "containers": [{"name": "main", "env": [source("secretKeyRef", "password"), source("configMapKeyRef", "level")],
+                        "envFrom": [{"secretRef": {"name": "all"}}, {"configMapRef": {"name": "others"}}]}]
+                },
+                "status": status
+            }))
+            .expect("a pod"),
+        )
+    }
+
+    fn container(state: &Value) -> Value {
+        json!({"phase": "Pending", "containerStatuses": [
+            {"name": "main", "image": "registry/image", "imageID": "", "ready": false, "restartCount": 0, "state": state}]})
+    }
+
+    fn held(job: &Job, pods: &[Arc<Pod>]) -> Option<(Reason, String, bool)> {
+        stuck(job, pods).map(|stuck| (stuck.reason, stuck.message, stuck.patient))
+    }
+
+    #[test]
+    fn a_job_without_a_pod_is_suspended_or_retries_or_waits_for_its_first() {
+        let reason = |job: &Job| held(job, &[]).map(|(reason, _, patient)| (reason, patient));
+        assert_eq!(reason(&job(true, 1)), Some((Reason::Suspended, false)));
+        assert_eq!(reason(&job(false, 0)), Some((Reason::PodNotCreated, true)));
+        assert_eq!(reason(&job(false, 2)), Some((Reason::Retrying, false)));
+        assert!(held(&job(false, 2), &[]).expect("retries").1.starts_with("2 pod(s) failed"));
+        let running = container(&json!({"running": {}}));
+        for other in [pod("another-uid", &running), pod("job-uid", &json!({"phase": "Failed"}))] {
+            assert_eq!(held(&job(false, 0), &[other]).map(|held| held.0), Some(Reason::PodNotCreated));
+        }
+        assert_eq!(held(&job(false, 0), &[pod("job-uid", &running)]), None);
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_says_why() {
+        let of = |type_: &str, status: &str| {
+            let condition = json!({"type": type_, "status": status, "message": "no node has 9 CPUs"});
+            held(&job(false, 0), &[pod("job-uid", &json!({"phase": "Pending", "conditions": [condition]}))])
+        };
+        let (reason, message, patient) = of("PodScheduled", "False").expect("it is held");
+        assert_eq!((reason, patient), (Reason::Unschedulable, false));
+        assert!(message.contains("no node takes pod op-1: no node has 9 CPUs"), "{message}");
+        assert_eq!((of("PodScheduled", "True"), of("Ready", "False")), (None, None));
+    }
+
+    #[test]
+    fn a_container_that_does_not_start_says_what_it_lacks() {
+        let of = |reason: &str| {
+            let state = json!({"waiting": {"reason": reason, "message": "because"}});
+            held(&job(false, 0), &[pod("job-uid", &container(&state))])
+        };
+        for reason in ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"] {
+            let (code, message, patient) = of(reason).expect("it is held");
+            assert_eq!((code, patient), (Reason::ImagePull, false));
+            assert!(message.contains("image registry/image cannot be pulled: because"), "{message}");
+        }
+        for reason in ["CreateContainerConfigError", "CreateContainerError"] {
+            let (code, message, patient) = of(reason).expect("it is held");
+            assert_eq!((code, patient), (Reason::MissingDependency, false));
+            assert!(message.starts_with("container main of pod op-1 cannot be made: because"), "{message}");
+        }
+        for reason in ["ContainerCreating", "PodInitializing"] {
+            let (code, message, patient) = of(reason).expect("it is held");
+            assert_eq!((code, patient), (Reason::MissingDependency, true));
+            let all = "check that there is ConfigMap level, ConfigMap others, ConfigMap settings, PersistentVolumeClaim data, Secret all, Secret keys, Secret password;";
+            assert!(message.contains(all), "{message}");
+        }
+        assert_eq!(of("CrashLoopBackOff"), None);
+        let bare = Pod::default();
+        assert_eq!(dependencies(&bare), "its image");
+        assert_eq!(
+            dependencies(&Pod { spec: Some(k8s_openapi::api::core::v1::PodSpec::default()), ..bare }),
+            "its image"
+        );
+    }
+
+    #[test]
+    fn what_most_pods_pass_through_is_reported_only_after_a_while() {
+        let seen = Timestamp::UNIX_EPOCH;
+        let (now, later) = (Stuck::now(Reason::Retrying, String::new()), Stuck::later(Reason::Retrying, String::new()));
+        let early = seen + PATIENCE - SignedDuration::from_secs(1);
+        assert!(now.is_due(seen, early) && !later.is_due(seen, early));
+        assert!(now.is_due(seen, seen + PATIENCE) && later.is_due(seen, seen + PATIENCE));
+    }
+}
