@@ -579,4 +579,56 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_limit_that_is_raised_lets_those_go_that_it_held_whichever_limit_it_is() {
+        let waits = |uid: &str, of: &str| Waiter {
+            created: Timestamp::UNIX_EPOCH,
+            uid: uid.to_owned(),
+            tenant: "acme".to_owned(),
+            operation_type: of.to_owned(),
+        };
+        let going = |line: &mut Line| line.turns().into_iter().map(|waiter| waiter.uid).collect::<Vec<_>>();
+        let of_type = |most| Limits { type_per_tenant: Some(most), ..Limits::default() };
+        let mut line = Line::default();
+        line.limit("a", of_type(1));
+        line.begin("acme", "a");
+        line.stand(waits("1", "a"));
+        assert!(going(&mut line).is_empty());
+        line.limit("a", of_type(2));
+        assert_eq!(going(&mut line), ["1"]);
+        let of_tenant = |most| Limits { per_tenant: Some(most), ..Limits::default() };
+        let mut line = Line::default();
+        line.limit("a", of_tenant(1));
+        line.begin("acme", "a");
+        line.stand(waits("1", "b"));
+        assert!(going(&mut line).is_empty());
+        line.limit("a", of_tenant(2));
+        assert_eq!(going(&mut line), ["1"], "of another type, and of the same tenant");
+    }
+
+    #[test]
+    fn those_that_wait_are_counted_without_who_asks() {
+        let waits = |uid: &str| Waiter {
+            created: Timestamp::UNIX_EPOCH,
+            uid: uid.to_owned(),
+            tenant: "acme".to_owned(),
+            operation_type: "a".to_owned(),
+        };
+        for limits in [
+            Limits { type_total: Some(1), ..Limits::default() },
+            Limits { type_per_tenant: Some(1), ..Limits::default() },
+            Limits { per_tenant: Some(1), ..Limits::default() },
+            Limits { total: Some(1), ..Limits::default() },
+        ] {
+            let mut line = Line::default();
+            line.limit("a", limits);
+            line.begin("acme", "a");
+            for uid in ["1", "2", "3"] {
+                line.stand(waits(uid));
+            }
+            let ahead = |line: &mut Line, uid: &str| line.held_by(&waits(uid)).map(|held| held.ahead);
+            assert_eq!((ahead(&mut line, "1"), ahead(&mut line, "new")), (Some(2), Some(3)), "{limits:?}");
+        }
+    }
 }

@@ -389,3 +389,18 @@ proptest! {
         prop_assert_eq!(seen, if come > start { timetable.count(start, come) } else { 0 });
     }
 }
+
+#[test]
+fn a_number_in_an_expression_is_digits_alone() {
+    for text in ["+5 * * * *", "-5 * * * *", "5 +1 * * *", "0x5 * * * *"] {
+        assert!(Expression::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_moment_within_a_minute_belongs_to_the_minute_that_follows() {
+    let one = Expression::parse("0 1 * * *").expect("an expression");
+    let shows = |text: &str| one.matches(text.parse().expect("a time"));
+    assert!(shows("2026-01-01T01:00:00") && shows("2026-01-01T00:59:30") && shows("2026-01-01T00:59:00.5"));
+    assert!(!shows("2026-01-01T00:59:00") && !shows("2026-01-01T01:00:30"));
+}

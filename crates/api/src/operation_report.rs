@@ -201,4 +201,9 @@ mod tests {
             assert!(!action.writes() && !action.fails(), "{action:?}");
         }
     }
+
+    #[test]
+    fn a_report_and_all_reports_of_a_category_have_the_bytes_that_are_said() {
+        assert_eq!((MAX_BYTES, MAX_OF_ALL), (262_144, 245_760));
+    }
 }

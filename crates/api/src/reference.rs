@@ -56,3 +56,19 @@ pub struct SecretKeyReference {
 fn default_key() -> String {
     "password".to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_an_object_has_small_letters_digits_dashes_and_dots_and_at_most_253_of_them() {
+        let longest = "x".repeat(253);
+        for name in ["a", "nightly-1", "a.b", "0", longest.as_str()] {
+            assert!(is_object_name(name), "{name}");
+        }
+        for name in ["", "A", "a_b", "a/b", "a b", "é", &"x".repeat(254)] {
+            assert!(!is_object_name(name), "{name}");
+        }
+    }
+}

@@ -609,3 +609,56 @@ proptest! {
         prop_assert_eq!(u64::try_from(missed).expect("not negative") + made.len() as u64, come);
     }
 }
+
+fn said(decision: &Decision, type_: &str) -> Option<(String, String)> {
+    let conditions = status(decision).conditions;
+    let said = conditions.into_iter().find(|condition| condition.type_ == type_)?;
+    Some((said.reason, said.message))
+}
+
+#[test]
+fn a_schedule_says_what_the_oldest_of_its_runs_waits_for_unless_it_is_a_slot() {
+    let waits = |hour: i64, reason: &str| {
+        let mut waiting = (*run(hour, "running", "pending")).clone();
+        let status = waiting.status.as_mut().expect("a status");
+        status.waiting = Some(crate::api::operation_run::Waiting { reason: reason.to_owned(), since: at("06:00:30") });
+        status.message = Some(format!("lacks {hour}"));
+        let created = Timestamp::from_second(at("00:00:00").as_second() + hour * 3600).expect("a time");
+        waiting.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
+        Arc::new(waiting)
+    };
+    let message = |runs: Vec<Arc<OperationRun>>| {
+        let decision = decide(&with(json!({}), Value::Null, runs), at("06:30:00"));
+        said(&decision, "Ready").expect("a condition").1
+    };
+    let (one, other) = (waits(5, "ImagePull"), waits(6, "Unschedulable"));
+    let name = one.name_any();
+    let says = format!("starts a run at each tick; run {name} waits: lacks 5");
+    assert_eq!(message(vec![other.clone(), one.clone()]), says);
+    assert_eq!(message(vec![waits(6, "ConcurrencyLimit")]), "starts a run at each tick");
+    let schedule = schedule(
+        json!({}),
+        json!({"conditions": [{"type": "Ready", "status": "True", "reason": "Scheduled",
+        "message": says, "lastTransitionTime": "2026-01-01T06:00:00Z"}]}),
+    );
+    assert!(super::decide::says_of(&schedule, &one) && !super::decide::says_of(&schedule, &other));
+}
+
+#[test]
+fn a_refusal_stands_while_it_is_of_this_generation_and_nothing_else_does() {
+    let stands = |type_: &str, status: &str, reason: &str, generation: i64| {
+        let condition = json!({"type": type_, "status": status, "reason": reason, "message": "m",
+            "observedGeneration": generation, "lastTransitionTime": "2026-01-01T06:00:00Z"});
+        let before =
+            json!({"observedGeneration": 1, "lastScheduledFor": "2026-01-01T06:00:00Z", "conditions": [condition]});
+        let decision = decide(&with(json!({}), before, Vec::new()), at("06:10:00"));
+        let ready = decision
+            .status
+            .and_then(|status| status.conditions.into_iter().find(|condition| condition.reason == "Scheduled"));
+        ready.is_none()
+    };
+    assert!(stands("Stalled", "True", "RunRefused", 1) && stands("Stalled", "True", "QuotaExceeded", 1));
+    assert!(!stands("Stalled", "True", "RunRefused", 0), "the schedule was edited since");
+    assert!(!stands("Stalled", "True", "InvalidSchedule", 1), "it can be read now");
+    assert!(!stands("Stalled", "False", "RunRefused", 1) && !stands("Ready", "True", "RunRefused", 1));
+}
