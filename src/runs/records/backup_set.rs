@@ -101,3 +101,33 @@ pub async fn settle_new(
 pub fn is_settled(set: &BackupSet) -> bool {
     set.status.as_ref().is_some_and(|status| !status.conditions.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_set_says_whether_it_can_be_used_and_is_settled_once_it_does() {
+        let set: BackupSet = serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": "nightly", "generation": 2},
+            "spec": {"repository": {"name": "main"}, "snapshot": "0123456789abcdef", "namespaceUid": "n",
+                "run": {"name": "r", "uid": "u"}}
+        }))
+        .expect("a set");
+        let said = |ready| {
+            let status = BackupSetStatus { items: Some(3), ..BackupSetStatus::default() };
+            let status = marked(&set, status, ready, "Why", "because", Timestamp::UNIX_EPOCH);
+            assert_eq!((status.items, status.short_snapshot.as_deref()), (Some(3), Some("01234567")));
+            assert!(status.conditions.iter().all(|one| one.reason == "Why" && one.observed_generation == Some(2)));
+            status.conditions.iter().map(|one| format!("{}={}", one.type_, one.status)).collect::<Vec<_>>()
+        };
+        assert_eq!(said(Ready::Yes), ["Ready=True"]);
+        assert_eq!(said(Ready::No), ["Ready=False", "Stalled=True"]);
+        assert!(
+            !is_settled(&set) && !is_settled(&BackupSet { status: Some(BackupSetStatus::default()), ..set.clone() })
+        );
+        let status = marked(&set, BackupSetStatus::default(), Ready::Yes, "Why", "", Timestamp::UNIX_EPOCH);
+        assert!(is_settled(&BackupSet { status: Some(status), ..set }));
+    }
+}
