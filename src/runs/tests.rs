@@ -9,13 +9,13 @@ use super::{
     fairness::Limits,
     job::{JobSettings, build},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{Prepared, prepare},
+    prepare::{Prepared, effective_inputs, named_account, prepare},
     registry::Registry,
 };
 use crate::{
     api::{
         BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason,
-        operation_run::WorkerResult,
+        operation_run::{MAX_INPUTS_BYTES, Transition, WorkerResult},
     },
     kernel::{refusal::Refusal, status::difference},
     operations::record::Record,
@@ -1227,4 +1227,59 @@ fn the_end_of_a_run_alone_is_not_the_end_of_those_that_joined_it() {
         let status = copied(outcome, reason);
         assert_eq!((status.phase, status.joined), (Phase::Running, None), "{outcome} {reason}");
     }
+}
+
+#[test]
+fn each_phase_is_a_transition_and_a_wait_whose_words_change_is_written_again() {
+    let failed = |seen: &mut Observed, count: i32| {
+        let JobView::Own(job) = &mut seen.job else { panic!("its own") };
+        Arc::make_mut(job).status = Some(serde_json::from_value(json!({"failed": count})).expect("a status"));
+        seen.waiting_since = Some(now() - SignedDuration::from_mins(1));
+    };
+    let mut seen = still_running(true, |run, _| {
+        let status = run.status.as_mut().expect("a status");
+        let at = now();
+        status.transitions = vec![Transition { phase: Phase::Running, outcome: Outcome::Pending, at }];
+    });
+    let phases = |status: &crate::api::OperationRunStatus| {
+        status.transitions.iter().map(|transition| transition.phase).collect::<Vec<_>>()
+    };
+    assert_eq!(phases(&written(&seen)), [Phase::Running, Phase::Completed]);
+    seen.pods = Vec::new();
+    failed(&mut seen, 1);
+    let first = written(&seen);
+    assert_eq!((phases(&first), first.reason.as_deref()), (vec![Phase::Running], Some("Retrying")));
+    let mut run = (*seen.run).clone();
+    run.status = Some(first);
+    seen.run = Arc::new(run);
+    assert_eq!(decide(&seen, now()).actions, []);
+    failed(&mut seen, 2);
+    assert!(written(&seen).message.is_some_and(|message| message.starts_with("2 pod(s) failed")));
+}
+
+#[test]
+fn inputs_are_the_run_s_own_or_those_that_it_repeats_and_may_take_64_kib() {
+    let with = |inputs: Value| capture(json!({"inputs": inputs}));
+    let repository = |run: &OperationRun, rerun: &RerunView| effective_inputs(run, rerun).text_of("repository");
+    let earlier = RerunView::Found(Arc::new(with(json!({"repository": "earlier"}))));
+    let own = with(json!({"repository": "own"}));
+    assert_eq!(repository(&with(json!({})), &earlier).as_deref(), Some("earlier"));
+    assert_eq!(repository(&own, &earlier).as_deref(), Some("own"));
+    assert_eq!(repository(&own, &RerunView::NotAsked).as_deref(), Some("own"));
+    let ready = RepositoryView::Ready(self::repository());
+    let empty = json!({"note": "", "repository": "main"}).to_string().len();
+    let of_size = |size: usize| with(json!({"note": "x".repeat(size - empty), "repository": "main"}));
+    assert!(prepared_with(&of_size(MAX_INPUTS_BYTES), &capture_type(), &ready).is_ok());
+    let refusal = refused(prepared_with(&of_size(MAX_INPUTS_BYTES + 1), &capture_type(), &ready));
+    assert_eq!(refusal.reason, Reason::InputsTooLarge);
+}
+
+#[test]
+fn only_a_worker_that_makes_changes_works_under_an_account_that_its_inputs_name() {
+    let inputs = capture(json!({"inputs": {"serviceAccountName": "mine"}})).spec.inputs;
+    let mut changes = capture_type();
+    changes.spec.read_only = false;
+    assert_eq!(named_account(&changes, &inputs).as_deref(), Some("mine"));
+    assert_eq!(named_account(&changes, &capture(json!({})).spec.inputs), None);
+    assert_eq!((named_account(&capture_type(), &inputs), named_account(&template_type(), &inputs)), (None, None));
 }
