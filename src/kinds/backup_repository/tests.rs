@@ -371,3 +371,15 @@ fn nothing_is_due_of_a_repository_without_maintenance_outside_a_tenant_or_not_ye
     assert_eq!(upkeep(&repository, true, now), Upkeep::default());
     assert_eq!(upkeep(&kept(json!({}), Value::Null), true, now), Upkeep::default());
 }
+
+#[test]
+fn a_run_of_a_repository_says_the_minute_that_it_was_due_in() {
+    let due = |recheck: &str, now: &str| {
+        let mut failed = kept(json!({"schedule": "0 3 * * *"}), Value::Null);
+        failed = pass(&failed, "2026-01-01T12:00:00Z").1;
+        let status = failed.status.as_mut().expect("a status");
+        status.maintenance.as_mut().expect("maintenance").recheck = Some(at(recheck));
+        upkeep(&failed, true, at(now)).start.and_then(|run| run.spec.scheduled_by?.tick)
+    };
+    assert_eq!(due("2026-01-05T00:00:00Z", "2026-01-02T03:00:20Z"), Some(at("2026-01-02T03:00:00Z")));
+}

@@ -1,10 +1,10 @@
 //! What is decided about a restore, case by case.
 
 use super::account::{AccountView, needed};
-use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused};
+use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused, started};
 use crate::api::{
-    BackupRepository, BackupSet, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus, audit_entry::AuditRecord,
-    identity::Identity, provenance::AuditReferences,
+    BackupRepository, BackupSet, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
+    audit_entry::AuditRecord, identity::Identity, operation_run::Trigger, provenance::AuditReferences,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -347,4 +347,34 @@ fn a_restore_that_ended_before_its_run_could_say_so_names_what_stands_in_the_aud
 fn in_a_namespace_that_is_going_nothing_is_written() {
     let going = Observed { terminating: true, ..observed(restore(json!({}), json!({}))) };
     assert!(decide(&going, now()).is_empty());
+}
+
+#[test]
+fn only_a_completed_restore_of_the_same_set_is_done_again_and_as_a_retry() {
+    let completed = json!({"phase": "completed", "outcome": "failed"});
+    let again = |spec: Value, status: Value| {
+        let rerun_of = Some(Arc::new(restore(spec, status)));
+        let own = restore(json!({"rerunOf": {"name": "first"}}), json!({}));
+        Observed { rerun_of, ..observed(own) }
+    };
+    let actions = decide(&again(json!({}), completed.clone()), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.trigger, Trigger::Retry);
+    for (why, observed) in [
+        ("another backup set", again(json!({"backupSet": {"name": "weekly"}}), completed.clone())),
+        ("is a preview", again(json!({"dryRun": true}), completed)),
+        ("is not completed", again(json!({}), json!({"phase": "running", "outcome": "pending"}))),
+    ] {
+        let (outcome, reason, message) = refusal(&observed);
+        assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, "RerunNotPossible"));
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn a_restore_names_its_run_as_soon_as_it_is_made() {
+    let status = started(&restore(json!({}), json!({})), &run(json!({}), json!({})), now());
+    let named = ObjectReference { name: "put-back-restore".into(), uid: "run-uid".into() };
+    assert_eq!((status.operation_run, status.phase, status.observed_generation), (Some(named), Phase::Queued, 1));
+    assert_eq!(status.message.as_deref(), Some("see run put-back-restore"));
 }

@@ -255,4 +255,19 @@ mod tests {
         assert!(!is_news(&damaged, &said.conditions));
         assert!(is_news(&check(Some(2), "WrongPassword"), &said.conditions));
     }
+
+    #[test]
+    fn a_check_of_an_earlier_spec_counts_until_a_later_one_has_been_checked() {
+        let failed = |generation| check(Some(generation), "Cancelled");
+        let nothing = BackupRepositoryStatus::default();
+        let told = Some(("False".to_owned(), "Cancelled".to_owned()));
+        assert_eq!(ready_after(&failed(1), &nothing), told, "nobody has looked before");
+        let mut edited = repository("others", ready_at(2));
+        edited.metadata.generation = Some(3);
+        let run = ObjectReference { name: "check".to_owned(), uid: "u".to_owned() };
+        assert_eq!(after(&failed(1), &edited, run, Timestamp::UNIX_EPOCH), None, "a later one was checked since");
+        assert_eq!(ready_after(&failed(1), &ready_at(1)), None, "that one was checked, and this check says nothing");
+        assert_eq!(ready_after(&failed(1), &ready_at(0)), told);
+        assert_eq!(ready_after(&failed(1), &ready_at(2)), None, "it is checked as it is now");
+    }
 }
