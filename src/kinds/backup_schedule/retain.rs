@@ -112,3 +112,31 @@ fn rules(retention: &Retention) -> Rules {
         within: keep_within.as_deref().and_then(span),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_set_is_a_good_and_whole_backup_if_it_says_so_and_asked_for_if_it_was() {
+        let of = |type_: &str, status: &str, change: Value| {
+            let mut spec = json!({"repository": {"name": "main"}, "snapshot": "a".repeat(64), "namespaceUid": "n",
+                "run": {"name": "r", "uid": "u"}, "coverage": "full", "trigger": "scheduled"});
+            spec.as_object_mut().expect("an object").extend(change.as_object().cloned().unwrap_or_default());
+            let set: BackupSet = serde_json::from_value(json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "spec": spec,
+                "metadata": {"name": "nightly-1", "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "status": {"conditions": [{"type": type_, "status": status, "reason": "r", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+            }))
+            .expect("a set");
+            let backup = backup(&set).expect("a backup");
+            (backup.good, backup.whole, backup.hold, backup.asked)
+        };
+        assert_eq!(of("Ready", "True", json!({})), (true, true, false, false));
+        assert_eq!(of("Ready", "False", json!({"coverage": "partial"})), (false, false, false, false));
+        assert!(!of("Stalled", "True", json!({})).0);
+        assert_eq!(of("Ready", "True", json!({"hold": true, "trigger": "run_now"})), (true, true, true, true));
+    }
+}

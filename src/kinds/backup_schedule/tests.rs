@@ -662,3 +662,57 @@ fn a_refusal_stands_while_it_is_of_this_generation_and_nothing_else_does() {
     assert!(!stands("Stalled", "True", "InvalidSchedule", 1), "it can be read now");
     assert!(!stands("Stalled", "False", "RunRefused", 1) && !stands("Ready", "True", "RunRefused", 1));
 }
+
+#[test]
+fn a_decision_writes_if_it_says_anything_but_when_to_look_again() {
+    let nothing = || Decision { requeue: Some(jiff::SignedDuration::from_secs(1)), ..Decision::default() };
+    assert!(!nothing().writes());
+    let one = || (*run(6, "running", "pending")).clone();
+    for decision in [
+        Decision { cancel: vec![ObjectReference::default()], ..nothing() },
+        Decision { start: vec![one()], ..nothing() },
+        Decision { expire: vec![set(1, "nightly", json!({}))], ..nothing() },
+        Decision { delete: vec![ObjectReference::default()], ..nothing() },
+        Decision { status: Some(BackupScheduleStatus::default()), ..nothing() },
+        Decision { missed: vec![Miss { count: 1, why: "" }], ..nothing() },
+    ] {
+        assert!(decision.writes(), "{decision:?}");
+    }
+}
+
+#[test]
+fn a_schedule_with_jitter_starts_that_much_later() {
+    let shift = crate::schedule::jitter("schedule", 600);
+    assert!(!shift.is_zero());
+    let jittered = with(json!({"jitterSeconds": 600}), json!({}), vec![]);
+    let due = at("06:00:00") + shift;
+    assert_eq!(started(&decide(&jittered, due - jiff::SignedDuration::from_secs(1))), [""; 0]);
+    assert_eq!(started(&decide(&jittered, due)), [tick(6)]);
+}
+
+#[test]
+fn a_request_that_was_answered_is_not_answered_again_though_its_run_is_gone_and_another_of_the_same_beginning_is() {
+    let asked = |token: &str, status: Value| {
+        let mut schedule = schedule(json!({"suspend": true}), status);
+        schedule.annotations_mut().insert("tenantatlas.io/run-now".into(), token.into());
+        decide(&observed(schedule), at("05:40:00"))
+    };
+    let long = "t".repeat(300);
+    let first = asked(&long, json!({}));
+    let answered = serde_json::to_value(status(&first)).expect("JSON");
+    assert_eq!(asked(&long, answered.clone()).start.len(), 0);
+    let other = asked(&format!("{long}x"), answered);
+    assert_eq!(other.start.len(), 1);
+    assert_ne!(started(&first), started(&other));
+}
+
+#[test]
+fn a_timetable_that_a_clock_ahead_wrote_counts_from_now() {
+    let since = |since: Value| {
+        let before = json!({"timetable": {"schedule": "@hourly", "timeZone": "UTC", "paused": false, "since": since}});
+        let decision = decide(&with(json!({}), before, vec![]), at("05:40:00"));
+        status(&decision).timetable.expect("a timetable").since
+    };
+    assert_eq!(since(json!("2027-01-01T00:00:00Z")), at("05:40:00"));
+    assert_eq!(since(json!(CREATED)), CREATED.parse().expect("a time"));
+}
