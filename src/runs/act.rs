@@ -51,7 +51,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
             }
             Action::DeleteRun => {
                 let runs = runs(context, observed);
-                delete(&runs, &observed.reference()).await?;
+                delete(&runs, &ObjectReference::of(&*observed.run)).await?;
             }
             Action::DeleteRestore(restore) => {
                 let namespace = observed.run.namespace().unwrap_or_default();
@@ -82,7 +82,7 @@ async fn start(context: &Context, observed: &Observed, start: Start) -> Result<(
     let job = job::build(&observed.run, &prepared, settings)?;
     match jobs(context, observed).create(&PostParams::default(), &job).await {
         Ok(job) => {
-            status.job = Some(ObjectReference { name: job.name_any(), uid: job.uid().unwrap_or_default() });
+            status.job = Some(ObjectReference::of(&job));
             context.jobs.wrote(job);
             write_status(context, observed, &status).await
         }

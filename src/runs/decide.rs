@@ -13,7 +13,7 @@ use super::{
     joined,
     observed::{JobView, Observed, Slot},
     prepare::Prepared,
-    status::{describe, end, reference, repository_of, running, running_message, settle},
+    status::{describe, end, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
 use crate::{
@@ -171,7 +171,7 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
                 return wait(observed, status, Reason::PreviousJobTerminating, leaving_message("an earlier run"), now);
             }
             // The Job was kept for its logs until now; its run is recorded as completed, or gone.
-            Decision::act(Action::DeleteJob(reference(job))).or_look_again(10)
+            Decision::act(Action::DeleteJob(ObjectReference::of(&**job))).or_look_again(10)
         }
         JobView::Absent => {
             if let Some(first) = observed.older.iter().find(|sibling| !sibling.leaving) {

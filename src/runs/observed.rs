@@ -50,13 +50,6 @@ impl Observed {
         self.run.metadata.uid.as_deref().unwrap_or_default()
     }
 
-    /// The run, as another object names it.
-    #[must_use]
-    pub fn reference(&self) -> ObjectReference {
-        let name = self.run.metadata.name.clone().unwrap_or_default();
-        ObjectReference { name, uid: self.uid().to_owned() }
-    }
-
     /// The run's status.
     #[must_use]
     pub fn status(&self) -> OperationRunStatus {

@@ -29,7 +29,7 @@ pub(super) fn running(
     let mut next = status.clone();
     describe(&mut next, observed);
     next.waiting = None;
-    next.job = job.map(reference);
+    next.job = job.map(ObjectReference::of);
     // If a Job is adopted after a crash, the run started when that Job was created.
     let made = job.and_then(|job| job.metadata.creation_timestamp.as_ref()).map_or(now, |time| time.0.min(now));
     next.started_at = next.started_at.or(Some(made));
@@ -111,14 +111,6 @@ pub(super) fn repository_of(observed: &Observed) -> Option<String> {
     let executor = observed.operation_type.as_ref().map(|operation_type| &operation_type.spec.executor)?;
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
     repository_name(executor, inputs).filter(|name| is_object_name(name))
-}
-
-/// A Job, as a status names it.
-pub(super) fn reference(job: &Job) -> ObjectReference {
-    ObjectReference {
-        name: job.metadata.name.clone().unwrap_or_default(),
-        uid: job.metadata.uid.clone().unwrap_or_default(),
-    }
 }
 
 /// The message while the run's Job runs.

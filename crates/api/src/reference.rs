@@ -1,5 +1,6 @@
 //! References. They never leave their own namespace: no field names another namespace.
 
+use kube_core::Resource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,14 @@ pub struct ObjectReference {
     /// Uid of the object.
     #[schemars(length(max = 64))]
     pub uid: String,
+}
+
+impl ObjectReference {
+    /// Names an object as the API server has it. Of one that was never sent there, both are empty.
+    pub fn of(object: &impl Resource) -> Self {
+        let metadata = object.meta();
+        Self { name: metadata.name.clone().unwrap_or_default(), uid: metadata.uid.clone().unwrap_or_default() }
+    }
 }
 
 /// Whether this is a valid object name. A text that is not one never enters a status field for

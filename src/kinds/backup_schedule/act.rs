@@ -181,7 +181,7 @@ async fn start(
             }
             Err(error) => return Err(error.into()),
         };
-        let reference = ObjectReference { name: made.name_any(), uid: made.uid().unwrap_or_default() };
+        let reference = ObjectReference::of(&made);
         context.wrote(made);
         return Ok(Some(reference));
     }

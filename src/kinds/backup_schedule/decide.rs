@@ -8,7 +8,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::{
-    decision::{Decision, Observed, active, origin_tick, reference},
+    decision::{Decision, Observed, active, origin_tick},
     retain::retain,
     ticks::{count_anew, fire, run_now},
 };
@@ -154,7 +154,7 @@ fn wanted(type_: &'static str, status: &'static str) -> Wanted {
 
 /// Updates the status from the runs.
 fn follow(next: &mut BackupScheduleStatus, observed: &Observed) {
-    next.active = active(observed).map(reference).take(MAX_ACTIVE).collect();
+    next.active = active(observed).map(ObjectReference::of).take(MAX_ACTIVE).collect();
     let ends = observed.runs.iter().filter_map(|run| {
         let status = run.status.as_ref().filter(|status| status.phase == Phase::Completed)?;
         let completed_at = status.completed_at.filter(|_| status.outcome == Outcome::Succeeded)?;
@@ -189,7 +189,7 @@ fn beyond_history(observed: &Observed, next: &BackupScheduleStatus) -> Vec<Objec
     let beyond = |succeeded: bool, limit: i32| {
         let of_sort = ended.iter().filter(move |(_, _, of_run, _)| *of_run == succeeded);
         let old = of_sort.skip(usize::try_from(limit).unwrap_or(1)).map(|(_, _, _, run)| run);
-        old.filter(|run| may_go(run)).map(|run| reference(run))
+        old.filter(|run| may_go(run)).map(|run| ObjectReference::of(&***run))
     };
     let succeeded = beyond(true, spec.successful_runs_history_limit);
     succeeded.chain(beyond(false, spec.failed_runs_history_limit)).collect()

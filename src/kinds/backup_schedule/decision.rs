@@ -7,7 +7,6 @@ use crate::api::{
     backup_schedule::{Missed, origin},
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// All that a decision depends on.
@@ -97,11 +96,6 @@ impl Decision {
         next.missed = Some(Missed { count: total, last });
         self.missed.push(Miss { count, why });
     }
-}
-
-/// The run, by name and uid.
-pub(super) fn reference(run: &OperationRun) -> ObjectReference {
-    ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }
 }
 
 /// Runs that are not completed, without those that repeat a tick: they end as blocked, and nothing

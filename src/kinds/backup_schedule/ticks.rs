@@ -2,10 +2,10 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::decision::{Decision, Observed, active, origin_tick, reference};
+use super::decision::{Decision, Observed, active, origin_tick};
 use crate::{
     api::{
-        BackupSchedule, BackupScheduleStatus, OperationRun, OperationRunSpec, Outcome,
+        BackupSchedule, BackupScheduleStatus, ObjectReference, OperationRun, OperationRunSpec, Outcome,
         backup_schedule::{ConcurrencyPolicy, Counted, LastRunNow, run_names, run_now_name, tick_run_name},
         labels,
         operation_run::{ScheduledBy, SchedulerKind, Trigger},
@@ -97,7 +97,7 @@ pub(super) fn run_now(decision: &mut Decision, next: &mut BackupScheduleStatus, 
     next.last_run_now = Some(LastRunNow { token, run: made.unwrap_or(first) });
 }
 
-/// Decides what is due now, and what comes next.
+/// Decides which tick is due now, and when the next one is.
 pub(super) fn fire(
     decision: &mut Decision,
     next: &mut BackupScheduleStatus,
@@ -139,7 +139,7 @@ pub(super) fn fire(
             policy => {
                 if policy == ConcurrencyPolicy::Replace {
                     // Also if the run was created before a crash.
-                    decision.cancel = others().filter(|run| !run.spec.cancel).map(reference).collect();
+                    decision.cancel = others().filter(|run| !run.spec.cancel).map(ObjectReference::of).collect();
                 }
                 // Otherwise the run is already active, or completed.
                 if !is_made {

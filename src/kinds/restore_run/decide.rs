@@ -184,10 +184,10 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     if theirs.phase == Phase::Completed {
         actions.extend(settle_undo(observed));
     } else if restore.spec.cancel && !run.spec.cancel {
-        actions.push(Action::Cancel(reference(run)));
+        actions.push(Action::Cancel(ObjectReference::of(run)));
     }
     let mut next = restore.status_or_default();
-    next.operation_run = Some(reference(run));
+    next.operation_run = Some(ObjectReference::of(run));
     next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
     next.audit = theirs.context.audit.or(next.audit);
     told_by_the_chain(&mut next, &observed.audit);
@@ -234,7 +234,7 @@ fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
 #[must_use]
 pub fn started(restore: &RestoreRun, run: &OperationRun, now: Timestamp) -> RestoreRunStatus {
     let mut next = restore.status_or_default();
-    next.operation_run = Some(reference(run));
+    next.operation_run = Some(ObjectReference::of(run));
     let message = format!("see run {}", run.name_any());
     settle(&mut next, restore, (Phase::Queued, Outcome::Pending), Reason::Running.as_str(), &message, now);
     next
@@ -346,8 +346,4 @@ fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
     run.metadata.namespace = restore.namespace();
     run.metadata.owner_references = restore.owner_ref(&()).map(|owner| vec![owner]);
     run
-}
-
-fn reference(run: &OperationRun) -> ObjectReference {
-    ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }
 }

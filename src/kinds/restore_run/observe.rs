@@ -188,7 +188,7 @@ async fn audit(
 /// Reference to the run of a restore, or to the run that it had.
 fn reference_of(restore: &RestoreRun, run: &RunView) -> Option<ObjectReference> {
     match run {
-        RunView::Found(run) => Some(ObjectReference { name: run.name_any(), uid: run.uid().unwrap_or_default() }),
+        RunView::Found(run) => Some(ObjectReference::of(&**run)),
         _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
     }
 }

@@ -206,7 +206,7 @@ fn decide(
         Failure::blocked(reason::INVALID_RESTORE, message)
     })?;
     Ok(Order {
-        restore_run: ObjectReference { name: restore.name_any(), uid: restore.uid().unwrap_or_default() },
+        restore_run: ObjectReference::of(restore),
         backup_set: restore.spec.backup_set.clone(),
         terms: Terms::new(spec, set.spec.snapshot.clone()),
         selection,

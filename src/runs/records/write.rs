@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{
-        BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, Outcome, Reason,
+        BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, Outcome, Reason,
         backup_schedule::{Origin, origin},
         backup_set::{Coverage, DAMAGED, Verified, names_for, status_of_adopted},
         result::CapturedSnapshot,
@@ -59,7 +59,7 @@ async fn shared_set(
         return Ok(None);
     };
     let spec = BackupSetSpec {
-        run: observed.reference(),
+        run: ObjectReference::of(&*observed.run),
         backup_schedule: origin(&observed.run).map(Origin::reference),
         trigger: observed.run.spec.trigger,
         hold: false,
@@ -147,7 +147,7 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
     Ok(BackupSetSpec {
         repository: LocalReference::new(repository),
         snapshot: snapshot.id.clone(),
-        run: observed.reference(),
+        run: ObjectReference::of(&*observed.run),
         selection,
         namespace_uid: observed.tenant.as_ref().map(|tenant| tenant.uid.clone()).unwrap_or_default(),
         coverage: if whole { Coverage::Full } else { Coverage::Partial },
@@ -209,7 +209,7 @@ async fn checked(context: &Context, observed: &Observed, check: &RepositoryCheck
     let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
     let Some(found) = repositories.get_opt(&check.repository).await? else { return Ok(()) };
     let before = found.status.clone().unwrap_or_default();
-    let run = observed.reference();
+    let run = ObjectReference::of(&*observed.run);
     let Some(status) = repository::after(check, &found, run, context.clock.now()) else { return Ok(()) };
     let remember = |written| context.repositories.wrote(written);
     if status::write(&repositories, &found, &before, &status, remember).await? {
