@@ -7,15 +7,16 @@
 mod records;
 
 use crate::{
-    api::result::TerminationResult,
+    api::{
+        operations::{PreviewInputs, RestoreInputs},
+        result::TerminationResult,
+    },
     operations::restore::{made::make, order, stored_plan, survey::Survey, walk::Ask},
     providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::Repository,
     worker::{
         environment::Environment,
         failure::Failure,
-        progress::Progress,
-        report,
         work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
     },
 };
@@ -30,9 +31,16 @@ impl Work for Preview {
     }
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
-        order::read_preview_inputs(environment)?;
+        read_inputs(environment)?;
         Ok(begun(|site: Site<'_>| Box::pin(preview(site.client, site.environment, site.repository))))
     }
+}
+
+/// Reads the inputs: those of a restore without an account. Call this before anything is opened.
+fn read_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
+    let PreviewInputs { repository, restore_run } = environment.inputs()?;
+    environment.expect_repository(&repository)?;
+    Ok(RestoreInputs { repository, restore_run, service_account_name: None })
 }
 
 /// Plans a restore and stores the plan.
@@ -54,14 +62,12 @@ pub async fn preview_of(
 ) -> Result<TerminationResult, Failure> {
     tracing::info!("previewing");
     let provider = Bounded::new(provider);
-    let inputs = order::read_preview_inputs(environment)?;
+    let inputs = read_inputs(environment)?;
     let order = order::read(client, environment, repository, &inputs, true).await?;
     let survey = Survey::take(&provider, environment, repository, order).await?;
     let made = make(&survey, Ask::Server).await?;
     let result = made.to_result();
     stored_plan::put(repository, &environment.identity.run_uid, made.plan()).await?;
-    report::write(client, &environment.identity, made.contents()).await?;
-    let counts = result.summary_counts.unwrap_or_default();
-    Progress::of(client.clone(), &environment.identity).finish(counts).await;
+    made.publish(client, &environment.identity, &result).await?;
     Ok(result)
 }

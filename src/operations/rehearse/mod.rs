@@ -7,10 +7,14 @@
 mod records;
 
 use crate::{
-    api::{OperationRun, result::TerminationResult},
+    api::{
+        BackupSet, LocalReference, OperationRun, RestoreRun, RestoreRunSpec, backup_set::Coverage,
+        operations::RehearseInputs, restore_run::ExistingResourcePolicy, result::TerminationResult,
+    },
     operations::restore::{
         made::make,
         order::{self, Order},
+        reason,
         survey::Survey,
         walk::Ask,
     },
@@ -19,8 +23,7 @@ use crate::{
     worker::{
         environment::Environment,
         failure::Failure,
-        progress::Progress,
-        report,
+        sets,
         work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
     },
 };
@@ -35,9 +38,54 @@ impl Work for Rehearse {
     }
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
-        order::read_rehearsal(environment)?;
+        read_inputs(environment)?;
         Ok(begun(|site: Site<'_>| Box::pin(rehearse(site.client, site.environment, site.repository, site.run))))
     }
+}
+
+/// Reads the inputs of a rehearsal. Call this before anything is opened.
+fn read_inputs(environment: &Environment) -> Result<RehearseInputs, Failure> {
+    let inputs: RehearseInputs = environment.inputs()?;
+    environment.expect_repository(&inputs.repository)?;
+    Ok(inputs)
+}
+
+/// The set to rehearse.
+async fn rehearsed_set(client: &Client, environment: &Environment) -> Result<BackupSet, Failure> {
+    let inputs = read_inputs(environment)?;
+    match inputs.backup_set {
+        Some(name) => order::find_set(client, environment, &name).await,
+        None => newest(sets::list(client, environment).await?, &inputs.repository).ok_or_else(|| {
+            let message = format!(
+                "repository {} has no backup set yet: rehearse again after the first capture",
+                inputs.repository
+            );
+            Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
+        }),
+    }
+}
+
+/// The newest set of a repository that holds the whole tenant. If there is none, the newest set: of
+/// a selection, or one that undoes a restore.
+fn newest(sets: Vec<BackupSet>, repository: &str) -> Option<BackupSet> {
+    let there = |set: &BackupSet| set.spec.repository.name == repository && set.metadata.deletion_timestamp.is_none();
+    let age = |set: &BackupSet| {
+        let whole = set.spec.coverage == Coverage::Full;
+        (whole, set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
+    };
+    sets.into_iter().filter(there).max_by_key(age)
+}
+
+/// The order that a rehearsal tests: restore a whole set and replace what differs.
+fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun) -> Result<Order, Failure> {
+    let spec = RestoreRunSpec {
+        dry_run: true,
+        existing_resource_policy: ExistingResourcePolicy::Update,
+        requested_by: run.spec.initiator.clone(),
+        ..RestoreRunSpec::of(LocalReference::new(set.name_any()))
+    };
+    let restore = RestoreRun::new("rehearsal", spec);
+    order::decide(environment, &restore, set, None)
 }
 
 /// Rehearses a restore. `run` names the requester: what they may not write is not restorable for
@@ -61,9 +109,9 @@ pub async fn rehearse_with(
     run: &OperationRun,
 ) -> Result<TerminationResult, Failure> {
     let provider = Bounded::new(provider);
-    let set = order::rehearsed_set(client, environment).await?;
+    let set = rehearsed_set(client, environment).await?;
     let name = set.name_any();
-    let order = order::rehearsal(environment, &set, run)?;
+    let order = rehearsal(environment, &set, run)?;
     let mut ended = try_out(&provider, client, environment, repository, order).await;
     // The operator records the result on the set, even if the run did not name one.
     match &mut ended {
@@ -90,8 +138,36 @@ async fn try_out(
     }
     let mut result = made.to_result();
     result.message = result.message.map(|message| format!("a restore of {set} {message}"));
-    report::write(client, &environment.identity, made.contents()).await?;
-    let counts = result.summary_counts.unwrap_or_default();
-    Progress::of(client.clone(), &environment.identity).finish(counts).await;
+    made.publish(client, &environment.identity, &result).await?;
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_set_is_the_newest_that_holds_the_whole_tenant() {
+        let set = |name: &str, repository: &str, minute: u32, coverage: &str| -> BackupSet {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
+                "metadata": {"name": name, "creationTimestamp": format!("2026-01-01T00:{minute:02}:00Z")},
+                "spec": {"repository": {"name": repository}, "snapshot": "a", "run": {"name": "r", "uid": "u"}, "namespaceUid": "n", "coverage": coverage},
+            }))
+            .expect("a set")
+        };
+        let mut going = set("going", "main", 9, "full");
+        going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
+        let all = [
+            set("whole", "main", 1, "full"),
+            set("older", "main", 0, "full"),
+            set("undo", "main", 2, "partial"),
+            set("elsewhere", "other", 3, "full"),
+            going,
+        ];
+        let newest_of = |sets: &[BackupSet]| newest(sets.to_vec(), "main").map(|set| set.name_any());
+        assert_eq!(newest_of(&all).as_deref(), Some("whole"));
+        assert_eq!(newest_of(&all[2..]).as_deref(), Some("undo"));
+        assert_eq!(newest_of(&all[3..]), None);
+    }
 }

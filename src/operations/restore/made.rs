@@ -1,5 +1,5 @@
 //! A plan as a worker makes it: what a restore would do to each item, with what users are shown of
-//! it. Nothing is written, even if the provider is asked.
+//! it. No item is written, even if the provider is asked.
 
 use crate::{
     api::{
@@ -15,8 +15,14 @@ use crate::{
         survey::Survey,
         walk::{Ask, Decided},
     },
-    worker::{failure::Failure, report::Contents},
+    worker::{
+        environment::RunIdentity,
+        failure::Failure,
+        progress::Progress,
+        report::{self, Contents},
+    },
 };
+use kube::Client;
 use std::collections::BTreeMap;
 
 /// A plan, with further information for users.
@@ -59,10 +65,11 @@ impl Made {
         self.plan
     }
 
-    /// The contents of the run's reports.
-    #[must_use]
-    pub fn contents(&self) -> Contents<'_> {
-        Contents::Plan(&self.plan, &self.diffs)
+    /// Shows users the plan and its result: in the run's reports, and as its progress.
+    pub async fn publish(&self, client: &Client, run: &RunIdentity, result: &TerminationResult) -> Result<(), Failure> {
+        report::write(client, run, Contents::Plan(&self.plan, &self.diffs)).await?;
+        Progress::of(client.clone(), run).finish(result.summary_counts.unwrap_or_default()).await;
+        Ok(())
     }
 
     fn failures(&self) -> impl Iterator<Item = ItemFailure> {

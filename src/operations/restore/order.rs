@@ -3,14 +3,8 @@
 
 use crate::{
     api::{
-        BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, RestoreRunSpec,
-        backup_set::Coverage,
-        execution::RESTORE_ACCOUNT,
-        item::ItemId,
-        operation_report::ItemOutcome,
-        operations::{PreviewInputs, RehearseInputs, RestoreInputs},
-        restore_run::ExistingResourcePolicy,
-        subject::Initiator,
+        BackupSet, LocalReference, ObjectReference, RestoreRun, backup_set::Coverage, execution::RESTORE_ACCOUNT,
+        item::ItemId, operation_report::ItemOutcome, operations::RestoreInputs, subject::Initiator,
     },
     cluster::retry::retry,
     items::{
@@ -24,57 +18,12 @@ use crate::{
     worker::{
         environment::Environment,
         failure::{Failure, api_failure},
-        report, sets,
+        report,
     },
 };
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
-
-/// Reads the inputs of a rehearsal. Call this before anything is opened.
-pub fn read_rehearsal(environment: &Environment) -> Result<RehearseInputs, Failure> {
-    let inputs: RehearseInputs = environment.inputs()?;
-    environment.expect_repository(&inputs.repository)?;
-    Ok(inputs)
-}
-
-/// The set to rehearse.
-pub async fn rehearsed_set(client: &Client, environment: &Environment) -> Result<BackupSet, Failure> {
-    let inputs = read_rehearsal(environment)?;
-    match inputs.backup_set {
-        Some(name) => find_set(client, environment, &name).await,
-        None => newest(sets::list(client, environment).await?, &inputs.repository).ok_or_else(|| {
-            let message = format!(
-                "repository {} has no backup set yet: rehearse again after the first capture",
-                inputs.repository
-            );
-            Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
-        }),
-    }
-}
-
-/// The newest set of a repository that holds the whole tenant. If there is none, the newest set: of
-/// a selection, or one that undoes a restore.
-fn newest(sets: Vec<BackupSet>, repository: &str) -> Option<BackupSet> {
-    let there = |set: &BackupSet| set.spec.repository.name == repository && set.metadata.deletion_timestamp.is_none();
-    let age = |set: &BackupSet| {
-        let whole = set.spec.coverage == Coverage::Full;
-        (whole, set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
-    };
-    sets.into_iter().filter(there).max_by_key(age)
-}
-
-/// The order that a rehearsal tests: restore a whole set and replace what differs.
-pub fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun) -> Result<Order, Failure> {
-    let spec = RestoreRunSpec {
-        dry_run: true,
-        existing_resource_policy: ExistingResourcePolicy::Update,
-        requested_by: run.spec.initiator.clone(),
-        ..RestoreRunSpec::of(LocalReference::new(set.name_any()))
-    };
-    let restore = RestoreRun::new("rehearsal", spec);
-    decide(environment, &restore, set, None)
-}
 
 /// A restore, as read from the API server.
 #[derive(Clone, Debug)]
@@ -110,13 +59,6 @@ pub fn read_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> 
     let inputs: RestoreInputs = environment.inputs()?;
     environment.expect_repository(&inputs.repository)?;
     Ok(inputs)
-}
-
-/// The same of a preview, which takes no account.
-pub fn read_preview_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
-    let PreviewInputs { repository, restore_run } = environment.inputs()?;
-    environment.expect_repository(&repository)?;
-    Ok(RestoreInputs { repository, restore_run, service_account_name: None })
 }
 
 /// Reads what to do. `previews` is whether the worker only previews.
@@ -155,7 +97,8 @@ pub async fn read(
     Ok(order)
 }
 
-async fn find_set(client: &Client, environment: &Environment, name: &str) -> Result<BackupSet, Failure> {
+/// Reads a backup set of the pod's namespace.
+pub async fn find_set(client: &Client, environment: &Environment, name: &str) -> Result<BackupSet, Failure> {
     let sets: Api<BackupSet> = Api::namespaced(client.clone(), &environment.identity.namespace);
     find(&sets, name).await?.ok_or_else(|| {
         let message = format!("there is no backup set {name}: `kubectl get backupsets` lists those there are");
@@ -187,7 +130,7 @@ where
 }
 
 /// Whether and how the set may be restored here.
-fn decide(
+pub fn decide(
     environment: &Environment,
     restore: &RestoreRun,
     set: &BackupSet,
@@ -237,43 +180,4 @@ fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure>
 
 fn blocked(Ineligible { reason, message }: Ineligible) -> Failure {
     Failure::blocked(reason.as_str(), message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
-        insta::assert_snapshot!(reason::ALL.join("\n"));
-        let guide = include_str!("../../../docs/guides/what-is-restored.md");
-        for code in reason::ALL {
-            assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
-        }
-    }
-
-    #[test]
-    fn the_newest_set_is_the_newest_that_holds_the_whole_tenant() {
-        let set = |name: &str, repository: &str, minute: u32, coverage: &str| -> BackupSet {
-            serde_json::from_value(serde_json::json!({
-                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
-                "metadata": {"name": name, "creationTimestamp": format!("2026-01-01T00:{minute:02}:00Z")},
-                "spec": {"repository": {"name": repository}, "snapshot": "a", "run": {"name": "r", "uid": "u"}, "namespaceUid": "n", "coverage": coverage},
-            }))
-            .expect("a set")
-        };
-        let mut going = set("going", "main", 9, "full");
-        going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
-        let all = [
-            set("whole", "main", 1, "full"),
-            set("older", "main", 0, "full"),
-            set("undo", "main", 2, "partial"),
-            set("elsewhere", "other", 3, "full"),
-            going,
-        ];
-        let newest_of = |sets: &[BackupSet]| newest(sets.to_vec(), "main").map(|set| set.name_any());
-        assert_eq!(newest_of(&all).as_deref(), Some("whole"));
-        assert_eq!(newest_of(&all[2..]).as_deref(), Some("undo"));
-        assert_eq!(newest_of(&all[3..]), None);
-    }
 }

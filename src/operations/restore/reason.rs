@@ -46,3 +46,15 @@ pub const ALL: [&str; 14] = [
     AUDIT_NOT_WRITTEN,
     NOT_ITS_RESTORE,
 ];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
+        insta::assert_snapshot!(super::ALL.join("\n"));
+        let guide = include_str!("../../../docs/guides/what-is-restored.md");
+        for code in super::ALL {
+            assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
+        }
+    }
+}
