@@ -29,13 +29,13 @@ use std::{
 use tokio::task::JoinHandle;
 
 /// Maximum number of objects in a page.
-const MAX_LIMIT: usize = 500;
+const MAX_LIMIT: u32 = 500;
 
 /// Number of objects requested before anything is known about their size: each may have 1.5 MB.
-const FIRST_LIMIT: usize = 100;
+const FIRST_LIMIT: u32 = 100;
 
 /// Minimum number of objects requested because of their size.
-const MIN_LIMIT: usize = 10;
+const MIN_LIMIT: u32 = 10;
 
 /// Target size of a page in bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -45,7 +45,7 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Divisor of the limit after a page was too large or took too long.
-const SMALLER: usize = 4;
+const SMALLER: u32 = 4;
 
 /// How often a list may expire before it counts as failed.
 const MAX_RESTARTS: u32 = 3;
@@ -59,9 +59,9 @@ pub struct Objects<'a> {
     /// The next page, in flight.
     ahead: Option<Ahead>,
     page: VecDeque<(String, Box<RawValue>)>,
-    limit: usize,
+    limit: u32,
     /// The maximum to request, lower once a page was too large or took too long.
-    most: usize,
+    most: u32,
     remaining: Option<u64>,
     /// The greatest name returned.
     last: Option<String>,
@@ -173,7 +173,7 @@ impl<'a> Objects<'a> {
     /// What the next page is requested with.
     fn parameters(&self) -> ListParams {
         ListParams {
-            limit: u32::try_from(self.limit).ok(),
+            limit: Some(self.limit),
             label_selector: self.selection.label_selector.clone(),
             field_selector: self.selection.name.as_deref().map(|name| field_is("metadata.name", name)),
             continue_token: match &self.next {
@@ -333,9 +333,11 @@ pub(super) async fn repository_secrets(client: &Client, namespace: &str) -> Resu
 }
 
 /// How many objects to request next, given the size of a page.
-fn next_limit(bytes: usize, items: usize) -> usize {
+fn next_limit(bytes: usize, items: usize) -> u32 {
     match bytes.checked_div(items) {
-        Some(mean) => (PAGE_BYTES / mean.max(1)).clamp(MIN_LIMIT, MAX_LIMIT),
+        Some(mean) => {
+            u32::try_from(PAGE_BYTES / mean.max(1)).map_or(MAX_LIMIT, |limit| limit.clamp(MIN_LIMIT, MAX_LIMIT))
+        }
         None => FIRST_LIMIT,
     }
 }
