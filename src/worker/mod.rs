@@ -8,9 +8,9 @@
 //! Exit codes: 0 success, 1 a retry may succeed, 40 a retry cannot succeed, 49 the run is not this
 //! Job's to execute.
 //!
-//! Must not: decide the outcome of a run (the controller does), or write to a tenant anything but
-//! Leases, its run's progress, result and reports; name an operation. What an operation writes
-//! beside these is in its folder of `src/operations`, which use this module.
+//! Must not: decide the outcome of a run (the controller does), name an operation, or write anything
+//! to a tenant but Leases and the progress, result and reports of its run. Whatever else an operation
+//! writes is in its folder of `src/operations`. Those folders use this module.
 
 pub mod audit;
 pub mod environment;

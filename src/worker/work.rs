@@ -46,14 +46,14 @@ pub enum RepositoryNeed {
     Any,
 }
 
-/// How an operation uses its repository beside others.
+/// What an operation does with its repository, and whether other workers may use it meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseNeed {
-    /// Reads, beside others.
+    /// Reads it. Other workers may read and write.
     Reads,
-    /// Stores snapshots, beside others.
+    /// Stores snapshots in it. Other workers may read and write.
     Writes,
-    /// Has the repository to itself.
+    /// Removes data from it. No other worker may use it.
     Excludes,
 }
 

@@ -118,8 +118,8 @@ impl Tenant {
         self.cluster.kubectl_reads(&wait, DEFINITIONS);
     }
 
-    /// The role stays: a capture in flight elsewhere has found these kinds already, and lists them after they are gone. Without
-    /// the role it would be refused, and a kind that is refused is a capture in part.
+    /// The role stays: a capture in flight in another tenant may have found these kinds already, and lists them after they are
+    /// gone. Without the role its worker would be refused, and the step `rights` fails for a refusal that nobody meant.
     fn without_application_kinds(&self) {
         self.cluster.kubectl_reads(&["delete", "--wait=false", "--filename", "-"], DEFINITIONS);
     }
