@@ -46,6 +46,13 @@ pub enum Kept {
     Data,
 }
 
+impl OwnedField {
+    /// Whether objects of a kind have the field.
+    pub(super) fn is_of(&self, group: &str, kind: &str) -> bool {
+        self.kind == "*" || (self.group == group && self.kind == kind)
+    }
+}
+
 impl Kept {
     /// Description for people; empty for [`Self::Never`].
     #[must_use]
@@ -204,11 +211,3 @@ pub const OWNED_FIELDS: &[OwnedField] = &[
         "counted by the API server",
     ),
 ];
-
-/// The fields that the server owns in an object of this kind.
-pub(super) fn of_kind(object: &Value) -> impl Iterator<Item = &'static OwnedField> + use<> {
-    let api_version = object["apiVersion"].as_str().unwrap_or_default();
-    let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
-    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-    OWNED_FIELDS.iter().filter(move |owned| owned.kind == "*" || (owned.group == group && owned.kind == kind))
-}

@@ -4,10 +4,11 @@
 //! difference.
 
 use crate::{
-    owned::{Existing, Kept, OwnedField, of_kind},
+    owned::{Existing, Kept, OWNED_FIELDS, OwnedField},
     semantic::{Status, without},
 };
 use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
 /// Removes the fields that the server owns. Idempotent, except for node ports that only the managed
 /// fields show as chosen: a second pass finds no managed fields.
@@ -17,10 +18,10 @@ pub fn sanitize(object: &mut Value, status: Status) {
 }
 
 fn strip(object: &mut Value, status: Status, chosen: ChosenPorts) {
-    for owned in of_kind(object) {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    for (owned, path) in owned_in(object) {
         if !owned.kept.holds(object, status) {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            remove(object, &segments(owned.field), &name);
+            remove(object, path, &name);
         }
     }
     chosen.put_back(object);
@@ -45,8 +46,8 @@ pub fn replacement(wanted: &Value, live: &Value) -> Value {
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
     // The keys of a Secret belong to its author, except those of a token.
     let is_the_authors = |owned: &OwnedField| owned.kept == Kept::NoToken && owned.kept.holds(wanted, Status::Observed);
-    for owned in of_kind(wanted).filter(|owned| owned.existing == Existing::Live && !is_the_authors(owned)) {
-        carry(&mut body, live, &segments(owned.field), name);
+    for (_, path) in owned_in(wanted).filter(|(owned, _)| owned.existing == Existing::Live && !is_the_authors(owned)) {
+        carry(&mut body, live, path, name);
     }
     for field in ["uid", "resourceVersion"] {
         if let (Some(metadata), Some(value)) = (body["metadata"].as_object_mut(), live["metadata"].get(field)) {
@@ -65,6 +66,21 @@ enum Segment<'a> {
     Each,
     /// The elements of a list whose name starts with this prefix.
     Named(&'a str),
+}
+
+/// A field that the server owns, and its path.
+type OwnedPath = (&'static OwnedField, Vec<Segment<'static>>);
+
+/// The table with its paths. They are parsed once, because every object is compared with them.
+static OWNED_PATHS: LazyLock<Vec<OwnedPath>> =
+    LazyLock::new(|| OWNED_FIELDS.iter().map(|owned| (owned, segments(owned.field))).collect());
+
+/// The fields that the server owns in an object of this kind.
+fn owned_in(object: &Value) -> impl Iterator<Item = &'static OwnedPath> + use<> {
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let group = api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    OWNED_PATHS.iter().filter(move |(owned, _)| owned.is_of(&group, &kind))
 }
 
 fn segments(field: &str) -> Vec<Segment<'_>> {
@@ -245,7 +261,6 @@ fn port_key(port: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owned::OWNED_FIELDS;
     use serde_json::json;
 
     fn sanitized(mut object: Value) -> Value {
