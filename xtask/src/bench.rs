@@ -72,6 +72,8 @@ enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// Lists of metadata beside lists of whole objects
+    Metadata,
     /// What a repository holds after many captures, and what its care takes
     Repository,
     /// Runs a second

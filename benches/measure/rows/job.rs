@@ -3,9 +3,10 @@
 use super::Plan;
 use crate::bed::{Bed, run, until};
 use crate::report::{Report, Target, median};
-use crate::{Result, api};
+use crate::{Result, api, audit};
 use futures::{AsyncBufReadExt as _, TryStreamExt as _};
 use http::Request;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -59,7 +60,53 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     report.samples("a run of another image", "ms", &others);
     report.samples("a bare Job of it", "ms", &plain);
     report.samples("a bare Job of it with an init container", "ms", &fenced);
+    stages(bed, &namespace, &mut report)?;
     Ok(report)
+}
+
+/// Where the time of the bare Jobs of our image goes, by the audit log. One Job runs at a time, so a
+/// request belongs to the Job that was created last.
+fn stages(bed: &Bed, namespace: &str, report: &mut Report) -> Result<()> {
+    let requests = audit::requests(&bed.audit_log, &[namespace])?;
+    let is = |request: &audit::Request, what: &str, verb: &str| request.what() == what && request.verb == verb;
+    let is_bare = |name: &str| name.starts_with("bare-") && name.ends_with("-version");
+    let mut stages: [Vec<f64>; 5] = Default::default();
+    let begins: Vec<usize> = (0..requests.len()).filter(|place| is(&requests[*place], "jobs", "create")).collect();
+    for (number, begin) in begins.iter().enumerate() {
+        if !is_bare(&requests[*begin].object_ref.name) {
+            continue;
+        }
+        let end = begins.get(number + 1).copied().unwrap_or(requests.len());
+        let of_job = &requests[*begin..end];
+        let of_pod = |request: &&audit::Request| request.object_ref.resource == "pods";
+        let last = |found: &mut dyn Iterator<Item = &audit::Request>| found.last().map(|request| request.answered);
+        let marks: [Option<Timestamp>; 6] = [
+            Some(of_job[0].answered),
+            last(&mut of_job.iter().filter(|request| is(request, "pods", "create")).take(1)),
+            last(&mut of_job.iter().filter(|request| is(request, "pods/binding", "create")).take(1)),
+            last(&mut of_job.iter().filter(|request| is(request, "pods/status", "patch")).take(1)),
+            last(&mut of_job.iter().filter(of_pod).filter(|request| is(request, "pods/status", "patch"))),
+            last(&mut of_job.iter().filter(|request| is(request, "jobs/status", "update"))),
+        ];
+        for (stage, pair) in stages.iter_mut().zip(marks.windows(2)) {
+            if let [Some(from), Some(to)] = pair {
+                stage.push((*to - *from).total(jiff::Unit::Millisecond)?);
+            }
+        }
+    }
+    let names = [
+        "its pod is created",
+        "its pod is bound to a node",
+        "the kubelet's first status of the pod",
+        "the kubelet's last status of the pod",
+        "the Job controller's last status of the Job",
+    ];
+    for (name, stage) in names.iter().zip(&stages) {
+        if !stage.is_empty() {
+            report.samples(format!("a bare Job of our image, further until: {name}"), "ms", stage);
+        }
+    }
+    Ok(())
 }
 
 const REPOSITORY: &str = "main";

@@ -79,7 +79,7 @@ async fn list(bed: &Bed) -> Result<f64> {
         loop {
             let uri = format!("{path}?limit=500&continue={next}");
             let page = bed.client.request_text(http::Request::get(uri).body(Vec::new())?).await?;
-            match token(&page) {
+            match api::continue_token(&page) {
                 Some(token) => next = token,
                 None => return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(()),
             }
@@ -88,15 +88,6 @@ async fn list(bed: &Bed) -> Result<f64> {
     let (runs, jobs) = tokio::join!(pages("/apis/tenantatlas.io/v1alpha1/operationruns"), pages("/apis/batch/v1/jobs"));
     runs.and(jobs)?;
     Ok(begun.elapsed().as_secs_f64() * 1000.0)
-}
-
-/// Where a list goes on. Its metadata is before the items or after them, depending on the kind.
-fn token(page: &str) -> Option<String> {
-    let begins = page.len().min(1_000);
-    let ends = page.len().saturating_sub(1_000);
-    let around = [page.get(..begins).unwrap_or_default(), page.get(ends..).unwrap_or_default()];
-    let token = around.iter().find_map(|text| text.split("\"continue\":\"").nth(1)?.split('"').next());
-    token.filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
 /// How large the objects of a history are, in bytes as JSON.

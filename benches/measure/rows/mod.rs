@@ -7,6 +7,7 @@ mod idle;
 mod job;
 mod latency;
 mod memory;
+mod metadata;
 mod objects;
 mod repository;
 mod restore;
@@ -37,6 +38,8 @@ pub enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// Lists of metadata beside lists of whole objects
+    Metadata,
     /// What a repository holds after many captures, and what its care takes
     Repository,
     /// Runs a second
@@ -80,6 +83,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Job => job::measure(bed, plan).await,
         Row::Capture => capture::measure(bed, plan).await,
         Row::Restore => restore::measure(bed, plan).await,
+        Row::Metadata => metadata::measure(bed, plan).await,
         Row::Repository => repository::measure(bed, plan).await,
         Row::Admission => admission::measure(bed, plan).await,
         Row::Schedules => schedules::measure(bed, plan).await,
