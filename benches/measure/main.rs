@@ -8,6 +8,7 @@
 mod api;
 mod audit;
 mod bed;
+mod etcd;
 mod process;
 mod report;
 mod rows;

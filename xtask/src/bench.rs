@@ -163,7 +163,8 @@ fn prepare(cluster: &Cluster, build: Build) -> Result<Vec<(&'static str, String)
     let ours = image::build(&arguments)?;
     let example = image::build(&operator::example_image())?;
     // The stock client of the repository's format says what a repository holds.
-    shell::ensure_packages(&[("restic", "restic")])?;
+    // With the other, a history is copied into etcd.
+    shell::ensure_packages(&[("restic", "restic"), ("curl", "curl")])?;
     cluster.load(&ours.file)?;
     cluster.load(&example.file)?;
     // The limits would be what is measured.
@@ -173,6 +174,7 @@ fn prepare(cluster: &Cluster, build: Build) -> Result<Vec<(&'static str, String)
     let mut environment = vec![
         ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
         ("ATLAS_AUDIT_LOG", path(cluster.audit_log())),
+        ("ATLAS_NETWORK", path(cluster.network()?)),
         ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
         ("ATLAS_IMAGE", ours.reference),
         ("ATLAS_SHELL_IMAGE", example.reference),

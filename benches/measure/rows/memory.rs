@@ -1,14 +1,16 @@
 //! The controller's memory with a full history, at rest and while it lists everything afresh, and how long it takes until
 //! its first decision.
 
-use super::shape::Shape;
-use super::{Plan, at_once};
+use super::Plan;
+use super::shape::{self, Shape};
 use crate::bed::{Bed, run};
+use crate::etcd::{self, Etcd};
 use crate::report::{Report, Target, median};
 use crate::{Result, api, audit};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{Duration, Instant};
+use tenantatlas::api::labels;
 
 /// Tenants that the runs are spread over.
 const TENANTS: usize = 1_000;
@@ -18,7 +20,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let mut report = Report::new("The controller's memory", "", plan.quick);
     let history = fill(bed, completed, active).await?;
     report.how = format!(
-        "{completed} completed and {active} active runs in {TENANTS} tenants, each with the Job it had or has. A completed run has {} bytes as JSON with 5 failures, an \
+        "{completed} completed and {active} active runs in {TENANTS} tenants, each with the Job it had or has: one of each written through the API server, the others as copies of it in etcd. A completed run has {} bytes as JSON with 5 failures, an \
          active one {}, a Job {}. The operator is started anew, lists all of it, and idles: its pod's process, by /proc: peak (VmHWM) from its start, \
          and what it holds 30 s later. To its first decision, by the audit log: from its first request after it leads to its first create of a Job, for a run that waits for it. Bare: a client \
          that lists the same runs and Jobs at the same time, in pages of 500, and reads the bytes.",
@@ -99,28 +101,84 @@ pub struct History {
     job: usize,
 }
 
-/// Makes a history, unless an earlier row left it: the writes of that many runs, without the operator.
+/// Makes a history: one completed and one active run by the API server, all others as copies of
+/// these two in etcd, each with its own names, uids and identity. The operator is stopped.
 pub async fn fill(bed: &Bed, completed: usize, active: usize) -> Result<History> {
     let operation_type = bed.stub_type("history").await?;
     let shape = Shape::record(bed, &operation_type).await?.with_failures();
     bed.stop_operator().await?;
-    let namespaces = bed.tenants("history", TENANTS, false).await?;
+    let mut namespaces = Vec::new();
+    for number in 0..TENANTS {
+        namespaces.push(bed.tenant(&format!("history{number:04}"), false).await?);
+    }
     eprintln!("   making {completed} completed and {active} active runs");
-    at_once(completed + active, 64, async |number| {
-        let namespace = &namespaces[number % TENANTS];
-        shape
-            .write([&bed.client, &bed.as_operator, &bed.as_job_controller], namespace, number, number < completed)
-            .await
-    })
-    .await?;
-    let size = async |path: String| api::get(&bed.client, &path).await.map(|object: Value| object.to_string().len());
-    let last = completed + active - 1;
-    let of = |number: usize| &namespaces[number % TENANTS];
-    Ok(History {
-        operation_type,
-        namespace: namespaces[0].clone(),
-        completed: size(format!("{}/r0", api::runs(of(0)))).await?,
-        active: size(format!("{}/r{last}", api::runs(of(last)))).await?,
-        job: size(format!("{}/op-{:020x}", api::jobs(of(0)), 0)).await?,
-    })
+    let etcd = Etcd::from_environment()?;
+    let mut history = History { operation_type, namespace: namespaces[0].clone(), completed: 0, active: 0, job: 0 };
+    for (numbers, size) in
+        [(0..completed, &mut history.completed), (completed..completed + active, &mut history.active)]
+    {
+        if numbers.is_empty() {
+            continue;
+        }
+        let first = numbers.start;
+        let to_its_end = first < completed;
+        let clients = [&bed.client, &bed.as_operator, &bed.as_job_controller];
+        shape.write(clients, &namespaces[first % TENANTS], first, to_its_end).await?;
+        let original = Original::read(bed, &etcd, &namespaces[first % TENANTS], first).await?;
+        *size = original.run_size;
+        history.job = original.job_size;
+        let copies = numbers.skip(1).flat_map(|number| original.copy(&namespaces[number % TENANTS], number));
+        etcd.put(copies).await?;
+    }
+    Ok(history)
+}
+
+/// A run and its Job as they lie in etcd.
+struct Original {
+    run: Vec<u8>,
+    job: Vec<u8>,
+    /// Names, uids and the identity of the two.
+    words: Vec<String>,
+    run_size: usize,
+    job_size: usize,
+}
+
+impl Original {
+    async fn read(bed: &Bed, etcd: &Etcd, namespace: &str, number: usize) -> Result<Self> {
+        let (name, job_name) = (shape::run_name(number), shape::job_name(number));
+        let run = api::get(&bed.client, &format!("{}/{name}", api::runs(namespace))).await?;
+        let job = api::get(&bed.client, &format!("{}/{job_name}", api::jobs(namespace))).await?;
+        let mut words = vec![namespace.to_owned(), name, job_name, shape::number(number)];
+        let identity = run["metadata"]["labels"][labels::IDENTITY].as_str();
+        for word in [run["metadata"]["uid"].as_str(), job["metadata"]["uid"].as_str(), identity] {
+            words.push(word.ok_or("the original lacks a uid or its identity")?.to_owned());
+        }
+        Ok(Self {
+            run: etcd.get(&run_key(&words[0], &words[1])).await?,
+            job: etcd.get(&job_key(&words[0], &words[2])).await?,
+            run_size: run.to_string().len(),
+            job_size: job.to_string().len(),
+            words,
+        })
+    }
+
+    /// The keys and values of another run and its Job.
+    fn copy(&self, namespace: &str, number: usize) -> [Result<(String, Vec<u8>)>; 2] {
+        let (name, job_name) = (shape::run_name(number), shape::job_name(number));
+        let uid = |of: char| format!("{of}0000000-0000-4000-8000-{number:012x}");
+        let identity = format!("{number:040x}");
+        let (run, job) = (run_key(namespace, &name), job_key(namespace, &job_name));
+        let own = [namespace.to_owned(), name, job_name, shape::number(number), uid('a'), uid('b'), identity];
+        let words: Vec<(String, String)> = self.words.iter().cloned().zip(own).collect();
+        let copied = |key: String, original: &[u8]| Ok((key, etcd::copy(original, &words)?));
+        [copied(run, &self.run), copied(job, &self.job)]
+    }
+}
+
+fn run_key(namespace: &str, name: &str) -> String {
+    format!("/registry/tenantatlas.io/operationruns/{namespace}/{name}")
+}
+
+fn job_key(namespace: &str, name: &str) -> String {
+    format!("/registry/jobs/{namespace}/{name}")
 }

@@ -78,12 +78,12 @@ impl Shape {
         number: usize,
         to_its_end: bool,
     ) -> Result<()> {
-        let name = format!("r{number}");
+        let name = run_name(number);
         let made = run(&name, &self.operation_type, &inputs(number));
         let made = api::create(author, &api::runs(namespace), &made).await?;
         let uid = &made["metadata"]["uid"];
         let mut job = self.job.clone();
-        let job_name = format!("op-{number:020x}");
+        let job_name = job_name(number);
         job["metadata"]["name"] = job_name.as_str().into();
         job["metadata"]["namespace"] = namespace.into();
         job["metadata"]["ownerReferences"][0]["name"] = name.as_str().into();
@@ -116,9 +116,24 @@ impl Shape {
     }
 }
 
+/// Name of a run; as long for every number.
+pub fn run_name(number: usize) -> String {
+    format!("r{number:07}")
+}
+
+/// Name of the Job of a run; as long for every number.
+pub fn job_name(number: usize) -> String {
+    format!("op-{number:020x}")
+}
+
+/// What stands for the number in a run's inputs.
+pub fn number(number: usize) -> String {
+    format!("{number:08}")
+}
+
 /// Inputs that make each run another one's work.
 pub fn inputs(number: usize) -> Value {
-    json!({ "number": format!("{number:08}"), "note": "as many words as a person would give a run as its inputs" })
+    json!({ "number": self::number(number), "note": "as many words as a person would give a run as its inputs" })
 }
 
 /// A Job as it was sent: without what the API server added.

@@ -178,6 +178,12 @@ impl Cluster {
         Ok(self.subnet()?.cluster())
     }
 
+    /// The network namespace, in which etcd listens.
+    pub(crate) fn network(&self) -> Result<PathBuf> {
+        let holder = Processes::of(self)?.holder.context("the cluster's namespaces are gone")?;
+        Ok(PathBuf::from(format!("/proc/{holder}/ns/net")))
+    }
+
     /// The folder whose sub-folders are volumes, seen by this machine and the node under the same path.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.folder.join("volumes")
