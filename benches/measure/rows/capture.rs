@@ -31,18 +31,16 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     bed.stop_operator().await?;
     let namespace = bed.tenant("capture", false).await?;
     let worker = Worker::new(bed, &namespace).await?;
-    let nothing = json!({ "repository": "main", "selection": { "labelSelector": "no-such-label" } });
     let all = json!({ "repository": "main" });
     let mut there = 0;
     for size in sizes {
         fill(bed, &namespace, there, size).await?;
         there = size;
         let (mut bare, mut first, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut peaks, mut before, mut empty_peaks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut peaks, mut before) = (Vec::new(), Vec::new());
         for repetition in 0..plan.repetitions {
             worker.clear()?;
             worker.work(&CHECK, &all).await?;
-            empty_peaks.push(worker.work(&CAPTURE, &nothing).await?.peak);
             let begun = Instant::now();
             let listed = list(bed, &namespace).await?;
             bare.push(count(listed) / begun.elapsed().as_secs_f64());
@@ -81,7 +79,6 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         );
         report.against(format!("{size} objects: peak memory, opening included"), peak, "MiB", Target::AtMost(64.0));
         report.figure(format!("{size} objects: start, opening and discovery take"), median(&before), "s");
-        report.figure(format!("{size} objects: opening by password has a peak of"), median(&empty_peaks), "MiB");
         report.samples(format!("{size}: bare list and parse"), "/s", &bare);
         report.samples(format!("{size}: first capture"), "/s", &first);
         report.samples(format!("{size}: unchanged capture"), "/s", &again);
