@@ -23,8 +23,10 @@ use super::stored::Stored;
 use super::tally::Tally;
 use super::tree::Trees;
 
-/// Number of full packs that may wait to be stored, in addition to the one being stored.
-const WAITING_PACKS: usize = 1;
+/// Number of full packs that may wait to be stored, in addition to the one being stored. Each is as
+/// large as the one that is being filled, and a pack that waits makes nothing faster: it only moves
+/// the moment at which a slow store is waited for.
+const WAITING_PACKS: usize = 0;
 
 /// The written content. It does not count before a snapshot names its root.
 pub(super) struct Archived {

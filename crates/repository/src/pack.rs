@@ -20,8 +20,13 @@ use super::seal::Sealer;
 use super::store::BlockingStore;
 use super::stored::Stored;
 
-/// Number of blobs after which an index file is stored, as in the engine.
-const INDEXED_BLOBS: usize = 50_000;
+/// Number of blobs after which an index file is stored. A fifth of the engine's, because a file is
+/// built, compressed and opened again in memory.
+const INDEXED_BLOBS: usize = 10_000;
+
+/// What a pack is allocated with beyond [`PACK_SIZE`], for the blob that fills it and the header. A
+/// buffer that grows would be in memory twice while it is moved.
+const PACK_RESERVE: usize = 512 * 1024;
 
 /// What a capture added to the repository in one kind of blobs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,6 +94,9 @@ impl<'a> Packer<'a> {
             return Ok(id);
         }
         let offset = self.pack.content.len();
+        if offset == 0 {
+            self.pack.content.reserve(usize::try_from(PACK_SIZE).unwrap_or_default() + PACK_RESERVE);
+        }
         let uncompressed_length = sealer.blob(content, &mut self.pack.content)?;
         let length = self.pack.content.len() - offset;
         let size = |size: usize| u32::try_from(size).map_err(|error| Error::internal("packing", error.to_string()));

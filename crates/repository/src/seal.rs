@@ -5,7 +5,7 @@
 //! time of a first capture, and most of the time to read an item. Here, tables and buffers are kept
 //! from item to item. The ciphers and the compression are the engine's own crates.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use aes256ctr_poly1305aes::aead::AeadInPlace as _;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce, Tag};
@@ -25,6 +25,13 @@ const COMPRESSED: u8 = 2;
 /// Maximum size of a blob's content, in bytes: many times what any writer of the format makes. A
 /// repository is untrusted.
 pub(super) const MAX_BLOB: usize = 64 * 1024 * 1024;
+
+/// Content that is larger is compressed and compared in pieces, and its buffers are not kept: a
+/// directory of 100,000 items is one blob of 25 MB.
+const LARGE: usize = 1024 * 1024;
+
+/// Size of such a piece.
+const PIECE: usize = 64 * 1024;
 
 /// Opens sealed content, one piece after the other. Each thread has its own opener.
 pub(super) struct Opener {
@@ -80,7 +87,7 @@ impl Opener {
         if !is_compressed(plain) {
             return Ok(Some(plain.len()).filter(|size| *size <= most));
         }
-        let (mut size, mut piece) = (0, vec![0; 64 * 1024]);
+        let (mut size, mut piece) = (0, vec![0; PIECE]);
         let mut content = zstd::stream::read::Decoder::new(plain).map_err(|_| Unsealed)?;
         loop {
             match content.read(&mut piece) {
@@ -123,6 +130,29 @@ impl Opener {
             .map_err(|_| Unsealed)
     }
 
+    /// Whether sealed bytes open as this content, without holding it a second time.
+    fn opens_as(&mut self, sealed: &[u8], before: usize, compressed: bool, content: &[u8]) -> bool {
+        if self.decrypt(sealed).is_err() {
+            return false;
+        }
+        let Some(plain) = self.plain.get(before..) else { return false };
+        if !compressed {
+            return plain == content;
+        }
+        let Ok(mut stream) = zstd::stream::read::Decoder::new(plain) else { return false };
+        let (mut rest, mut piece) = (content, vec![0; PIECE]);
+        loop {
+            match stream.read(&mut piece) {
+                Ok(0) => return rest.is_empty(),
+                Ok(read) => match rest.strip_prefix(&piece[..read]) {
+                    Some(left) => rest = left,
+                    None => return false,
+                },
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Puts the content of sealed bytes into a buffer, without the first `before` decrypted bytes.
     fn open(
         &mut self,
@@ -155,6 +185,7 @@ fn is_compressed(plain: &[u8]) -> bool {
 /// Seals content, one piece after the other. Each thread has its own sealer.
 pub(super) struct Sealer {
     opener: Opener,
+    level: Option<i32>,
     compressor: Option<Compressor<'static>>,
     /// The bytes to encrypt; `content` is what opening them again results in.
     plain: Vec<u8>,
@@ -165,7 +196,7 @@ impl Sealer {
     /// `level` is the repository's compression level; `None` if its format has no compression.
     pub(super) fn new(key: &MasterKey, level: Option<i32>) -> Result<Self> {
         let compressor = level.map(Compressor::new).transpose().map_err(|error| failed(&error))?;
-        Ok(Self { opener: Opener::new(key)?, compressor, plain: Vec::new(), content: Vec::new() })
+        Ok(Self { opener: Opener::new(key)?, level, compressor, plain: Vec::new(), content: Vec::new() })
     }
 
     /// Appends a sealed blob. Returns the length of its content, if the content was compressed.
@@ -205,6 +236,9 @@ impl Sealer {
             self.plain.extend_from_slice(content);
             return Ok(());
         };
+        if content.len() > LARGE {
+            return self.compress_in_pieces(content);
+        }
         let before = self.plain.len();
         self.plain.resize(before + zstd::zstd_safe::compress_bound(content.len()), 0);
         let compressed = compressor.compress_to_buffer(content, &mut self.plain[before..]);
@@ -212,16 +246,37 @@ impl Sealer {
         Ok(())
     }
 
+    /// The same for large content. The compressor would need a buffer for content that does not
+    /// compress.
+    fn compress_in_pieces(&mut self, content: &[u8]) -> Result<()> {
+        let level = self.level.unwrap_or_default();
+        let compressed = zstd::stream::write::Encoder::new(std::mem::take(&mut self.plain), level);
+        let compressed = compressed.and_then(|mut encoder| {
+            // The size is a part of the frame, as it is where content is compressed at once.
+            encoder.include_contentsize(true)?;
+            encoder.set_pledged_src_size(Some(content.len() as u64))?;
+            encoder.write_all(content)?;
+            encoder.finish()
+        });
+        self.plain = compressed.map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
     /// Encrypts content, opens the result, and compares it with the content: a bit flip in memory
     /// must not be detected only during a restore.
     fn encrypt(&mut self, content: &[u8], sealed: &mut Vec<u8>, before: usize) -> Result<()> {
         let start = self.encrypt_only(sealed)?;
+        if content.len() > LARGE {
+            let is_whole = self.opener.opens_as(&sealed[start..], before, self.level.is_some(), content);
+            (self.plain, self.opener.plain) = (Vec::new(), Vec::new());
+            return if is_whole { Ok(()) } else { Err(faulty()) };
+        }
         let length = self.compressor.as_ref().map(|_| content.len());
         let opened = self.opener.open(&sealed[start..], before, length, &mut self.content);
         if opened.is_ok() && self.content == content {
             return Ok(());
         }
-        Err(failed(&"what was sealed opens as something else: the memory may be faulty"))
+        Err(faulty())
     }
 
     /// Encrypts `plain`. Returns the offset of the sealed bytes.
@@ -239,6 +294,10 @@ impl Sealer {
         sealed.extend_from_slice(&tag);
         Ok(start)
     }
+}
+
+fn faulty() -> Error {
+    failed(&"what was sealed opens as something else: the memory may be faulty")
 }
 
 fn failed(cause: &dyn std::fmt::Display) -> Error {
