@@ -11,8 +11,9 @@ use crate::{
         plan::{Action, Remark, reason},
     },
     operations::restore::{
+        join::live,
         unknown::not_listed,
-        walk::{Decided, Walk, live},
+        walk::{Decided, Walk},
     },
     providers::call::ListSelection,
     worker::failure::{Failure, call_failure},

@@ -19,10 +19,10 @@ use crate::{
     },
     operations::restore::{
         inventory::{Entry, StoredKind},
-        join::Pair,
+        join::{Pair, left_out},
         safety::Unkept,
         unknown::not_read,
-        walk::{Met, Walk, left_out, tell_left, version_of},
+        walk::{Met, Walk, tell_left, version_of},
     },
     providers::{
         call::{Performed, Target},

@@ -6,19 +6,22 @@
 #![deny(clippy::disallowed_types)]
 
 use crate::{
+    api::item::ItemId,
     items::{decide::Live, served::ServedKind, skip::ItemRules},
-    operations::restore::{
-        inventory::{BATCH_BYTES, BATCH_ITEMS, Entry, StoredKind},
-        walk::{Walk, live},
-    },
+    operations::restore::inventory::{BATCH_BYTES, BATCH_ITEMS, Entry},
     providers::{
-        Listed, Listing,
-        call::{BrokenItem, ListSelection},
+        Listed, Listing, Provider,
+        call::{BrokenItem, ListSelection, Object},
         fault::Fault,
     },
     worker::failure::{Failure, call_failure},
 };
-use std::{cmp::Ordering, collections::btree_map, iter::Peekable};
+use serde_json::Value;
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, btree_map},
+    iter::Peekable,
+};
 
 /// Selects every object.
 static EVERYTHING: ListSelection = ListSelection { label_selector: None, name: None };
@@ -55,14 +58,19 @@ pub struct Join<'a> {
 }
 
 impl<'a> Join<'a> {
-    /// Starts to join a kind. If the kind is not served, every live object counts as missing.
+    /// Starts to join the entries of a kind with its live objects. If the kind is not served, every
+    /// live object counts as missing.
     #[must_use]
-    pub fn new(walk: &Walk<'a>, kind: &StoredKind, served: Option<&ServedKind>) -> Self {
-        let entries = walk.inventory.kinds.get(kind);
+    pub fn new(
+        provider: &'a dyn Provider,
+        rules: &'a ItemRules,
+        entries: Option<&'a BTreeMap<String, Entry>>,
+        served: Option<&ServedKind>,
+    ) -> Self {
         Self {
-            rules: walk.rules,
+            rules,
             served: served.cloned(),
-            listing: served.map(|served| walk.provider.list(served, &EVERYTHING)),
+            listing: served.map(|served| provider.list(served, &EVERYTHING)),
             ahead: None,
             entries: entries.map(|entries| entries.iter()).unwrap_or_default().peekable(),
         }
@@ -123,4 +131,22 @@ fn name_of(listed: &Listed) -> &String {
         Ok(object) => &object.name,
         Err(broken) => &broken.name,
     }
+}
+
+/// The complete live object of a list element.
+#[must_use]
+pub fn live(rules: &ItemRules, served: &ServedKind, object: Object) -> Live {
+    let Object { name, mut json } = object;
+    json.insert("apiVersion".to_owned(), served.api_version().into());
+    json.insert("kind".to_owned(), served.kind.clone().into());
+    let object = Value::Object(json);
+    let left_out = left_out(rules, &ItemId::new(served.group_kind(), name), &object);
+    Live { object, left_out }
+}
+
+/// Why a capture would leave out a live object, if it would.
+#[must_use]
+pub fn left_out(rules: &ItemRules, item: &ItemId, object: &Value) -> Option<(&'static str, &'static str)> {
+    let why = rules.skips(&item.kind, &item.name, object.as_object()?)?;
+    Some((why.code(), why.told().unwrap_or("the cluster, a controller or the operator makes it by itself")))
 }

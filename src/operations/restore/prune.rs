@@ -16,8 +16,9 @@ use crate::{
             scope::{Scope, Work},
         },
         restore::{
+            join::live,
             unknown::{NOT_KNOWN, failing, not_listed, settled},
-            walk::{Decided, Undecided, Walk, live},
+            walk::{Decided, Undecided, Walk},
         },
     },
     providers::call::ListSelection,

@@ -27,7 +27,7 @@ use crate::{
     },
     providers::{
         AT_ONCE, Guard, PlannedRoles, Provider, Session,
-        call::{BrokenItem, Object, Target, Tried, without_fields},
+        call::{BrokenItem, Target, Tried, without_fields},
         catalog::Catalog,
     },
     repository::{ItemPath, SnapshotReader},
@@ -240,7 +240,8 @@ impl Walk<'_> {
         mut each: impl AsyncFnMut(Met<'_>) -> bool,
     ) -> Result<(), Failure> {
         let served = self.served(kind).cloned();
-        let mut join = Join::new(self, kind, served.as_ref());
+        let entries = self.inventory.kinds.get(kind);
+        let mut join = Join::new(self.provider, self.rules, entries, served.as_ref());
         loop {
             let mut pairs = match join.next().await? {
                 Joined::End => return Ok(()),
@@ -408,24 +409,6 @@ impl Walk<'_> {
     pub fn preferred(&self, kind: &GroupKind) -> Option<&ServedKind> {
         self.catalog.kinds.iter().find(|served| served.group == kind.group && served.kind == kind.kind)
     }
-}
-
-/// The complete live object of a list element.
-#[must_use]
-pub fn live(rules: &ItemRules, served: &ServedKind, object: Object) -> Live {
-    let Object { name, mut json } = object;
-    json.insert("apiVersion".to_owned(), served.api_version().into());
-    json.insert("kind".to_owned(), served.kind.clone().into());
-    let object = Value::Object(json);
-    let left_out = left_out(rules, &ItemId::new(served.group_kind(), name), &object);
-    Live { object, left_out }
-}
-
-/// Why a capture would leave out a live object, if it would.
-#[must_use]
-pub fn left_out(rules: &ItemRules, item: &ItemId, object: &Value) -> Option<(&'static str, &'static str)> {
-    let why = rules.skips(&item.kind, &item.name, object.as_object()?)?;
-    Some((why.code(), why.told().unwrap_or("the cluster, a controller or the operator makes it by itself")))
 }
 
 /// Records a requested item that is neither written nor in its wanted state: its dependents cannot
