@@ -10,7 +10,6 @@ use crate::{Result, api, audit};
 use jiff::Timestamp;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use tenantatlas::api::labels;
 
 /// Tenants that the runs are spread over.
 const TENANTS: usize = 1_000;
@@ -149,7 +148,8 @@ impl Original {
         let run = api::get(&bed.client, &format!("{}/{name}", api::runs(namespace))).await?;
         let job = api::get(&bed.client, &format!("{}/{job_name}", api::jobs(namespace))).await?;
         let mut words = vec![namespace.to_owned(), name, job_name, shape::number(number)];
-        let identity = run["metadata"]["labels"][labels::IDENTITY].as_str();
+        // The beginning of the hash is the label of a completed run, too.
+        let identity = run["status"]["identityHash"].as_str().and_then(|hash| hash.get(..40));
         for word in [run["metadata"]["uid"].as_str(), job["metadata"]["uid"].as_str(), identity] {
             words.push(word.ok_or("the original lacks a uid or its identity")?.to_owned());
         }
