@@ -6,6 +6,7 @@ use super::{
     records,
 };
 use crate::{
+    api::reason::worker as reason,
     api::{
         Inputs, Outcome,
         execution::{self, ACCOUNTS, PREVIEW_ACCOUNT},
@@ -15,7 +16,6 @@ use crate::{
     },
     worker::{
         environment::{Environment, tests::variables},
-        failure::reason,
         work::{LeaseNeed, RepositoryNeed},
     },
 };

@@ -2,10 +2,9 @@
 
 #![deny(clippy::disallowed_types)]
 
-use crate::items::{
-    plan::{Remark, reason},
-    proposal::Verdict,
-    served::ServedKind,
+use crate::{
+    api::reason::item as reason,
+    items::{plan::Remark, proposal::Verdict, served::ServedKind},
 };
 use serde_json::{Map, Value};
 

@@ -10,6 +10,7 @@
 //! earlier attempt by their label.
 
 use crate::{
+    api::reason::worker as reason,
     api::{
         AuditEntry,
         audit_entry::{AuditEvent, AuditRecord},
@@ -19,7 +20,7 @@ use crate::{
     cluster::retry::retry,
     worker::{
         environment::RunIdentity,
-        failure::{Failure, api_failure, reason},
+        failure::{Failure, api_failure},
     },
 };
 use kube::{

@@ -2,12 +2,13 @@
 //! validated once.
 
 use crate::{
+    api::reason::worker as reason,
     api::{
         BackupRepositorySpec,
         execution::{self, CREDENTIALS_DIRECTORY, PASSWORD_DIRECTORY, TERMINATION_MESSAGE_PATH, VOLUME_DIRECTORY},
         operation_run::Target,
     },
-    worker::failure::{Failure, reason},
+    worker::failure::Failure,
 };
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Why a worker failed: a stable code, a message with a remedy, and whether to retry.
 
 use crate::{
+    api::reason::worker as reason,
     api::{
         Outcome,
         result::{EXIT_FENCED, EXIT_PERMANENT, EXIT_TRANSIENT, ResultContext, TerminationResult},
@@ -8,40 +9,6 @@ use crate::{
     providers::fault::{CallFailed, Fault},
     repository,
 };
-
-/// Stable codes of the worker itself. Never renamed. A repository's codes are those of
-/// [`repository::Error::reason`].
-pub mod reason {
-    /// A variable of the execution contract is missing or cannot be parsed.
-    pub const INVALID_ENVIRONMENT: &str = "InvalidEnvironment";
-    /// The inputs do not fit the operation.
-    pub const INVALID_INPUTS: &str = "InvalidInputs";
-    /// The run is completed, deleted or executed by another Job, or repeats a tick of its schedule.
-    pub const FENCED: &str = "Fenced";
-    /// The run is cancelled. The operator uses the same code.
-    pub const CANCELLED: &str = "Cancelled";
-    /// The API server does not respond.
-    pub const API_UNREACHABLE: &str = "ApiUnreachable";
-    /// The API server refuses a call that the worker depends on.
-    pub const API_REFUSED: &str = "ApiRefused";
-    /// The run's target does not exist, or is never captured.
-    pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
-    /// The run's target exists but could not be captured.
-    pub const TARGET_NOT_CAPTURED: &str = "TargetNotCaptured";
-    /// No object to capture matches the requested names or labels.
-    pub const NOTHING_SELECTED: &str = "NothingSelected";
-    /// Not a single item could be captured.
-    pub const NOTHING_CAPTURED: &str = "NothingCaptured";
-    /// The pod was told to stop, or another pod of the run captured at the same time.
-    pub const INTERRUPTED: &str = "Interrupted";
-    /// Other workers use the repository and the operation needs it exclusively, or its Lease cannot
-    /// be acquired.
-    pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
-    /// The Lease on the repository was lost. Same code as [`repository::Error::PermitLost`].
-    pub const PERMIT_LOST: &str = "PermitLost";
-    /// A bug in the worker.
-    pub const INTERNAL: &str = "Internal";
-}
 
 /// What a retry depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,31 +143,6 @@ impl From<CallFailed> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reason_codes_are_frozen() {
-        use reason::*;
-        let codes = [
-            INVALID_ENVIRONMENT,
-            INVALID_INPUTS,
-            FENCED,
-            CANCELLED,
-            API_UNREACHABLE,
-            API_REFUSED,
-            TARGET_NOT_FOUND,
-            TARGET_NOT_CAPTURED,
-            NOTHING_SELECTED,
-            NOTHING_CAPTURED,
-            INTERRUPTED,
-            INTERNAL,
-            REPOSITORY_BUSY,
-        ];
-        insta::assert_snapshot!(codes.join("\n"));
-        let guide = include_str!("../../docs/guides/operations.md");
-        for code in codes {
-            assert!(guide.contains(&format!("`{code}`")), "the guide does not say what to do about {code}");
-        }
-    }
 
     #[test]
     fn exit_codes_follow_the_contract() {

@@ -11,6 +11,7 @@
 //! that changes nothing in the tenant, has no `BackupSet`, and is forgotten by a later maintenance.
 
 use crate::{
+    api::reason::worker as reason,
     api::{
         BackupSchedule, OperationRun, Phase,
         backup_schedule::{Origin, origin},
@@ -18,7 +19,7 @@ use crate::{
     cluster::{retry::retry, trim::left_out},
     worker::{
         environment::RunIdentity,
-        failure::{Failure, Retry, api_failure, reason},
+        failure::{Failure, Retry, api_failure},
     },
 };
 use kube::{Api, Client};

@@ -19,13 +19,14 @@
 //! snapshot is read back.
 
 use crate::{
+    api::reason::worker as reason,
     api::{OperationRun, labels},
     clock::{Clock, SystemClock},
     cluster::retry::{may_pass, retry},
     repository::{Repository, WriterPermit},
     worker::{
         environment::Environment,
-        failure::{Failure, api_failure, reason},
+        failure::{Failure, api_failure},
     },
 };
 use k8s_openapi::{

@@ -28,6 +28,7 @@ pub mod tell;
 pub mod work;
 
 use crate::{
+    api::reason::worker as reason,
     api::{
         execution::{NAMESPACE, RUN, RUN_UID},
         result::{EXIT_PERMANENT, TerminationResult},
@@ -37,7 +38,7 @@ use crate::{
     items::redact::redact,
     worker::{
         environment::{Environment, Mounts, RunIdentity},
-        failure::{Failure, reason},
+        failure::Failure,
         lease::{Held, Leases, Use},
         stop::Stop,
         work::{Ending, LeaseNeed, RepositoryNeed, Site, Work},

@@ -1,6 +1,7 @@
 //! Opens a repository, from the spec of a `BackupRepository` and the mounted Secrets.
 
 use crate::{
+    api::reason::worker as reason,
     api::{
         backup_repository::{BackupRepositorySpec, Storage},
         result::ResultContext,
@@ -8,7 +9,7 @@ use crate::{
     repository::{Credentials, Error, Location, OwnerMarker, Ownership, RepositoryKey, RusticRepository, Timeouts},
     worker::{
         environment::{Environment, Mounts},
-        failure::{Failure, reason},
+        failure::Failure,
         sets,
     },
 };

@@ -3,14 +3,11 @@
 //! Must not: name an operation. Each implements [`Work`] in its folder of `src/operations`.
 
 use crate::{
+    api::reason::worker as reason,
     api::{OperationRun, result::TerminationResult},
     clock::Clock,
     repository::{RusticRepository, WriterPermit},
-    worker::{
-        environment::Environment,
-        failure::{Failure, reason},
-        stop::Stop,
-    },
+    worker::{environment::Environment, failure::Failure, stop::Stop},
 };
 use futures::future::LocalBoxFuture;
 use kube::Client;

@@ -8,11 +8,12 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
+    api::reason::item as reason,
     compare::{Difference, Side, compare, equal_but_for},
     dependents::{Dependent, Dependents},
     excluded::{Excluded, ExclusionRules, excluded_kind},
     owners::{Family, owners},
-    plan::{Action, PlannedItem, Remark, Terms, reason},
+    plan::{Action, PlannedItem, Remark, Terms},
     proposal::{Proposal, Write},
     readers::Readers,
     sanitize::{replacement, sanitize, sanitized},

@@ -4,6 +4,7 @@
 //! are rebuilt from the snapshot, which cannot change, and must have the hashes in the plan.
 
 use crate::{
+    api::reason::item as reason,
     api::{
         canonical,
         item::{InvalidItem, ItemId},
@@ -20,106 +21,6 @@ use sha2::{Digest as _, Sha256};
 use std::cmp::Ordering;
 
 pub use crate::api::operation_report::{Action, Remark};
-
-/// Stable reason codes of items, never renamed. The codes for what is never restored are in
-/// [`crate::excluded`].
-pub mod reason {
-    /// The object exists, and the policy leaves existing objects as they are.
-    pub const EXISTS: &str = "Exists";
-    /// The object does not exist, and only existing objects that differ were selected.
-    pub const NOT_THERE: &str = "NotThere";
-    /// The controller of the object is restored too, and recreates it.
-    pub const LEFT_TO_OWNER: &str = "LeftToOwner";
-    /// The object did not exist when the set was taken; without prune it stays.
-    pub const NOT_PRUNED: &str = "NotPruned";
-    /// The object did not exist when the set was taken, and does not exist now.
-    pub const ABSENT: &str = "Absent";
-    /// The object is garbage-collected with its owner, which is deleted.
-    pub const GARBAGE_COLLECTED: &str = "GarbageCollected";
-    /// The object is being deleted.
-    pub const BEING_DELETED: &str = "BeingDeleted";
-    /// A field that differs is immutable.
-    pub const IMMUTABLE_FIELD: &str = "ImmutableField";
-    /// Data would be lost for good, and the terms do not allow it.
-    pub const DATA_LOSS: &str = "DataLossNotAllowed";
-    /// The object was deleted to be recreated, and could be neither recreated nor put back as it
-    /// was.
-    pub const DELETED: &str = "Deleted";
-    /// The object has changed since it was read.
-    pub const MOVED: &str = "Moved";
-    /// The restore was stopped before it reached the item.
-    pub const STOPPED: &str = "Stopped";
-    /// The account that writes, or the requester, lacks a right.
-    pub const FORBIDDEN: &str = "Forbidden";
-    /// The stored content is not the expected object.
-    pub const UNREADABLE: &str = "Unreadable";
-    /// A transform could not be applied.
-    pub const TRANSFORM_FAILED: &str = "TransformFailed";
-    /// The cluster does not serve the kind.
-    pub const KIND_NOT_SERVED: &str = "KindNotServed";
-    /// The cluster serves the kind, but not in this version.
-    pub const VERSION_NOT_SERVED: &str = "VersionNotServed";
-    /// The API server rejects the object as invalid.
-    pub const INVALID: &str = "Invalid";
-    /// An admission webhook, a policy or a plugin denies the object.
-    pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
-    /// A quota denies the object.
-    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
-    /// A webhook that the API server must call does not answer.
-    pub const WEBHOOK_UNAVAILABLE: &str = "WebhookUnavailable";
-    /// The API server, or a service that it calls, fails.
-    pub const SERVER_FAILED: &str = "ServerFailed";
-    /// Warning: an owner does not exist, so the object is written without that owner.
-    pub const OWNER_MISSING: &str = "OwnerMissing";
-    /// Warning: a claim is created with a new, empty volume.
-    pub const VOLUME_EMPTY: &str = "VolumeEmpty";
-    /// Warning: data is lost for good.
-    pub const DATA_LOST: &str = "DataLost";
-    /// Warning: the API server was not asked for a dry run.
-    pub const NOT_TRIED: &str = "NotTried";
-    /// Warning: the object is written, but its previous field managers are lost.
-    pub const FIELD_MANAGERS_LOST: &str = "FieldManagersLost";
-    /// Warning: a Job that was running is recreated, and runs again.
-    pub const RUNS_AGAIN: &str = "RunsAgain";
-    /// Warning: finalizers that the object was captured with are not restored.
-    pub const FINALIZERS_LEFT: &str = "FinalizersLeft";
-    /// Warning: fields that the kind's schema does not know are dropped.
-    pub const FIELDS_DROPPED: &str = "FieldsDropped";
-
-    /// All codes.
-    pub const ALL: [&str; 30] = [
-        EXISTS,
-        NOT_THERE,
-        LEFT_TO_OWNER,
-        NOT_PRUNED,
-        ABSENT,
-        BEING_DELETED,
-        IMMUTABLE_FIELD,
-        DATA_LOSS,
-        MOVED,
-        STOPPED,
-        FORBIDDEN,
-        UNREADABLE,
-        TRANSFORM_FAILED,
-        KIND_NOT_SERVED,
-        VERSION_NOT_SERVED,
-        INVALID,
-        ADMISSION_REFUSED,
-        QUOTA_EXCEEDED,
-        SERVER_FAILED,
-        OWNER_MISSING,
-        VOLUME_EMPTY,
-        DATA_LOST,
-        NOT_TRIED,
-        FIELDS_DROPPED,
-        GARBAGE_COLLECTED,
-        FIELD_MANAGERS_LOST,
-        RUNS_AGAIN,
-        FINALIZERS_LEFT,
-        DELETED,
-        WEBHOOK_UNAVAILABLE,
-    ];
-}
 
 /// The terms of a restore: the parts of its spec that determine the plan, and the snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -458,15 +359,6 @@ pub fn moved(old: &Plan, new: &Plan) -> Vec<Moved> {
 mod tests {
     use super::*;
     use crate::api::item::GroupKind;
-
-    #[test]
-    fn reason_codes_are_frozen_and_the_guide_says_what_to_do_about_each() {
-        insta::assert_snapshot!(reason::ALL.join("\n"));
-        let guide = include_str!("../../../docs/guides/what-is-restored.md");
-        for code in reason::ALL {
-            assert!(guide.contains(&format!("| `{code}` |")), "the guide does not name {code}");
-        }
-    }
 
     fn planned(
         name: &str,

@@ -3,6 +3,7 @@
 //! Must not compare objects ([`crate::compare`]), or build the object to write ([`crate::decide`]).
 
 use crate::{
+    api::reason::item as reason,
     api::{
         item::ItemId,
         restore_run::{ExistingResourcePolicy, Only},
@@ -11,7 +12,7 @@ use crate::{
     decide::{Decision, Draft, Live, Planner, Verb, finalizers, is_being_deleted},
     dependents::is_precious,
     owners::controller,
-    plan::{Action, PRESENT, PlannedItem, Remark, reason},
+    plan::{Action, PRESENT, PlannedItem, Remark},
     proposal::{Precondition, Proposal, Write},
     sanitize::{replacement, sanitized},
 };

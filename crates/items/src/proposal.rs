@@ -5,10 +5,11 @@
 
 use crate::{
     api::item::ItemId,
+    api::reason::item as reason,
     compare::{Difference, Side, compare},
     diff::{self, Diff},
     owners::{owners, pending, remove_pending},
-    plan::{Action, PlannedItem, Remark, reason},
+    plan::{Action, PlannedItem, Remark},
     refusal::refusal,
     sanitize::sanitized,
     semantic::{DigestKey, Status, semantic},

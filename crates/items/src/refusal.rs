@@ -7,7 +7,8 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
-    plan::{Action, Remark, reason},
+    api::reason::item as reason,
+    plan::{Action, Remark},
     proposal::Write,
 };
 use std::{fmt, time::Duration};

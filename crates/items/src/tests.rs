@@ -5,13 +5,14 @@ use super::{
     dependents::Dependents,
     excluded::ExclusionRules,
     owners::{Family, owners},
-    plan::{Action, How, Moved, Plan, PlannedItem, Remark, Terms, moved, reason},
+    plan::{Action, How, Moved, Plan, PlannedItem, Remark, Terms, moved},
     proposal::{Precondition, Proposal, Verdict, Write},
     readers::Readers,
     sanitize::sanitize,
     semantic::{DigestKey, Status},
     transform::Transforms,
 };
+use crate::api::reason::item as reason;
 use crate::api::{
     item::{GroupKind, ItemId},
     restore_run::{ExistingResourcePolicy, RestoreRunSpec},

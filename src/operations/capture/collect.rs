@@ -5,6 +5,8 @@
 //! notes about failures.
 
 use crate::{
+    api::reason::item as item_reason,
+    api::reason::worker as reason,
     api::{
         item::{GroupKind, ItemId},
         outcome::{FailureType, ItemFailure, SummaryCounts},
@@ -16,7 +18,7 @@ use crate::{
     },
     operations::capture::{
         omission::Note,
-        scope::{Scope, Step, Work, failed, item_reason, kind_left_out},
+        scope::{Scope, Step, Work, failed, kind_left_out},
     },
     providers::{
         Provider,
@@ -26,7 +28,7 @@ use crate::{
     repository::{CaptureEnded, Entry, EntrySender, ItemPath},
     worker::{
         environment::RunIdentity,
-        failure::{Failure, call_failure, reason},
+        failure::{Failure, call_failure},
         fence,
         progress::Progress,
     },

@@ -17,6 +17,8 @@ mod records;
 pub mod scope;
 
 use crate::{
+    api::reason::item as item_reason,
+    api::reason::worker as reason,
     api::{
         OperationRun, Outcome, Reason,
         operations::CaptureInputs,
@@ -28,14 +30,14 @@ use crate::{
     operations::capture::{
         collect::{Collected, Collector, Stopped},
         omission::{Note, is_note},
-        scope::{Scope, item_reason},
+        scope::Scope,
     },
     providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
     worker::{
         audit,
         environment::{Environment, RunIdentity},
-        failure::{Failure, Retry, call_failure, reason},
+        failure::{Failure, Retry, call_failure},
         open::key_secrets,
         progress::Progress,
         report,

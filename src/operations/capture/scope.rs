@@ -4,6 +4,8 @@
 #![deny(clippy::disallowed_types)]
 
 use crate::{
+    api::reason::item as item_reason,
+    api::reason::worker as reason,
     api::{
         item::{GroupKind, ItemId},
         operation_run::Target,
@@ -14,30 +16,8 @@ use crate::{
     items::{redact::redact, served::ServedKind, skip},
     operations::capture::omission::UNKNOWN,
     providers::{call::ListSelection, catalog::Catalog},
-    worker::failure::{Failure, reason},
+    worker::failure::Failure,
 };
-
-/// Stable codes of items that were not captured. Never renamed.
-pub mod item_reason {
-    /// An API group could not be discovered.
-    pub const UNDISCOVERED: &str = "Undiscovered";
-    /// A requested kind is not served in namespaces.
-    pub const KIND_NOT_SERVED: &str = "KindNotServed";
-    /// The worker's account may not list a built-in kind, or a requested one.
-    pub const FORBIDDEN: &str = "Forbidden";
-    /// A third-party kind that the platform has not allowed workers to read: skipped, not failed.
-    pub const KIND_NOT_READABLE: &str = "KindNotReadable";
-    /// A kind could not be listed, or not completely.
-    pub const UNLISTABLE: &str = "Unlistable";
-    /// A list element is not an object that can be stored.
-    pub const UNREADABLE: &str = "Unreadable";
-    /// No object has a requested name.
-    pub const NOT_FOUND: &str = "NotFound";
-    /// A Secret with a repository's key has other contents too.
-    pub const NOT_ONLY_A_KEY: &str = "NotOnlyAKey";
-    /// The name cannot be part of a path.
-    pub const UNSAFE_NAME: &str = "UnsafeName";
-}
 
 /// Built-in API groups: those in the chart's role for workers (a test compares them). If a worker
 /// may not list one of their kinds, the installation is broken. For any other kind, the platform

@@ -4,6 +4,7 @@ pub mod adopt;
 mod records;
 
 use crate::{
+    api::reason::worker as reason,
     api::{
         BackupSet, Outcome, Reason,
         operations::CheckInputs,
@@ -13,7 +14,7 @@ use crate::{
     repository::{CheckReport, ReadData, Repository, Snapshot},
     worker::{
         environment::Environment,
-        failure::{Failure, reason},
+        failure::Failure,
         sets,
         work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
     },

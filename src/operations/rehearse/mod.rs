@@ -7,6 +7,7 @@
 mod records;
 
 use crate::{
+    api::reason::restore as reason,
     api::{
         BackupSet, LocalReference, OperationRun, RestoreRun, RestoreRunSpec, backup_set::Coverage,
         operations::RehearseInputs, restore_run::ExistingResourcePolicy, result::TerminationResult,
@@ -14,7 +15,6 @@ use crate::{
     operations::restore::{
         made::make,
         order::{self, Order},
-        reason,
         survey::Survey,
         walk::Ask,
     },

@@ -14,6 +14,7 @@
 //! 6. Write the results, record the outcome in the audit chain, and report the result.
 
 use crate::{
+    api::reason::{restore as reason, worker},
     api::{
         Outcome, Reason,
         item::ItemId,
@@ -31,7 +32,7 @@ use crate::{
         carry::Carrier,
         claim,
         made::{self, make},
-        order, reason,
+        order,
         record::{Record, not_begun},
         safety::{self, Undo},
         stored_plan,
@@ -43,10 +44,7 @@ use crate::{
     worker::{
         audit,
         environment::{Environment, RunIdentity},
-        failure::{
-            Failure,
-            reason::{CANCELLED, INTERRUPTED},
-        },
+        failure::Failure,
         fence,
         progress::Progress,
         report::{self, Contents},
@@ -123,9 +121,9 @@ pub async fn apply_to(
 /// retried, and the attempt that completes it writes the results.
 async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(), Failure> {
     match fence::pass(client, identity).await {
-        Err(failure) if failure.reason == CANCELLED => Ok(()),
+        Err(failure) if failure.reason == worker::CANCELLED => Ok(()),
         _ => Err(Failure::transient(
-            INTERRUPTED,
+            worker::INTERRUPTED,
             "the pod was told to stop in the middle of the restore: the next attempt goes on",
         )),
     }

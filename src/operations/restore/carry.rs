@@ -12,9 +12,10 @@
 #![deny(clippy::disallowed_types)]
 
 use crate::{
+    api::reason::item as reason,
     api::{item::ItemId, operation_report::ItemOutcome, outcome::SummaryCounts},
     items::{
-        plan::{Action, Plan, PlannedItem, Remark, reason},
+        plan::{Action, Plan, PlannedItem, Remark},
         refusal::{Awaited, PATIENCE},
     },
     operations::restore::{

@@ -6,12 +6,12 @@
 //! restore's requester, and a completed restore is not executed again.
 
 use crate::{
+    api::reason::{restore as reason, worker},
     api::{ObjectReference, Phase, RestoreRun, operations::RestoreInputs},
     cluster::retry::retry,
-    operations::restore::reason,
     worker::{
         environment::{Environment, RunIdentity},
-        failure::{Failure, Retry, api_failure, reason::CANCELLED},
+        failure::{Failure, Retry, api_failure},
     },
 };
 use kube::{Api, Client, ResourceExt};
@@ -88,7 +88,7 @@ fn decide(restore: &RestoreRun, own: &RunIdentity, inputs: &RestoreInputs, previ
     if restore.spec.cancel {
         // Its run is about to be cancelled too: the operator passes the cancellation on.
         let message = format!("nothing was done: the restore {name} is cancelled");
-        return Claim::Refused(Failure::new(CANCELLED, message, Retry::Fenced));
+        return Claim::Refused(Failure::new(worker::CANCELLED, message, Retry::Fenced));
     }
     if restore.spec.dry_run != previews {
         // A dry run must never write.

@@ -5,10 +5,11 @@
 
 use crate::{
     api::item::ItemId,
+    api::reason::item as reason,
     items::{
         dependents::{Dependent, is_precious},
         owners,
-        plan::{Action, Remark, reason},
+        plan::{Action, Remark},
     },
     operations::restore::{
         join::live,

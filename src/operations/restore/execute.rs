@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_types)]
 
 use crate::{
+    api::reason::item as reason,
     api::{
         item::{GroupKind, ItemId},
         operation_report::ItemOutcome,
@@ -13,7 +14,7 @@ use crate::{
     items::{
         decide::{Decision, Live, Stored},
         dependents::is_precious,
-        plan::{Action, Plan, PlannedItem, Remark, reason},
+        plan::{Action, Plan, PlannedItem, Remark},
         proposal::{Proposal, Write},
         refusal::{Awaited, awaited, refusal},
     },

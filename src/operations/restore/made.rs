@@ -2,6 +2,7 @@
 //! it. No item is written, even if the provider is asked.
 
 use crate::{
+    api::reason::restore as reason,
     api::{
         Outcome, Reason,
         item::ItemId,
@@ -11,7 +12,6 @@ use crate::{
     },
     items::plan::{Action, Plan, PlannedItem, Terms},
     operations::restore::{
-        reason,
         survey::Survey,
         walk::{Ask, Decided},
     },

@@ -40,7 +40,6 @@ pub mod join;
 pub mod made;
 pub mod order;
 pub mod prune;
-pub mod reason;
 pub mod record;
 mod records;
 mod relations;

@@ -2,6 +2,7 @@
 //! this pod.
 
 use crate::{
+    api::reason::restore as reason,
     api::{
         BackupSet, LocalReference, ObjectReference, RestoreRun, backup_set::Coverage, execution::RESTORE_ACCOUNT,
         item::ItemId, operation_report::ItemOutcome, operations::RestoreInputs, subject::Initiator,
@@ -13,7 +14,7 @@ use crate::{
         selection::ItemSelection,
         transform::Transforms,
     },
-    operations::restore::{claim, reason, stored_plan},
+    operations::restore::{claim, stored_plan},
     repository::Repository,
     worker::{
         environment::Environment,

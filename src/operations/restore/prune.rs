@@ -4,10 +4,11 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
+    api::reason::item as reason,
     items::{
         decide::{Decision, Live, Stored},
         owners,
-        plan::{Action, Remark, reason},
+        plan::{Action, Remark},
         served::ServedKind,
     },
     operations::{

@@ -2,6 +2,7 @@
 //! last. If the intent cannot be recorded, nothing is written.
 
 use crate::{
+    api::reason::restore as reason,
     api::{
         ObjectReference,
         audit_entry::{AuditEvent, AuditRecord},
@@ -10,7 +11,7 @@ use crate::{
     },
     clock::Clock,
     items::plan::Plan,
-    operations::restore::{order::Order, reason},
+    operations::restore::order::Order,
     worker::{audit, environment::RunIdentity, failure::Failure},
 };
 use kube::Client;

@@ -8,6 +8,7 @@
 //! objects stay as they are, in every attempt.
 
 use crate::{
+    api::reason::{item as reason, worker},
     api::{
         BackupSet, BackupSetSpec, LocalReference, ObjectReference,
         backup_set::{Coverage, MAX_ABSENT, names_for},
@@ -21,7 +22,7 @@ use crate::{
     cluster::retry::retry,
     items::{
         canonical::stored_bytes,
-        plan::{Plan, Remark, reason},
+        plan::{Plan, Remark},
         served::ServedKind,
     },
     operations::{
@@ -211,10 +212,7 @@ async fn record(
             Err(error) => return Err(api_failure(doing, &error)),
         }
     }
-    Err(Failure::transient(
-        crate::worker::failure::reason::API_REFUSED,
-        "both names for the set that undoes the restore are taken",
-    ))
+    Err(Failure::transient(worker::API_REFUSED, "both names for the set that undoes the restore are taken"))
 }
 
 fn tellings<'a>(survey: &Survey<'_>, plan: &'a Plan, absent: &[&'a ItemId]) -> Tellings<'a> {

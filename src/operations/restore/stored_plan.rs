@@ -11,12 +11,12 @@
 //! Must not: decide whether a plan still applies. That is the job of `apply`.
 
 use crate::{
+    api::reason::restore as reason,
     api::{
         item::{InvalidItem, ItemId},
         operation_report::PlannedObject,
     },
     items::plan::{Plan, PlannedItem, Terms},
-    operations::restore::reason,
     repository::Repository,
     worker::failure::Failure,
 };

@@ -4,6 +4,7 @@
 
 use crate::{
     api::item::GroupKind,
+    api::reason::restore as reason,
     items::{
         decide::{Planner, Verb},
         dependents::Dependents,
@@ -18,7 +19,6 @@ use crate::{
         absence, access,
         inventory::{self, Inventory},
         order::Order,
-        reason,
         walk::{Ask, Walk},
     },
     providers::{Guard, PlannedRoles, Provider, Session, catalog::Catalog},

@@ -5,8 +5,9 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
+    api::reason::item as reason,
     items::{
-        plan::{Action, PlannedItem, Remark, reason},
+        plan::{Action, PlannedItem, Remark},
         refusal::{Awaited, awaited},
         served::ServedKind,
     },

@@ -8,12 +8,13 @@
 
 use crate::{
     api::item::{GroupKind, ItemId},
+    api::reason::item as reason,
     items::{
         decide::{Decision, Live, Planner, Stored},
         dependents::is_precious,
         order::in_order,
         owners::Family,
-        plan::{Action, PlannedItem, reason},
+        plan::{Action, PlannedItem},
         proposal::{Proposal, Verdict, Write},
         refusal::{Awaited, PATIENCE, awaited},
         selection::ItemSelection,

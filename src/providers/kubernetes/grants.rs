@@ -5,11 +5,12 @@
 //! same roles recur.
 
 use crate::{
+    api::reason::item as reason,
     api::subject::Initiator,
     cluster::retry::retry,
     items::{
         escalation::{Grant, Right, RoleRef, grant, rights},
-        plan::{Action, Remark, reason},
+        plan::{Action, Remark},
         proposal::Proposal,
     },
     providers::{PlannedRoles, fault::CallFailed, kubernetes::access},

@@ -1,8 +1,9 @@
 //! One write of one object, with the precondition that it was decided for.
 
 use crate::{
+    api::reason::item as reason,
     items::{
-        plan::{Remark, reason},
+        plan::Remark,
         proposal::{Precondition, Proposal, Verdict, Write},
         refusal::awaited,
     },
