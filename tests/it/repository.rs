@@ -5,6 +5,7 @@ pub mod support;
 mod capture;
 mod cloud;
 mod damage;
+mod directory;
 mod file_system;
 mod hostile;
 mod maintain;

@@ -53,7 +53,8 @@
 //! - [`entry`], [`path`] and [`order`] define what is to be stored.
 //! - [`capture`] makes a snapshot with [`archive`], which writes [`tree`]s and [`pack`]s of what is
 //!   not yet [`stored`], each [`seal`]ed, and keeps a [`tally`].
-//! - [`nodes`], [`read`], [`reader`], [`check`] and [`snapshot`] read.
+//! - [`nodes`], [`read`], [`reader`], [`check`] and [`snapshot`] read. [`directory`] shows what
+//!   snapshots hold by its ids, to compare them.
 //! - A [`document`] is independent of snapshots.
 //! - A [`permit`] excludes maintenance; [`forget`] decides what is not needed, and [`maintain`]
 //!   removes it.
@@ -65,6 +66,7 @@ mod archive;
 mod backend;
 mod capture;
 mod check;
+mod directory;
 mod document;
 mod engine;
 mod entry;
@@ -93,13 +95,15 @@ mod stored;
 mod tally;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use rustic_core::IndexedFullStatus;
 use rustic_core::repofile::{MasterKey, SnapshotFile};
 
 pub use self::capture::{CaptureOptions, CaptureSummary};
 pub use self::check::{CheckReport, ReadData, Stats};
+pub use self::directory::{ContentId, Differing, Directory, File, differing};
 pub use self::entry::{CaptureEnded, Entries, Entry, EntrySender, entries};
 pub use self::error::{CODES_OF_THE_CONTENT, CODES_OF_THE_STORE, Error, Result, RetryClass};
 pub use self::key::RepositoryKey;
@@ -139,6 +143,10 @@ pub trait Repository: Send + Sync {
 
     /// Opens a snapshot for reading many of its items.
     fn reader(&self, snapshot: &str) -> impl Future<Output = Result<SnapshotReader>> + Send;
+
+    /// Opens several snapshots, in this order. They share what was read to open them. A snapshot
+    /// that does not exist fails alone.
+    fn readers(&self, snapshots: Vec<String>) -> impl Future<Output = Result<Vec<Result<SnapshotReader>>>> + Send;
 
     /// Derives 32 bytes from the repository's master key and a purpose. Everyone who may open the
     /// repository gets the same bytes.
@@ -303,10 +311,21 @@ impl Repository for RusticRepository {
     }
 
     async fn reader(&self, snapshot: &str) -> Result<SnapshotReader> {
-        let snapshot = snapshot.to_owned();
-        self.run("opening a snapshot", move |inner| {
-            let (opened, file) = inner.open_snapshot(&snapshot)?;
-            SnapshotReader::new(opened, file)
+        let mut readers = self.readers(vec![snapshot.to_owned()]).await?;
+        readers.pop().unwrap_or_else(|| Err(self.inner.snapshot_not_found(snapshot)))
+    }
+
+    async fn readers(&self, snapshots: Vec<String>) -> Result<Vec<Result<SnapshotReader>>> {
+        self.run("opening snapshots", move |inner| {
+            let (opened, files) = inner.open_for_reading()?;
+            let files: HashMap<String, SnapshotFile> =
+                files.into_iter().map(|file| (file.id.to_hex().as_str().to_owned(), file)).collect();
+            let opened = Arc::new(opened);
+            let reader = |id: &String| {
+                let file = files.get(id).ok_or_else(|| inner.snapshot_not_found(id))?;
+                SnapshotReader::new(opened.clone(), file.clone())
+            };
+            Ok(snapshots.iter().map(reader).collect())
         })
         .await
     }
@@ -361,15 +380,21 @@ impl Repository for RusticRepository {
 }
 
 impl Inner {
-    fn open_snapshot(&self, id: &str) -> Result<(engine::Opened<rustic_core::IndexedFullStatus>, SnapshotFile)> {
+    fn open_snapshot(&self, id: &str) -> Result<(engine::Opened<IndexedFullStatus>, SnapshotFile)> {
+        let (opened, files) = self.open_for_reading()?;
+        let file = files.into_iter().find(|file| file.id.to_hex().as_str() == id);
+        Ok((opened, file.ok_or_else(|| self.snapshot_not_found(id))?))
+    }
+
+    fn open_for_reading(&self) -> Result<(engine::Opened<IndexedFullStatus>, Vec<SnapshotFile>)> {
         let opened = engine::open(&self.store, &self.key)?;
         let files = opened.repository.get_all_snapshots().map_err(|error| opened.explain(&error))?;
-        let file =
-            files.into_iter().find(|file| file.id.to_hex().as_str() == id).ok_or_else(|| Error::SnapshotNotFound {
-                location: self.store.description().to_owned(),
-                snapshot: id.chars().take(64).collect(),
-            })?;
-        Ok((opened.for_reading()?, file))
+        Ok((opened.for_reading()?, files))
+    }
+
+    fn snapshot_not_found(&self, id: &str) -> Error {
+        let location = self.store.description().to_owned();
+        Error::SnapshotNotFound { location, snapshot: id.chars().take(64).collect() }
     }
 }
 

@@ -105,6 +105,10 @@ impl Reading {
     pub(super) fn of(opened: &Opened<IndexedFullStatus>) -> Result<Self> {
         Ok(Self { opener: Opener::new(&opened.repository.key())?, last: None })
     }
+
+    pub(super) fn opener(&mut self) -> &mut Opener {
+        &mut self.opener
+    }
 }
 
 /// Reads the content of one item.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustic_core::IndexedFullStatus;
 use rustic_core::repofile::SnapshotFile;
 
+use super::directory::{self, Directory, File};
 use super::engine::Opened;
 use super::error::{Error, Result};
 use super::path::ItemPath;
 use super::read::{self, Item, Reading};
+use super::snapshot::Snapshot;
 
 /// An open snapshot. Clones share it.
 #[derive(Clone)]
@@ -18,13 +20,14 @@ pub struct SnapshotReader {
 }
 
 struct Inner {
-    opened: Opened<IndexedFullStatus>,
+    /// Shared by all snapshots that were opened together.
+    opened: Arc<Opened<IndexedFullStatus>>,
     snapshot: SnapshotFile,
     reading: Mutex<Reading>,
 }
 
 impl SnapshotReader {
-    pub(super) fn new(opened: Opened<IndexedFullStatus>, snapshot: SnapshotFile) -> Result<Self> {
+    pub(super) fn new(opened: Arc<Opened<IndexedFullStatus>>, snapshot: SnapshotFile) -> Result<Self> {
         let reading = Reading::of(&opened)?.into();
         Ok(Self { inner: Arc::new(Inner { opened, snapshot, reading }) })
     }
@@ -33,6 +36,32 @@ impl SnapshotReader {
     pub async fn items(&self) -> Result<Vec<Item>> {
         let inner = self.inner.clone();
         super::blocking("listing a snapshot", move || read::list(&inner.opened, &inner.snapshot)).await
+    }
+
+    /// What is known of the snapshot itself.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::from_file(&self.inner.snapshot)
+    }
+
+    /// Lists the directories with items, in order.
+    pub async fn directories(&self) -> Result<Vec<Directory>> {
+        let inner = self.inner.clone();
+        super::blocking("listing a snapshot", move || {
+            let mut reading = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            directory::directories(&inner.opened, reading.opener(), inner.snapshot.tree)
+        })
+        .await
+    }
+
+    /// Lists the files of a directory, in order.
+    pub async fn files(&self, directory: &Directory) -> Result<Vec<File>> {
+        let (inner, directory) = (self.inner.clone(), directory.clone());
+        super::blocking("listing a directory", move || {
+            let mut reading = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            directory::files(&inner.opened, reading.opener(), &directory)
+        })
+        .await
     }
 
     /// Returns the content of items, in the requested order. A damaged item fails alone. Reading is
