@@ -346,6 +346,7 @@ fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, ran: 
     next.context.repository = repository.or(next.context.repository);
     next.context.backup_set = about_set.or(next.context.backup_set);
     next.context.plan = made.plan.or(next.context.plan);
+    next.context.compared = made.compared.or(next.context.compared);
     next.context.audit = made.audit.or(next.context.audit);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {

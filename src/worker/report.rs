@@ -10,6 +10,7 @@
 use crate::{
     api::{
         ObjectReference, OperationReport, OperationReportSpec,
+        comparison::{Change, ItemDifference},
         item::ItemId,
         operation_report::{Action, ItemOutcome, ItemResult, MAX_BYTES, MAX_ITEMS, MAX_OF_ALL, Remark},
         outcome::{FailureType, ItemFailure},
@@ -53,6 +54,8 @@ pub enum Contents<'a> {
     Plan(&'a Plan, &'a BTreeMap<ItemId, String>),
     /// The results of a restore's items, in the order of the plan.
     Results(&'a Results<'a>),
+    /// What a comparison found, in the order of the items.
+    Differences(&'a [ItemDifference]),
 }
 
 /// Writes the reports of a run about one subject.
@@ -95,6 +98,7 @@ const PLAN: &str = "plan-";
 
 const FAILURES: &str = "";
 const RESULTS: &str = "results-";
+const DIFFERENCES: &str = "differences-";
 
 /// How important it is that a report names an item, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +117,14 @@ fn of_planned(planned: &PlannedItem, has_diff: bool) -> Telling {
         Action::Update | Action::Recreate | Action::Delete => Telling::Differs,
         _ if has_diff || !planned.warnings.is_empty() => Telling::Differs,
         _ => Telling::Plain,
+    }
+}
+
+fn of_difference(difference: &ItemDifference) -> Telling {
+    match difference.change {
+        Change::Unreadable => Telling::Failed,
+        Change::Added | Change::Removed | Change::Changed | Change::Listed => Telling::Differs,
+        Change::NotCompared => Telling::Plain,
     }
 }
 
@@ -163,6 +175,17 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
                 _ => Telling::Plain,
             };
             chunked(run, RESULTS, results.len(), telling, item, |spec, results| spec.results = results)
+        }
+        Contents::Differences(differences) => {
+            let item = |place: usize| {
+                let mut difference = differences[place].clone();
+                difference.reason.iter_mut().for_each(bound);
+                difference
+            };
+            let telling = |place: usize| of_difference(&differences[place]);
+            chunked(run, DIFFERENCES, differences.len(), telling, item, |spec, differences| {
+                spec.differences = differences;
+            })
         }
     }
 }
@@ -284,6 +307,7 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
             plan_digest: None,
             plan: Vec::new(),
             results: Vec::new(),
+            differences: Vec::new(),
         },
     }
 }
@@ -383,6 +407,24 @@ mod tests {
             wanted: Some("1".repeat(64)),
         };
         Plan::stored(Terms::new(&spec, "0".repeat(64)), (0..count).map(planned).collect())
+    }
+
+    #[test]
+    fn of_more_differences_than_fit_those_are_named_that_are_known_and_the_rest_is_counted() {
+        let difference = |number: usize| ItemDifference {
+            item_id: format!("core/ConfigMap/{number:06}"),
+            change: if number.is_multiple_of(100) { Change::Changed } else { Change::NotCompared },
+            reason: Some(Remark::new("OutsideSelection", "r".repeat(2000))),
+            diff: None,
+        };
+        let differences: Vec<_> = (0..5000).map(difference).collect();
+        let reports = of_run(&run(), Contents::Differences(&differences));
+        let named: Vec<_> = reports.iter().flat_map(|report| &report.spec.differences).collect();
+        assert!(named.iter().all(|difference| difference.change == Change::Changed), "{}", named.len());
+        assert_eq!((named.len(), reports[0].spec.omitted), (50, Some(4950)));
+        assert!(bytes(&named) <= MAX_OF_ALL && reports[0].metadata.name.as_ref().expect("a name").len() <= 253);
+        let few = of_run(&run(), Contents::Differences(&differences[..20]));
+        assert_eq!((few[0].spec.differences.len(), few[0].spec.omitted), (20, None));
     }
 
     /// Size in etcd and number of the reports of a run, for every result of its items.

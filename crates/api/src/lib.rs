@@ -18,6 +18,7 @@ pub mod backup_repository;
 pub mod backup_schedule;
 pub mod backup_set;
 pub mod canonical;
+pub mod comparison;
 pub mod conditions;
 mod cron_rules;
 pub mod execution;

@@ -6,6 +6,7 @@
 
 use crate::{
     Inputs, LocalReference, ObjectReference,
+    comparison::Compared,
     item::KIND_PATTERN,
     outcome::{ItemFailure, Outcome, Phase, SummaryCounts},
     provenance::{AuditReferences, MadePlan},
@@ -373,6 +374,10 @@ pub struct RunContext {
     /// Plan that a restore or its preview made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
+    /// What the run found that compares two states of the tenant, or lists one. OperationReports
+    /// name the items.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
     /// AuditEntries that the run wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,

@@ -5,6 +5,7 @@
 //! not trust it: the content is bounded and checked.
 
 use crate::{
+    comparison::Compared,
     outcome::{ItemFailure, MAX_FAILURES, Outcome, SummaryCounts},
     provenance::{AuditReferences, MadePlan},
 };
@@ -73,6 +74,9 @@ pub struct ResultContext {
     /// Planned restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,
+    /// What a comparison found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
     /// What maintenance removed from a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintained: Option<Maintained>,
@@ -92,6 +96,32 @@ impl ResultContext {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Number of kinds with counts of their own.
+    fn kinds(&self) -> usize {
+        let captured = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.items_by_kind.len());
+        captured + self.compared.as_ref().map_or(0, |compared| compared.kinds.len())
+    }
+
+    /// Drops the counts of the kind with the fewest items.
+    fn drop_rarest_kind(&mut self) {
+        if let Some(compared) = &mut self.compared {
+            compared.kinds.pop();
+        }
+        let Some(snapshot) = &mut self.snapshot else { return };
+        let rarest = snapshot.items_by_kind.iter().min_by_key(|(_, count)| **count).map(|(kind, _)| kind.clone());
+        rarest.and_then(|kind| snapshot.items_by_kind.remove(&kind));
+    }
+
+    /// Drops the counts of all kinds.
+    fn drop_kinds(&mut self) {
+        if let Some(compared) = &mut self.compared {
+            compared.kinds.clear();
+        }
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.items_by_kind.clear();
+        }
     }
 }
 
@@ -170,18 +200,12 @@ impl TerminationResult {
                 .filter(|failure| failure.message.len() > 80);
             if let Some(failure) = longest {
                 failure.message = truncate(&failure.message, 80);
-            } else if result.context.snapshot.as_ref().is_some_and(|snapshot| snapshot.items_by_kind.len() > 20) {
-                if let Some(snapshot) = &mut result.context.snapshot {
-                    let smallest =
-                        snapshot.items_by_kind.iter().min_by_key(|(_, count)| **count).map(|(kind, _)| kind.clone());
-                    smallest.and_then(|kind| snapshot.items_by_kind.remove(&kind));
-                }
+            } else if result.context.kinds() > 20 {
+                result.context.drop_rarest_kind();
             } else if result.failures.pop().is_some() {
                 result.failures_truncated = true;
-            } else if let Some(snapshot) =
-                result.context.snapshot.as_mut().filter(|snapshot| !snapshot.items_by_kind.is_empty())
-            {
-                snapshot.items_by_kind.clear();
+            } else if result.context.kinds() > 0 {
+                result.context.drop_kinds();
             } else {
                 result.message = None;
                 result.reason = result.reason.map(|reason| truncate(&reason, 128));
@@ -205,7 +229,7 @@ pub fn truncate(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::FailureType;
+    use crate::{comparison::KindCounts, outcome::FailureType};
     use proptest::prelude::*;
 
     proptest! {
@@ -303,6 +327,30 @@ mod tests {
         let snapshot = told.context.snapshot.expect("a snapshot");
         assert_eq!((told.message.as_deref(), snapshot.id.as_str()), (Some("why"), "a"));
         assert!(snapshot.items_by_kind.is_empty());
+    }
+
+    #[test]
+    fn what_was_compared_keeps_its_counts_and_the_kinds_with_most_items() {
+        let kind = |number: i64| KindCounts {
+            kind: format!("Kind{number:03}.some.group.example.com"),
+            changed: 1000 - number,
+            ..KindCounts::default()
+        };
+        let compared = Compared { added: 7, same: 9, kinds: (0..150).map(kind).collect(), ..Compared::default() };
+        let result = TerminationResult {
+            failures: failures(2, 10),
+            context: ResultContext { compared: Some(compared.clone()), ..ResultContext::default() },
+            ..TerminationResult::default()
+        };
+        let told = read(&result);
+        let kept = told.context.compared.expect("counts");
+        assert_eq!((kept.added, kept.same, told.failures.len()), (7, 9, 2));
+        assert!(kept.kinds.len() > 20 && compared.kinds.starts_with(&kept.kinds), "{}", kept.kinds.len());
+        let long = KindCounts { kind: "k".repeat(5000), ..KindCounts::default() };
+        let compared = Compared { kinds: vec![long], ..compared };
+        let context = ResultContext { compared: Some(compared), ..ResultContext::default() };
+        let kept = read(&TerminationResult { context, ..result }).context.compared.expect("counts");
+        assert_eq!((kept.added, kept.kinds), (7, Vec::new()));
     }
 
     #[test]
