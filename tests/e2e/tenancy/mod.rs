@@ -49,7 +49,7 @@ impl Cluster {
 
 impl Tenant {
     /// A person with these ClusterRoles in the tenant, once the API server knows of them.
-    async fn person(&self, user: &str, roles: &[&str]) -> Client {
+    pub(crate) async fn person(&self, user: &str, roles: &[&str]) -> Client {
         let bindings: Api<RoleBinding> = self.api();
         let client = self.cluster.as_user(user, &[]);
         for role in roles {
@@ -224,7 +224,7 @@ async fn call(client: &Client, method: &str, path: &str, body: &Value) -> Result
 
 /// The request was refused with this code, in words that hold each of these.
 #[track_caller]
-fn assert_refused<T: std::fmt::Debug>(answer: Result<T, kube::Error>, code: u16, words: &[&str]) {
+pub(crate) fn assert_refused<T: std::fmt::Debug>(answer: Result<T, kube::Error>, code: u16, words: &[&str]) {
     match answer {
         Err(kube::Error::Api(status)) => {
             assert_eq!(status.code, code, "{}", status.message);

@@ -3,6 +3,7 @@
 use super::{assert_refused, call, may};
 use crate::support::Tenant;
 use serde_json::Value;
+use tenantatlas::api::operations::BUILT_IN;
 
 /// Rights that no role of the chart gives to people.
 const NEVER: [&str; 16] = [
@@ -43,14 +44,9 @@ async fn the_tenants_roles_give_what_their_names_say() {
         "delete tenantatlas.io/backupschedules",
         "patch tenantatlas.io/backupsets",
     ];
-    let runs = [
-        "run tenantatlas.io/operationtypes:backup.capture",
-        "run tenantatlas.io/operationtypes:repository.check",
-        "run tenantatlas.io/operationtypes:repository.maintain",
-        "run tenantatlas.io/operationtypes:restore.preview",
-        "run tenantatlas.io/operationtypes:restore.apply",
-        "run tenantatlas.io/operationtypes:restore.rehearse",
-    ];
+    let runs: Vec<String> =
+        BUILT_IN.iter().map(|operation| format!("run tenantatlas.io/operationtypes:{}", operation.name)).collect();
+    let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
     let administers = [
         "create tenantatlas.io/backuprepositories",
         "delete tenantatlas.io/operationruns",

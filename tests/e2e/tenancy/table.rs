@@ -104,10 +104,7 @@ fn request(tenant: &Tenant, row: &str) -> (&'static str, String, Value) {
         json!({ "storage": { "persistentVolumeClaim": { "claimName": "a" } }, "passwordSecret": { "name": "a" } });
     let owners = json!({ "metadata": { "ownerReferences": [{ "apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "0" }] } });
     match row {
-        "start backup.capture" => run(json!({ "type": "backup.capture", "inputs": inputs })),
-        "start repository.check" => run(json!({ "type": "repository.check", "inputs": inputs })),
-        "start repository.maintain" => run(json!({ "type": "repository.maintain", "inputs": inputs })),
-        "start restore.rehearse" => run(json!({ "type": "restore.rehearse", "inputs": inputs })),
+        row if let Some(name) = row.strip_prefix("start ") => run(json!({ "type": name, "inputs": inputs })),
         "maintain with graceHours below 24" => {
             run(json!({ "type": "repository.maintain", "inputs": { "repository": "main", "graceHours": 0 } }))
         }
