@@ -3,6 +3,7 @@
 use crate::{
     api::{BackupSet, OperationRun, backup_set},
     cluster::retry::retry,
+    providers::kubernetes::list::field_is,
     repository::{Snapshot, forget::Needed},
     worker::{
         environment::{Environment, NAMESPACE_TAG},
@@ -27,7 +28,7 @@ const DAMAGED_DIGITS: usize = 12;
 /// repository of the namespace may be the same store.
 pub async fn list(client: &Client, environment: &Environment) -> Result<Vec<BackupSet>, Failure> {
     let mut sets = Vec::new();
-    each(client, environment, "list the backup sets", |mut set: BackupSet| {
+    each(client, environment, "list the backup sets", ListParams::default(), |mut set: BackupSet| {
         // In the worst case these are megabytes that no caller reads.
         set.spec.absent.clear();
         sets.push(set);
@@ -36,13 +37,23 @@ pub async fn list(client: &Client, environment: &Environment) -> Result<Vec<Back
     Ok(sets)
 }
 
+/// Finds a backup set of the namespace by its name. The worker's account may list sets, and get none.
+pub async fn find(client: &Client, environment: &Environment, name: &str) -> Result<Option<BackupSet>, Failure> {
+    let named = ListParams::default().fields(&field_is("metadata.name", name));
+    let mut found = None;
+    each(client, environment, &format!("look for the backup set {name}"), named, |set: BackupSet| found = Some(set))
+        .await?;
+    Ok(found)
+}
+
 /// Determines which snapshots of a tenant are needed.
 ///
 /// The runs are read first: a run that is completed by then has its backup set, and a run that is
 /// not keeps its snapshot.
 pub async fn needed(client: &Client, environment: &Environment, grace: SignedDuration) -> Result<Needed, Failure> {
     let (mut running, mut runs) = (BTreeSet::new(), BTreeSet::new());
-    each(client, environment, "list the runs that may yet report a snapshot", |run: OperationRun| {
+    let doing = "list the runs that may yet report a snapshot";
+    each(client, environment, doing, ListParams::default(), |run: OperationRun| {
         let Some(uid) = run.metadata.uid.clone() else { return };
         if !run.is_completed() {
             running.insert(uid.clone());
@@ -60,18 +71,19 @@ pub async fn needed(client: &Client, environment: &Environment, grace: SignedDur
     })
 }
 
-/// Visits all objects of a kind in the namespace, as they were when the first page was read.
+/// Visits the selected objects of a kind in the namespace, as they were when the first page was read.
 async fn each<K>(
     client: &Client,
     environment: &Environment,
     doing: &str,
+    selected: ListParams,
     mut visit: impl FnMut(K),
 ) -> Result<(), Failure>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let objects: Api<K> = Api::namespaced(client.clone(), &environment.identity.namespace);
-    let mut page = ListParams::default().limit(PAGE);
+    let mut page = selected.limit(PAGE);
     loop {
         let listed = retry(|| objects.list(&page)).await.map_err(|error| api_failure(doing, &error))?;
         let next = listed.metadata.continue_.filter(|next| !next.is_empty());

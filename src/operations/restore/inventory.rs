@@ -23,6 +23,15 @@ pub struct StoredKind {
 }
 
 impl StoredKind {
+    /// The kind of the items in a directory `group/version/kind`, with `core` for the core group.
+    #[must_use]
+    pub fn of_directory(directory: &str) -> Self {
+        let mut segments = directory.split('/');
+        let group = segments.next().filter(|group| *group != "core").unwrap_or_default();
+        let version = segments.next().unwrap_or_default().to_owned();
+        Self { kind: GroupKind::new(group, segments.next().unwrap_or_default()), version }
+    }
+
     /// `group/version`, or the version alone for the core group.
     #[must_use]
     pub fn api_version(&self) -> String {
@@ -176,7 +185,7 @@ pub async fn read(
 }
 
 /// Groups items so that a group fits into memory.
-fn batches<T>(items: impl Iterator<Item = T>, size: impl Fn(&T) -> u64) -> impl Iterator<Item = Vec<T>> {
+pub fn batches<T>(items: impl Iterator<Item = T>, size: impl Fn(&T) -> u64) -> impl Iterator<Item = Vec<T>> {
     let mut items = items.peekable();
     std::iter::from_fn(move || {
         let mut batch = vec![items.next()?];
@@ -216,13 +225,11 @@ pub fn parse(path: &ItemPath, content: &[u8]) -> Result<Value, String> {
 
 /// Kind and version in a path.
 fn place(path: &ItemPath) -> StoredKind {
-    let mut segments = path.directory().split('/');
-    let group = segments.next().filter(|group| *group != "core").unwrap_or_default();
-    let version = segments.next().unwrap_or_default().to_owned();
-    StoredKind { kind: GroupKind::new(group, segments.next().unwrap_or_default()), version }
+    StoredKind::of_directory(path.directory())
 }
 
 /// The name in a path, if it is not escaped.
-fn stem(path: &ItemPath) -> &str {
+#[must_use]
+pub fn stem(path: &ItemPath) -> &str {
     path.file_name().strip_suffix(".json").unwrap_or(path.file_name())
 }

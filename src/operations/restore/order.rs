@@ -101,10 +101,14 @@ pub async fn read(
 /// Reads a backup set of the pod's namespace.
 pub async fn find_set(client: &Client, environment: &Environment, name: &str) -> Result<BackupSet, Failure> {
     let sets: Api<BackupSet> = Api::namespaced(client.clone(), &environment.identity.namespace);
-    find(&sets, name).await?.ok_or_else(|| {
-        let message = format!("there is no backup set {name}: `kubectl get backupsets` lists those there are");
-        Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
-    })
+    find(&sets, name).await?.ok_or_else(|| no_set(name))
+}
+
+/// Failure for a backup set that does not exist.
+#[must_use]
+pub fn no_set(name: &str) -> Failure {
+    let message = format!("there is no backup set {name}: `kubectl get backupsets` lists those there are");
+    Failure::blocked(reason::BACKUP_SET_NOT_FOUND, message)
 }
 
 /// Items that failed in an earlier restore.
@@ -166,7 +170,7 @@ pub fn decide(
 }
 
 /// Fails unless a set belongs to this tenant and to this pod's repository.
-fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure> {
+pub fn expect_own(environment: &Environment, set: &BackupSet) -> Result<(), Failure> {
     let in_repository = &set.spec.repository.name;
     if *in_repository != environment.repository {
         let message = format!(

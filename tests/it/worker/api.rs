@@ -375,6 +375,12 @@ pub fn parameter(uri: &Uri, key: &str) -> Option<String> {
     Some(String::from_utf8(decoded).unwrap())
 }
 
+/// Whether a list's field selector, if it has one, selects an object by its name.
+fn is_named(object: &Value, uri: &Uri) -> bool {
+    let selected = object["metadata"]["name"].as_str().map(|name| field_is("metadata.name", name));
+    parameter(uri, "fieldSelector").is_none_or(|named| selected == Some(named))
+}
+
 impl State {
     fn change(&mut self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) {
         self.counter += 1;
@@ -443,9 +449,9 @@ impl State {
             }
             (_, path) if path.starts_with(LEASES) => self.lease(method, path, uri, body),
             ("GET", path) if own.strip_suffix(&format!("/{RUN}")) == Some(path) => {
-                self.all("OperationRun", vec![self.run.clone()])
+                self.all("OperationRun", vec![self.run.clone()], uri)
             }
-            ("GET", path) if path.ends_with("/backupsets") => self.all("BackupSet", Vec::new()),
+            ("GET", path) if path.ends_with("/backupsets") => self.all("BackupSet", Vec::new(), uri),
             (_, path) if path.starts_with(AUDIT) => self.audit(method, path, uri, body),
             ("GET", path) => self.get_or_list(path, uri),
             ("POST" | "PUT" | "DELETE", path) => self.write(method, path, uri, body),
@@ -454,8 +460,9 @@ impl State {
     }
 
     /// A list without pages.
-    fn all(&self, kind: &'static str, mut items: Vec<Value>) -> Answer {
+    fn all(&self, kind: &'static str, mut items: Vec<Value>, uri: &Uri) -> Answer {
         items.extend(self.listed.get(kind).cloned().unwrap_or_default());
+        items.retain(|item| is_named(item, uri));
         Answer::Json(
             200,
             json!({"kind": format!("{kind}List"), "apiVersion": "tenantatlas.io/v1alpha1", "metadata": {}, "items": items}),
@@ -675,17 +682,12 @@ impl State {
             path == format!("{root}/{version}/namespaces/{NAMESPACE}/{plural}")
         });
         let Some((kind, objects)) = served else { return refusal(404, "NotFound") };
-        let named = parameter(uri, "fieldSelector");
-        let is_named = |object: &&Value| {
-            let selected = object["metadata"]["name"].as_str().map(|name| field_is("metadata.name", name));
-            named.is_none() || named == selected
-        };
         let labelled = parameter(uri, "labelSelector");
         let has_label = |object: &&Value| match labelled.as_deref().and_then(|selector| selector.split_once('=')) {
             Some((key, value)) if !key.ends_with('!') => object["metadata"]["labels"][key] == value,
             _ => true,
         };
-        let objects: Vec<_> = objects.iter().filter(is_named).filter(has_label).collect();
+        let objects: Vec<_> = objects.iter().filter(|object| is_named(object, uri)).filter(has_label).collect();
         let from: usize = parameter(uri, "continue").map_or(0, |token| token.parse().unwrap());
         let limit: usize = parameter(uri, "limit").unwrap().parse().unwrap();
         let until = objects.len().min(from + limit.min(self.page.unwrap_or(limit)));
