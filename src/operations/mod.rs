@@ -9,6 +9,7 @@
 //! | [`maintain`] | `repository.maintain`; ends with a check |
 //! | [`preview`] | `restore.preview` |
 //! | [`rehearse`] | `restore.rehearse` |
+//! | [`compare`] | `sets.compare` |
 //! | [`restore`] | `restore.apply`; how a plan is made, which previews and rehearsals do too |
 //!
 //! [`TABLE`] lists them. Everything else (the controller, the worker, the command line) knows an
@@ -21,6 +22,7 @@
 
 pub mod capture;
 pub mod check;
+pub mod compare;
 pub mod maintain;
 pub mod preview;
 pub mod record;
@@ -81,8 +83,15 @@ pub trait Operation: Work {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 6] =
-    [&capture::Capture, &check::Check, &maintain::Maintain, &preview::Preview, &rehearse::Rehearse, &restore::Restore];
+pub static TABLE: [&dyn Operation; 7] = [
+    &capture::Capture,
+    &check::Check,
+    &compare::Compare,
+    &maintain::Maintain,
+    &preview::Preview,
+    &rehearse::Rehearse,
+    &restore::Restore,
+];
 
 /// The operation of a worker's command.
 #[must_use]

@@ -8,6 +8,7 @@ mod api;
 mod audit;
 mod capture;
 mod check;
+mod compare;
 mod fence;
 mod killed;
 mod lease;

@@ -20,6 +20,8 @@ pub const PREVIEW: &str = "restore.preview";
 pub const APPLY: &str = "restore.apply";
 /// Tries whether a backup set could be restored.
 pub const REHEARSE: &str = "restore.rehearse";
+/// Compares two backup sets, or lists one.
+pub const COMPARE: &str = "sets.compare";
 
 /// A built-in operation.
 #[derive(Clone, Copy, Debug)]
@@ -51,15 +53,18 @@ pub const PREVIEW_COMMAND: &str = "preview";
 pub const APPLY_COMMAND: &str = "restore";
 /// The worker's command for [`REHEARSE`].
 pub const REHEARSE_COMMAND: &str = "rehearse";
+/// The worker's command for [`COMPARE`].
+pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 6] = [
+pub const BUILT_IN: [Operation; 7] = [
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
     Operation { name: CHECK, command: CHECK_COMMAND, inputs: schema_of::<CheckInputs> },
     Operation { name: MAINTAIN, command: MAINTAIN_COMMAND, inputs: schema_of::<MaintainInputs> },
     Operation { name: APPLY, command: APPLY_COMMAND, inputs: schema_of::<RestoreInputs> },
     Operation { name: PREVIEW, command: PREVIEW_COMMAND, inputs: schema_of::<PreviewInputs> },
     Operation { name: REHEARSE, command: REHEARSE_COMMAND, inputs: schema_of::<RehearseInputs> },
+    Operation { name: COMPARE, command: COMPARE_COMMAND, inputs: schema_of::<CompareInputs> },
 ];
 
 /// Inputs of `backup.capture`.
@@ -147,6 +152,22 @@ pub struct RehearseInputs {
     #[serde(default)]
     #[schemars(length(min = 1, max = 253))]
     pub backup_set: Option<String>,
+}
+
+/// Inputs of `sets.compare`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CompareInputs {
+    /// Name of the BackupRepository that holds the backup sets.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// Name of the BackupSet to compare from: what it holds and the other set does not is removed.
+    #[schemars(length(min = 1, max = 253))]
+    pub from: String,
+    /// Name of the BackupSet to compare with. If left out, the items of `from` are listed.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 253))]
+    pub to: Option<String>,
 }
 
 fn restore_run(_: &mut SchemaGenerator) -> Schema {

@@ -9,8 +9,10 @@
 //! | [`Reason`] | runs and other objects, as the controller sees them |
 //! | [`worker`] | runs that a worker could not do |
 //! | [`restore`] | restores, previews and rehearsals that cannot be done |
+//! | [`compare`] | comparisons, and items that they do not compare |
 //! | [`item`] | single items |
 
+pub mod compare;
 pub mod item;
 pub mod restore;
 mod run;
@@ -46,13 +48,19 @@ mod tests {
 
     const OPERATIONS: &str = include_str!("../../../../docs/guides/operations.md");
     const RESTORED: &str = include_str!("../../../../docs/guides/what-is-restored.md");
+    const HISTORY: &str = include_str!("../../../../docs/guides/history.md");
     const CAPTURED: &str = include_str!("../../../../docs/guides/what-is-captured.md");
 
     #[test]
     fn reason_codes_are_frozen() {
         let runs: Vec<&str> = Reason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
-        let groups =
-            [("runs", runs.as_slice()), ("workers", worker::ALL), ("restores", restore::ALL), ("items", item::ALL)];
+        let groups = [
+            ("runs", runs.as_slice()),
+            ("workers", worker::ALL),
+            ("restores", restore::ALL),
+            ("comparisons", compare::ALL),
+            ("items", item::ALL),
+        ];
         let text: Vec<String> =
             groups.iter().map(|(name, codes)| format!("{name}\n  {}", codes.join("\n  "))).collect();
         insta::assert_snapshot!(text.join("\n"));
@@ -61,7 +69,9 @@ mod tests {
     #[test]
     fn each_code_is_spelled_once() {
         let mut spelled: BTreeSet<&str> = Reason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
-        for file in [include_str!("worker.rs"), include_str!("restore.rs"), include_str!("item.rs")] {
+        for file in
+            [include_str!("worker.rs"), include_str!("restore.rs"), include_str!("compare.rs"), include_str!("item.rs")]
+        {
             let codes = file.lines().filter(|line| !line.trim_start().starts_with("//"));
             for code in codes.filter_map(|line| line.split('"').nth(1)) {
                 assert!(spelled.insert(code), "{code} is spelled twice");
@@ -80,6 +90,9 @@ mod tests {
         }
         for code in restore::ALL {
             assert!(RESTORED.contains(&row(code)), "the guide does not name {code}");
+        }
+        for code in compare::ALL {
+            assert!(HISTORY.contains(&row(code)), "the guide does not name {code}");
         }
         for code in item::ALL {
             assert!(

@@ -1,0 +1,16 @@
+//! Codes of comparisons.
+
+use super::codes;
+
+codes! {
+    /// A backup set is being deleted.
+    BACKUP_SET_TERMINATING = "BackupSetTerminating";
+    /// Item: the set without it is partial, and does not say whether the item existed.
+    OUTSIDE_SELECTION = "OutsideSelection";
+    /// Item: the capture of the set without it recorded that it left the item out, or all of its kind.
+    NOT_CAPTURED = "NotCaptured";
+    /// Item: both sets hold it, in different versions of its kind.
+    OTHER_VERSION = "OtherVersion";
+    /// Item: what a set holds of it is not the object that it should be.
+    UNREADABLE = super::item::UNREADABLE;
+}
