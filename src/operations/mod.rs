@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`capture`] | `backup.capture`; how a namespace is read |
 //! | [`check`] | `repository.check`, which also lists the sets of an adopted repository |
+//! | [`inventory`] | `inventory.sync`; how a set is read as identities and digests |
 //! | [`maintain`] | `repository.maintain`; ends with a check |
 //! | [`preview`] | `restore.preview` |
 //! | [`rehearse`] | `restore.rehearse` |
@@ -23,6 +24,7 @@
 pub mod capture;
 pub mod check;
 pub mod compare;
+pub mod inventory;
 pub mod maintain;
 pub mod preview;
 pub mod record;
@@ -63,6 +65,12 @@ pub trait Operation: Work {
         Ok(())
     }
 
+    /// Name of the backup set whose objects a run with these inputs reads, if they name one. A run is
+    /// refused before it has a Job if that set holds none.
+    fn restores(&self, _inputs: &Inputs) -> Option<String> {
+        None
+    }
+
     /// What the controller records on other objects when a run has ended.
     fn records(&self, _ended: &Ended<'_>) -> Vec<Record> {
         Vec::new()
@@ -83,10 +91,11 @@ pub trait Operation: Work {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 7] = [
+pub static TABLE: [&dyn Operation; 8] = [
     &capture::Capture,
     &check::Check,
     &compare::Compare,
+    &inventory::Inventory,
     &maintain::Maintain,
     &preview::Preview,
     &rehearse::Rehearse,

@@ -5,18 +5,19 @@ use super::{
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
-    prepare::{effective_inputs, named_account, prepare, repository_name},
+    prepare::{Prepared, effective_inputs, named_account, prepare, repository_name},
     waiting::stuck,
 };
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, ObjectReference, OperationRun, OperationType, Phase, RestoreRun,
+        BackupRepository, BackupSchedule, BackupSet, ObjectReference, OperationRun, OperationType, Phase, RestoreRun,
         backup_schedule::{Origin, origin},
         execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
         reference::is_object_name,
     },
     cluster::trim::left_out,
+    items::eligible::{self, Ineligible},
     kernel::{Error, refusal::Refusal, whole::whole},
     operations,
     runs::{context::Context, is_whole},
@@ -61,6 +62,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
             account.as_deref() != Some(name)
         }),
     };
+    let prepared = if open && !started { of_objects(context, prepared, &namespace).await? } else { prepared };
 
     let identity = status
         .identity_hash
@@ -168,6 +170,25 @@ async fn repeats_a_tick_of(context: &Context, run: &OperationRun, namespace: &st
     // Nothing is known about a status that was left out on read.
     let repeats = found.is_some_and(|found| left_out(&found).is_none() && found.is_repeated_by(run));
     Ok(repeats.then_some(schedule))
+}
+
+/// Refuses a run that reads the objects of a backup set which holds none. A set that does not exist
+/// is for the worker to report.
+async fn of_objects(
+    context: &Context,
+    prepared: Result<Prepared, Refusal>,
+    namespace: &str,
+) -> Result<Result<Prepared, Refusal>, Error> {
+    let Ok(prepared) = prepared else { return Ok(prepared) };
+    let operation = operations::of_executor(&prepared.operation_type.spec.executor);
+    let named = operation.and_then(|operation| operation.restores(&prepared.inputs));
+    let Some(name) = named.filter(|name| is_object_name(name)) else { return Ok(Ok(prepared)) };
+    // Sets are in no cache.
+    let set = Api::<BackupSet>::namespaced(context.client.clone(), namespace).get_opt(&name).await?;
+    Ok(match set.as_ref().map(eligible::holds_objects) {
+        Some(Err(Ineligible { reason, message })) => Err(Refusal { reason, message }),
+        _ => Ok(prepared),
+    })
 }
 
 /// The limits that apply to a run of a type.

@@ -8,10 +8,11 @@
 //!
 //! Backups of ticks and backups requested by users are judged separately, each by all the rules.
 //! Requesting a backup takes less permission than deleting one, so a request must never let a
-//! tick's backup expire.
+//! tick's backup expire. Inventories are judged apart from backups for the same reason: a schedule
+//! may have made both, and an inventory does not replace a backup.
 
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to keep. A rule that is left out keeps nothing.
 #[derive(Clone, Debug, Default)]
@@ -48,15 +49,19 @@ pub struct Backup {
     pub hold: bool,
     /// Whether a user requested it, rather than a tick.
     pub asked: bool,
+    /// Whether it is an inventory, which holds no objects.
+    pub inventory: bool,
 }
 
 /// The names of the backups that no rule keeps. Calling this changes nothing, so that a plan can be
 /// previewed.
 #[must_use]
 pub fn expired(rules: &Rules, zone: &TimeZone, backups: &[Backup]) -> Vec<String> {
-    let (asked, of_ticks): (Vec<_>, Vec<_>) =
-        backups.iter().filter(|backup| backup.good).partition(|backup| backup.asked);
-    [of_ticks, asked].into_iter().flat_map(|backups| expired_of(rules, zone, backups)).collect()
+    let mut apart: BTreeMap<(bool, bool), Vec<&Backup>> = BTreeMap::new();
+    for backup in backups.iter().filter(|backup| backup.good) {
+        apart.entry((backup.inventory, backup.asked)).or_default().push(backup);
+    }
+    apart.into_values().flat_map(|backups| expired_of(rules, zone, backups)).collect()
 }
 
 /// The same for good backups that are judged together.
@@ -168,6 +173,7 @@ mod tests {
             whole: true,
             hold: false,
             asked: false,
+            inventory: false,
         }
     }
 
@@ -245,6 +251,16 @@ mod tests {
     }
 
     #[test]
+    fn an_inventory_takes_no_place_of_a_backup() {
+        let mut sets =
+            ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "2026-01-04T00:00:00Z"].map(good);
+        for inventory in &mut sets[2..] {
+            inventory.inventory = true;
+        }
+        assert_eq!(kept(&Rules::default(), &sets), [&sets[1].name, &sets[3].name].map(Clone::clone));
+    }
+
+    #[test]
     fn a_span_reads_as_restic_writes_it() {
         assert_eq!(
             span("1y2m3d4h").map(jiff::Span::fieldwise),
@@ -256,17 +272,21 @@ mod tests {
 
     fn any_backups() -> impl Strategy<Value = Vec<Backup>> {
         let time = 1_700_000_000_i64..1_760_000_000;
-        let backup = (time, any::<bool>(), any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.3));
+        let [hold, asked, inventory] = [0.1, 0.3, 0.2].map(prop::bool::weighted);
+        let backup = (time, any::<bool>(), any::<bool>(), hold, asked, inventory);
         proptest::collection::vec(backup, 0..60).prop_map(|backups| {
-            let backup =
-                |(number, (second, good, whole, hold, asked)): (usize, (i64, bool, bool, bool, bool))| Backup {
-                    name: number.to_string(),
-                    at: Timestamp::from_second(second).expect("a time"),
-                    good,
-                    whole,
-                    hold,
-                    asked,
-                };
+            let backup = |(number, (second, good, whole, hold, asked, inventory)): (
+                usize,
+                (i64, bool, bool, bool, bool, bool),
+            )| Backup {
+                name: number.to_string(),
+                at: Timestamp::from_second(second).expect("a time"),
+                good,
+                whole,
+                hold,
+                asked,
+                inventory,
+            };
             backups.into_iter().enumerate().map(backup).collect()
         })
     }
@@ -293,7 +313,7 @@ mod tests {
             let gone = expired(&rules, &berlin(), &backups);
             let is_gone = |backup: &Backup| gone.contains(&backup.name);
             let newest = |wanted: fn(&Backup) -> bool| {
-                backups.iter().filter(|backup| backup.good && wanted(backup)).max_by(|one, other| (one.at, &one.name).cmp(&(other.at, &other.name)))
+                backups.iter().filter(|backup| !backup.inventory && backup.good && wanted(backup)).max_by(|one, other| (one.at, &one.name).cmp(&(other.at, &other.name)))
             };
             prop_assert!(newest(|_| true).is_none_or(|last| !is_gone(last)));
             prop_assert!(newest(|backup| backup.whole).is_none_or(|last| !is_gone(last)));
@@ -308,6 +328,15 @@ mod tests {
             let mut gone = expired(&rules, &berlin(), &backups);
             gone.retain(|name| of_ticks.iter().any(|backup| backup.name == *name));
             prop_assert_eq!(gone, expired(&rules, &berlin(), &of_ticks));
+        }
+
+        /// The same of inventories: no backup expires because of them.
+        #[test]
+        fn what_is_only_an_inventory_lets_no_backup_expire(rules in any_rules(), sets in any_backups()) {
+            let backups: Vec<Backup> = sets.iter().filter(|set| !set.inventory).cloned().collect();
+            let mut gone = expired(&rules, &berlin(), &sets);
+            gone.retain(|name| backups.iter().any(|backup| backup.name == *name));
+            prop_assert_eq!(gone, expired(&rules, &berlin(), &backups));
         }
 
         /// Expiry is idempotent, and nothing expires that a preview of the plan did not name.

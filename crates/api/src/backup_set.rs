@@ -1,6 +1,9 @@
 //! `BackupSet`: one snapshot of a tenant in its repository. Only the operator creates them.
 
-use crate::{LocalReference, ObjectReference, conditions, operation_run::Trigger, selection::Selection};
+use crate::{
+    LocalReference, ObjectReference, conditions, inventory::IncompleteKind, operation_run::Trigger,
+    selection::Selection,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -25,6 +28,7 @@ use std::collections::BTreeMap;
     selectable = ".spec.backupSchedule.name",
     printcolumn(name = "Repository", type_ = "string", json_path = ".spec.repository.name"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.shortSnapshot"),
+    printcolumn(name = "Content", type_ = "string", json_path = ".spec.content"),
     printcolumn(name = "Coverage", type_ = "string", json_path = ".spec.coverage"),
     printcolumn(name = "Items", type_ = "integer", json_path = ".status.items"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
@@ -42,7 +46,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name", priority = "1")
 )]
 #[x_kube(
-    validation = Rule::new("self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.run == oldSelf.run && self.namespaceUid == oldSelf.namespaceUid && self.coverage == oldSelf.coverage && self.selection == oldSelf.selection && self.trigger == oldSelf.trigger").message("a backup set is immutable but for hold"),
+    validation = Rule::new("self.repository == oldSelf.repository && self.snapshot == oldSelf.snapshot && self.run == oldSelf.run && self.namespaceUid == oldSelf.namespaceUid && self.coverage == oldSelf.coverage && self.content == oldSelf.content && self.selection == oldSelf.selection && self.trigger == oldSelf.trigger").message("a backup set is immutable but for hold"),
     validation = Rule::new("has(self.absent) == has(oldSelf.absent) && (!has(self.absent) || self.absent == oldSelf.absent)").message("absent is immutable"),
     validation = Rule::new("has(self.absentInSnapshot) == has(oldSelf.absentInSnapshot) && (!has(self.absentInSnapshot) || self.absentInSnapshot == oldSelf.absentInSnapshot)").message("absentInSnapshot is immutable"),
     validation = Rule::new("has(self.backupSchedule) == has(oldSelf.backupSchedule) && (!has(self.backupSchedule) || self.backupSchedule == oldSelf.backupSchedule)").message("backupSchedule is immutable: use hold to keep a set"),
@@ -67,6 +71,10 @@ pub struct BackupSetSpec {
     /// Whether the set holds the whole tenant (`full`) or not (`partial`).
     #[serde(default)]
     pub coverage: Coverage,
+    /// Whether the snapshot holds the objects, or only an inventory of them. An inventory cannot be
+    /// restored.
+    #[serde(default)]
+    pub content: Content,
     /// Items that did not exist when the snapshot was taken, as `group/kind/name`. Restoring the
     /// set with `prune` deletes them. Empty if there are more than 500.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -174,6 +182,16 @@ pub enum Coverage {
     Partial,
 }
 
+/// What the snapshot of a set holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Content {
+    /// The objects.
+    #[default]
+    Objects,
+    /// Identity and digest of each object.
+    Inventory,
+}
+
 /// Content and state of the set. Written by the controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -185,7 +203,14 @@ pub struct BackupSetStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 5000))]
     pub items_by_kind: BTreeMap<String, i64>,
-    /// Size of the items as JSON, in bytes.
+    /// Kinds of which not all items are recorded, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub incomplete: Vec<IncompleteKind>,
+    /// Whether there are more such kinds. The snapshot itself names all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete_truncated: bool,
+    /// Size of the items as JSON, in bytes. Of an inventory, the size of its records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,
     /// Number of bytes that the snapshot added to the store.

@@ -24,6 +24,7 @@ mod cron_rules;
 pub mod execution;
 pub mod identity;
 pub mod inputs;
+pub mod inventory;
 pub mod item;
 pub mod labels;
 pub mod operation_report;

@@ -12,6 +12,8 @@ use serde_json::Value;
 pub const CAPTURE: &str = "backup.capture";
 /// Checks a repository.
 pub const CHECK: &str = "repository.check";
+/// Records what a tenant holds, without content.
+pub const INVENTORY: &str = "inventory.sync";
 /// Removes from a repository what no backup set needs.
 pub const MAINTAIN: &str = "repository.maintain";
 /// Plans a restore.
@@ -45,6 +47,8 @@ impl Operation {
 pub const CAPTURE_COMMAND: &str = "capture";
 /// The worker's command for [`CHECK`].
 pub const CHECK_COMMAND: &str = "check";
+/// The worker's command for [`INVENTORY`].
+pub const INVENTORY_COMMAND: &str = "inventory";
 /// The worker's command for [`MAINTAIN`].
 pub const MAINTAIN_COMMAND: &str = "maintain";
 /// The worker's command for [`PREVIEW`].
@@ -57,8 +61,9 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 7] = [
+pub const BUILT_IN: [Operation; 8] = [
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
+    Operation { name: INVENTORY, command: INVENTORY_COMMAND, inputs: schema_of::<InventoryInputs> },
     Operation { name: CHECK, command: CHECK_COMMAND, inputs: schema_of::<CheckInputs> },
     Operation { name: MAINTAIN, command: MAINTAIN_COMMAND, inputs: schema_of::<MaintainInputs> },
     Operation { name: APPLY, command: APPLY_COMMAND, inputs: schema_of::<RestoreInputs> },
@@ -75,6 +80,18 @@ pub struct CaptureInputs {
     #[schemars(length(min = 1, max = 253))]
     pub repository: String,
     /// What to capture. Default: the whole tenant.
+    #[serde(default)]
+    pub selection: Selection,
+}
+
+/// Inputs of `inventory.sync`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InventoryInputs {
+    /// Name of the BackupRepository that stores the inventory.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// What to record. Default: the whole tenant.
     #[serde(default)]
     pub selection: Selection,
 }

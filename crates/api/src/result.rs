@@ -5,7 +5,9 @@
 //! not trust it: the content is bounded and checked.
 
 use crate::{
+    backup_set::Content,
     comparison::Compared,
+    inventory::{IncompleteKind, MAX_INCOMPLETE},
     outcome::{ItemFailure, MAX_FAILURES, Outcome, SummaryCounts},
     provenance::{AuditReferences, MadePlan},
 };
@@ -131,6 +133,9 @@ impl ResultContext {
 pub struct CapturedSnapshot {
     /// Id of the snapshot, 64 hex digits.
     pub id: String,
+    /// What it holds.
+    #[serde(skip_serializing_if = "crate::is_default")]
+    pub content: Content,
     /// Number of items in the snapshot.
     pub items: i64,
     /// Size of the items as JSON, in bytes.
@@ -140,6 +145,12 @@ pub struct CapturedSnapshot {
     /// Number of items by kind, for as many kinds as the message has room for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub items_by_kind: BTreeMap<String, i64>,
+    /// Kinds of which not all items are recorded, for as many kinds as the message has room for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<IncompleteKind>,
+    /// Whether there are more such kinds.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete_truncated: bool,
 }
 
 /// Figures of a repository after a check.
@@ -175,7 +186,8 @@ pub struct Maintained {
 
 impl TerminationResult {
     /// Returns the result as text of at most [`MAX_TERMINATION_MESSAGE`] bytes. The least needed
-    /// parts are dropped first (messages of failures, kinds, failures), and the counts stay
+    /// parts are dropped first (messages of failures, incomplete
+    /// kinds, kinds, failures), and the counts stay
     /// correct.
     #[must_use]
     pub fn to_message(&self) -> String {
@@ -187,6 +199,12 @@ impl TerminationResult {
         }
         for failure in &mut result.failures {
             failure.message = truncate(&failure.message, 300);
+        }
+        if let Some(snapshot) = &mut result.context.snapshot
+            && snapshot.incomplete.len() > MAX_INCOMPLETE
+        {
+            snapshot.incomplete.truncate(MAX_INCOMPLETE);
+            snapshot.incomplete_truncated = true;
         }
         loop {
             let text = serde_json::to_string(&result).unwrap_or_default();
@@ -200,6 +218,11 @@ impl TerminationResult {
                 .filter(|failure| failure.message.len() > 80);
             if let Some(failure) = longest {
                 failure.message = truncate(&failure.message, 80);
+            } else if let Some(snapshot) =
+                result.context.snapshot.as_mut().filter(|snapshot| !snapshot.incomplete.is_empty())
+            {
+                snapshot.incomplete.pop();
+                snapshot.incomplete_truncated = true;
             } else if result.context.kinds() > 20 {
                 result.context.drop_rarest_kind();
             } else if result.failures.pop().is_some() {
@@ -244,14 +267,17 @@ mod tests {
                     item_id: format!("core/ConfigMap/{n}"), reason_code: "Unlistable".into(),
                     message: "x".repeat(length), failure_type: FailureType::Failure }).collect(),
                 context: ResultContext { snapshot: Some(CapturedSnapshot { id: "a".repeat(64),
-                    items_by_kind: (0..kinds).map(|n| (format!("Kind{n}.some.group.example.com"), 1)).collect(), ..Default::default() }), ..Default::default() },
+                    items_by_kind: (0..kinds).map(|n| (format!("Kind{n}.some.group.example.com"), 1)).collect(),
+                    incomplete: (0..kinds).map(|n| IncompleteKind { kind: format!("Kind{n}"), ..Default::default() }).collect(), ..Default::default() }), ..Default::default() },
                 ..Default::default()
             };
             let text = result.to_message();
             prop_assert!(text.len() <= MAX_TERMINATION_MESSAGE, "{} bytes", text.len());
             let read: TerminationResult = serde_json::from_str(&text).expect("the message is JSON");
             prop_assert_eq!(read.summary_counts, result.summary_counts);
-            prop_assert_eq!(read.context.snapshot.map(|snapshot| snapshot.id), Some("a".repeat(64)));
+            let snapshot = read.context.snapshot.expect("a snapshot");
+            prop_assert_eq!(snapshot.id, "a".repeat(64));
+            prop_assert_eq!(snapshot.incomplete_truncated, snapshot.incomplete.len() < kinds);
             prop_assert_eq!(read.failures_truncated, read.failures.len() < failures);
         }
     }

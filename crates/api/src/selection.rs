@@ -1,11 +1,14 @@
 //! Selection of objects for a capture: by kind, by name, by label.
 
 use crate::{
+    canonical,
     item::{GroupKind, InvalidKind, ItemId},
     provider::Provider,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Which of a tenant's objects an operation is about. If empty, everything that can be captured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +51,31 @@ impl Selection {
     pub fn parse(&self) -> Result<KindFilter, InvalidKind> {
         let kinds = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<Vec<GroupKind>, _>>();
         Ok(KindFilter { include: kinds(&self.include_kinds)?, exclude: kinds(&self.exclude_kinds)? })
+    }
+
+    /// A key of what is selected, 64 hex digits: the hash of the provider and the selection. The
+    /// order of kinds and names does not count, nor does a repetition.
+    #[must_use]
+    pub fn scope_key(&self) -> String {
+        let Self { provider, include_kinds, exclude_kinds, label_selector, include_names, exclude_names } = self;
+        let set = |texts: &[String]| texts.iter().cloned().collect::<BTreeSet<String>>();
+        canonical::digest(&json!({
+            "provider": provider.as_str(),
+            "includeKinds": set(include_kinds), "excludeKinds": set(exclude_kinds),
+            "labelSelector": label_selector.as_deref().unwrap_or_default(),
+            "includeNames": set(include_names), "excludeNames": set(exclude_names),
+        }))
+    }
+
+    /// Selects a single item.
+    #[must_use]
+    pub fn of_item(item: &ItemId) -> Self {
+        Self {
+            provider: item.provider.clone(),
+            include_kinds: vec![item.kind.to_string()],
+            include_names: vec![item.name.clone()],
+            ..Self::default()
+        }
     }
 
     /// Whether the selection includes an object of this name.
@@ -123,6 +151,38 @@ mod tests {
         assert!(kinds.included().is_empty() && kinds.excluded().is_empty());
         let some = Selection { exclude_names: vec!["a".into()], ..Selection::default() };
         assert!(!some.is_everything() && !some.takes_name("a") && some.takes_name("b"));
+    }
+
+    #[test]
+    fn the_key_of_a_scope_tells_selections_apart_and_not_how_they_are_written() {
+        let of = |include: &[&str], exclude: &[&str], names: &[&str], labels: Option<&str>| {
+            let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let (include_kinds, exclude_kinds, include_names) = (texts(include), texts(exclude), texts(names));
+            let label_selector = labels.map(str::to_owned);
+            Selection { include_kinds, exclude_kinds, label_selector, include_names, ..Selection::default() }
+                .scope_key()
+        };
+        assert_eq!(of(&["A", "B"], &[], &[], None), of(&["B", "A", "B"], &[], &[], None));
+        assert_eq!(of(&[], &[], &[], Some("")), of(&[], &[], &[], None));
+        let one = |exclude: bool| {
+            let kinds: &[&str] = &["A"];
+            if exclude { of(&[], kinds, &[], None) } else { of(kinds, &[], &[], None) }
+        };
+        let graph = Selection { provider: "graph".into(), ..Selection::default() }.scope_key();
+        let without = Selection { exclude_names: vec!["a".into()], ..Selection::default() }.scope_key();
+        let all = [
+            of(&[], &[], &[], None),
+            one(false),
+            one(true),
+            of(&[], &[], &["A"], None),
+            of(&[], &[], &[], Some("A")),
+            graph,
+            without,
+        ];
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        assert!(all.iter().all(|key| key.len() == 64));
+        let item = ItemId::new(GroupKind::new("apps", "Deployment"), "web");
+        assert_eq!(Selection::of_item(&item).scope_key(), of(&["Deployment.apps"], &[], &["web"], None));
     }
 
     #[test]

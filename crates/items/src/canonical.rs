@@ -53,10 +53,15 @@ fn managers(object: &Map<String, Value>, api_version: &str, kind: &str) -> Vec<V
     kept
 }
 
-/// Returns the bytes to store for an object. Items of a list may lack `apiVersion` and `kind`, so
-/// both are set.
+/// Returns the bytes to store for an object.
 #[must_use]
-pub fn stored_bytes(mut object: Map<String, Value>, api_version: &str, kind: &str) -> Vec<u8> {
+pub fn stored_bytes(object: Map<String, Value>, api_version: &str, kind: &str) -> Vec<u8> {
+    canonical::to_vec(&Value::Object(stored(object, api_version, kind)))
+}
+
+/// The object as it is stored. Items of a list may lack `apiVersion` and `kind`, so both are set.
+#[must_use]
+pub fn stored(mut object: Map<String, Value>, api_version: &str, kind: &str) -> Map<String, Value> {
     let managers = managers(&object, api_version, kind);
     if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
         for field in DROPPED_METADATA {
@@ -71,7 +76,7 @@ pub fn stored_bytes(mut object: Map<String, Value>, api_version: &str, kind: &st
     }
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
-    canonical::to_vec(&Value::Object(object))
+    object
 }
 
 /// Removes the values that the cluster fills in, and any map that becomes empty.

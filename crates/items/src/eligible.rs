@@ -6,7 +6,7 @@
 use crate::{
     api::{
         BackupRepositorySpec, BackupSet, LocalReference, ObjectReference, Outcome, Phase, Reason, RestoreRun,
-        RestoreRunSpec, subject::Initiator,
+        RestoreRunSpec, backup_set::Content, subject::Initiator,
     },
     selection::ItemSelection,
     transform::Transforms,
@@ -66,6 +66,20 @@ pub fn own_set(
             "the backup set {} is of another namespace, with the uid {of}: an administrator may adopt it with spec.adopt.namespaceUids of BackupRepository {}",
             set.metadata.name.as_deref().unwrap_or_default(),
             set.spec.repository.name
+        ),
+    })
+}
+
+/// Checks that a set holds objects, and not only an inventory of them.
+pub fn holds_objects(set: &BackupSet) -> Result<(), Ineligible> {
+    if set.spec.content == Content::Objects {
+        return Ok(());
+    }
+    Err(Ineligible {
+        reason: Reason::BackupSetIsInventory,
+        message: format!(
+            "the backup set {} is an inventory: it records which objects there were, and holds none of them: name a set with spec.content Objects (`kubectl get backupsets` shows it)",
+            set.metadata.name.as_deref().unwrap_or_default()
         ),
     })
 }
@@ -153,6 +167,25 @@ mod tests {
             assert_eq!(refused.reason, Reason::ForeignBackupSet);
             assert!(refused.message.contains("backup set nightly") && refused.message.contains("the uid lost"));
         }
+    }
+
+    #[test]
+    fn an_inventory_cannot_be_restored() {
+        let set = |content: Option<&str>| -> BackupSet {
+            let mut spec = json!({"repository": {"name": "main"}, "snapshot": "0".repeat(64), "namespaceUid": "n",
+                "run": {"name": "r", "uid": "u"}});
+            if let Some(content) = content {
+                spec["content"] = json!(content);
+            }
+            serde_json::from_value(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
+                "metadata": {"name": "nightly"}, "spec": spec}))
+            .expect("a set")
+        };
+        assert_eq!(holds_objects(&set(None)), Ok(()), "as all sets of 0.1.0");
+        assert_eq!(holds_objects(&set(Some("Objects"))), Ok(()));
+        let refused = holds_objects(&set(Some("Inventory"))).expect_err("it holds none");
+        assert_eq!(refused.reason, Reason::BackupSetIsInventory);
+        assert!(refused.message.starts_with("the backup set nightly is an inventory"), "{}", refused.message);
     }
 
     #[test]

@@ -24,6 +24,8 @@
 //! owned      the fields that the server owns, which `sanitize` drops
 //! ```
 //!
+//! What an inventory keeps of an object instead of its content: `inventory`.
+//!
 //! Shared by both: `served` (a kind as a cluster serves it), `kinds` (kinds that hold no state),
 //! `redact` (what has the form of a secret).
 //!
@@ -44,6 +46,7 @@ pub mod eligible;
 pub mod escalation;
 pub mod excluded;
 pub mod holdings;
+pub mod inventory;
 pub mod kinds;
 pub mod labels;
 pub mod order;

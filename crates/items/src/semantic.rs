@@ -10,7 +10,7 @@
 
 use crate::api::canonical;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::Sha256;
 
 /// Annotations that controllers rewrite all the time.
@@ -40,15 +40,34 @@ pub enum Status {
 #[must_use]
 pub fn semantic(live: &Value, status: Status) -> Value {
     let mut object = without(live, status, &IGNORED_METADATA);
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
-        && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
-    {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        drop_annotations(metadata);
+    }
+    object
+}
+
+/// The same of an object that is not needed any more: nothing is copied.
+#[must_use]
+pub fn into_semantic(mut object: Map<String, Value>, status: Status) -> Map<String, Value> {
+    if status == Status::Observed {
+        object.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in IGNORED_METADATA {
+            metadata.remove(field);
+        }
+        drop_annotations(metadata);
+    }
+    object
+}
+
+fn drop_annotations(metadata: &mut Map<String, Value>) {
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.retain(|key, _| !IGNORED_ANNOTATIONS.contains(&key.as_str()));
         if annotations.is_empty() {
             metadata.remove("annotations");
         }
     }
-    object
 }
 
 /// A copy without an observed status and without these fields of `metadata`. They are often the
@@ -93,7 +112,8 @@ impl DigestKey {
         format!("hmac:{}", hex::encode(&self.mac(&canonical::to_vec(value))[..8]))
     }
 
-    fn mac(&self, bytes: &[u8]) -> Vec<u8> {
+    /// The hash of some bytes: 32 bytes.
+    pub(crate) fn mac(&self, bytes: &[u8]) -> Vec<u8> {
         // HMAC accepts a key of any length, so the empty default is never used.
         Hmac::<Sha256>::new_from_slice(&self.0)
             .map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec())
@@ -149,6 +169,18 @@ mod tests {
         let mut deleted = object();
         deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert_ne!(hash(&deleted), base, "what is being deleted has moved");
+    }
+
+    #[test]
+    fn an_object_that_is_taken_apart_has_the_same_fields_left() {
+        let mut other = object();
+        other["metadata"]["annotations"]["owner"] = json!("ada");
+        for object in [object(), other, json!({"metadata": {"name": "a"}}), json!({"metadata": 7, "status": 1})] {
+            for status in [Status::Observed, Status::Data] {
+                let taken = into_semantic(object.as_object().cloned().expect("an object"), status);
+                assert_eq!(Value::Object(taken), semantic(&object, status), "{object}");
+            }
+        }
     }
 
     #[test]

@@ -46,6 +46,13 @@ impl ServedKind {
         format!("/{root}/{}", self.api_version())
     }
 
+    /// The directory of the kind in a tree, by its segments, with a suffix of the last one.
+    #[must_use]
+    pub fn directory(&self, suffix: &str) -> [String; 3] {
+        let (group, version, kind) = self.path();
+        [group.to_owned(), version.to_owned(), format!("{kind}{suffix}")]
+    }
+
     /// Position in a tree of `group/version/kind`, with the core group as `core`.
     fn path(&self) -> (&str, &str, &str) {
         let group = if self.group.is_empty() { "core" } else { &self.group };

@@ -78,6 +78,21 @@ impl ItemPath {
         self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, file)| file)
     }
 
+    /// The name that the path was made of, unless the name was too long to be kept.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        let file = self.file_name();
+        let stem = file.strip_suffix(SUFFIX).unwrap_or(file);
+        let mut parts = stem.split('%');
+        let mut name = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let code = part.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok())?;
+            name.push(char::from(code));
+            name.push_str(&part[2..]);
+        }
+        Some(name)
+    }
+
     /// A lower bound on the file names of this item and of every item of the same kind whose *name*
     /// sorts after this one's. It is the position of a listing by name, in terms of file names.
     pub(super) fn bound(&self) -> &[u8] {

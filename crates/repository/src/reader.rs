@@ -32,16 +32,16 @@ impl SnapshotReader {
         Ok(Self { inner: Arc::new(Inner { opened, snapshot, reading }) })
     }
 
+    /// What is known of the snapshot without reading its trees.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::from_file(&self.inner.snapshot)
+    }
+
     /// Lists all items, in order.
     pub async fn items(&self) -> Result<Vec<Item>> {
         let inner = self.inner.clone();
         super::blocking("listing a snapshot", move || read::list(&inner.opened, &inner.snapshot)).await
-    }
-
-    /// What is known of the snapshot itself.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::from_file(&self.inner.snapshot)
     }
 
     /// Lists the directories with items, in order.

@@ -10,7 +10,7 @@ use crate::{
     api::{
         BackupSchedule, BackupScheduleStatus, BackupSet, OperationRun,
         backup_schedule::{MAX_WOULD_EXPIRE, Retained, Retention},
-        backup_set::Coverage,
+        backup_set::{Content, Coverage},
         conditions,
         operation_run::Trigger,
     },
@@ -87,6 +87,7 @@ fn backup(set: &BackupSet) -> Option<Backup> {
         whole: set.spec.coverage == Coverage::Full,
         hold: set.spec.hold,
         asked: set.spec.trigger == Trigger::RunNow,
+        inventory: set.spec.content == Content::Inventory,
     })
 }
 
@@ -132,11 +133,12 @@ mod tests {
             }))
             .expect("a set");
             let backup = backup(&set).expect("a backup");
-            (backup.good, backup.whole, backup.hold, backup.asked)
+            (backup.good, backup.whole, backup.hold, backup.asked || backup.inventory)
         };
         assert_eq!(of("Ready", "True", json!({})), (true, true, false, false));
         assert_eq!(of("Ready", "False", json!({"coverage": "partial"})), (false, false, false, false));
         assert!(!of("Stalled", "True", json!({})).0);
+        assert!(of("Ready", "True", json!({"content": "Inventory"})).3, "an inventory is judged apart");
         assert_eq!(of("Ready", "True", json!({"hold": true, "trigger": "run_now"})), (true, true, true, true));
     }
 }

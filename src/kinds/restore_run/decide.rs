@@ -288,6 +288,7 @@ fn repository(observed: &Observed) -> Result<&str, Refusal> {
     })?;
     let of_set = observed.repository.as_ref().map(|repository| &repository.spec);
     eligible::own_set(set, tenant_uid, of_set).map_err(refusal)?;
+    eligible::holds_objects(set).map_err(refusal)?;
     eligible::previewed_plan(spec, observed.preview.as_deref()).map_err(refusal)?;
     if let Some(LocalReference { name }) = &spec.rerun_of {
         usable_rerun(restore, name, observed.rerun_of.as_deref())?;

@@ -4,7 +4,8 @@ use super::account::{AccountView, needed};
 use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused, started};
 use crate::api::{
     BackupRepository, BackupSet, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
-    audit_entry::AuditRecord, identity::Identity, operation_run::Trigger, provenance::AuditReferences,
+    audit_entry::AuditRecord, backup_set::Content, identity::Identity, operation_run::Trigger,
+    provenance::AuditReferences,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -178,15 +179,19 @@ fn what_can_be_known_beforehand_blocks_with_a_code_and_a_remedy() {
     let no_tenant = Observed { tenant_uid: None, ..sound() };
     let no_set = Observed { set: None, ..sound() };
     let foreign = Observed { set: Some(set("another")), ..sound() };
+    let mut listed = set("tenant");
+    listed.spec.content = Content::Inventory;
+    let inventory = Observed { set: Some(listed), ..sound() };
     let mut nobody = restore(json!({}), json!({}));
     nobody.spec.requested_by = None;
     let selector = json!({"items": [{"kind": "Deployment", "labelSelector": "a in ("}]});
     let transform =
         json!({"transforms": [{"select": {}, "patch": [{"op": "replace", "path": "no-pointer", "value": 1}]}]});
-    let cases = [
+    let cases = vec![
         (no_tenant, "NotATenant", "kubectl label namespace acme"),
         (no_set, "BackupSetNotFound", "kubectl get backupsets"),
         (foreign, "ForeignBackupSet", "spec.adopt.namespaceUids"),
+        (inventory, "BackupSetIsInventory", "spec.content Objects"),
         (observed(nobody), "NoRequester", "requestedBy"),
         (observed(restore(selector, json!({}))), "InvalidRestore", "items[0]"),
         (observed(restore(transform, json!({}))), "InvalidRestore", "transforms[0]"),

@@ -8,16 +8,17 @@ use crate::{
     api::reason::item as item_reason,
     api::reason::worker as reason,
     api::{
+        inventory::Completeness,
         item::{GroupKind, ItemId},
         outcome::{FailureType, ItemFailure, SummaryCounts},
     },
     items::{
-        canonical::stored_bytes,
         served::ServedKind,
         skip::{ItemRules, SkipReason},
     },
     operations::capture::{
-        omission::Note,
+        form::Form,
+        omission::{Note, completeness},
         scope::{Scope, Step, Work, failed, kind_left_out},
     },
     providers::{
@@ -45,7 +46,7 @@ pub struct Collected {
     pub counts: SummaryCounts,
     /// Captured items by kind.
     pub items_by_kind: BTreeMap<String, i64>,
-    /// Size of the captured items in bytes.
+    /// Size of what is stored of the captured items, in bytes.
     pub bytes: i64,
     /// Skipped items by reason and kind.
     pub skipped: BTreeMap<SkipReason, BTreeMap<String, i64>>,
@@ -82,6 +83,7 @@ pub struct Collector<'a> {
     client: &'a Client,
     run: &'a RunIdentity,
     scope: &'a Scope,
+    form: &'a mut dyn Form,
     rules: ItemRules,
     /// Secrets that open the repository, each with the data keys used for that.
     keys: &'a BTreeMap<String, BTreeSet<String>>,
@@ -102,7 +104,7 @@ impl<'a> Collector<'a> {
     pub fn new(
         provider: &'a dyn Provider,
         (client, run): (&'a Client, &'a RunIdentity),
-        scope: &'a Scope,
+        (scope, form): (&'a Scope, &'a mut dyn Form),
         keys: &'a BTreeMap<String, BTreeSet<String>>,
         progress: Progress,
         sender: EntrySender,
@@ -111,15 +113,18 @@ impl<'a> Collector<'a> {
         let asked_for = scope.names.include_names.iter().filter(|name| scope.names.takes_name(name));
         let missing = asked_for.filter(|_| scope.target.is_none()).map(String::as_str).collect();
         let (collected, notes, troubled) = (Collected::default(), BTreeMap::new(), BTreeSet::new());
-        Self { provider, client, run, scope, rules, keys, progress, sender, collected, missing, notes, troubled }
+        Self { provider, client, run, scope, form, rules, keys, progress, sender, collected, missing, notes, troubled }
     }
 
     /// Runs all steps and finishes the capture. If it returns an error or never returns, nothing is
     /// captured.
-    pub async fn collect(mut self, steps: Vec<Step>) -> Result<Collected, Stopped> {
+    pub async fn collect(mut self, mut steps: Vec<Step>) -> Result<Collected, Stopped> {
+        let suffix = self.form.suffix();
+        steps.sort_by_cached_key(|step| step.place.directory(suffix));
         let last = steps.len().saturating_sub(1);
         for (number, step) in steps.into_iter().enumerate() {
             let mut note = Note::default();
+            let is_listed = step.work == Work::List;
             match step.work {
                 Work::List => {
                     self.offer_notes(Some(&step.place)).await?;
@@ -129,6 +134,9 @@ impl<'a> Collector<'a> {
             }
             if number == last {
                 self.leave_missing(&mut note);
+            }
+            if is_listed || completeness(&note).0 != Completeness::Complete {
+                self.end(&step.place, &note).await?;
             }
             if !note.is_empty() {
                 let entry = note
@@ -148,10 +156,26 @@ impl<'a> Collector<'a> {
         Ok(self.collected)
     }
 
+    /// Sends what the form has left to store of a kind.
+    async fn end(&mut self, kind: &ServedKind, note: &Note) -> Result<(), Stopped> {
+        let ended = self.form.end(kind, note);
+        for entry in ended.map_err(|error| Failure::permanent(reason::INTERNAL, error.to_string()))? {
+            self.offer_notes(Some(kind)).await?;
+            self.offer(entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn offer(&mut self, entry: Entry) -> Result<(), Stopped> {
+        self.collected.bytes += i64::try_from(entry.content.len()).unwrap_or(i64::MAX);
+        Ok(self.sender.offer(entry).await?)
+    }
+
     /// Sends the notes that sort before a kind, or all notes.
     async fn offer_notes(&mut self, before: Option<&ServedKind>) -> Result<(), Stopped> {
+        let suffix = self.form.suffix();
         while let Some(first) = self.notes.first_entry() {
-            if before.is_some_and(|kind| !lies_before(first.key(), kind)) {
+            if before.is_some_and(|kind| !lies_before(first.key(), kind, suffix)) {
                 break;
             }
             let entry = first.remove();
@@ -280,19 +304,15 @@ impl<'a> Collector<'a> {
             }
             return Ok(());
         }
-        let path = match ItemPath::new(&kind.group, &kind.version, &kind.kind, &name) {
-            Ok(path) => path,
+        match self.form.take(kind, &name, json) {
+            Ok(None) => {}
+            Ok(Some(entry)) => self.offer(entry).await?,
             Err(error) => {
                 let id = ItemId::new(group_kind.clone(), name);
                 self.leave(note, failed(&id, item_reason::UNSAFE_NAME, &error.to_string()).1);
                 return Ok(());
             }
-        };
-        let mtime = created_at(&json);
-        let content = stored_bytes(json, &kind.api_version(), &kind.kind);
-        let bytes = i64::try_from(content.len()).unwrap_or(i64::MAX);
-        self.sender.offer(Entry { path, content: content.into(), mtime }).await?;
-        self.collected.bytes += bytes;
+        }
         self.collected.counts.succeeded += 1;
         *self.collected.items_by_kind.entry(group_kind.to_string()).or_default() += 1;
         self.sum();
@@ -385,10 +405,11 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// Whether a note sorts before all items of a kind.
-fn lies_before(note: &ItemPath, kind: &ServedKind) -> bool {
+/// Whether a note sorts before all entries of a kind, which are in a directory of its name and this
+/// suffix.
+fn lies_before(note: &ItemPath, kind: &ServedKind, suffix: &str) -> bool {
     // A kind that cannot be part of a path has no items.
-    ItemPath::new(&kind.group, &kind.version, &kind.kind, "-").map_or(true, |item| *note < item)
+    ItemPath::new(&kind.group, &kind.version, &format!("{}{suffix}", kind.kind), "-").map_or(true, |item| *note < item)
 }
 
 /// Whether a Secret has data under other keys than these.

@@ -12,6 +12,7 @@
 //!    over.
 
 pub mod collect;
+pub mod form;
 pub mod omission;
 mod records;
 pub mod scope;
@@ -21,6 +22,7 @@ use crate::{
     api::reason::worker as reason,
     api::{
         OperationRun, Outcome, Reason,
+        backup_set::Content,
         operations::CaptureInputs,
         outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
         result::{CapturedSnapshot, ResultContext, TerminationResult},
@@ -29,11 +31,12 @@ use crate::{
     items::skip::SkipReason,
     operations::capture::{
         collect::{Collected, Collector, Stopped},
-        omission::{Note, is_note},
+        form::{Form, Objects},
+        omission::{Note, incomplete, is_note},
         scope::Scope,
     },
-    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
-    repository::{CaptureOptions, CaptureSummary, ItemPath, Repository, Snapshot, WriterPermit, entries},
+    providers::{Provider, bounded::Bounded, catalog::Catalog, kubernetes::Kubernetes},
+    repository::{CaptureOptions, CaptureSummary, Item, ItemPath, Repository, Snapshot, WriterPermit, entries},
     worker::{
         audit,
         environment::{Environment, RunIdentity},
@@ -94,28 +97,47 @@ pub async fn capture_from(
     permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
     let provider = Bounded::new(provider);
-    let identity = &environment.identity;
     let scope = read_scope(environment)?;
-    let options = CaptureOptions {
+    let options = options(client, environment, Vec::new(), clock, permit).await?;
+    let captured = if let Some(snapshot) = find_earlier(repository, &options).await? {
+        let items = repository.list(&snapshot.id).await?;
+        let earlier = of_an_earlier_attempt(repository, snapshot, &items, counted(&items), run).await?;
+        Progress::of(client.clone(), &environment.identity).finish(earlier.counts).await;
+        earlier
+    } else {
+        let catalog = catalog(&provider, &scope).await?;
+        take(&provider, client, environment, (&scope, &mut Objects), &catalog, repository, &options).await?
+    };
+    let result = captured.to_result(Content::Objects);
+    captured.write_reports(client, &environment.identity, &result).await?;
+    Ok(result)
+}
+
+/// How to record the snapshot of a run.
+pub async fn options(
+    client: &Client,
+    environment: &Environment,
+    tags: Vec<String>,
+    clock: &dyn Clock,
+    permit: WriterPermit,
+) -> Result<CaptureOptions, Failure> {
+    let identity = &environment.identity;
+    Ok(CaptureOptions {
         run_uid: identity.run_uid.clone(),
         host: identity.namespace.clone(),
-        tags: environment.snapshot_tags(),
+        tags: environment.snapshot_tags().into_iter().chain(tags).collect(),
         audit: audit::tip(client, &identity.namespace).await?.as_ref().map(ToString::to_string),
         time: clock.now(),
         permit,
-    };
-    let captured = match find_earlier(repository, &options, run).await? {
-        Some(earlier) => {
-            Progress::of(client.clone(), identity).finish(earlier.counts).await;
-            earlier
-        }
-        None => take(&provider, client, environment, &scope, repository, &options).await?,
-    };
-    let result = captured.to_result();
-    if result.failures_truncated {
-        write_reports(client, identity, captured.note).await?;
-    }
-    Ok(result)
+    })
+}
+
+/// What the provider holds, if the scope fits it.
+pub async fn catalog(provider: &dyn Provider, scope: &Scope) -> Result<Catalog, Failure> {
+    let catalog = provider.catalog().await;
+    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
+    scope.check(&catalog)?;
+    Ok(catalog)
 }
 
 /// Reads the requested scope. Call this before anything is opened, so that bad inputs fail fast.
@@ -130,22 +152,30 @@ const NAMED_KINDS: usize = 3;
 
 /// Result of a capture, by this attempt or an earlier one.
 #[derive(Clone, Debug, PartialEq)]
-struct Captured {
-    snapshot: String,
-    counts: SummaryCounts,
-    items_by_kind: BTreeMap<String, i64>,
-    bytes: i64,
-    added_bytes: i64,
-    note: Note,
+pub struct Captured {
+    /// Id of the snapshot.
+    pub snapshot: String,
+    /// Item counts, which add up.
+    pub counts: SummaryCounts,
+    /// Captured items by kind.
+    pub items_by_kind: BTreeMap<String, i64>,
+    /// Size of what is stored of them, in bytes.
+    pub bytes: i64,
+    /// Number of bytes added to the store.
+    pub added_bytes: i64,
+    /// What was left out.
+    pub note: Note,
     /// Additional remarks for the message.
-    remarks: Vec<String>,
+    pub remarks: Vec<String>,
 }
 
-async fn take(
+/// Captures what is in scope, in a form.
+pub async fn take(
     provider: &dyn Provider,
     client: &Client,
     environment: &Environment,
-    scope: &Scope,
+    (scope, form): (&Scope, &mut dyn Form),
+    catalog: &Catalog,
     repository: &impl Repository,
     options: &CaptureOptions,
 ) -> Result<Captured, Failure> {
@@ -153,14 +183,11 @@ async fn take(
     // Only the Secrets of this repository are skipped. Otherwise a user who may name a Secret in a
     // BackupRepository could keep it out of every backup.
     let keys = key_secrets(&environment.repository_spec);
-    let catalog = provider.catalog().await;
-    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
-    scope.check(&catalog)?;
-    let steps = scope.plan(&catalog);
+    let steps = scope.plan(catalog);
     tracing::info!(kinds = steps.len(), "capturing");
     let progress = Progress::of(client.clone(), identity);
     let (sender, receiver) = entries();
-    let collector = Collector::new(provider, (client, identity), scope, &keys, progress, sender);
+    let collector = Collector::new(provider, (client, identity), (scope, form), &keys, progress, sender);
     let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
     match (collected, summary) {
         // Report why the capture was aborted, not that it was.
@@ -212,12 +239,8 @@ fn skipped(why: SkipReason, kinds: &BTreeMap<String, i64>) -> String {
     format!("{total} {} ({})", why.code(), named.join(", "))
 }
 
-/// The snapshot that an earlier attempt of the run recorded, with its outcome at that time.
-async fn find_earlier(
-    repository: &impl Repository,
-    options: &CaptureOptions,
-    run: &OperationRun,
-) -> Result<Option<Captured>, Failure> {
+/// The snapshot that an earlier attempt of the run recorded.
+pub async fn find_earlier(repository: &impl Repository, options: &CaptureOptions) -> Result<Option<Snapshot>, Failure> {
     if repository.find_snapshot(&options.run_uid).await?.is_none() {
         return Ok(None);
     }
@@ -231,29 +254,39 @@ async fn find_earlier(
         Err(error) => return Err(error.into()),
     };
     tracing::info!(snapshot = snapshot.id, "an earlier attempt recorded the snapshot of this run");
-    let shown = run.status.as_ref().and_then(|status| status.summary_counts);
-    Ok(Some(of_an_earlier_attempt(repository, snapshot, shown).await?))
+    Ok(Some(snapshot))
+}
+
+/// Items of a snapshot by kind, and the size of what is stored of them.
+pub type Counted = (BTreeMap<String, i64>, i64);
+
+fn counted(items: &[Item]) -> Counted {
+    let mut items_by_kind = BTreeMap::new();
+    let mut bytes = 0;
+    for item in items.iter().filter(|item| !is_note(&item.path)) {
+        *items_by_kind.entry(kind_of(&item.path)).or_default() += 1;
+        bytes += signed(item.size);
+    }
+    (items_by_kind, bytes)
 }
 
 /// Restores the result from the snapshot, which records its items and failures. Items skipped
 /// without a note are counted only in the run's status, which is used if it agrees with the
 /// snapshot.
-async fn of_an_earlier_attempt(
+pub async fn of_an_earlier_attempt(
     repository: &impl Repository,
     snapshot: Snapshot,
-    shown: Option<SummaryCounts>,
+    items: &[Item],
+    (items_by_kind, bytes): Counted,
+    run: &OperationRun,
 ) -> Result<Captured, Failure> {
-    let (notes, items): (Vec<_>, Vec<_>) =
-        repository.list(&snapshot.id).await?.into_iter().partition(|item| is_note(&item.path));
+    let notes = items.iter().map(|item| &item.path).filter(|path| is_note(path)).cloned().collect();
     let mut note = Note::default();
-    for content in repository.read(&snapshot.id, notes.into_iter().map(|item| item.path).collect()).await? {
+    for content in repository.read(&snapshot.id, notes).await? {
         note.absorb(Note::from_content(&content));
     }
-    let mut items_by_kind = BTreeMap::new();
-    for item in &items {
-        *items_by_kind.entry(kind_of(&item.path)).or_default() += 1;
-    }
-    let succeeded = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let shown = run.status.as_ref().and_then(|status| status.summary_counts);
+    let succeeded = items_by_kind.values().sum();
     let skipped = shown
         .filter(|shown| shown.add_up() && (shown.succeeded, shown.failed) == (succeeded, note.failed))
         .map_or(note.skipped, |shown| shown.skipped.max(note.skipped));
@@ -261,7 +294,7 @@ async fn of_an_earlier_attempt(
     Ok(Captured {
         counts: SummaryCounts { total: processed, processed, succeeded, failed: note.failed, skipped },
         items_by_kind,
-        bytes: items.iter().map(|item| signed(item.size)).sum(),
+        bytes,
         added_bytes: signed(snapshot.added_bytes),
         snapshot: snapshot.id,
         note,
@@ -279,7 +312,9 @@ pub fn kind_of(path: &ItemPath) -> String {
 }
 
 impl Captured {
-    fn to_result(&self) -> TerminationResult {
+    /// The result of the run.
+    #[must_use]
+    pub fn to_result(&self, content: Content) -> TerminationResult {
         let counts = self.counts;
         let (outcome, reason) = if counts.failed == 0 {
             (Outcome::Succeeded, Reason::Succeeded)
@@ -293,26 +328,33 @@ impl Captured {
         TerminationResult {
             outcome: Some(outcome),
             reason: Some(reason.to_string()),
-            message: Some(self.message()),
+            message: Some(self.message(content)),
             summary_counts: Some(counts),
             failures,
             failures_truncated,
             context: ResultContext {
                 snapshot: Some(CapturedSnapshot {
                     id: self.snapshot.clone(),
+                    content,
                     items: counts.succeeded,
                     bytes: self.bytes,
                     added_bytes: self.added_bytes,
                     items_by_kind: self.items_by_kind.clone(),
+                    incomplete: incomplete(&self.note),
+                    incomplete_truncated: self.note.unnamed() > 0,
                 }),
                 ..ResultContext::default()
             },
         }
     }
 
-    fn message(&self) -> String {
+    fn message(&self, content: Content) -> String {
+        let done = match content {
+            Content::Objects => "captured",
+            Content::Inventory => "recorded",
+        };
         let mut message = format!(
-            "captured {} items of {} kinds, {} ({} new)",
+            "{done} {} items of {} kinds, {} ({} new)",
             self.counts.succeeded,
             self.items_by_kind.len(),
             human_bytes(self.bytes),
@@ -337,17 +379,25 @@ impl Captured {
         }
         message
     }
-}
 
-/// Writes the reports without losing the capture: a refusal is logged, a transient failure is
-/// returned and retried.
-async fn write_reports(client: &Client, identity: &RunIdentity, note: Note) -> Result<(), Failure> {
-    match report::write(client, identity, report::Contents::Failures(&note.items)).await {
-        Err(failure) if failure.retry == Retry::Permanent => {
-            tracing::warn!(%failure, "the reports were refused");
-            Ok(())
+    /// Writes the reports of what was left out, if the result does not name all of it. The capture is
+    /// not lost by that: a refusal is logged, a transient failure is returned and retried.
+    pub async fn write_reports(
+        &self,
+        client: &Client,
+        identity: &RunIdentity,
+        result: &TerminationResult,
+    ) -> Result<(), Failure> {
+        if !result.failures_truncated {
+            return Ok(());
         }
-        written => written,
+        match report::write(client, identity, report::Contents::Failures(&self.note.items)).await {
+            Err(failure) if failure.retry == Retry::Permanent => {
+                tracing::warn!(%failure, "the reports were refused");
+                Ok(())
+            }
+            written => written,
+        }
     }
 }
 

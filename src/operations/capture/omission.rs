@@ -11,14 +11,18 @@
 //! and after kinds whose names continue with a `-`.
 
 use crate::{
+    api::reason::item as item_reason,
     api::{
         canonical,
+        inventory::{Completeness, IncompleteKind},
+        item::{GroupKind, ItemId},
         outcome::{FailureType, ItemFailure},
     },
     repository::{self, Entry, ItemPath},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Suffix of the directory of a note.
 const SUFFIX: &str = ".not-captured";
@@ -101,6 +105,44 @@ impl Note {
     }
 }
 
+/// How much is known of the kind that a note is of, with the reason code of the first item that is
+/// missing. An item that is left out by rule is not missing, nor is one that does not exist.
+#[must_use]
+pub fn completeness(note: &Note) -> (Completeness, Option<String>) {
+    let of = |item: &ItemFailure| match item.reason_code.as_str() {
+        item_reason::UNDISCOVERED => Completeness::Undiscovered,
+        item_reason::FORBIDDEN | item_reason::KIND_NOT_READABLE => Completeness::Forbidden,
+        item_reason::NOT_FOUND => Completeness::Complete,
+        _ if item.failure_type == FailureType::Skipped => Completeness::Complete,
+        _ => Completeness::Partial,
+    };
+    let missing = note.items.iter().map(|item| (of(item), item)).filter(|(of, _)| *of != Completeness::Complete);
+    // The first one, if several are equally bad.
+    match missing.rev().max_by_key(|(of, _)| *of) {
+        Some((of, item)) => (of, Some(item.reason_code.clone())),
+        None if note.unnamed() > 0 && note.failed > 0 => {
+            (Completeness::Partial, Some(item_reason::UNREADABLE.to_owned()))
+        }
+        None => (Completeness::Complete, None),
+    }
+}
+
+/// The kinds of these items of which not all are recorded.
+#[must_use]
+pub fn incomplete(note: &Note) -> Vec<IncompleteKind> {
+    let mut by_kind: BTreeMap<GroupKind, Note> = BTreeMap::new();
+    for item in &note.items {
+        if let Ok(id) = ItemId::of_object(&item.item_id) {
+            by_kind.entry(id.kind).or_default().add(item.clone());
+        }
+    }
+    let incomplete = by_kind.into_iter().filter_map(|(kind, note)| {
+        let (completeness, reason) = completeness(&note);
+        Some(IncompleteKind { kind: kind.to_string(), completeness, reason: reason? })
+    });
+    incomplete.collect()
+}
+
 /// Whether a path in a snapshot is a note rather than an item.
 #[must_use]
 pub fn is_note(path: &ItemPath) -> bool {
@@ -142,6 +184,41 @@ mod tests {
         let entry = note.to_entry("", UNKNOWN, UNKNOWN).expect("a path");
         assert_eq!(Note::from_content(&entry.content), note);
         assert_eq!((note.failed, note.unnamed()), (5001, 1));
+    }
+
+    #[test]
+    fn a_note_says_how_much_is_known_of_its_kind() {
+        let of = |items: &[(&str, &str, FailureType)]| {
+            let mut note = Note::default();
+            for (name, code, failure_type) in items {
+                let (reason_code, failure_type) = ((*code).to_owned(), *failure_type);
+                note.add(ItemFailure { reason_code, failure_type, ..failed(name) });
+            }
+            completeness(&note)
+        };
+        let (fails, skips) = (FailureType::Failure, FailureType::Skipped);
+        let is = |completeness, reason: &str| (completeness, Some(reason.to_owned()));
+        assert_eq!(of(&[]), (Completeness::Complete, None));
+        assert_eq!(of(&[("a", "ExcludedByLabel", skips), ("b", "NotFound", fails)]), (Completeness::Complete, None));
+        assert_eq!(of(&[("a", "Unreadable", fails)]), is(Completeness::Partial, "Unreadable"));
+        assert_eq!(
+            of(&[("a", "UnsafeName", fails), ("", "Unlistable", fails)]),
+            is(Completeness::Partial, "UnsafeName")
+        );
+        assert_eq!(
+            of(&[("a", "Unreadable", fails), ("", "Forbidden", fails)]),
+            is(Completeness::Forbidden, "Forbidden")
+        );
+        assert_eq!(of(&[("", "KindNotReadable", skips)]), is(Completeness::Forbidden, "KindNotReadable"));
+        assert_eq!(of(&[("", "Undiscovered", fails)]), is(Completeness::Undiscovered, "Undiscovered"));
+        assert_eq!(completeness(&Note::from_content(b"{]")), is(Completeness::Partial, "Unreadable"));
+        let mut all = Note::default();
+        all.add(failed("a"));
+        all.add(ItemFailure { item_id: "apps/Deployment/".into(), reason_code: "Forbidden".into(), ..failed("") });
+        all.add(ItemFailure { item_id: "core/Secret/s".into(), failure_type: skips, ..failed("") });
+        let told: Vec<_> = incomplete(&all).into_iter().map(|kind| (kind.kind, kind.completeness)).collect();
+        let expected = [("Pod", Completeness::Partial), ("Deployment.apps", Completeness::Forbidden)];
+        assert_eq!(told, expected.map(|(kind, of)| (kind.to_owned(), of)));
     }
 
     #[test]

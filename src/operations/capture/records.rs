@@ -6,6 +6,7 @@ use super::Capture;
 use crate::{
     api::{
         Outcome,
+        backup_set::Content,
         operations::{CAPTURE, CAPTURE_COMMAND},
         result::ResultContext,
     },
@@ -36,6 +37,7 @@ impl Operation for Capture {
 
     /// The snapshot of a restore is that of the set which undoes it.
     fn has_made(&self, made: &ResultContext) -> bool {
-        made.snapshot.is_some() && made.undo_set.is_none()
+        let holds_objects = made.snapshot.as_ref().is_some_and(|snapshot| snapshot.content == Content::Objects);
+        holds_objects && made.undo_set.is_none()
     }
 }

@@ -136,6 +136,13 @@ impl Scope {
         Ok(())
     }
 
+    /// Whether a kind is listed if it is served.
+    #[must_use]
+    pub fn lists(&self, kind: &GroupKind) -> bool {
+        let is_by_default = skip::skipped_kind(kind).is_none();
+        self.kinds.takes(kind) && !skip::is_ours(kind) && (is_by_default || self.kinds.included().contains(kind))
+    }
+
     /// Steps of a capture, in the order of the tree.
     #[must_use]
     pub fn plan(&self, discovered: &Catalog) -> Vec<Step> {
@@ -152,7 +159,7 @@ impl Scope {
                     let code = skip::SkipReason::OperatorManaged.code();
                     steps.push(Step::note(&kind.version, kind_left_out(&group_kind, code, why)));
                 }
-            } else if skip::skipped_kind(&group_kind).is_none() || asked_for(&group_kind) {
+            } else if self.lists(&group_kind) {
                 steps.push(Step::list(kind.clone()));
             }
         }

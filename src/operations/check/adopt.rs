@@ -8,11 +8,12 @@
 use crate::{
     api::{
         BackupSet, BackupSetSpec, LocalReference, ObjectReference,
-        backup_set::{Coverage, adopted_name, figures},
+        backup_set::{Content, Coverage, adopted_name, figures},
         operation_run::Trigger,
         selection::Selection,
     },
     cluster::retry::retry,
+    operations::inventory::layout,
     repository::{Repository, Snapshot},
     worker::{
         environment::{Environment, NAMESPACE_TAG, UNDO_TAG},
@@ -60,6 +61,7 @@ fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Op
         selection: Selection::default(),
         namespace_uid: namespace_uid.to_owned(),
         coverage: Coverage::Partial,
+        content: content(&snapshot.tags),
         absent: Vec::new(),
         absent_in_snapshot: None,
         backup_schedule: None,
@@ -70,6 +72,11 @@ fn set(environment: &Environment, adopted: &[String], snapshot: &Snapshot) -> Op
     set.metadata.namespace = Some(environment.identity.namespace.clone());
     set.metadata.annotations = Some(figures(snapshot.time, snapshot.items, snapshot.bytes, snapshot.added_bytes));
     Some(set)
+}
+
+/// What a snapshot holds, as it says itself.
+fn content(tags: &[String]) -> Content {
+    if tags.iter().any(|tag| tag == layout::TAG) { Content::Inventory } else { Content::Objects }
 }
 
 #[cfg(test)]
@@ -102,7 +109,9 @@ mod tests {
         let set = of(&["cluster=c", "namespace=lost"], Some("run")).expect("a set");
         assert_eq!(set.metadata.name.as_deref(), Some("adopted-0123456789abcdef"));
         assert_eq!((set.spec.namespace_uid.as_str(), set.spec.coverage), ("lost", Coverage::Partial));
-        assert_eq!(set.spec.run.uid, "run");
+        assert_eq!((set.spec.run.uid.as_str(), set.spec.content), ("run", Content::Objects));
+        let inventory = of(&["namespace=lost", "inventory", "scope=0"], Some("run")).expect("a set");
+        assert_eq!(inventory.spec.content, Content::Inventory);
         assert!(set.is_adopted(), "a later check finds what this one left without a status");
         let own = BackupSet { metadata: ObjectMeta { name: Some("nightly".into()), ..ObjectMeta::default() }, ..set };
         assert!(!own.is_adopted());

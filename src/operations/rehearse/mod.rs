@@ -9,8 +9,11 @@ mod records;
 use crate::{
     api::reason::restore as reason,
     api::{
-        BackupSet, LocalReference, OperationRun, RestoreRun, RestoreRunSpec, backup_set::Coverage,
-        operations::RehearseInputs, restore_run::ExistingResourcePolicy, result::TerminationResult,
+        BackupSet, LocalReference, OperationRun, RestoreRun, RestoreRunSpec,
+        backup_set::{Content, Coverage},
+        operations::RehearseInputs,
+        restore_run::ExistingResourcePolicy,
+        result::TerminationResult,
     },
     operations::restore::{
         made::make,
@@ -68,7 +71,10 @@ async fn rehearsed_set(client: &Client, environment: &Environment) -> Result<Bac
 /// The newest set of a repository that holds the whole tenant. If there is none, the newest set: of
 /// a selection, or one that undoes a restore.
 fn newest(sets: Vec<BackupSet>, repository: &str) -> Option<BackupSet> {
-    let there = |set: &BackupSet| set.spec.repository.name == repository && set.metadata.deletion_timestamp.is_none();
+    let there = |set: &BackupSet| {
+        let holds_objects = set.spec.content == Content::Objects;
+        set.spec.repository.name == repository && holds_objects && set.metadata.deletion_timestamp.is_none()
+    };
     let age = |set: &BackupSet| {
         let whole = set.spec.coverage == Coverage::Full;
         (whole, set.metadata.creation_timestamp.clone(), set.metadata.name.clone())
@@ -158,12 +164,15 @@ mod tests {
         };
         let mut going = set("going", "main", 9, "full");
         going.metadata.deletion_timestamp = going.metadata.creation_timestamp.clone();
+        let mut inventory = set("inventory", "main", 8, "full");
+        inventory.spec.content = Content::Inventory;
         let all = [
             set("whole", "main", 1, "full"),
             set("older", "main", 0, "full"),
             set("undo", "main", 2, "partial"),
             set("elsewhere", "other", 3, "full"),
             going,
+            inventory,
         ];
         let newest_of = |sets: &[BackupSet]| newest(sets.to_vec(), "main").map(|set| set.name_any());
         assert_eq!(newest_of(&all).as_deref(), Some("whole"));

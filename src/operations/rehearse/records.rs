@@ -5,7 +5,7 @@
 use super::Rehearse;
 use crate::{
     api::{
-        Outcome,
+        Inputs, Outcome,
         execution::PREVIEW_ACCOUNT,
         operations::{REHEARSE, REHEARSE_COMMAND},
         reference::is_object_name,
@@ -44,6 +44,10 @@ impl Operation for Rehearse {
             is_damage(ended.reason) || ended.failures.iter().any(|failure| is_damage(&failure.reason_code));
         let set = self.about_set(ended).filter(|_| is_tried || is_damaged);
         set.into_iter().map(|set| Record::Verified { set, outcome: ended.outcome }).collect()
+    }
+
+    fn restores(&self, inputs: &Inputs) -> Option<String> {
+        inputs.text_of("backupSet")
     }
 
     /// The set that the inputs name, or else the newest one, as found by the worker.

@@ -224,7 +224,8 @@ pub fn parse(path: &ItemPath, content: &[u8]) -> Result<Value, String> {
 }
 
 /// Kind and version in a path.
-fn place(path: &ItemPath) -> StoredKind {
+#[must_use]
+pub fn place(path: &ItemPath) -> StoredKind {
     StoredKind::of_directory(path.directory())
 }
 

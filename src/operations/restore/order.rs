@@ -142,6 +142,7 @@ pub fn decide(
     previewed: Option<&RestoreRun>,
 ) -> Result<Order, Failure> {
     expect_own(environment, set)?;
+    eligible::holds_objects(set).map_err(blocked)?;
     let requested_by = eligible::requester(&restore.spec).map_err(blocked)?.clone();
     let preview = eligible::previewed_plan(&restore.spec, previewed).map_err(blocked)?;
     // The preview defines what to do. The requester and the account are those of this restore.

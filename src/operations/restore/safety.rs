@@ -11,7 +11,7 @@ use crate::{
     api::reason::{item as reason, worker},
     api::{
         BackupSet, BackupSetSpec, LocalReference, ObjectReference,
-        backup_set::{Coverage, MAX_ABSENT, names_for},
+        backup_set::{Content, Coverage, MAX_ABSENT, names_for},
         item::{GroupKind, ItemId},
         operation_run::Trigger,
         outcome::{FailureType, ItemFailure},
@@ -146,6 +146,7 @@ pub async fn capture(
         bytes: kept.bytes,
         added_bytes: i64::try_from(snapshot.added_bytes).unwrap_or(i64::MAX),
         items_by_kind: kept.by_kind,
+        ..CapturedSnapshot::default()
     };
     let named = if few { undo.absent.iter().map(ToString::to_string).collect() } else { Vec::new() };
     // An item that the cluster no longer serves is not created either, and not named.
@@ -191,6 +192,7 @@ async fn record(
         selection: Selection::default(),
         namespace_uid: environment.namespace_uid.clone(),
         coverage: Coverage::Partial,
+        content: Content::Objects,
         absent,
         absent_in_snapshot,
         backup_schedule: None,

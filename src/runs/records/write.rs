@@ -12,7 +12,7 @@ use crate::{
         backup_schedule::{Origin, origin},
         backup_set::{Coverage, DAMAGED, Verified, names_for, status_of_adopted},
         result::CapturedSnapshot,
-        selection::Selection,
+        selection::{Selection, target_item},
     },
     kernel::{Error, events::Severity, status},
     operations::record::{Record, RepositoryCheck},
@@ -70,6 +70,8 @@ async fn shared_set(
     let status = BackupSetStatus {
         items: figures.items,
         items_by_kind: figures.items_by_kind,
+        incomplete: figures.incomplete,
+        incomplete_truncated: figures.incomplete_truncated,
         bytes: figures.bytes,
         added_bytes: figures.added_bytes,
         ..set.status.clone().unwrap_or_default()
@@ -129,6 +131,8 @@ async fn write_set_status(context: &Context, set: &BackupSet, snapshot: &Capture
     let status = BackupSetStatus {
         items: Some(snapshot.items),
         items_by_kind: snapshot.items_by_kind.clone(),
+        incomplete: snapshot.incomplete.clone(),
+        incomplete_truncated: snapshot.incomplete_truncated,
         bytes: Some(snapshot.bytes),
         added_bytes: Some(snapshot.added_bytes),
         ..set.status.clone().unwrap_or_default()
@@ -138,12 +142,13 @@ async fn write_set_status(context: &Context, set: &BackupSet, snapshot: &Capture
 
 fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: bool) -> Result<BackupSetSpec, Error> {
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    let selection: Selection = match inputs.get("selection") {
-        Some(selection) => serde_json::from_value(selection)?,
-        None => Selection::default(),
+    let selection: Selection = match (&observed.run.spec.target, inputs.get("selection")) {
+        (Some(target), _) => Selection::of_item(&target_item(&target.api_version, &target.kind, &target.name)),
+        (None, Some(selection)) => serde_json::from_value(selection)?,
+        (None, None) => Selection::default(),
     };
     let repository = inputs.text_of("repository").unwrap_or_default();
-    let whole = selection.is_everything() && observed.run.spec.target.is_none() && complete;
+    let whole = selection.is_everything() && complete;
     Ok(BackupSetSpec {
         repository: LocalReference::new(repository),
         snapshot: snapshot.id.clone(),
@@ -151,6 +156,7 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
         selection,
         namespace_uid: observed.tenant.as_ref().map(|tenant| tenant.uid.clone()).unwrap_or_default(),
         coverage: if whole { Coverage::Full } else { Coverage::Partial },
+        content: snapshot.content,
         absent: Vec::new(),
         absent_in_snapshot: None,
         backup_schedule: origin(&observed.run).map(Origin::reference),

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tenantatlas::{
     api::{OperationRun, execution, result::TerminationResult},
     clock::SystemClock,
-    operations::capture,
+    operations::{capture, inventory},
     repository::{Repository as _, RepositoryKey, RusticRepository, Store, WriterPermit},
     worker::{
         environment::{Environment, Mounts},
@@ -120,6 +120,17 @@ impl Pod {
         let run: OperationRun = serde_json::from_value(api.run()).unwrap();
         let permit = WriterPermit::without_maintenance();
         capture::capture(&api.client(), &environment, &repository, &run, &SystemClock, permit).await
+    }
+
+    /// One inventory from beginning to end, of another run for each uid.
+    pub async fn inventory(&self, api: &Api, run_uid: &str, inputs: Value) -> Result<TerminationResult, Failure> {
+        self.checked().await;
+        let mut environment = environment(inputs, None);
+        run_uid.clone_into(&mut environment.identity.run_uid);
+        let repository = open::open(&environment, &self.mounts()).await?;
+        let run: OperationRun = serde_json::from_value(api.run()).unwrap();
+        let permit = WriterPermit::without_maintenance();
+        inventory::sync(&api.client(), &environment, &repository, &run, &SystemClock, permit).await
     }
 
     pub async fn capture_all(&self, api: &Api) -> Result<TerminationResult, Failure> {

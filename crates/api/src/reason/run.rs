@@ -72,6 +72,8 @@ pub enum Reason {
     BackupSetNotFound,
     /// The backup set is from another namespace that was not adopted.
     ForeignBackupSet,
+    /// The backup set is an inventory, which holds no objects.
+    BackupSetIsInventory,
     /// A selector or a transform is invalid.
     InvalidRestore,
     /// The requester is unknown.
