@@ -3,6 +3,7 @@
 use super::absence::Absence;
 use crate::{
     api::{BackupSet, reason::compare as reason},
+    items::eligible::holds_objects,
     operations::{
         capture::omission::{Note, is_note},
         restore::{
@@ -50,6 +51,7 @@ pub async fn find(client: &Client, environment: &Environment, name: &str) -> Res
         return Err(Failure::blocked(reason::BACKUP_SET_TERMINATING, message));
     }
     expect_own(environment, &set)?;
+    holds_objects(&set).map_err(|inventory| Failure::blocked(inventory.reason.as_str(), inventory.message))?;
     Ok(set)
 }
 

@@ -288,10 +288,12 @@ async fn a_set_that_cannot_be_compared_says_why() {
         ("/spec/repository/name", json!("another"), "ForeignBackupSet"),
         ("/spec/namespaceUid", json!("another"), "ForeignBackupSet"),
         ("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), "BackupSetTerminating"),
+        ("/spec/content", json!("Inventory"), "BackupSetIsInventory"),
     ] {
         tenant.sets.clone_from(&good);
         tenant.change_set("tuesday", |set| {
             set["metadata"]["deletionTimestamp"] = Value::Null;
+            set["spec"]["content"] = json!("Objects");
             *set.pointer_mut(field).unwrap() = value;
         });
         assert_eq!(code(failed(&tenant).await), blocked(expected), "{field}");
