@@ -8,7 +8,8 @@ use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tenantatlas::api::{
-    BackupSet, OperationRun, OperationRunStatus, Outcome, Phase, Reason, backup_set::Coverage, outcome::FailureType,
+    BackupSet, OperationRun, OperationRunStatus, Outcome, Phase, Reason, backup_set::Coverage, inventory::Completeness,
+    outcome::FailureType,
 };
 
 /// Objects of most kinds.
@@ -318,6 +319,10 @@ mod alone {
         let counts = status.summary_counts.expect("counts");
         assert!(counts.failed == 0 && counts.skipped > 0 && counts.succeeded > 0, "{counts:?}");
         assert_eq!(tenant.backup_set(&status).await.spec.coverage, Coverage::Full, "it is all that workers may read");
+        // An inventory says how much is known of each kind.
+        let inventory = tenant.set_of(&tenant.inventoried("inventory").await).await.status.expect("a status");
+        let told = inventory.incomplete.iter().find(|incomplete| incomplete.kind == format!("Oven.{group}"));
+        assert_eq!(told.map(|told| told.completeness), Some(Completeness::Forbidden), "{:?}", inventory.incomplete);
         // Asked for by name it is a failure.
         tenant.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "beside" } }).to_string());
         let kinds = json!({ "selection": { "includeKinds": [format!("Oven.{group}"), "ConfigMap"] } });
