@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: from nothing to recorded operation runs, by one command. What it shows is what a user would type;
 //! each command is printed before its output.
 
+mod history;
 mod restore;
 mod schedule;
 mod screen;
@@ -25,7 +26,7 @@ use crate::{cluster, image, operator, shell};
 /// How long runs and checks of the demo may take, on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Shows the main job on a cluster: two tenants, captures, a restore, schedules, and what must be refused
+/// Shows the main job on a cluster: two tenants, captures, a restore, schedules, what changed, and what must be refused
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// Use the cluster of this kubeconfig context instead of one made for the purpose
@@ -113,6 +114,7 @@ impl Demo {
             fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))?;
         }
         self.schedules(&tenants[0])?;
+        self.history(&tenants[0], &started[0].name)?;
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;
