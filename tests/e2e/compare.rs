@@ -45,7 +45,6 @@ fn with<'a>(rows: &'a BTreeMap<String, Value>, change: &str) -> Vec<&'a str> {
 async fn a_tenant_compares_two_backups_and_sees_each_change_and_no_secret() {
     let tenant = Tenant::with_a_captured_shop("compare").await;
     let other = tenant.beside("compare").await;
-    let ada = tenant.person("ada", &["tenantatlas-tenant-operator"]).await;
     let eve = other.person("eve", &["tenantatlas-tenant-admin"]).await;
     let namespace = ["--namespace", &tenant.name];
     let kubectl = |arguments: &[&str]| tenant.cluster.kubectl_prints(&[arguments, &namespace].concat());
@@ -56,6 +55,8 @@ async fn a_tenant_compares_two_backups_and_sees_each_change_and_no_secret() {
     kubectl(&["delete", "service", "shop"]);
     kubectl(&["create", "configmap", "shop-banner", "--from-literal=text=sale"]);
     tenant.captured_whole("today").await;
+    // Only now: what makes her an operator is an object of the tenant, too.
+    let ada = tenant.person("ada", &["tenantatlas-tenant-operator"]).await;
 
     let status = tenant.compared(&ada, "changes", json!({ "from": "nightly", "to": "today" })).await;
     assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");

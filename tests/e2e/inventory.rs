@@ -30,7 +30,6 @@ async fn what_a_tenant_holds_is_recorded_without_content_and_is_never_restored()
     let tenant = Tenant::new("inventory").await;
     tenant.apply(SHOP);
     let restic = tenant.repository("main").await;
-    tenant.captured_whole("nightly").await;
     // Who may not start it, and who may.
     let other = tenant.beside("inventory").await;
     let eve = other.person("eve", &["tenantatlas-tenant-admin"]).await;
@@ -46,6 +45,8 @@ async fn what_a_tenant_holds_is_recorded_without_content_and_is_never_restored()
         &["tenantatlas-start", "inventory.sync", "verb run"],
     );
     let ada = tenant.person("ada", &["tenantatlas-tenant-operator"]).await;
+    // Only now: what makes people operators are objects of the tenant, too.
+    tenant.captured_whole("nightly").await;
     tenant.create_as::<OperationRun>(ada, run("first")).await.expect("ada is an operator");
 
     let status = tenant.completed("first", SOON).await;

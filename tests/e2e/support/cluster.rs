@@ -1,5 +1,6 @@
 //! The cluster under test, and whom one is in it.
 
+use super::{SOON, wait_for};
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -119,8 +120,12 @@ impl Cluster {
             ..TokenRequest::default()
         };
         let account = spec.service_account_name.as_deref().unwrap_or("default");
-        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-        let token = answer.unwrap_or_else(|error| panic!("no token of {account} for a kubelet: {error}"));
+        // The API server learns from its own watch which pods are on a node, and refuses until then.
+        let token = wait_for(&format!("a token of {account} for a kubelet"), SOON, async || {
+            let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+            answer.map_err(|error| error.to_string())
+        })
+        .await;
         self.with_token(token)
     }
 

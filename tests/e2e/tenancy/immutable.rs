@@ -52,7 +52,7 @@ fn sound(kind: &str) -> Vec<Value> {
             json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" } }),
         ],
         "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),
-            "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
+            "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "content": "Inventory", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
             "selection": { "provider": "kubernetes", "includeKinds": ["A", "B"], "excludeKinds": ["C", "D"], "labelSelector": "a=b",
                 "includeNames": ["a", "b"], "excludeNames": ["c", "d"] },
             "backupSchedule": { "name": "nightly", "uid": "uid" }, "trigger": "scheduled" })],
@@ -62,8 +62,9 @@ fn sound(kind: &str) -> Vec<Value> {
                 "warnings": [remark, { "code": "B", "message": "more" }], "diff": "+a", "live": "0a", "wanted": "0b" });
             let result = json!({ "itemId": "a/B/c", "action": "create", "outcome": "done", "reason": remark });
             let item = json!({ "itemId": "a/B/c", "reasonCode": "A", "message": "words", "type": "skipped" });
+            let difference = json!({ "itemId": "a/B/c", "change": "changed", "reason": remark, "diff": "+a" });
             vec![json!({ "run": { "name": "mine", "uid": "uid" }, "chunk": 1, "chunks": 2, "items": [item],
-                "planDigest": "0a", "plan": [planned], "results": [result], "omitted": 2 })]
+                "planDigest": "0a", "plan": [planned], "results": [result], "differences": [difference], "omitted": 2 })]
         }
         other => panic!("{other}: say here what a sound one is"),
     }
@@ -103,6 +104,8 @@ fn other(value: &Value) -> Value {
                 ("BackupSchedule", "BackupRepository"),
                 ("Reject", "Join"),
                 ("full", "partial"),
+                ("Inventory", "Objects"),
+                ("changed", "added"),
                 ("missing", "different"),
                 ("update", "recreate"),
                 ("add", "replace"),
