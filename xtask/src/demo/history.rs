@@ -39,14 +39,10 @@ impl Demo {
 
     /// Prints what a run says of its end.
     fn message(&self, run: &Started) -> Result<()> {
-        self.type_out(&[
-            "get",
-            "operationrun",
-            &run.name,
-            "--namespace",
-            &run.namespace,
-            "--output",
-            r#"jsonpath={.status.message}{"\n"}"#,
-        ])
+        let get = ["get", "operationrun", &run.name, "--namespace", &run.namespace, "--output"];
+        let path = "jsonpath={.status.message}";
+        self.screen.command(&format!("kubectl {} '{path}'", get.join(" ")));
+        self.screen.quote(&shell::output(self.kubectl()?.args(get).arg(path))?);
+        Ok(())
     }
 }
