@@ -3,7 +3,7 @@
 
 use super::Plan;
 use super::shape::{self, Shape};
-use crate::bed::{Bed, run};
+use crate::bed::{Bed, run, until};
 use crate::etcd::{self, Etcd};
 use crate::report::{Report, Target, median};
 use crate::{Result, api, audit};
@@ -128,6 +128,11 @@ pub async fn fill(bed: &Bed, completed: usize, active: usize) -> Result<History>
         history.job = original.job_size;
         let copies = numbers.skip(1).flat_map(|number| original.copy(&namespaces[number % TENANTS], number));
         etcd.put(copies).await?;
+        // Its caches lag behind so many writes, and it refuses to read until they have caught up.
+        for path in ["/apis/tenantatlas.io/v1alpha1/operationruns?limit=1", "/apis/batch/v1/jobs?limit=1"] {
+            let caught_up = async || Ok(api::get(&bed.client, path).await.ok().map(drop));
+            until("the API server to know the copies", Duration::from_mins(3), caught_up).await?;
+        }
     }
     Ok(history)
 }
