@@ -79,6 +79,7 @@ impl Worker {
             (execution::JOB_UID, "bench".to_owned()),
             (execution::REPOSITORY, "main".to_owned()),
             (execution::REPOSITORY_SPEC, spec.to_string()),
+            (execution::HEAP.0, execution::HEAP.1.to_owned()),
         ]);
         let bed = BedParts {
             as_operator: bed.as_operator.clone(),

@@ -9,9 +9,9 @@ use super::prepare::Prepared;
 use crate::api::{
     BackupRepository, OperationRun, OperationType, canonical,
     execution::{
-        CLUSTER_UID, CREDENTIALS_DIRECTORY, FENCE_CONTAINER, FENCE_TOKEN_VOLUME, IDENTITY_TOKEN_DIRECTORY, INPUTS,
-        JOB_UID, NAMESPACE, NAMESPACE_UID, PASSWORD_DIRECTORY, POD_NAME, REPOSITORY, REPOSITORY_SPEC, RUN, RUN_UID,
-        TARGET, TYPE, VOLUME_DIRECTORY, WORKER_CONTAINER,
+        CLUSTER_UID, CREDENTIALS_DIRECTORY, FENCE_CONTAINER, FENCE_TOKEN_VOLUME, HEAP, IDENTITY_TOKEN_DIRECTORY,
+        INPUTS, JOB_UID, NAMESPACE, NAMESPACE_UID, PASSWORD_DIRECTORY, POD_NAME, REPOSITORY, REPOSITORY_SPEC, RUN,
+        RUN_UID, TARGET, TYPE, VOLUME_DIRECTORY, WORKER_CONTAINER,
     },
     labels,
     operation_type::{DEFAULT_TIMEOUT_SECONDS, Executor},
@@ -134,6 +134,7 @@ fn worker_job(
     let mut environment = environment(run, prepared)?;
     environment.extend(identity_environment());
     environment.push(variable(CLUSTER_UID, &settings.cluster_uid));
+    environment.push(variable(HEAP.0, HEAP.1));
     let mut volumes = vec![json!({ "name": "tmp", "emptyDir": { "sizeLimit": "1Gi" } })];
     let mut mounts = vec![json!({ "name": "tmp", "mountPath": "/tmp" })];
     if let Some(repository) = &prepared.repository {

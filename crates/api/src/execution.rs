@@ -26,6 +26,11 @@ pub const REPOSITORY_SPEC: &str = "ATLAS_REPOSITORY_SPEC";
 /// Environment (built-in worker): id of this cluster, the uid of `kube-system`.
 pub const CLUSTER_UID: &str = "ATLAS_CLUSTER_UID";
 
+/// Environment (built-in worker): settings of glibc's heap, and their value. Buffers of several MiB
+/// (packs of a repository, pages of a list) are returned to the kernel once they are freed. By
+/// default, glibc keeps as much as the largest buffer that it has ever seen freed, once a thread.
+pub const HEAP: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2:glibc.malloc.mmap_threshold=1048576");
+
 /// Mount path of the password Secret. The file has the name of the key.
 pub const PASSWORD_DIRECTORY: &str = "/etc/tenantatlas/password";
 /// Mount path of the credentials Secret, with one file per key.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::backend::file_name;
 use super::error::{Error, Result};
 use super::format::{PACK_SIZE, digest, id_of};
-use super::seal::Sealer;
+use super::seal::{Sealer, Written};
 use super::store::BlockingStore;
 use super::stored::Stored;
 
@@ -89,6 +89,21 @@ impl<'a> Packer<'a> {
     /// Makes sure that content is stored, once the pack it is in is.
     pub(super) fn add(&mut self, content: &[u8], sealer: &mut Sealer) -> Result<Id> {
         let digest = digest(content);
+        self.add_new(digest, content.len(), |pack| sealer.blob(content, pack))
+    }
+
+    /// The same for content that was written piece by piece.
+    pub(super) fn add_written(&mut self, written: Written, sealer: &mut Sealer) -> Result<Id> {
+        self.add_new(written.digest, written.length, |pack| sealer.written(written, pack))
+    }
+
+    /// Seals content of this digest and length at the end of the pack, if it is not stored yet.
+    fn add_new(
+        &mut self,
+        digest: [u8; 32],
+        length: usize,
+        seal: impl FnOnce(&mut Vec<u8>) -> Result<Option<u32>>,
+    ) -> Result<Id> {
         let id = Id::new(digest);
         if self.stored.has(self.kind, &id) || !self.new.insert(id) {
             return Ok(id);
@@ -97,14 +112,14 @@ impl<'a> Packer<'a> {
         if offset == 0 {
             self.pack.content.reserve(usize::try_from(PACK_SIZE).unwrap_or_default() + PACK_RESERVE);
         }
-        let uncompressed_length = sealer.blob(content, &mut self.pack.content)?;
-        let length = self.pack.content.len() - offset;
+        let uncompressed_length = seal(&mut self.pack.content)?;
+        let sealed = self.pack.content.len() - offset;
         let size = |size: usize| u32::try_from(size).map_err(|error| Error::internal("packing", error.to_string()));
-        let (offset, length) = (size(offset)?, size(length)?);
-        self.pack.blobs.push(IndexedBlob { id: digest, kind: self.kind, offset, length, uncompressed_length });
+        let (offset, sealed) = (size(offset)?, size(sealed)?);
+        self.pack.blobs.push(IndexedBlob { id: digest, kind: self.kind, offset, length: sealed, uncompressed_length });
         self.added.blobs += 1;
-        self.added.bytes += content.len() as u64;
-        self.added.packed += u64::from(length);
+        self.added.bytes += length as u64;
+        self.added.packed += u64::from(sealed);
         if self.pack.content.len() as u64 >= PACK_SIZE {
             self.hand_on()?;
         }

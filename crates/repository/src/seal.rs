@@ -1,6 +1,9 @@
 //! Compresses and encrypts content as the format requires, and opens sealed content. New content is
 //! opened right away, before anything relies on it.
 //!
+//! Large content is hashed and compressed as it is written ([`Writing`]), and known by its digest
+//! from then on: a directory of 100,000 items is one blob of 25 MB.
+//!
 //! The engine does the same, but creates tables and buffers for each item. That took most of the
 //! time of a first capture, and most of the time to read an item. Here, tables and buffers are kept
 //! from item to item. The ciphers and the compression are the engine's own crates.
@@ -11,6 +14,7 @@ use aes256ctr_poly1305aes::aead::AeadInPlace as _;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce, Tag};
 use rand::Rng as _;
 use rustic_core::repofile::MasterKey;
+use sha2::{Digest as _, Sha256};
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::error::{Error, Result};
@@ -26,9 +30,8 @@ const COMPRESSED: u8 = 2;
 /// repository is untrusted.
 pub(super) const MAX_BLOB: usize = 64 * 1024 * 1024;
 
-/// Content that is larger is compressed and compared in pieces, and its buffers are not kept: a
-/// directory of 100,000 items is one blob of 25 MB.
-const LARGE: usize = 1024 * 1024;
+/// Content that is larger is compressed and compared in pieces, and its buffers are not kept.
+pub(super) const LARGE: usize = 1024 * 1024;
 
 /// Size of such a piece.
 const PIECE: usize = 64 * 1024;
@@ -130,27 +133,27 @@ impl Opener {
             .map_err(|_| Unsealed)
     }
 
-    /// Whether sealed bytes open as this content, without holding it a second time.
-    fn opens_as(&mut self, sealed: &[u8], before: usize, compressed: bool, content: &[u8]) -> bool {
+    /// Whether sealed bytes open as content with this digest. The content is never whole in memory.
+    fn opens_as(&mut self, sealed: &[u8], before: usize, compressed: bool, digest: &[u8; 32]) -> bool {
         if self.decrypt(sealed).is_err() {
             return false;
         }
         let Some(plain) = self.plain.get(before..) else { return false };
-        if !compressed {
-            return plain == content;
-        }
-        let Ok(mut stream) = zstd::stream::read::Decoder::new(plain) else { return false };
-        let (mut rest, mut piece) = (content, vec![0; PIECE]);
-        loop {
-            match stream.read(&mut piece) {
-                Ok(0) => return rest.is_empty(),
-                Ok(read) => match rest.strip_prefix(&piece[..read]) {
-                    Some(left) => rest = left,
-                    None => return false,
-                },
-                Err(_) => return false,
+        let mut hash = Sha256::new();
+        if compressed {
+            let Ok(mut content) = zstd::stream::read::Decoder::new(plain) else { return false };
+            let mut piece = vec![0; PIECE];
+            loop {
+                match content.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(read) => hash.update(&piece[..read]),
+                    Err(_) => return false,
+                }
             }
+        } else {
+            hash.update(plain);
         }
+        *digest == <[u8; 32]>::from(hash.finalize())
     }
 
     /// Puts the content of sealed bytes into a buffer, without the first `before` decrypted bytes.
@@ -182,6 +185,57 @@ fn is_compressed(plain: &[u8]) -> bool {
     magic.is_some_and(|magic| magic == 0xFD2F_B528 || magic & 0xFFFF_FFF0 == 0x184D_2A50)
 }
 
+/// Content that is hashed and compressed as it is written. Only what is compressed is in memory.
+pub(super) struct Writing {
+    hash: Sha256,
+    length: usize,
+    /// Bytes before the content that do not count as content.
+    before: usize,
+    compressed: Compressed,
+}
+
+enum Compressed {
+    Yes(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    No(Vec<u8>),
+}
+
+impl Writing {
+    /// Appends content.
+    pub(super) fn write(&mut self, content: &[u8]) -> Result<()> {
+        self.hash.update(content);
+        self.length += content.len();
+        match &mut self.compressed {
+            Compressed::Yes(encoder) => encoder.write_all(content).map_err(|error| failed(&error)),
+            Compressed::No(plain) => {
+                plain.extend_from_slice(content);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the content.
+    pub(super) fn finish(self) -> Result<Written> {
+        let (plain, compressed) = match self.compressed {
+            Compressed::Yes(encoder) => (encoder.finish().map_err(|error| failed(&error))?, true),
+            Compressed::No(plain) => (plain, false),
+        };
+        let (digest, length) = (self.hash.finalize().into(), self.length);
+        Ok(Written { digest, length, before: self.before, plain, compressed })
+    }
+}
+
+/// Content that was written, and is to be sealed.
+pub(super) struct Written {
+    /// SHA-256 of the content.
+    pub(super) digest: [u8; 32],
+    /// Length of the content in bytes.
+    pub(super) length: usize,
+    before: usize,
+    /// The bytes to encrypt.
+    plain: Vec<u8>,
+    compressed: bool,
+}
+
 /// Seals content, one piece after the other. Each thread has its own sealer.
 pub(super) struct Sealer {
     opener: Opener,
@@ -201,25 +255,51 @@ impl Sealer {
 
     /// Appends a sealed blob. Returns the length of its content, if the content was compressed.
     pub(super) fn blob(&mut self, content: &[u8], sealed: &mut Vec<u8>) -> Result<Option<u32>> {
+        if content.len() > LARGE {
+            let mut writing = self.begin()?;
+            writing.write(content)?;
+            return self.written(writing.finish()?, sealed);
+        }
         self.plain.clear();
         self.compress(content)?;
         self.encrypt(content, sealed, 0)?;
-        match self.compressor {
-            Some(_) => u32::try_from(content.len()).map(Some).map_err(|error| failed(&error)),
-            None => Ok(None),
-        }
+        self.uncompressed_length(content.len())
+    }
+
+    /// Begins a blob whose content is written piece by piece.
+    pub(super) fn begin(&self) -> Result<Writing> {
+        self.begin_after(Vec::new())
+    }
+
+    /// Appends a blob that was written piece by piece. Returns the length of its content, if the
+    /// content was compressed.
+    pub(super) fn written(&mut self, written: Written, sealed: &mut Vec<u8>) -> Result<Option<u32>> {
+        let Written { digest, length, before, plain, compressed } = written;
+        // The bytes are in memory twice from here: sealed, and either before or after that.
+        sealed.reserve_exact(plain.len() + NONCE + TAG);
+        self.plain = plain;
+        let start = self.encrypt_only(sealed)?;
+        self.plain = Vec::new();
+        let is_whole = self.opener.opens_as(&sealed[start..], before, compressed, &digest);
+        self.opener.plain = Vec::new();
+        if is_whole { self.uncompressed_length(length) } else { Err(faulty()) }
     }
 
     /// Seals a file of the repository itself, such as an index.
     pub(super) fn file(&mut self, content: &[u8]) -> Result<Vec<u8>> {
-        self.plain.clear();
-        if self.compressor.is_some() {
-            self.plain.push(COMPRESSED);
+        let marker: &[u8] = if self.compressor.is_some() { &[COMPRESSED] } else { &[] };
+        if content.len() > LARGE {
+            let mut writing = self.begin_after(marker.to_vec())?;
+            writing.write(content)?;
+            let mut sealed = Vec::new();
+            self.written(writing.finish()?, &mut sealed)?;
+            return Ok(sealed);
         }
-        let before = self.plain.len();
+        self.plain.clear();
+        self.plain.extend_from_slice(marker);
         self.compress(content)?;
         let mut sealed = Vec::with_capacity(self.plain.len() + NONCE + TAG);
-        self.encrypt(content, &mut sealed, before)?;
+        self.encrypt(content, &mut sealed, marker.len())?;
         Ok(sealed)
     }
 
@@ -230,15 +310,30 @@ impl Sealer {
         self.encrypt_only(sealed).map(drop)
     }
 
+    fn begin_after(&self, marker: Vec<u8>) -> Result<Writing> {
+        let before = marker.len();
+        let compressed = match self.level {
+            Some(level) => {
+                Compressed::Yes(zstd::stream::write::Encoder::new(marker, level).map_err(|error| failed(&error))?)
+            }
+            None => Compressed::No(marker),
+        };
+        Ok(Writing { hash: Sha256::new(), length: 0, before, compressed })
+    }
+
+    fn uncompressed_length(&self, length: usize) -> Result<Option<u32>> {
+        match self.level {
+            Some(_) => u32::try_from(length).map(Some).map_err(|error| failed(&error)),
+            None => Ok(None),
+        }
+    }
+
     /// Appends content to the bytes to encrypt, compressed if the format has compression.
     fn compress(&mut self, content: &[u8]) -> Result<()> {
         let Some(compressor) = &mut self.compressor else {
             self.plain.extend_from_slice(content);
             return Ok(());
         };
-        if content.len() > LARGE {
-            return self.compress_in_pieces(content);
-        }
         let before = self.plain.len();
         self.plain.resize(before + zstd::zstd_safe::compress_bound(content.len()), 0);
         let compressed = compressor.compress_to_buffer(content, &mut self.plain[before..]);
@@ -246,37 +341,13 @@ impl Sealer {
         Ok(())
     }
 
-    /// The same for large content. The compressor would need a buffer for content that does not
-    /// compress.
-    fn compress_in_pieces(&mut self, content: &[u8]) -> Result<()> {
-        let level = self.level.unwrap_or_default();
-        let compressed = zstd::stream::write::Encoder::new(std::mem::take(&mut self.plain), level);
-        let compressed = compressed.and_then(|mut encoder| {
-            // The size is a part of the frame, as it is where content is compressed at once.
-            encoder.include_contentsize(true)?;
-            encoder.set_pledged_src_size(Some(content.len() as u64))?;
-            encoder.write_all(content)?;
-            encoder.finish()
-        });
-        self.plain = compressed.map_err(|error| failed(&error))?;
-        Ok(())
-    }
-
     /// Encrypts content, opens the result, and compares it with the content: a bit flip in memory
     /// must not be detected only during a restore.
     fn encrypt(&mut self, content: &[u8], sealed: &mut Vec<u8>, before: usize) -> Result<()> {
         let start = self.encrypt_only(sealed)?;
-        if content.len() > LARGE {
-            let is_whole = self.opener.opens_as(&sealed[start..], before, self.level.is_some(), content);
-            (self.plain, self.opener.plain) = (Vec::new(), Vec::new());
-            return if is_whole { Ok(()) } else { Err(faulty()) };
-        }
         let length = self.compressor.as_ref().map(|_| content.len());
         let opened = self.opener.open(&sealed[start..], before, length, &mut self.content);
-        if opened.is_ok() && self.content == content {
-            return Ok(());
-        }
-        Err(faulty())
+        if opened.is_ok() && self.content == content { Ok(()) } else { Err(faulty()) }
     }
 
     /// Encrypts `plain`. Returns the offset of the sealed bytes.

@@ -9,7 +9,7 @@ use rustic_core::{DataId, Id, TreeId};
 use super::error::{Error, Result};
 use super::pack::Packer;
 use super::path::ItemPath;
-use super::seal::Sealer;
+use super::seal::{LARGE, Sealer, Writing};
 
 /// The open directories, from the root to the directory of the last item.
 pub(super) struct Trees<'a> {
@@ -19,24 +19,36 @@ pub(super) struct Trees<'a> {
     closed: u64,
 }
 
+/// A tree as it will be stored, without its end. Nodes are written as they arrive, because a kind
+/// may have many items.
 struct Directory {
     name: String,
-    /// The tree as it will be stored, without its end. Nodes are written as they arrive, because a
-    /// kind may have many items.
+    /// The beginning of a large tree.
+    begun: Option<Writing>,
+    /// The tree, or what follows its beginning.
     json: Vec<u8>,
+    is_empty: bool,
 }
 
 impl Directory {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), json: br#"{"nodes":["#.to_vec() }
+        Self { name: name.to_owned(), begun: None, json: br#"{"nodes":["#.to_vec(), is_empty: true }
     }
 
-    fn add(&mut self, node: &Node) -> Result<()> {
-        if self.json.last() != Some(&b'[') {
+    fn add(&mut self, node: &Node, sealer: &Sealer) -> Result<()> {
+        if !self.is_empty {
             self.json.push(b',');
         }
+        self.is_empty = false;
         serde_json::to_writer(&mut self.json, node)
-            .map_err(|error| Error::internal("writing a tree", error.to_string()))
+            .map_err(|error| Error::internal("writing a tree", error.to_string()))?;
+        if self.json.len() > LARGE {
+            let mut begun = self.begun.take().map_or_else(|| sealer.begin(), Ok)?;
+            begun.write(&self.json)?;
+            self.json.clear();
+            self.begun = Some(begun);
+        }
+        Ok(())
     }
 }
 
@@ -65,7 +77,7 @@ impl<'a> Trees<'a> {
         let mut node = Node::new_node(OsStr::new(path.file_name()), NodeType::File, metadata);
         node.content = Some(content);
         self.enter(path.directory(), sealer)?;
-        self.open.last_mut().map_or(Ok(()), |directory| directory.add(&node))
+        self.open.last_mut().map_or(Ok(()), |directory| directory.add(&node, sealer))
     }
 
     /// Closes all directories. Returns the root, the number of directories and the packer.
@@ -91,7 +103,7 @@ impl<'a> Trees<'a> {
         let metadata = Metadata { mode: Some(0o755), ..Metadata::default() };
         let mut node = Node::new_node(OsStr::new(&name), NodeType::Dir, metadata);
         node.subtree = Some(self.store(sealer)?.into());
-        self.open.last_mut().map_or(Ok(()), |parent| parent.add(&node))
+        self.open.last_mut().map_or(Ok(()), |parent| parent.add(&node, sealer))
     }
 
     /// Stores the innermost directory.
@@ -100,6 +112,12 @@ impl<'a> Trees<'a> {
         // `restic` ends a tree with a line end, so the id is computed over it too.
         directory.json.extend_from_slice(b"]}\n");
         self.closed += 1;
-        self.packer.add(&directory.json, sealer)
+        match directory.begun {
+            None => self.packer.add(&directory.json, sealer),
+            Some(mut begun) => {
+                begun.write(&directory.json)?;
+                self.packer.add_written(begun.finish()?, sealer)
+            }
+        }
     }
 }

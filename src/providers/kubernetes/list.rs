@@ -1,8 +1,9 @@
 //! Lists the objects of one kind in one namespace, one by one, in pages of bounded size.
 //!
 //! Objects are raw JSON, because a type would drop the fields it does not know. One page is held,
-//! as text of at most 16 MiB, and one parsed object of it. The next page is fetched meanwhile. A
-//! page that is too large or takes too long is requested again with a smaller limit.
+//! as text of at most 16 MiB with the place of each object in it, and one parsed object. The next
+//! page is fetched meanwhile. A page that is too large or takes too long is requested again with a
+//! smaller limit.
 //!
 //! Names come in ascending order and each once, whatever the API server does in between. A page is
 //! sorted if it is not (servers that keep their objects in memory may not sort), and a list that
@@ -24,6 +25,7 @@ use serde_json::{Value, value::RawValue};
 use std::{
     collections::{BTreeSet, VecDeque},
     io,
+    ops::Range,
     pin::pin,
 };
 use tokio::task::JoinHandle;
@@ -58,7 +60,7 @@ pub struct Objects<'a> {
     next: Next,
     /// The next page, in flight.
     ahead: Option<Ahead>,
-    page: VecDeque<(String, Box<RawValue>)>,
+    page: Page,
     limit: u32,
     /// The maximum to request, lower once a page was too large or took too long.
     most: u32,
@@ -87,7 +89,7 @@ impl<'a> Objects<'a> {
             selection,
             next: Next::Start,
             ahead: None,
-            page: VecDeque::new(),
+            page: Page::default(),
             limit: FIRST_LIMIT,
             most: MAX_LIMIT,
             remaining: None,
@@ -101,7 +103,7 @@ impl<'a> Objects<'a> {
     /// The next element, or `None` at the end.
     async fn advance(&mut self) -> Result<Option<Listed>, Error> {
         loop {
-            while let Some((name, raw)) = self.page.pop_front() {
+            while let Some((name, place)) = self.page.items.pop_front() {
                 if !name.is_empty() {
                     if self.resume_after.as_ref().is_some_and(|resumed| name <= *resumed) {
                         continue;
@@ -110,7 +112,7 @@ impl<'a> Objects<'a> {
                         self.last = Some(name.clone());
                     }
                 }
-                return Ok(Some(parse(name, &raw)));
+                return Ok(Some(parse(name, self.page.text.get(place).unwrap_or_default())));
             }
             if matches!(self.next, Next::End) {
                 return Ok(None);
@@ -130,8 +132,8 @@ impl<'a> Objects<'a> {
             None => self.fetch().await,
         };
         match fetched {
-            Ok(Fetched::Page(page)) => {
-                self.adopt(page);
+            Ok(Fetched::Page(page, metadata)) => {
+                self.adopt(page, metadata);
                 if matches!(self.next, Next::Continue(_)) {
                     self.ahead = Some(Ahead(tokio::spawn(self.fetch())));
                 }
@@ -186,14 +188,14 @@ impl<'a> Objects<'a> {
 
     /// Fetches the next page.
     fn fetch(&self) -> impl Future<Output = Result<Fetched, Error>> + use<> {
-        fetch(self.client.clone(), Request::new(&self.path), self.parameters(), self.repeats)
+        fetch(self.client.clone(), Request::new(&self.path), self.parameters(), self.repeats, self.page.text.len())
     }
 
-    fn adopt(&mut self, page: FetchedPage) {
-        self.limit = next_limit(page.bytes, page.items.len()).min(self.most);
-        self.page = page.items.into();
-        self.remaining = page.metadata.remaining_item_count;
-        self.next = match page.metadata.continue_token {
+    fn adopt(&mut self, page: Page, metadata: Metadata) {
+        self.limit = next_limit(page.text.len(), page.items.len()).min(self.most);
+        self.page = page;
+        self.remaining = metadata.remaining_item_count;
+        self.next = match metadata.continue_token {
             Some(token) if !token.is_empty() => Next::Continue(token),
             _ => Next::End,
         };
@@ -206,7 +208,7 @@ impl Listing for Objects<'_> {
     }
 
     fn remaining(&self) -> u64 {
-        self.page.len() as u64 + self.remaining.unwrap_or(0)
+        self.page.items.len() as u64 + self.remaining.unwrap_or(0)
     }
 
     fn fail_at_once(&mut self) {
@@ -231,7 +233,7 @@ impl Drop for Ahead {
 }
 
 enum Fetched {
-    Page(FetchedPage),
+    Page(Page, Metadata),
     /// The page exceeds [`MAX_PAGE_BYTES`].
     TooLarge,
 }
@@ -241,38 +243,58 @@ enum Fetched {
 #[error("one object has more than {} MiB", MAX_PAGE_BYTES / (1024 * 1024))]
 struct ObjectTooLarge;
 
-struct FetchedPage {
-    bytes: usize,
-    /// By name, ascending.
-    items: Vec<(String, Box<RawValue>)>,
-    metadata: Metadata,
+#[derive(Default)]
+struct Page {
+    text: Vec<u8>,
+    /// Name and place in the text of each object, by name, ascending.
+    items: VecDeque<(String, Range<usize>)>,
 }
 
-async fn fetch(client: Client, list: Request, parameters: ListParams, repeats: bool) -> Result<Fetched, Error> {
-    let once = || fetch_once(&client, &list, &parameters);
+/// `expected` is the probable size of the page in bytes.
+async fn fetch(
+    client: Client,
+    list: Request,
+    parameters: ListParams,
+    repeats: bool,
+    expected: usize,
+) -> Result<Fetched, Error> {
+    let once = || fetch_once(&client, &list, &parameters, expected);
     if repeats { retry::retry(once).await } else { once().await }
 }
 
-async fn fetch_once(client: &Client, list: &Request, parameters: &ListParams) -> Result<Fetched, Error> {
+async fn fetch_once(
+    client: &Client,
+    list: &Request,
+    parameters: &ListParams,
+    expected: usize,
+) -> Result<Fetched, Error> {
     let request = list.list(parameters).map_err(Error::BuildRequest)?;
     let stream = pin!(client.request_stream(request).await?);
-    let Some(text) = read(stream, MAX_PAGE_BYTES).await.map_err(Error::ReadEvents)? else {
+    let Some(text) = read(stream, expected, MAX_PAGE_BYTES).await.map_err(Error::ReadEvents)? else {
         return Ok(Fetched::TooLarge);
     };
     let List { metadata, items } = serde_json::from_slice(&text).map_err(Error::SerdeError)?;
-    let mut items: Vec<_> = items.unwrap_or_default().into_iter().map(|raw| (name_of(&raw), raw)).collect();
+    let mut items: Vec<_> =
+        items.unwrap_or_default().into_iter().map(|raw| (name_of(raw.get().as_bytes()), place(raw, &text))).collect();
     if !items.is_sorted_by(|one, other| one.0 <= other.0) {
         items.sort_by(|one, other| one.0.cmp(&other.0));
     }
-    Ok(Fetched::Page(FetchedPage { bytes: text.len(), items, metadata }))
+    Ok(Fetched::Page(Page { text, items: items.into() }, metadata))
 }
 
-/// A whole stream, or `None` if it exceeds `most` bytes.
+/// Where an element is in the text that it was read from.
+fn place(element: &RawValue, text: &[u8]) -> Range<usize> {
+    let start = element.get().as_ptr().addr() - text.as_ptr().addr();
+    start..start + element.get().len()
+}
+
+/// A whole stream, or `None` if it exceeds `most` bytes. Memory for the `expected` bytes, and for
+/// what such a size usually varies, is allocated once.
 ///
 /// `read_to_end` would clear all its spare room for each piece that arrives, which is quadratic in
 /// the size.
-async fn read(mut stream: impl AsyncBufRead + Unpin, most: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut text = Vec::new();
+async fn read(mut stream: impl AsyncBufRead + Unpin, expected: usize, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::with_capacity((expected + expected / 16).min(most));
     loop {
         let piece = stream.fill_buf().await?;
         if piece.is_empty() {
@@ -293,11 +315,12 @@ fn took_too_long(error: &Error) -> bool {
 }
 
 #[derive(Deserialize)]
-struct List {
+struct List<'a> {
     #[serde(default)]
     metadata: Metadata,
     /// `null` if a server serializes an empty list from nothing.
-    items: Option<Vec<Box<RawValue>>>,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -343,7 +366,7 @@ fn next_limit(bytes: usize, items: usize) -> u32 {
 }
 
 /// Name of an element, without parsing the rest of it. Empty if it has none.
-fn name_of(raw: &RawValue) -> String {
+fn name_of(element: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Named {
         metadata: NamedMetadata,
@@ -352,12 +375,12 @@ fn name_of(raw: &RawValue) -> String {
     struct NamedMetadata {
         name: String,
     }
-    serde_json::from_str::<Named>(raw.get()).map(|named| named.metadata.name).unwrap_or_default()
+    serde_json::from_slice::<Named>(element).map(|named| named.metadata.name).unwrap_or_default()
 }
 
-fn parse(name: String, raw: &RawValue) -> Listed {
+fn parse(name: String, element: &[u8]) -> Listed {
     let broken = |name, problem: &str| Err(BrokenItem { name, problem: problem.to_owned() });
-    match serde_json::from_str(raw.get()) {
+    match serde_json::from_slice(element) {
         Ok(Value::Object(_)) if name.is_empty() => broken(name, "it has no name"),
         Ok(Value::Object(json)) => Ok(Object { name, json }),
         Ok(_) => broken(name, "it is not a JSON object"),
@@ -434,13 +457,13 @@ mod tests {
         for size in [1_000_000, 16_000_000] {
             let work = Arc::new(AtomicUsize::new(0));
             let pieces = Pieces { left: size, piece: vec![b' '; 8_192], work: Arc::clone(&work) };
-            let text = read(pieces, MAX_PAGE_BYTES).await.expect("read").expect("not too large");
+            let text = read(pieces, 0, MAX_PAGE_BYTES).await.expect("read").expect("not too large");
             assert_eq!(text.len(), size);
             let work = work.load(Ordering::Relaxed);
             assert!(work <= 2 * size, "{size} bytes took the work of {work}");
         }
         let endless = Pieces { left: usize::MAX, piece: vec![b' '; 8_192], work: Arc::default() };
-        assert_eq!(read(endless, MAX_PAGE_BYTES).await.expect("read"), None);
+        assert_eq!(read(endless, 0, MAX_PAGE_BYTES).await.expect("read"), None);
     }
 
     /// Lists what a server with `objects` objects of `bytes` bytes each returns. A request for more
@@ -550,19 +573,20 @@ mod tests {
 
     #[test]
     fn a_name_is_found_without_parsing_the_rest() {
-        let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
-        assert_eq!(name_of(&raw(r#"{"a": [1], "metadata": {"uid": "x", "name": "b"}}"#)), "b");
+        assert_eq!(name_of(br#"{"a": [1], "metadata": {"uid": "x", "name": "b"}}"#), "b");
         for text in ["[]", "7", "{}", r#"{"metadata": null}"#, r#"{"metadata": {"name": 3}}"#] {
-            assert_eq!(name_of(&raw(text)), "", "{text}");
+            assert_eq!(name_of(text.as_bytes()), "", "{text}");
         }
     }
 
     #[test]
     fn an_object_nested_beyond_reason_is_one_broken_item() {
         let deep = format!(r#"{{"metadata":{{"name":"a"}},"x":{}1{}}}"#, "[".repeat(500), "]".repeat(500));
-        let list: List = serde_json::from_str(&format!(r#"{{"items":[{deep}]}}"#)).expect("the page itself reads");
-        let raw = &list.items.expect("items")[0];
-        let broken = parse(name_of(raw), raw).expect_err("too deep");
+        let page = format!(r#"{{"items":[{deep}]}}"#);
+        let list: List<'_> = serde_json::from_str(&page).expect("the page itself reads");
+        let element = &page.as_bytes()[place(list.items.expect("items")[0], page.as_bytes())];
+        assert_eq!(element, deep.as_bytes());
+        let broken = parse(name_of(element), element).expect_err("too deep");
         assert_eq!(broken.problem, "its JSON is nested too deeply or is malformed");
     }
 
