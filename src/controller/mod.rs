@@ -14,6 +14,7 @@ use crate::{
     runs::{context::Settings, job::JobSettings},
     telemetry::metrics::Metrics,
 };
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
@@ -55,6 +56,12 @@ pub struct Options {
     /// Maximum number of active runs in one tenant; no limit if unset.
     #[arg(long, env = "ATLAS_MAX_ACTIVE_RUNS_PER_TENANT")]
     max_active_runs_per_tenant: Option<usize>,
+    /// How long no run may have confirmed a finding before it is stale, such as `168h`.
+    #[arg(long, env = "ATLAS_FINDINGS_STALE_AFTER", default_value = "168h")]
+    findings_stale_after: SignedDuration,
+    /// How long after it was resolved a finding is deleted, such as `168h`.
+    #[arg(long, env = "ATLAS_FINDINGS_RESOLVED_TTL", default_value = "168h")]
+    findings_resolved_ttl: SignedDuration,
     /// Maximum number of concurrent reconciles of runs, and of schedules.
     #[arg(long, env = "ATLAS_CONCURRENCY", default_value_t = 32)]
     concurrency: u16,
@@ -141,6 +148,8 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
         },
         max_active_runs: options.max_active_runs,
         max_active_runs_per_tenant: options.max_active_runs_per_tenant,
+        findings_stale_after: options.findings_stale_after,
+        findings_resolved_ttl: options.findings_resolved_ttl,
     };
     let (end, ended) = tokio::sync::watch::channel(false);
     let events = events::Events::start(client.clone(), options.identity);

@@ -3,8 +3,8 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, OperationRun, OperationType, Reason, RestoreRun, backup_schedule::origin,
-        labels, operation_run::SchedulerKind,
+        BackupRepository, BackupSchedule, Finding, OperationRun, OperationType, Reason, RestoreRun,
+        backup_schedule::origin, labels, operation_run::SchedulerKind,
     },
     clock::SharedClock,
     kernel::{
@@ -16,7 +16,7 @@ use crate::{
         queue::{self, Backlog, Others, Precedence, Requeue},
         slim::Slim,
     },
-    kinds::{backup_repository, backup_schedule, operation_type, restore_run, tenant},
+    kinds::{backup_repository, backup_schedule, finding, operation_type, restore_run, tenant},
     runs::{
         self,
         context::{Context, Settings, Taken},
@@ -57,6 +57,7 @@ struct Queues {
     repositories: mpsc::UnboundedSender<Name<BackupRepository>>,
     restores: mpsc::UnboundedSender<Name<RestoreRun>>,
     schedules: mpsc::UnboundedSender<Name<BackupSchedule>>,
+    findings: mpsc::UnboundedSender<Name<Finding>>,
 }
 
 /// The write sides of the caches.
@@ -68,6 +69,7 @@ struct Feeds {
     repositories: Feed<BackupRepository>,
     restores: Feed<RestoreRun>,
     schedules: Feed<BackupSchedule>,
+    findings: Feed<Finding>,
     namespaces: Feed<Namespace>,
     accounts: Feed<ServiceAccount>,
     bindings: Feed<RoleBinding>,
@@ -100,13 +102,15 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     let (repositories, added_repositories) = mpsc::unbounded_channel();
     let (restores, added_restores) = mpsc::unbounded_channel();
     let (schedules, added_schedules) = mpsc::unbounded_channel();
-    let queues = Queues { runs, types, tenants, repositories, restores, schedules };
+    let (findings, added_findings) = mpsc::unbounded_channel();
+    let queues = Queues { runs, types, tenants, repositories, restores, schedules, findings };
     let (context, feeds) = caches(setup, &queues);
     watch_runs(&context, feeds.runs, &queues);
     watch_jobs_and_pods(&context, feeds.jobs, feeds.pods);
     watch_types(&context, feeds.types, &queues);
     watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
     watch_made_for(&context, feeds.repositories, feeds.schedules, feeds.restores, &queues);
+    watch_findings(&context, feeds.findings, &queues);
     drop(queues);
     // A decision on half a view could be a wrong one: all caches are filled first.
     tokio::join!(
@@ -117,6 +121,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         context.repositories.ready(),
         context.restores.ready(),
         context.schedules.ready(),
+        context.findings.ready(),
         context.namespaces.ready(),
         context.accounts.ready(),
         context.bindings.ready()
@@ -127,12 +132,15 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     let controller =
         |concurrency, precedence| Controller { context: &context, concurrency, precedence, ended: &ended, term: &term };
     let few = || controller(FEW, Precedence::None);
+    let baselines = Arc::new(finding::Baselines::default());
+    let judge = move |found, context| finding::reconcile(found, context, baselines.clone());
     tokio::join!(
         controller(concurrency, Precedence::Second(&due)).run(alone(runs::reconcile), &context.runs, added_runs),
         few().run(alone(operation_type::reconcile), &context.types, added_types),
         few().run(alone(tenant::reconcile), &context.namespaces, added_tenants),
         few().run(alone(backup_repository::reconcile), &context.repositories, added_repositories),
         few().run(alone(restore_run::reconcile), &context.restores, added_restores),
+        few().run(alone(judge), &context.findings, added_findings),
         controller(concurrency, Precedence::First(&due)).run(
             backup_schedule::reconcile,
             &context.schedules,
@@ -150,6 +158,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
     let (repositories, repository_feed) = Cache::new(|_| None);
     let (restores, restore_feed) = Cache::new(|_| None);
     let (schedules, schedule_feed) = Cache::new(|_| None);
+    let (findings, finding_feed) = Cache::new(|_| None);
     let (namespaces, namespace_feed) = Cache::new(|_| None);
     let (accounts, account_feed) = Cache::new(|_| None);
     let (bindings, binding_feed) = Cache::new(|_| None);
@@ -164,6 +173,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         repositories,
         restores,
         schedules,
+        findings,
         namespaces,
         accounts,
         bindings,
@@ -181,6 +191,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         repositories: repository_feed,
         restores: restore_feed,
         schedules: schedule_feed,
+        findings: finding_feed,
         namespaces: namespace_feed,
         accounts: account_feed,
         bindings: binding_feed,
@@ -345,6 +356,18 @@ fn watch_made_for(
     });
     let queue = queues.restores.clone();
     feed(restores, &context.client, watcher::Config::default(), move |change| {
+        let _ = queue.send(Name::of(&*object(change)));
+    });
+}
+
+/// A finding wakes itself. Nothing else depends on it.
+fn watch_findings(context: &Arc<Context>, findings: Feed<Finding>, queues: &Queues) {
+    let (metrics, queue) = (context.metrics.clone(), queues.findings.clone());
+    feed(findings, &context.client, watcher::Config::default(), move |change| {
+        match &change {
+            Change::Applied(finding) => metrics.finding(finding),
+            Change::Deleted(finding) => metrics.forget_finding(finding),
+        }
         let _ = queue.send(Name::of(&*object(change)));
     });
 }

@@ -5,13 +5,23 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use crate::{
-    api::{BackupRepository, BackupSchedule, OperationType, Phase, RestoreRun, RestoreRunStatus, execution::ACCOUNTS},
-    kernel::slim::{Slim, drop_bookkeeping},
+    api::{
+        BackupRepository, BackupSchedule, Finding, OperationType, Phase, RestoreRun, RestoreRunStatus,
+        execution::ACCOUNTS, finding::Current,
+    },
+    kernel::{
+        packed::Dictionary,
+        slim::{Slim, dictionary_of, drop_bookkeeping},
+    },
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, ServiceAccount},
     rbac::v1::RoleBinding,
 };
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+static FINDINGS: LazyLock<Option<Dictionary>> = LazyLock::new(|| dictionary_of::<Finding>(findings()));
 
 impl Slim for OperationType {
     /// Types are read in every reconcile, and written only by the administrators of the cluster.
@@ -50,5 +60,84 @@ impl Slim for RestoreRun {
             plan_digest: status.plan_digest.clone(),
             ..RestoreRunStatus::default()
         });
+    }
+}
+
+impl Slim for Finding {
+    fn dictionary() -> Option<&'static Dictionary> {
+        FINDINGS.as_ref()
+    }
+
+    /// Keeps what its state, its metrics and its end depend on. There may be a thousand in each
+    /// tenant, so no evidence is held: what an event tells of it is in the answer to our own write.
+    fn slim(&mut self) {
+        drop_bookkeeping(self);
+        (self.metadata.labels, self.metadata.annotations) = (None, None);
+        let spec = &mut self.spec;
+        (spec.evidence, spec.evidence_left_out) = (Vec::new(), 0);
+        (spec.scope_key, spec.current) = (String::new(), Current::default());
+        (spec.baseline.snapshot, spec.baseline.taken_at) = (String::new(), None);
+        (spec.subject.group, spec.subject.name, spec.subject.uid) = (String::new(), String::new(), None);
+        if let Some(observed) = self.status.as_mut().and_then(|status| status.observed.as_mut()) {
+            observed.run = crate::api::ObjectReference::default();
+        }
+    }
+}
+
+/// Findings as a cluster has them, the most frequent last. Their values are of no importance.
+fn findings() -> [Value; 2] {
+    let time = "2026-01-01T02:15:00Z";
+    let uid = "3b241101-e2bb-4255-8caf-4136c566a962";
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let condition = |type_: &str, status: &str| {
+        json!({"type": type_, "status": status, "reason": "Drifted", "observedGeneration": 1, "lastTransitionTime": time,
+            "message": "the item differs from its baseline: correct it, or accept the difference with spec.acknowledged"})
+    };
+    let finding = |acknowledged: Value, state: &str, conditions: Value| {
+        json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "Finding",
+            "metadata": {"name": format!("drift-{}", &digest[..32]), "namespace": "tenant-one", "uid": uid,
+                "resourceVersion": "1048576", "generation": 1, "creationTimestamp": time},
+            "spec": {"findingType": "drift", "scopeKey": digest, "digest": digest, "acknowledged": acknowledged,
+                "baseline": {"backupSet": {"name": "nightly-29384720", "uid": uid}, "snapshot": digest, "takenAt": time},
+                "current": {"run": {"name": "drift-29384720", "uid": uid}},
+                "subject": {"group": "apps", "kind": "Deployment", "name": "web", "uid": uid},
+                "change": "modified", "severity": "medium",
+                "evidence": [{"path": "spec.replicas", "before": "1", "after": "2"}]},
+            "status": {"observed": {"firstSeen": time, "lastSeen": time, "run": {"name": "drift-29384720", "uid": uid}},
+                "state": state, "observedGeneration": 1, "conditions": conditions},
+        })
+    };
+    let accepted = json!({"note": "planned", "digest": digest});
+    [
+        finding(accepted, "acknowledged", json!([condition("Ready", "True")])),
+        finding(Value::Null, "new", json!([condition("Ready", "False"), condition("Stalled", "True")])),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::packed::Packed;
+
+    #[test]
+    fn a_finding_in_a_cache_has_no_evidence_and_is_small_and_decisions_read_what_is_left() {
+        let mut whole = findings()[1].clone();
+        whole["metadata"]["name"] = json!("drift-51a3fbc02d7e96481035c7fe9a8b42d6");
+        whole["metadata"]["uid"] = json!("f7b0c9d2-64e1-4c0a-93aa-58d1e20b7f43");
+        whole["metadata"]["labels"] = json!({"team": "blue"});
+        whole["spec"]["digest"] = json!("c1d9a7f5e3b1082643cadb8f97e5b3a1d0826a4c8e6fb9d7f5a3c1e08264ad9b");
+        whole["spec"]["evidence"] = json!(vec![json!({"path": "x".repeat(1000), "before": "y"}); 50]);
+        whole["status"]["observed"]["resolvedAt"] = json!("2026-02-01T02:15:00Z");
+        let mut finding: Finding = serde_json::from_value(whole).expect("a finding");
+        let (state, uid) = (finding.state(), finding.spec.baseline.backup_set.uid.clone());
+        finding.slim();
+        assert_eq!((finding.spec.evidence.len(), finding.metadata.labels.clone()), (0, None));
+        assert_eq!((finding.state(), &finding.spec.baseline.backup_set.uid), (state, &uid));
+        let json = serde_json::to_vec(&finding).expect("JSON");
+        let read: Finding = serde_json::from_slice(&json).expect("what a cache holds decodes");
+        assert_eq!(read, finding);
+        let packed = Packed::new(json, Finding::dictionary());
+        assert!(packed.size() < 300, "{} bytes", packed.size());
     }
 }

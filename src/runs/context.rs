@@ -1,12 +1,13 @@
 //! What every reconcile is given: the API client, the clock, the caches.
 
 use crate::{
-    api::{BackupRepository, BackupSchedule, OperationRun, OperationType, RestoreRun},
+    api::{BackupRepository, BackupSchedule, Finding, OperationRun, OperationType, RestoreRun},
     clock::SharedClock,
     kernel::{Error, cache::Cache, events, name::Name},
     runs::{job::JobSettings, registry::Registry},
     telemetry::metrics::Metrics,
 };
+use jiff::SignedDuration;
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, Pod, ServiceAccount},
@@ -28,6 +29,10 @@ pub struct Settings {
     pub max_active_runs: Option<usize>,
     /// Maximum number of active runs in one tenant.
     pub max_active_runs_per_tenant: Option<usize>,
+    /// A finding that no run has confirmed for this long is stale.
+    pub findings_stale_after: SignedDuration,
+    /// A finding is deleted this long after it was resolved.
+    pub findings_resolved_ttl: SignedDuration,
 }
 
 /// What every reconcile is given.
@@ -52,6 +57,8 @@ pub struct Context {
     pub restores: Arc<Cache<RestoreRun>>,
     /// Schedules of all tenants.
     pub schedules: Arc<Cache<BackupSchedule>>,
+    /// Findings of all tenants.
+    pub findings: Arc<Cache<Finding>>,
     /// Tenants.
     pub namespaces: Arc<Cache<Namespace>>,
     /// Our accounts.

@@ -1,8 +1,9 @@
 //! Metrics in OpenMetrics text format.
 
+use super::findings::Findings;
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, OperationType, Outcome, conditions::READY, operation_run::Trigger,
+        BackupRepository, BackupSchedule, Finding, OperationType, Outcome, conditions::READY, operation_run::Trigger,
         result::Maintained,
     },
     cluster::client::CallCounts,
@@ -33,6 +34,7 @@ pub struct Metrics {
     deleted_bytes: Family<RepositoryLabels, Counter>,
     type_ready: Family<TypeLabels, Gauge>,
     expected_duration: Family<TypeLabels, Gauge>,
+    findings: Findings,
     failed_passes: Counter,
     leader: Gauge,
     calls: CallCounts,
@@ -163,6 +165,7 @@ impl Metrics {
             "How long a run of an operation type usually takes, where the type says so",
             expected_duration.clone(),
         );
+        let findings = Findings::new(&mut registry);
         registry.register(
             "reconcile_errors",
             "Passes that ended in an error and are tried again",
@@ -180,6 +183,7 @@ impl Metrics {
             deleted_bytes,
             type_ready,
             expected_duration,
+            findings,
             failed_passes,
             leader,
             calls,
@@ -273,6 +277,16 @@ impl Metrics {
         }
     }
 
+    /// Counts a finding as it is now.
+    pub fn finding(&self, finding: &Finding) {
+        self.findings.put(finding);
+    }
+
+    /// Counts a deleted finding no more.
+    pub fn forget_finding(&self, finding: &Finding) {
+        self.findings.forget(finding);
+    }
+
     /// Counts a pass that failed.
     pub fn pass_failed(&self) {
         self.failed_passes.inc();
@@ -340,6 +354,10 @@ mod tests {
         let spec = json!({"executor": {"worker": {"command": ["capture"]}}, "expectedDurationSeconds": 60});
         let operation_type = serde_json::from_value(object("OperationType", spec, json!({}))).expect("a type");
         metrics.operation_type(&operation_type);
+        let mut finding = Finding::new("drift-0", crate::api::FindingSpec::default());
+        let seen = json!({"observed": {"firstSeen": time, "lastSeen": time, "run": {"name": "r", "uid": "u"}}});
+        finding.status = serde_json::from_value(seen).expect("a status");
+        metrics.finding(&finding);
         let there = metrics.text();
         let described = there.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let named = |(name, kind): (&str, &str)| format!("{name}{}", if kind == "counter" { "_total" } else { "" });

@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+mod findings;
 pub mod logs;
 pub mod metrics;
 

@@ -21,6 +21,7 @@ mod compare;
 mod database;
 mod disaster;
 mod duplicates;
+mod findings;
 mod inventory;
 mod lost_cluster;
 mod maintenance;

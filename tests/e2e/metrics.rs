@@ -1,9 +1,11 @@
 //! Metrics name all tenants: who reads them is asked.
 
+use crate::findings::finding;
 use crate::support::cluster::environment;
 use crate::support::{SOON, Tenant, wait_for};
 use kube::ResourceExt as _;
 use serde_json::json;
+use tenantatlas::api::Finding;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What the operator's pod answers at this port of ours.
@@ -60,6 +62,17 @@ async fn metrics_are_for_whom_the_api_server_lets_read_them() {
             "{text}"
         );
     }
+    let baseline = tenant.baseline("nightly").await;
+    tenant.create_as::<Finding>(tenant.finder(), finding("drift-1", &baseline)).await.expect("a worker finds");
+    let counted = format!(
+        "tenantatlas_findings{{namespace=\"{}\",kind=\"ConfigMap\",severity=\"high\",state=\"new\"}} 1\n",
+        tenant.name
+    );
+    wait_for("a finding is counted", SOON, async || match get(port, "/metrics", Some(&reader)).await? {
+        (_, text) if text.contains(&counted) => Ok(()),
+        (_, text) => Err(text.lines().filter(|line| line.contains("findings")).collect::<Vec<_>>().join("\n")),
+    })
+    .await;
     assert_eq!(get(port, "/healthz", None).await.expect("an answer").0, 200);
     tenant.cluster.kubectl_prints(&["delete", "clusterrolebinding", &tenant.name]);
 }

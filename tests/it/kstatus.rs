@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tenantatlas::api::{
-    BackupRepository, BackupSchedule, BackupSet, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason,
-    RestoreRun, conditions, schema::custom_resource_definitions,
+    BackupRepository, BackupSchedule, BackupSet, Finding, ObjectReference, OperationRun, OperationType, Outcome, Phase,
+    Reason, RestoreRun, conditions, schema::custom_resource_definitions,
 };
 use tenantatlas::{
     kernel::refusal::Refusal,
     kinds::{
         backup_repository::decide as repository,
         backup_schedule::{decide as schedule, decision::Observed as ObservedSchedule},
+        finding::decide as finding,
         operation_type::decide as operation_type,
         restore_run::decide as restore,
     },
@@ -207,6 +208,34 @@ fn a_restore_is_in_progress_until_its_end_and_what_is_lost_has_failed() {
         let wanted = conditions::of_run(Phase::Completed, outcome);
         status.conditions = conditions::merge(&status.conditions, &wanted, "Reason", "words", Some(1), now());
         assert_seen(&ended, expected, &format!("{outcome:?}"));
+    }
+}
+
+#[test]
+fn a_finding_has_failed_until_somebody_accepts_it_or_it_is_gone() {
+    let windows = finding::Windows {
+        stale_after: jiff::SignedDuration::from_hours(1),
+        resolved_ttl: jiff::SignedDuration::from_hours(1),
+    };
+    let accepted = json!({"note": "planned", "digest": "0".repeat(64)});
+    let seen = json!({"firstSeen": now(), "lastSeen": now(), "run": {"name": "drift", "uid": "u"}});
+    let resolved =
+        json!({"firstSeen": now(), "lastSeen": now(), "resolvedAt": now(), "run": {"name": "drift", "uid": "u"}});
+    for (acknowledged, observed, expected) in
+        [(Value::Null, &seen, "Failed"), (accepted, &seen, "Current"), (Value::Null, &resolved, "Current")]
+    {
+        let mut new: Finding = born(
+            "Finding",
+            &json!({"scopeKey": "a".repeat(64), "baseline": {"backupSet": {"name": "nightly", "uid": "u"}, "snapshot": "b".repeat(64)},
+                "current": {"run": {"name": "drift", "uid": "u"}}, "subject": {"kind": "ConfigMap", "name": "web"},
+                "change": "modified", "severity": "medium", "digest": "0".repeat(64), "acknowledged": acknowledged}),
+        );
+        assert_seen(&new, "InProgress", "a finding that was not looked at yet");
+        new.status.as_mut().expect("a status").observed =
+            serde_json::from_value(observed.clone()).expect("what was seen");
+        let finding::Decision::Keep(kept) = finding::decide(&new, false, windows, now()) else { panic!("it stays") };
+        new.status = Some(kept.status);
+        assert_seen(&new, expected, &observed.to_string());
     }
 }
 

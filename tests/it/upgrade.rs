@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tenantatlas::{
     api::{
-        AuditEntry, BackupRepository, BackupSchedule, BackupSet, OperationReport, OperationRun, OperationType, Phase,
-        Reason, RestoreRun,
+        AuditEntry, BackupRepository, BackupSchedule, BackupSet, Finding, OperationReport, OperationRun, OperationType,
+        Phase, Reason, RestoreRun,
     },
     kernel::refusal::Refusal,
     kinds::operation_type,
@@ -89,6 +89,7 @@ fn what_an_earlier_release_wrote_is_valid_and_read_without_loss() {
             "BackupRepository" => rewritten::<BackupRepository>(&object),
             "BackupSchedule" => rewritten::<BackupSchedule>(&object),
             "BackupSet" => rewritten::<BackupSet>(&object),
+            "Finding" => rewritten::<Finding>(&object),
             "OperationReport" => rewritten::<OperationReport>(&object),
             "OperationRun" => rewritten::<OperationRun>(&object),
             "OperationType" => rewritten::<OperationType>(&object),

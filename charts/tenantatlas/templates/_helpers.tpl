@@ -76,6 +76,11 @@ a type with another image, whose containers then hold that account's token and a
 || ({{ include "tenantatlas.isOfNamespace" . }} && variables.pod.matches({{ include "tenantatlas.restorePod" . }})))
 {{- end }}
 
+{{/* In CEL: the account of workers asks, from the pod of an operation (needs the variable pod). */}}
+{{- define "tenantatlas.isFinder" -}}
+(request.userInfo.username == 'system:serviceaccount:' + request.namespace + ':tenantatlas-worker' && variables.pod.matches({{ include "tenantatlas.operationPod" . }}))
+{{- end }}
+
 {{/* In CEL: a kubelet asks. */}}
 {{- define "tenantatlas.isKubelet" -}}
 (request.userInfo.username.startsWith('system:node:') && 'system:nodes' in request.userInfo.?groups.orValue([]))

@@ -1,8 +1,8 @@
 //! `Finding`: one item of a tenant that differs from a baseline, with evidence.
 //!
 //! Writers: the worker of `drift.generate` writes `spec` but for `acknowledged`, and
-//! `status.observed`. Whoever may acknowledge writes `spec.acknowledged`. The controller writes the
-//! rest of the status. Nothing here corrects anything.
+//! `status.observed`. Whoever may acknowledge writes `spec.acknowledged`, and admission its `by`.
+//! The controller writes the rest of the status. Nothing here corrects anything.
 
 use crate::{LocalReference, ObjectReference, provider::Provider, subject::Initiator};
 use jiff::Timestamp;
@@ -43,7 +43,12 @@ pub const MAX_FINDINGS: usize = 1000;
     printcolumn(name = "Last Seen", type_ = "date", json_path = ".status.observed.lastSeen"),
     printcolumn(name = "Path", type_ = "string", json_path = ".spec.evidence[0].path", priority = "1"),
     printcolumn(name = "By", type_ = "string", json_path = ".spec.evidence[0].manager", priority = "1"),
-    printcolumn(name = "Baseline", type_ = "string", json_path = ".spec.baseline.backupSet.name", priority = "1")
+    printcolumn(name = "Baseline", type_ = "string", json_path = ".spec.baseline.backupSet.name", priority = "1"),
+    printcolumn(name = "Stale", type_ = "boolean", json_path = ".status.stale", priority = "1")
+)]
+#[x_kube(
+    validation = Rule::new("self.findingType == oldSelf.findingType && self.scopeKey == oldSelf.scopeKey").message("findingType and scopeKey are immutable: another scope has findings of its own"),
+    validation = Rule::new("self.subject.group == oldSelf.subject.group && self.subject.kind == oldSelf.subject.kind && self.subject.name == oldSelf.subject.name && self.subject.provider == oldSelf.subject.provider").message("subject is immutable but for its uid: another item has a finding of its own"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FindingSpec {
@@ -101,6 +106,8 @@ pub struct Baseline {
     #[schemars(length(max = 64))]
     pub snapshot: String,
     /// When the snapshot was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub taken_at: Option<Timestamp>,
 }
 
@@ -132,7 +139,7 @@ pub struct Subject {
     /// Name of the object.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Uid of the current object, if there is one.
+    /// Uid of the current object, if there is one. It changes when the object is created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
@@ -173,9 +180,12 @@ pub enum Severity {
 /// One changed path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["path"]))]
 pub struct Evidence {
     /// The path, as in previews: `spec.containers[name=web].image`.
-    #[schemars(length(max = 1024))]
+    // Required by the schema. The operator reads a path that is too large as an empty one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(min = 1, max = 1024))]
     pub path: String,
     /// Value in the baseline, as JSON; `hmac:…` for a secret value. Absent if there was none, or if
     /// values of the kind are not shown.
@@ -196,6 +206,7 @@ pub struct Evidence {
     pub operation: Option<String>,
     /// When that manager wrote last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub at: Option<Timestamp>,
     /// The run of ours that wrote, if it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,11 +220,15 @@ pub struct Evidence {
 /// That somebody accepts a finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["digest", "note"]))]
 pub struct Acknowledged {
     /// Why.
+    // Required by the schema. The operator does not read it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 1024))]
     pub note: String,
-    /// Digest of the finding that was seen. Another one is refused: the finding changed meanwhile.
+    /// `spec.digest` of the finding that was seen. Admission refuses another one: the finding changed
+    /// meanwhile. When the finding changes later, the acknowledgement stays and no longer counts.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub digest: String,
     /// Who, as the API server knows them. Admission sets it, or refuses another value.
@@ -231,14 +246,18 @@ pub struct FindingStatus {
     /// State of the finding. Written by the controller, as are the fields below.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
-    /// When the acknowledgement in `spec` was first seen.
+    /// When the controller first saw that the acknowledgement in `spec` counts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub acknowledged_at: Option<Timestamp>,
-    /// Whether the verdict is older than its baseline's successor or its window.
+    /// Whether no run has confirmed the finding for `findings.staleAfter` of the chart, or its
+    /// baseline is gone. Never of a resolved one.
     #[serde(skip_serializing_if = "crate::is_default")]
     pub stale: bool,
-    /// Conditions, as kstatus reads them.
+    /// `Ready` is False with reason `Drifted` while the finding is new, with `Stalled`: it does not
+    /// go away by itself. It is True with reason `Acknowledged` or `Resolved`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
     /// Generation that the controller has judged.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,11 +269,14 @@ pub struct FindingStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Observed {
     /// When the difference was first found. Kept when it goes and comes back.
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub first_seen: Timestamp,
     /// When it was last found. Moves at most once an hour while nothing changes.
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub last_seen: Timestamp,
     /// When a run found that the difference is gone. Absent while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::date_time")]
     pub resolved_at: Option<Timestamp>,
     /// Run that wrote this.
     pub run: ObjectReference,
@@ -278,4 +300,83 @@ pub enum State {
 #[must_use]
 pub fn name(fingerprint: &str) -> String {
     format!("drift-{}", fingerprint.get(..32).unwrap_or(fingerprint))
+}
+
+impl Finding {
+    /// Whether somebody accepts the difference as it is now.
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.spec.acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.digest == self.spec.digest)
+    }
+
+    /// When a run found that the difference is gone, if it is.
+    #[must_use]
+    pub fn resolved_at(&self) -> Option<Timestamp> {
+        self.status.as_ref()?.observed.as_ref()?.resolved_at
+    }
+
+    /// State of the finding, from its spec and what runs saw of it.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match (self.resolved_at(), self.is_acknowledged()) {
+            (Some(_), _) => State::Resolved,
+            (None, true) => State::Acknowledged,
+            (None, false) => State::New,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn finding(acknowledged: &Value, resolved_at: &Value) -> Finding {
+        let time = "2026-01-01T00:00:00Z";
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "Finding", "metadata": {"name": "drift-0"},
+            "spec": {"scopeKey": "a", "baseline": {"backupSet": {"name": "nightly", "uid": "u"}, "snapshot": "b"},
+                "current": {"run": {"name": "drift", "uid": "u"}}, "subject": {"kind": "ConfigMap", "name": "web"},
+                "change": "modified", "severity": "medium", "digest": "now", "acknowledged": acknowledged},
+            "status": {"observed": {"firstSeen": time, "lastSeen": time, "resolvedAt": resolved_at,
+                "run": {"name": "drift", "uid": "u"}}}
+        }))
+        .expect("a finding")
+    }
+
+    #[test]
+    fn an_acknowledgement_counts_for_the_digest_that_it_names_and_what_is_gone_is_resolved() {
+        let of = |digest: &str| json!({"note": "planned", "digest": digest});
+        let (gone, open) = (json!("2026-01-02T00:00:00Z"), json!(null));
+        for (acknowledged, resolved_at, state) in [
+            (json!(null), &open, State::New),
+            (of("now"), &open, State::Acknowledged),
+            (of("before"), &open, State::New),
+            (json!(null), &gone, State::Resolved),
+            (of("now"), &gone, State::Resolved),
+        ] {
+            assert_eq!(finding(&acknowledged, resolved_at).state(), state, "{acknowledged} {resolved_at}");
+        }
+        assert_eq!(
+            Finding::new("drift-0", FindingSpec::default()).state(),
+            State::New,
+            "no run has said yet when it saw it"
+        );
+    }
+
+    #[test]
+    fn a_name_holds_half_of_the_fingerprint_and_the_kind_s_spelling_is_that_of_its_json() {
+        let fingerprint = "0123456789abcdef".repeat(4);
+        assert_eq!(name(&fingerprint), "drift-0123456789abcdef0123456789abcdef");
+        assert_eq!(name("short"), "drift-short");
+        for (code, value) in [
+            (<&str>::from(State::Acknowledged), json!(State::Acknowledged)),
+            (Severity::High.into(), json!(Severity::High)),
+            (Change::Replaced.into(), json!(Change::Replaced)),
+            (FindingType::Drift.into(), json!(FindingType::Drift)),
+        ] {
+            assert_eq!(value, code);
+        }
+        assert!(Severity::High > Severity::Medium && Severity::Medium > Severity::Low);
+    }
 }

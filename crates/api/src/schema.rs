@@ -1,7 +1,8 @@
 //! Schema fragments, and the custom resource definitions as they are installed.
 
 use crate::{
-    AuditEntry, BackupRepository, BackupSchedule, BackupSet, OperationReport, OperationRun, OperationType, RestoreRun,
+    AuditEntry, BackupRepository, BackupSchedule, BackupSet, Finding, OperationReport, OperationRun, OperationType,
+    RestoreRun,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -47,6 +48,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         OperationReport::crd(),
         RestoreRun::crd(),
         AuditEntry::crd(),
+        Finding::crd(),
     ];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {
@@ -63,7 +65,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
                     &json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 }),
                 );
             }
-            "BackupRepository" | "BackupSchedule" | "OperationType" => {
+            "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" => {
                 default_status(definition, &json!({ "observedGeneration": -1 }));
             }
             _ => {}
@@ -234,7 +236,9 @@ mod tests {
                 "OperationRun" | "RestoreRun" => {
                     json!({"phase": "queued", "outcome": "pending", "observedGeneration": -1})
                 }
-                "BackupRepository" | "BackupSchedule" | "OperationType" => json!({"observedGeneration": -1}),
+                "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" => {
+                    json!({"observedGeneration": -1})
+                }
                 _ => json!(null),
             };
             assert_eq!(status["default"], default, "{kind}");

@@ -46,7 +46,7 @@ pub(super) const ANNOTATIONS: [&str; 8] = [
 ];
 
 /// Paths within an object that no code reads, by resource.
-pub(super) const UNREAD: [(&str, &[&[&str]]); 4] = [
+pub(super) const UNREAD: [(&str, &[&[&str]]); 5] = [
     (
         "pods",
         &[
@@ -70,6 +70,22 @@ pub(super) const UNREAD: [(&str, &[&[&str]]); 4] = [
     // The groups are for the worker, which reviews permissions. A user may be in a hundred.
     ("operationruns.tenantatlas.io", &[&["metadata", "annotations"], &["spec", "initiator", "groups"]]),
     ("restoreruns.tenantatlas.io", &[&["metadata", "annotations"]]),
+    // What an event tells of the evidence is its first path.
+    (
+        "findings.tenantatlas.io",
+        &[
+            &["metadata", "annotations"],
+            &["spec", "evidence", "[]", "before"],
+            &["spec", "evidence", "[]", "after"],
+            &["spec", "evidence", "[]", "manager"],
+            &["spec", "evidence", "[]", "operation"],
+            &["spec", "evidence", "[]", "at"],
+            &["spec", "evidence", "[]", "run"],
+            &["spec", "evidence", "[]", "initiator"],
+            &["spec", "acknowledged", "note"],
+            &["spec", "acknowledged", "by"],
+        ],
+    ),
 ];
 
 /// Maximum sizes in bytes of JSON: of an object, and of values at each depth in it.

@@ -112,6 +112,7 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "BackupSet" => json!({ "repository": { "name": "main" }, "snapshot": "0".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "selection": {}, "namespaceUid": "uid", "coverage": "full" }),
         "OperationReport" => json!({ "run": { "name": "run", "uid": "uid" }, "chunk": 0, "chunks": 1, "items": [] }),
+        "Finding" => crate::findings::finding("it", &json!({ "name": "none", "uid": "uid" }))["spec"].clone(),
         "AuditEntry" => json!({ "entry": "{}", "event": "intent", "who": "ada", "pod": AUDITING_POD,
             "operationType": "restore.apply", "run": { "name": "run", "uid": "uid" }, "planDigest": "0".repeat(64),
             "restoreRun": { "name": "restore", "uid": "uid" } }),
@@ -176,6 +177,7 @@ impl Tenant {
                 let user = format!("system:serviceaccount:{namespace}:tenantatlas-controller");
                 self.cluster.as_user(&user, &["system:serviceaccounts"])
             }
+            "Finding" => self.finder(),
             // And these the pod's of a restore.
             "AuditEntry" => {
                 let user = format!("system:serviceaccount:{}:tenantatlas-restore", self.name);

@@ -8,11 +8,12 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-const RECORDS: [&str; 7] = [
+const RECORDS: [&str; 8] = [
     "auditentries",
     "backuprepositories",
     "backupschedules",
     "backupsets",
+    "findings",
     "operationreports",
     "operationruns",
     "restoreruns",
@@ -80,8 +81,9 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
         "tenantatlas-leases" => Vec::new(),
         "tenantatlas-audit-writers" => vec![("auditentries UPDATE", ELSEWHERE), ("auditentries DELETE", ELSEWHERE)],
         "tenantatlas-audit-chain" => vec![("auditentries CREATE", ELSEWHERE)],
-        "tenantatlas-run-status" | "tenantatlas-status" => {
-            ["backuprepositories", "backupschedules", "backupsets", "operationruns", "restoreruns"]
+        "tenantatlas-findings" => vec![("findings DELETE", GONE), ("findings/status UPDATE", ELSEWHERE)],
+        "tenantatlas-run-status" | "tenantatlas-status" | "tenantatlas-finding-status" => {
+            ["backuprepositories", "backupschedules", "backupsets", "findings", "operationruns", "restoreruns"]
                 .into_iter()
                 .flat_map(|kind| {
                     [(kind, "CREATE", NO_WRITE), (kind, "UPDATE", "keeps the status"), (kind, "DELETE", GONE)]

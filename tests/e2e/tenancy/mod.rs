@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod coverage;
 mod fields;
+mod findings;
 mod groups;
 mod immutable;
 mod initiator;
@@ -41,7 +42,7 @@ use tenantatlas::api::execution::WORKER_ACCOUNT;
 
 impl Cluster {
     /// As the operator's own account.
-    fn as_operator(&self) -> Client {
+    pub(crate) fn as_operator(&self) -> Client {
         let namespace = environment("ATLAS_OPERATOR_NAMESPACE");
         self.as_user(&format!("system:serviceaccount:{namespace}:tenantatlas-controller"), &["system:serviceaccounts"])
     }
@@ -178,7 +179,7 @@ impl Tenant {
     }
 
     /// A path in the tenant.
-    fn path(&self, group_version: &str, rest: &str) -> String {
+    pub(crate) fn path(&self, group_version: &str, rest: &str) -> String {
         let root = if group_version == "v1" { "api" } else { "apis" };
         format!("/{root}/{group_version}/namespaces/{}/{rest}", self.name)
     }
@@ -215,7 +216,7 @@ async fn may(client: &Client, attributes: ResourceAttributes) -> bool {
 }
 
 /// One request as it goes over the wire, for what typed clients would not send.
-async fn call(client: &Client, method: &str, path: &str, body: &Value) -> Result<Value, kube::Error> {
+pub(crate) async fn call(client: &Client, method: &str, path: &str, body: &Value) -> Result<Value, kube::Error> {
     let content = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = http::Request::builder().method(method).uri(path).header("content-type", content).body(body);

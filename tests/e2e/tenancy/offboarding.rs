@@ -5,7 +5,7 @@ use crate::support::types::FOREVER;
 use crate::support::{SOON, Tenant, wait_for};
 use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
-use tenantatlas::api::{BackupSet, OperationReport, OperationRun};
+use tenantatlas::api::{BackupSet, Finding, OperationReport, OperationRun};
 
 #[tokio::test]
 async fn deleting_a_tenant_ends_whatever_is_going_on_in_it() {
@@ -32,6 +32,9 @@ async fn deleting_a_tenant_ends_whatever_is_going_on_in_it() {
         "spec": { "run": run, "chunk": 0, "chunks": 1, "items": [] } });
     let worker = tenant.worker(&pod).await;
     tenant.create_as::<OperationReport>(worker.clone(), report).await.expect("a report");
+    let baseline = tenant.baseline("nightly").await;
+    let found = crate::findings::finding("drift-1", &baseline);
+    tenant.create_as::<Finding>(worker.clone(), found).await.expect("a finding");
     let lease =
         json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": pod.metadata.name } });
     call(&worker, "POST", &tenant.path("coordination.k8s.io/v1", "leases"), &lease).await.expect("its Lease");

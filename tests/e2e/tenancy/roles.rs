@@ -6,7 +6,7 @@ use serde_json::Value;
 use tenantatlas::api::operations::BUILT_IN;
 
 /// Rights that no role of the chart gives to people.
-const NEVER: [&str; 16] = [
+const NEVER: [&str; 20] = [
     "impersonate core/serviceaccounts",
     "create core/serviceaccounts/token",
     "patch tenantatlas.io/operationruns/status",
@@ -19,6 +19,10 @@ const NEVER: [&str; 16] = [
     "create tenantatlas.io/backupsets",
     "create tenantatlas.io/operationreports",
     "create tenantatlas.io/auditentries",
+    "create tenantatlas.io/findings",
+    "delete tenantatlas.io/findings",
+    "deletecollection tenantatlas.io/findings",
+    "patch tenantatlas.io/findings/status",
     "update tenantatlas.io/auditentries",
     "delete tenantatlas.io/auditentries",
     "adopt tenantatlas.io/backuprepositories",
@@ -34,6 +38,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
         "list tenantatlas.io/backupschedules",
         "get tenantatlas.io/backupsets",
         "watch tenantatlas.io/auditentries",
+        "list tenantatlas.io/findings",
         "get core/pods/log",
     ];
     let starts = [
@@ -43,6 +48,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
         "create tenantatlas.io/backupschedules",
         "delete tenantatlas.io/backupschedules",
         "patch tenantatlas.io/backupsets",
+        "patch tenantatlas.io/findings",
     ];
     let runs: Vec<String> =
         BUILT_IN.iter().map(|operation| format!("run tenantatlas.io/operationtypes:{}", operation.name)).collect();
@@ -94,6 +100,10 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("delete tenantatlas.io/operationruns", &["admin"]),
         ("run tenantatlas.io/operationtypes:backup.capture", &[]),
         ("create tenantatlas.io/backupsets", &[]),
+        ("list tenantatlas.io/findings", &["view", "edit", "admin"]),
+        ("create tenantatlas.io/findings", &[]),
+        ("patch tenantatlas.io/findings", &[]),
+        ("delete tenantatlas.io/findings", &[]),
         ("patch tenantatlas.io/operationruns/status", &[]),
         ("adopt tenantatlas.io/backuprepositories", &[]),
     ];

@@ -2,11 +2,12 @@
 //! policies decide.
 
 use super::{call, may};
+use crate::findings::{digest, finding};
 use crate::support::Tenant;
 use kube::Client;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use tenantatlas::api::{BackupSchedule, BackupSet, schema::custom_resource_definitions};
+use tenantatlas::api::{BackupSchedule, BackupSet, Finding, schema::custom_resource_definitions};
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
 const GUIDE: &str = include_str!("../../../docs/guides/tenancy.md");
@@ -95,7 +96,7 @@ async fn each_role_may_do_with_each_kind_what_the_guide_says_and_no_more() {
 }
 
 /// What stands in the second table, as a request.
-fn request(tenant: &Tenant, row: &str) -> (&'static str, String, Value) {
+fn request(tenant: &Tenant, row: &str, who: &str) -> (&'static str, String, Value) {
     let path = |rest: &str| tenant.path(GROUP, rest);
     let object = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": GROUP, "kind": kind, "metadata": { "name": name }, "spec": spec });
     let run = |spec: Value| ("POST", path("operationruns"), object("OperationRun", "new", spec));
@@ -136,6 +137,13 @@ fn request(tenant: &Tenant, row: &str) -> (&'static str, String, Value) {
         }
         "hold a backup set" => ("PATCH", path("backupsets/free"), json!({ "spec": { "hold": true } })),
         "take a hold off" => ("PATCH", path("backupsets/held"), json!({ "spec": { "hold": false } })),
+        "accept a finding" => {
+            let accepted = json!({ "note": "planned", "digest": digest(1), "by": { "username": who } });
+            ("PATCH", path("findings/there"), json!({ "spec": { "acknowledged": accepted } }))
+        }
+        "change or delete a finding otherwise" => {
+            ("PATCH", path("findings/there"), json!({ "spec": { "severity": "low" } }))
+        }
         "delete a backup set" => ("DELETE", path("backupsets/free"), Value::Null),
         "set up a repository" => ("POST", path("backuprepositories"), object("BackupRepository", "new", repository)),
         "adopt a store of other namespaces" => {
@@ -185,13 +193,15 @@ async fn each_role_gets_done_what_the_guide_says_and_no_more() {
             "run": { "name": name, "uid": name }, "namespaceUid": tenant.uid, "hold": hold } });
         tenant.create_as::<BackupSet>(tenant.cluster.as_operator(), set).await.expect("a set");
     }
+    let there = finding("there", &tenant.baseline("compared").await);
+    tenant.create_as::<Finding>(tenant.finder(), there).await.expect("a finding");
     let people = tenant.one_of_each_role().await;
     let mut faults = Vec::new();
     for (row, cells) in rows("What each role gets done") {
-        let (method, path, body) = request(&tenant, &row);
-        // A token that is asked for as a dry run is given all the same.
-        let path = if method == "GET" || path.ends_with("/token") { path } else { format!("{path}?dryRun=All") };
         for ((role, client), cell) in ROLES.iter().zip(&people).zip(&cells) {
+            let (method, path, body) = request(&tenant, &row, &format!("one-{role}"));
+            // A token that is asked for as a dry run is given all the same.
+            let path = if method == "GET" || path.ends_with("/token") { path } else { format!("{path}?dryRun=All") };
             let answer = match call(client, method, &path, &body).await {
                 Ok(_) => "yes".to_owned(),
                 Err(kube::Error::Api(status)) if status.code == 403 => "–".to_owned(),

@@ -136,6 +136,15 @@ pub enum Reason {
     RunCreated,
     /// Retention deleted backup sets.
     BackupSetsExpired,
+    // -- findings
+    /// An item differs from its baseline, and nobody has accepted that.
+    Drifted,
+    /// A difference that was gone is there again.
+    Reopened,
+    /// Somebody accepts the difference as it is now.
+    Acknowledged,
+    /// The difference is gone.
+    Resolved,
 }
 
 impl Reason {
