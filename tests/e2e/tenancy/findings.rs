@@ -240,14 +240,18 @@ async fn who_operates_a_tenant_accepts_a_finding_in_their_own_name_in_every_way_
     let accept = json!({ "spec": accepted(&own)["spec"] });
     call(&ada, "PATCH", &path, &accept).await.expect("ada accepts");
     // Another person's note is in that person's name, and one that is stale cannot be edited.
-    let note = |by: &str| json!({ "spec": { "acknowledged": { "note": "indeed", "by": { "username": by, "groups": null } } } });
+    let note = |by: &str, note: &str| json!({ "spec": { "acknowledged": { "note": note, "by": { "username": by, "groups": null } } } });
     if !fills_in {
-        assert_refused(call(&bob, "PATCH", &path, &note("ada")).await, 403, &["spec.acknowledged.by.username"]);
+        assert_refused(
+            call(&bob, "PATCH", &path, &note("ada", "indeed")).await,
+            403,
+            &["spec.acknowledged.by.username"],
+        );
     }
-    let theirs = call(&bob, "PATCH", &path, &note("bob")).await.expect("bob accepts");
+    let theirs = call(&bob, "PATCH", &path, &note("bob", "indeed")).await.expect("bob accepts");
     assert_eq!(theirs["spec"]["acknowledged"]["by"]["username"], "bob");
     call(&worker, "PATCH", &path, &json!({ "spec": { "digest": digest(2) } })).await.expect("a worker finds");
-    assert_refused(call(&bob, "PATCH", &path, &note("bob")).await.map(|_| ()), 422, &["changed meanwhile"]);
+    assert_refused(call(&bob, "PATCH", &path, &note("bob", "still")).await, 422, &["changed meanwhile"]);
     let taken = call(&ada, "PATCH", &path, &json!({ "spec": { "acknowledged": null } })).await.expect("taken back");
     assert_eq!(taken["spec"]["acknowledged"], Value::Null);
     let none =

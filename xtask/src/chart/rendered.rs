@@ -53,8 +53,8 @@ pub(super) fn check_older_path(chart: &Chart) -> Result<()> {
     let newer = objects(&chart.render(None, NEWER, &[])?)?;
     let mutates = |object: &&Value| object["kind"].as_str().is_some_and(|kind| kind.starts_with("MutatingAdmission"));
     ensure(older.iter().find(mutates).is_none(), || format!("Kubernetes {OLDER} has no MutatingAdmissionPolicy"))?;
-    ensure(newer.iter().filter(mutates).count() == 6, || {
-        format!("Kubernetes {NEWER} gets three policies that write, each bound")
+    ensure(newer.iter().filter(mutates).count() == 8, || {
+        format!("Kubernetes {NEWER} gets four policies that write, each bound")
     })?;
     let rest: Vec<_> = newer.iter().filter(|object| !mutates(object)).collect();
     ensure(rest == older.iter().collect::<Vec<_>>(), || {
@@ -87,7 +87,8 @@ fn rights(role: &Value) -> Result<()> {
         let operator = role_name == "tenantatlas-controller";
         ensure(!operator || !resources.contains(&"secrets"), || format!("the operator reads no Secrets: {rule}"))?;
         let writes_status = resources.iter().any(|resource| resource.ends_with("/status"));
-        let may_write_status = operator || role_name == "tenantatlas-account-run";
+        let may_write_status =
+            operator || ["tenantatlas-account-run", "tenantatlas-worker-findings"].contains(&role_name);
         ensure(!writes_status || may_write_status, || format!("a role for people writes status: {rule}"))?;
     }
     Ok(())
