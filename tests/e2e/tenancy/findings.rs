@@ -178,6 +178,8 @@ async fn a_worker_leaves_what_identifies_a_finding_who_owns_it_and_what_others_s
     call(&worker, "PATCH", &status, &observed).await.expect("a worker says what it saw");
 
     // The worker's own way through all that, and the end.
+    let there = call(&worker, "GET", &all, &Value::Null).await.expect("a worker reads what is known");
+    assert_eq!(there["items"].as_array().map(Vec::len), Some(1));
     let changed = json!({ "metadata": { "labels": { "tenantatlas.io/run-uid": "u" } }, "spec": { "digest": digest(3),
         "severity": "low", "subject": { "uid": "another" } } });
     call(&worker, "PATCH", &path, &changed).await.expect("a worker finds something else");

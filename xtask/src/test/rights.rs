@@ -31,6 +31,7 @@ const ACCOUNTS: [Account; 3] = [
             "clusterrole/tenantatlas-account-run",
             "clusterrole/tenantatlas-account-audit-tip",
             "clusterrole/tenantatlas-worker-builtin",
+            "clusterrole/tenantatlas-worker-findings",
             "clusterrole/tenantatlas-worker-records",
         ],
     },
