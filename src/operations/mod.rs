@@ -11,6 +11,7 @@
 //! | [`preview`] | `restore.preview` |
 //! | [`rehearse`] | `restore.rehearse` |
 //! | [`compare`] | `sets.compare` |
+//! | [`history`] | `item.history` |
 //! | [`restore`] | `restore.apply`; how a plan is made, which previews and rehearsals do too |
 //!
 //! [`TABLE`] lists them. Everything else (the controller, the worker, the command line) knows an
@@ -24,6 +25,7 @@
 pub mod capture;
 pub mod check;
 pub mod compare;
+pub mod history;
 pub mod inventory;
 pub mod maintain;
 pub mod preview;
@@ -65,6 +67,11 @@ pub trait Operation: Work {
         Ok(())
     }
 
+    /// Whether its result depends on who started the run. Two users then never share a run.
+    fn depends_on_requester(&self) -> bool {
+        false
+    }
+
     /// Name of the backup set whose objects a run with these inputs reads, if they name one. A run is
     /// refused before it has a Job if that set holds none.
     fn restores(&self, _inputs: &Inputs) -> Option<String> {
@@ -91,10 +98,11 @@ pub trait Operation: Work {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 8] = [
+pub static TABLE: [&dyn Operation; 9] = [
     &capture::Capture,
     &check::Check,
     &compare::Compare,
+    &history::History,
     &inventory::Inventory,
     &maintain::Maintain,
     &preview::Preview,

@@ -71,6 +71,7 @@ fn least(schema: &Value) -> Value {
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let value = |name: &str| match name {
         "restoreRun" => json!({"name": "put-back", "uid": "0123"}),
+        "item" => json!("core/ConfigMap/settings"),
         _ => json!("main"),
     };
     Value::Object(required.map(|name| (name.to_owned(), value(name))).collect())

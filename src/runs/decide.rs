@@ -347,6 +347,7 @@ fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, ran: 
     next.context.backup_set = about_set.or(next.context.backup_set);
     next.context.plan = made.plan.or(next.context.plan);
     next.context.compared = made.compared.or(next.context.compared);
+    next.context.history = made.history.or(next.context.history);
     next.context.audit = made.audit.or(next.context.audit);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {

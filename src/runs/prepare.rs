@@ -148,6 +148,9 @@ pub fn prepare(
     }
     let identity =
         Identity::new(&tenant.uid, type_name, run.spec.target.as_ref(), &account, &parsed, spec.identity.as_ref());
+    let depends_on_requester =
+        operations::of_executor(&spec.executor).is_some_and(operations::Operation::depends_on_requester);
+    let identity = if depends_on_requester { identity.asked_by(run.spec.initiator.as_ref()) } else { identity };
     let (tenant_uid, operation_type) = (tenant.uid.clone(), operation_type.clone());
     Ok(Prepared { tenant_uid, operation_type, identity, inputs, account, repository })
 }

@@ -137,6 +137,23 @@ fn what_can_be_known_beforehand_is_refused_with_a_code_and_a_remedy() {
 }
 
 #[test]
+fn runs_of_two_users_are_the_same_work_unless_the_result_depends_on_who_asks() {
+    let ready = RepositoryView::Ready(repository());
+    let job = |command: &str, user: &str| {
+        let asked = run(json!({"type": "work", "initiator": {"username": user, "groups": ["team"]},
+            "inputs": {"repository": "main"}}));
+        let of_type = operation_type(&json!({"readOnly": true, "executor": {"worker": {"command": [command]}}}));
+        prepared_with(&asked, &of_type, &ready).expect("prepared").identity.job_name()
+    };
+    for operation in crate::operations::TABLE.into_iter().filter(|operation| !operation.is_for_restores()) {
+        let shared = job(operation.command(), "ada") == job(operation.command(), "eve");
+        assert_eq!(shared, !operation.depends_on_requester(), "{}", operation.name());
+    }
+    assert_eq!(job("history", "ada"), job("history", "ada"), "one user's runs join");
+    assert_ne!(job("history", "ada"), job("history", "eve"));
+}
+
+#[test]
 fn bad_inputs_are_refused_with_the_place_of_the_mistake() {
     let ready = RepositoryView::Ready(repository());
     let refusal =

@@ -11,6 +11,7 @@ use crate::{
     api::{
         ObjectReference, OperationReport, OperationReportSpec,
         comparison::{Change, ItemDifference},
+        history::{ItemChange, ItemVersion},
         item::ItemId,
         operation_report::{Action, ItemOutcome, ItemResult, MAX_BYTES, MAX_ITEMS, MAX_OF_ALL, Remark},
         outcome::{FailureType, ItemFailure},
@@ -56,6 +57,8 @@ pub enum Contents<'a> {
     Results(&'a Results<'a>),
     /// What a comparison found, in the order of the items.
     Differences(&'a [ItemDifference]),
+    /// The versions of an item.
+    Versions(&'a [ItemVersion]),
 }
 
 /// Writes the reports of a run about one subject.
@@ -99,6 +102,7 @@ const PLAN: &str = "plan-";
 const FAILURES: &str = "";
 const RESULTS: &str = "results-";
 const DIFFERENCES: &str = "differences-";
+const VERSIONS: &str = "versions-";
 
 /// How important it is that a report names an item, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,6 +190,18 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
             chunked(run, DIFFERENCES, differences.len(), telling, item, |spec, differences| {
                 spec.differences = differences;
             })
+        }
+        Contents::Versions(versions) => {
+            let item = |place: usize| {
+                let mut version = versions[place].clone();
+                version.reason.iter_mut().for_each(bound);
+                version
+            };
+            let telling = |place: usize| match versions[place].change {
+                ItemChange::Unknown => Telling::Plain,
+                _ => Telling::Differs,
+            };
+            chunked(run, VERSIONS, versions.len(), telling, item, |spec, versions| spec.versions = versions)
         }
     }
 }
@@ -308,6 +324,7 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
             plan: Vec::new(),
             results: Vec::new(),
             differences: Vec::new(),
+            versions: Vec::new(),
         },
     }
 }

@@ -13,7 +13,10 @@ use crate::{
 use jiff::SignedDuration;
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeSet, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 /// Maximum number of damaged snapshots that a result names: as many as fit.
 const MAX_DAMAGED: usize = 150;
@@ -27,14 +30,43 @@ const DAMAGED_DIGITS: usize = 12;
 /// Lists the backup sets of a namespace. Sets of other repositories are included, because another
 /// repository of the namespace may be the same store.
 pub async fn list(client: &Client, environment: &Environment) -> Result<Vec<BackupSet>, Failure> {
+    list_with_absent(client, environment, |_| false).await
+}
+
+/// The same. Of the items that sets name as absent, only those that are `wanted` are kept: all of
+/// them take megabytes in the worst case.
+pub async fn list_with_absent(
+    client: &Client,
+    environment: &Environment,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<BackupSet>, Failure> {
     let mut sets = Vec::new();
     each(client, environment, "list the backup sets", ListParams::default(), |mut set: BackupSet| {
-        // In the worst case these are megabytes that no caller reads.
-        set.spec.absent.clear();
+        set.spec.absent.retain(|item| wanted(item));
+        set.spec.absent.shrink_to_fit();
         sets.push(set);
     })
     .await?;
     Ok(sets)
+}
+
+/// Who started these runs, by uid, as far as the runs still exist.
+pub async fn initiators(
+    client: &Client,
+    environment: &Environment,
+    runs: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut found = BTreeMap::new();
+    let doing = "list the runs that recorded the backup sets";
+    each(client, environment, doing, ListParams::default(), |run: OperationRun| {
+        if let (Some(uid), Some(initiator)) = (run.metadata.uid, run.spec.initiator)
+            && runs.contains(uid.as_str())
+        {
+            found.insert(uid, initiator.username);
+        }
+    })
+    .await?;
+    Ok(found)
 }
 
 /// Finds a backup set of the namespace by its name. The worker's account may list sets, and get none.

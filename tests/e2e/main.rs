@@ -22,6 +22,7 @@ mod database;
 mod disaster;
 mod duplicates;
 mod findings;
+mod history;
 mod inventory;
 mod lost_cluster;
 mod maintenance;

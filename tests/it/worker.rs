@@ -10,6 +10,7 @@ mod capture;
 mod check;
 mod compare;
 mod fence;
+mod history;
 mod inventory;
 mod killed;
 mod lease;

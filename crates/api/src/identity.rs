@@ -2,9 +2,10 @@
 //!
 //! SHA-256 over canonical JSON of the tenant's uid, the type, the target, the executing account and
 //! the inputs that count. The trigger, the initiator and the name do not count: a nightly and a
-//! manual capture are the same work.
+//! manual capture are the same work. The exception are operations that show what their initiator
+//! may read: two users never share a run of them.
 
-use crate::{canonical, operation_run::Target, operation_type::IdentityInputs, operations};
+use crate::{canonical, operation_run::Target, operation_type::IdentityInputs, operations, subject::Initiator};
 use serde_json::{Map, Value, json};
 
 /// Number of hex digits of the identity in the name of the Job.
@@ -56,6 +57,17 @@ impl Identity {
         }));
         let suffix = SUFFIXES.iter().find(|(of, _)| *of == operation_type).map_or("", |(_, suffix)| suffix);
         Self { hash, suffix }
+    }
+
+    /// The identity of the same work if it depends on who asks for it.
+    #[must_use]
+    pub fn asked_by(self, initiator: Option<&Initiator>) -> Self {
+        let mut initiator = initiator.cloned();
+        if let Some(initiator) = &mut initiator {
+            initiator.groups.sort();
+        }
+        let hash = canonical::digest(&json!({ "work": self.hash, "initiator": initiator }));
+        Self { hash, ..self }
     }
 
     /// Returns all 64 hex digits.
@@ -124,6 +136,23 @@ mod tests {
         }
         assert_eq!(base.job_name().len(), 23);
         assert!(base.as_str().starts_with(&base.job_name()[3..]));
+    }
+
+    #[test]
+    fn work_that_depends_on_who_asks_is_not_the_same_for_two_users_or_with_other_groups() {
+        let user = |name: &str, groups: &[&str]| Initiator {
+            username: name.to_owned(),
+            uid: None,
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        };
+        let asked = |initiator: Option<&Initiator>| identity(&json!({}), None).asked_by(initiator);
+        let ada = asked(Some(&user("ada", &["a", "b"])));
+        assert_eq!(ada, asked(Some(&user("ada", &["b", "a"]))));
+        for other in [None, Some(user("eve", &["a", "b"])), Some(user("ada", &["a"]))] {
+            assert_ne!(ada, asked(other.as_ref()), "{other:?}");
+        }
+        assert_ne!(asked(None), identity(&json!({}), None));
+        assert_eq!(ada.job_name().len(), 23);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod conditions;
 mod cron_rules;
 pub mod execution;
 pub mod finding;
+pub mod history;
 pub mod identity;
 pub mod inputs;
 pub mod inventory;

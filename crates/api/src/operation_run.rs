@@ -7,6 +7,7 @@
 use crate::{
     Inputs, LocalReference, ObjectReference,
     comparison::Compared,
+    history::ItemHistory,
     item::KIND_PATTERN,
     outcome::{ItemFailure, Outcome, Phase, SummaryCounts},
     provenance::{AuditReferences, MadePlan},
@@ -378,6 +379,10 @@ pub struct RunContext {
     /// name the items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
+    /// What the backup sets say of the item whose history the run looked up. OperationReports have
+    /// its versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Box<ItemHistory>>,
     /// AuditEntries that the run wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,

@@ -12,6 +12,8 @@ use serde_json::Value;
 pub const CAPTURE: &str = "backup.capture";
 /// Checks a repository.
 pub const CHECK: &str = "repository.check";
+/// Tells the history of one item.
+pub const HISTORY: &str = "item.history";
 /// Records what a tenant holds, without content.
 pub const INVENTORY: &str = "inventory.sync";
 /// Removes from a repository what no backup set needs.
@@ -47,6 +49,8 @@ impl Operation {
 pub const CAPTURE_COMMAND: &str = "capture";
 /// The worker's command for [`CHECK`].
 pub const CHECK_COMMAND: &str = "check";
+/// The worker's command for [`HISTORY`].
+pub const HISTORY_COMMAND: &str = "history";
 /// The worker's command for [`INVENTORY`].
 pub const INVENTORY_COMMAND: &str = "inventory";
 /// The worker's command for [`MAINTAIN`].
@@ -61,8 +65,9 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 8] = [
+pub const BUILT_IN: [Operation; 9] = [
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
+    Operation { name: HISTORY, command: HISTORY_COMMAND, inputs: schema_of::<HistoryInputs> },
     Operation { name: INVENTORY, command: INVENTORY_COMMAND, inputs: schema_of::<InventoryInputs> },
     Operation { name: CHECK, command: CHECK_COMMAND, inputs: schema_of::<CheckInputs> },
     Operation { name: MAINTAIN, command: MAINTAIN_COMMAND, inputs: schema_of::<MaintainInputs> },
@@ -82,6 +87,32 @@ pub struct CaptureInputs {
     /// What to capture. Default: the whole tenant.
     #[serde(default)]
     pub selection: Selection,
+}
+
+/// Inputs of `item.history`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HistoryInputs {
+    /// Name of the BackupRepository that holds the backup sets.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The item, as `group/kind/name` with `core` for the core group, such as
+    /// `apps/Deployment/web`.
+    #[schemars(length(min = 1, max = 600))]
+    pub item: String,
+    /// Sets whose snapshots were taken earlier are left out, as an RFC 3339 time.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    pub from: Option<String>,
+    /// Sets whose snapshots were taken later are left out, as an RFC 3339 time.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    pub to: Option<String>,
+    /// JSON pointer of a field to follow alone, such as `/spec/replicas`. Default: all fields that a
+    /// restore would write.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
 }
 
 /// Inputs of `inventory.sync`.

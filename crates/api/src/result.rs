@@ -7,6 +7,7 @@
 use crate::{
     backup_set::Content,
     comparison::Compared,
+    history::ItemHistory,
     inventory::{IncompleteKind, MAX_INCOMPLETE},
     outcome::{ItemFailure, MAX_FAILURES, Outcome, SummaryCounts},
     provenance::{AuditReferences, MadePlan},
@@ -79,6 +80,9 @@ pub struct ResultContext {
     /// What a comparison found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
+    /// What the history of an item shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Box<ItemHistory>>,
     /// What maintenance removed from a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintained: Option<Maintained>,

@@ -36,6 +36,10 @@ impl Directory {
         &self.path
     }
 
+    pub(super) fn tree(&self) -> TreeId {
+        self.tree
+    }
+
     /// Whether both directories hold the same files with the same content, wherever they are.
     #[must_use]
     pub fn holds_the_same(&self, other: &Self) -> bool {
@@ -47,6 +51,12 @@ impl Directory {
 /// all captures do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentId(Box<[DataId]>);
+
+impl ContentId {
+    pub(super) fn blobs(&self) -> &[DataId] {
+        &self.0
+    }
+}
 
 /// A file of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +97,47 @@ pub(super) fn directories(
     opener: &mut Opener,
     root: TreeId,
 ) -> Result<Vec<Directory>> {
-    let mut level = vec![Directory { path: String::new(), tree: root }];
+    below(opened, opener, Directory { path: String::new(), tree: root }, LEVELS)
+}
+
+/// Finds the tree of an API group, by the name of its directory.
+pub(super) fn group(
+    opened: &Opened<IndexedFullStatus>,
+    opener: &mut Opener,
+    root: TreeId,
+    group: &str,
+) -> Result<Option<TreeId>> {
+    let (mut found, mut count) = (None, Count::of(opened));
+    StoredTree::read(opened, opener, root)?.each(&mut |node| {
+        count.one_more()?;
+        if node.is_dir() && *node.name() == *group {
+            found = node.subtree;
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Lists the directories with items of an API group, in order.
+pub(super) fn directories_of_group(
+    opened: &Opened<IndexedFullStatus>,
+    opener: &mut Opener,
+    group: &str,
+    tree: TreeId,
+) -> Result<Vec<Directory>> {
+    below(opened, opener, Directory { path: group.to_owned(), tree }, LEVELS - 1)
+}
+
+/// Lists all directories this many levels below one, in order.
+fn below(
+    opened: &Opened<IndexedFullStatus>,
+    opener: &mut Opener,
+    top: Directory,
+    levels: usize,
+) -> Result<Vec<Directory>> {
+    let mut level = vec![top];
     let mut count = Count::of(opened);
-    for _ in 0..LEVELS {
+    for _ in 0..levels {
         let mut below = Vec::new();
         for directory in level {
             StoredTree::read(opened, opener, directory.tree)?.each(&mut |node| {
@@ -140,6 +188,27 @@ pub(super) fn files(
         return Err(opened.damaged(format!("a file of `{}` is there twice", directory.path)));
     }
     Ok(files)
+}
+
+/// Finds the file of an item in its directory. Nothing is kept of the others.
+pub(super) fn find(
+    opened: &Opened<IndexedFullStatus>,
+    opener: &mut Opener,
+    directory: &Directory,
+    path: &ItemPath,
+) -> Result<Option<File>> {
+    let (mut found, mut count) = (None, Count::of(opened));
+    StoredTree::read(opened, opener, directory.tree)?.each(&mut |node| {
+        count.one_more()?;
+        if node.is_file() && *node.name() == *path.file_name() {
+            let content = ContentId(node.content.unwrap_or_default().into());
+            if found.replace(File { path: path.clone(), size: node.meta.size, content }).is_some() {
+                return Err(opened.damaged(format!("`{path}` is there twice")));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Counts nodes, up to as many as a snapshot may have.

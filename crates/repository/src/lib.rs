@@ -54,7 +54,7 @@
 //! - [`capture`] makes a snapshot with [`archive`], which writes [`tree`]s and [`pack`]s of what is
 //!   not yet [`stored`], each [`seal`]ed, and keeps a [`tally`].
 //! - [`nodes`], [`read`], [`reader`], [`check`] and [`snapshot`] read. [`directory`] shows what
-//!   snapshots hold by its ids, to compare them.
+//!   snapshots hold by its ids, to compare them; [`series`] follows items through many of them.
 //! - A [`document`] is independent of snapshots.
 //! - A [`permit`] excludes maintenance; [`forget`] decides what is not needed, and [`maintain`]
 //!   removes it.
@@ -89,6 +89,7 @@ mod permit;
 mod read;
 mod reader;
 mod seal;
+mod series;
 mod snapshot;
 mod store;
 mod stored;
@@ -114,6 +115,7 @@ pub use self::path::ItemPath;
 pub use self::permit::WriterPermit;
 pub use self::read::Item;
 pub use self::reader::SnapshotReader;
+pub use self::series::Series;
 pub use self::snapshot::Snapshot;
 pub use self::store::Store;
 
@@ -147,6 +149,9 @@ pub trait Repository: Send + Sync {
     /// Opens several snapshots, in this order. They share what was read to open them. A snapshot
     /// that does not exist fails alone.
     fn readers(&self, snapshots: Vec<String>) -> impl Future<Output = Result<Vec<Result<SnapshotReader>>>> + Send;
+
+    /// Opens many snapshots, in this order, to follow single items through them.
+    fn series(&self, snapshots: Vec<String>) -> impl Future<Output = Result<Series>> + Send;
 
     /// Derives 32 bytes from the repository's master key and a purpose. Everyone who may open the
     /// repository gets the same bytes.
@@ -317,15 +322,18 @@ impl Repository for RusticRepository {
 
     async fn readers(&self, snapshots: Vec<String>) -> Result<Vec<Result<SnapshotReader>>> {
         self.run("opening snapshots", move |inner| {
-            let (opened, files) = inner.open_for_reading()?;
-            let files: HashMap<String, SnapshotFile> =
-                files.into_iter().map(|file| (file.id.to_hex().as_str().to_owned(), file)).collect();
+            let (opened, files) = inner.open_snapshots(&snapshots)?;
             let opened = Arc::new(opened);
-            let reader = |id: &String| {
-                let file = files.get(id).ok_or_else(|| inner.snapshot_not_found(id))?;
-                SnapshotReader::new(opened.clone(), file.clone())
-            };
-            Ok(snapshots.iter().map(reader).collect())
+            let reader = |file: Result<SnapshotFile>| SnapshotReader::new(opened.clone(), file?);
+            Ok(files.into_iter().map(reader).collect())
+        })
+        .await
+    }
+
+    async fn series(&self, snapshots: Vec<String>) -> Result<Series> {
+        self.run("opening snapshots", move |inner| {
+            let (opened, files) = inner.open_snapshots(&snapshots)?;
+            Series::new(opened, files)
         })
         .await
     }
@@ -379,11 +387,24 @@ impl Repository for RusticRepository {
     }
 }
 
+/// Snapshots in the order in which they were asked for.
+type SnapshotFiles = Vec<Result<SnapshotFile>>;
+
 impl Inner {
     fn open_snapshot(&self, id: &str) -> Result<(engine::Opened<IndexedFullStatus>, SnapshotFile)> {
         let (opened, files) = self.open_for_reading()?;
         let file = files.into_iter().find(|file| file.id.to_hex().as_str() == id);
         Ok((opened, file.ok_or_else(|| self.snapshot_not_found(id))?))
+    }
+
+    /// Opens several snapshots, in this order. One that does not exist fails alone.
+    fn open_snapshots(&self, ids: &[String]) -> Result<(engine::Opened<IndexedFullStatus>, SnapshotFiles)> {
+        let (opened, files) = self.open_for_reading()?;
+        let files: HashMap<String, SnapshotFile> =
+            files.into_iter().map(|file| (file.id.to_hex().as_str().to_owned(), file)).collect();
+        let found = |id: &String| files.get(id).cloned().ok_or_else(|| self.snapshot_not_found(id));
+        let files = ids.iter().map(found).collect();
+        Ok((opened, files))
     }
 
     fn open_for_reading(&self) -> Result<(engine::Opened<IndexedFullStatus>, Vec<SnapshotFile>)> {

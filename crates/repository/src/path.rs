@@ -35,11 +35,16 @@ impl ItemPath {
     /// the order of names. A name that is too long for a file name keeps its first 200 bytes at
     /// most, and gets a digest. Different objects never share a path.
     pub fn new(group: &str, version: &str, kind: &str, name: &str) -> Result<Self> {
-        let group = if group.is_empty() { CORE_GROUP } else { group };
+        let group = Self::group(group);
         for segment in [group, version, kind] {
             check_segment(segment)?;
         }
         Ok(Self(format!("{group}/{version}/{kind}/{}{SUFFIX}", stem(name)?)))
+    }
+
+    /// The directory of an API group.
+    pub(super) fn group(group: &str) -> &str {
+        if group.is_empty() { CORE_GROUP } else { group }
     }
 
     /// Parses a path that [`ItemPath::new`] made, such as one from a snapshot, which is untrusted

@@ -137,6 +137,16 @@ pub(super) fn content(
     }
     let files = last.as_ref().map(|(_, files)| files);
     let blobs = files.and_then(|files| files.find(path.file_name())).ok_or_else(absent)?;
+    of_blobs(opened, opener, path, blobs)
+}
+
+/// Reads the content of an item that consists of these blobs.
+pub(super) fn of_blobs(
+    opened: &Opened<IndexedFullStatus>,
+    opener: &mut Opener,
+    path: &ItemPath,
+    blobs: &[DataId],
+) -> Result<Vec<u8>> {
     let too_large = || opened.too_large(format!("`{path}` has more than {MAX_ITEM} bytes, or {MAX_BLOBS} parts"));
     if blobs.len() > MAX_BLOBS {
         return Err(too_large());

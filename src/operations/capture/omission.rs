@@ -105,6 +105,12 @@ impl Note {
     }
 }
 
+/// The path of the note in a directory of a snapshot, if notes are what the directory holds.
+#[must_use]
+pub fn path_of_note(directory: &str) -> Option<ItemPath> {
+    directory.ends_with(SUFFIX).then(|| ItemPath::parse(&format!("{directory}/{NAME}.json")).ok())?
+}
+
 /// How much is known of the kind that a note is of, with the reason code of the first item that is
 /// missing. An item that is left out by rule is not missing, nor is one that does not exist.
 #[must_use]

@@ -28,7 +28,7 @@ use crate::{
         state::State,
         walk::Terms,
     },
-    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
+    providers::{Provider, bounded::Bounded, catalog::Catalog, kubernetes::Kubernetes},
     repository::Repository,
     worker::{
         environment::Environment,
@@ -96,8 +96,10 @@ pub async fn compare_with(
     let states = State::open(repository, &sets).await?;
     let mut found = match states.as_slice() {
         [from, to] => {
-            let key = DigestKey::new(repository.derived_key(DIGESTS));
-            walk::compare(from, to, &terms(&Bounded::new(provider), key).await?).await?
+            let provider = Bounded::new(provider);
+            let catalog = provider.catalog().await;
+            let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
+            walk::compare(from, to, &terms(&provider, catalog, repository).await?).await?
         }
         [state] => walk::list(state).await?,
         _ => Found::default(),
@@ -113,9 +115,8 @@ pub async fn compare_with(
 }
 
 /// What the provider says of the kinds: which reports may show, and whose status is data.
-async fn terms(provider: &dyn Provider, key: DigestKey) -> Result<Terms, Failure> {
-    let catalog = provider.catalog().await;
-    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
+pub async fn terms(provider: &dyn Provider, catalog: Catalog, repository: &impl Repository) -> Result<Terms, Failure> {
+    let key = DigestKey::new(repository.derived_key(DIGESTS));
     let readers = provider.readers(&catalog).await?;
     Ok(Terms { readers, status_is_data: catalog.without_status, key })
 }

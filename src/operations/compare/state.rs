@@ -142,7 +142,9 @@ fn holds_notes(directory: &Directory) -> bool {
     directory.path().rsplit('/').next().is_some_and(|kind| kind.contains('.'))
 }
 
-fn of_set(set: &str, error: repository::Error) -> Failure {
+/// Failure of reading a set, with its name.
+#[must_use]
+pub fn of_set(set: &str, error: repository::Error) -> Failure {
     let failure = Failure::from(error);
     Failure { message: format!("backup set {set}: {}", failure.message), ..failure }
 }

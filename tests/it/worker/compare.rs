@@ -15,16 +15,16 @@ use tenantatlas::{
 };
 
 /// A tenant, and the backup sets that were captured of it.
-struct Tenant {
-    api: Api,
-    pod: Pod,
-    sets: Vec<Value>,
+pub struct Tenant {
+    pub api: Api,
+    pub pod: Pod,
+    pub sets: Vec<Value>,
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
 impl Tenant {
     /// Three ConfigMaps, two Secrets and a Deployment, captured as `monday`.
-    async fn on_monday() -> Self {
+    pub async fn on_monday() -> Self {
         let api = Api::new();
         api.serve_config_maps(objects(3));
         let secret = |name: &str| json!({"metadata": object(name)["metadata"], "type": "Opaque", "data": {"password": "aHVudGVyMg=="}});
@@ -36,14 +36,14 @@ impl Tenant {
     }
 
     /// Captures a selection as a set.
-    async fn capture(&mut self, name: &str, selection: Value, coverage: &str) {
+    pub async fn capture(&mut self, name: &str, selection: Value, coverage: &str) {
         let mut environment = environment(json!({"repository": "main", "selection": selection}), None);
         environment.identity.run_uid = format!("run-of-{name}");
         let captured = self.pod.capture_in(&self.api, environment).await.unwrap().context.snapshot.unwrap();
         self.add_set(name, &captured.id, json!({"selection": selection, "coverage": coverage}));
     }
 
-    fn add_set(&mut self, name: &str, snapshot: &str, spec: Value) {
+    pub fn add_set(&mut self, name: &str, snapshot: &str, spec: Value) {
         let mut set = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": {"repository": {"name": "main"}, "snapshot": snapshot, "run": {"name": name, "uid": "u"}, "namespaceUid": "namespace-uid"}});
         for (field, value) in spec.as_object().cloned().unwrap() {
@@ -53,14 +53,14 @@ impl Tenant {
         self.api.list("BackupSet", self.sets.clone());
     }
 
-    fn change_set(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
+    pub fn change_set(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
         change(self.sets.iter_mut().find(|set| set["metadata"]["name"] == name).unwrap());
         self.api.list("BackupSet", self.sets.clone());
     }
 
     /// Tuesday: a ConfigMap is gone, one changed, one is new, the Secret `a` and the Deployment changed, and of the
     /// ConfigMap `item-00002` only the status.
-    async fn on_tuesday() -> Self {
+    pub async fn on_tuesday() -> Self {
         let mut tenant = Self::on_monday().await;
         tenant.api.serve_config_maps(vec![object("item-00001"), object("item-00002"), object("new")]);
         tenant.api.change("ConfigMap", "item-00001", |object| object["data"] = json!({"key": "changed"}));
@@ -350,7 +350,7 @@ async fn damage_is_told_of_an_item_or_of_a_set_and_a_store_that_fails_is_tried_a
 }
 
 /// A pack of which a bit is another.
-fn rotten(pack: &[u8]) -> Vec<u8> {
+pub fn rotten(pack: &[u8]) -> Vec<u8> {
     let mut rotten = pack.to_vec();
     rotten[3] ^= 1;
     rotten

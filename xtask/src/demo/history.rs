@@ -10,8 +10,13 @@ use crate::shell;
 const DIFFERENCES: &str =
     r#"jsonpath={range .items[*].spec.differences[*]}{.change}{"  "}{.itemId}{"\n"}{.diff}{"\n"}{end}"#;
 
+/// The versions of an item, as a user would ask for them.
+const VERSIONS: &str =
+    r#"jsonpath={range .items[*].spec.versions[*]}{.time}{"  "}{.set}{"  "}{.change}{"\n"}{.diff}{end}"#;
+
 impl Demo {
-    /// Changes a Deployment, has a backup taken, and compares it with the first one.
+    /// Changes a Deployment, has a backup taken, compares it with the first one, and looks the
+    /// Deployment up in all backups.
     pub(super) fn history(&self, tenant: &Tenant, set: &str) -> Result<()> {
         let (namespace, person) = (&tenant.namespace, tenant.person.as_str());
         self.screen.heading("A new version is rolled out; another day, Ada asks what changed since the first backup");
@@ -29,6 +34,18 @@ impl Demo {
         self.screen.command(&format!("kubectl {} '{DIFFERENCES}'", reports.join(" ")));
         self.screen.table(&shell::output(self.kubectl()?.args(reports).arg(DIFFERENCES))?);
         self.message(&compared)?;
+
+        self.screen.heading("Since when does the Deployment have its image? The history of one object tells it");
+        let path = "/spec/template/spec/containers/0/image";
+        let inputs = json!({ "repository": "main", "item": "apps/Deployment/cart", "path": path });
+        let history = json!({ "type": "item.history", "inputs": inputs });
+        let told = self.create(tenant, Some(person), "history-", &history)?;
+        self.follow(std::slice::from_ref(&told))?;
+        let of_run = format!("--field-selector=spec.run.name={}", told.name);
+        let reports = ["get", "operationreports", "--namespace", namespace, &of_run, "--output"];
+        self.screen.command(&format!("kubectl {} '{VERSIONS}'", reports.join(" ")));
+        self.screen.table(&shell::output(self.kubectl()?.args(reports).arg(VERSIONS))?);
+        self.message(&told)?;
 
         self.screen.heading("An inventory records which objects there are, and nothing of what they hold");
         let inventory = json!({ "type": "inventory.sync", "inputs": { "repository": "main" } });

@@ -1,0 +1,148 @@
+//! Several snapshots, opened together, to follow single items through them.
+//!
+//! A repository is content-addressed: what a tree holds is the same in every snapshot with that
+//! tree. So each tree is read once, however many snapshots have it, and of a tree with thousands of
+//! files one answer is kept. In memory are these answers: some hundred bytes for each tree in which
+//! an item was looked for.
+//!
+//! Must not: parse an item, or decide what it means that a snapshot does not hold one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustic_core::repofile::SnapshotFile;
+use rustic_core::{IndexedFullStatus, TreeId};
+
+use super::directory::{self, Directory, File};
+use super::engine::Opened;
+use super::error::{Error, Result};
+use super::path::ItemPath;
+use super::read;
+use super::seal::Opener;
+use super::snapshot::Snapshot;
+
+/// Several open snapshots. Clones share them.
+#[derive(Clone)]
+pub struct Series {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    opened: Opened<IndexedFullStatus>,
+    snapshots: Vec<Result<SnapshotFile>>,
+    state: Mutex<State>,
+}
+
+/// What was found so far, by the tree in which it was looked for.
+struct State {
+    opener: Opener,
+    /// Trees of groups, by the root.
+    groups: HashMap<(TreeId, String), Option<TreeId>>,
+    /// Directories of groups.
+    directories: HashMap<(TreeId, String), Arc<[Directory]>>,
+    /// Files of directories.
+    files: HashMap<(TreeId, ItemPath), Option<File>>,
+}
+
+impl Series {
+    pub(super) fn new(opened: Opened<IndexedFullStatus>, snapshots: Vec<Result<SnapshotFile>>) -> Result<Self> {
+        let state = State {
+            opener: Opener::new(&opened.repository.key())?,
+            groups: HashMap::new(),
+            directories: HashMap::new(),
+            files: HashMap::new(),
+        };
+        Ok(Self { inner: Arc::new(Inner { opened, snapshots, state: state.into() }) })
+    }
+
+    /// What is known of each snapshot without reading its trees, in the requested order. One that
+    /// does not exist fails alone.
+    pub fn snapshots(&self) -> impl Iterator<Item = Result<Snapshot>> {
+        self.inner.snapshots.iter().map(|file| file.as_ref().map(Snapshot::from_file).map_err(Clone::clone))
+    }
+
+    /// Lists the directories with items of one API group (empty for the core group) in a snapshot,
+    /// in order. `place` is the snapshot's place in the requested order.
+    pub async fn directories(&self, place: usize, group: &str) -> Result<Arc<[Directory]>> {
+        let group = ItemPath::group(group).to_owned();
+        self.ask("listing a group", move |opened, snapshots, state| {
+            let root = match snapshots.get(place) {
+                Some(Ok(file)) => file.tree,
+                Some(Err(error)) => return Err(error.clone()),
+                None => return Ok([].into()),
+            };
+            let State { opener, groups, directories, .. } = state;
+            let key = (root, group);
+            let tree = match groups.get(&key) {
+                Some(tree) => *tree,
+                None => *groups.entry(key.clone()).insert_entry(directory::group(opened, opener, root, &key.1)?).get(),
+            };
+            let Some(tree) = tree else { return Ok([].into()) };
+            let key = (tree, key.1);
+            if let Some(found) = directories.get(&key) {
+                return Ok(found.clone());
+            }
+            let found: Arc<[Directory]> = directory::directories_of_group(opened, opener, &key.1, tree)?.into();
+            directories.insert(key, found.clone());
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Finds the file of an item in its directory.
+    pub async fn find(&self, directory: &Directory, path: &ItemPath) -> Result<Option<File>> {
+        let (directory, path) = (directory.clone(), path.clone());
+        self.ask("looking for an item", move |opened, _, state| {
+            let key = (directory.tree(), path);
+            if let Some(found) = state.files.get(&key) {
+                return Ok(found.clone());
+            }
+            let found = directory::find(opened, &mut state.opener, &directory, &key.1)?;
+            state.files.insert(key, found.clone());
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Lists the files of a directory, in order. Nothing of them is kept.
+    pub async fn files(&self, directory: &Directory) -> Result<Vec<File>> {
+        let directory = directory.clone();
+        self.ask("listing a directory", move |opened, _, state| directory::files(opened, &mut state.opener, &directory))
+            .await
+    }
+
+    /// Returns the content of a file.
+    pub async fn read(&self, file: &File) -> Result<Vec<u8>> {
+        let file = file.clone();
+        self.ask("reading an item", move |opened, _, state| {
+            read::of_blobs(opened, &mut state.opener, &file.path, file.content.blobs())
+        })
+        .await
+    }
+
+    /// The first fault of the store since the snapshots were opened, if any. After a fault, what
+    /// could not be read is not necessarily damaged.
+    #[must_use]
+    pub fn fault(&self) -> Option<Error> {
+        self.inner.opened.fault()
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        question: impl FnOnce(&Opened<IndexedFullStatus>, &[Result<SnapshotFile>], &mut State) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = self.inner.clone();
+        super::blocking(doing, move || {
+            let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+            question(&inner.opened, &inner.snapshots, &mut state)
+        })
+        .await
+    }
+}
+
+impl std::fmt::Debug for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Series").field("snapshots", &self.inner.snapshots.len()).finish_non_exhaustive()
+    }
+}
