@@ -35,7 +35,7 @@ pub struct ItemHistory {
     pub item: String,
     /// JSON pointer of the field that was followed, if only one was.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 256))]
     pub path: Option<String>,
     /// Versions of the item, or of the followed field. An item that was recreated or came back has a
     /// new version.
@@ -60,6 +60,15 @@ pub struct ItemHistory {
     /// has its value. Unset if the item is gone by then, or the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Sighting>,
+}
+
+impl ItemHistory {
+    /// Drops who started the runs of its sets, which are in the reports too. Returns whether there
+    /// was anything to drop.
+    pub(crate) fn drop_initiators(&mut self) -> bool {
+        let sightings = [&mut self.first, &mut self.last, &mut self.since].into_iter().flatten();
+        sightings.filter_map(|sighting| sighting.initiator.take()).count() > 0
+    }
 }
 
 /// What a backup set shows of an item that the set before it did not.

@@ -111,7 +111,7 @@ pub struct HistoryInputs {
     /// JSON pointer of a field to follow alone, such as `/spec/replicas`. Default: all fields that a
     /// restore would write.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1, max = 256))]
     pub path: Option<String>,
 }
 

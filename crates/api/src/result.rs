@@ -233,6 +233,8 @@ impl TerminationResult {
                 result.failures_truncated = true;
             } else if result.context.kinds() > 0 {
                 result.context.drop_kinds();
+            } else if result.context.history.as_mut().is_some_and(|history| history.drop_initiators()) {
+                // The reports still name them.
             } else {
                 result.message = None;
                 result.reason = result.reason.map(|reason| truncate(&reason, 128));
@@ -256,7 +258,7 @@ pub fn truncate(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{comparison::KindCounts, outcome::FailureType};
+    use crate::{comparison::KindCounts, history::Sighting, outcome::FailureType};
     use proptest::prelude::*;
 
     proptest! {
@@ -381,6 +383,31 @@ mod tests {
         let context = ResultContext { compared: Some(compared), ..ResultContext::default() };
         let kept = read(&TerminationResult { context, ..result }).context.compared.expect("counts");
         assert_eq!((kept.added, kept.kinds), (7, Vec::new()));
+    }
+
+    #[test]
+    fn the_longest_history_fits_and_loses_only_who_started_the_runs() {
+        let seen = Sighting {
+            set: "s".repeat(253),
+            time: jiff::Timestamp::UNIX_EPOCH,
+            run: "r".repeat(253),
+            initiator: Some("u".repeat(1024)),
+        };
+        let history = ItemHistory {
+            item: "i".repeat(600),
+            path: Some("\"".repeat(256)),
+            versions: 3,
+            first: Some(seen.clone()),
+            last: Some(seen.clone()),
+            since: Some(seen),
+            ..ItemHistory::default()
+        };
+        let context = ResultContext { history: Some(Box::new(history.clone())), ..ResultContext::default() };
+        let result = TerminationResult { message: Some("m".repeat(2000)), context, ..TerminationResult::default() };
+        assert!(result.to_message().len() <= MAX_TERMINATION_MESSAGE);
+        let kept = read(&result).context.history.expect("a history");
+        assert_eq!((kept.versions, &kept.item, &kept.path), (3, &history.item, &history.path));
+        assert!(kept.since.is_some_and(|since| since.initiator.is_none() && since.set.len() == 253));
     }
 
     #[test]

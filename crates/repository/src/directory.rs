@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use itertools::{EitherOrBoth, Itertools as _};
+use rustic_core::repofile::Node;
 use rustic_core::{DataId, IndexedFullStatus, TreeId};
 
 use super::engine::Opened;
@@ -198,8 +199,15 @@ pub(super) fn find(
     path: &ItemPath,
 ) -> Result<Option<File>> {
     let (mut found, mut count) = (None, Count::of(opened));
-    StoredTree::read(opened, opener, directory.tree)?.each(&mut |node| {
+    StoredTree::read(opened, opener, directory.tree)?.each_unread(&mut |json| {
         count.one_more()?;
+        // Of thousands of nodes only those are parsed that may be the file's. A name is in the JSON as
+        // it is, unless something in it is escaped.
+        if !json.get().contains(path.file_name()) && !json.get().contains('\\') {
+            return Ok(());
+        }
+        let unreadable = |_| opened.damaged(format!("a node of `{}` cannot be read", directory.path));
+        let node: Node = serde_json::from_str(json.get()).map_err(unreadable)?;
         if node.is_file() && *node.name() == *path.file_name() {
             let content = ContentId(node.content.unwrap_or_default().into());
             if found.replace(File { path: path.clone(), size: node.meta.size, content }).is_some() {

@@ -11,7 +11,10 @@ use std::io::{self, BufReader, Read};
 
 use rustic_core::repofile::Node;
 use rustic_core::{Id, IndexedFullStatus, TreeId};
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::engine::Opened;
@@ -38,6 +41,16 @@ impl<'a> StoredTree<'a> {
 
     /// Visits each node. Whether the tree matches its id is only known at the end.
     pub(super) fn each(&self, visit: &mut dyn FnMut(Node) -> Result<()>) -> Result<()> {
+        self.each_as(visit)
+    }
+
+    /// Visits each node as its JSON, which takes a fraction of the time. Whether the tree matches its
+    /// id is only known at the end.
+    pub(super) fn each_unread(&self, visit: &mut dyn FnMut(Box<RawValue>) -> Result<()>) -> Result<()> {
+        self.each_as(visit)
+    }
+
+    fn each_as<N: DeserializeOwned>(&self, visit: &mut dyn FnMut(N) -> Result<()>) -> Result<()> {
         let content: Box<dyn Read + '_> = if self.compressed {
             let decoder = zstd::stream::read::Decoder::new(self.plain.as_slice());
             Box::new(decoder.map_err(|_| damaged(self.opened, self.id))?)
@@ -86,12 +99,12 @@ impl Read for Measured<'_> {
 }
 
 /// A tree: an object with a list of nodes, or `null` for no nodes.
-struct Tree<'a> {
-    visit: &'a mut dyn FnMut(Node) -> Result<()>,
+struct Tree<'a, N> {
+    visit: &'a mut dyn FnMut(N) -> Result<()>,
     failed: &'a mut Option<Error>,
 }
 
-impl<'de> DeserializeSeed<'de> for Tree<'_> {
+impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Tree<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
@@ -99,7 +112,7 @@ impl<'de> DeserializeSeed<'de> for Tree<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Tree<'_> {
+impl<'de, N: DeserializeOwned> Visitor<'de> for Tree<'_, N> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,12 +134,12 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 }
 
-struct Nodes<'a> {
-    visit: &'a mut dyn FnMut(Node) -> Result<()>,
+struct Nodes<'a, N> {
+    visit: &'a mut dyn FnMut(N) -> Result<()>,
     failed: &'a mut Option<Error>,
 }
 
-impl<'de> DeserializeSeed<'de> for Nodes<'_> {
+impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Nodes<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
@@ -134,7 +147,7 @@ impl<'de> DeserializeSeed<'de> for Nodes<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Nodes<'_> {
+impl<'de, N: DeserializeOwned> Visitor<'de> for Nodes<'_, N> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,7 +163,7 @@ impl<'de> Visitor<'de> for Nodes<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut nodes: A) -> std::result::Result<(), A::Error> {
-        while let Some(node) = nodes.next_element::<Node>()? {
+        while let Some(node) = nodes.next_element::<N>()? {
             if let Err(error) = (self.visit)(node) {
                 *self.failed = Some(error);
                 return Err(A::Error::custom("what visits it has failed"));

@@ -63,8 +63,10 @@ fn sound(kind: &str) -> Vec<Value> {
             let result = json!({ "itemId": "a/B/c", "action": "create", "outcome": "done", "reason": remark });
             let item = json!({ "itemId": "a/B/c", "reasonCode": "A", "message": "words", "type": "skipped" });
             let difference = json!({ "itemId": "a/B/c", "change": "changed", "reason": remark, "diff": "+a" });
+            let version = json!({ "change": "created", "set": "a", "time": "2026-01-01T00:00:00Z", "run": "r", "initiator": "ada",
+                "after": "b", "sets": 2, "apiVersion": "v1", "reason": remark, "diff": "+a" });
             vec![json!({ "run": { "name": "mine", "uid": "uid" }, "chunk": 1, "chunks": 2, "items": [item],
-                "planDigest": "0a", "plan": [planned], "results": [result], "differences": [difference], "omitted": 2 })]
+                "planDigest": "0a", "plan": [planned], "results": [result], "differences": [difference], "versions": [version], "omitted": 2 })]
         }
         other => panic!("{other}: say here what a sound one is"),
     }
@@ -106,6 +108,7 @@ fn other(value: &Value) -> Value {
                 ("full", "partial"),
                 ("Inventory", "Objects"),
                 ("changed", "added"),
+                ("created", "deleted"),
                 ("missing", "different"),
                 ("update", "recreate"),
                 ("add", "replace"),
