@@ -11,6 +11,7 @@
 //! | [`preview`] | `restore.preview` |
 //! | [`rehearse`] | `restore.rehearse` |
 //! | [`compare`] | `sets.compare` |
+//! | [`capture_item`] | `item.capture` |
 //! | [`history`] | `item.history` |
 //! | [`restore`] | `restore.apply`; how a plan is made, which previews and rehearsals do too |
 //!
@@ -23,10 +24,12 @@
 //! processes, perhaps of two versions.
 
 pub mod capture;
+pub mod capture_item;
 pub mod check;
 pub mod compare;
 pub mod history;
 pub mod inventory;
+mod item;
 pub mod maintain;
 pub mod preview;
 pub mod record;
@@ -98,8 +101,9 @@ pub trait Operation: Work {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 9] = [
+pub static TABLE: [&dyn Operation; 10] = [
     &capture::Capture,
+    &capture_item::CaptureItem,
     &check::Check,
     &compare::Compare,
     &history::History,

@@ -17,6 +17,7 @@ mod blocked;
 mod bucket;
 mod cancel;
 mod capture;
+mod capture_item;
 mod compare;
 mod database;
 mod disaster;

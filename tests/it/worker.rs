@@ -7,6 +7,7 @@
 mod api;
 mod audit;
 mod capture;
+mod capture_item;
 mod check;
 mod compare;
 mod fence;

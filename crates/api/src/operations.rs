@@ -12,6 +12,8 @@ use serde_json::Value;
 pub const CAPTURE: &str = "backup.capture";
 /// Checks a repository.
 pub const CHECK: &str = "repository.check";
+/// Captures one object.
+pub const CAPTURE_ITEM: &str = "item.capture";
 /// Tells the history of one item.
 pub const HISTORY: &str = "item.history";
 /// Records what a tenant holds, without content.
@@ -49,6 +51,8 @@ impl Operation {
 pub const CAPTURE_COMMAND: &str = "capture";
 /// The worker's command for [`CHECK`].
 pub const CHECK_COMMAND: &str = "check";
+/// The worker's command for [`CAPTURE_ITEM`].
+pub const CAPTURE_ITEM_COMMAND: &str = "capture-item";
 /// The worker's command for [`HISTORY`].
 pub const HISTORY_COMMAND: &str = "history";
 /// The worker's command for [`INVENTORY`].
@@ -65,8 +69,9 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 9] = [
+pub const BUILT_IN: [Operation; 10] = [
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
+    Operation { name: CAPTURE_ITEM, command: CAPTURE_ITEM_COMMAND, inputs: schema_of::<CaptureItemInputs> },
     Operation { name: HISTORY, command: HISTORY_COMMAND, inputs: schema_of::<HistoryInputs> },
     Operation { name: INVENTORY, command: INVENTORY_COMMAND, inputs: schema_of::<InventoryInputs> },
     Operation { name: CHECK, command: CHECK_COMMAND, inputs: schema_of::<CheckInputs> },
@@ -87,6 +92,19 @@ pub struct CaptureInputs {
     /// What to capture. Default: the whole tenant.
     #[serde(default)]
     pub selection: Selection,
+}
+
+/// Inputs of `item.capture`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CaptureItemInputs {
+    /// Name of the BackupRepository that stores the snapshot.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The object, as `group/kind/name` with `core` for the core group, such as
+    /// `apps/Deployment/web`.
+    #[schemars(length(min = 1, max = 600))]
+    pub item: String,
 }
 
 /// Inputs of `item.history`.

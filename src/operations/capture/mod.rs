@@ -96,8 +96,21 @@ pub async fn capture_from(
     clock: &dyn Clock,
     permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
-    let provider = Bounded::new(provider);
     let scope = read_scope(environment)?;
+    capture_scope(provider, client, (environment, &scope), repository, run, clock, permit).await
+}
+
+/// The same of any scope.
+pub async fn capture_scope(
+    provider: &dyn Provider,
+    client: &Client,
+    (environment, scope): (&Environment, &Scope),
+    repository: &impl Repository,
+    run: &OperationRun,
+    clock: &dyn Clock,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
+    let provider = Bounded::new(provider);
     let options = options(client, environment, Vec::new(), clock, permit).await?;
     let captured = if let Some(snapshot) = find_earlier(repository, &options).await? {
         let items = repository.list(&snapshot.id).await?;
@@ -105,8 +118,8 @@ pub async fn capture_from(
         Progress::of(client.clone(), &environment.identity).finish(earlier.counts).await;
         earlier
     } else {
-        let catalog = catalog(&provider, &scope).await?;
-        take(&provider, client, environment, (&scope, &mut Objects), &catalog, repository, &options).await?
+        let catalog = catalog(&provider, scope).await?;
+        take(&provider, client, environment, (scope, &mut Objects), &catalog, repository, &options).await?
     };
     let result = captured.to_result(Content::Objects);
     captured.write_reports(client, &environment.identity, &result).await?;

@@ -71,12 +71,18 @@ impl Scope {
                     "a run with a target takes that object alone: leave out spec.target or inputs.selection".to_owned(),
                 ));
             }
-            Some(item) => Selection {
-                include_kinds: vec![item.kind.to_string()],
-                include_names: vec![item.name.clone()],
-                ..Selection::default()
-            },
+            Some(item) => Selection::of_item(item),
         };
+        Self::of(names, target)
+    }
+
+    /// The scope of one object.
+    pub fn of_item(item: ItemId) -> Result<Self, Failure> {
+        Self::of(Selection::of_item(&item), Some(item))
+    }
+
+    fn of(names: Selection, target: Option<ItemId>) -> Result<Self, Failure> {
+        let invalid = |message: String| Failure::permanent(reason::INVALID_INPUTS, message);
         let kinds = names.parse().map_err(|error| invalid(format!("inputs.selection: {error}")))?;
         let name = match names.include_names.as_slice() {
             [name] => Some(name.clone()),

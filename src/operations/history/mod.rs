@@ -36,6 +36,7 @@ use crate::{
             timeline::{Focus, Found, Timeline},
             trace::Held,
         },
+        item,
         restore::order::expect_own,
     },
     providers::{Provider, bounded::Bounded, catalog::Catalog, kubernetes::Kubernetes},
@@ -82,7 +83,7 @@ impl Asked {
         let inputs: HistoryInputs = environment.inputs()?;
         environment.expect_repository(&inputs.repository)?;
         let invalid = |message: String| Failure::permanent(worker::INVALID_INPUTS, message);
-        let item = item(&inputs.item)?;
+        let item = item::read(&inputs.item)?;
         let time = |name: &str, text: Option<&String>| {
             let time = text.map(|text| text.parse::<Timestamp>()).transpose();
             time.map_err(|error| invalid(format!("inputs.{name}: write a time as 2026-11-27T18:30:00Z: {error}")))
@@ -102,18 +103,6 @@ impl Asked {
     fn takes(&self, time: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= time) && self.to.is_none_or(|to| time <= to)
     }
-}
-
-/// Reads the item that inputs name.
-fn item(text: &str) -> Result<ItemId, Failure> {
-    let invalid = |message: String| Failure::permanent(worker::INVALID_INPUTS, message);
-    let item = ItemId::of_object(text).map_err(|error| invalid(format!("inputs.item: {error}")))?;
-    if item.name.is_empty() || item.kind.to_string().parse::<GroupKind>().as_ref() != Ok(&item.kind) {
-        return Err(invalid(format!(
-            "inputs.item: {item} does not name one object: write `group/Kind/name`, with `core` for the core group"
-        )));
-    }
-    Ok(item)
 }
 
 /// Reports the history of an item. `run` names the requester.

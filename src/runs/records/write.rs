@@ -8,9 +8,12 @@ use super::{
 };
 use crate::{
     api::{
-        BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, LocalReference, ObjectReference, Outcome, Reason,
+        BackupRepository, BackupSet, BackupSetSpec, BackupSetStatus, Inputs, LocalReference, ObjectReference, Outcome,
+        Reason,
         backup_schedule::{Origin, origin},
         backup_set::{Coverage, DAMAGED, Verified, names_for, status_of_adopted},
+        item::ItemId,
+        operation_run::Target,
         result::CapturedSnapshot,
         selection::{Selection, target_item},
     },
@@ -142,11 +145,7 @@ async fn write_set_status(context: &Context, set: &BackupSet, snapshot: &Capture
 
 fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: bool) -> Result<BackupSetSpec, Error> {
     let inputs = observed.prepared.as_ref().map_or(&observed.run.spec.inputs, |prepared| &prepared.inputs);
-    let selection: Selection = match (&observed.run.spec.target, inputs.get("selection")) {
-        (Some(target), _) => Selection::of_item(&target_item(&target.api_version, &target.kind, &target.name)),
-        (None, Some(selection)) => serde_json::from_value(selection)?,
-        (None, None) => Selection::default(),
-    };
+    let selection = selection(observed.run.spec.target.as_ref(), inputs)?;
     let repository = inputs.text_of("repository").unwrap_or_default();
     let whole = selection.is_everything() && complete;
     Ok(BackupSetSpec {
@@ -163,6 +162,19 @@ fn backup_set_spec(observed: &Observed, snapshot: &CapturedSnapshot, complete: b
         trigger: observed.run.spec.trigger,
         hold: false,
     })
+}
+
+/// What was selected for a capture: the target, the one item of the inputs, or their selection.
+fn selection(target: Option<&Target>, inputs: &Inputs) -> Result<Selection, Error> {
+    if let Some(target) = target {
+        return Ok(Selection::of_item(&target_item(&target.api_version, &target.kind, &target.name)));
+    }
+    if let Some(item) = inputs.text_of("item") {
+        // The worker has read it; a set must not pass for one of everything.
+        let item = ItemId::of_object(&item).map_err(serde::de::Error::custom).map_err(Error::Serialize)?;
+        return Ok(Selection::of_item(&item));
+    }
+    Ok(inputs.get("selection").map(serde_json::from_value).transpose()?.unwrap_or_default())
 }
 
 /// Reports that the sets which checks found in an adopted repository can be used: those of this
