@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`capture`] | `backup.capture`; how a namespace is read |
 //! | [`check`] | `repository.check`, which also lists the sets of an adopted repository |
+//! | [`drift`] | `drift.generate`; how findings are written |
 //! | [`inventory`] | `inventory.sync`; how a set is read as identities and digests |
 //! | [`maintain`] | `repository.maintain`; ends with a check |
 //! | [`preview`] | `restore.preview` |
@@ -27,6 +28,7 @@ pub mod capture;
 pub mod capture_item;
 pub mod check;
 pub mod compare;
+pub mod drift;
 pub mod history;
 pub mod inventory;
 mod item;
@@ -101,11 +103,12 @@ pub trait Operation: Work {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 10] = [
+pub static TABLE: [&dyn Operation; 11] = [
     &capture::Capture,
     &capture_item::CaptureItem,
     &check::Check,
     &compare::Compare,
+    &drift::Drift,
     &history::History,
     &inventory::Inventory,
     &maintain::Maintain,

@@ -349,6 +349,7 @@ fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, ran: 
     next.context.compared = made.compared.or(next.context.compared);
     next.context.history = made.history.or(next.context.history);
     next.context.audit = made.audit.or(next.context.audit);
+    next.context.drift = made.drift.or(next.context.drift);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
         next.progress = Some(format!("{}/{}", counts.processed, counts.total));

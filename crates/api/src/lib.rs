@@ -21,6 +21,7 @@ pub mod canonical;
 pub mod comparison;
 pub mod conditions;
 mod cron_rules;
+pub mod drift;
 pub mod execution;
 pub mod finding;
 pub mod history;

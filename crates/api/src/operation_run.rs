@@ -7,6 +7,7 @@
 use crate::{
     Inputs, LocalReference, ObjectReference,
     comparison::Compared,
+    drift::Drift,
     history::ItemHistory,
     item::KIND_PATTERN,
     outcome::{ItemFailure, Outcome, Phase, SummaryCounts},
@@ -383,6 +384,9 @@ pub struct RunContext {
     /// its versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Box<ItemHistory>>,
+    /// What the run found that compares the tenant with a baseline. Findings name the items.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// AuditEntries that the run wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,

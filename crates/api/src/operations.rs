@@ -3,7 +3,7 @@
 //! This table is the only place that spells them. `inputsSchema` of the chart's operation types is
 //! generated from the types here, and the worker reads its inputs into the same types.
 
-use crate::{ObjectReference, selection::Selection};
+use crate::{ObjectReference, finding::Severity, selection::Selection};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +26,8 @@ pub const PREVIEW: &str = "restore.preview";
 pub const APPLY: &str = "restore.apply";
 /// Tries whether a backup set could be restored.
 pub const REHEARSE: &str = "restore.rehearse";
+/// Finds what differs from a baseline.
+pub const DRIFT: &str = "drift.generate";
 /// Compares two backup sets, or lists one.
 pub const COMPARE: &str = "sets.compare";
 
@@ -55,6 +57,8 @@ pub const CHECK_COMMAND: &str = "check";
 pub const CAPTURE_ITEM_COMMAND: &str = "capture-item";
 /// The worker's command for [`HISTORY`].
 pub const HISTORY_COMMAND: &str = "history";
+/// The worker's command for [`DRIFT`].
+pub const DRIFT_COMMAND: &str = "drift";
 /// The worker's command for [`INVENTORY`].
 pub const INVENTORY_COMMAND: &str = "inventory";
 /// The worker's command for [`MAINTAIN`].
@@ -69,10 +73,11 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 10] = [
+pub const BUILT_IN: [Operation; 11] = [
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
     Operation { name: CAPTURE_ITEM, command: CAPTURE_ITEM_COMMAND, inputs: schema_of::<CaptureItemInputs> },
     Operation { name: HISTORY, command: HISTORY_COMMAND, inputs: schema_of::<HistoryInputs> },
+    Operation { name: DRIFT, command: DRIFT_COMMAND, inputs: schema_of::<DriftInputs> },
     Operation { name: INVENTORY, command: INVENTORY_COMMAND, inputs: schema_of::<InventoryInputs> },
     Operation { name: CHECK, command: CHECK_COMMAND, inputs: schema_of::<CheckInputs> },
     Operation { name: MAINTAIN, command: MAINTAIN_COMMAND, inputs: schema_of::<MaintainInputs> },
@@ -234,6 +239,102 @@ pub struct CompareInputs {
     #[serde(default)]
     #[schemars(length(min = 1, max = 253))]
     pub to: Option<String>,
+}
+
+/// Inputs of `drift.generate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DriftInputs {
+    /// Name of the BackupRepository that holds the baseline.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// What the tenant is compared with. Default: the newest backup set of the repository that holds
+    /// the whole tenant.
+    #[serde(default)]
+    pub baseline: Option<BaselineInput>,
+    /// What is compared with the baseline. Default: the live objects.
+    #[serde(default)]
+    pub current: Option<CurrentInput>,
+    /// Which items are compared. Default: the whole tenant.
+    #[serde(default)]
+    pub selection: Selection,
+    /// Differences that do not count. Each is still counted as ignored.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    pub ignore: Vec<IgnoreInput>,
+    /// How much differences matter, where it is not as by default. The first that fits counts.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    pub severities: Vec<SeverityInput>,
+}
+
+/// A baseline: one of its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BaselineInput {
+    /// Name of a BackupSet, with objects or an inventory of them.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 253))]
+    pub backup_set: Option<String>,
+    /// Name of a BackupSchedule: its newest backup set that holds the whole tenant.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 253))]
+    pub schedule: Option<String>,
+}
+
+/// A recorded state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CurrentInput {
+    /// Name of a BackupSet, with objects or an inventory of them.
+    #[schemars(length(min = 1, max = 253))]
+    pub backup_set: String,
+}
+
+/// Differences that do not count: of the items that fit all of the first three fields, those at the
+/// paths, or all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IgnoreInput {
+    /// Kinds as `Kind` or `Kind.group`, in which `*` stands for any letters. If empty, all kinds.
+    #[serde(default)]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 317)))]
+    pub kinds: Vec<String>,
+    /// Pattern of names, in which `*` stands for any letters. If left out, all names.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 253))]
+    pub name_pattern: Option<String>,
+    /// Labels, in the syntax of `kubectl -l`, of the item in the baseline, or of an item that was
+    /// added.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 4096))]
+    pub label_selector: Option<String>,
+    /// JSON pointers such as `/spec/replicas`, in which a segment `*` stands for any field or
+    /// element. If empty, the whole item.
+    #[serde(default)]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 1024)))]
+    pub paths: Vec<String>,
+}
+
+/// How much differences matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeverityInput {
+    /// The severity.
+    #[schemars(schema_with = "severity")]
+    pub severity: Severity,
+    /// Kinds as `Kind` or `Kind.group`, in which `*` stands for any letters. If empty, all kinds.
+    #[serde(default)]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 317)))]
+    pub kinds: Vec<String>,
+    /// JSON pointers as in `ignore`, of which one has changed. If empty, whatever has changed.
+    #[serde(default)]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 1024)))]
+    pub paths: Vec<String>,
+}
+
+fn severity(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["low", "medium", "high"] })
 }
 
 fn restore_run(_: &mut SchemaGenerator) -> Schema {

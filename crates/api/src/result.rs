@@ -7,6 +7,7 @@
 use crate::{
     backup_set::Content,
     comparison::Compared,
+    drift::Drift,
     history::ItemHistory,
     inventory::{IncompleteKind, MAX_INCOMPLETE},
     outcome::{ItemFailure, MAX_FAILURES, Outcome, SummaryCounts},
@@ -83,6 +84,9 @@ pub struct ResultContext {
     /// What the history of an item shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Box<ItemHistory>>,
+    /// What a comparison with a baseline found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// What maintenance removed from a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintained: Option<Maintained>,
@@ -107,13 +111,17 @@ impl ResultContext {
     /// Number of kinds with counts of their own.
     fn kinds(&self) -> usize {
         let captured = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.items_by_kind.len());
-        captured + self.compared.as_ref().map_or(0, |compared| compared.kinds.len())
+        let drifted = self.drift.as_ref().map_or(0, |drift| drift.kinds.len());
+        captured + drifted + self.compared.as_ref().map_or(0, |compared| compared.kinds.len())
     }
 
     /// Drops the counts of the kind with the fewest items.
     fn drop_rarest_kind(&mut self) {
         if let Some(compared) = &mut self.compared {
             compared.kinds.pop();
+        }
+        if let Some(drift) = &mut self.drift {
+            drift.kinds.pop();
         }
         let Some(snapshot) = &mut self.snapshot else { return };
         let rarest = snapshot.items_by_kind.iter().min_by_key(|(_, count)| **count).map(|(kind, _)| kind.clone());
@@ -124,6 +132,9 @@ impl ResultContext {
     fn drop_kinds(&mut self) {
         if let Some(compared) = &mut self.compared {
             compared.kinds.clear();
+        }
+        if let Some(drift) = &mut self.drift {
+            drift.kinds.clear();
         }
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.items_by_kind.clear();
@@ -258,7 +269,7 @@ pub fn truncate(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{comparison::KindCounts, history::Sighting, outcome::FailureType};
+    use crate::{comparison::KindCounts, drift::KindDrift, history::Sighting, outcome::FailureType};
     use proptest::prelude::*;
 
     proptest! {
@@ -378,6 +389,14 @@ mod tests {
         let kept = told.context.compared.expect("counts");
         assert_eq!((kept.added, kept.same, told.failures.len()), (7, 9, 2));
         assert!(kept.kinds.len() > 20 && compared.kinds.starts_with(&kept.kinds), "{}", kept.kinds.len());
+        let drift = Drift {
+            new: 3,
+            kinds: vec![KindDrift { kind: "k".repeat(5000), ..KindDrift::default() }],
+            ..Drift::default()
+        };
+        let context = ResultContext { drift: Some(drift), ..ResultContext::default() };
+        let kept = read(&TerminationResult { context, ..result.clone() }).context.drift.expect("counts");
+        assert_eq!((kept.new, kept.kinds), (3, Vec::new()));
         let long = KindCounts { kind: "k".repeat(5000), ..KindCounts::default() };
         let compared = Compared { kinds: vec![long], ..compared };
         let context = ResultContext { compared: Some(compared), ..ResultContext::default() };

@@ -153,7 +153,7 @@ fn fields(live: &Value, wanted: &Value, status: Status, key: &DigestKey) -> Diff
     Diff { changes, cut: 0 }
 }
 
-fn comparable(object: &Value, status: Status) -> Value {
+pub(crate) fn comparable(object: &Value, status: Status) -> Value {
     let mut object = semantic(object, status);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         for field in ["uid", "creationTimestamp"] {
@@ -163,26 +163,26 @@ fn comparable(object: &Value, status: Status) -> Value {
     object
 }
 
-/// A position in the object.
+/// A position in the object, and whether its values may be shown.
 #[derive(Clone, Debug, Default)]
-struct Place {
-    path: String,
+pub(crate) struct Place {
+    pub(crate) path: String,
     /// Name of the nearest field.
-    field: String,
+    pub(crate) field: String,
     /// Name of the nearest named element or field, such as an environment variable.
     label: String,
     depth: usize,
     /// Whether the object is a Secret, whose data and annotations are secret.
     in_secret: bool,
-    hidden: bool,
+    pub(crate) hidden: bool,
 }
 
 impl Place {
-    fn secret() -> Self {
+    pub(crate) fn secret() -> Self {
         Self { in_secret: true, ..Self::default() }
     }
 
-    fn field(&self, name: &str) -> Self {
+    pub(crate) fn field(&self, name: &str) -> Self {
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         let secret = self.in_secret && self.depth == 0 && matches!(name, "data" | "stringData");
         // Annotations may repeat the data: kubectl's does, and other tools have their own.
@@ -193,7 +193,7 @@ impl Place {
         Self { path, field: name.to_owned(), label, depth: self.depth + 1, hidden, ..self.clone() }
     }
 
-    fn element(&self, name: &str) -> Self {
+    pub(crate) fn element(&self, name: &str) -> Self {
         Self { path: format!("{}[{name}]", self.path), label: name.to_owned(), depth: self.depth + 1, ..self.clone() }
     }
 }
@@ -299,13 +299,13 @@ impl Comparison<'_> {
 
 /// Whether a value must not be shown. Whatever the redactor hides in text must be hidden in fields
 /// too, so the redactor gets the label and the first line of the value as text.
-fn hides(place: &Place, value: &str) -> bool {
+pub(crate) fn hides(place: &Place, value: &str) -> bool {
     let beginning = value.lines().next().unwrap_or_default();
     place.hidden || redact(&format!("{}={beginning}", place.label)).starts_with(&format!("{}={REDACTED}", place.label))
 }
 
 /// The names of all elements of both lists, if every element has a name and the names are distinct.
-fn names(field: &str, live: &[Value], wanted: &[Value]) -> Option<(Vec<String>, Vec<String>)> {
+pub(crate) fn names(field: &str, live: &[Value], wanted: &[Value]) -> Option<(Vec<String>, Vec<String>)> {
     if live.is_empty() && wanted.is_empty() {
         return None;
     }

@@ -24,7 +24,8 @@
 //! owned      the fields that the server owns, which `sanitize` drops
 //! ```
 //!
-//! What an inventory keeps of an object instead of its content: `inventory`.
+//! What an inventory keeps of an object instead of its content: `inventory`. What a difference from a
+//! baseline is as a finding: `drift`.
 //!
 //! Shared by both: `served` (a kind as a cluster serves it), `kinds` (kinds that hold no state),
 //! `redact` (what has the form of a secret).
@@ -42,6 +43,7 @@ pub mod compare;
 pub mod decide;
 pub mod dependents;
 pub mod diff;
+pub mod drift;
 pub mod eligible;
 pub mod escalation;
 pub mod excluded;

@@ -238,6 +238,28 @@ impl Holdings {
         self.scope.as_ref().filter(|scope| scope.lists(kind)).map(|_| Completeness::Complete)
     }
 
+    /// When the snapshot was taken.
+    #[must_use]
+    pub fn taken_at(&self) -> jiff::Timestamp {
+        self.reader.snapshot().time
+    }
+
+    /// The object of an item, or what is wrong with it. An inventory holds none.
+    pub async fn object(&self, collection: &Collection, name: &str) -> Result<Result<Value, String>, Failure> {
+        let StoredKind { kind, version } = &collection.kind;
+        let path = match ItemPath::new(&kind.group, version, &kind.kind, name) {
+            Ok(path) => path,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let content = self.reader.read(vec![path.clone()]).await?.pop();
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        let content = content
+            .map_or_else(|| Err("nothing is stored".to_owned()), |content| content.map_err(|error| error.to_string()));
+        Ok(content.and_then(|content| parse(&path, &content)))
+    }
+
     /// Starts to read the items of a kind.
     #[must_use]
     pub fn read<'a>(&'a self, collection: &'a Collection) -> Reading<'a> {

@@ -23,6 +23,9 @@ pub const POD: &str = "op-0123456789abcdef0123-x7k2p";
 /// Where audit entries are.
 pub const AUDIT: &str = "/apis/tenantatlas.io/v1alpha1/namespaces/acme/auditentries";
 
+/// Where findings are.
+pub const FINDINGS: &str = "/apis/tenantatlas.io/v1alpha1/namespaces/acme/findings";
+
 /// Where Leases are.
 pub const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/acme/leases";
 
@@ -66,6 +69,11 @@ struct State {
     records: BTreeMap<String, Value>,
     /// Leases, by name.
     leases: BTreeMap<String, Value>,
+    /// Findings, by name, and every write to one.
+    findings: BTreeMap<String, Value>,
+    finding_writes: Vec<String>,
+    /// Writes to findings after which no connection holds.
+    findings_break_after: Option<usize>,
     /// Sets and runs that are listed beside the run itself.
     listed: BTreeMap<&'static str, Vec<Value>>,
     /// User, verb and resource of what is not allowed.
@@ -188,6 +196,32 @@ impl Api {
         self.edit(|state| state.leases.clone())
     }
 
+    /// The findings there are, by name.
+    pub fn findings(&self) -> BTreeMap<String, Value> {
+        self.edit(|state| state.findings.clone())
+    }
+
+    /// Changes a finding, as somebody else would.
+    pub fn change_finding(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        self.edit(|state| change(state.findings.get_mut(name).unwrap()));
+    }
+
+    /// Puts a finding there.
+    pub fn add_finding(&self, finding: Value) {
+        let name = finding["metadata"]["name"].as_str().unwrap().to_owned();
+        self.edit(|state| state.findings.insert(name, finding));
+    }
+
+    /// Method and name of every write to a finding since this was asked last.
+    pub fn take_finding_writes(&self) -> Vec<String> {
+        self.edit(|state| std::mem::take(&mut state.finding_writes))
+    }
+
+    /// After so many writes to findings no connection holds, until it is healed.
+    pub fn break_after_finding_writes(&self, writes: usize) {
+        self.edit(|state| state.findings_break_after = Some(state.finding_writes.len() + writes));
+    }
+
     /// Removes a Lease, as somebody else would.
     pub fn remove_lease(&self, name: &str) {
         self.edit(|state| state.leases.remove(name));
@@ -238,7 +272,10 @@ impl Api {
     }
 
     pub fn heal(&self) {
-        self.edit(|state| (state.fault, state.refusal, state.breaks_after) = (None, None, None));
+        self.edit(|state| {
+            (state.fault, state.refusal, state.breaks_after) = (None, None, None);
+            state.findings_break_after = None;
+        });
     }
 
     pub fn change_run(&self, change: impl FnOnce(&mut Value)) {
@@ -452,6 +489,7 @@ impl State {
                 self.all("OperationRun", vec![self.run.clone()], uri)
             }
             ("GET", path) if path.ends_with("/backupsets") => self.all("BackupSet", Vec::new(), uri),
+            (_, path) if path.starts_with(FINDINGS) => self.finding(method, path, uri, body),
             (_, path) if path.starts_with(AUDIT) => self.audit(method, path, uri, body),
             ("GET", path) => self.get_or_list(path, uri),
             ("POST" | "PUT" | "DELETE", path) => self.write(method, path, uri, body),
@@ -512,6 +550,66 @@ impl State {
                 }
                 live["metadata"]["resourceVersion"] = version;
                 Answer::Json(200, live.clone())
+            }
+        }
+    }
+
+    fn finding(&mut self, method: &Method, path: &str, uri: &Uri, body: &Bytes) -> Answer {
+        let rest = path.strip_prefix(FINDINGS).unwrap().trim_start_matches('/').to_owned();
+        let (name, is_status) = rest.strip_suffix("/status").map_or((rest.as_str(), false), |name| (name, true));
+        if method != Method::GET {
+            if self.findings_break_after.is_some_and(|writes| self.finding_writes.len() >= writes) {
+                return Answer::Broken;
+            }
+            self.finding_writes.push(format!("{method} {rest}"));
+        }
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let is_another = |found: &Value| {
+            let asked = [&body["metadata"]["uid"], &body["preconditions"]["uid"]];
+            asked.iter().any(|uid| !uid.is_null() && **uid != found["metadata"]["uid"])
+        };
+        match (method.as_str(), name) {
+            ("GET", "") => {
+                let after = parameter(uri, "continue").unwrap_or_default();
+                let limit: usize = parameter(uri, "limit").unwrap().parse().unwrap();
+                let rest = self.findings.iter().filter(|(name, _)| **name > after);
+                let items: Vec<_> = rest.clone().take(limit).map(|(_, finding)| finding.clone()).collect();
+                let next = items.last().filter(|_| rest.count() > limit).map(|last| last["metadata"]["name"].clone());
+                let metadata = next.map_or_else(|| json!({}), |next| json!({"continue": next}));
+                Answer::Json(
+                    200,
+                    json!({"kind": "FindingList", "apiVersion": "tenantatlas.io/v1alpha1", "metadata": metadata, "items": items}),
+                )
+            }
+            ("GET", name) => {
+                let found = self.findings.get(name);
+                found.map_or_else(|| refusal(404, "NotFound"), |found| Answer::Json(200, found.clone()))
+            }
+            ("POST", _) => {
+                let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+                if self.findings.contains_key(&name) {
+                    return refusal(409, "AlreadyExists");
+                }
+                self.counter += 1;
+                let mut finding = body;
+                finding["metadata"]["uid"] = json!(format!("finding-{}", self.counter));
+                // The API server ignores a status in the body.
+                finding["status"] = json!({"observedGeneration": -1});
+                self.findings.insert(name, finding.clone());
+                Answer::Json(201, finding)
+            }
+            (method, name) => {
+                let Some(found) = self.findings.get_mut(name) else { return refusal(404, "NotFound") };
+                if is_another(found) {
+                    return refusal(409, "Conflict");
+                }
+                if method == "DELETE" {
+                    self.findings.remove(name);
+                    return Answer::Json(200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
+                }
+                let part = if is_status { "status" } else { "spec" };
+                merge(&mut found[part], &body[part]);
+                Answer::Json(200, found.clone())
             }
         }
     }
@@ -700,6 +798,24 @@ impl State {
             200,
             json!({"kind": format!("{}List", kind.2), "apiVersion": "v1", "metadata": metadata, "items": &objects[from..until]}),
         )
+    }
+}
+
+/// A JSON merge patch.
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (field, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(field);
+        } else {
+            merge(&mut target[field], value);
+        }
     }
 }
 

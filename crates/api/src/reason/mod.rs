@@ -10,9 +10,11 @@
 //! | [`worker`] | runs that a worker could not do |
 //! | [`restore`] | restores, previews and rehearsals that cannot be done |
 //! | [`compare`] | comparisons, and items that they do not compare |
+//! | [`drift`] | comparisons with a baseline |
 //! | [`item`] | single items |
 
 pub mod compare;
+pub mod drift;
 pub mod item;
 pub mod restore;
 mod run;
@@ -48,6 +50,7 @@ mod tests {
 
     const OPERATIONS: &str = include_str!("../../../../docs/guides/operations.md");
     const RESTORED: &str = include_str!("../../../../docs/guides/what-is-restored.md");
+    const DRIFT: &str = include_str!("../../../../docs/guides/drift.md");
     const HISTORY: &str = include_str!("../../../../docs/guides/history.md");
     const CAPTURED: &str = include_str!("../../../../docs/guides/what-is-captured.md");
 
@@ -59,6 +62,7 @@ mod tests {
             ("workers", worker::ALL),
             ("restores", restore::ALL),
             ("comparisons", compare::ALL),
+            ("drift", drift::ALL),
             ("items", item::ALL),
         ];
         let text: Vec<String> =
@@ -69,9 +73,13 @@ mod tests {
     #[test]
     fn each_code_is_spelled_once() {
         let mut spelled: BTreeSet<&str> = Reason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
-        for file in
-            [include_str!("worker.rs"), include_str!("restore.rs"), include_str!("compare.rs"), include_str!("item.rs")]
-        {
+        for file in [
+            include_str!("worker.rs"),
+            include_str!("restore.rs"),
+            include_str!("compare.rs"),
+            include_str!("drift.rs"),
+            include_str!("item.rs"),
+        ] {
             let codes = file.lines().filter(|line| !line.trim_start().starts_with("//"));
             for code in codes.filter_map(|line| line.split('"').nth(1)) {
                 assert!(spelled.insert(code), "{code} is spelled twice");
@@ -93,6 +101,9 @@ mod tests {
         }
         for code in compare::ALL {
             assert!(HISTORY.contains(&row(code)), "the guide does not name {code}");
+        }
+        for code in drift::ALL {
+            assert!(DRIFT.contains(&row(code)), "the guide does not name {code}");
         }
         for code in item::ALL {
             assert!(
