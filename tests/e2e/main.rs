@@ -21,6 +21,7 @@ mod capture_item;
 mod compare;
 mod database;
 mod disaster;
+mod drift;
 mod duplicates;
 mod findings;
 mod history;
