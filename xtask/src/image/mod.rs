@@ -66,8 +66,17 @@ impl Build {
     pub(crate) const fn switches(self) -> &'static [&'static str] {
         match self {
             Self::Development | Self::Release => &[],
-            // Dependencies have a setting of their own in Cargo.toml and are not compiled again.
-            Self::Optimized => &["--config", "profile.dev.opt-level=2"],
+            // Dependencies are optimized anyway, and are not compiled again.
+            Self::Optimized => &[
+                "--config",
+                "profile.dev.package.tenantatlas.opt-level=2",
+                "--config",
+                "profile.dev.package.tenantatlas-api.opt-level=2",
+                "--config",
+                "profile.dev.package.tenantatlas-items.opt-level=2",
+                "--config",
+                "profile.dev.package.tenantatlas-repository.opt-level=2",
+            ],
         }
     }
 }
