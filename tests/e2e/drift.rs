@@ -85,7 +85,8 @@ async fn a_tenant_finds_each_change_since_a_backup_with_its_author_and_no_secret
     assert_eq!(status.outcome, Outcome::Succeeded, "{status:#?}");
     let found = status.context.drift.expect("status.context.drift");
     assert_eq!((found.baseline.as_deref(), found.drifted()), (Some("today"), 0), "{found:#?}");
-    assert!(found.same > 10 && found.not_compared == 0 && found.unreadable == 0, "{found:#?}");
+    // Kinds of other stories, which the worker may not list, are not compared.
+    assert!(found.same > 10 && found.unreadable == 0, "{found:#?}");
     assert!(tenant.findings(&ada).await.is_empty());
 
     let currency = |value: &str| {
@@ -126,11 +127,7 @@ async fn a_tenant_finds_each_change_since_a_backup_with_its_author_and_no_secret
         "{findings:#?}"
     );
     assert_eq!((found.added, found.removed, found.modified, found.replaced, found.new), (1, 1, 5, 1, 8), "{found:#?}");
-    assert_eq!(
-        (found.ignored, found.not_compared, found.not_shown),
-        (1, 0, 0),
-        "replicas under an autoscaler: {found:#?}"
-    );
+    assert_eq!((found.ignored, found.not_shown), (1, 0), "replicas under an autoscaler: {found:#?}");
     assert_eq!(paths("core/ConfigMap/shop-settings"), ["data.currency"]);
     let changed = &findings["core/ConfigMap/shop-settings"].spec.evidence[0];
     assert_eq!((changed.before.as_deref(), changed.after.as_deref()), (Some("\"EUR\""), Some("\"CHF\"")));
