@@ -55,7 +55,7 @@ impl Demo {
     }
 
     /// Prints what a run says of its end.
-    fn message(&self, run: &Started) -> Result<()> {
+    pub(super) fn message(&self, run: &Started) -> Result<()> {
         let get = ["get", "operationrun", &run.name, "--namespace", &run.namespace, "--output"];
         let path = "jsonpath={.status.message}";
         self.screen.command(&format!("kubectl {} '{path}'", get.join(" ")));
