@@ -182,7 +182,7 @@ pub enum Severity {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = ["path"]))]
 pub struct Evidence {
-    /// The path, as in previews: `spec.containers[name=web].image`.
+    /// The path, as in previews: `spec.containers[web].image`.
     // Required by the schema. The operator reads a path that is too large as an empty one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 1024))]
