@@ -41,11 +41,13 @@ impl ObjectReference {
 }
 
 /// Whether this is a valid object name. A text that is not one never enters a status field for
-/// names.
+/// names, nor the path of a request: `..` would name another resource there.
 #[must_use]
 pub fn is_object_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 253
+    let ends_well = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= 253
+        && name.starts_with(ends_well)
+        && name.ends_with(ends_well)
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
@@ -76,7 +78,7 @@ mod tests {
         for name in ["a", "nightly-1", "a.b", "0", longest.as_str()] {
             assert!(is_object_name(name), "{name}");
         }
-        for name in ["", "A", "a_b", "a/b", "a b", "é", &"x".repeat(254)] {
+        for name in ["", "A", "a_b", "a/b", "a b", "é", ".", "..", "-a", "a-", &"x".repeat(254)] {
             assert!(!is_object_name(name), "{name}");
         }
     }

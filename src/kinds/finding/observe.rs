@@ -1,7 +1,7 @@
 //! What the reconcile of a finding reads besides the finding: whether its baseline is there.
 
 use crate::{
-    api::{BackupSet, Finding, ObjectReference},
+    api::{BackupSet, Finding, ObjectReference, reference::is_object_name},
     kernel::Error,
     runs::context::Context,
 };
@@ -59,7 +59,8 @@ pub(super) async fn baseline_is_gone(
         return Ok(false);
     }
     let (namespace, set) = (finding.namespace().unwrap_or_default(), &finding.spec.baseline.backup_set);
-    if set.name.is_empty() {
+    // A worker writes the name, and the name becomes a part of the request's path.
+    if !is_object_name(&set.name) {
         return Ok(true);
     }
     let now = context.clock.now();
