@@ -67,14 +67,10 @@ impl Found {
 
     /// Adds an item that cannot be read.
     pub fn add_unreadable(&mut self, item: &ItemId, message: &str) {
-        let message = redact(message).into_owned();
-        self.failures.push(ItemFailure {
-            item_id: item.to_string(),
-            reason_code: reason::UNREADABLE.to_owned(),
-            message: message.clone(),
-            failure_type: FailureType::Failure,
-        });
-        self.put(item, Change::Unreadable, Some(Remark::new(reason::UNREADABLE, message)), None);
+        let failure = unreadable(item, reason::UNREADABLE, message);
+        let remark = Remark::new(reason::UNREADABLE, &failure.message);
+        self.failures.push(failure);
+        self.put(item, Change::Unreadable, Some(remark), None);
     }
 
     /// Adds items that are equal on both sides.
@@ -127,27 +123,9 @@ impl Found {
         let counts = &self.counts;
         let succeeded =
             counts.added + counts.removed + counts.changed + counts.status_only + counts.same + counts.listed;
-        let total = succeeded + counts.unreadable + counts.not_compared;
-        let (outcome, reason) = if counts.unreadable == 0 {
-            (Outcome::Succeeded, Reason::Succeeded)
-        } else {
-            (Outcome::PartiallySucceeded, Reason::PartiallySucceeded)
-        };
-        TerminationResult {
-            outcome: Some(outcome),
-            reason: Some(reason.to_string()),
-            message: Some(self.message(names)),
-            summary_counts: Some(SummaryCounts {
-                total,
-                processed: total,
-                succeeded,
-                failed: counts.unreadable,
-                skipped: counts.not_compared,
-            }),
-            failures: self.failures.iter().take(MAX_FAILURES).cloned().collect(),
-            failures_truncated: self.failures.len() > MAX_FAILURES,
-            context: ResultContext { compared: Some(self.compared()), ..ResultContext::default() },
-        }
+        let counts = summary(succeeded, counts.unreadable, counts.not_compared);
+        let context = ResultContext { compared: Some(self.compared()), ..ResultContext::default() };
+        result(self.message(names), counts, &self.failures, context)
     }
 
     fn message(&self, Names { from, to, partial }: Names<'_>) -> String {
@@ -170,6 +148,48 @@ impl Found {
             let _ = write!(message, "; {} {holds} not hold the whole tenant", partial.join(" and "));
         }
         message
+    }
+}
+
+/// An item that cannot be read, as a failure of the run.
+#[must_use]
+pub fn unreadable(item: &ItemId, code: &str, message: &str) -> ItemFailure {
+    ItemFailure {
+        item_id: item.to_string(),
+        reason_code: code.to_owned(),
+        message: redact(message).into_owned(),
+        failure_type: FailureType::Failure,
+    }
+}
+
+/// The counts of a comparison: what cannot be read has failed, what is not compared is skipped.
+#[must_use]
+pub fn summary(succeeded: i64, unreadable: i64, not_compared: i64) -> SummaryCounts {
+    let total = succeeded + unreadable + not_compared;
+    SummaryCounts { total, processed: total, succeeded, failed: unreadable, skipped: not_compared }
+}
+
+/// The result of a comparison. It succeeds, however much differs, unless something failed.
+#[must_use]
+pub fn result(
+    message: String,
+    counts: SummaryCounts,
+    failures: &[ItemFailure],
+    context: ResultContext,
+) -> TerminationResult {
+    let (outcome, reason) = if counts.failed == 0 {
+        (Outcome::Succeeded, Reason::Succeeded)
+    } else {
+        (Outcome::PartiallySucceeded, Reason::PartiallySucceeded)
+    };
+    TerminationResult {
+        outcome: Some(outcome),
+        reason: Some(reason.to_string()),
+        message: Some(message),
+        summary_counts: Some(counts),
+        failures: failures.iter().take(MAX_FAILURES).cloned().collect(),
+        failures_truncated: failures.len() > MAX_FAILURES,
+        context,
     }
 }
 

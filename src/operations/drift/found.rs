@@ -8,17 +8,17 @@
 
 use crate::{
     api::{
-        Outcome, Reason,
         comparison::{Change as Row, ItemDifference},
         drift::{Drift, KindDrift, MAX_KINDS},
         finding::{Change, MAX_FINDINGS, Severity},
         item::{GroupKind, ItemId},
         operation_report::Remark,
-        outcome::{FailureType, ItemFailure, MAX_FAILURES, SummaryCounts},
+        outcome::ItemFailure,
         reason::drift as reason,
         result::{ResultContext, TerminationResult},
     },
-    items::{drift, redact::redact},
+    items::drift,
+    operations::compare::found::{result, summary, unreadable},
 };
 use std::{
     cmp::Reverse,
@@ -95,14 +95,9 @@ impl Found {
     /// Adds an item that cannot be read, or a kind.
     pub fn add_unreadable(&mut self, item: ItemId, code: &str, message: &str) {
         self.counts.unreadable += 1;
-        let message = redact(message).into_owned();
-        self.failures.push(ItemFailure {
-            item_id: item.to_string(),
-            reason_code: code.to_owned(),
-            message: message.clone(),
-            failure_type: FailureType::Failure,
-        });
-        let reason = Some(Remark::new(code, message));
+        let failure = unreadable(&item, code, message);
+        let reason = Some(Remark::new(code, &failure.message));
+        self.failures.push(failure);
         self.rows.push(ItemDifference { item_id: item.to_string(), change: Row::Unreadable, reason, diff: None });
         self.unknown.insert(item);
     }
@@ -154,27 +149,9 @@ impl Found {
     pub fn to_result(&self) -> TerminationResult {
         let counts = &self.counts;
         let succeeded = counts.drifted() + counts.same + counts.ignored;
-        let total = succeeded + counts.unreadable + counts.not_compared;
-        let (outcome, reason) = if counts.unreadable == 0 {
-            (Outcome::Succeeded, Reason::Succeeded)
-        } else {
-            (Outcome::PartiallySucceeded, Reason::PartiallySucceeded)
-        };
-        TerminationResult {
-            outcome: Some(outcome),
-            reason: Some(reason.to_string()),
-            message: Some(self.message()),
-            summary_counts: Some(SummaryCounts {
-                total,
-                processed: total,
-                succeeded,
-                failed: counts.unreadable,
-                skipped: counts.not_compared,
-            }),
-            failures: self.failures.iter().take(MAX_FAILURES).cloned().collect(),
-            failures_truncated: self.failures.len() > MAX_FAILURES,
-            context: ResultContext { drift: Some(self.counts()), ..ResultContext::default() },
-        }
+        let counts = summary(succeeded, counts.unreadable, counts.not_compared);
+        let context = ResultContext { drift: Some(self.counts()), ..ResultContext::default() };
+        result(self.message(), counts, &self.failures, context)
     }
 
     fn message(&self) -> String {
@@ -209,6 +186,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Outcome;
 
     fn differs(severity: Severity) -> drift::Found {
         let (change, evidence, digest) = (Change::Added, Vec::new(), "0".repeat(64));
