@@ -58,6 +58,7 @@ impl Slim for RestoreRun {
             outcome: status.outcome,
             operation_run: status.operation_run.clone(),
             plan_digest: status.plan_digest.clone(),
+            backup_set: status.backup_set.clone(),
             ..RestoreRunStatus::default()
         });
     }
@@ -80,6 +81,9 @@ impl Slim for Finding {
         (spec.subject.group, spec.subject.name, spec.subject.uid) = (String::new(), String::new(), None);
         if let Some(observed) = self.status.as_mut().and_then(|status| status.observed.as_mut()) {
             observed.run = crate::api::ObjectReference::default();
+        }
+        if let Some(restored) = self.status.as_mut().and_then(|status| status.restored.as_mut()) {
+            restored.restore_run = crate::api::ObjectReference::default();
         }
     }
 }

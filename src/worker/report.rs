@@ -423,7 +423,7 @@ mod tests {
             live: Some("0".repeat(64)),
             wanted: Some("1".repeat(64)),
         };
-        Plan::stored(Terms::new(&spec, "0".repeat(64)), (0..count).map(planned).collect())
+        Plan::stored(Terms::new(&spec, None, "0".repeat(64)), (0..count).map(planned).collect())
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod maintain;
 mod memory;
 mod process;
 mod restore;
+mod restore_finding;
 mod support;
 mod toy;
 mod unready;

@@ -246,6 +246,9 @@ pub struct FindingStatus {
     /// State of the finding. Written by the controller, as are the fields below.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// The last restore that put the item back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
     /// When the controller first saw that the acknowledgement in `spec` counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
@@ -282,6 +285,17 @@ pub struct Observed {
     pub run: ObjectReference,
 }
 
+/// A restore that put the item of a finding back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// The RestoreRun.
+    pub restore_run: ObjectReference,
+    /// When its run started. The finding is resolved unless a run finds the difference later.
+    #[schemars(schema_with = "crate::schema::date_time")]
+    pub at: Timestamp,
+}
+
 /// State of a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
@@ -292,7 +306,7 @@ pub enum State {
     New,
     /// Somebody has accepted it as it is now.
     Acknowledged,
-    /// A run found that the difference is gone.
+    /// A run found that the difference is gone, or a restore put the item back.
     Resolved,
 }
 
@@ -309,10 +323,10 @@ impl Finding {
         self.spec.acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.digest == self.spec.digest)
     }
 
-    /// When a run found that the difference is gone, if it is.
+    /// Since when the difference is gone, if it is.
     #[must_use]
     pub fn resolved_at(&self) -> Option<Timestamp> {
-        self.status.as_ref()?.observed.as_ref()?.resolved_at
+        self.status.as_ref()?.resolved_at()
     }
 
     /// State of the finding, from its spec and what runs saw of it.
@@ -323,6 +337,17 @@ impl Finding {
             (None, true) => State::Acknowledged,
             (None, false) => State::New,
         }
+    }
+}
+
+impl FindingStatus {
+    /// Since when the difference is gone, if it is: a run found so, or a restore put the item back
+    /// and no run has found the difference since.
+    #[must_use]
+    pub fn resolved_at(&self) -> Option<Timestamp> {
+        let observed = self.observed.as_ref()?;
+        let restored = self.restored.as_ref().map(|restored| restored.at).filter(|at| *at > observed.last_seen);
+        observed.resolved_at.or(restored)
     }
 }
 
@@ -356,6 +381,13 @@ mod tests {
             (of("now"), &gone, State::Resolved),
         ] {
             assert_eq!(finding(&acknowledged, resolved_at).state(), state, "{acknowledged} {resolved_at}");
+        }
+        let mut restored = finding(&of("now"), &open);
+        for (at, state) in [("2026-01-01T00:00:01Z", State::Resolved), ("2026-01-01T00:00:00Z", State::Acknowledged)] {
+            let status = restored.status.as_mut().expect("a status");
+            status.restored =
+                Some(Restored { restore_run: ObjectReference::default(), at: at.parse().expect("a time") });
+            assert_eq!(restored.state(), state, "put back at {at}");
         }
         assert_eq!(
             Finding::new("drift-0", FindingSpec::default()).state(),

@@ -193,6 +193,9 @@ pub struct RestoreInputs {
     /// The RestoreRun that the run was created for.
     #[schemars(schema_with = "restore_run")]
     pub restore_run: ObjectReference,
+    /// The item that the RestoreRun puts back, if it names a finding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<BaselineItem>,
     /// ServiceAccount that writes. Default: `tenantatlas-restore`.
     #[serde(default)]
     #[schemars(length(min = 1, max = 253))]
@@ -209,6 +212,21 @@ pub struct PreviewInputs {
     /// The RestoreRun that the run was created for.
     #[schemars(schema_with = "restore_run")]
     pub restore_run: ObjectReference,
+    /// The item that the RestoreRun puts back, if it names a finding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<BaselineItem>,
+}
+
+/// An item that is put back, as the finding named it when the run was created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BaselineItem {
+    /// Name of the BackupSet that the finding has as its baseline.
+    #[schemars(length(min = 1, max = 253))]
+    pub backup_set: String,
+    /// The object, as `group/kind/name` with `core` for the core group.
+    #[schemars(length(min = 1, max = 600))]
+    pub item: String,
 }
 
 /// Inputs of `restore.rehearse`.

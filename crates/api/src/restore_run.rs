@@ -45,6 +45,7 @@ use serde_json::Value;
     printcolumn(name = "RequestedBy", type_ = "string", json_path = ".spec.requestedBy.username"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Preview", type_ = "string", json_path = ".spec.preview.name", priority = "1"),
+    printcolumn(name = "Finding", type_ = "string", json_path = ".spec.finding.name", priority = "1"),
     printcolumn(name = "Undo", type_ = "string", json_path = ".status.undoBackupSet", priority = "1"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.failureReason", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a restore is at most 180 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
@@ -52,7 +53,12 @@ use serde_json::Value;
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || self.spec.cancel == oldSelf.spec.cancel").message("the restore is completed: there is nothing left to cancel; restore status.undoBackupSet with prune to undo it"),
 )]
 #[x_kube(
-    validation = Rule::new("self.backupSet == oldSelf.backupSet && self.dryRun == oldSelf.dryRun && self.existingResourcePolicy == oldSelf.existingResourcePolicy && self.prune == oldSelf.prune && self.allowDataLoss == oldSelf.allowDataLoss && self.safetyCapture == oldSelf.safetyCapture").message("the spec of a restore is immutable but for cancel: create a new one"),
+    validation = Rule::new("has(self.backupSet) == has(oldSelf.backupSet) && (!has(self.backupSet) || self.backupSet == oldSelf.backupSet)").message("backupSet is immutable: create a new restore"),
+    validation = Rule::new("has(self.finding) == has(oldSelf.finding) && (!has(self.finding) || self.finding == oldSelf.finding)").message("finding is immutable: create a new restore"),
+    validation = Rule::new("has(self.backupSet) != has(self.finding)").message("name what to restore from: either backupSet, or finding, whose baseline is the backup set"),
+    validation = Rule::new("!has(self.finding) || (!has(self.items) && !has(self.excludeItems) && !has(self.only) && !has(self.transforms) && !has(self.rerunOf))").message("a restore of a finding is of its item, as the baseline has it: leave out items, excludeItems, only, transforms and rerunOf"),
+    validation = Rule::new("!has(self.finding) || !has(self.finding.path) || (!self.prune && self.existingResourcePolicy != 'recreate')").message("finding.path is put back into the object that is there: leave out prune, and existingResourcePolicy recreate"),
+    validation = Rule::new("self.dryRun == oldSelf.dryRun && self.existingResourcePolicy == oldSelf.existingResourcePolicy && self.prune == oldSelf.prune && self.allowDataLoss == oldSelf.allowDataLoss && self.safetyCapture == oldSelf.safetyCapture").message("the spec of a restore is immutable but for cancel: create a new one"),
     validation = Rule::new("has(self.items) == has(oldSelf.items) && (!has(self.items) || self.items == oldSelf.items)").message("items is immutable: create a new restore"),
     validation = Rule::new("has(self.excludeItems) == has(oldSelf.excludeItems) && (!has(self.excludeItems) || self.excludeItems == oldSelf.excludeItems)").message("excludeItems is immutable: create a new restore"),
     validation = Rule::new("has(self.transforms) == has(oldSelf.transforms) && (!has(self.transforms) || self.transforms == oldSelf.transforms)").message("transforms is immutable: create a new restore"),
@@ -68,8 +74,14 @@ use serde_json::Value;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreRunSpec {
-    /// Backup set to restore from.
-    pub backup_set: LocalReference,
+    /// Backup set to restore from. Exactly one of `backupSet` and `finding` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_set: Option<LocalReference>,
+    /// Finding whose item is put back as its baseline has it. The policy for an object that exists
+    /// is then `update` unless it is `recreate`. An item that was added is put back by deleting it,
+    /// with `prune`. When the item is back, the finding is resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<FindingReference>,
     /// Whether to only report what would be done, item by item. Nothing is written. Defaults to
     /// false.
     #[serde(default)]
@@ -135,7 +147,8 @@ impl RestoreRunSpec {
     #[must_use]
     pub fn of(backup_set: LocalReference) -> Self {
         Self {
-            backup_set,
+            backup_set: Some(backup_set),
+            finding: None,
             dry_run: false,
             preview: None,
             items: Vec::new(),
@@ -156,6 +169,20 @@ impl RestoreRunSpec {
 
 fn yes() -> bool {
     true
+}
+
+/// A finding in the same namespace, and how much of its item is put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FindingReference {
+    /// Name of the finding.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The path to put back, as in `spec.evidence` of the finding. The rest of the object stays as
+    /// it is. If unset, the whole object is put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
 }
 
 /// Selects some items of a set. An unset field matches any item.
@@ -288,6 +315,10 @@ pub struct RestoreRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_digest: Option<String>,
+    /// With `spec.finding`: the baseline of the finding when the restore started, which is the
+    /// backup set that is restored from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_set: Option<LocalReference>,
     /// Backup set that undoes this restore, if it is restored with `prune`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -325,6 +356,7 @@ impl Default for RestoreRunStatus {
             preview: None,
             results: None,
             plan_digest: None,
+            backup_set: None,
             undo_backup_set: None,
             operation_run: None,
             failure_reason: None,

@@ -11,6 +11,7 @@ use crate::{
     api::reason::item as reason,
     compare::{Difference, Side, compare, equal_but_for},
     dependents::{Dependent, Dependents},
+    drift::put_back::put_back,
     excluded::{Excluded, ExclusionRules, excluded_kind},
     owners::{Family, owners},
     plan::{Action, PlannedItem, Remark, Terms},
@@ -250,6 +251,9 @@ impl Planner {
     ) -> Result<Value, (&'static str, String)> {
         let item = draft.item;
         sanitize(&mut object, self.status(&item.kind));
+        if let Some(path) = &self.terms.path {
+            object = self.with_path(item, &object, live, path)?;
+        }
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             // An object adopted from another cluster may have had another namespace.
             metadata.insert("namespace".to_owned(), self.namespace.clone().into());
@@ -288,6 +292,30 @@ impl Planner {
         }
         draft.api_version = api_version;
         Ok(object)
+    }
+
+    /// The live object with one path as in the stored one.
+    fn with_path(
+        &self,
+        item: &ItemId,
+        stored: &Value,
+        live: Option<&Value>,
+        path: &str,
+    ) -> Result<Value, (&'static str, String)> {
+        let problem = match live {
+            None => "the object is not there: leave out path, and the whole object is put back".to_owned(),
+            Some(live) if live["apiVersion"] != stored["apiVersion"] => {
+                "the object is served in another version than the baseline has: put back the whole object".to_owned()
+            }
+            Some(live) => {
+                let status = self.status(&item.kind);
+                match put_back(item, stored, &sanitized(live, status), status, path) {
+                    Ok(wanted) => return Ok(wanted),
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        Err((reason::PATH_NOT_RESTORABLE, format!("spec.finding.path {path}: {problem}")))
     }
 
     /// Plans an object that is garbage-collected with its owner.

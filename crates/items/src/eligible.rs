@@ -106,6 +106,8 @@ pub fn previewed_plan(
         no("it is not a preview")
     } else if preview.spec.backup_set != restore.backup_set {
         no("it is of another backup set")
+    } else if preview.spec.finding != restore.finding {
+        no("it is of another finding, or of another path")
     } else if status.phase != Phase::Completed {
         no("it is not completed")
     } else if let (true, Some(run), Some(digest)) = (made, status.operation_run, status.plan_digest) {

@@ -28,6 +28,12 @@ pub use crate::api::operation_report::{Action, Remark};
 pub struct Terms {
     /// ID of the snapshot, 64 hex digits.
     pub snapshot: String,
+    /// The one item to restore, if a finding names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
+    /// The one path of that item to restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Selectors of the items to restore.
     pub items: Vec<ItemSelector>,
     /// Selectors of the items to leave out.
@@ -45,15 +51,22 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The terms of a spec, for a snapshot.
+    /// The terms of a spec, for a snapshot. `item` is that of the finding, if the spec names one.
     #[must_use]
-    pub fn new(spec: &RestoreRunSpec, snapshot: impl Into<String>) -> Self {
+    pub fn new(spec: &RestoreRunSpec, item: Option<&ItemId>, snapshot: impl Into<String>) -> Self {
+        let policy = match spec.existing_resource_policy {
+            // Left as it is, the item would not be put back.
+            ExistingResourcePolicy::None if item.is_some() => ExistingResourcePolicy::Update,
+            policy => policy,
+        };
         Self {
             snapshot: snapshot.into(),
+            item: item.map(ToString::to_string),
+            path: spec.finding.as_ref().and_then(|finding| finding.path.clone()),
             items: spec.items.clone(),
             exclude_items: spec.exclude_items.clone(),
             only: spec.only,
-            existing_resource_policy: spec.existing_resource_policy,
+            existing_resource_policy: policy,
             prune: spec.prune,
             allow_data_loss: spec.allow_data_loss,
             transforms: spec.transforms.clone(),
@@ -380,7 +393,7 @@ mod tests {
 
     fn plan(items: Vec<PlannedItem>) -> Plan {
         let spec = RestoreRunSpec::of(crate::api::LocalReference::new("nightly"));
-        Plan::stored(Terms::new(&spec, "a".repeat(64)), items)
+        Plan::stored(Terms::new(&spec, None, "a".repeat(64)), items)
     }
 
     #[test]

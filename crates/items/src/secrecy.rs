@@ -51,7 +51,7 @@ fn secret(value: &str, label: &str) -> Value {
 fn planner(policy: &str, transforms: &Value) -> Option<Planner> {
     let spec = json!({"backupSet": {"name": "nightly"}, "existingResourcePolicy": policy, "transforms": transforms});
     let spec: RestoreRunSpec = serde_json::from_value(spec).expect("a spec");
-    let terms = Terms::new(&spec, "0".repeat(64));
+    let terms = Terms::new(&spec, None, "0".repeat(64));
     Some(Planner {
         // A transform that is rejected beforehand shows nothing.
         transforms: Transforms::new(&terms.transforms).ok()?,

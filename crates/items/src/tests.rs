@@ -56,7 +56,7 @@ fn terms(change: impl FnOnce(&mut RestoreRunSpec)) -> Terms {
         serde_json::from_value(json!({"backupSet": {"name": "nightly"}, "existingResourcePolicy": "update"}))
             .expect("a spec");
     change(&mut spec);
-    Terms::new(&spec, "0".repeat(64))
+    Terms::new(&spec, None, "0".repeat(64))
 }
 
 fn planner(terms: Terms) -> Planner {

@@ -44,7 +44,8 @@ pub struct Kept {
     pub requeue: Option<SignedDuration>,
 }
 
-/// Decides about a finding. Of the status, `observed` is the worker's and stays as it is.
+/// Decides about a finding. Of the status, `observed` is the worker's and `restored` that of the
+/// reconcile of restores: both stay as they are.
 #[must_use]
 pub fn decide(finding: &Finding, baseline_is_gone: bool, windows: Windows, now: Timestamp) -> Decision {
     if finding.metadata.deletion_timestamp.is_some() {
@@ -89,6 +90,7 @@ pub fn decide(finding: &Finding, baseline_is_gone: bool, windows: Windows, now: 
         conditions: conditions::merge(&before.conditions, &wanted, reason.as_str(), &message, generation, now),
         observed_generation: generation,
         observed: before.observed,
+        restored: before.restored,
     };
     Decision::Keep(Box::new(Kept { status, event: event(before.state, state), requeue }))
 }

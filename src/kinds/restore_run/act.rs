@@ -2,7 +2,7 @@
 
 use super::decide::{Action, Observed, over_quota, refused, run_refused, started};
 use crate::{
-    api::{OperationRun, Phase, RestoreRun, RestoreRunStatus},
+    api::{FindingStatus, OperationRun, Phase, RestoreRun, RestoreRunStatus},
     kernel::{Error, events::Severity, refusal::CreateFailure, status},
     runs::{context::Context, records::backup_set::settle_new},
 };
@@ -30,6 +30,7 @@ pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -
                 let message = "the snapshot was read back after it was written, before the restore wrote anything";
                 settle_new(context, &set, set.status.clone().unwrap_or_default(), "ReadBack", message).await?;
             }
+            Action::Resolve(status) => resolve(context, observed, &status).await?,
             Action::WriteStatus(status) => write_status(context, observed, &status).await?,
         }
     }
@@ -77,6 +78,14 @@ async fn write_status(context: &Context, observed: &Observed, status: &RestoreRu
         tell(context, restore, status);
     }
     Ok(())
+}
+
+/// Reports on the finding that its item is put back. One that is gone needs no report.
+async fn resolve(context: &Context, observed: &Observed, status: &FindingStatus) -> Result<(), Error> {
+    let Some(finding) = &observed.finding else { return Ok(()) };
+    let api = Api::namespaced(context.client.clone(), &observed.restore.namespace().unwrap_or_default());
+    let before = finding.status.clone().unwrap_or_default();
+    status::write(&api, finding, &before, status, |written| context.findings.wrote(written)).await.map(drop)
 }
 
 /// Publishes an event for each transition. Never waits, never fails.

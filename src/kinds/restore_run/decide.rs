@@ -6,15 +6,18 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::account::{AccountView, expect_usable};
+use super::{
+    account::{AccountView, expect_usable},
+    finding,
+};
 use crate::{
     api::{
-        BackupRepository, BackupSet, LocalReference, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
-        Reason, RestoreRun, RestoreRunStatus,
+        BackupRepository, BackupSet, Finding, FindingStatus, LocalReference, ObjectReference, OperationRun,
+        OperationRunSpec, Outcome, Phase, Reason, RestoreRun, RestoreRunStatus,
         audit_entry::{AuditEvent, AuditRecord},
         conditions,
         operation_run::Trigger,
-        operations,
+        operations::{self, BaselineItem},
         provenance::AuditReferences,
         result::truncate,
     },
@@ -30,6 +33,9 @@ use std::sync::Arc;
 /// Input of the run that names the restore.
 const RESTORE_INPUT: &str = "restoreRun";
 
+/// Input of the run that names the item of a finding.
+const FINDING_INPUT: &str = "finding";
+
 /// Everything that a decision depends on.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -41,6 +47,8 @@ pub struct Observed {
     pub terminating: bool,
     /// The run that does the restore's work.
     pub run: RunView,
+    /// The finding that `spec.finding` names, while there is no run yet, and once the run has ended.
+    pub finding: Option<Finding>,
     /// The backup set, while there is no run yet.
     pub set: Option<BackupSet>,
     /// The repository of the set.
@@ -81,6 +89,8 @@ pub enum Action {
     Cancel(ObjectReference),
     /// Report that a set can be used: its worker died before the run could report it.
     SettleUndo(Box<BackupSet>),
+    /// Report on the finding that its item is put back.
+    Resolve(Box<FindingStatus>),
     /// Write the status.
     WriteStatus(Box<RestoreRunStatus>),
 }
@@ -121,7 +131,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
             vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), "cancelled before it started", now)]
         }
         RunView::None(name) => match repository(observed) {
-            Ok(repository) => vec![Action::Start(Box::new(run(restore, name, repository)))],
+            Ok((repository, item)) => vec![Action::Start(Box::new(run(restore, name, repository, item)))],
             Err(refusal) => vec![refused(observed, &refusal, now)],
         },
         RunView::Taken => vec![refused(observed, &names_taken(restore), now)],
@@ -183,11 +193,15 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     let mut actions = Vec::new();
     if theirs.phase == Phase::Completed {
         actions.extend(settle_undo(observed));
+        let finding = observed.finding.as_ref();
+        let restored = finding.and_then(|finding| finding::restored(restore, run, finding));
+        actions.extend(restored.map(|status| Action::Resolve(Box::new(status))));
     } else if restore.spec.cancel && !run.spec.cancel {
         actions.push(Action::Cancel(ObjectReference::of(run)));
     }
     let mut next = restore.status_or_default();
     next.operation_run = Some(ObjectReference::of(run));
+    next.backup_set = pinned_set(run);
     next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
     next.audit = theirs.context.audit.or(next.audit);
     told_by_the_chain(&mut next, &observed.audit);
@@ -235,6 +249,7 @@ fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
 pub fn started(restore: &RestoreRun, run: &OperationRun, now: Timestamp) -> RestoreRunStatus {
     let mut next = restore.status_or_default();
     next.operation_run = Some(ObjectReference::of(run));
+    next.backup_set = pinned_set(run);
     let message = format!("see run {}", run.name_any());
     settle(&mut next, restore, (Phase::Queued, Outcome::Pending), Reason::Running.as_str(), &message, now);
     next
@@ -266,8 +281,15 @@ fn settle_undo(observed: &Observed) -> Vec<Action> {
     observed.undo.iter().filter(|set| !is_settled(set)).map(|set| Action::SettleUndo(Box::new(set.clone()))).collect()
 }
 
-/// Returns the repository of the set, if everything that can be known beforehand is in order.
-fn repository(observed: &Observed) -> Result<&str, Refusal> {
+/// The set that a run restores from, if it puts back the item of a finding.
+fn pinned_set(run: &OperationRun) -> Option<LocalReference> {
+    let finding = run.spec.inputs.get(FINDING_INPUT)?;
+    finding["backupSet"].as_str().map(LocalReference::new)
+}
+
+/// Returns the repository of the set, and the item of the finding if there is one, if everything
+/// that can be known beforehand is in order.
+fn repository(observed: &Observed) -> Result<(&str, Option<BaselineItem>), Refusal> {
     let restore = &observed.restore;
     let spec = &restore.spec;
     let namespace = restore.namespace().unwrap_or_default();
@@ -277,7 +299,9 @@ fn repository(observed: &Observed) -> Result<&str, Refusal> {
     }
     eligible::requester(spec).map_err(refusal)?;
     eligible::terms(spec).map_err(refusal)?;
-    let name = &spec.backup_set.name;
+    let found = observed.set.as_ref().map(ObjectReference::of);
+    let item = finding::item(spec, observed.finding.as_ref(), found.as_ref())?;
+    let name = spec.backup_set.as_ref().map(|set| set.name.as_str()).unwrap_or_default();
     let set = observed.set.as_ref().ok_or_else(|| {
         Refusal::new(
             Reason::BackupSetNotFound,
@@ -294,7 +318,7 @@ fn repository(observed: &Observed) -> Result<&str, Refusal> {
         usable_rerun(restore, name, observed.rerun_of.as_deref())?;
     }
     expect_usable(&observed.account, spec.service_account_name.as_deref().unwrap_or_default(), &namespace)?;
-    Ok(&set.spec.repository.name)
+    Ok((&set.spec.repository.name, item))
 }
 
 fn refusal(Ineligible { reason, message }: Ineligible) -> Refusal {
@@ -323,7 +347,7 @@ fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) 
 }
 
 /// Builds the run that does a restore's work.
-fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
+fn run(restore: &RestoreRun, name: &str, repository: &str, item: Option<BaselineItem>) -> OperationRun {
     let spec = &restore.spec;
     let uid = restore.uid().unwrap_or_default();
     let mut inputs: Map<String, Value> = Map::from_iter([
@@ -332,6 +356,9 @@ fn run(restore: &RestoreRun, name: &str, repository: &str) -> OperationRun {
     ]);
     if let Some(account) = spec.service_account_name.as_ref().filter(|_| !spec.dry_run) {
         inputs.insert("serviceAccountName".to_owned(), json!(account));
+    }
+    if let Some(item) = item {
+        inputs.insert(FINDING_INPUT.to_owned(), json!(item));
     }
     let mut run = OperationRun::new(
         name,

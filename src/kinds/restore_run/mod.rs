@@ -6,6 +6,7 @@
 pub mod account;
 pub mod act;
 pub mod decide;
+pub mod finding;
 pub mod observe;
 
 #[cfg(test)]

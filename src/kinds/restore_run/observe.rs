@@ -4,13 +4,14 @@
 use super::{
     account::{AccountView, needed},
     decide::{Observed, RunView, is_of, run_names},
+    finding,
 };
 use crate::{
     api::{
-        AuditEntry, BackupSet, LocalReference, ObjectReference, OperationRun, RestoreRun, audit_entry::AuditRecord,
-        execution::ACCOUNTS, labels,
+        AuditEntry, BackupSet, Finding, LocalReference, ObjectReference, OperationRun, RestoreRun,
+        audit_entry::AuditRecord, execution::ACCOUNTS, labels,
     },
-    kernel::{Error, whole::whole},
+    kernel::{Error, status, whole::whole},
     providers::kubernetes::access,
     runs::{context::Context, is_whole},
 };
@@ -32,6 +33,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         tenant_uid: tenant.and_then(|tenant| tenant.uid()),
         terminating,
         run: RunView::Gone,
+        finding: None,
         set: None,
         repository: None,
         preview: None,
@@ -49,18 +51,22 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
     observed.run = run(context, &restore, &namespace).await?;
     match &observed.run {
         RunView::None(_) => {
-            let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
-            observed.set = sets.get_opt(&restore.spec.backup_set.name).await?;
-            let of_set = observed.set.as_ref().map(|set| set.spec.repository.name.as_str());
-            if let Some(held) = of_set.and_then(|name| context.repositories.get(&namespace, name)) {
-                let repositories = Api::namespaced(context.client.clone(), &namespace);
-                observed.repository = Some(whole(&repositories, held).await?);
-            }
             let named = |reference: &Option<LocalReference>| {
                 reference.as_ref().and_then(|LocalReference { name }| context.restores.get(&namespace, name))
             };
             observed.preview = named(&restore.spec.preview);
             observed.rerun_of = named(&restore.spec.rerun_of);
+            observed.finding = finding_of(context, &restore, &namespace).await?;
+            let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
+            let name = finding::backup_set(&restore.spec, observed.finding.as_ref(), observed.preview.as_deref());
+            if let Some(name) = name {
+                observed.set = sets.get_opt(name).await?;
+            }
+            let of_set = observed.set.as_ref().map(|set| set.spec.repository.name.as_str());
+            if let Some(held) = of_set.and_then(|name| context.repositories.get(&namespace, name)) {
+                let repositories = Api::namespaced(context.client.clone(), &namespace);
+                observed.repository = Some(whole(&repositories, held).await?);
+            }
             observed.account = account(context, &restore, &namespace).await?;
         }
         RunView::Taken => {}
@@ -68,9 +74,16 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         RunView::Found(_) | RunView::Gone => {
             observed.undo = undo(context, &restore, &namespace, &observed.run).await?;
             observed.audit = audit(context, &restore, &namespace, &observed.run).await?;
+            observed.finding = finding_of(context, &restore, &namespace).await?;
         }
     }
     Ok(observed)
+}
+
+/// The finding that a restore names, in full: a cached one has no item.
+async fn finding_of(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<Option<Finding>, Error> {
+    let Some(reference) = &restore.spec.finding else { return Ok(None) };
+    status::read(&Api::namespaced(context.client.clone(), namespace), &reference.name).await
 }
 
 /// The account that a restore names. Our own accounts are created on onboarding, with all their

@@ -2,8 +2,9 @@
 
 use super::account::{AccountView, needed};
 use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused, started};
+use super::finding::backup_set;
 use crate::api::{
-    BackupRepository, BackupSet, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
+    BackupRepository, BackupSet, Finding, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
     audit_entry::AuditRecord, backup_set::Content, identity::Identity, operation_run::Trigger,
     provenance::AuditReferences,
 };
@@ -54,6 +55,7 @@ fn observed(restore: RestoreRun) -> Observed {
         tenant_uid: Some("tenant".into()),
         terminating: false,
         run: RunView::None(name),
+        finding: None,
         set: Some(set("tenant")),
         repository: Some(Arc::new(repository(&[]))),
         preview: None,
@@ -271,6 +273,142 @@ fn a_preview_is_applied_only_if_it_is_one_is_of_the_same_set_and_made_a_plan() {
     ];
     for (spec, status) in unusable {
         assert_eq!(written(&try_with(spec, status)).failure_reason.as_deref(), Some("PreviewNotUsable"));
+    }
+}
+
+/// A finding about a ConfigMap, and the set that is its baseline.
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+fn finding(spec: Value) -> Finding {
+    let mut whole = json!({"scopeKey": "0".repeat(64), "digest": "1".repeat(64), "change": "modified", "severity": "medium",
+        "baseline": {"backupSet": {"name": "nightly", "uid": "set-uid"}, "snapshot": "a".repeat(64)},
+        "current": {"run": {"name": "drift", "uid": "u"}}, "subject": {"kind": "ConfigMap", "name": "web"},
+        "evidence": [{"path": "data.a"}]});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Finding",
+        "metadata": {"name": "drift-0", "namespace": "acme", "uid": "finding-uid"}, "spec": whole,
+        "status": {"observed": {"firstSeen": "2026-01-01T00:00:00Z", "lastSeen": "2026-01-01T00:00:00Z",
+            "run": {"name": "drift", "uid": "u"}}}}))
+}
+
+/// What is seen of a restore of a finding.
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+fn of_finding(spec: Value, found: Value) -> Observed {
+    let mut whole = json!({"finding": {"name": "drift-0"}});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    let mut asked = restore(whole, json!({}));
+    asked.spec.backup_set = None;
+    let mut baseline = set("tenant");
+    baseline.metadata.uid = Some("set-uid".into());
+    Observed { finding: Some(finding(found)), set: Some(baseline), ..observed(asked) }
+}
+
+#[test]
+fn a_restore_of_a_finding_starts_a_run_that_has_the_item_and_the_set_of_the_baseline() {
+    let actions = decide(&of_finding(json!({}), json!({})), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    let item = json!({"backupSet": "nightly", "item": "core/ConfigMap/web"});
+    assert_eq!(run.spec.inputs.get("finding"), Some(item));
+    let asked = restore(json!({"finding": {"name": "drift-0"}}), json!({}));
+    let set = started(&asked, run, now()).backup_set.map(|set| set.name);
+    assert_eq!(set.as_deref(), Some("nightly"), "recorded with the run");
+    // An addition is undone by a preview with prune alone; a restore with that preview needs none.
+    let added = json!({"change": "added", "evidence": []});
+    let look = of_finding(json!({"dryRun": true, "prune": true}), added.clone());
+    assert!(matches!(decide(&look, now()).as_slice(), [Action::Start(_)]));
+    let mut apply = of_finding(json!({"preview": {"name": "look"}}), added);
+    let mut previewed = restore(
+        json!({"dryRun": true, "prune": true, "finding": {"name": "drift-0"}}),
+        json!({
+        "phase": "completed", "outcome": "succeeded", "planDigest": "d", "operationRun": {"name": "r", "uid": "u"},
+        "backupSet": {"name": "before"}}),
+    );
+    previewed.spec.backup_set = None;
+    apply.preview = Some(Arc::new(previewed));
+    let pinned = backup_set(&apply.restore.spec, apply.finding.as_ref(), apply.preview.as_deref());
+    assert_eq!(pinned, Some("before"), "the set of the preview, whatever the finding says by now");
+    apply.set.as_mut().expect("a set").metadata.uid = Some("another".into());
+    assert!(matches!(decide(&apply, now()).as_slice(), [Action::Start(_)]));
+    let mut other = apply.preview.take().expect("a preview");
+    Arc::make_mut(&mut other).spec.finding.as_mut().expect("a finding").path = Some("data.a".into());
+    apply.preview = Some(other);
+    assert_eq!(refusal(&apply).1, "PreviewNotUsable", "of another path");
+}
+
+#[test]
+fn a_finding_that_cannot_be_put_back_blocks_the_restore_and_the_message_says_what_to_do() {
+    let sound = || of_finding(json!({}), json!({}));
+    let path = |found: Value| of_finding(json!({"finding": {"name": "drift-0", "path": "data.a"}}), found);
+    let mut replaced = sound();
+    replaced.set.as_mut().expect("a set").metadata.uid = Some("another".into());
+    let mut inventory = sound();
+    inventory.set.as_mut().expect("a set").spec.content = Content::Inventory;
+    let subject = |kind: &str, provider: &str| json!({"subject": {"kind": kind, "name": "web", "provider": provider}});
+    let cases = vec![
+        (Observed { finding: None, set: None, ..sound() }, "FindingNotFound", "kubectl get findings"),
+        (Observed { set: None, ..sound() }, "BackupSetNotFound", "find drift again"),
+        (replaced, "BackupSetNotFound", "is gone"),
+        (inventory, "BackupSetIsInventory", "spec.content Objects"),
+        (of_finding(json!({}), subject("A/B", "kubernetes")), "FindingNotRestorable", "names no object"),
+        (of_finding(json!({}), subject("ConfigMap", "graph")), "FindingNotRestorable", "names no object"),
+        (of_finding(json!({}), json!({"change": "added"})), "FindingNotRestorable", "dryRun: true and prune: true"),
+        (path(json!({"change": "added"})), "FindingNotRestorable", "leave out path"),
+        (path(json!({"change": "removed"})), "FindingNotRestorable", "leave out path"),
+        (path(json!({"evidence": [{"path": "data.b"}]})), "FindingNotRestorable", "data.b"),
+    ];
+    for (observed, code, words) in cases {
+        let (outcome, reason, message) = refusal(&observed);
+        assert_eq!((outcome, reason.as_str()), (Outcome::Blocked, code), "{message}");
+        assert!(message.contains(words), "{words} is not in {message:?}");
+    }
+    // The path may be one of those that did not fit.
+    assert!(matches!(
+        decide(&path(json!({"evidence": [], "evidenceLeftOut": 3})), now()).as_slice(),
+        [Action::Start(_)]
+    ));
+    // A worker wrote the name of the set.
+    let hostile = finding(json!({"baseline": {"backupSet": {"name": "../secrets", "uid": "u"}, "snapshot": ""}}));
+    assert_eq!(backup_set(&sound().restore.spec, Some(&hostile), None), None);
+}
+
+#[test]
+fn a_finding_is_resolved_by_a_restore_that_has_put_all_of_it_back_and_by_no_other() {
+    let counts = json!({"total": 1, "processed": 1, "succeeded": 1, "failed": 0, "skipped": 0});
+    let ended = |spec: Value, found: Value, status: Value| {
+        let mut whole = json!({"phase": "completed", "outcome": "succeeded", "startedAt": "2026-01-01T01:00:00Z",
+            "summaryCounts": counts});
+        whole.as_object_mut().expect("an object").extend(status.as_object().expect("an object").clone());
+        Observed { run: RunView::Found(Box::new(run(json!({}), whole))), ..of_finding(spec, found) }
+    };
+    let resolved = |observed: &Observed| {
+        let actions = decide(observed, now());
+        assert!(matches!(actions.last(), Some(Action::WriteStatus(_))), "the restore ends after the finding is told");
+        actions.into_iter().find_map(|action| if let Action::Resolve(status) = action { Some(*status) } else { None })
+    };
+    let path = json!({"finding": {"name": "drift-0", "path": "data.a"}});
+    for spec in [json!({}), path.clone()] {
+        let mut observed = ended(spec, json!({}), json!({}));
+        let status = resolved(&observed).expect("it is put back");
+        let restored = status.restored.clone().expect("status.restored");
+        assert_eq!(
+            (restored.restore_run.name.as_str(), restored.at.to_string().as_str()),
+            ("put-back", "2026-01-01T01:00:00Z")
+        );
+        assert_eq!(status.resolved_at(), Some(restored.at));
+        observed.finding.as_mut().expect("a finding").status = Some(status);
+        assert_eq!(resolved(&observed), None, "told once");
+    }
+    let none = json!({"summaryCounts": {"total": 1, "processed": 1, "succeeded": 0, "failed": 0, "skipped": 1}});
+    let evidence = json!({"evidence": [{"path": "data.a"}, {"path": "data.b"}]});
+    let cases = vec![
+        ("a preview writes nothing", ended(json!({"dryRun": true}), json!({}), json!({}))),
+        ("it failed", ended(json!({}), json!({}), json!({"outcome": "failed"}))),
+        ("nothing was done", ended(json!({}), json!({}), none)),
+        ("another path differs", ended(path.clone(), evidence, json!({}))),
+        ("more paths differ", ended(path.clone(), json!({"evidenceLeftOut": 1}), json!({}))),
+        ("it was created again", ended(path, json!({"change": "replaced"}), json!({}))),
+    ];
+    for (why, observed) in cases {
+        assert_eq!(resolved(&observed), None, "{why}");
     }
 }
 

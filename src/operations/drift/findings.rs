@@ -59,6 +59,8 @@ struct Existing {
     severity: Severity,
     baseline: ObjectReference,
     observed: Option<Observed>,
+    /// Whether a run has found that the difference is gone, or a restore has put the item back.
+    resolved: bool,
     /// Whether this run has found the difference.
     found: bool,
     /// Whether this run has seen that there is none.
@@ -78,13 +80,14 @@ impl Existing {
             severity: *severity,
             baseline: baseline.backup_set.clone(),
             observed: finding.status.as_ref().and_then(|status| status.observed.clone()),
+            resolved: finding.resolved_at().is_some(),
             found: false,
             same: false,
         }
     }
 
     fn is_open(&self) -> bool {
-        self.observed.as_ref().is_none_or(|observed| observed.resolved_at.is_none())
+        !self.resolved
     }
 }
 
@@ -235,7 +238,7 @@ impl Known {
         }
         let observed = existing.observed.as_ref();
         let is_old = |observed: &Observed| telling.now.duration_since(observed.last_seen) >= SEEN_AGAIN;
-        let reopens = observed.is_some_and(|observed| observed.resolved_at.is_some());
+        let reopens = existing.resolved;
         if changed || reopens || observed.is_none_or(is_old) {
             pass(client, telling, writes).await?;
             self.observe(name, &existing.uid, observed, None, telling).await?;

@@ -6,6 +6,7 @@
 //! walk      both sides, kind by kind
 //! found     counts, rows for the reports, the result of the run
 //! findings  the findings of the scope, and how they become what was found
+//! restores  which restore wrote a path, and who asked for it
 //! ```
 //!
 //! What counts of a difference, what is shown of it and how much it matters is decided in
@@ -18,12 +19,13 @@ pub mod baseline;
 pub mod findings;
 pub mod found;
 mod records;
+pub mod restores;
 pub mod walk;
 
 use crate::{
     api::{
         BackupSet, LocalReference, ObjectReference,
-        finding::{Baseline, Current},
+        finding::{Baseline, Current, Evidence},
         operations::DriftInputs,
         reason::worker as reason,
         result::TerminationResult,
@@ -39,6 +41,8 @@ use crate::{
         drift::{
             baseline::Opened,
             findings::{Known, Telling, Written},
+            found::Candidate,
+            restores::{Restores, is_restores},
             walk::{Place, Walk, add_autoscalers},
         },
         inventory::read::{Holdings, digest_key},
@@ -46,7 +50,7 @@ use crate::{
     providers::{Provider, bounded::Bounded, catalog::Catalog, kubernetes::Kubernetes},
     repository::Repository,
     worker::{
-        environment::Environment,
+        environment::{Environment, RunIdentity},
         failure::Failure,
         open::key_secrets,
         progress::Progress,
@@ -156,7 +160,8 @@ pub async fn generate_with(
     let mut known = Known::read(client, run, &scope.names.scope_key()).await?;
     let room = known.room();
     let mut found = Walk::compare(&place, &rules, &mut known).await?;
-    let worst = found.take_worst(room);
+    let mut worst = found.take_worst(room);
+    name_restores(client, run, worst.values_mut()).await?;
     let telling = Telling {
         run,
         baseline: Baseline {
@@ -181,6 +186,22 @@ pub async fn generate_with(
     report::write(client, run, Contents::Differences(found.rows())).await?;
     Progress::of(client.clone(), run).finish(result.summary_counts.unwrap_or_default()).await;
     Ok(result)
+}
+
+/// Names the restores that wrote what drifted, if any may have.
+async fn name_restores(
+    client: &Client,
+    run: &RunIdentity,
+    drifted: impl Iterator<Item = &mut Candidate>,
+) -> Result<(), Failure> {
+    let mut evidence: Vec<&mut [Evidence]> = drifted.map(|one| one.found.evidence.as_mut_slice()).collect();
+    if evidence.iter().any(|evidence| evidence.iter().any(is_restores)) {
+        let restores = Restores::read(client, &run.namespace).await?;
+        for evidence in &mut evidence {
+            restores.name_in(evidence);
+        }
+    }
+    Ok(())
 }
 
 async fn open(repository: &impl Repository, set: &BackupSet, catalog: &Catalog) -> Result<Opened, Failure> {

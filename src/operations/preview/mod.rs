@@ -38,9 +38,9 @@ impl Work for Preview {
 
 /// Reads the inputs: those of a restore without an account. Call this before anything is opened.
 fn read_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
-    let PreviewInputs { repository, restore_run } = environment.inputs()?;
+    let PreviewInputs { repository, restore_run, finding } = environment.inputs()?;
     environment.expect_repository(&repository)?;
-    Ok(RestoreInputs { repository, restore_run, service_account_name: None })
+    Ok(RestoreInputs { repository, restore_run, finding, service_account_name: None })
 }
 
 /// Plans a restore and stores the plan.

@@ -91,7 +91,7 @@ fn rehearsal(environment: &Environment, set: &BackupSet, run: &OperationRun) -> 
         ..RestoreRunSpec::of(LocalReference::new(set.name_any()))
     };
     let restore = RestoreRun::new("rehearsal", spec);
-    order::decide(environment, &restore, set, None)
+    order::decide(environment, &restore, None, set, None)
 }
 
 /// Rehearses a restore. `run` names the requester: what they may not write is not restorable for

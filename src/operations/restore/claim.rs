@@ -126,7 +126,12 @@ mod tests {
 
     fn inputs(account: Option<&str>) -> RestoreInputs {
         let restore_run = ObjectReference { name: "put-back".into(), uid: "restore-uid".into() };
-        RestoreInputs { repository: "main".into(), restore_run, service_account_name: account.map(str::to_owned) }
+        RestoreInputs {
+            repository: "main".into(),
+            restore_run,
+            finding: None,
+            service_account_name: account.map(str::to_owned),
+        }
     }
 
     fn claim(change: impl FnOnce(&mut Value), inputs: &RestoreInputs, previews: bool) -> Claim {

@@ -4,8 +4,13 @@
 use crate::{
     api::reason::restore as reason,
     api::{
-        BackupSet, LocalReference, ObjectReference, RestoreRun, backup_set::Coverage, execution::RESTORE_ACCOUNT,
-        item::ItemId, operation_report::ItemOutcome, operations::RestoreInputs, subject::Initiator,
+        BackupSet, LocalReference, ObjectReference, RestoreRun,
+        backup_set::Coverage,
+        execution::RESTORE_ACCOUNT,
+        item::ItemId,
+        operation_report::ItemOutcome,
+        operations::{BaselineItem, RestoreInputs},
+        subject::Initiator,
     },
     cluster::retry::retry,
     items::{
@@ -73,12 +78,15 @@ pub async fn read(
     let namespace = &environment.identity.namespace;
     let restore = claim::take(client, environment, inputs, previews).await?;
     let restores: Api<RestoreRun> = Api::namespaced(client.clone(), namespace);
-    let set = find_set(client, environment, &restore.spec.backup_set.name).await?;
+    let named = restore.spec.backup_set.as_ref().map(|set| set.name.as_str());
+    let of_finding = inputs.finding.as_ref().filter(|_| restore.spec.finding.is_some());
+    let name = of_finding.map(|finding| finding.backup_set.as_str()).or(named).unwrap_or_default();
+    let set = find_set(client, environment, name).await?;
     let previewed = match &restore.spec.preview {
         None => None,
         Some(preview) => find(&restores, &preview.name).await?,
     };
-    let mut order = decide(environment, &restore, &set, previewed.as_ref())?;
+    let mut order = decide(environment, &restore, of_finding, &set, previewed.as_ref())?;
     // A plan made by a preview holds exactly what the preview selected.
     let terms = previewed.as_ref().unwrap_or(&restore);
     if let Some(LocalReference { name }) = &terms.spec.rerun_of {
@@ -134,10 +142,12 @@ where
     retry(|| api.get_opt(name)).await.map_err(|error| api_failure(&doing(), &error))
 }
 
-/// Whether and how the set may be restored here.
+/// Whether and how the set may be restored here. `item` is that of the finding, if the restore is of
+/// one.
 pub fn decide(
     environment: &Environment,
     restore: &RestoreRun,
+    item: Option<&BaselineItem>,
     set: &BackupSet,
     previewed: Option<&RestoreRun>,
 ) -> Result<Order, Failure> {
@@ -147,7 +157,19 @@ pub fn decide(
     let preview = eligible::previewed_plan(&restore.spec, previewed).map_err(blocked)?;
     // The preview defines what to do. The requester and the account are those of this restore.
     let spec = &previewed.unwrap_or(restore).spec;
-    let (selection, transforms) = eligible::terms(spec).map_err(blocked)?;
+    let (mut selection, transforms) = eligible::terms(spec).map_err(blocked)?;
+    if restore.spec.finding.is_some() != item.is_some() {
+        let message =
+            "the run and its restore do not agree on whether the item of a finding is put back: create a new restore";
+        return Err(Failure::blocked(reason::INVALID_RESTORE, message));
+    }
+    let item = item.map(|item| ItemId::of_object(&item.item)).transpose().map_err(|error| {
+        Failure::blocked(reason::INVALID_RESTORE, format!("inputs.finding.item: {error}: create a new restore"))
+    })?;
+    if let Some(item) = &item {
+        // Not by a selector: a `*` in the name would select others.
+        selection = selection.within(BTreeSet::from([item.clone()]));
+    }
     let absent = set.spec.absent.iter().map(|text| ItemId::of_object(text)).collect::<Result<_, _>>();
     let absent = absent.map_err(|error| {
         let name = set.name_any();
@@ -156,8 +178,8 @@ pub fn decide(
     })?;
     Ok(Order {
         restore_run: ObjectReference::of(restore),
-        backup_set: restore.spec.backup_set.clone(),
-        terms: Terms::new(spec, set.spec.snapshot.clone()),
+        backup_set: LocalReference::new(set.name_any()),
+        terms: Terms::new(spec, item.as_ref(), set.spec.snapshot.clone()),
         selection,
         transforms,
         full: set.spec.coverage == Coverage::Full,

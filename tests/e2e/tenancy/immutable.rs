@@ -50,6 +50,7 @@ fn sound(kind: &str) -> Vec<Value> {
                         { "op": "replace", "path": "/kind", "value": "text" }] },
                     { "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }] }),
             json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" } }),
+            json!({ "finding": { "name": "drift-0", "path": "data.a" } }),
         ],
         "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "content": "Inventory", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
@@ -319,6 +320,7 @@ async fn what_never_changes_is_changed_by_nobody_in_no_way_and_at_no_time() {
         ("OperationRun", "completed"),
         ("RestoreRun", "restore-0"),
         ("RestoreRun", "restore-1"),
+        ("RestoreRun", "restore-2"),
         ("BackupSet", "set"),
         ("OperationReport", "report"),
     ] {

@@ -107,6 +107,22 @@ impl Tenant {
         });
     }
 
+    /// A restore that ran for ten minutes from this time on, as the audit chain tells it.
+    fn restored(&self, run: &str, at: &str) {
+        let from: Timestamp = at.parse().unwrap();
+        for (event, time) in [("intent", from), ("outcome", from + SignedDuration::from_mins(10))] {
+            let name = format!("{:012}", self.api.audit().len() + 1);
+            let record = json!({"name": name, "namespace": NAMESPACE, "previous": "", "event": event, "at": time.to_string(),
+                "who": {"username": "eve"}, "operationType": "restore.apply", "run": {"name": run, "uid": run},
+                "pod": "op-1-x", "planDigest": "0".repeat(64)});
+            self.api.add_audit(
+                json!({"metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"entry": record.to_string(),
+                "event": event, "who": "eve", "operationType": "restore.apply", "run": {"name": run, "uid": run},
+                "pod": "op-1-x", "planDigest": "0".repeat(64)}}),
+            );
+        }
+    }
+
     async fn run(&self, inputs: Value) -> Result<TerminationResult, Failure> {
         self.api.forget_reports();
         let mut all = json!({"repository": "main"});
@@ -315,6 +331,24 @@ async fn two_recorded_states_are_compared_like_a_live_one_and_an_item_made_again
     assert_eq!(tenant.finding("item-00002")["spec"]["change"], json!("replaced"));
     assert_eq!(tenant.finding("web")["spec"]["current"]["backupSet"], json!({"name": "later"}));
     assert!(tenant.rows().contains(&"core/ConfigMap/item-00002: changed Replaced".to_owned()));
+}
+
+#[tokio::test]
+async fn what_a_restore_wrote_names_its_run_and_who_asked_for_it() {
+    let tenant = Tenant::new().await;
+    tenant.drift();
+    tenant.restored("put-back", "2026-01-01T00:55:00Z");
+    tenant.restored("../another", "2026-01-01T00:56:00Z");
+    tenant.restored("later", "2026-01-01T02:00:00Z");
+    tenant.run(json!({})).await.unwrap();
+    let evidence = || tenant.finding("web")["spec"]["evidence"][0].clone();
+    assert_eq!((&evidence()["manager"], &evidence()["run"]), (&json!("kubectl-edit"), &Value::Null));
+    tenant.api.change("Deployment", "web", |object| {
+        object["metadata"]["managedFields"][0]["manager"] = json!("tenantatlas-restore");
+        object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:3");
+    });
+    tenant.run(json!({})).await.unwrap();
+    assert_eq!((&evidence()["run"], &evidence()["initiator"]), (&json!({"name": "put-back"}), &json!("eve")));
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub struct Tenant {
     snapshot: String,
     /// Counts runs: each has a uid of its own.
     run: usize,
+    /// The item that the operator found in the finding that restores name.
+    item: Option<String>,
     pub stop: Stop,
 }
 
@@ -44,7 +46,7 @@ impl Tenant {
 
     /// A tenant with the backup set of a snapshot.
     pub fn with_set(api: Api, pod: Pod, snapshot: &str) -> Self {
-        let mut tenant = Self { api, pod, snapshot: snapshot.to_owned(), run: 0, stop: Stop::default() };
+        let mut tenant = Self { api, pod, snapshot: snapshot.to_owned(), run: 0, item: None, stop: Stop::default() };
         tenant.next_run();
         tenant.set(|_| {});
         tenant
@@ -77,6 +79,10 @@ impl Tenant {
         for (field, value) in spec.as_object().cloned().unwrap_or_default() {
             restore["spec"][field] = value;
         }
+        if self.item.is_some() {
+            restore["spec"].as_object_mut().unwrap().remove("backupSet");
+            restore["spec"].as_object_mut().unwrap().remove("existingResourcePolicy");
+        }
         self.api.record("restoreruns", RESTORE, restore);
     }
 
@@ -98,6 +104,11 @@ impl Tenant {
         apply::apply(&self.api.client(), &self.environment(), &repository, &SystemClock, &self.stop, permit).await
     }
 
+    /// From now on restores are of the finding about this item.
+    pub fn of_finding(&mut self, item: &str) {
+        self.item = Some(item.to_owned());
+    }
+
     /// From now on everything is done by another run.
     pub fn next_run(&mut self) {
         self.run += 1;
@@ -111,7 +122,10 @@ impl Tenant {
 
     /// What a pod of the run is given.
     pub fn environment(&self) -> Environment {
-        let inputs = json!({"repository": "main", "restoreRun": {"name": RESTORE, "uid": RESTORE_UID}});
+        let mut inputs = json!({"repository": "main", "restoreRun": {"name": RESTORE, "uid": RESTORE_UID}});
+        if let Some(item) = &self.item {
+            inputs["finding"] = json!({"backupSet": SET, "item": item});
+        }
         let mut environment = environment(inputs, None);
         environment.identity.run_uid = self.run_uid();
         environment

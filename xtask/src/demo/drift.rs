@@ -1,4 +1,4 @@
-//! The part of the demo that finds what was changed by hand: accepted, or put back and seen to be back.
+//! The part of the demo that finds what was changed by hand: accepted, or put back by a restore.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,12 +12,15 @@ use crate::shell;
 const EVIDENCE: &str =
     r#"jsonpath={range .spec.evidence[*]}{.path}{"\n  "}{.before}{" -> "}{.after}{"\n  by "}{.manager}{"\n"}{end}"#;
 
+/// What a list of findings shows.
+const COLUMNS: &str = "custom-columns=KIND:.spec.subject.kind,NAME:.spec.subject.name,CHANGE:.spec.change,SEVERITY:.spec.severity,STATE:.status.state,RESTORED:.status.restored.restoreRun.name";
+
 const DEPLOYMENT: &str = "orders";
 const CONFIG_MAP: &str = "search-features";
 const SECRET: &str = "mail-credentials";
 
 impl Demo {
-    /// Changes three objects, finds them, accepts one change and takes the others back. The newest
+    /// Changes three objects, finds them, accepts one change and has the others put back. The newest
     /// backup of the whole tenant is the baseline.
     pub(super) fn drift(&self, tenant: &Tenant) -> Result<()> {
         let namespace = &tenant.namespace;
@@ -36,22 +39,31 @@ impl Demo {
         for finding in [&deployment, &config_map, &secret] {
             self.wait_for(namespace, "jsonpath={.status.state}=new", &format!("finding/{}", finding.name))?;
         }
-        self.type_out(&["get", "findings", "--namespace", namespace])?;
+        self.list_findings(namespace)?;
         for finding in [&deployment, &secret] {
             self.evidence(namespace, &finding.name)?;
         }
 
-        self.screen.heading("The new password was planned, so Ada accepts it; the rest she puts back");
+        self.screen.heading("The new password was planned, so Ada accepts it; the rest she has put back, after a look");
         let accepted = json!({ "note": "planned: passwords are rotated", "digest": secret.digest });
         self.patch(tenant, &format!("finding/{}", secret.name), &json!({ "spec": { "acknowledged": accepted } }))?;
-        self.set_image(tenant, "2026.11")?;
-        self.patch(tenant, &format!("configmap/{CONFIG_MAP}"), &json!({ "data": { "beta": "false" } }))?;
-        self.find_drift(tenant)?;
+        for finding in [&deployment, &config_map] {
+            let named = json!({ "name": finding.name });
+            let look = self.restore_run(tenant, "look-", &json!({ "finding": named, "dryRun": true }))?;
+            self.restore_run(tenant, "put-back-", &json!({ "finding": named, "preview": { "name": look } }))?;
+        }
+        self.type_out(&["get", "restoreruns", "--namespace", namespace, "--output", "wide"])?;
         for (finding, state) in [(&deployment, "resolved"), (&config_map, "resolved"), (&secret, "acknowledged")] {
             let condition = format!("jsonpath={{.status.state}}={state}");
             self.wait_for(namespace, &condition, &format!("finding/{}", finding.name))?;
         }
-        self.type_out(&["get", "findings", "--namespace", namespace])
+        self.list_findings(namespace)
+    }
+
+    /// The findings, without their long names.
+    fn list_findings(&self, namespace: &str) -> Result<()> {
+        self.screen.line("");
+        self.type_out(&["get", "findings", "--namespace", namespace, "--output", COLUMNS])
     }
 
     fn set_image(&self, tenant: &Tenant, version: &str) -> Result<()> {

@@ -54,7 +54,7 @@ impl Demo {
     }
 
     /// Creates a restore as the tenant's administrator and waits for its end; its name.
-    fn restore_run(&self, tenant: &Tenant, prefix: &str, spec: &Value) -> Result<String> {
+    pub(super) fn restore_run(&self, tenant: &Tenant, prefix: &str, spec: &Value) -> Result<String> {
         let manifest = tenant.restore(prefix, spec);
         let mut create = self.kubectl_as(Some(&tenant.person))?;
         create.args([

@@ -35,6 +35,8 @@ codes! {
     UNREADABLE = "Unreadable";
     /// A transform could not be applied.
     TRANSFORM_FAILED = "TransformFailed";
+    /// The path of a finding cannot be put back into the object as it is now.
+    PATH_NOT_RESTORABLE = "PathNotRestorable";
     /// The cluster does not serve the kind.
     KIND_NOT_SERVED = "KindNotServed";
     /// The cluster serves the kind, but not in this version.

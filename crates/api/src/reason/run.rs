@@ -70,6 +70,10 @@ pub enum Reason {
     // -- restores, completed and blocked
     /// The backup set does not exist.
     BackupSetNotFound,
+    /// The finding does not exist.
+    FindingNotFound,
+    /// The item of the finding cannot be put back in this way.
+    FindingNotRestorable,
     /// The backup set is from another namespace that was not adopted.
     ForeignBackupSet,
     /// The backup set is an inventory, which holds no objects.

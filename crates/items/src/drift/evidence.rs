@@ -78,12 +78,12 @@ pub(super) fn is_label(change: &Change<'_>) -> bool {
     names.next() == Some("metadata") && names.next().is_some_and(|name| matches!(name, "labels" | "annotations"))
 }
 
-fn outermost(steps: &[Step]) -> &[Step] {
+pub(super) fn outermost(steps: &[Step]) -> &[Step] {
     let depth = if steps.first().is_some_and(|step| step.name() == "metadata") { 2 } else { 1 };
     steps.get(..depth).unwrap_or(steps)
 }
 
-fn text(steps: &[Step]) -> String {
+pub(super) fn text(steps: &[Step]) -> String {
     steps.iter().map(Step::name).collect::<Vec<_>>().join(".")
 }
 

@@ -8,6 +8,7 @@
 //! evidence     what is shown of what counts
 //! severity     how much it matters
 //! fingerprint  what identifies the finding
+//! put_back     one path of an object as the baseline has it
 //! ```
 //!
 //! Must not know how either side was read, nor what becomes of a finding.
@@ -17,6 +18,7 @@ pub mod evidence;
 pub mod fingerprint;
 pub mod ignore;
 pub mod pattern;
+pub mod put_back;
 pub mod severity;
 
 #[cfg(test)]
