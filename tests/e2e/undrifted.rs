@@ -102,7 +102,9 @@ async fn what_the_cluster_itself_writes_is_no_drift_by_hand_or_by_schedule_and_w
     let mesh = mesh(&tenant).to_string();
     tenant.cluster.kubectl_reads(&["apply", "--server-side", "--filename", "-"], &mesh);
     wait_for("the mesh is there", SOON, async || {
-        let seen = tenant.in_it(&["label", "deployment/shop", "a=b", "--dry-run=server", "--output", "yaml"]);
+        let label = r#"{"metadata":{"labels":{"a":"b"}}}"#;
+        let seen =
+            tenant.in_it(&["patch", "deployment/shop", "--patch", label, "--dry-run=server", "--output", "yaml"]);
         if seen.contains(STATUS) { Ok(()) } else { Err(seen) }
     })
     .await;

@@ -1,7 +1,7 @@
 //! Comparisons of a tenant with a baseline in a real repository, and the findings that they write.
 
 use super::{
-    api::{Api, NAMESPACE, object, objects, refusal},
+    api::{Api, NAMESPACE, RUN_UID, object, objects, refusal},
     restore::{counts, deployment},
     support::{Pod, environment},
 };
@@ -108,13 +108,21 @@ impl Tenant {
     }
 
     pub(super) async fn run(&self, inputs: Value) -> Result<TerminationResult, Failure> {
+        self.run_of(RUN_UID, inputs).await
+    }
+
+    /// The same as a run of this uid.
+    async fn run_of(&self, uid: &str, inputs: Value) -> Result<TerminationResult, Failure> {
         self.api.forget_reports();
         let mut all = json!({"repository": "main"});
         for (field, value) in inputs.as_object().cloned().unwrap() {
             all[field] = value;
         }
         let repository = self.pod.repository().await?;
-        drift::generate(&self.api.client(), &environment(all, None), &repository, &self.clock).await
+        self.api.change_run(|run| run["metadata"]["uid"] = json!(uid));
+        let mut environment = environment(all, None);
+        uid.clone_into(&mut environment.identity.run_uid);
+        drift::generate(&self.api.client(), &environment, &repository, &self.clock).await
     }
 
     pub(super) async fn counts(&self, inputs: Value) -> Drift {
@@ -257,6 +265,27 @@ async fn after_a_crash_at_any_write_the_next_attempt_writes_the_rest_and_the_one
         assert_eq!(tenant.api.take_finding_writes(), Vec::<String>::new());
         assert!(tenant.api.findings().values().all(|finding| !finding["status"]["observed"].is_null()));
     }
+}
+
+#[tokio::test]
+async fn after_a_crash_between_a_change_and_its_status_the_next_attempt_says_that_it_was_seen() {
+    let tenant = Tenant::new().await;
+    tenant.drift();
+    tenant.run_of("an-earlier-run", json!({})).await.unwrap();
+    tenant.api.take_finding_writes();
+    tenant.later(5);
+    tenant.api.change("ConfigMap", "item-00001", |object| object["data"] = json!({"of": "yet another"}));
+    tenant.api.break_after_finding_writes(1);
+    tenant.run(json!({})).await.unwrap_err();
+    tenant.api.heal();
+    assert_eq!(tenant.api.take_finding_writes().len(), 1);
+    tenant.run(json!({})).await.unwrap();
+    let writes = tenant.api.take_finding_writes();
+    assert!(writes.len() == 1 && writes[0].ends_with("/status"), "{writes:?}");
+    let observed = &tenant.finding("item-00001")["status"]["observed"];
+    assert_eq!((&observed["run"]["uid"], &observed["lastSeen"]), (&json!(RUN_UID), &json!("2026-01-01T00:05:00Z")));
+    tenant.run(json!({})).await.unwrap();
+    assert_eq!(tenant.api.take_finding_writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
