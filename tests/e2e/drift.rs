@@ -1,13 +1,12 @@
 //! What differs from a backup, found by a run that a tenant starts itself.
 
-use crate::support::{SOON, Tenant, wait_for};
+use crate::support::{SOON, Tenant};
 use crate::tenancy::assert_refused;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tenantatlas::api::finding::{Change, Severity, State};
-use tenantatlas::api::item::{GroupKind, ItemId};
 use tenantatlas::api::{Finding, OperationRun, OperationRunStatus, Outcome, RestoreRun, RestoreRunStatus};
 
 /// Values of Secrets before and after, as they were written and as the API server stores them.
@@ -23,7 +22,7 @@ fn drift(name: &str, inputs: Value) -> Value {
 
 impl Tenant {
     /// Looks for drift as a person, and waits for the end.
-    async fn drifted(&self, client: &Client, name: &str, inputs: Value) -> OperationRunStatus {
+    pub(crate) async fn drifted(&self, client: &Client, name: &str, inputs: Value) -> OperationRunStatus {
         let created = self.create_as::<OperationRun>(client.clone(), drift(name, inputs)).await;
         created.unwrap_or_else(|error| panic!("run {name} is refused: {error}"));
         self.completed(name, SOON).await
@@ -71,31 +70,6 @@ impl Tenant {
         })
         .await;
     }
-
-    /// The findings by item, as a person reads them.
-    async fn findings(&self, client: &Client) -> BTreeMap<String, Finding> {
-        let findings: Api<Finding> = Api::namespaced(client.clone(), &self.name);
-        let listed = findings.list(&ListParams::default()).await.expect("findings can be listed").items;
-        let item = |finding: &Finding| {
-            let subject = &finding.spec.subject;
-            ItemId::new(GroupKind::new(&subject.group, &subject.kind), &subject.name).to_string()
-        };
-        listed.into_iter().map(|finding| (item(&finding), finding)).collect()
-    }
-
-    /// The findings once the operator has judged each of them.
-    async fn judged_findings(&self, client: &Client) -> BTreeMap<String, Finding> {
-        wait_for("each finding has the state that it was seen in", SOON, async || {
-            let findings = self.findings(client).await;
-            let is_judged = |finding: &Finding| {
-                let status = finding.status.as_ref();
-                status.and_then(|status| status.state) == Some(finding.state())
-                    && status.and_then(|status| status.observed_generation) == finding.metadata.generation
-            };
-            if findings.values().all(is_judged) { Ok(findings) } else { Err(format!("{findings:#?}")) }
-        })
-        .await
-    }
 }
 
 /// What each finding says: change, severity, and the paths.
@@ -107,7 +81,8 @@ fn told(findings: &BTreeMap<String, Finding>) -> BTreeMap<&str, (Change, Severit
     told.collect()
 }
 
-fn versions(findings: &BTreeMap<String, Finding>) -> Vec<Option<String>> {
+/// The versions of findings, by item: the same if nobody has written to one.
+pub(crate) fn versions(findings: &BTreeMap<String, Finding>) -> Vec<Option<String>> {
     findings.values().map(|finding| finding.metadata.resource_version.clone()).collect()
 }
 

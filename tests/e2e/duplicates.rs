@@ -10,7 +10,7 @@ use tenantatlas::api::{OperationRun, Outcome, Phase, Reason};
 
 impl Tenant {
     /// How many Jobs were ever created in the tenant, by the API server's own account.
-    fn jobs_created(&self) -> usize {
+    pub(crate) fn jobs_created(&self) -> usize {
         let created = |request: &crate::support::audit::Request| {
             request.resource == "jobs" && request.verb == "create" && request.subresource.is_empty() && request.wrote()
         };

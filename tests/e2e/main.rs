@@ -37,5 +37,6 @@ mod runs;
 mod schedule;
 mod schedule_trouble;
 mod tenancy;
+mod undrifted;
 mod unready;
 mod waiting;

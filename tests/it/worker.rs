@@ -11,6 +11,7 @@ mod capture_item;
 mod check;
 mod compare;
 mod drift;
+mod drift_input;
 mod fence;
 mod history;
 mod inventory;

@@ -1,6 +1,6 @@
 //! What goes wrong in a trial: at which call, and how.
 
-use crate::worker::STORE;
+use crate::store::STORE;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

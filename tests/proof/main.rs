@@ -15,12 +15,15 @@ mod support;
 
 mod capture;
 mod disturbance;
+mod drift;
 mod fault;
 mod operator;
 mod process;
 mod proxy;
 mod scenario;
 mod selection;
+mod stand_in;
+mod store;
 mod trial;
 mod witness;
 mod worker;
@@ -28,8 +31,8 @@ mod worker;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::var_os(worker::FOLDER).is_some() {
-        return worker::main();
+    if std::env::var_os(stand_in::FOLDER).is_some() {
+        return stand_in::main();
     }
     if std::env::var_os(process::MARK).is_some() {
         return process::main();

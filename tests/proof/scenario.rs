@@ -57,12 +57,14 @@ pub(crate) enum Scenario {
     WorkerCalls,
     /// The same, to its store.
     WorkerStore,
+    /// A comparison with a baseline, whose worker fails at its calls to the API server ([`crate::drift`]).
+    DriftCalls,
     /// All that the stub works for, at once, each in a tenant of its own.
     Together,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -80,6 +82,7 @@ impl Scenario {
         Self::Check,
         Self::WorkerCalls,
         Self::WorkerStore,
+        Self::DriftCalls,
         Self::Together,
     ];
 
@@ -103,7 +106,7 @@ impl Scenario {
             Self::Onboard => Counted::Accounts,
             Self::Events => Counted::Events,
             Self::Start => Counted::Process,
-            Self::WorkerCalls => Counted::Worker,
+            Self::WorkerCalls | Self::DriftCalls => Counted::Worker,
             Self::WorkerStore => Counted::Store,
             _ => Counted::Work,
         }
@@ -130,6 +133,7 @@ impl fmt::Display for Scenario {
             Self::Check => "check",
             Self::WorkerCalls => "worker-calls",
             Self::WorkerStore => "worker-store",
+            Self::DriftCalls => "drift-calls",
             Self::Together => "together",
         })
     }
@@ -182,6 +186,7 @@ impl Stage<'_> {
             | Scenario::Check
             | Scenario::WorkerCalls
             | Scenario::WorkerStore
+            | Scenario::DriftCalls
             | Scenario::Together => panic!("{scenario} is not played on this stage"),
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::capture::Captures;
 use crate::disturbance::last;
+use crate::drift::Drifts;
 use crate::fault::Variant;
 use crate::scenario::Scenario;
 use crate::trial::{Bench, Key, Played, Selector};
@@ -44,11 +45,12 @@ fn all() -> Vec<Series> {
     Scenario::ALL.into_iter().flat_map(series).collect()
 }
 
-/// Those of every test run, three minutes: the ways of failing that differ most, where most can go wrong. Where a series
+/// Those of every test run, five minutes: the ways of failing that differ most, where most can go wrong. Where a series
 /// takes long it leaves calls out.
 fn quick() -> Vec<Series> {
     use Scenario::{
-        Cancel, Capture, Dedupe, Delete, Retry, Submit, Tick, TickDeleted, Together, WorkerCalls, WorkerStore,
+        Cancel, Capture, Dedupe, Delete, DriftCalls, Retry, Submit, Tick, TickDeleted, Together, WorkerCalls,
+        WorkerStore,
     };
     use Variant::{Answer, Behind, Gone, LostDies, UnsentDies, UnsentStops};
     let every = |scenario, variant| Series { scenario, variant, first: 1, step: 1 };
@@ -71,6 +73,8 @@ fn quick() -> Vec<Series> {
         every(Together, Gone),
         some(WorkerCalls, LostDies, 2, 20),
         some(WorkerStore, UnsentDies, 3, 8),
+        // From its first write on: before that, it reads.
+        some(DriftCalls, LostDies, 12, 3),
     ]
 }
 
@@ -119,6 +123,7 @@ enum Ground {
     Each,
     Captures(Captures),
     Workers(Workers),
+    Drifts(Drifts),
 }
 
 impl Ground {
@@ -126,6 +131,7 @@ impl Ground {
         match scenario {
             Scenario::Capture | Scenario::Check => Self::Captures(Captures::prepare(scenario).await),
             Scenario::WorkerCalls | Scenario::WorkerStore => Self::Workers(Workers::prepare(scenario).await),
+            Scenario::DriftCalls => Self::Drifts(Box::pin(Drifts::prepare()).await),
             _ => Self::Each,
         }
     }
@@ -147,6 +153,7 @@ impl Bench {
                 match &ground {
                     Ground::Captures(captures) => captures.play(self, key).await,
                     Ground::Workers(workers) => workers.play(key).await,
+                    Ground::Drifts(drifts) => Box::pin(drifts.play(self, key)).await,
                     Ground::Each => {
                         let trials = self.play(key).await;
                         let fired = trials.first().and_then(|trial| trial.fired.clone());
@@ -183,6 +190,7 @@ impl Bench {
             match &ground {
                 Ground::Captures(captures) => captures.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Workers(workers) => workers.settle(self).await.map_err(|fault| (last, fault)),
+                Ground::Drifts(drifts) => drifts.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Each => self.settle(played).await,
             }
         });

@@ -1,8 +1,8 @@
 //! The findings of a scope, and how they become what a run found.
 //!
 //! Each write leaves a state from which the next attempt goes on: a finding has one name, and is
-//! compared with what was found before it is written. A finding that was created without its status
-//! gets it the next time.
+//! compared with what was found before it is written. A finding that was created or changed without
+//! its status gets it from the next attempt.
 //!
 //! `spec.acknowledged` belongs to people and is never written.
 
@@ -58,6 +58,8 @@ struct Existing {
     change: Change,
     severity: Severity,
     baseline: ObjectReference,
+    /// Uid of the run that wrote what the finding says.
+    written_by: String,
     observed: Option<Observed>,
     /// Whether a run has found that the difference is gone, or a restore has put the item back.
     resolved: bool,
@@ -69,7 +71,7 @@ struct Existing {
 
 impl Existing {
     fn of(finding: &Finding) -> Self {
-        let FindingSpec { subject, digest, change, severity, baseline, .. } = &finding.spec;
+        let FindingSpec { subject, digest, change, severity, baseline, current, .. } = &finding.spec;
         let mut item = ItemId::new(GroupKind::new(&subject.group, &subject.kind), &subject.name);
         item.provider = subject.provider.clone();
         Self {
@@ -79,6 +81,7 @@ impl Existing {
             change: *change,
             severity: *severity,
             baseline: baseline.backup_set.clone(),
+            written_by: current.run.uid.clone(),
             observed: finding.status.as_ref().and_then(|status| status.observed.clone()),
             resolved: finding.resolved_at().is_some(),
             found: false,
@@ -239,7 +242,10 @@ impl Known {
         let observed = existing.observed.as_ref();
         let is_old = |observed: &Observed| telling.now.duration_since(observed.last_seen) >= SEEN_AGAIN;
         let reopens = existing.resolved;
-        if changed || reopens || observed.is_none_or(is_old) {
+        // An attempt of this run changed it, and died before it said that it has seen it.
+        let own = &telling.run.run_uid;
+        let is_unsaid = |observed: &Observed| existing.written_by == *own && observed.run.uid != *own;
+        if changed || reopens || observed.is_none_or(|observed| is_old(observed) || is_unsaid(observed)) {
             pass(client, telling, writes).await?;
             self.observe(name, &existing.uid, observed, None, telling).await?;
             written.reopened += i64::from(reopens);

@@ -186,7 +186,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Outcome;
+    use crate::api::{Outcome, result::MAX_TERMINATION_MESSAGE};
 
     fn differs(severity: Severity) -> drift::Found {
         let (change, evidence, digest) = (Change::Added, Vec::new(), "0".repeat(64));
@@ -197,15 +197,18 @@ mod tests {
     fn of_more_items_than_a_tenant_may_have_findings_the_worst_are_kept_and_the_rest_is_counted() {
         let mut found = Found::default();
         let item = |number: usize| ItemId::new(GroupKind::new("", "ConfigMap"), format!("{number:05}"));
-        for number in 0..3000 {
-            let severity = if number >= 2500 { Severity::High } else { Severity::Low };
+        for number in 0..50_000 {
+            let severity = if number >= 49_500 { Severity::High } else { Severity::Low };
             found.add(item(number), differs(severity), None);
+            assert!(found.candidates.len() <= MAX_FINDINGS, "no more are kept in memory");
         }
         let worst = found.take_worst(MAX_FINDINGS - 100);
-        assert_eq!((worst.len(), found.counts.not_shown, found.counts.added), (900, 2100, 3000));
+        assert_eq!((worst.len(), found.counts.not_shown, found.counts.added), (900, 49_100, 50_000));
         assert_eq!(worst.keys().filter(|(severity, _)| severity.0 == Severity::High).count(), 500);
-        assert_eq!(worst.keys().next().map(|(_, first)| first.clone()), Some(item(2500)), "the worst come first");
-        assert!(found.to_result().message.is_some_and(|message| message.contains("2100 have no finding")));
+        assert_eq!(worst.keys().next().map(|(_, first)| first.clone()), Some(item(49_500)), "the worst come first");
+        let result = found.to_result();
+        assert!(result.message.as_ref().is_some_and(|message| message.contains("49100 have no finding")));
+        assert!(result.to_message().len() <= MAX_TERMINATION_MESSAGE, "{}", result.to_message());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub(crate) mod audit;
 pub(crate) mod blockade;
 pub(crate) mod cluster;
+pub(crate) mod findings;
 pub(crate) mod operator;
 pub(crate) mod policies;
 pub(crate) mod repository;

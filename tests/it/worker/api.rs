@@ -144,6 +144,11 @@ impl Api {
         self.edit(|state| state.kinds.insert(kind, objects));
     }
 
+    /// Serves a kind no more, as after its definition was deleted.
+    pub fn unserve(&self, kind: &str) {
+        self.edit(|state| state.kinds.retain(|Kind(_, _, served, _), _| served != kind));
+    }
+
     pub fn serve_config_maps(&self, objects: Vec<Value>) {
         self.serve("", "v1", "ConfigMap", "configmaps", objects);
     }

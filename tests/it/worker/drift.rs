@@ -1,7 +1,7 @@
 //! Comparisons of a tenant with a baseline in a real repository, and the findings that they write.
 
 use super::{
-    api::{Api, NAMESPACE, object, objects, refusal},
+    api::{Api, NAMESPACE, RUN_UID, object, objects, refusal},
     restore::{counts, deployment},
     support::{Pod, environment},
 };
@@ -24,9 +24,9 @@ impl Clock for At {
 }
 
 /// A tenant, and its backup sets.
-struct Tenant {
-    api: Api,
-    pod: Pod,
+pub(super) struct Tenant {
+    pub(super) api: Api,
+    pub(super) pod: Pod,
     sets: Vec<Value>,
     clock: At,
 }
@@ -34,7 +34,7 @@ struct Tenant {
 #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
 impl Tenant {
     /// Three ConfigMaps, a Secret, a Deployment and an autoscaler of another, captured as `base`.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let api = Api::new();
         api.serve_config_maps(objects(3));
         let secret =
@@ -56,7 +56,7 @@ impl Tenant {
         tenant
     }
 
-    async fn capture(&mut self, name: &str, selection: Value, coverage: &str) {
+    pub(super) async fn capture(&mut self, name: &str, selection: Value, coverage: &str) {
         let mut environment = environment(json!({"repository": "main", "selection": selection}), None);
         environment.identity.run_uid = format!("run-of-{name}");
         let captured = self.pod.capture_in(&self.api, environment).await.unwrap().context.snapshot.unwrap();
@@ -81,7 +81,7 @@ impl Tenant {
         self.api.list("BackupSet", self.sets.clone());
     }
 
-    fn change_set(&mut self, change: impl FnOnce(&mut Value)) {
+    pub(super) fn change_set(&mut self, change: impl FnOnce(&mut Value)) {
         change(&mut self.sets[0]);
         self.api.list("BackupSet", self.sets.clone());
     }
@@ -92,7 +92,7 @@ impl Tenant {
     }
 
     /// A ConfigMap is gone, one changed, a Secret is new, an image changed, and an autoscaler scaled.
-    fn drift(&self) {
+    pub(super) fn drift(&self) {
         self.api.serve_config_maps(vec![object("item-00001"), object("item-00002")]);
         self.api.change("ConfigMap", "item-00001", |object| object["data"] = json!({"of": "somebody else"}));
         let mut secrets = self.api.objects_of("Secret");
@@ -123,24 +123,32 @@ impl Tenant {
         }
     }
 
-    async fn run(&self, inputs: Value) -> Result<TerminationResult, Failure> {
+    pub(super) async fn run(&self, inputs: Value) -> Result<TerminationResult, Failure> {
+        self.run_of(RUN_UID, inputs).await
+    }
+
+    /// The same as a run of this uid.
+    async fn run_of(&self, uid: &str, inputs: Value) -> Result<TerminationResult, Failure> {
         self.api.forget_reports();
         let mut all = json!({"repository": "main"});
         for (field, value) in inputs.as_object().cloned().unwrap() {
             all[field] = value;
         }
         let repository = self.pod.repository().await?;
-        drift::generate(&self.api.client(), &environment(all, None), &repository, &self.clock).await
+        self.api.change_run(|run| run["metadata"]["uid"] = json!(uid));
+        let mut environment = environment(all, None);
+        uid.clone_into(&mut environment.identity.run_uid);
+        drift::generate(&self.api.client(), &environment, &repository, &self.clock).await
     }
 
-    async fn counts(&self, inputs: Value) -> Drift {
+    pub(super) async fn counts(&self, inputs: Value) -> Drift {
         let result = self.run(inputs).await.unwrap();
         counts(&result);
         result.context.drift.unwrap()
     }
 
     /// `Kind/name change severity`, and `gone` if it is resolved, of each finding.
-    fn findings(&self) -> Vec<String> {
+    pub(super) fn findings(&self) -> Vec<String> {
         let text = |finding: &Value| {
             let spec = &finding["spec"];
             let gone = if finding["status"]["observed"]["resolvedAt"].is_null() { "" } else { " gone" };
@@ -158,13 +166,13 @@ impl Tenant {
         all
     }
 
-    fn finding(&self, name: &str) -> Value {
+    pub(super) fn finding(&self, name: &str) -> Value {
         let found = self.api.findings().into_values().find(|finding| finding["spec"]["subject"]["name"] == name);
         found.unwrap()
     }
 
     /// `item: change reason` of each row of the reports.
-    fn rows(&self) -> Vec<String> {
+    pub(super) fn rows(&self) -> Vec<String> {
         let reports = self.api.reports();
         let rows =
             reports.values().flat_map(|report| report["spec"]["differences"].as_array().cloned().unwrap_or_default());
@@ -176,7 +184,8 @@ impl Tenant {
     }
 }
 
-const DRIFTED: [&str; 5] = [
+/// What [`Tenant::drift`] leads to.
+pub(super) const DRIFTED: [&str; 5] = [
     "ConfigMap/item-00000 removed medium",
     "ConfigMap/item-00001 modified medium",
     "Deployment/web modified medium",
@@ -272,6 +281,27 @@ async fn after_a_crash_at_any_write_the_next_attempt_writes_the_rest_and_the_one
         assert_eq!(tenant.api.take_finding_writes(), Vec::<String>::new());
         assert!(tenant.api.findings().values().all(|finding| !finding["status"]["observed"].is_null()));
     }
+}
+
+#[tokio::test]
+async fn after_a_crash_between_a_change_and_its_status_the_next_attempt_says_that_it_was_seen() {
+    let tenant = Tenant::new().await;
+    tenant.drift();
+    tenant.run_of("an-earlier-run", json!({})).await.unwrap();
+    tenant.api.take_finding_writes();
+    tenant.later(5);
+    tenant.api.change("ConfigMap", "item-00001", |object| object["data"] = json!({"of": "yet another"}));
+    tenant.api.break_after_finding_writes(1);
+    tenant.run(json!({})).await.unwrap_err();
+    tenant.api.heal();
+    assert_eq!(tenant.api.take_finding_writes().len(), 1);
+    tenant.run(json!({})).await.unwrap();
+    let writes = tenant.api.take_finding_writes();
+    assert!(writes.len() == 1 && writes[0].ends_with("/status"), "{writes:?}");
+    let observed = &tenant.finding("item-00001")["status"]["observed"];
+    assert_eq!((&observed["run"]["uid"], &observed["lastSeen"]), (&json!(RUN_UID), &json!("2026-01-01T00:05:00Z")));
+    tenant.run(json!({})).await.unwrap();
+    assert_eq!(tenant.api.take_finding_writes(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -431,6 +461,7 @@ async fn bad_inputs_and_a_baseline_that_cannot_be_used_say_why() {
         ("/spec/namespaceUid", json!("another"), "ForeignBackupSet", "NoBaseline"),
         ("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), "BackupSetTerminating", "NoBaseline"),
         ("/metadata/name", json!("other"), "BackupSetNotFound", ""),
+        ("/spec/repository/name", json!("other"), "ForeignBackupSet", "NoBaseline"),
         ("/spec/snapshot", json!("0".repeat(64)), "SnapshotNotFound", "SnapshotNotFound"),
     ] {
         tenant.sets.clone_from(&good);
