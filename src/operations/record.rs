@@ -87,7 +87,7 @@ pub enum Record {
         /// Name of the repository.
         repository: String,
         /// What was found.
-        coverage: BackupCoverage,
+        coverage: Box<BackupCoverage>,
     },
     /// Record on a repository and its sets how it was checked.
     Checked(Box<RepositoryCheck>),

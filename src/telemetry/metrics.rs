@@ -385,7 +385,8 @@ mod tests {
         metrics.schedule(&serde_json::from_value(object("BackupSchedule", spec, ran)).expect("a schedule"));
         let spec =
             json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}});
-        let coverage = json!({"takenAt": time, "reasons": {"NoBackup": 1}});
+        let coverage =
+            json!({"run": {"name": "r", "uid": "u"}, "takenAt": time, "days": 7, "reasons": {"NoBackup": 1}});
         let repository = object("BackupRepository", spec, json!({"lastCheck": time, "coverage": coverage}));
         let repository = serde_json::from_value(repository).expect("a repository");
         metrics.repository(&repository);
@@ -525,7 +526,10 @@ mod tests {
             "spec": {"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}},
         }))
         .expect("a repository");
-        let mut told = |coverage: serde_json::Value| {
+        let mut told = |mut coverage: serde_json::Value| {
+            if coverage.is_object() {
+                (coverage["run"], coverage["days"]) = (json!({"name": "r", "uid": "u"}), json!(7));
+            }
             repository.status = serde_json::from_value(json!({ "coverage": coverage })).expect("a status");
             metrics.repository(&repository);
             let lines = [

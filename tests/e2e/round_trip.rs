@@ -49,7 +49,7 @@ async fn what_is_restored_by_chance_is_as_the_plan_says_and_undone_it_is_as_it_w
     for seed in from..from + rounds {
         // The seed that repeats it stands in the output of a test that fails.
         println!("round {seed}: repeat it with ATLAS_ROUNDS_FROM={seed} ATLAS_ROUNDS=1");
-        all.play(&mut Chance::new(seed)).await;
+        Box::pin(all.play(&mut Chance::new(seed))).await;
     }
 }
 

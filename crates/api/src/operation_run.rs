@@ -391,7 +391,7 @@ pub struct RunContext {
     /// What the backup sets hold of the objects of the run's inventory, if it looked. OperationReports
     /// name the objects that none holds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub coverage: Option<BackupCoverage>,
+    pub coverage: Option<Box<BackupCoverage>>,
     /// AuditEntries that the run wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,

@@ -90,7 +90,7 @@ pub struct ResultContext {
     pub drift: Option<Drift>,
     /// What the backup sets hold of the objects of an inventory.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub coverage: Option<BackupCoverage>,
+    pub coverage: Option<Box<BackupCoverage>>,
     /// What maintenance removed from a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintained: Option<Maintained>,
@@ -290,7 +290,7 @@ mod tests {
                 context: ResultContext { snapshot: Some(CapturedSnapshot { id: "a".repeat(64),
                     items_by_kind: (0..kinds).map(|n| (format!("Kind{n}.some.group.example.com"), 1)).collect(),
                     incomplete: (0..kinds).map(|n| IncompleteKind { kind: format!("Kind{n}"), ..Default::default() }).collect(), ..Default::default() }),
-                    coverage: Some(BackupCoverage { reasons: coverage::ALL.iter().map(|code| ((*code).to_owned(), i64::MAX)).collect(), ..Default::default() }),
+                    coverage: Some(Box::new(BackupCoverage { reasons: coverage::ALL.iter().map(|code| ((*code).to_owned(), i64::MAX)).collect(), ..Default::default() })),
                     ..Default::default() },
                 ..Default::default()
             };

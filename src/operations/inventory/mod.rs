@@ -111,7 +111,7 @@ pub async fn sync_from(
     recorded.write_reports(client, &environment.identity, &result).await?;
     if let Some(covered) = covered {
         tell(client, &environment.identity, Contents::Uncovered(covered.rows())).await?;
-        result.context.coverage = Some(covered.coverage().clone());
+        result.context.coverage = Some(Box::new(covered.coverage().clone()));
     }
     Ok(result)
 }

@@ -67,10 +67,10 @@ pub fn after(
 #[must_use]
 pub fn after_coverage(before: &BackupRepositoryStatus, coverage: RepositoryCoverage) -> Option<BackupRepositoryStatus> {
     let is_older = |known: &RepositoryCoverage| coverage.found.taken_at < known.found.taken_at;
-    if before.coverage.as_ref().is_some_and(is_older) {
+    if before.coverage.as_deref().is_some_and(is_older) {
         return None;
     }
-    Some(BackupRepositoryStatus { coverage: Some(coverage), ..before.clone() })
+    Some(BackupRepositoryStatus { coverage: Some(Box::new(coverage)), ..before.clone() })
 }
 
 /// Whether a check of this generation says anything about a repository.
@@ -293,10 +293,10 @@ mod tests {
         let (one, two) = (coverage("one", "2026-01-01T00:00:00Z"), coverage("two", "2026-01-01T01:00:00Z"));
         let before = ready_at(2);
         let after_one = after_coverage(&before, one.clone()).expect("the first is told");
-        assert_eq!(after_one, BackupRepositoryStatus { coverage: Some(one.clone()), ..before });
+        assert_eq!(after_one, BackupRepositoryStatus { coverage: Some(Box::new(one.clone())), ..before });
         assert_eq!(after_coverage(&after_one, one.clone()).as_ref(), Some(&after_one), "the same again");
         let after_two = after_coverage(&after_one, two.clone()).expect("a newer one is told");
-        assert_eq!(after_two.coverage, Some(two));
+        assert_eq!(after_two.coverage.as_deref(), Some(&two));
         assert_eq!(after_coverage(&after_two, one), None);
     }
 }

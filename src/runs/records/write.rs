@@ -35,7 +35,7 @@ pub async fn write(context: &Context, observed: &Observed, record: Record) -> Re
         Record::WorkersSet { name, snapshot } => workers_set(context, observed, name, &snapshot).await,
         Record::Verified { set, outcome } => verified(context, observed, &set, outcome).await.map(|()| None),
         Record::Covered { repository, coverage } => {
-            covered(context, observed, &repository, coverage).await.map(|()| None)
+            covered(context, observed, &repository, *coverage).await.map(|()| None)
         }
         Record::Checked(check) => checked(context, observed, &check).await.map(|()| None),
     }
