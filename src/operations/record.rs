@@ -6,6 +6,7 @@
 
 use crate::api::{
     Inputs, Outcome,
+    coverage::BackupCoverage,
     outcome::ItemFailure,
     result::{CapturedSnapshot, CheckedRepository, Maintained, ResultContext},
 };
@@ -80,6 +81,13 @@ pub enum Record {
         set: String,
         /// How the verification ended.
         outcome: Outcome,
+    },
+    /// Record on a repository what its backup sets hold of the tenant, unless it has a newer record.
+    Covered {
+        /// Name of the repository.
+        repository: String,
+        /// What was found.
+        coverage: Box<BackupCoverage>,
     },
     /// Record on a repository and its sets how it was checked.
     Checked(Box<RepositoryCheck>),

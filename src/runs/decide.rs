@@ -350,6 +350,7 @@ fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, ran: 
     next.context.history = made.history.or(next.context.history);
     next.context.audit = made.audit.or(next.context.audit);
     next.context.drift = made.drift.or(next.context.drift);
+    next.context.coverage = made.coverage.or(next.context.coverage);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
         next.progress = Some(format!("{}/{}", counts.processed, counts.total));

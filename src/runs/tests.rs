@@ -770,6 +770,35 @@ fn what_a_run_made_is_recorded_before_its_end() {
 }
 
 #[test]
+fn what_backup_sets_hold_of_a_tenant_is_recorded_on_the_run_and_on_its_repository_but_not_that_of_a_selection() {
+    let recorded = |coverage: Value| {
+        let mut run = capture(json!({}));
+        runs_its_job(&mut run);
+        let snapshot = json!({"id": "abc", "content": "Inventory", "items": 1, "bytes": 1, "addedBytes": 1});
+        let made = json!({"context": {"snapshot": snapshot, "coverage": coverage}}).to_string();
+        let (job, pod) = ended_job(true, "Complete", 0, &made);
+        let mut observed = observed(run, JobView::Own(Arc::new(job)));
+        observed.pods = vec![Arc::new(pod)];
+        let actions = decide(&observed, now()).actions;
+        let on_repository = actions.iter().find_map(|action| match action {
+            Action::Record(Record::Covered { repository, coverage }) => Some((repository.clone(), coverage.uncovered)),
+            _ => None,
+        });
+        let on_run = actions.iter().find_map(|action| match action {
+            Action::WriteStatus(status) => status.context.coverage.as_ref().map(|coverage| coverage.uncovered),
+            _ => None,
+        });
+        (on_run, on_repository)
+    };
+    let time = "2026-01-01T00:00:00Z";
+    let all = json!({"takenAt": time, "days": 7, "objects": 9, "uncovered": 3});
+    assert_eq!(recorded(all), (Some(3), Some(("main".to_owned(), 3))));
+    let some = json!({"takenAt": time, "days": 7, "objects": 9, "uncovered": 3, "selected": true});
+    assert_eq!(recorded(some), (Some(3), None));
+    assert_eq!(recorded(json!(null)), (None, None));
+}
+
+#[test]
 fn a_finished_job_that_is_on_its_way_out_is_worth_a_word_only_when_it_lingers() {
     let leaving: Job = serde_json::from_value(
         json!({"metadata": {"name": "op", "uid": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),

@@ -4,7 +4,7 @@ use super::findings::Findings;
 use crate::{
     api::{
         BackupRepository, BackupSchedule, Finding, OperationType, Outcome, conditions::READY, operation_run::Trigger,
-        result::Maintained,
+        reason::coverage, result::Maintained,
     },
     cluster::client::CallCounts,
     schedule::jitter,
@@ -30,6 +30,7 @@ pub struct Metrics {
     next_start: Family<ScheduleLabels, Gauge>,
     repository_ready: Family<RepositoryLabels, Gauge>,
     repository_times: Family<RepositoryWorkLabels, Gauge>,
+    uncovered_objects: Family<UncoveredLabels, Gauge>,
     forgotten_snapshots: Family<RepositoryLabels, Counter>,
     deleted_bytes: Family<RepositoryLabels, Counter>,
     type_ready: Family<TypeLabels, Gauge>,
@@ -77,7 +78,22 @@ impl RepositoryLabels {
     }
 }
 
-/// Labels for work on a repository: `check` or `prune`.
+/// Labels for objects that no backup set holds, by why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UncoveredLabels {
+    namespace: String,
+    repository: String,
+    reason: &'static str,
+}
+
+impl UncoveredLabels {
+    fn of(repository: &BackupRepository, reason: &'static str) -> Self {
+        let RepositoryLabels { namespace, repository } = RepositoryLabels::of(repository);
+        Self { namespace, repository, reason }
+    }
+}
+
+/// Labels for work on a repository: `check`, `prune` or `coverage`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RepositoryWorkLabels {
     namespace: String,
@@ -140,8 +156,14 @@ impl Metrics {
         );
         registry.register(
             "repository_last_timestamp_seconds",
-            "When a repository was last checked, or cleaned of what no backup set needs",
+            "When a repository was last checked, cleaned of what no backup set needs, or compared with its tenant",
             repository_times.clone(),
+        );
+        let uncovered_objects = Family::default();
+        registry.register(
+            "repository_uncovered_objects",
+            "Objects of a tenant that no backup set of a repository holds, by why, as the newest inventory that looked found it",
+            uncovered_objects.clone(),
         );
         let (forgotten_snapshots, deleted_bytes) = (Family::default(), Family::default());
         registry.register(
@@ -179,6 +201,7 @@ impl Metrics {
             next_start,
             repository_ready,
             repository_times,
+            uncovered_objects,
             forgotten_snapshots,
             deleted_bytes,
             type_ready,
@@ -249,12 +272,25 @@ impl Metrics {
     pub fn repository(&self, repository: &BackupRepository) {
         self.repository_ready.get_or_create(&RepositoryLabels::of(repository)).set(i64::from(repository.is_ready()));
         let status = repository.status.as_ref();
+        let coverage = status.and_then(|status| status.coverage.as_ref()).map(|coverage| &coverage.found);
         let times = [
             ("check", status.and_then(|status| status.last_check)),
             ("prune", status.and_then(|status| status.last_prune)),
+            ("coverage", coverage.map(|coverage| coverage.taken_at)),
         ];
         for (work, time) in times {
             tell(&self.repository_times, &RepositoryWorkLabels::of(repository, work), time);
+        }
+        for reason in coverage::ALL {
+            let labels = UncoveredLabels::of(repository, reason);
+            match coverage.and_then(|coverage| coverage.reasons.get(*reason)) {
+                Some(count) => {
+                    self.uncovered_objects.get_or_create(&labels).set(*count);
+                }
+                None => {
+                    self.uncovered_objects.remove(&labels);
+                }
+            }
         }
     }
 
@@ -272,8 +308,11 @@ impl Metrics {
         self.repository_ready.remove(&labels);
         self.forgotten_snapshots.remove(&labels);
         self.deleted_bytes.remove(&labels);
-        for work in ["check", "prune"] {
+        for work in ["check", "prune", "coverage"] {
             self.repository_times.remove(&RepositoryWorkLabels::of(repository, work));
+        }
+        for reason in coverage::ALL {
+            self.uncovered_objects.remove(&UncoveredLabels::of(repository, reason));
         }
     }
 
@@ -346,7 +385,9 @@ mod tests {
         metrics.schedule(&serde_json::from_value(object("BackupSchedule", spec, ran)).expect("a schedule"));
         let spec =
             json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}});
-        let repository = object("BackupRepository", spec, json!({"lastCheck": time}));
+        let coverage =
+            json!({"run": {"name": "r", "uid": "u"}, "takenAt": time, "days": 7, "reasons": {"NoBackup": 1}});
+        let repository = object("BackupRepository", spec, json!({"lastCheck": time, "coverage": coverage}));
         let repository = serde_json::from_value(repository).expect("a repository");
         metrics.repository(&repository);
         metrics.maintained(&repository, Maintained::default());
@@ -472,6 +513,51 @@ mod tests {
             let name = format!("tenantatlas_repository_{what}_total");
             assert_eq!(lines_of(&metrics, &name), [format!("{name}{labels} {count}")]);
         }
+        metrics.forget_repository(&repository);
+        assert_eq!(lines_of(&metrics, "tenantatlas_repository"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn objects_that_no_backup_set_holds_are_counted_by_reason_as_the_newest_inventory_found_it() {
+        let metrics = Metrics::new(CallCounts::default());
+        let mut repository: BackupRepository = serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
+            "metadata": {"name": "main", "namespace": "acme"},
+            "spec": {"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}},
+        }))
+        .expect("a repository");
+        let mut told = |mut coverage: serde_json::Value| {
+            if coverage.is_object() {
+                (coverage["run"], coverage["days"]) = (json!({"name": "r", "uid": "u"}), json!(7));
+            }
+            repository.status = serde_json::from_value(json!({ "coverage": coverage })).expect("a status");
+            metrics.repository(&repository);
+            let lines = [
+                lines_of(&metrics, "tenantatlas_repository_uncovered_objects"),
+                lines_of(&metrics, "tenantatlas_repository_last_timestamp_seconds"),
+            ];
+            let mut lines: Vec<String> = lines.concat();
+            lines.sort();
+            lines
+        };
+        let labels = "namespace=\"acme\",repository=\"main\"";
+        let count = |reason: &str, count: u8| {
+            format!("tenantatlas_repository_uncovered_objects{{{labels},reason=\"{reason}\"}} {count}")
+        };
+        let looked =
+            |at: u8| format!("tenantatlas_repository_last_timestamp_seconds{{{labels},work=\"coverage\"}} {at}");
+        assert_eq!(told(json!(null)), Vec::<String>::new());
+        // A code that this version does not know is no label.
+        let reasons = json!({"ExcludedKind": 3, "NewerThanLastBackup": 2, "x": 1});
+        assert_eq!(
+            told(json!({"takenAt": "1970-01-01T00:00:07Z", "reasons": reasons})),
+            [looked(7), count("ExcludedKind", 3), count("NewerThanLastBackup", 2)]
+        );
+        assert_eq!(
+            told(json!({"takenAt": "1970-01-01T00:00:08Z", "reasons": {"ExcludedKind": 1}})),
+            [looked(8), count("ExcludedKind", 1)]
+        );
+        assert_eq!(told(json!({"takenAt": "1970-01-01T00:00:09Z"})), [looked(9)], "all are covered");
         metrics.forget_repository(&repository);
         assert_eq!(lines_of(&metrics, "tenantatlas_repository"), Vec::<String>::new());
     }

@@ -11,6 +11,7 @@ use crate::{
     api::{
         ObjectReference, OperationReport, OperationReportSpec,
         comparison::{Change, ItemDifference},
+        coverage::UncoveredItem,
         history::{ItemChange, ItemVersion},
         item::ItemId,
         operation_report::{Action, ItemOutcome, ItemResult, MAX_BYTES, MAX_ITEMS, MAX_OF_ALL, Remark},
@@ -59,6 +60,8 @@ pub enum Contents<'a> {
     Differences(&'a [ItemDifference]),
     /// The versions of an item.
     Versions(&'a [ItemVersion]),
+    /// The objects that no backup set holds, in the order of their ids.
+    Uncovered(&'a [UncoveredItem]),
 }
 
 /// Writes the reports of a run about one subject.
@@ -103,6 +106,7 @@ const FAILURES: &str = "";
 const RESULTS: &str = "results-";
 const DIFFERENCES: &str = "differences-";
 const VERSIONS: &str = "versions-";
+const UNCOVERED: &str = "uncovered-";
 
 /// How important it is that a report names an item, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,6 +206,10 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
                 _ => Telling::Differs,
             };
             chunked(run, VERSIONS, versions.len(), telling, item, |spec, versions| spec.versions = versions)
+        }
+        Contents::Uncovered(items) => {
+            let item = |place: usize| items[place].clone();
+            chunked(run, UNCOVERED, items.len(), |_| Telling::Differs, item, |spec, items| spec.uncovered = items)
         }
     }
 }
@@ -325,6 +333,7 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
             results: Vec::new(),
             differences: Vec::new(),
             versions: Vec::new(),
+            uncovered: Vec::new(),
         },
     }
 }

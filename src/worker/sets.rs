@@ -50,6 +50,17 @@ pub async fn list_with_absent(
     Ok(sets)
 }
 
+/// Visits the backup sets of a namespace, and keeps what is made of them.
+pub async fn gather<T>(
+    client: &Client,
+    environment: &Environment,
+    mut made_of: impl FnMut(BackupSet) -> Option<T>,
+) -> Result<Vec<T>, Failure> {
+    let mut found = Vec::new();
+    each(client, environment, "list the backup sets", ListParams::default(), |set| found.extend(made_of(set))).await?;
+    Ok(found)
+}
+
 /// Who started these runs, by uid, as far as the runs still exist.
 pub async fn initiators(
     client: &Client,

@@ -4,18 +4,28 @@ use crate::restore::SHOP;
 use crate::support::run::assert_ended;
 use crate::support::{SOON, Tenant, wait_for};
 use crate::tenancy::assert_refused;
-use kube::ResourceExt;
+use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
 use tenantatlas::api::{
-    BackupSet, OperationRun, OperationRunStatus, Outcome, Reason,
+    BackupRepository, BackupSet, OperationReport, OperationRun, OperationRunStatus, Outcome, Reason,
     backup_set::{Content, Coverage},
 };
 
 impl Tenant {
-    /// Takes an inventory in `main`, and waits for the end.
+    /// Takes an inventory in `main` that looks which objects are in no backup set of a week, and waits
+    /// for the end.
     pub(crate) async fn inventoried(&self, name: &str) -> OperationRunStatus {
-        self.start(name, json!({ "type": "inventory.sync", "inputs": { "repository": "main" } })).await;
+        let inputs = json!({ "repository": "main", "coverageDays": 7 });
+        self.start(name, json!({ "type": "inventory.sync", "inputs": inputs })).await;
         self.completed(name, SOON).await
+    }
+
+    /// `item reason` of each object that no backup set holds, as the reports of a run name them.
+    async fn uncovered(&self, run: &str) -> Vec<String> {
+        let of_run = ListParams::default().fields(&format!("spec.run.name={run}"));
+        let reports = self.api::<OperationReport>().list(&of_run).await.expect("reports can be listed");
+        let items = reports.items.into_iter().flat_map(|report| report.spec.uncovered);
+        items.map(|item| format!("{} {}", item.item_id, item.reason)).collect()
     }
 
     /// The set that a run made.
@@ -91,6 +101,22 @@ async fn what_a_tenant_holds_is_recorded_without_content_and_is_never_restored()
     let second = tenant.set_of(&status).await.status.expect("a status");
     let added = second.added_bytes.expect("a figure");
     assert!(added < 4096, "an unchanged inventory adds {added} bytes");
+
+    // A backup holds all of it but what is labelled, until there is something new.
+    let labelled = "core/ConfigMap/never-captured ExcludedByLabel";
+    let coverage = *status.context.coverage.clone().expect("status.context.coverage");
+    let recorded = status.summary_counts.expect("counts").succeeded;
+    assert_eq!((coverage.objects, coverage.uncovered, coverage.sets), (recorded + 1, 1, 1), "{status:#?}");
+    assert_eq!(tenant.uncovered("second").await, [labelled]);
+    tenant.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "new" } }).to_string());
+    let status = tenant.inventoried("third").await;
+    assert_ended(&status, Outcome::Succeeded, Reason::Succeeded);
+    assert_eq!(tenant.uncovered("third").await, [labelled, "core/ConfigMap/new NewerThanLastBackup"]);
+    let found = *status.context.coverage.expect("status.context.coverage");
+    assert_eq!((found.objects, found.uncovered), (coverage.objects + 1, 2), "{found:?}");
+    let repository: BackupRepository = tenant.api().get("main").await.expect("the repository");
+    let told = repository.status.and_then(|status| status.coverage).expect("status.coverage of the repository");
+    assert_eq!((told.run.name.as_str(), told.found), ("third", found));
     restic.prints(&["check", "--read-data"]);
 }
 

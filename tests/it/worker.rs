@@ -10,6 +10,7 @@ mod capture;
 mod capture_item;
 mod check;
 mod compare;
+mod coverage;
 mod drift;
 mod drift_input;
 mod fence;

@@ -247,6 +247,10 @@ pub struct BackupRepositoryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
     pub last_prune: Option<Timestamp>,
+    /// What the backup sets hold of the tenant, as the newest inventory of the whole tenant that looked
+    /// found it (`coverageDays` of `inventory.sync`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Box<crate::coverage::RepositoryCoverage>>,
     /// Ticks of `spec.maintenance` that are already handled, and the last automatic recheck.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceStatus>,

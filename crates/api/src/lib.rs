@@ -20,6 +20,7 @@ pub mod backup_set;
 pub mod canonical;
 pub mod comparison;
 pub mod conditions;
+pub mod coverage;
 mod cron_rules;
 pub mod drift;
 pub mod execution;

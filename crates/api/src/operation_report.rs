@@ -1,7 +1,9 @@
 //! `OperationReport`: per-item results that are too large for a status, in chunks, owned by their
 //! run.
 
-use crate::{ObjectReference, comparison::ItemDifference, history::ItemVersion, outcome::ItemFailure};
+use crate::{
+    ObjectReference, comparison::ItemDifference, coverage::UncoveredItem, history::ItemVersion, outcome::ItemFailure,
+};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ pub const MAX_ITEMS: usize = 500;
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// Maximum size, in bytes, of the items in all reports of a run together, for each category:
-/// failures, plan, results, differences and versions.
+/// failures, plan, results, differences, versions and uncovered items.
 pub const MAX_OF_ALL: usize = 240 * 1024;
 
 /// One chunk of a run's per-item results. Immutable.
@@ -27,7 +29,7 @@ pub const MAX_OF_ALL: usize = 240 * 1024;
     category = "atlas",
     namespaced,
     derive = "PartialEq",
-    doc = "One chunk of a run's per-item results: at most 500 items. All chunks of a run hold at most 240 KiB each of failures, plan, results, differences and versions. A report is owned by its run and garbage-collected with it.",
+    doc = "One chunk of a run's per-item results: at most 500 items. All chunks of a run hold at most 240 KiB each of failures, plan, results, differences, versions and uncovered items. A report is owned by its run and garbage-collected with it.",
     selectable = ".spec.run.name",
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name"),
     printcolumn(name = "Chunk", type_ = "integer", json_path = ".spec.chunk"),
@@ -40,7 +42,7 @@ pub struct OperationReportSpec {
     /// Run that the report belongs to.
     pub run: ObjectReference,
     /// Index of the report among the run's reports of the same category (failures, plan,
-    /// results, differences or versions), from 0.
+    /// results, differences, versions or uncovered items), from 0.
     #[schemars(range(min = 0))]
     pub chunk: i32,
     /// Number of the run's reports of the same category.
@@ -77,6 +79,10 @@ pub struct OperationReportSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub versions: Vec<ItemVersion>,
+    /// Inventories only: the objects that no backup set holds, in the order of their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub uncovered: Vec<UncoveredItem>,
 }
 
 /// What a restore does with an item.

@@ -7,6 +7,7 @@
 use crate::{
     Inputs, LocalReference, ObjectReference,
     comparison::Compared,
+    coverage::BackupCoverage,
     drift::Drift,
     history::ItemHistory,
     item::KIND_PATTERN,
@@ -387,6 +388,10 @@ pub struct RunContext {
     /// What the run found that compares the tenant with a baseline. Findings name the items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
+    /// What the backup sets hold of the objects of the run's inventory, if it looked. OperationReports
+    /// name the objects that none holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Box<BackupCoverage>>,
     /// AuditEntries that the run wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditReferences>,

@@ -148,6 +148,11 @@ pub struct InventoryInputs {
     /// What to record. Default: the whole tenant.
     #[serde(default)]
     pub selection: Selection,
+    /// Looks which of the recorded objects are in no backup set of the last so many days, and why. If
+    /// left out, no backup set is looked at.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 365))]
+    pub coverage_days: Option<u16>,
 }
 
 /// Inputs of `repository.check`.

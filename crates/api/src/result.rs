@@ -7,6 +7,7 @@
 use crate::{
     backup_set::Content,
     comparison::Compared,
+    coverage::BackupCoverage,
     drift::Drift,
     history::ItemHistory,
     inventory::{IncompleteKind, MAX_INCOMPLETE},
@@ -87,6 +88,9 @@ pub struct ResultContext {
     /// What a comparison with a baseline found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
+    /// What the backup sets hold of the objects of an inventory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Box<BackupCoverage>>,
     /// What maintenance removed from a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintained: Option<Maintained>,
@@ -269,7 +273,7 @@ pub fn truncate(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{comparison::KindCounts, drift::KindDrift, history::Sighting, outcome::FailureType};
+    use crate::{comparison::KindCounts, drift::KindDrift, history::Sighting, outcome::FailureType, reason::coverage};
     use proptest::prelude::*;
 
     proptest! {
@@ -285,13 +289,16 @@ mod tests {
                     message: "x".repeat(length), failure_type: FailureType::Failure }).collect(),
                 context: ResultContext { snapshot: Some(CapturedSnapshot { id: "a".repeat(64),
                     items_by_kind: (0..kinds).map(|n| (format!("Kind{n}.some.group.example.com"), 1)).collect(),
-                    incomplete: (0..kinds).map(|n| IncompleteKind { kind: format!("Kind{n}"), ..Default::default() }).collect(), ..Default::default() }), ..Default::default() },
+                    incomplete: (0..kinds).map(|n| IncompleteKind { kind: format!("Kind{n}"), ..Default::default() }).collect(), ..Default::default() }),
+                    coverage: Some(Box::new(BackupCoverage { reasons: coverage::ALL.iter().map(|code| ((*code).to_owned(), i64::MAX)).collect(), ..Default::default() })),
+                    ..Default::default() },
                 ..Default::default()
             };
             let text = result.to_message();
             prop_assert!(text.len() <= MAX_TERMINATION_MESSAGE, "{} bytes", text.len());
             let read: TerminationResult = serde_json::from_str(&text).expect("the message is JSON");
             prop_assert_eq!(read.summary_counts, result.summary_counts);
+            prop_assert_eq!(&read.context.coverage, &result.context.coverage);
             let snapshot = read.context.snapshot.expect("a snapshot");
             prop_assert_eq!(snapshot.id, "a".repeat(64));
             prop_assert_eq!(snapshot.incomplete_truncated, snapshot.incomplete.len() < kinds);

@@ -41,12 +41,23 @@ impl Directory {
         self.tree
     }
 
+    /// The identity of what the directory holds, wherever it is.
+    #[must_use]
+    pub fn id(&self) -> DirectoryId {
+        DirectoryId(self.tree)
+    }
+
     /// Whether both directories hold the same files with the same content, wherever they are.
     #[must_use]
     pub fn holds_the_same(&self, other: &Self) -> bool {
         self.tree == other.tree
     }
 }
+
+/// The identity of what a directory holds. Directories with the same one hold the same files with the
+/// same content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DirectoryId(TreeId);
 
 /// The identity of some content. Equal content has equal ids, if it was stored in equal parts, as
 /// all captures do.
@@ -101,18 +112,17 @@ pub(super) fn directories(
     below(opened, opener, Directory { path: String::new(), tree: root }, LEVELS)
 }
 
-/// Finds the tree of an API group, by the name of its directory.
-pub(super) fn group(
+/// Lists the API groups of a snapshot, with their trees.
+pub(super) fn groups(
     opened: &Opened<IndexedFullStatus>,
     opener: &mut Opener,
     root: TreeId,
-    group: &str,
-) -> Result<Option<TreeId>> {
-    let (mut found, mut count) = (None, Count::of(opened));
+) -> Result<Vec<(String, TreeId)>> {
+    let (mut found, mut count) = (Vec::new(), Count::of(opened));
     StoredTree::read(opened, opener, root)?.each(&mut |node| {
         count.one_more()?;
-        if node.is_dir() && *node.name() == *group {
-            found = node.subtree;
+        if let Some(tree) = node.subtree.filter(|_| node.is_dir()) {
+            found.push((node.name().to_string_lossy().into_owned(), tree));
         }
         Ok(())
     })?;

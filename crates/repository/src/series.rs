@@ -36,12 +36,34 @@ struct Inner {
 /// What was found so far, by the tree in which it was looked for.
 struct State {
     opener: Opener,
-    /// Trees of groups, by the root.
-    groups: HashMap<(TreeId, String), Option<TreeId>>,
+    /// Groups with their trees, by the root.
+    groups: HashMap<TreeId, Arc<[(String, TreeId)]>>,
     /// Directories of groups.
     directories: HashMap<(TreeId, String), Arc<[Directory]>>,
     /// Files of directories.
     files: HashMap<(TreeId, ItemPath), Option<File>>,
+}
+
+impl State {
+    /// The groups of a snapshot.
+    fn groups(
+        &mut self,
+        opened: &Opened<IndexedFullStatus>,
+        snapshots: &[Result<SnapshotFile>],
+        place: usize,
+    ) -> Result<Arc<[(String, TreeId)]>> {
+        let root = match snapshots.get(place) {
+            Some(Ok(file)) => file.tree,
+            Some(Err(error)) => return Err(error.clone()),
+            None => return Ok([].into()),
+        };
+        if let Some(groups) = self.groups.get(&root) {
+            return Ok(groups.clone());
+        }
+        let groups: Arc<[(String, TreeId)]> = directory::groups(opened, &mut self.opener, root)?.into();
+        self.groups.insert(root, groups.clone());
+        Ok(groups)
+    }
 }
 
 impl Series {
@@ -61,28 +83,28 @@ impl Series {
         self.inner.snapshots.iter().map(|file| file.as_ref().map(Snapshot::from_file).map_err(Clone::clone))
     }
 
+    /// Lists the API groups of a snapshot: the names of their directories, `core` for the core group.
+    pub async fn groups(&self, place: usize) -> Result<Vec<String>> {
+        self.ask("listing a snapshot", move |opened, snapshots, state| {
+            let groups = state.groups(opened, snapshots, place)?;
+            Ok(groups.iter().map(|(group, _)| group.clone()).collect())
+        })
+        .await
+    }
+
     /// Lists the directories with items of one API group (empty for the core group) in a snapshot,
     /// in order. `place` is the snapshot's place in the requested order.
     pub async fn directories(&self, place: usize, group: &str) -> Result<Arc<[Directory]>> {
         let group = ItemPath::group(group).to_owned();
         self.ask("listing a group", move |opened, snapshots, state| {
-            let root = match snapshots.get(place) {
-                Some(Ok(file)) => file.tree,
-                Some(Err(error)) => return Err(error.clone()),
-                None => return Ok([].into()),
-            };
-            let State { opener, groups, directories, .. } = state;
-            let key = (root, group);
-            let tree = match groups.get(&key) {
-                Some(tree) => *tree,
-                None => *groups.entry(key.clone()).insert_entry(directory::group(opened, opener, root, &key.1)?).get(),
-            };
-            let Some(tree) = tree else { return Ok([].into()) };
-            let key = (tree, key.1);
+            let groups = state.groups(opened, snapshots, place)?;
+            let Some((_, tree)) = groups.iter().rev().find(|(name, _)| *name == group) else { return Ok([].into()) };
+            let State { opener, directories, .. } = state;
+            let key = (*tree, group);
             if let Some(found) = directories.get(&key) {
                 return Ok(found.clone());
             }
-            let found: Arc<[Directory]> = directory::directories_of_group(opened, opener, &key.1, tree)?.into();
+            let found: Arc<[Directory]> = directory::directories_of_group(opened, opener, &key.1, *tree)?.into();
             directories.insert(key, found.clone());
             Ok(found)
         })

@@ -393,8 +393,7 @@ impl Captured {
         message
     }
 
-    /// Writes the reports of what was left out, if the result does not name all of it. The capture is
-    /// not lost by that: a refusal is logged, a transient failure is returned and retried.
+    /// Writes the reports of what was left out, if the result does not name all of it.
     pub async fn write_reports(
         &self,
         client: &Client,
@@ -404,13 +403,19 @@ impl Captured {
         if !result.failures_truncated {
             return Ok(());
         }
-        match report::write(client, identity, report::Contents::Failures(&self.note.items)).await {
-            Err(failure) if failure.retry == Retry::Permanent => {
-                tracing::warn!(%failure, "the reports were refused");
-                Ok(())
-            }
-            written => written,
+        tell(client, identity, report::Contents::Failures(&self.note.items)).await
+    }
+}
+
+/// Writes reports of a snapshot that is recorded. It is not lost by that: a refusal is logged, a
+/// transient failure is returned and retried.
+pub async fn tell(client: &Client, identity: &RunIdentity, contents: report::Contents<'_>) -> Result<(), Failure> {
+    match report::write(client, identity, contents).await {
+        Err(failure) if failure.retry == Retry::Permanent => {
+            tracing::warn!(%failure, "the reports were refused");
+            Ok(())
         }
+        written => written,
     }
 }
 

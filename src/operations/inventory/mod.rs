@@ -5,22 +5,27 @@
 //! a crash leaves the same behind. Only the form of what is stored differs.
 //!
 //! ```text
-//! layout  where the records are in the snapshot
-//! form    the records of the objects that are listed
-//! read    what a backup set holds, be it an inventory or the objects
+//! layout    where the records are in the snapshot
+//! form      the records of the objects that are listed
+//! read      what a backup set holds, be it an inventory or the objects
+//! coverage  which of the objects no backup set of the last days holds
 //! ```
 
+pub mod coverage;
 pub mod form;
 pub mod layout;
 pub mod read;
 mod records;
 
 use crate::{
-    api::{OperationRun, backup_set::Content, operations::InventoryInputs, result::TerminationResult},
+    api::{
+        OperationRun, backup_set::Content, operations::InventoryInputs, reason::worker as reason,
+        result::TerminationResult,
+    },
     clock::Clock,
     items::inventory::Collection,
     operations::{
-        capture::{Counted, catalog, find_earlier, kind_of, of_an_earlier_attempt, options, scope::Scope, take},
+        capture::{Counted, catalog, find_earlier, kind_of, of_an_earlier_attempt, options, scope::Scope, take, tell},
         inventory::{form::Records, read::digest_key},
     },
     providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
@@ -29,11 +34,12 @@ use crate::{
         environment::Environment,
         failure::Failure,
         progress::Progress,
+        report::Contents,
         work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
     },
 };
 use kube::Client;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 /// Records what a tenant holds.
 pub struct Inventory;
@@ -44,7 +50,7 @@ impl Work for Inventory {
     }
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
-        read_scope(environment)?;
+        Asked::read(environment)?;
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let permit = site.permit()?;
@@ -79,10 +85,10 @@ pub async fn sync_from(
     permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
     let provider = Bounded::new(provider);
-    let scope = read_scope(environment)?;
+    let Asked { scope, coverage_days } = Asked::read(environment)?;
     let tags = vec![layout::TAG.to_owned(), format!("{}{}", layout::SCOPE_TAG, scope.names.scope_key())];
     let options = options(client, environment, tags, clock, permit).await?;
-    let recorded = if let Some(snapshot) = find_earlier(repository, &options).await? {
+    let mut recorded = if let Some(snapshot) = find_earlier(repository, &options).await? {
         let items = repository.list(&snapshot.id).await?;
         let counted = counted(repository, &snapshot.id, &items).await?;
         let earlier = of_an_earlier_attempt(repository, snapshot, &items, counted, run).await?;
@@ -93,16 +99,45 @@ pub async fn sync_from(
         let mut form = Records::new(digest_key(repository), catalog.without_status.clone());
         take(&provider, client, environment, (&scope, &mut form), &catalog, repository, &options).await?
     };
-    let result = recorded.to_result(Content::Inventory);
+    let covered = match coverage_days {
+        None => None,
+        Some(days) => {
+            let asked = coverage::Asked { snapshot: &recorded.snapshot, days, selected: !scope.names.is_everything() };
+            Some(coverage::look(client, environment, repository, asked).await?)
+        }
+    };
+    recorded.remarks.extend(covered.as_ref().map(coverage::Found::sentence));
+    let mut result = recorded.to_result(Content::Inventory);
     recorded.write_reports(client, &environment.identity, &result).await?;
+    if let Some(covered) = covered {
+        tell(client, &environment.identity, Contents::Uncovered(covered.rows())).await?;
+        result.context.coverage = Some(Box::new(covered.coverage().clone()));
+    }
     Ok(result)
 }
 
-/// Reads the requested scope. Call this before anything is opened, so that bad inputs fail fast.
-fn read_scope(environment: &Environment) -> Result<Scope, Failure> {
-    let inputs: InventoryInputs = environment.inputs()?;
-    environment.expect_repository(&inputs.repository)?;
-    Scope::new(inputs.selection, environment.target.as_ref())
+/// The days that may be looked at.
+const DAYS: RangeInclusive<u16> = 1..=365;
+
+/// What is asked for.
+struct Asked {
+    scope: Scope,
+    /// Of how many days backup sets are looked at, if they are.
+    coverage_days: Option<u16>,
+}
+
+impl Asked {
+    /// Reads the inputs. Call this before anything is opened, so that bad inputs fail fast.
+    fn read(environment: &Environment) -> Result<Self, Failure> {
+        let inputs: InventoryInputs = environment.inputs()?;
+        environment.expect_repository(&inputs.repository)?;
+        if let Some(days) = inputs.coverage_days.filter(|days| !DAYS.contains(days)) {
+            let message = format!("inputs.coverageDays: write a number from 1 to 365, not {days}, in a new run");
+            return Err(Failure::permanent(reason::INVALID_INPUTS, message));
+        }
+        let scope = Scope::new(inputs.selection, environment.target.as_ref())?;
+        Ok(Self { scope, coverage_days: inputs.coverage_days })
+    }
 }
 
 /// Counts what an inventory records.

@@ -29,11 +29,18 @@ impl Operation for Inventory {
         "Record in the tenant's repository which objects there are, without their content"
     }
 
-    /// Its set has the content `Inventory`, as the worker reports.
+    /// Its set has the content `Inventory`, as the worker reports. Its repository tells what the backup
+    /// sets hold of the tenant; an inventory of a selection does not know.
     fn records(&self, ended: &Ended<'_>) -> Vec<Record> {
         let snapshot = ended.made.snapshot.clone().filter(|_| self.has_made(ended.made));
         let complete = ended.outcome == Outcome::Succeeded;
-        snapshot.into_iter().map(|snapshot| Record::NewSet { snapshot: Box::new(snapshot), complete }).collect()
+        let Some(snapshot) = snapshot else { return Vec::new() };
+        let set = Record::NewSet { snapshot: Box::new(snapshot), complete };
+        let coverage = ended.made.coverage.clone().filter(|coverage| !coverage.selected);
+        let covered = coverage
+            .zip(ended.repository)
+            .map(|(coverage, repository)| Record::Covered { repository: repository.to_owned(), coverage });
+        std::iter::once(set).chain(covered).collect()
     }
 
     fn has_made(&self, made: &ResultContext) -> bool {

@@ -1,4 +1,4 @@
-//! What the end of a check says about its repository. Pure.
+//! What the end of a check, and the coverage that an inventory found, say about a repository. Pure.
 //!
 //! Every capture waits for its repository to be Ready. A check that was refused, interrupted or
 //! lost therefore does not change Ready: only what the store did, or what is in it, does.
@@ -9,6 +9,7 @@ use crate::{
     api::{
         BackupRepository, BackupRepositoryStatus, ObjectReference, Reason,
         conditions::{self, Wanted},
+        coverage::RepositoryCoverage,
         result::truncate,
     },
     operations::record::RepositoryCheck,
@@ -61,6 +62,17 @@ pub fn after(
     Some(status)
 }
 
+/// The status of a repository after an inventory looked what its backup sets hold; `None` if a newer
+/// inventory has. Runs may end in another order than they began.
+#[must_use]
+pub fn after_coverage(before: &BackupRepositoryStatus, coverage: RepositoryCoverage) -> Option<BackupRepositoryStatus> {
+    let is_older = |known: &RepositoryCoverage| coverage.found.taken_at < known.found.taken_at;
+    if before.coverage.as_deref().is_some_and(is_older) {
+        return None;
+    }
+    Some(BackupRepositoryStatus { coverage: Some(Box::new(coverage)), ..before.clone() })
+}
+
 /// Whether a check of this generation says anything about a repository.
 ///
 /// If the current spec has not been checked yet, every end is reported; otherwise the status would
@@ -96,6 +108,7 @@ pub fn is_news(check: &RepositoryCheck, before: &[Condition]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::coverage::BackupCoverage;
     use serde_json::json;
 
     fn check(generation: Option<i64>, reason: &str) -> RepositoryCheck {
@@ -269,5 +282,21 @@ mod tests {
         assert_eq!(ready_after(&failed(1), &ready_at(1)), None, "that one was checked, and this check says nothing");
         assert_eq!(ready_after(&failed(1), &ready_at(0)), told);
         assert_eq!(ready_after(&failed(1), &ready_at(2)), None, "it is checked as it is now");
+    }
+
+    #[test]
+    fn the_newest_inventory_tells_the_coverage_in_whatever_order_runs_end() {
+        let coverage = |run: &str, at: &str| {
+            let found = BackupCoverage { taken_at: at.parse().expect("a time"), ..BackupCoverage::default() };
+            RepositoryCoverage { run: ObjectReference { name: run.into(), uid: run.into() }, found }
+        };
+        let (one, two) = (coverage("one", "2026-01-01T00:00:00Z"), coverage("two", "2026-01-01T01:00:00Z"));
+        let before = ready_at(2);
+        let after_one = after_coverage(&before, one.clone()).expect("the first is told");
+        assert_eq!(after_one, BackupRepositoryStatus { coverage: Some(Box::new(one.clone())), ..before });
+        assert_eq!(after_coverage(&after_one, one.clone()).as_ref(), Some(&after_one), "the same again");
+        let after_two = after_coverage(&after_one, two.clone()).expect("a newer one is told");
+        assert_eq!(after_two.coverage.as_deref(), Some(&two));
+        assert_eq!(after_coverage(&after_two, one), None);
     }
 }

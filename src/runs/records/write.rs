@@ -12,6 +12,7 @@ use crate::{
         Reason,
         backup_schedule::{Origin, origin},
         backup_set::{Coverage, DAMAGED, Verified, names_for, status_of_adopted},
+        coverage::{BackupCoverage, RepositoryCoverage},
         item::ItemId,
         operation_run::Target,
         result::CapturedSnapshot,
@@ -33,6 +34,9 @@ pub async fn write(context: &Context, observed: &Observed, record: Record) -> Re
         Record::SharedSet { set, captured_by } => shared_set(context, observed, &set, &captured_by).await,
         Record::WorkersSet { name, snapshot } => workers_set(context, observed, name, &snapshot).await,
         Record::Verified { set, outcome } => verified(context, observed, &set, outcome).await.map(|()| None),
+        Record::Covered { repository, coverage } => {
+            covered(context, observed, &repository, *coverage).await.map(|()| None)
+        }
         Record::Checked(check) => checked(context, observed, &check).await.map(|()| None),
     }
 }
@@ -128,6 +132,24 @@ async fn verified(context: &Context, observed: &Observed, set: &str, outcome: Ou
     let after = BackupSetStatus { verified, ..before.clone() };
     // Sets are in no cache.
     status::write(&sets, &found, &before, &after, drop).await.map(drop)
+}
+
+/// Records on a repository what its backup sets hold of the tenant. A repository that is gone is not
+/// an error.
+async fn covered(
+    context: &Context,
+    observed: &Observed,
+    repository: &str,
+    coverage: BackupCoverage,
+) -> Result<(), Error> {
+    let namespace = observed.run.namespace().unwrap_or_default();
+    let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(found) = repositories.get_opt(repository).await? else { return Ok(()) };
+    let before = found.status.clone().unwrap_or_default();
+    let coverage = RepositoryCoverage { run: ObjectReference::of(&*observed.run), found: coverage };
+    let Some(after) = repository::after_coverage(&before, coverage) else { return Ok(()) };
+    let remember = |written| context.repositories.wrote(written);
+    status::write(&repositories, &found, &before, &after, remember).await.map(drop)
 }
 
 async fn write_set_status(context: &Context, set: &BackupSet, snapshot: &CapturedSnapshot) -> Result<(), Error> {

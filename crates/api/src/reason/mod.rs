@@ -11,9 +11,11 @@
 //! | [`restore`] | restores, previews and rehearsals that cannot be done |
 //! | [`compare`] | comparisons, and items that they do not compare |
 //! | [`drift`] | comparisons with a baseline |
+//! | [`coverage`] | objects that no backup set holds |
 //! | [`item`] | single items |
 
 pub mod compare;
+pub mod coverage;
 pub mod drift;
 pub mod item;
 pub mod restore;
@@ -51,6 +53,7 @@ mod tests {
     const OPERATIONS: &str = include_str!("../../../../docs/guides/operations.md");
     const RESTORED: &str = include_str!("../../../../docs/guides/what-is-restored.md");
     const DRIFT: &str = include_str!("../../../../docs/guides/drift.md");
+    const INVENTORIES: &str = include_str!("../../../../docs/guides/inventories.md");
     const HISTORY: &str = include_str!("../../../../docs/guides/history.md");
     const CAPTURED: &str = include_str!("../../../../docs/guides/what-is-captured.md");
 
@@ -63,6 +66,7 @@ mod tests {
             ("restores", restore::ALL),
             ("comparisons", compare::ALL),
             ("drift", drift::ALL),
+            ("coverage", coverage::ALL),
             ("items", item::ALL),
         ];
         let text: Vec<String> =
@@ -78,6 +82,7 @@ mod tests {
             include_str!("restore.rs"),
             include_str!("compare.rs"),
             include_str!("drift.rs"),
+            include_str!("coverage.rs"),
             include_str!("item.rs"),
         ] {
             let codes = file.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -104,6 +109,9 @@ mod tests {
         }
         for code in drift::ALL {
             assert!(DRIFT.contains(&row(code)), "the guide does not name {code}");
+        }
+        for code in coverage::ALL {
+            assert!(INVENTORIES.contains(&row(code)), "the guide does not name {code}");
         }
         for code in item::ALL {
             assert!(
