@@ -1,6 +1,6 @@
 //! What differs from a backup, found by a run that a tenant starts itself.
 
-use crate::support::{SOON, Tenant};
+use crate::support::{SOON, Tenant, wait_for};
 use crate::tenancy::assert_refused;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
