@@ -283,9 +283,9 @@ impl Metrics {
         }
         for reason in coverage::ALL {
             let labels = UncoveredLabels::of(repository, reason);
-            match coverage.and_then(|coverage| coverage.reasons.get(*reason)) {
-                Some(count) => {
-                    self.uncovered_objects.get_or_create(&labels).set(*count);
+            match coverage.and_then(|coverage| coverage.reasons.iter().find(|counted| counted.reason == *reason)) {
+                Some(counted) => {
+                    self.uncovered_objects.get_or_create(&labels).set(counted.count);
                 }
                 None => {
                     self.uncovered_objects.remove(&labels);
@@ -385,8 +385,7 @@ mod tests {
         metrics.schedule(&serde_json::from_value(object("BackupSchedule", spec, ran)).expect("a schedule"));
         let spec =
             json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}});
-        let coverage =
-            json!({"run": {"name": "r", "uid": "u"}, "takenAt": time, "days": 7, "reasons": {"NoBackup": 1}});
+        let coverage = json!({"run": {"name": "r", "uid": "u"}, "takenAt": time, "days": 7, "reasons": [{"reason": "NoBackup", "count": 1}]});
         let repository = object("BackupRepository", spec, json!({"lastCheck": time, "coverage": coverage}));
         let repository = serde_json::from_value(repository).expect("a repository");
         metrics.repository(&repository);
@@ -548,13 +547,13 @@ mod tests {
             |at: u8| format!("tenantatlas_repository_last_timestamp_seconds{{{labels},work=\"coverage\"}} {at}");
         assert_eq!(told(json!(null)), Vec::<String>::new());
         // A code that this version does not know is no label.
-        let reasons = json!({"ExcludedKind": 3, "NewerThanLastBackup": 2, "x": 1});
+        let reasons = json!([{"reason": "ExcludedKind", "count": 3}, {"reason": "NewerThanLastBackup", "count": 2}, {"reason": "x", "count": 1}]);
         assert_eq!(
             told(json!({"takenAt": "1970-01-01T00:00:07Z", "reasons": reasons})),
             [looked(7), count("ExcludedKind", 3), count("NewerThanLastBackup", 2)]
         );
         assert_eq!(
-            told(json!({"takenAt": "1970-01-01T00:00:08Z", "reasons": {"ExcludedKind": 1}})),
+            told(json!({"takenAt": "1970-01-01T00:00:08Z", "reasons": [{"reason": "ExcludedKind", "count": 1}]})),
             [looked(8), count("ExcludedKind", 1)]
         );
         assert_eq!(told(json!({"takenAt": "1970-01-01T00:00:09Z"})), [looked(9)], "all are covered");

@@ -5,7 +5,6 @@ use crate::ObjectReference;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What the backup sets of some days hold of the objects that an inventory lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,13 +29,25 @@ pub struct BackupCoverage {
     #[serde(default, skip_serializing_if = "crate::is_default")]
     #[schemars(range(min = 0))]
     pub uncovered: i64,
-    /// Number of those by reason code.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    pub reasons: BTreeMap<String, i64>,
+    /// Number of those by why no set holds them, the most frequent reason first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub reasons: Vec<ReasonCount>,
     /// Whether the inventory is of a selection, not of the whole tenant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub selected: bool,
+}
+
+/// Number of objects that no backup set holds for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasonCount {
+    /// Why no set holds them: a reason code.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// Number of objects.
+    #[schemars(range(min = 0))]
+    pub count: i64,
 }
 
 /// The coverage of a tenant in its repository, as the newest inventory of the whole tenant shows it.

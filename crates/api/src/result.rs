@@ -273,7 +273,10 @@ pub fn truncate(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{comparison::KindCounts, drift::KindDrift, history::Sighting, outcome::FailureType, reason::coverage};
+    use crate::{
+        comparison::KindCounts, coverage::ReasonCount, drift::KindDrift, history::Sighting, outcome::FailureType,
+        reason::coverage,
+    };
     use proptest::prelude::*;
 
     proptest! {
@@ -290,7 +293,7 @@ mod tests {
                 context: ResultContext { snapshot: Some(CapturedSnapshot { id: "a".repeat(64),
                     items_by_kind: (0..kinds).map(|n| (format!("Kind{n}.some.group.example.com"), 1)).collect(),
                     incomplete: (0..kinds).map(|n| IncompleteKind { kind: format!("Kind{n}"), ..Default::default() }).collect(), ..Default::default() }),
-                    coverage: Some(Box::new(BackupCoverage { reasons: coverage::ALL.iter().map(|code| ((*code).to_owned(), i64::MAX)).collect(), ..Default::default() })),
+                    coverage: Some(Box::new(BackupCoverage { reasons: coverage::ALL.iter().map(|code| ReasonCount { reason: (*code).to_owned(), count: i64::MAX }).collect(), ..Default::default() })),
                     ..Default::default() },
                 ..Default::default()
             };

@@ -6,7 +6,7 @@
 
 use super::backups::Window;
 use crate::api::{
-    coverage::{BackupCoverage, UncoveredItem},
+    coverage::{BackupCoverage, ReasonCount, UncoveredItem},
     item::ItemId,
     result::truncate,
 };
@@ -52,14 +52,18 @@ impl Found {
     /// Adds an object that no set holds.
     pub(super) fn add(&mut self, item: &ItemId, reason: &str) {
         self.coverage.uncovered += 1;
-        *self.coverage.reasons.entry(reason.to_owned()).or_default() += 1;
+        match self.coverage.reasons.iter_mut().find(|counted| counted.reason == reason) {
+            Some(counted) => counted.count += 1,
+            None => self.coverage.reasons.push(ReasonCount { reason: reason.to_owned(), count: 1 }),
+        }
         let item_id = truncate(&item.to_string(), MAX_ID);
         self.rows.push(UncoveredItem { item_id, reason: reason.to_owned() });
     }
 
-    /// Puts the rows in order. Call this once everything was added.
+    /// Puts the rows and the reasons in order. Call this once everything was added.
     pub(super) fn sort(&mut self) {
         self.rows.sort_by(|one, other| one.item_id.cmp(&other.item_id));
+        self.coverage.reasons.sort_by_key(|counted| (Reverse(counted.count), counted.reason.clone()));
     }
 
     /// The counts.
@@ -88,10 +92,11 @@ impl Found {
         if *uncovered == 0 {
             return format!("a backup set of {last} holds each of {objects} objects");
         }
-        let mut reasons: Vec<(&String, &i64)> = reasons.iter().collect();
-        reasons.sort_by_key(|(_, count)| Reverse(**count));
-        let mut named: Vec<_> =
-            reasons.iter().take(NAMED_REASONS).map(|(code, count)| format!("{count} {code}")).collect();
+        let mut named: Vec<_> = reasons
+            .iter()
+            .take(NAMED_REASONS)
+            .map(|ReasonCount { reason, count }| format!("{count} {reason}"))
+            .collect();
         if reasons.len() > NAMED_REASONS {
             named.push("…".to_owned());
         }
@@ -128,7 +133,8 @@ mod tests {
         );
         let rows: Vec<_> = found.rows().iter().map(|row| format!("{} {}", row.item_id, row.reason)).collect();
         assert_eq!(rows, ["a A", "b B", "c B", "d C", "e D"].map(|row| format!("core/ConfigMap/{row}")));
-        assert_eq!((found.coverage().sets, found.coverage().uncovered, found.coverage().reasons["B"]), (3, 5, 2));
+        let BackupCoverage { sets, uncovered, reasons, .. } = found.coverage();
+        assert_eq!((*sets, *uncovered, reasons[0].count), (3, 5, 2));
         let found = Found::new(Window { end, days: 1 }, 0, false);
         assert_eq!(found.sentence(), "a backup set of the last day holds each of 0 objects");
     }
