@@ -87,7 +87,8 @@ impl Workers {
         tenant.start(&name, json!({ "type": self.operation, "inputs": inputs })).await;
         let waiting = self.stand_in.take(tenant, &name).await;
         let folder = if self.copies { self.copy() } else { self.folder.clone() };
-        let fired = self.stand_in.twice(tenant, key, &name, &waiting, &folder).await;
+        let (fired, ended) = self.stand_in.twice(tenant, key, &name, &waiting, &folder).await;
+        assert_ended(&ended, Outcome::Succeeded, Reason::Succeeded);
         if self.copies {
             check(&waiting.job, &folder).await;
             let deleted = tenant.api::<OperationRun>().delete(&name, &DeleteParams::default()).await;
