@@ -67,7 +67,8 @@ fn sound(kind: &str) -> Vec<Value> {
             let version = json!({ "change": "created", "set": "a", "time": "2026-01-01T00:00:00Z", "run": "r", "initiator": "ada",
                 "after": "b", "sets": 2, "apiVersion": "v1", "reason": remark, "diff": "+a" });
             vec![json!({ "run": { "name": "mine", "uid": "uid" }, "chunk": 1, "chunks": 2, "items": [item],
-                "planDigest": "0a", "plan": [planned], "results": [result], "differences": [difference], "versions": [version], "omitted": 2 })]
+                "planDigest": "0a", "plan": [planned], "results": [result], "differences": [difference], "versions": [version],
+                "uncovered": [{ "itemId": "a/B/c", "reason": "NoBackup" }], "omitted": 2 })]
         }
         other => panic!("{other}: say here what a sound one is"),
     }

@@ -139,7 +139,8 @@ async fn the_spec_of_a_restore_never_changes_but_for_cancel() {
     let client = &tenant.cluster.client;
     let path = tenant.path(GROUP, "restoreruns/one");
     for (change, word) in [
-        (json!({ "backupSet": { "name": "other" } }), "immutable but for cancel"),
+        (json!({ "backupSet": { "name": "other" } }), "backupSet is immutable"),
+        (json!({ "backupSet": null, "finding": { "name": "drift-0" } }), "finding is immutable"),
         (json!({ "dryRun": false }), "immutable but for cancel"),
         (json!({ "existingResourcePolicy": "update" }), "immutable but for cancel"),
         (json!({ "prune": true }), "immutable but for cancel"),
