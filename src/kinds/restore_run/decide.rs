@@ -193,8 +193,8 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     let mut actions = Vec::new();
     if theirs.phase == Phase::Completed {
         actions.extend(settle_undo(observed));
-        let finding = observed.finding.as_ref();
-        let restored = finding.and_then(|finding| finding::restored(restore, run, finding));
+        let (finding, set) = (observed.finding.as_ref(), pinned_set(run));
+        let restored = finding.and_then(|finding| finding::restored(restore, run, set.as_ref(), finding));
         actions.extend(restored.map(|status| Action::Resolve(Box::new(status))));
     } else if restore.spec.cancel && !run.spec.cancel {
         actions.push(Action::Cancel(ObjectReference::of(run)));

@@ -69,7 +69,7 @@ pub fn item(
     let text = item.to_string();
     // A kind with a slash in it would read as another item.
     if ItemId::of_object(&text).ok() != Some(item) {
-        return no("names no object that a restore could write");
+        return no("names no object that a restore could write: put its item back in another way");
     }
     match finding.spec.change {
         Change::Added if path.is_some() => {
@@ -88,20 +88,30 @@ pub fn item(
     let evidence = &finding.spec.evidence;
     let is_known = |path: &String| evidence.iter().any(|evidence| evidence.path == *path);
     if let Some(path) = path.as_ref().filter(|path| finding.spec.evidence_left_out == 0 && !is_known(path)) {
+        if evidence.is_empty() {
+            return no("shows no paths: leave out path, and the whole object is put back");
+        }
         let paths: Vec<&str> = evidence.iter().take(NAMED).map(|evidence| evidence.path.as_str()).collect();
         return no(&format!("has no evidence at {path:?}: its paths are {}", paths.join(", ")));
     }
     Ok(Some(BaselineItem { backup_set: set.map(|set| set.name.clone()).unwrap_or_default(), item: text }))
 }
 
-/// The status of a finding whose item a run has put back. Nothing if the run has not, or if the
-/// status says so already.
+/// The status of a finding whose item a run has put back from `set`. Nothing if the run has not, if
+/// the status says so already, or if the finding has another baseline by now: that of a preview may
+/// be older.
 #[must_use]
-pub fn restored(restore: &RestoreRun, run: &OperationRun, finding: &Finding) -> Option<FindingStatus> {
+pub fn restored(
+    restore: &RestoreRun,
+    run: &OperationRun,
+    set: Option<&LocalReference>,
+    finding: &Finding,
+) -> Option<FindingStatus> {
     let FindingReference { path, .. } = restore.spec.finding.as_ref()?;
     let status = run.status_or_default();
     let all_done = status.outcome == Outcome::Succeeded
         && status.summary_counts.is_some_and(|counts| counts.succeeded > 0 && counts.failed == 0);
+    let is_baseline = set.is_some_and(|set| set.name == finding.spec.baseline.backup_set.name);
     // With a path, only if nothing else differs.
     let all_paths = path.as_ref().is_none_or(|path| {
         let spec = &finding.spec;
@@ -112,7 +122,13 @@ pub fn restored(restore: &RestoreRun, run: &OperationRun, finding: &Finding) -> 
     let restore_run = ObjectReference::of(restore);
     let before = finding.status.clone().unwrap_or_default();
     let told = before.restored.as_ref().is_some_and(|restored| restored.restore_run == restore_run);
-    if restore.spec.dry_run || !all_done || !all_paths || told || finding.meta().deletion_timestamp.is_some() {
+    if restore.spec.dry_run
+        || !all_done
+        || !is_baseline
+        || !all_paths
+        || told
+        || finding.meta().deletion_timestamp.is_some()
+    {
         return None;
     }
     Some(FindingStatus { restored: Some(Restored { restore_run, at }), ..before })

@@ -354,6 +354,7 @@ fn a_finding_that_cannot_be_put_back_blocks_the_restore_and_the_message_says_wha
         (path(json!({"change": "added"})), "FindingNotRestorable", "leave out path"),
         (path(json!({"change": "removed"})), "FindingNotRestorable", "leave out path"),
         (path(json!({"evidence": [{"path": "data.b"}]})), "FindingNotRestorable", "data.b"),
+        (path(json!({"evidence": []})), "FindingNotRestorable", "shows no paths: leave out path"),
     ];
     for (observed, code, words) in cases {
         let (outcome, reason, message) = refusal(&observed);
@@ -377,7 +378,8 @@ fn a_finding_is_resolved_by_a_restore_that_has_put_all_of_it_back_and_by_no_othe
         let mut whole = json!({"phase": "completed", "outcome": "succeeded", "startedAt": "2026-01-01T01:00:00Z",
             "summaryCounts": counts});
         whole.as_object_mut().expect("an object").extend(status.as_object().expect("an object").clone());
-        Observed { run: RunView::Found(Box::new(run(json!({}), whole))), ..of_finding(spec, found) }
+        let inputs = json!({"inputs": {"finding": {"backupSet": "nightly", "item": "core/ConfigMap/web"}}});
+        Observed { run: RunView::Found(Box::new(run(inputs, whole))), ..of_finding(spec, found) }
     };
     let resolved = |observed: &Observed| {
         let actions = decide(observed, now());
@@ -401,6 +403,14 @@ fn a_finding_is_resolved_by_a_restore_that_has_put_all_of_it_back_and_by_no_othe
     let evidence = json!({"evidence": [{"path": "data.a"}, {"path": "data.b"}]});
     let cases = vec![
         ("a preview writes nothing", ended(json!({"dryRun": true}), json!({}), json!({}))),
+        (
+            "the finding has another baseline than the preview had",
+            ended(
+                json!({}),
+                json!({"baseline": {"backupSet": {"name": "later", "uid": "u"}, "snapshot": ""}}),
+                json!({}),
+            ),
+        ),
         ("it failed", ended(json!({}), json!({}), json!({"outcome": "failed"}))),
         ("nothing was done", ended(json!({}), json!({}), none)),
         ("another path differs", ended(path.clone(), evidence, json!({}))),
