@@ -16,7 +16,7 @@ use crate::{
     providers::kubernetes::calls::FIELD_MANAGER,
     worker::failure::{Failure, api_failure},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, api::ListParams};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,10 @@ const PAGE: u32 = 100;
 
 /// Most restores that are known, the newest. An older one is not named.
 const MOST: usize = 1000;
+
+/// How long a restore counts as writing whose last worker died. The built-in type allows an hour.
+/// Without an end, no later restore would be the only one that was writing.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// Maximum length of the name of a user in evidence, in bytes.
 const MAX_USER: usize = 1024;
@@ -84,8 +88,8 @@ impl Restores {
     /// The one restore that was writing at a time, in whole seconds as managed fields have them.
     fn at(&self, at: Timestamp) -> Option<&Restore> {
         let was_writing = |restore: &&Restore| {
-            let (from, until) = (restore.from.as_second(), restore.until.map(Timestamp::as_second));
-            from <= at.as_second() && until.is_none_or(|until| at.as_second() <= until)
+            let until = restore.until.unwrap_or_else(|| restore.from.checked_add(LONGEST).unwrap_or(Timestamp::MAX));
+            (restore.from.as_second()..=until.as_second()).contains(&at.as_second())
         };
         let mut found = self.0.values().filter(was_writing);
         found.next().filter(|_| found.next().is_none())
@@ -137,6 +141,8 @@ mod tests {
             ("second", "intent", 10),
             ("second", "outcome", 20),
             ("died", "intent", 30),
+            ("days-later", "intent", 200_000),
+            ("days-later", "outcome", 200_010),
         ] {
             restores.add(entry(run, event, second));
         }
@@ -156,6 +162,8 @@ mod tests {
             (11, of("second")),
             (25, None),
             (99, of("died")),
+            (100_000, None),
+            (200_005, of("days-later")),
         ] {
             assert_eq!(named(FIELD_MANAGER, second), wanted, "at {second}");
         }
