@@ -18,6 +18,7 @@ pub mod failure;
 pub mod fence;
 pub mod lease;
 pub mod open;
+pub mod pages;
 pub mod progress;
 pub mod report;
 pub mod results;

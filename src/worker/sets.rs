@@ -2,16 +2,16 @@
 
 use crate::{
     api::{BackupSet, OperationRun, backup_set},
-    cluster::retry::retry,
     providers::kubernetes::list::field_is,
     repository::{Snapshot, forget::Needed},
     worker::{
         environment::{Environment, NAMESPACE_TAG},
-        failure::{Failure, api_failure},
+        failure::Failure,
+        pages,
     },
 };
 use jiff::SignedDuration;
-use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
+use kube::{Client, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use std::{
 /// Maximum number of damaged snapshots that a result names: as many as fit.
 const MAX_DAMAGED: usize = 150;
 
-/// Objects per page of a list. A page is held in full while it is read.
+/// Objects per page of a list.
 const PAGE: u32 = 200;
 
 /// Length of the prefix that distinguishes a snapshot's id from the others.
@@ -114,26 +114,18 @@ pub async fn needed(client: &Client, environment: &Environment, grace: SignedDur
     })
 }
 
-/// Visits the selected objects of a kind in the namespace, as they were when the first page was read.
+/// Visits the selected records of a kind in the namespace.
 async fn each<K>(
     client: &Client,
     environment: &Environment,
     doing: &str,
     selected: ListParams,
-    mut visit: impl FnMut(K),
+    visit: impl FnMut(K),
 ) -> Result<(), Failure>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    let objects: Api<K> = Api::namespaced(client.clone(), &environment.identity.namespace);
-    let mut page = selected.limit(PAGE);
-    loop {
-        let listed = retry(|| objects.list(&page)).await.map_err(|error| api_failure(doing, &error))?;
-        let next = listed.metadata.continue_.filter(|next| !next.is_empty());
-        listed.items.into_iter().for_each(&mut visit);
-        let Some(next) = next else { return Ok(()) };
-        page = page.continue_token(&next);
-    }
+    pages::each(client, &environment.identity.namespace, doing, selected.limit(PAGE), visit).await
 }
 
 /// The sets that name a repository.

@@ -19,7 +19,7 @@ use crate::{
     worker::{
         environment::RunIdentity,
         failure::{Failure, api_failure},
-        fence,
+        fence, pages,
         progress::FIELD_MANAGER,
     },
 };
@@ -122,20 +122,16 @@ impl Known {
     pub async fn read(client: &Client, run: &RunIdentity, scope_key: &str) -> Result<Self, Failure> {
         let api: Api<Finding> = Api::namespaced(client.clone(), &run.namespace);
         let (mut of_scope, mut open_elsewhere) = (BTreeMap::new(), 0);
-        let mut page = ListParams::default().limit(PAGE);
-        loop {
-            let listed = retry(|| api.list(&page)).await.map_err(|error| api_failure("list the findings", &error))?;
-            for finding in &listed.items {
-                let existing = Existing::of(finding);
-                if finding.spec.scope_key == scope_key && name_of(scope_key, &existing.item) == finding.name_any() {
-                    of_scope.insert(finding.name_any(), existing);
-                } else if existing.is_open() {
-                    open_elsewhere += 1;
-                }
+        let all = ListParams::default().limit(PAGE);
+        pages::each(client, &run.namespace, "list the findings", all, |finding: Finding| {
+            let existing = Existing::of(&finding);
+            if finding.spec.scope_key == scope_key && name_of(scope_key, &existing.item) == finding.name_any() {
+                of_scope.insert(finding.name_any(), existing);
+            } else if existing.is_open() {
+                open_elsewhere += 1;
             }
-            let Some(next) = listed.metadata.continue_.filter(|next| !next.is_empty()) else { break };
-            page = page.continue_token(&next);
-        }
+        })
+        .await?;
         Ok(Self { api, scope_key: scope_key.to_owned(), of_scope, open_elsewhere })
     }
 

@@ -12,12 +12,11 @@ use crate::{
         reference::is_object_name,
         result::truncate,
     },
-    cluster::retry::retry,
     providers::kubernetes::calls::FIELD_MANAGER,
-    worker::failure::{Failure, api_failure},
+    worker::{failure::Failure, pages},
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, api::ListParams};
 use std::collections::BTreeMap;
 
 /// Entries per page of a list.
@@ -49,16 +48,15 @@ struct Restore {
 impl Restores {
     /// Reads the audit chain.
     pub async fn read(client: &Client, namespace: &str) -> Result<Self, Failure> {
-        let entries: Api<AuditEntry> = Api::namespaced(client.clone(), namespace);
         let mut restores = Self::default();
-        let mut page = ListParams::default().limit(PAGE);
-        loop {
-            let listed = retry(|| entries.list(&page)).await;
-            let listed = listed.map_err(|error| api_failure("read which restores wrote", &error))?;
-            listed.items.iter().filter_map(|entry| entry.spec.record()).for_each(|record| restores.add(record));
-            let Some(next) = listed.metadata.continue_.filter(|next| !next.is_empty()) else { return Ok(restores) };
-            page = page.continue_token(&next);
-        }
+        let all = ListParams::default().limit(PAGE);
+        pages::each(client, namespace, "read which restores wrote", all, |entry: AuditEntry| {
+            if let Some(record) = entry.spec.record() {
+                restores.add(record);
+            }
+        })
+        .await?;
+        Ok(restores)
     }
 
     /// Adds an entry. Attempts of one run are one restore: from the first intent to the last outcome.
