@@ -28,7 +28,7 @@ use crate::{
         result::{ResultContext, TerminationResult},
         subject::Initiator,
     },
-    items::{decide::Verb, eligible::holds_objects, semantic::Status, served::ServedKind},
+    items::{decide::Verb, eligible::holds_objects, semantic::Status, served::ServedKind, words::is_secret},
     operations::{
         compare::{self, walk::Terms},
         history::{
@@ -174,8 +174,8 @@ fn focus(asked: &Asked, terms: Terms) -> Focus {
     let kind = &asked.item.kind;
     let shown = terms.readers.may_read(kind);
     // Diffs name each value of a Secret, whoever may read it.
-    let is_secret = kind.group.is_empty() && kind.kind == "Secret";
-    let path = asked.path.clone().map(|path| if shown || is_secret { path } else { path.outermost() });
+    let is_named = shown || is_secret(&asked.item);
+    let path = asked.path.clone().map(|path| if is_named { path } else { path.outermost() });
     let status = if terms.status_is_data.contains(kind) { Status::Data } else { Status::Observed };
     Focus { path, status, shown, key: terms.key }
 }

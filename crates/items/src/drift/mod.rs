@@ -32,6 +32,7 @@ use crate::{
     diff::{Place, comparable},
     sanitize::sanitized,
     semantic::{DigestKey, Status},
+    words::is_secret,
 };
 use changes::Changes;
 use evidence::Terms;
@@ -133,7 +134,7 @@ impl Rules {
         };
         let form = |object: &Value| comparable(&sanitized(object, differing.status), differing.status);
         let (before, after) = (form(before), form(live));
-        let secret = item.kind.group.is_empty() && item.kind.kind == "Secret";
+        let secret = is_secret(item);
         let mut place = if secret { Place::secret() } else { Place::default() };
         place.hidden = secret && !differing.shown;
         let changes = Changes::of(&place, &before, &after, &ignore);

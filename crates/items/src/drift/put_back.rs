@@ -10,6 +10,7 @@ use crate::{
     api::item::ItemId,
     diff::{Place, comparable},
     semantic::Status,
+    words::is_secret,
 };
 use serde_json::Value;
 use std::borrow::Cow;
@@ -38,14 +39,14 @@ pub fn put_back(
     let (before, after) = (form(baseline), form(live));
     let nothing = Ignore::default();
     let ignore = nothing.of_item(item, None);
-    let is_secret = item.kind.group.is_empty() && item.kind.kind == "Secret";
-    // Evidence of a kind that not all readers may read has other paths.
-    let mut places = vec![if is_secret { Place::secret() } else { Place::default() }];
-    if is_secret {
+    let places = if is_secret(item) {
+        // Evidence for readers who may not read Secrets has other paths.
         let mut hidden = Place::secret();
         hidden.hidden = true;
-        places.push(hidden);
-    }
+        vec![Place::secret(), hidden]
+    } else {
+        vec![Place::default()]
+    };
     let mut is_near = false;
     for place in &places {
         let changes = Changes::of(place, &before, &after, &ignore).found;
@@ -55,8 +56,7 @@ pub fn put_back(
         if let Some(change) = changes.iter().find(|change| text(outermost(&change.steps)) == path) {
             let mut wanted = live.clone();
             let steps = outermost(&change.steps);
-            let value = steps.iter().try_fold(&before, |value, step| value.get(step.name()));
-            set(&mut wanted, steps, value, after_of(&after, steps).is_some());
+            set(&mut wanted, steps, field(&before, steps), field(&after, steps).is_some());
             return Ok(wanted);
         }
         is_near |= changes.iter().any(|change| lies_in(path, &change.place.path) || lies_in(&change.place.path, path));
@@ -74,8 +74,9 @@ fn one(live: &Value, change: &Change<'_>) -> Result<Value, NotPutBack> {
     Ok(wanted)
 }
 
-fn after_of<'a>(after: &'a Value, steps: &[Step]) -> Option<&'a Value> {
-    steps.iter().try_fold(after, |value, step| value.get(step.name()))
+/// The field at the end of some steps, none of which goes into a list.
+fn field<'a>(object: &'a Value, steps: &[Step]) -> Option<&'a Value> {
+    steps.iter().try_fold(object, |value, step| value.get(step.name()))
 }
 
 /// Whether a path lies in another one.
