@@ -3,7 +3,7 @@
 use super::{
     api::{Answer, RUN_UID, object, objects, refusal},
     compare::{Tenant, rotten},
-    support::environment,
+    support::{environment, inputs_with},
 };
 use crate::repository::support::faults::{Fault, Request};
 use jiff::{SignedDuration, Timestamp};
@@ -53,11 +53,7 @@ impl Tenant {
         inputs: Value,
     ) -> Result<TerminationResult, Failure> {
         self.api.forget_reports();
-        let mut whole = json!({"repository": "main"});
-        for (field, value) in inputs.as_object().cloned().unwrap() {
-            whole[field] = value;
-        }
-        let mut environment = environment(whole, None);
+        let mut environment = environment(inputs_with(inputs), None);
         run_uid.clone_into(&mut environment.identity.run_uid);
         let (client, run) = (self.api.client(), serde_json::from_value(self.api.run()).unwrap());
         let permit = WriterPermit::without_maintenance();

@@ -3,7 +3,7 @@
 use super::{
     api::{Api, NAMESPACE, RUN_UID, object, objects, refusal},
     restore::{counts, deployment},
-    support::{Pod, environment},
+    support::{Pod, environment, inputs_with},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -130,13 +130,9 @@ impl Tenant {
     /// The same as a run of this uid.
     async fn run_of(&self, uid: &str, inputs: Value) -> Result<TerminationResult, Failure> {
         self.api.forget_reports();
-        let mut all = json!({"repository": "main"});
-        for (field, value) in inputs.as_object().cloned().unwrap() {
-            all[field] = value;
-        }
         let repository = self.pod.repository().await?;
         self.api.change_run(|run| run["metadata"]["uid"] = json!(uid));
-        let mut environment = environment(all, None);
+        let mut environment = environment(inputs_with(inputs), None);
         uid.clone_into(&mut environment.identity.run_uid);
         drift::generate(&self.api.client(), &environment, &repository, &self.clock).await
     }

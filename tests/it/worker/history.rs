@@ -4,7 +4,7 @@ use super::{
     api::{Api, NAMESPACE, object, objects, refusal},
     compare::{Tenant, rotten},
     restore::{counts, deployment},
-    support::environment,
+    support::{environment, inputs_with},
 };
 use crate::repository::support::faults::{Fault, Request};
 use serde_json::{Value, json};
@@ -51,13 +51,9 @@ impl Tenant {
         inputs: Value,
     ) -> Result<TerminationResult, Failure> {
         self.api.forget_reports();
-        let mut whole = json!({"repository": "main"});
-        for (field, value) in inputs.as_object().cloned().unwrap() {
-            whole[field] = value;
-        }
         let mut run: OperationRun = serde_json::from_value(self.api.run()).unwrap();
         run.spec.initiator = (!user.is_empty()).then(|| serde_json::from_value(json!({"username": user})).unwrap());
-        history::history(&self.api.client(), &environment(whole, None), repository, &run).await
+        history::history(&self.api.client(), &environment(inputs_with(inputs), None), repository, &run).await
     }
 
     fn versions(&self) -> Vec<Value> {

@@ -27,6 +27,14 @@ use tenantatlas::{
 };
 use tokio::sync::OnceCell;
 
+/// The inputs of a run in the repository `main`, with these.
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+pub fn inputs_with(more: Value) -> Value {
+    let mut inputs = json!({"repository": "main"});
+    inputs.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+    inputs
+}
+
 /// The files of a worker's pod.
 pub struct Pod {
     root: TempDir,
