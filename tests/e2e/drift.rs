@@ -81,7 +81,7 @@ fn told(findings: &BTreeMap<String, Finding>) -> BTreeMap<&str, (Change, Severit
     told.collect()
 }
 
-/// The versions of findings, by item: the same if nobody has written to one.
+/// The resourceVersion of each finding, in the order of the items. A write to a finding changes it.
 pub(crate) fn versions(findings: &BTreeMap<String, Finding>) -> Vec<Option<String>> {
     findings.values().map(|finding| finding.metadata.resource_version.clone()).collect()
 }

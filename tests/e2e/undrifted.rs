@@ -1,4 +1,5 @@
-//! What the cluster itself writes, between two reads of a tenant that nobody changes: no drift, by hand or by schedule.
+//! `drift.generate` does not report what the cluster itself writes to a tenant that nobody changes, whether a person or a
+//! schedule starts the run.
 
 use crate::drift::versions;
 use crate::support::audit::Request;

@@ -37,7 +37,7 @@ pub struct Testimony<'a> {
     pub left_out: LeftOut,
 }
 
-/// What the notes of a capture tell of a kind: reason codes.
+/// Reason codes that the notes of a capture have for the objects of one kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
     all: Option<&'static str>,
