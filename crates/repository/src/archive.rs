@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use rustic_core::repofile::{BlobType, MasterKey};
 use rustic_core::{DataId, TreeId};
 
-use super::entry::Offered;
+use super::engine::damaged;
+use super::entry::{Content, Offered};
 use super::error::{Error, Result};
 use super::format::CHUNK_SIZE;
 use super::pack::{Added, Packer, store_packs};
@@ -52,7 +53,7 @@ pub(super) struct Target<'a> {
 /// Takes all offers, in order, and returns once their content is stored and indexed.
 ///
 /// # Errors
-/// Offers that are out of order, offers that end without [`Offered::End`] ([`Error::Interrupted`]),
+/// Offers that are out of order, kept content that is not stored, offers that end without [`Offered::End`] ([`Error::Interrupted`]),
 /// and faults of the store.
 pub(super) fn archive(offers: impl Iterator<Item = Offered>, target: &Target<'_>) -> Result<Archived> {
     let (full, packs) = sync_channel(WAITING_PACKS);
@@ -66,7 +67,7 @@ pub(super) fn archive(offers: impl Iterator<Item = Offered>, target: &Target<'_>
         let storing = scope.spawn(move || store_packs(store, theirs, packs, time, failed));
         let data = Packer::new(BlobType::Data, target.stored, full.clone());
         let trees = Trees::new(Packer::new(BlobType::Tree, target.stored, full));
-        let archived = take_all(offers, data, trees, ours, failed);
+        let archived = take_all(offers, data, trees, ours, failed, target);
         let stored = storing.join().unwrap_or_else(|_| Err(Error::internal("storing packs", "a panic".to_owned())));
         // Once nothing can be stored, taking offers ends too: the store's fault is the cause.
         stored.and(archived)
@@ -79,6 +80,7 @@ fn take_all(
     mut trees: Trees<'_>,
     mut sealer: Sealer,
     failed: &AtomicBool,
+    target: &Target<'_>,
 ) -> Result<Archived> {
     let mut tally = Tally::default();
     let mut last: Option<ItemPath> = None;
@@ -98,9 +100,20 @@ fn take_all(
         {
             return Err(Error::OutOfOrder { earlier: last.to_string(), later: offer.path.to_string() });
         }
-        let size = offer.content.len() as u64;
-        let content = offer.content.chunks(CHUNK_SIZE).map(|chunk| data.add(chunk, &mut sealer).map(DataId::from));
-        let content = content.collect::<Result<_>>()?;
+        let (size, content) = match offer.content {
+            Content::New(content) => {
+                let blobs = content.chunks(CHUNK_SIZE).map(|chunk| data.add(chunk, &mut sealer).map(DataId::from));
+                (content.len() as u64, blobs.collect::<Result<_>>()?)
+            }
+            Content::Kept { size, content } => {
+                let blobs = content.blobs();
+                if !blobs.iter().all(|blob| target.stored.has(BlobType::Data, blob)) {
+                    let what = format!("content of `{}` that an earlier snapshot has is in no pack", offer.path);
+                    return Err(damaged(target.store, what));
+                }
+                (size, blobs.to_vec())
+            }
+        };
         trees.add(&offer.path, size, offer.mtime, content, &mut sealer)?;
         tally.add(offer.path.as_str(), size);
         last = Some(offer.path);

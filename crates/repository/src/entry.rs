@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::directory::{ContentId, File};
 use super::order::{HasPath, Reorder};
 use super::path::ItemPath;
 
@@ -34,9 +35,38 @@ pub struct Entry {
     pub mtime: Timestamp,
 }
 
-impl HasPath for Entry {
+/// One item whose content an earlier snapshot has. Nothing of it is read or written.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The file of the earlier snapshot. The capture fails as damaged if its content is not stored.
+    pub file: File,
+    /// Creation time of the item, as of an [`Entry`].
+    pub mtime: Timestamp,
+}
+
+/// What is offered of one item.
+#[derive(Debug)]
+enum Pending {
+    New(Entry),
+    Kept(Kept),
+}
+
+impl Pending {
+    /// Size of the content in memory.
+    fn in_memory(&self) -> usize {
+        match self {
+            Self::New(entry) => entry.content.len(),
+            Self::Kept(_) => 0,
+        }
+    }
+}
+
+impl HasPath for Pending {
     fn path(&self) -> &ItemPath {
-        &self.path
+        match self {
+            Self::New(entry) => &entry.path,
+            Self::Kept(kept) => &kept.file.path,
+        }
     }
 }
 
@@ -51,8 +81,8 @@ pub struct CaptureEnded;
 pub struct EntrySender {
     queue: mpsc::Sender<Vec<Offered>>,
     budget: Arc<Semaphore>,
-    order: Reorder<Entry>,
-    batch: Vec<Entry>,
+    order: Reorder<Pending>,
+    batch: Vec<Pending>,
     /// Bytes of content in the batch.
     bytes: usize,
 }
@@ -82,6 +112,16 @@ impl EntrySender {
     /// Offers the next entry. Kinds must come sorted by path, each as one run; within a kind,
     /// entries must come by name, as the API server lists them. Waits while too much is in flight.
     pub async fn offer(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
+        self.push(Pending::New(entry)).await
+    }
+
+    /// Offers the next item with the content that an earlier snapshot has. Its place is that of an
+    /// entry with its path.
+    pub async fn keep(&mut self, kept: Kept) -> Result<(), CaptureEnded> {
+        self.push(Pending::Kept(kept)).await
+    }
+
+    async fn push(&mut self, entry: Pending) -> Result<(), CaptureEnded> {
         // Reported at once, instead of with the batch that this entry fills.
         if self.has_ended() {
             return Err(CaptureEnded);
@@ -101,8 +141,8 @@ impl EntrySender {
         self.queue.send(vec![Offered::End]).await.map_err(|_| CaptureEnded)
     }
 
-    async fn add(&mut self, entry: Entry) -> Result<(), CaptureEnded> {
-        self.bytes += entry.content.len();
+    async fn add(&mut self, entry: Pending) -> Result<(), CaptureEnded> {
+        self.bytes += entry.in_memory();
         self.batch.push(entry);
         if self.batch.len() >= BATCH || self.bytes >= BATCH_BYTES { self.flush().await } else { Ok(()) }
     }
@@ -116,12 +156,13 @@ impl EntrySender {
         let permit = Arc::new(permit);
         self.bytes = 0;
         let offers = self.batch.drain(..).map(|entry| {
-            Offered::Item(Offer {
-                path: entry.path,
-                mtime: entry.mtime,
-                content: entry.content,
-                _permit: permit.clone(),
-            })
+            let (path, mtime, content) = match entry {
+                Pending::New(entry) => (entry.path, entry.mtime, Content::New(entry.content)),
+                Pending::Kept(Kept { file, mtime }) => {
+                    (file.path, mtime, Content::Kept { size: file.size, content: file.content })
+                }
+            };
+            Offered::Item(Offer { path, mtime, content, _permit: permit.clone() })
         });
         self.queue.send(offers.collect()).await.map_err(|_| CaptureEnded)
     }
@@ -139,8 +180,16 @@ pub(super) enum Offered {
 pub(super) struct Offer {
     pub(super) path: ItemPath,
     pub(super) mtime: Timestamp,
-    pub(super) content: Bytes,
+    pub(super) content: Content,
     _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Content of an item.
+pub(super) enum Content {
+    /// Content to store.
+    New(Bytes),
+    /// Content that an earlier snapshot has.
+    Kept { size: u64, content: ContentId },
 }
 
 impl Entries {

@@ -105,7 +105,7 @@ use rustic_core::repofile::{MasterKey, SnapshotFile};
 pub use self::capture::{CaptureOptions, CaptureSummary};
 pub use self::check::{CheckReport, ReadData, Stats};
 pub use self::directory::{ContentId, Differing, Directory, DirectoryId, File, differing};
-pub use self::entry::{CaptureEnded, Entries, Entry, EntrySender, entries};
+pub use self::entry::{CaptureEnded, Entries, Entry, EntrySender, Kept, entries};
 pub use self::error::{CODES_OF_THE_CONTENT, CODES_OF_THE_STORE, Error, Result, RetryClass};
 pub use self::key::RepositoryKey;
 pub use self::location::{Credentials, Environment, Location, Timeouts};
