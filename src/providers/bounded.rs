@@ -9,13 +9,15 @@ use crate::{
     api::subject::Initiator,
     items::{
         decide::Verb,
+        mark::Known,
         plan::{Action, Remark},
         proposal::Proposal,
         readers::Readers,
+        semantic::DigestKey,
         served::ServedKind,
     },
     providers::{
-        Guard, Listed, Listing, PlannedRoles, Provider, Session,
+        Guard, Listed, Listing, Marked, MarkedListing, PlannedRoles, Provider, Session,
         call::{BrokenItem, ListSelection, Performed, Target, Tried},
         catalog::Catalog,
         fault::{CallFailed, Fault},
@@ -78,7 +80,19 @@ impl Provider for Bounded<'_> {
     }
 
     fn list<'a>(&'a self, kind: &ServedKind, selection: &'a ListSelection) -> Box<dyn Listing + 'a> {
-        Box::new(InOrder { listing: self.provider.list(kind, selection), within: self.within, last: None })
+        let order = Order::default();
+        Box::new(InOrder { listing: self.provider.list(kind, selection), within: self.within, order })
+    }
+
+    fn list_marked<'a>(
+        &'a self,
+        kind: &ServedKind,
+        selection: &'a ListSelection,
+        key: &'a DigestKey,
+        known: &'a Known,
+    ) -> Option<Box<dyn MarkedListing + 'a>> {
+        let listing = self.provider.list_marked(kind, selection, key, known)?;
+        Some(Box::new(MarkedInOrder { listing, within: self.within, order: Order::default() }))
     }
 
     fn session(&self, readers: Readers) -> Box<dyn Session + '_> {
@@ -120,31 +134,78 @@ impl Provider for Bounded<'_> {
     }
 }
 
-/// A list whose names ascend. An element out of order is a broken one: whatever is merged with the
-/// list has passed its place.
+/// Which names came so far. An element out of order is a broken one: whatever is merged with the list
+/// has passed its place.
+#[derive(Default)]
+struct Order {
+    /// The greatest name so far.
+    last: Option<String>,
+}
+
+impl Order {
+    /// Takes the next name. Returns what is wrong with the element if it is out of order.
+    fn take(&mut self, name: &str) -> Option<BrokenItem> {
+        if name.is_empty() {
+            return None;
+        }
+        if self.last.as_deref().is_some_and(|last| name <= last) {
+            let problem = "the API server lists it out of order".to_owned();
+            return Some(BrokenItem { name: name.to_owned(), problem });
+        }
+        self.last = Some(name.to_owned());
+        None
+    }
+}
+
+fn name_of(listed: &Listed) -> &str {
+    match listed {
+        Ok(object) => &object.name,
+        Err(broken) => &broken.name,
+    }
+}
+
+/// A list whose names ascend.
 struct InOrder<'a> {
     listing: Box<dyn Listing + 'a>,
     within: Within,
-    /// The greatest name so far.
-    last: Option<String>,
+    order: Order,
 }
 
 impl Listing for InOrder<'_> {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Listed>, Fault>> {
         Box::pin(async move {
             let Some(listed) = self.within.answer(self.listing.next()).await? else { return Ok(None) };
-            let name = match &listed {
-                Ok(object) => &object.name,
-                Err(broken) => &broken.name,
+            let broken = self.order.take(name_of(&listed));
+            Ok(Some(broken.map_or(listed, Err)))
+        })
+    }
+
+    fn remaining(&self) -> u64 {
+        self.listing.remaining()
+    }
+
+    fn fail_at_once(&mut self) {
+        self.listing.fail_at_once();
+    }
+}
+
+/// A list whose names ascend, without the items that are known.
+struct MarkedInOrder<'a> {
+    listing: Box<dyn MarkedListing + 'a>,
+    within: Within,
+    order: Order,
+}
+
+impl MarkedListing for MarkedInOrder<'_> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Marked>, Fault>> {
+        Box::pin(async move {
+            let Some(marked) = self.within.answer(self.listing.next()).await? else { return Ok(None) };
+            let name = match &marked {
+                Marked::Known { name, .. } => name,
+                Marked::Read(listed, _) => name_of(listed),
             };
-            if !name.is_empty() {
-                if self.last.as_ref().is_some_and(|last| name <= last) {
-                    let problem = "the API server lists it out of order".to_owned();
-                    return Ok(Some(Err(BrokenItem { name: name.clone(), problem })));
-                }
-                self.last = Some(name.clone());
-            }
-            Ok(Some(listed))
+            let broken = self.order.take(name);
+            Ok(Some(broken.map_or(marked, |broken| Marked::Read(Err(broken), None))))
         })
     }
 

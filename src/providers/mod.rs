@@ -25,9 +25,11 @@ use crate::{
     api::subject::Initiator,
     items::{
         decide::Verb,
+        mark::{Known, Mark},
         plan::{Action, Remark},
         proposal::Proposal,
         readers::Readers,
+        semantic::DigestKey,
         served::ServedKind,
     },
     providers::{
@@ -37,6 +39,7 @@ use crate::{
     },
 };
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,6 +62,18 @@ pub trait Provider: Send + Sync {
 
     /// Starts to list the items of a kind. Sends nothing yet.
     fn list<'a>(&'a self, kind: &ServedKind, selection: &'a ListSelection) -> Box<dyn Listing + 'a>;
+
+    /// Starts to list the items of a kind of which some are known by their marks, which are made with
+    /// this key. Sends nothing yet. `None` if nothing but a whole item proves that it is unchanged.
+    fn list_marked<'a>(
+        &'a self,
+        _kind: &ServedKind,
+        _selection: &'a ListSelection,
+        _key: &'a DigestKey,
+        _known: &'a Known,
+    ) -> Option<Box<dyn MarkedListing + 'a>> {
+        None
+    }
 
     /// Starts to read and write single items. `readers` says what its messages may contain.
     fn session(&self, readers: Readers) -> Box<dyn Session + '_>;
@@ -101,6 +116,57 @@ pub trait Listing: Send {
 
 /// An element of a list.
 pub type Listed = Result<Object, BrokenItem>;
+
+/// A list that is being read, without the items that are known. Names come in ascending order, each
+/// once.
+pub trait MarkedListing: Send {
+    /// The next element, or `None` at the end. After a fault, nothing is known about the rest.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Marked>, Fault>>;
+
+    /// Number of elements still to come, as far as it is known.
+    fn remaining(&self) -> u64;
+
+    /// Makes the list fail at the first fault, for a server that is known to fail.
+    fn fail_at_once(&mut self);
+}
+
+/// An element of a list of which some are known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Marked {
+    /// An item that is known. It was not read.
+    Known {
+        /// Name of the item.
+        name: String,
+        /// Its mark.
+        mark: Mark,
+        /// When it was created.
+        created: Timestamp,
+    },
+    /// An item that was read, with its mark, if it has one.
+    Read(Listed, Option<Mark>),
+}
+
+/// A list of which nothing is known.
+#[must_use]
+pub fn unmarked<'a>(listing: Box<dyn Listing + 'a>) -> Box<dyn MarkedListing + 'a> {
+    Box::new(Unmarked(listing))
+}
+
+struct Unmarked<'a>(Box<dyn Listing + 'a>);
+
+impl MarkedListing for Unmarked<'_> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Marked>, Fault>> {
+        Box::pin(async move { Ok(self.0.next().await?.map(|listed| Marked::Read(listed, None))) })
+    }
+
+    fn remaining(&self) -> u64 {
+        self.0.remaining()
+    }
+
+    fn fail_at_once(&mut self) {
+        self.0.fail_at_once();
+    }
+}
 
 /// Reads and writes of single items, at a pace that the provider can sustain.
 pub trait Session: Send + Sync {

@@ -25,7 +25,7 @@
 //! ```
 //!
 //! What an inventory keeps of an object instead of its content: `inventory`. What a difference from a
-//! baseline is as a finding: `drift`.
+//! baseline is as a finding: `drift`. What its metadata proves of an object: `mark`.
 //!
 //! Shared by both: `served` (a kind as a cluster serves it), `kinds` (kinds that hold no state),
 //! `redact` (what has the form of a secret).
@@ -51,6 +51,7 @@ pub mod holdings;
 pub mod inventory;
 pub mod kinds;
 pub mod labels;
+pub mod mark;
 pub mod order;
 pub mod owned;
 pub mod owners;

@@ -112,12 +112,29 @@ impl DigestKey {
         format!("hmac:{}", hex::encode(&self.mac(&canonical::to_vec(value))[..8]))
     }
 
+    /// Begins the hash of bytes that begin with these.
+    pub(crate) fn begin(&self, bytes: &[u8]) -> Begun {
+        // As in `mac`, a key of any length is accepted.
+        Begun(Hmac::<Sha256>::new_from_slice(&self.0).ok().map(|mac| mac.chain_update(bytes)))
+    }
+
     /// The hash of some bytes: 32 bytes.
     pub(crate) fn mac(&self, bytes: &[u8]) -> Vec<u8> {
         // HMAC accepts a key of any length, so the empty default is never used.
         Hmac::<Sha256>::new_from_slice(&self.0)
             .map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec())
             .unwrap_or_default()
+    }
+}
+
+/// A hash that has begun.
+#[derive(Clone)]
+pub(crate) struct Begun(Option<Hmac<Sha256>>);
+
+impl Begun {
+    /// The hash with these bytes at the end: 32 bytes.
+    pub(crate) fn end(self, bytes: &[u8]) -> Vec<u8> {
+        self.0.map(|mac| mac.chain_update(bytes).finalize().into_bytes().to_vec()).unwrap_or_default()
     }
 }
 

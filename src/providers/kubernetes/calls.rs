@@ -173,7 +173,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 /// A name as a segment of a path. `kube::core::Request` puts names into its paths as they are, and
 /// a Role may be named `a?b`: the request would be about `a`.
-fn encode(name: &str) -> PercentEncode<'_> {
+pub(super) fn encode(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, RESERVED)
 }
 

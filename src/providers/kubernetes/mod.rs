@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! catalog  the kinds that the cluster serves
-//! list     the objects of a kind, in pages of bounded size
+//! list     the objects of a kind, in pages of bounded size; only the metadata of those that are known
 //! calls    requests for single objects: pace, retries, what may be shown of an answer
 //! dry_run  what the API server would do with a write
 //! write    a write, with its precondition; recreations
@@ -25,35 +25,44 @@ use crate::{
     cluster::retry::retry,
     items::{
         decide::Verb,
+        mark::{Known, has_marks},
         plan::{Action, Remark},
         proposal::Proposal,
         readers::Readers,
+        semantic::DigestKey,
         served::ServedKind,
     },
     providers::{
-        Guard, Listing, PlannedRoles, Provider, Session,
+        Guard, Listing, MarkedListing, PlannedRoles, Provider, Session,
         call::{ListSelection, Performed, Target, Tried},
         catalog::Catalog,
         fault::{CallFailed, Fault},
-        kubernetes::{calls::Calls, grants::Grants, list::Objects},
+        kubernetes::{
+            calls::Calls,
+            grants::Grants,
+            list::{Objects, marked::MarkedObjects},
+        },
     },
 };
 use futures::future::BoxFuture;
 use kube::Client;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use tokio::sync::OnceCell;
 
 /// The objects of one namespace.
 pub struct Kubernetes {
     client: Client,
     namespace: String,
+    /// Version of the API server, once it was asked for. `None` if it does not tell it.
+    server: OnceCell<Option<String>>,
 }
 
 impl Kubernetes {
     /// The objects of a namespace, reached by a client.
     #[must_use]
     pub fn new(client: &Client, namespace: impl Into<String>) -> Self {
-        Self { client: client.clone(), namespace: namespace.into() }
+        Self { client: client.clone(), namespace: namespace.into(), server: OnceCell::new() }
     }
 }
 
@@ -64,6 +73,17 @@ impl Provider for Kubernetes {
 
     fn list<'a>(&'a self, kind: &ServedKind, selection: &'a ListSelection) -> Box<dyn Listing + 'a> {
         Box::new(Objects::new(&self.client, kind, &self.namespace, selection))
+    }
+
+    fn list_marked<'a>(
+        &'a self,
+        kind: &ServedKind,
+        selection: &'a ListSelection,
+        key: &'a DigestKey,
+        known: &'a Known,
+    ) -> Option<Box<dyn MarkedListing + 'a>> {
+        let listing = || MarkedObjects::new(&self.client, kind, &self.namespace, selection, (key, known), &self.server);
+        has_marks(&kind.group_kind()).then(|| Box::new(listing()) as Box<dyn MarkedListing>)
     }
 
     fn session(&self, readers: Readers) -> Box<dyn Session + '_> {

@@ -80,6 +80,7 @@ struct State {
     denied: BTreeSet<(String, String, String)>,
     patches: Vec<Value>,
     requests: Vec<String>,
+    metadata_lists: usize,
     /// Method and path of every write that was meant, and of every one that was a dry run.
     writes: Vec<String>,
     dry_runs: Vec<String>,
@@ -329,6 +330,11 @@ impl Api {
         self.edit(|state| state.patches.clone())
     }
 
+    /// Method and path of every request since this was asked last.
+    pub fn take_requests(&self) -> Vec<String> {
+        self.edit(|state| std::mem::take(&mut state.requests))
+    }
+
     /// Method and path of every request.
     pub fn requests(&self) -> Vec<String> {
         self.edit(|state| state.requests.clone())
@@ -342,7 +348,9 @@ impl Api {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await?;
-                match api.answer(&parts.method, &parts.uri, &body) {
+                let accept = parts.headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+                let answer = api.answer(&parts.method, &parts.uri, &body);
+                match if accept.contains("as=PartialObjectMetadataList") { api.metadata_of(answer) } else { answer } {
                     Answer::Json(status, value) => Ok(response(status, value.to_string())),
                     Answer::Text(status, text) => Ok(response(status, text)),
                     Answer::Broken => Err(BoxError::from("connection reset by peer")),
@@ -351,6 +359,29 @@ impl Api {
             }
         });
         Client::new(CallLayer::new(ClientOptions::default()).layer(server), NAMESPACE)
+    }
+
+    /// A list without anything but the metadata of its objects.
+    fn metadata_of(&self, answer: Answer) -> Answer {
+        self.edit(|state| state.metadata_lists += 1);
+        let Answer::Json(200, mut list) = answer else { return answer };
+        for item in list["items"].as_array_mut().into_iter().flatten() {
+            *item =
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"]});
+        }
+        Answer::Json(200, list)
+    }
+
+    /// How many pages of metadata were asked for since this was asked last.
+    pub fn take_metadata_lists(&self) -> usize {
+        self.edit(|state| std::mem::take(&mut state.metadata_lists))
+    }
+
+    /// Says that it is of this version.
+    pub fn version(&self, version: &str) {
+        let version = json!({"major": "1", "minor": "36", "gitVersion": version, "gitCommit": "", "gitTreeState": "",
+            "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+        self.edit(|state| state.records.insert("/version".to_owned(), version));
     }
 
     pub fn answer(&self, method: &Method, uri: &Uri, body: &Bytes) -> Answer {

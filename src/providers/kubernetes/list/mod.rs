@@ -1,4 +1,5 @@
 //! Lists the objects of one kind in one namespace, one by one, in pages of bounded size.
+//! [`marked`] lists only the metadata of those that are known.
 //!
 //! Objects are raw JSON, because a type would drop the fields it does not know. One page is held,
 //! as text of at most 16 MiB with the place of each object in it, and one parsed object. The next
@@ -8,6 +9,8 @@
 //! Names come in ascending order and each once, whatever the API server does in between. A page is
 //! sorted if it is not (servers that keep their objects in memory may not sort), and a list that
 //! expired halfway continues after the last name.
+
+pub mod marked;
 
 use crate::{
     cluster::{client::timed_out, retry},
@@ -52,11 +55,23 @@ const SMALLER: u32 = 4;
 /// How often a list may expire before it counts as failed.
 const MAX_RESTARTS: u32 = 3;
 
+/// What of each object a page has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// All of it.
+    Whole,
+    /// Its metadata.
+    Metadata,
+}
+
 /// A list that is being read.
 pub struct Objects<'a> {
     client: &'a Client,
     path: String,
     selection: &'a ListSelection,
+    form: Form,
+    /// What the current page was requested with.
+    began: Next,
     next: Next,
     /// The next page, in flight.
     ahead: Option<Ahead>,
@@ -73,6 +88,7 @@ pub struct Objects<'a> {
     repeats: bool,
 }
 
+#[derive(Clone)]
 enum Next {
     Start,
     Continue(String),
@@ -87,6 +103,8 @@ impl<'a> Objects<'a> {
             client,
             path: kind.list_path(namespace),
             selection,
+            form: Form::Whole,
+            began: Next::Start,
             next: Next::Start,
             ahead: None,
             page: Page::default(),
@@ -103,22 +121,50 @@ impl<'a> Objects<'a> {
     /// The next element, or `None` at the end.
     async fn advance(&mut self) -> Result<Option<Listed>, Error> {
         loop {
-            while let Some((name, place)) = self.page.items.pop_front() {
-                if !name.is_empty() {
-                    if self.resume_after.as_ref().is_some_and(|resumed| name <= *resumed) {
-                        continue;
-                    }
-                    if self.last.as_ref().is_none_or(|last| name > *last) {
-                        self.last = Some(name.clone());
-                    }
-                }
-                return Ok(Some(parse(name, self.page.text.get(place).unwrap_or_default())));
+            if let Some((name, place)) = self.pop() {
+                return Ok(Some(parse(name, self.text(place))));
             }
-            if matches!(self.next, Next::End) {
+            if self.is_at_end() {
                 return Ok(None);
             }
             self.turn().await?;
         }
+    }
+
+    /// The next element of the current page, as its name and its place in the text.
+    fn pop(&mut self) -> Option<(String, Range<usize>)> {
+        while let Some((name, place)) = self.page.items.pop_front() {
+            if !name.is_empty() {
+                if self.resume_after.as_ref().is_some_and(|resumed| name <= *resumed) {
+                    continue;
+                }
+                if self.last.as_ref().is_none_or(|last| name > *last) {
+                    self.last = Some(name.clone());
+                }
+            }
+            return Some((name, place));
+        }
+        None
+    }
+
+    fn text(&self, place: Range<usize>) -> &[u8] {
+        self.page.text.get(place).unwrap_or_default()
+    }
+
+    /// Whether there is no page after the current one.
+    fn is_at_end(&self) -> bool {
+        matches!(self.next, Next::End)
+    }
+
+    /// Requests the current page again, and the rest of the list, with whole objects. The token of a
+    /// page is for the same state of the list, whatever it has of each object.
+    fn again_whole(&mut self) {
+        self.form = Form::Whole;
+        self.ahead = None;
+        self.next = self.began.clone();
+        self.page.items.clear();
+        // Metadata says nothing about the size of whole objects.
+        self.limit = FIRST_LIMIT.min(self.most);
     }
 
     /// Takes the next page, and starts to fetch the one after it.
@@ -188,12 +234,14 @@ impl<'a> Objects<'a> {
 
     /// Fetches the next page.
     fn fetch(&self) -> impl Future<Output = Result<Fetched, Error>> + use<> {
-        fetch(self.client.clone(), Request::new(&self.path), self.parameters(), self.repeats, self.page.text.len())
+        let list = Request::new(&self.path);
+        fetch(self.client.clone(), list, self.parameters(), self.form, self.repeats, self.page.text.len())
     }
 
     fn adopt(&mut self, page: Page, metadata: Metadata) {
         self.limit = next_limit(page.text.len(), page.items.len()).min(self.most);
         self.page = page;
+        self.began = std::mem::replace(&mut self.next, Next::End);
         self.remaining = metadata.remaining_item_count;
         self.next = match metadata.continue_token {
             Some(token) if !token.is_empty() => Next::Continue(token),
@@ -255,10 +303,11 @@ async fn fetch(
     client: Client,
     list: Request,
     parameters: ListParams,
+    form: Form,
     repeats: bool,
     expected: usize,
 ) -> Result<Fetched, Error> {
-    let once = || fetch_once(&client, &list, &parameters, expected);
+    let once = || fetch_once(&client, &list, &parameters, form, expected);
     if repeats { retry::retry(once).await } else { once().await }
 }
 
@@ -266,9 +315,14 @@ async fn fetch_once(
     client: &Client,
     list: &Request,
     parameters: &ListParams,
+    form: Form,
     expected: usize,
 ) -> Result<Fetched, Error> {
-    let request = list.list(parameters).map_err(Error::BuildRequest)?;
+    let request = match form {
+        Form::Whole => list.list(parameters),
+        Form::Metadata => list.list_metadata(parameters),
+    };
+    let request = request.map_err(Error::BuildRequest)?;
     let stream = pin!(client.request_stream(request).await?);
     let Some(text) = read(stream, expected, MAX_PAGE_BYTES).await.map_err(Error::ReadEvents)? else {
         return Ok(Fetched::TooLarge);
