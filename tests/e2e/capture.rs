@@ -231,7 +231,7 @@ async fn kinds_that_are_left_out_by_default_are_captured_where_they_are_named() 
 }
 
 #[tokio::test]
-async fn hundreds_of_objects_are_captured_with_progress_on_the_way() {
+async fn hundreds_of_objects_are_captured_with_progress_and_are_not_read_again_unless_they_change() {
     const MANY: usize = 1100;
     let tenant = Tenant::new("many").await;
     let restic = tenant.repository("main").await;
@@ -253,6 +253,24 @@ async fn hundreds_of_objects_are_captured_with_progress_on_the_way() {
     let files = restic.files(&set.spec.snapshot);
     let maps = files.iter().filter(|file| file.starts_with("/core/v1/ConfigMap/map-")).count();
     assert_eq!(maps, MANY);
+
+    // What did not change is not read again, and is in the next set all the same.
+    let change = json!({ "data": { "text": "another" } }).to_string();
+    let patch = ["patch", "configmap", "map-0007", "--namespace", &tenant.name, "--type=merge", "--patch", &change];
+    tenant.cluster.kubectl_prints(&patch);
+    let status = tenant.captured("again", json!({ "selection": { "includeKinds": ["ConfigMap"] } })).await;
+    let message = status.message.clone().expect("a message");
+    let unread = message.split("; ").find_map(|clause| clause.split_once(" were not read").map(|(count, _)| count));
+    let unread: usize = unread.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{message}"));
+    assert!((MANY - 1..=MANY).contains(&unread), "all but one, and the cluster's own: {message}");
+    let again = tenant.backup_set(&status).await;
+    assert_eq!(restic.files(&again.spec.snapshot), files);
+    assert_eq!(restic.dump(&again.spec.snapshot, "/core/v1/ConfigMap/map-0007.json")["data"]["text"], "another");
+    assert_eq!(
+        restic.dump(&again.spec.snapshot, "/core/v1/ConfigMap/map-0008.json"),
+        restic.dump(&set.spec.snapshot, "/core/v1/ConfigMap/map-0008.json")
+    );
+    restic.prints(&["check", "--read-data"]);
 }
 
 #[tokio::test]

@@ -97,6 +97,11 @@ pub struct CaptureInputs {
     /// What to capture. Default: the whole tenant.
     #[serde(default)]
     pub selection: Selection,
+    /// Whether to read every object. By default an object is not read if its metadata shows that it
+    /// has not changed since the last capture of the same selection. One in ten captures, and the
+    /// first one after maintenance, reads every object anyway.
+    #[serde(default)]
+    pub read_all: bool,
 }
 
 /// Inputs of `item.capture`.
@@ -289,6 +294,11 @@ pub struct DriftInputs {
     #[serde(default)]
     #[schemars(length(max = 50))]
     pub severities: Vec<SeverityInput>,
+    /// Whether to read every object of both sides. By default an object is not read if its metadata
+    /// shows that it has not changed since the capture that made the baseline. That is known of the
+    /// last capture of a selection.
+    #[serde(default)]
+    pub read_all: bool,
 }
 
 /// A baseline: one of its fields.

@@ -13,20 +13,24 @@ use crate::{
         outcome::{FailureType, ItemFailure, SummaryCounts},
     },
     items::{
+        mark::Mark,
         served::ServedKind,
         skip::{ItemRules, SkipReason},
+        words::is_secret,
     },
     operations::capture::{
         form::Form,
+        known::{Marks, OfKind, Recorded},
         omission::{Note, completeness},
         scope::{Scope, Step, Work, failed, kind_left_out},
     },
     providers::{
-        Provider,
+        Marked, Provider,
         call::{BrokenItem, Object},
         fault::Fault,
+        unmarked,
     },
-    repository::{CaptureEnded, Entry, EntrySender, ItemPath},
+    repository::{CaptureEnded, Entry, EntrySender, ItemPath, Kept},
     worker::{
         environment::RunIdentity,
         failure::{Failure, call_failure},
@@ -54,6 +58,10 @@ pub struct Collected {
     pub note: Note,
     /// Number of notes captured in addition to the items.
     pub notes: i64,
+    /// Number of captured items that were not read.
+    pub kept: i64,
+    /// Marks of the captured items.
+    pub marks: Recorded,
 }
 
 /// Why collecting stopped.
@@ -61,6 +69,8 @@ pub struct Collected {
 pub enum Stopped {
     /// The capture accepts no more entries. Its own result has the reason.
     CaptureEnded,
+    /// An earlier snapshot does not have an item that is known by its mark.
+    NotKept,
     /// The work cannot continue.
     Failed(Failure),
 }
@@ -85,6 +95,8 @@ pub struct Collector<'a> {
     scope: &'a Scope,
     form: &'a mut dyn Form,
     rules: ItemRules,
+    /// How items that did not change are recognized, if the form keeps them.
+    marks: Option<&'a Marks>,
     /// Secrets that open the repository, each with the data keys used for that.
     keys: &'a BTreeMap<String, BTreeSet<String>>,
     progress: Progress,
@@ -104,7 +116,7 @@ impl<'a> Collector<'a> {
     pub fn new(
         provider: &'a dyn Provider,
         (client, run): (&'a Client, &'a RunIdentity),
-        (scope, form): (&'a Scope, &'a mut dyn Form),
+        (scope, form, marks): (&'a Scope, &'a mut dyn Form, Option<&'a Marks>),
         keys: &'a BTreeMap<String, BTreeSet<String>>,
         progress: Progress,
         sender: EntrySender,
@@ -113,7 +125,22 @@ impl<'a> Collector<'a> {
         let asked_for = scope.names.include_names.iter().filter(|name| scope.names.takes_name(name));
         let missing = asked_for.filter(|_| scope.target.is_none()).map(String::as_str).collect();
         let (collected, notes, troubled) = (Collected::default(), BTreeMap::new(), BTreeSet::new());
-        Self { provider, client, run, scope, form, rules, keys, progress, sender, collected, missing, notes, troubled }
+        Self {
+            provider,
+            client,
+            run,
+            scope,
+            form,
+            rules,
+            marks,
+            keys,
+            progress,
+            sender,
+            collected,
+            missing,
+            notes,
+            troubled,
+        }
     }
 
     /// Runs all steps and finishes the capture. If it returns an error or never returns, nothing is
@@ -242,7 +269,9 @@ impl<'a> Collector<'a> {
 
     async fn list(&mut self, kind: &ServedKind, note: &mut Note) -> Result<(), Stopped> {
         let (provider, scope) = (self.provider, self.scope);
-        let mut listing = provider.list(kind, &scope.list);
+        let earlier = self.earlier(kind).await?;
+        let marked = self.marks.and_then(|marks| provider.list_marked(kind, &scope.list, &marks.key, &earlier.known));
+        let mut listing = marked.unwrap_or_else(|| unmarked(provider.list(kind, &scope.list)));
         if self.troubled.contains(&kind.group) {
             listing.fail_at_once();
         }
@@ -250,13 +279,22 @@ impl<'a> Collector<'a> {
         loop {
             match listing.next().await {
                 Ok(None) => return Ok(()),
-                Ok(Some(Ok(object))) => {
-                    if scope.names.takes_name(&object.name) {
-                        self.missing.remove(object.name.as_str());
-                        self.take(kind, &group_kind, object, note).await?;
+                Ok(Some(Marked::Known { name, mark, created })) => {
+                    if scope.names.takes_name(&name) {
+                        self.missing.remove(name.as_str());
+                        self.keep((kind, &group_kind), &earlier, &name, created).await?;
+                        self.mark(kind, Some(mark));
                     }
                 }
-                Ok(Some(Err(BrokenItem { name, problem }))) => {
+                Ok(Some(Marked::Read(Ok(object), mark))) => {
+                    if scope.names.takes_name(&object.name) {
+                        self.missing.remove(object.name.as_str());
+                        if self.take(kind, &group_kind, object, note).await? {
+                            self.mark(kind, mark);
+                        }
+                    }
+                }
+                Ok(Some(Marked::Read(Err(BrokenItem { name, problem }), _))) => {
                     self.missing.remove(name.as_str());
                     let message = format!("{problem}: look at it with `kubectl get {} -o yaml`", kind.plural);
                     let id = ItemId::new(group_kind.clone(), name);
@@ -269,21 +307,64 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Captures or skips one object.
+    /// What an earlier snapshot has of a kind.
+    async fn earlier(&self, kind: &ServedKind) -> Result<OfKind, Stopped> {
+        let Some(earlier) = self.marks.and_then(|marks| marks.earlier.as_ref()) else { return Ok(OfKind::default()) };
+        // Whether these are captured depends on what they hold.
+        let keys = if is_secret(&ItemId::new(kind.group_kind(), "")) { Some(self.keys) } else { None };
+        let except = keys.into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        earlier.of_kind(kind, except).await.map_err(|error| {
+            tracing::info!(%error, kind = %kind.group_kind(), "what the last capture has of a kind cannot be read");
+            Stopped::NotKept
+        })
+    }
+
+    /// Captures an object as an earlier snapshot has it.
+    async fn keep(
+        &mut self,
+        (kind, group_kind): (&ServedKind, &GroupKind),
+        earlier: &OfKind,
+        name: &str,
+        created: Timestamp,
+    ) -> Result<(), Stopped> {
+        let path = ItemPath::new(&kind.group, &kind.version, &kind.kind, name).map_err(|_| Stopped::NotKept)?;
+        let file = earlier.file(&path).ok_or(Stopped::NotKept)?.clone();
+        self.collected.bytes += i64::try_from(file.size).unwrap_or(i64::MAX);
+        self.collected.kept += 1;
+        self.sender.keep(Kept { file, mtime: created }).await?;
+        self.captured(group_kind);
+        Ok(())
+    }
+
+    /// Records the mark of a captured item.
+    fn mark(&mut self, kind: &ServedKind, mark: Option<Mark>) {
+        let Some(mark) = mark else { return };
+        let path = kind.directory("").join("/");
+        self.collected.marks.entry(path).or_default().push(mark);
+    }
+
+    /// Counts a captured item.
+    fn captured(&mut self, group_kind: &GroupKind) {
+        self.collected.counts.succeeded += 1;
+        *self.collected.items_by_kind.entry(group_kind.to_string()).or_default() += 1;
+        self.sum();
+    }
+
+    /// Captures or skips one object. Returns whether it was captured.
     async fn take(
         &mut self,
         kind: &ServedKind,
         group_kind: &GroupKind,
         object: Object,
         note: &mut Note,
-    ) -> Result<(), Stopped> {
+    ) -> Result<bool, Stopped> {
         let Object { name, json } = object;
         if let Some(why) = self.rules.skips(group_kind, &name, &json) {
             if why == SkipReason::RepositorySecret && holds_more(self.keys.get(&name), &json) {
                 let message = "move what is not the repository's key into a Secret of its own: a key is not kept in what it opens, so that nothing of this Secret is captured";
                 let id = ItemId::new(group_kind.clone(), name);
                 self.leave(note, failed(&id, item_reason::NOT_ONLY_A_KEY, message).1);
-                return Ok(());
+                return Ok(false);
             }
             *self.collected.skipped.entry(why).or_default().entry(group_kind.to_string()).or_default() += 1;
             // An object that is requested by name is always reported when it is skipped, whatever
@@ -302,7 +383,7 @@ impl<'a> Collector<'a> {
                 self.collected.counts.skipped += 1;
                 self.sum();
             }
-            return Ok(());
+            return Ok(false);
         }
         match self.form.take(kind, &name, json) {
             Ok(None) => {}
@@ -310,13 +391,11 @@ impl<'a> Collector<'a> {
             Err(error) => {
                 let id = ItemId::new(group_kind.clone(), name);
                 self.leave(note, failed(&id, item_reason::UNSAFE_NAME, &error.to_string()).1);
-                return Ok(());
+                return Ok(false);
             }
         }
-        self.collected.counts.succeeded += 1;
-        *self.collected.items_by_kind.entry(group_kind.to_string()).or_default() += 1;
-        self.sum();
-        Ok(())
+        self.captured(group_kind);
+        Ok(true)
     }
 
     /// Records that an item was not captured.

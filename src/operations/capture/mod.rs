@@ -13,6 +13,7 @@
 
 pub mod collect;
 pub mod form;
+pub mod known;
 pub mod omission;
 mod records;
 pub mod scope;
@@ -32,11 +33,12 @@ use crate::{
     operations::capture::{
         collect::{Collected, Collector, Stopped},
         form::{Form, Objects},
+        known::Marks,
         omission::{Note, incomplete, is_note},
         scope::Scope,
     },
     providers::{Provider, bounded::Bounded, catalog::Catalog, kubernetes::Kubernetes},
-    repository::{CaptureOptions, CaptureSummary, Item, ItemPath, Repository, Snapshot, WriterPermit, entries},
+    repository::{CaptureOptions, CaptureSummary, Error, Item, ItemPath, Repository, Snapshot, WriterPermit, entries},
     worker::{
         audit,
         environment::{Environment, RunIdentity},
@@ -59,7 +61,7 @@ impl Work for Capture {
     }
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
-        read_scope(environment)?;
+        Asked::read(environment)?;
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let permit = site.permit()?;
@@ -96,15 +98,33 @@ pub async fn capture_from(
     clock: &dyn Clock,
     permit: WriterPermit,
 ) -> Result<TerminationResult, Failure> {
-    let scope = read_scope(environment)?;
-    capture_scope(provider, client, (environment, &scope), repository, run, clock, permit).await
+    let Asked { scope, read_all } = Asked::read(environment)?;
+    // A scope of one object has no key of its own, and nothing to gain.
+    let marks = if scope.target.is_none() {
+        Some(Marks::find(repository, &scope.names.scope_key(), read_all).await)
+    } else {
+        None
+    };
+    capture_marked(provider, client, (environment, &scope, marks.as_ref()), repository, run, clock, permit).await
 }
 
-/// The same of any scope.
+/// The same of any scope. Everything is read.
 pub async fn capture_scope(
     provider: &dyn Provider,
     client: &Client,
     (environment, scope): (&Environment, &Scope),
+    repository: &impl Repository,
+    run: &OperationRun,
+    clock: &dyn Clock,
+    permit: WriterPermit,
+) -> Result<TerminationResult, Failure> {
+    capture_marked(provider, client, (environment, scope, None), repository, run, clock, permit).await
+}
+
+async fn capture_marked(
+    provider: &dyn Provider,
+    client: &Client,
+    (environment, scope, marks): (&Environment, &Scope, Option<&Marks>),
     repository: &impl Repository,
     run: &OperationRun,
     clock: &dyn Clock,
@@ -119,7 +139,7 @@ pub async fn capture_scope(
         earlier
     } else {
         let catalog = catalog(&provider, scope).await?;
-        take(&provider, client, environment, (scope, &mut Objects), &catalog, repository, &options).await?
+        take(&provider, client, environment, (scope, &mut Objects, marks), &catalog, repository, &options).await?
     };
     let result = captured.to_result(Content::Objects);
     captured.write_reports(client, &environment.identity, &result).await?;
@@ -153,11 +173,21 @@ pub async fn catalog(provider: &dyn Provider, scope: &Scope) -> Result<Catalog, 
     Ok(catalog)
 }
 
-/// Reads the requested scope. Call this before anything is opened, so that bad inputs fail fast.
-pub fn read_scope(environment: &Environment) -> Result<Scope, Failure> {
-    let inputs: CaptureInputs = environment.inputs()?;
-    environment.expect_repository(&inputs.repository)?;
-    Scope::new(inputs.selection, environment.target.as_ref())
+/// What is asked for.
+pub struct Asked {
+    /// What to capture.
+    pub scope: Scope,
+    /// Whether to read objects whose metadata did not change.
+    pub read_all: bool,
+}
+
+impl Asked {
+    /// Reads the inputs. Call this before anything is opened, so that bad inputs fail fast.
+    pub fn read(environment: &Environment) -> Result<Self, Failure> {
+        let CaptureInputs { repository, selection, read_all } = environment.inputs()?;
+        environment.expect_repository(&repository)?;
+        Ok(Self { scope: Scope::new(selection, environment.target.as_ref())?, read_all })
+    }
 }
 
 /// How many of the kinds that workers may not read are named in a run's message.
@@ -187,7 +217,7 @@ pub async fn take(
     provider: &dyn Provider,
     client: &Client,
     environment: &Environment,
-    (scope, form): (&Scope, &mut dyn Form),
+    (scope, form, marks): (&Scope, &mut dyn Form, Option<&Marks>),
     catalog: &Catalog,
     repository: &impl Repository,
     options: &CaptureOptions,
@@ -198,14 +228,37 @@ pub async fn take(
     let keys = key_secrets(&environment.repository_spec);
     let steps = scope.plan(catalog);
     tracing::info!(kinds = steps.len(), "capturing");
-    let progress = Progress::of(client.clone(), identity);
-    let (sender, receiver) = entries();
-    let collector = Collector::new(provider, (client, identity), (scope, form), &keys, progress, sender);
-    let (collected, summary) = tokio::join!(collector.collect(steps), repository.capture(receiver, options.clone()));
+    let mut attempt = async |marks| {
+        let progress = Progress::of(client.clone(), identity);
+        let (sender, receiver) = entries();
+        let collector =
+            Collector::new(provider, (client, identity), (scope, &mut *form, marks), &keys, progress, sender);
+        tokio::join!(collector.collect(steps.clone()), repository.capture(receiver, options.clone()))
+    };
+    let (mut collected, mut summary) = attempt(marks).await;
+    let without = marks.filter(|marks| marks.earlier.is_some()).map(Marks::without_earlier);
+    let not_kept = matches!(collected, Err(Stopped::NotKept)) || matches!(summary, Err(Error::Damaged { .. }));
+    let marks = match &without {
+        Some(without) if not_kept => {
+            tracing::info!("the last capture does not have what it recorded: everything is read");
+            (collected, summary) = attempt(Some(without)).await;
+            Some(without)
+        }
+        _ => marks,
+    };
+    if let (Some(marks), Ok(collected), Ok(summary)) = (marks, &collected, &summary) {
+        let scope_key = scope.names.scope_key();
+        let place = (scope_key.as_str(), summary.snapshot.id.as_str());
+        marks.record(repository, place, &collected.marks, collected.kept).await;
+    }
     match (collected, summary) {
         // Report why the capture was aborted, not that it was.
         (Err(Stopped::Failed(failure)), _) => Err(failure),
         (_, Err(error)) => Err(error.into()),
+        (Err(Stopped::NotKept), Ok(_)) => {
+            let message = "an object that is to be as in an earlier snapshot is not in it, although everything is read";
+            Err(Failure::permanent(reason::INTERNAL, message))
+        }
         (Ok(collected), Ok(summary)) => Ok(of_this_attempt(collected, summary)),
         (Err(Stopped::CaptureEnded), Ok(_)) => Err(Failure::transient(
             reason::INTERRUPTED,
@@ -219,6 +272,9 @@ fn of_this_attempt(collected: Collected, summary: CaptureSummary) -> Captured {
     if !collected.skipped.is_empty() {
         let reasons: Vec<_> = collected.skipped.iter().map(|(why, kinds)| skipped(*why, kinds)).collect();
         remarks.push(format!("skipped: {}", reasons.join(", ")));
+    }
+    if collected.kept > 0 {
+        remarks.push(format!("{} were not read, because their metadata has not changed", collected.kept));
     }
     if summary.unchanged {
         remarks.push("nothing changed since the snapshot before".to_owned());

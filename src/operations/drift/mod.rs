@@ -25,6 +25,7 @@ pub mod walk;
 use crate::{
     api::{
         BackupSet, LocalReference, ObjectReference,
+        backup_set::Content,
         finding::{Baseline, Current, Evidence},
         operations::DriftInputs,
         reason::worker as reason,
@@ -37,7 +38,7 @@ use crate::{
         skip::ItemRules,
     },
     operations::{
-        capture::{catalog, scope::Scope},
+        capture::{catalog, known::Marks, scope::Scope},
         drift::{
             baseline::Opened,
             findings::{Known, Telling, Written},
@@ -143,6 +144,12 @@ pub async fn generate_with(
         Some(current) => Some(open(repository, current, &catalog).await?),
         None => None,
     };
+    let marks = match opened.holdings.scope_key() {
+        Some(scope_key) if current.is_none() && !inputs.read_all && set.spec.content == Content::Objects => {
+            Marks::of_snapshot(repository, scope_key, &set.spec.snapshot).await
+        }
+        _ => None,
+    };
     let mut rules = Rules { ignore, severities, key: DigestKey::new(repository.derived_key(DIGESTS)) };
     let place = Place {
         readers: provider.readers(&catalog).await?,
@@ -155,6 +162,7 @@ pub async fn generate_with(
         key: digest_key(repository),
         baseline: &opened,
         current: current_opened.as_ref(),
+        marks: marks.as_ref(),
     };
     add_autoscalers(&place, &mut rules).await?;
     let mut known = Known::read(client, run, &scope.names.scope_key()).await?;

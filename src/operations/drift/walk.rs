@@ -1,5 +1,7 @@
 //! Compares both sides, kind by kind. Equal digests are passed over. Only of an item whose digests
-//! differ the objects are read, one at a time.
+//! differ the objects are read, one at a time. If the baseline is the last capture of its selection,
+//! live objects whose mark it recorded are passed over too: neither they nor what it has of them is
+//! read.
 //!
 //! In memory are the identities and digests of one kind of the baseline, and one object of each
 //! side.
@@ -15,21 +17,29 @@ use crate::{
     items::{
         drift::{Differing, Rules, Sides, Verdict, ignore::AUTOSCALER},
         inventory::Record,
+        mark::has_marks,
         readers::Readers,
         semantic::{DigestKey, Status},
         served::ServedKind,
         skip::ItemRules,
     },
     operations::{
-        capture::{omission::UNKNOWN, scope::Scope},
+        capture::{
+            known::{Marks, OfKind as Marked},
+            omission::UNKNOWN,
+            scope::Scope,
+        },
         inventory::read::{Collection, Recorded},
+        restore::inventory::BATCH_ITEMS,
     },
     providers::{
-        Provider,
+        Listed, Marked as Element, Provider,
         call::{BrokenItem, ListSelection, Object},
         catalog::Catalog,
         fault::Fault,
+        unmarked,
     },
+    repository::ItemPath,
     worker::{
         environment::RunIdentity,
         failure::{Failure, call_failure},
@@ -62,6 +72,8 @@ pub struct Place<'a> {
     pub baseline: &'a Opened,
     /// What the items are; `None` for the live ones.
     pub current: Option<&'a Opened>,
+    /// The marks of the baseline, if live items are compared with the last capture of a selection.
+    pub marks: Option<&'a Marks>,
 }
 
 /// A comparison under way.
@@ -82,6 +94,8 @@ struct OfKind<'a> {
     stored: Option<&'a Collection>,
     /// Items of the baseline that were not met yet.
     before: BTreeMap<String, Record>,
+    /// Paths of items of the baseline that were neither met nor read yet.
+    unread: BTreeSet<ItemPath>,
     /// Names of items of the baseline that cannot be read.
     broken: BTreeSet<String>,
     /// Whether an item that the baseline lacks did not exist.
@@ -194,6 +208,7 @@ impl<'a> Walk<'a> {
             status: stored.map_or(by_default, |collection| collection.status),
             stored,
             before: BTreeMap::new(),
+            unread: BTreeSet::new(),
             broken: BTreeSet::new(),
             absence_before: place.baseline.absence(&kind, place.scope),
             kind,
@@ -208,27 +223,68 @@ impl<'a> Walk<'a> {
 
     async fn read_baseline(&mut self, of_kind: &mut OfKind<'_>) -> Result<(), Failure> {
         let Some(collection) = of_kind.stored else { return Ok(()) };
+        if self.place.marks.is_some() && has_marks(&of_kind.kind) {
+            of_kind.unread = collection.paths().cloned().collect();
+            return Ok(());
+        }
         let mut reading = self.place.baseline.holdings.read(collection);
         while let Some(batch) = reading.next().await? {
             for recorded in batch {
-                match recorded {
-                    Recorded::Item(record) if self.place.scope.names.takes_name(&record.name) => {
-                        of_kind.before.insert(record.name.clone(), record);
-                    }
-                    Recorded::Item(_) => {}
-                    Recorded::Unreadable { name, problem } => {
-                        let item = ItemId::new(of_kind.kind.clone(), name.clone().unwrap_or_default());
-                        let problem = format!("backup set {}: {problem}", self.place.baseline.name);
-                        self.found.add_unreadable(item, reason::UNREADABLE, &problem);
-                        match name {
-                            Some(name) => drop(of_kind.broken.insert(name)),
-                            None => of_kind.absence_before = Err(Remark::new(reason::NOT_CAPTURED, problem)),
-                        }
-                    }
-                }
+                self.take_recorded(of_kind, recorded);
             }
         }
         Ok(())
+    }
+
+    fn take_recorded(&mut self, of_kind: &mut OfKind<'_>, recorded: Recorded) {
+        match recorded {
+            Recorded::Item(record) if self.place.scope.names.takes_name(&record.name) => {
+                of_kind.before.insert(record.name.clone(), record);
+            }
+            Recorded::Item(_) => {}
+            Recorded::Unreadable { name, problem } => {
+                let item = ItemId::new(of_kind.kind.clone(), name.clone().unwrap_or_default());
+                let problem = format!("backup set {}: {problem}", self.place.baseline.name);
+                self.found.add_unreadable(item, reason::UNREADABLE, &problem);
+                match name {
+                    Some(name) => drop(of_kind.broken.insert(name)),
+                    None => of_kind.absence_before = Err(Remark::new(reason::NOT_CAPTURED, problem)),
+                }
+            }
+        }
+    }
+
+    /// Reads these items of the baseline, as far as they are not read yet.
+    async fn read_some(&mut self, of_kind: &mut OfKind<'_>, paths: Vec<ItemPath>) -> Result<(), Failure> {
+        let Some(collection) = of_kind.stored else { return Ok(()) };
+        for recorded in self.place.baseline.holdings.read_some(collection, paths).await? {
+            self.take_recorded(of_kind, recorded);
+        }
+        Ok(())
+    }
+
+    /// The baseline's item of this name, which was not met yet.
+    async fn before(
+        &mut self,
+        of_kind: &mut OfKind<'_>,
+        served: &ServedKind,
+        name: &str,
+    ) -> Result<Option<Record>, Failure> {
+        if let Some(path) = path_of(served, name).filter(|path| of_kind.unread.remove(path)) {
+            self.read_some(of_kind, vec![path]).await?;
+        }
+        Ok(of_kind.before.remove(name))
+    }
+
+    /// Passes over a live item that is as the baseline has it.
+    fn is_as_before(&mut self, of_kind: &mut OfKind<'_>, served: &ServedKind, name: &str) {
+        let item = ItemId::new(of_kind.kind.clone(), name);
+        if path_of(served, name).is_some_and(|path| of_kind.unread.remove(&path)) {
+            self.same(&item);
+        } else {
+            let problem = "the baseline recorded it, and does not hold it: compare again with readAll";
+            self.found.add_unreadable(item, reason::UNREADABLE, problem);
+        }
     }
 
     /// Meets the items of a recorded state. Returns whether an item that it lacks did not exist.
@@ -302,15 +358,31 @@ impl<'a> Walk<'a> {
             );
             return Ok(Err(Remark::new(reason::OTHER_VERSION, why)));
         };
-        let mut listing = provider.list(served, &scope.list);
+        let known = match self.place.marks.and_then(|marks| marks.earlier.as_ref()) {
+            Some(earlier) => earlier.of_kind(served, BTreeSet::new()).await?,
+            None => Marked::default(),
+        };
+        let marks = self.place.marks;
+        let marked = marks.and_then(|marks| provider.list_marked(served, &scope.list, &marks.key, &known.known));
+        let mut listing = marked.unwrap_or_else(|| unmarked(provider.list(served, &scope.list)));
         if self.troubled.contains(&kind.group) {
             listing.fail_at_once();
         }
         loop {
-            match listing.next().await {
+            let listed: Listed = match listing.next().await {
                 Ok(None) => break,
-                Ok(Some(Ok(Object { name, json }))) if scope.names.takes_name(&name) => {
-                    let before = of_kind.before.remove(&name);
+                Ok(Some(Element::Known { name, .. })) => {
+                    if scope.names.takes_name(&name) {
+                        self.is_as_before(of_kind, served, &name);
+                    }
+                    continue;
+                }
+                Ok(Some(Element::Read(listed, _))) => listed,
+                Err(fault) => return self.unlistable(served, &fault).await,
+            };
+            match listed {
+                Ok(Object { name, json }) if scope.names.takes_name(&name) => {
+                    let before = self.before(of_kind, served, &name).await?;
                     // Who labels an item so that captures leave it out does not hide it from its
                     // baseline.
                     if before.is_none() && !of_kind.broken.contains(&name) && self.skips(&kind, &name, &json, left_out)
@@ -328,13 +400,12 @@ impl<'a> Walk<'a> {
                     object["kind"] = Value::from(served.kind.as_str());
                     self.meet(of_kind, before, Met { record, object: Some(object) }).await?;
                 }
-                Ok(Some(Ok(_))) => {}
-                Ok(Some(Err(BrokenItem { name, problem }))) => {
-                    of_kind.before.remove(&name);
+                Ok(_) => {}
+                Err(BrokenItem { name, problem }) => {
+                    self.before(of_kind, served, &name).await?;
                     let message = format!("{problem}: look at it with `kubectl get {} -o yaml`", served.plural);
                     self.found.add_unreadable(ItemId::new(kind.clone(), name), reason::UNREADABLE, &message);
                 }
-                Err(fault) => return self.unlistable(served, &fault).await,
             }
         }
         if scope.names.label_selector.is_some() {
@@ -466,7 +537,11 @@ impl<'a> Walk<'a> {
     }
 
     /// What is left of the baseline: removed, if that is known.
-    async fn leave(&mut self, of_kind: OfKind<'_>, absence_now: Result<(), Remark>) -> Result<(), Failure> {
+    async fn leave(&mut self, mut of_kind: OfKind<'_>, absence_now: Result<(), Remark>) -> Result<(), Failure> {
+        let unread: Vec<_> = std::mem::take(&mut of_kind.unread).into_iter().collect();
+        for paths in unread.chunks(BATCH_ITEMS) {
+            self.read_some(&mut of_kind, paths.to_vec()).await?;
+        }
         let kind = &of_kind.kind;
         match absence_now {
             Err(remark) if of_kind.before.is_empty() && remark.code == reason::OUTSIDE_SELECTION => {}
@@ -493,4 +568,9 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+/// The path of an item in a backup set, if it has one.
+fn path_of(kind: &ServedKind, name: &str) -> Option<ItemPath> {
+    ItemPath::new(&kind.group, &kind.version, &kind.kind, name).ok()
 }

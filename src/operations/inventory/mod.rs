@@ -97,7 +97,7 @@ pub async fn sync_from(
     } else {
         let catalog = catalog(&provider, &scope).await?;
         let mut form = Records::new(digest_key(repository), catalog.without_status.clone());
-        take(&provider, client, environment, (&scope, &mut form), &catalog, repository, &options).await?
+        take(&provider, client, environment, (&scope, &mut form, None), &catalog, repository, &options).await?
     };
     let covered = match coverage_days {
         None => None,

@@ -86,6 +86,11 @@ impl Collection {
         self.items.unwrap_or(self.entries.len() as u64)
     }
 
+    /// The paths of the items, if the set holds objects.
+    pub fn paths(&self) -> impl Iterator<Item = &ItemPath> {
+        self.entries.iter().map(|entry| &entry.path)
+    }
+
     fn incomplete(&mut self, completeness: Completeness, reason: &str) {
         (self.completeness, self.reason) = (completeness, Some(reason.to_owned()));
     }
@@ -260,6 +265,30 @@ impl Holdings {
         Ok(content.and_then(|content| parse(&path, &content)))
     }
 
+    /// Reads some items of a kind, all of objects.
+    pub async fn read_some(&self, collection: &Collection, paths: Vec<ItemPath>) -> Result<Vec<Recorded>, Failure> {
+        let contents = self.reader.read(paths.clone()).await?;
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        let contents = paths.iter().zip(contents);
+        Ok(contents
+            .map(|(path, content)| self.recorded(collection, path, content.map_err(|error| error.to_string())))
+            .collect())
+    }
+
+    /// An object as what is recorded of it.
+    fn recorded(&self, collection: &Collection, path: &ItemPath, content: Result<Vec<u8>, String>) -> Recorded {
+        let Collection { kind, status, .. } = collection;
+        match content.and_then(|content| parse(path, &content)) {
+            Ok(Value::Object(object)) => {
+                Recorded::Item(Record::of(&self.key, object, &kind.api_version(), &kind.kind.kind, *status))
+            }
+            Ok(_) => Recorded::Unreadable { name: path.name(), problem: "what is stored is no object".to_owned() },
+            Err(problem) => Recorded::Unreadable { name: path.name(), problem },
+        }
+    }
+
     /// Starts to read the items of a kind.
     #[must_use]
     pub fn read<'a>(&'a self, collection: &'a Collection) -> Reading<'a> {
@@ -344,22 +373,11 @@ impl Reading<'_> {
         for (path, content) in batch.iter().zip(contents) {
             let content = content.map_err(|error| error.to_string());
             match self.holdings.content {
-                Content::Objects => found.push(self.object(path, content)),
+                Content::Objects => found.push(self.holdings.recorded(self.collection, path, content)),
                 Content::Inventory => self.chunk(content, &mut found),
             }
         }
         Ok(Some(found))
-    }
-
-    fn object(&self, path: &ItemPath, content: Result<Vec<u8>, String>) -> Recorded {
-        let Collection { kind, status, .. } = self.collection;
-        match content.and_then(|content| parse(path, &content)) {
-            Ok(Value::Object(object)) => {
-                Recorded::Item(Record::of(&self.holdings.key, object, &kind.api_version(), &kind.kind.kind, *status))
-            }
-            Ok(_) => Recorded::Unreadable { name: path.name(), problem: "what is stored is no object".to_owned() },
-            Err(problem) => Recorded::Unreadable { name: path.name(), problem },
-        }
     }
 
     fn chunk(&mut self, content: Result<Vec<u8>, String>, found: &mut Vec<Recorded>) {

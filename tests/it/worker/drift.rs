@@ -63,7 +63,7 @@ impl Tenant {
         self.add_set(name, &captured.id, json!({"selection": selection, "coverage": coverage}));
     }
 
-    async fn inventory(&mut self, name: &str) {
+    pub(super) async fn inventory(&mut self, name: &str) {
         let taken = self.pod.inventory(&self.api, &format!("run-of-{name}"), json!({"repository": "main"})).await;
         let taken = taken.unwrap().context.snapshot.unwrap();
         let schedule = json!({"name": "hourly", "uid": "u"});
