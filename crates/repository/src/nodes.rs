@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::engine::Opened;
 use super::error::{Error, Result};
+use super::format::id_of;
 use super::seal::{MAX_BLOB, Opener, Unsealed};
 
 /// A tree as stored.
@@ -27,8 +28,13 @@ pub(super) struct StoredTree<'a> {
     id: TreeId,
     /// The decrypted tree, possibly compressed.
     plain: Vec<u8>,
-    compressed: bool,
+    /// Length of the content, if it is compressed.
+    length: Option<usize>,
 }
+
+/// A tree is searched as a whole up to this size, in bytes: that of some 20,000 nodes. A larger one is
+/// read in pieces.
+const MAX_WHOLE: usize = 4 * 1024 * 1024;
 
 impl<'a> StoredTree<'a> {
     pub(super) fn read(opened: &'a Opened<IndexedFullStatus>, opener: &mut Opener, id: TreeId) -> Result<Self> {
@@ -36,7 +42,21 @@ impl<'a> StoredTree<'a> {
         let place = entry.location;
         let sealed = opened.backend.sealed(&entry.pack, place.offset, place.length)?;
         let plain = opener.decrypted(&sealed).map_err(|Unsealed| damaged(opened, id))?;
-        Ok(Self { opened, id, plain, compressed: place.uncompressed_length.is_some() })
+        Ok(Self { opened, id, plain, length: place.uncompressed_length.map(|length| length.get() as usize) })
+    }
+
+    /// The content as a whole, unless it is large. It matches its id.
+    pub(super) fn whole(&self, opener: &mut Opener) -> Result<Option<Vec<u8>>> {
+        if self.length.unwrap_or(self.plain.len()) > MAX_WHOLE {
+            return Ok(None);
+        }
+        let content = match self.length {
+            None => self.plain.clone(),
+            Some(length) => {
+                opener.decompressed(&self.plain, length).map_err(|Unsealed| damaged(self.opened, self.id))?
+            }
+        };
+        if id_of(&content) == *self.id { Ok(Some(content)) } else { Err(damaged(self.opened, self.id)) }
     }
 
     /// Visits each node. Whether the tree matches its id is only known at the end.
@@ -51,7 +71,7 @@ impl<'a> StoredTree<'a> {
     }
 
     fn each_as<N: DeserializeOwned>(&self, visit: &mut dyn FnMut(N) -> Result<()>) -> Result<()> {
-        let content: Box<dyn Read + '_> = if self.compressed {
+        let content: Box<dyn Read + '_> = if self.length.is_some() {
             let decoder = zstd::stream::read::Decoder::new(self.plain.as_slice());
             Box::new(decoder.map_err(|_| damaged(self.opened, self.id))?)
         } else {
