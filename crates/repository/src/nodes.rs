@@ -12,7 +12,7 @@ use std::io::{self, BufReader, Read};
 use rustic_core::repofile::Node;
 use rustic_core::{Id, IndexedFullStatus, TreeId};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -64,10 +64,24 @@ impl<'a> StoredTree<'a> {
         self.each_as(visit)
     }
 
-    /// Visits each node as its JSON, which takes a fraction of the time. Whether the tree matches its
-    /// id is only known at the end.
-    pub(super) fn each_unread(&self, visit: &mut dyn FnMut(Box<RawValue>) -> Result<()>) -> Result<()> {
-        self.each_as(visit)
+    /// Visits each node as its JSON, which takes a fraction of the time. Of a large tree it is only
+    /// known at the end whether it matches its id.
+    pub(super) fn each_unread(
+        &self,
+        opener: &mut Opener,
+        visit: &mut dyn FnMut(&RawValue) -> Result<()>,
+    ) -> Result<()> {
+        let Some(content) = self.whole(opener)? else {
+            return self.each_as(&mut |node: Box<RawValue>| visit(&node));
+        };
+        let mut failed = None;
+        let tree = Tree { visit: &mut |node: &RawValue| visit(node), failed: &mut failed };
+        let mut json = serde_json::Deserializer::from_slice(&content);
+        let parsed = tree.deserialize(&mut json).and_then(|()| json.end());
+        match failed {
+            Some(error) => Err(error),
+            None => parsed.map_err(|_| damaged(self.opened, self.id)),
+        }
     }
 
     fn each_as<N: DeserializeOwned>(&self, visit: &mut dyn FnMut(N) -> Result<()>) -> Result<()> {
@@ -124,7 +138,7 @@ struct Tree<'a, N> {
     failed: &'a mut Option<Error>,
 }
 
-impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Tree<'_, N> {
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Tree<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
@@ -132,7 +146,7 @@ impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Tree<'_, N> {
     }
 }
 
-impl<'de, N: DeserializeOwned> Visitor<'de> for Tree<'_, N> {
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Tree<'_, N> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +173,7 @@ struct Nodes<'a, N> {
     failed: &'a mut Option<Error>,
 }
 
-impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Nodes<'_, N> {
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Nodes<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
@@ -167,7 +181,7 @@ impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Nodes<'_, N> {
     }
 }
 
-impl<'de, N: DeserializeOwned> Visitor<'de> for Nodes<'_, N> {
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Nodes<'_, N> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
