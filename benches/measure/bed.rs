@@ -143,6 +143,15 @@ impl Bed {
         }}}})
     }
 
+    /// Takes admission policies away: they let only pods of operations write, and a worker that is measured is a process.
+    pub async fn take_away(&self, policies: &[&str]) -> Result<()> {
+        for policy in policies {
+            let path = format!("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/{policy}");
+            api::delete(&self.client, &path).await?;
+        }
+        Ok(())
+    }
+
     /// Stops the operator, and waits until its pod is gone.
     pub async fn stop_operator(&self) -> Result<()> {
         self.scale(0).await?;

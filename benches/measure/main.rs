@@ -11,6 +11,7 @@ mod bed;
 mod etcd;
 mod process;
 mod report;
+mod restic;
 mod rows;
 mod stub;
 mod worker;

@@ -19,6 +19,9 @@ pub const PASSWORD: &str = "correct horse battery staple";
 /// The uid of the cluster that owns them.
 pub const CLUSTER: &str = "bench";
 
+/// Where everything counts but the start and opening the repository by password: the worker's own line about that.
+pub const OPENED: &str = "opened the repository";
+
 /// See the module's text.
 pub struct Worker {
     bed: BedParts,
@@ -44,6 +47,8 @@ pub struct Worked {
     pub result: Value,
     /// Most memory the process had, in MiB.
     pub peak: f64,
+    /// Most memory the process had since its work began.
+    pub peak_at_work: f64,
 }
 
 impl Worked {
@@ -55,6 +60,7 @@ impl Worked {
 
 /// What of the bed a worker needs.
 struct BedParts {
+    client: kube::Client,
     as_operator: kube::Client,
     binary: PathBuf,
     kubeconfig: PathBuf,
@@ -82,6 +88,7 @@ impl Worker {
             (execution::HEAP.0, execution::HEAP.1.to_owned()),
         ]);
         let bed = BedParts {
+            client: bed.client.clone(),
             as_operator: bed.as_operator.clone(),
             binary: bed.binary.clone(),
             kubeconfig: bed.kubeconfig.clone(),
@@ -112,8 +119,10 @@ impl Worker {
         let number = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("bench-{number}");
         let run = run(&name, work.operation_type, &json!({}));
-        // Runs of restores are the operator's to make.
-        let run = api::create(&self.bed.as_operator, &api::runs(&self.bed.namespace), &run).await?;
+        // Runs of restores are the operator's to make. It may read no objects, so that others are a user's.
+        let is_for_restore = !inputs["restoreRun"].is_null();
+        let author = if is_for_restore { &self.bed.as_operator } else { &self.bed.client };
+        let run = api::create(author, &api::runs(&self.bed.namespace), &run).await?;
         if let Some(restore) = inputs["restoreRun"]["name"].as_str() {
             // As the operator does: a restore is carried out by the run that it names, and by no other.
             let restore =
@@ -141,7 +150,7 @@ impl Worker {
         let process = Process::new(child.id().ok_or("the worker ended at once")?);
         let mut log = BufReader::new(child.stderr.take().ok_or("the worker has no standard error")?).lines();
         let begins = format!("\"message\":\"{}\"", work.begins);
-        let mut peak: f64 = 0.0;
+        let (mut peak, mut peak_at_work): (f64, f64) = (0.0, 0.0);
         let mut before = None;
         let status = loop {
             tokio::select! {
@@ -149,13 +158,19 @@ impl Worker {
                 Ok(Some(line)) = log.next_line() => {
                     if line.contains(&begins) {
                         before = Some(begun.elapsed().as_secs_f64());
+                        peak = peak.max(process.peak_memory()?);
+                        process.forget_peak()?;
                     } else if line.contains("ERROR") {
                         eprintln!("   {line}");
                     }
                 }
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
-            peak = peak.max(process.peak_memory().unwrap_or(0.0));
+            let now = process.peak_memory().unwrap_or(0.0);
+            peak = peak.max(now);
+            if before.is_some() {
+                peak_at_work = peak_at_work.max(now);
+            }
         };
         let seconds = begun.elapsed().as_secs_f64();
         let result: Value = serde_json::from_slice(&std::fs::read(mounts.termination_message)?)?;
@@ -163,6 +178,6 @@ impl Worker {
             return Err(format!("the worker ended with {status}: {result}").into());
         }
         let before = before.ok_or("the worker did not say when its work began")?;
-        Ok(Worked { before, seconds: seconds - before, result, peak })
+        Ok(Worked { before, seconds: seconds - before, result, peak, peak_at_work })
     }
 }

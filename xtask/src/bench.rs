@@ -72,6 +72,12 @@ enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// What drifted from a baseline, beside a client that lists and parses
+    Drift,
+    /// The history of one item over many backup sets, beside the stock client
+    History,
+    /// Two backup sets compared, beside the stock client
+    Compare,
     /// Lists of metadata beside lists of whole objects
     Metadata,
     /// What a repository holds after many captures, and what its care takes

@@ -90,7 +90,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
 }
 
 /// The bare side: the same kinds in pages of 500, each parsed. Returns how many objects came.
-async fn list(bed: &Bed, namespace: &str) -> Result<usize> {
+pub async fn list(bed: &Bed, namespace: &str) -> Result<usize> {
     let mut objects = 0;
     for plural in ["configmaps", "secrets"] {
         let mut token = String::new();

@@ -2,7 +2,10 @@
 
 mod admission;
 mod capture;
+mod compare;
+mod drift;
 mod duplicates;
+mod history;
 mod idle;
 mod job;
 mod latency;
@@ -12,6 +15,7 @@ mod objects;
 mod repository;
 mod restore;
 mod schedules;
+mod sets;
 mod shape;
 mod velero;
 mod waiting;
@@ -38,6 +42,12 @@ pub enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// What drifted from a baseline, beside a client that lists and parses
+    Drift,
+    /// The history of one item over many backup sets, beside the stock client
+    History,
+    /// Two backup sets compared, beside the stock client
+    Compare,
     /// Lists of metadata beside lists of whole objects
     Metadata,
     /// What a repository holds after many captures, and what its care takes
@@ -83,6 +93,9 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Job => job::measure(bed, plan).await,
         Row::Capture => capture::measure(bed, plan).await,
         Row::Restore => restore::measure(bed, plan).await,
+        Row::Drift => drift::measure(bed, plan).await,
+        Row::History => history::measure(bed, plan).await,
+        Row::Compare => compare::measure(bed, plan).await,
         Row::Metadata => metadata::measure(bed, plan).await,
         Row::Repository => repository::measure(bed, plan).await,
         Row::Admission => admission::measure(bed, plan).await,

@@ -2,21 +2,18 @@
 
 use super::capture::{CAPTURE, CHECK};
 use super::objects::{fill, object, text};
+use super::sets::Sets;
 use super::{Plan, at_once};
 use crate::bed::{Bed, until};
 use crate::report::{Report, Target, count};
-use crate::worker::{CLUSTER, PASSWORD, Work, Worker};
+use crate::restic::restic;
+use crate::worker::{Work, Worker};
 use crate::{Result, api};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
-use tenantatlas::repository::{
-    CaptureOptions, Entry, ItemPath, Location, OwnerMarker, Ownership, Repository as _, RepositoryKey,
-    RusticRepository, Timeouts, WriterPermit, entries,
-};
+use tenantatlas::repository::{ItemPath, Repository as _};
 
 const MAINTAIN: Work =
     Work { command: "maintain", operation_type: "repository.maintain", begins: "opening the repository" };
@@ -96,7 +93,7 @@ async fn holds(bed: &Bed, report: &mut Report, captures: usize, objects: usize) 
 
 /// Compressed bytes of each distinct item in all snapshots, each by itself: read back through the library, and compressed here.
 async fn contents(bed: &Bed, namespace: &str, worker: &Worker, objects: usize) -> Result<usize> {
-    let repository = open(bed, namespace, worker).await?;
+    let repository = Sets::of(bed, namespace, worker).await?.repository;
     let paths: Vec<ItemPath> = (0..objects)
         .map(|number| {
             let kind = if number.is_multiple_of(2) { "ConfigMap" } else { "Secret" };
@@ -123,15 +120,17 @@ async fn care(bed: &Bed, report: &mut Report, sets: usize, items: usize) -> Resu
     let worker = Worker::new(bed, &namespace).await?;
     let all = json!({ "repository": "main" });
     let opening = worker.work(&CHECK, &all).await?.peak;
-    let snapshots = snapshots(bed, &namespace, &worker, sets, items).await?;
-    let uid = uid(bed, &namespace).await?;
-    let plural = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{namespace}/backupsets");
+    let schedule = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule", "metadata": { "name": "kept" },
+        "spec": { "schedule": "@yearly", "suspend": true, "retention": { "keepLast": sets / 2 } } });
+    let schedules = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{namespace}/backupschedules");
+    let schedule = api::create(&bed.client, &schedules, &schedule).await?;
+    let of_schedule = json!({ "backupSchedule": { "name": "kept", "uid": schedule["metadata"]["uid"] } });
+    let library = Sets::of(bed, &namespace, &worker).await?;
+    let plural = library.path();
+    let snapshots = snapshots(&library, sets, items).await?;
     at_once(sets, 32, async |number| {
         let name = format!("kept-{number}");
-        let set = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet", "metadata": { "name": name }, "spec": {
-            "repository": { "name": "main" }, "snapshot": snapshots[number], "run": { "name": name, "uid": name },
-            "namespaceUid": uid, "coverage": "full", "backupSchedule": "kept" } });
-        api::create(&bed.as_operator, &plural, &set).await?;
+        library.record(&name, &snapshots[number], &of_schedule).await?;
         let ready = json!({ "status": { "items": items, "conditions": [{ "type": "Ready", "status": "True", "reason": "ReadBack",
             "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
         api::merge(&bed.as_operator, &format!("{plural}/{name}/status"), &ready).await
@@ -139,10 +138,6 @@ async fn care(bed: &Bed, report: &mut Report, sets: usize, items: usize) -> Resu
     .await?;
 
     let process = bed.start_operator().await?;
-    let schedule = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSchedule", "metadata": { "name": "kept" },
-        "spec": { "schedule": "@yearly", "suspend": true, "retention": { "keepLast": sets / 2 } } });
-    let schedules = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{namespace}/backupschedules");
-    api::create(&bed.client, &schedules, &schedule).await?;
     let kept = async || {
         let page = api::get(&bed.client, &format!("{plural}?limit=1")).await?;
         let listed = page["items"].as_array().map_or(0, Vec::len) as u64;
@@ -160,7 +155,7 @@ async fn care(bed: &Bed, report: &mut Report, sets: usize, items: usize) -> Resu
         eprintln!("   {}", worked.result["message"].as_str().unwrap_or_default());
         maintenance.push(worked.peak);
     }
-    let left = open(bed, &namespace, &worker).await?.snapshots().await?.len();
+    let left = library.repository.snapshots().await?.len();
     if left != sets - sets / 2 && left != sets / 2 {
         return Err(format!("{left} snapshots are left of {sets}").into());
     }
@@ -178,58 +173,21 @@ async fn care(bed: &Bed, report: &mut Report, sets: usize, items: usize) -> Resu
     worker.remove()
 }
 
-/// As many snapshots as there are to be sets, written by the library: what a capture from an API server costs is another row's. Their ids.
-async fn snapshots(bed: &Bed, namespace: &str, worker: &Worker, sets: usize, items: usize) -> Result<Vec<String>> {
-    let repository = open(bed, namespace, worker).await?;
-    let own = format!("namespace={}", uid(bed, namespace).await?);
-    let begun = Timestamp::now() - SignedDuration::from_hours(48);
+/// As many snapshots as there are to be sets. Their ids.
+async fn snapshots(library: &Sets<'_>, sets: usize, items: usize) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     for set in 0..sets {
-        let options = CaptureOptions {
-            audit: None,
-            run_uid: format!("kept-{set}"),
-            host: namespace.to_owned(),
-            tags: vec![own.clone()],
-            time: begun + SignedDuration::from_secs(i64::try_from(set)?),
-            permit: WriterPermit::without_maintenance(),
-        };
-        let (mut sender, receiver) = entries();
-        let offering = async {
-            for item in 0..items {
-                // One in a hundred is of this capture.
-                let version = (set + CHANGED - item % CHANGED) / CHANGED;
-                let (_, object) = object(namespace, 2 * item, &text(item + version * items));
-                let path = ItemPath::new("", "v1", "ConfigMap", &format!("object-{:06}", 2 * item))?;
-                sender.offer(Entry { path, content: object.to_string().into(), mtime: begun }).await?;
-            }
-            sender.finish().await?;
-            Ok(())
-        };
-        let (offered, captured): (Result<()>, _) = tokio::join!(offering, repository.capture(receiver, options));
-        ids.push(captured?.snapshot.id);
-        offered?;
+        let entries = (0..items).map(|item| {
+            // One in a hundred is of this capture.
+            let version = (set + CHANGED - item % CHANGED) / CHANGED;
+            library.entry(2 * item, &text(item + version * items))
+        });
+        ids.push(library.snapshot(set, entries).await?);
         if set % 100 == 99 {
             eprintln!("   {} snapshots", set + 1);
         }
     }
     Ok(ids)
-}
-
-async fn open(bed: &Bed, namespace: &str, worker: &Worker) -> Result<RusticRepository> {
-    let owner = OwnerMarker {
-        cluster_uid: CLUSTER.to_owned(),
-        namespace_uid: uid(bed, namespace).await?,
-        created_by: "bench".to_owned(),
-    };
-    let location = Location::FileSystem { path: worker.volume() };
-    let key = RepositoryKey::Password(PASSWORD.to_owned());
-    let ownership = Ownership { owner, adopt: Vec::new() };
-    Ok(RusticRepository::open_or_init(&location, &Timeouts::default(), &key, &ownership).await?)
-}
-
-async fn uid(bed: &Bed, namespace: &str) -> Result<String> {
-    let namespace = api::get(&bed.client, &format!("/api/v1/namespaces/{namespace}")).await?;
-    Ok(namespace["metadata"]["uid"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Bytes of all files below a folder.
@@ -245,15 +203,8 @@ fn size_of(folder: &Path) -> Result<usize> {
 
 /// Bytes of the distinct compressed pieces of a repository, by the stock client.
 fn unique(repository: &Path) -> Result<usize> {
-    let output = Command::new("restic")
-        .args(["stats", "--mode", "raw-data", "--json", "--no-cache", "--no-lock", "--repo"])
-        .arg(repository)
-        .env("RESTIC_PASSWORD", PASSWORD)
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("restic: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    let told: Value = serde_json::from_slice(&output.stdout)?;
+    let (printed, _) = restic(repository, &["stats", "--mode", "raw-data", "--json"])?;
+    let told: Value = serde_json::from_str(&printed)?;
     Ok(usize::try_from(told["total_size"].as_u64().ok_or("restic tells no size")?)?)
 }
 

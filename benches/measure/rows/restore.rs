@@ -48,10 +48,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         places.push((size, bed.tenant("restore", true).await?, bed.tenant("restore-bare", false).await?));
     }
     bed.stop_operator().await?;
-    for policy in OF_PODS_ALONE {
-        let path = format!("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/{policy}");
-        api::delete(&bed.client, &path).await?;
-    }
+    bed.take_away(&OF_PODS_ALONE).await?;
     let mut peaks = Vec::new();
     for (size, namespace, bare_namespace) in places {
         let bench = Bench { bed, worker: Worker::new(bed, &namespace).await?, namespace, bare_namespace, size };

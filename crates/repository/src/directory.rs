@@ -8,11 +8,14 @@
 //!
 //! Must not: read content, or decide what a difference means.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use itertools::{EitherOrBoth, Itertools as _};
 use rustic_core::repofile::Node;
 use rustic_core::{DataId, IndexedFullStatus, TreeId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::engine::Opened;
 use super::error::Result;
@@ -183,14 +186,16 @@ pub(super) fn files(
 ) -> Result<Vec<File>> {
     let mut files = Vec::new();
     let mut count = Count::of(opened);
-    StoredTree::read(opened, opener, directory.tree)?.each(&mut |node| {
+    let unreadable = |_| opened.damaged(format!("a node of `{}` cannot be read", directory.path));
+    StoredTree::read(opened, opener, directory.tree)?.each_unread(opener, &mut |json| {
         count.one_more()?;
-        let path = format!("{}/{}", directory.path, node.name().to_string_lossy());
-        if node.is_dir() {
+        let node = Lean::read(json).map_err(unreadable)?;
+        let path = format!("{}/{}", directory.path, node.name);
+        if node.node_type == DIRECTORY {
             return Err(opened.damaged(format!("`{path}` is nested too deeply")));
-        } else if node.is_file() {
+        } else if node.node_type == FILE {
             let content = ContentId(node.content.unwrap_or_default().into());
-            files.push(File { path: ItemPath::parse(&path)?, size: node.meta.size, content });
+            files.push(File { path: ItemPath::parse(&path)?, size: node.size, content });
         }
         Ok(())
     })?;
@@ -208,8 +213,18 @@ pub(super) fn find(
     directory: &Directory,
     path: &ItemPath,
 ) -> Result<Option<File>> {
+    let file = |node: Node| {
+        let content = ContentId(node.content.unwrap_or_default().into());
+        File { path: path.clone(), size: node.meta.size, content }
+    };
+    let tree = StoredTree::read(opened, opener, directory.tree)?;
+    if let Some(content) = tree.whole(opener)?
+        && let Sought::Clear(node) = sought(&content, path.file_name())
+    {
+        return Ok(node.map(|node| file(*node)));
+    }
     let (mut found, mut count) = (None, Count::of(opened));
-    StoredTree::read(opened, opener, directory.tree)?.each_unread(&mut |json| {
+    tree.each_unread(opener, &mut |json| {
         count.one_more()?;
         // Of thousands of nodes only those are parsed that may be the file's. A name is in the JSON as
         // it is, unless something in it is escaped.
@@ -218,15 +233,79 @@ pub(super) fn find(
         }
         let unreadable = |_| opened.damaged(format!("a node of `{}` cannot be read", directory.path));
         let node: Node = serde_json::from_str(json.get()).map_err(unreadable)?;
-        if node.is_file() && *node.name() == *path.file_name() {
-            let content = ContentId(node.content.unwrap_or_default().into());
-            if found.replace(File { path: path.clone(), size: node.meta.size, content }).is_some() {
-                return Err(opened.damaged(format!("`{path}` is there twice")));
-            }
+        if is_file(&node, path.file_name()) && found.replace(file(node)).is_some() {
+            return Err(opened.damaged(format!("`{path}` is there twice")));
         }
         Ok(())
     })?;
     Ok(found)
+}
+
+fn is_file(node: &Node, name: &str) -> bool {
+    node.is_file() && *node.name() == *name
+}
+
+/// What a search in the bytes of a tree tells.
+#[derive(Debug)]
+enum Sought {
+    /// The node of the file, or that there is none.
+    Clear(Option<Box<Node>>),
+    /// Nothing: the nodes have to be looked at one after the other.
+    Unclear,
+}
+
+/// Looks for the node of a file in the JSON of a tree, of which only this node is parsed: hundreds of
+/// directories of thousands of files are searched for one item.
+///
+/// A string without escapes is in valid JSON as it is, between two quotes. If no string of a tree has
+/// an escape, the name is where its bytes are, and nowhere else. In a tree that is not as writers of
+/// the format make it, or that has the name twice, nothing is clear.
+fn sought(tree: &[u8], name: &str) -> Sought {
+    const BEGINS: &[u8] = br#"{"name":"#;
+    if name.contains(['"', '\\']) || memchr::memchr(b'\\', tree).is_some() {
+        return Sought::Unclear;
+    }
+    let quoted = format!("\"{name}\"");
+    let mut places = memchr::memmem::find_iter(tree, quoted.as_bytes());
+    let place = match (places.next(), places.next()) {
+        (None, _) => return Sought::Clear(None),
+        (Some(place), None) if tree[..place].ends_with(BEGINS) => place - BEGINS.len(),
+        _ => return Sought::Unclear,
+    };
+    match serde_json::Deserializer::from_slice(&tree[place..]).into_iter::<Node>().next() {
+        Some(Ok(node)) if is_file(&node, name) => Sought::Clear(Some(node.into())),
+        _ => Sought::Unclear,
+    }
+}
+
+/// What is read of a node to list a directory. The engine's type takes several times as long, and has
+/// more than twice the size.
+#[derive(Deserialize)]
+struct Lean<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    node_type: Cow<'a, str>,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    content: Option<Vec<DataId>>,
+}
+
+/// Types of nodes.
+const FILE: &str = "file";
+const DIRECTORY: &str = "dir";
+
+impl<'a> Lean<'a> {
+    fn read(json: &'a RawValue) -> serde_json::Result<Self> {
+        let mut lean: Self = serde_json::from_str(json.get())?;
+        // In the JSON is the quoted name, in which the format escapes what is not plain.
+        if lean.name.contains('\\') {
+            let node: Node = serde_json::from_str(json.get())?;
+            lean.name = node.name().to_string_lossy().into_owned().into();
+        }
+        Ok(lean)
+    }
 }
 
 /// Counts nodes, up to as many as a snapshot may have.
@@ -253,9 +332,11 @@ impl<'a> Count<'a> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::ffi::OsStr;
 
     use proptest::prelude::*;
     use rustic_core::Id;
+    use rustic_core::repofile::{Metadata, NodeType};
 
     use super::*;
 
@@ -284,7 +365,53 @@ mod tests {
         }
     }
 
+    fn node(name: &str, content: u8) -> String {
+        let mut node = Node::new_node(OsStr::new(name), NodeType::File, Metadata::default());
+        node.content = Some(vec![DataId::from(Id::new([content; 32]))]);
+        serde_json::to_string(&node).expect("JSON")
+    }
+
+    fn tree(nodes: &[String]) -> Vec<u8> {
+        format!("{{\"nodes\":[{}]}}\n", nodes.join(",")).into_bytes()
+    }
+
+    #[test]
+    fn a_tree_that_may_hold_a_name_elsewhere_or_in_another_form_is_not_searched_by_its_bytes() {
+        let (other, node) = (node("b.json", 1), node("a.json", 1));
+        assert!(matches!(sought(&tree(&[other.clone(), node.clone()]), "a.json"), Sought::Clear(Some(_))));
+        assert!(matches!(sought(&tree(std::slice::from_ref(&other)), "a.json"), Sought::Clear(None)));
+        let escaped = node.replace("a.json", "\\u0061.json");
+        let reordered = node.replace("{\"name\":\"a.json\",", "{").replace('}', ",\"name\":\"a.json\"}");
+        let directory = node.replace("\"file\"", "\"dir\"");
+        let nested = other.replacen('{', "{\"generic_attributes\":[{\"name\":\"a.json\"}],", 1);
+        let target = other.replacen('{', "{\"linktarget\":\"a.json\",", 1);
+        for nodes in [
+            vec![node.clone(), node.clone()],
+            vec![node.clone(), escaped.clone()],
+            vec![node.clone(), target.clone()],
+            vec![escaped],
+            vec![reordered],
+            vec![directory],
+            vec![nested],
+            vec![target],
+        ] {
+            let told = sought(&tree(&nodes), "a.json");
+            assert!(matches!(told, Sought::Unclear), "{nodes:?}: {told:?}");
+        }
+        assert!(matches!(sought(&tree(&[node]), "\\u0061.json"), Sought::Unclear));
+    }
+
     proptest! {
+        #[test]
+        fn the_node_that_the_bytes_show_is_the_one_that_parsing_finds(held in held(), name in "[a-d.]{1,3}") {
+            let nodes: Vec<String> = held.iter().map(|(name, content)| node(name, *content)).collect();
+            let Sought::Clear(found) = sought(&tree(&nodes), &name) else {
+                return Err(TestCaseError::fail("such a tree is clear"));
+            };
+            let expected = held.get(&name).map(|content| vec![DataId::from(Id::new([*content; 32]))]);
+            prop_assert_eq!(found.and_then(|node| node.content), expected);
+        }
+
         #[test]
         fn exactly_the_files_of_which_the_content_differs_or_is_on_one_side_are_found(one in held(), other in held()) {
             let found: Vec<Differing> = differing(listed(&one), listed(&other)).collect();

@@ -12,13 +12,14 @@ use std::io::{self, BufReader, Read};
 use rustic_core::repofile::Node;
 use rustic_core::{Id, IndexedFullStatus, TreeId};
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::engine::Opened;
 use super::error::{Error, Result};
+use super::format::id_of;
 use super::seal::{MAX_BLOB, Opener, Unsealed};
 
 /// A tree as stored.
@@ -27,8 +28,13 @@ pub(super) struct StoredTree<'a> {
     id: TreeId,
     /// The decrypted tree, possibly compressed.
     plain: Vec<u8>,
-    compressed: bool,
+    /// Length of the content, if it is compressed.
+    length: Option<usize>,
 }
+
+/// A tree is searched as a whole up to this size, in bytes: that of some 20,000 nodes. A larger one is
+/// read in pieces.
+const MAX_WHOLE: usize = 4 * 1024 * 1024;
 
 impl<'a> StoredTree<'a> {
     pub(super) fn read(opened: &'a Opened<IndexedFullStatus>, opener: &mut Opener, id: TreeId) -> Result<Self> {
@@ -36,7 +42,21 @@ impl<'a> StoredTree<'a> {
         let place = entry.location;
         let sealed = opened.backend.sealed(&entry.pack, place.offset, place.length)?;
         let plain = opener.decrypted(&sealed).map_err(|Unsealed| damaged(opened, id))?;
-        Ok(Self { opened, id, plain, compressed: place.uncompressed_length.is_some() })
+        Ok(Self { opened, id, plain, length: place.uncompressed_length.map(|length| length.get() as usize) })
+    }
+
+    /// The content as a whole, unless it is large. It matches its id.
+    pub(super) fn whole(&self, opener: &mut Opener) -> Result<Option<Vec<u8>>> {
+        if self.length.unwrap_or(self.plain.len()) > MAX_WHOLE {
+            return Ok(None);
+        }
+        let content = match self.length {
+            None => self.plain.clone(),
+            Some(length) => {
+                opener.decompressed(&self.plain, length).map_err(|Unsealed| damaged(self.opened, self.id))?
+            }
+        };
+        if id_of(&content) == *self.id { Ok(Some(content)) } else { Err(damaged(self.opened, self.id)) }
     }
 
     /// Visits each node. Whether the tree matches its id is only known at the end.
@@ -44,14 +64,28 @@ impl<'a> StoredTree<'a> {
         self.each_as(visit)
     }
 
-    /// Visits each node as its JSON, which takes a fraction of the time. Whether the tree matches its
-    /// id is only known at the end.
-    pub(super) fn each_unread(&self, visit: &mut dyn FnMut(Box<RawValue>) -> Result<()>) -> Result<()> {
-        self.each_as(visit)
+    /// Visits each node as its JSON, which takes a fraction of the time. Of a large tree it is only
+    /// known at the end whether it matches its id.
+    pub(super) fn each_unread(
+        &self,
+        opener: &mut Opener,
+        visit: &mut dyn FnMut(&RawValue) -> Result<()>,
+    ) -> Result<()> {
+        let Some(content) = self.whole(opener)? else {
+            return self.each_as(&mut |node: Box<RawValue>| visit(&node));
+        };
+        let mut failed = None;
+        let tree = Tree { visit: &mut |node: &RawValue| visit(node), failed: &mut failed };
+        let mut json = serde_json::Deserializer::from_slice(&content);
+        let parsed = tree.deserialize(&mut json).and_then(|()| json.end());
+        match failed {
+            Some(error) => Err(error),
+            None => parsed.map_err(|_| damaged(self.opened, self.id)),
+        }
     }
 
     fn each_as<N: DeserializeOwned>(&self, visit: &mut dyn FnMut(N) -> Result<()>) -> Result<()> {
-        let content: Box<dyn Read + '_> = if self.compressed {
+        let content: Box<dyn Read + '_> = if self.length.is_some() {
             let decoder = zstd::stream::read::Decoder::new(self.plain.as_slice());
             Box::new(decoder.map_err(|_| damaged(self.opened, self.id))?)
         } else {
@@ -104,7 +138,7 @@ struct Tree<'a, N> {
     failed: &'a mut Option<Error>,
 }
 
-impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Tree<'_, N> {
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Tree<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
@@ -112,7 +146,7 @@ impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Tree<'_, N> {
     }
 }
 
-impl<'de, N: DeserializeOwned> Visitor<'de> for Tree<'_, N> {
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Tree<'_, N> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,7 +173,7 @@ struct Nodes<'a, N> {
     failed: &'a mut Option<Error>,
 }
 
-impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Nodes<'_, N> {
+impl<'de, N: Deserialize<'de>> DeserializeSeed<'de> for Nodes<'_, N> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
@@ -147,7 +181,7 @@ impl<'de, N: DeserializeOwned> DeserializeSeed<'de> for Nodes<'_, N> {
     }
 }
 
-impl<'de, N: DeserializeOwned> Visitor<'de> for Nodes<'_, N> {
+impl<'de, N: Deserialize<'de>> Visitor<'de> for Nodes<'_, N> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

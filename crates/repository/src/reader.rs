@@ -75,6 +75,19 @@ impl SnapshotReader {
         .await
     }
 
+    /// Returns the content of files, in the requested order. A damaged one fails alone. No directory is
+    /// read for it.
+    pub async fn contents(&self, files: Vec<File>) -> Result<Vec<Result<Vec<u8>>>> {
+        let inner = self.inner.clone();
+        super::blocking("reading a snapshot", move || {
+            let mut reading = inner.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            let content =
+                |file: &File| read::of_blobs(&inner.opened, reading.opener(), &file.path, file.content.blobs());
+            Ok(files.iter().map(content).collect())
+        })
+        .await
+    }
+
     /// The first fault of the store since the snapshot was opened, if any. After a fault, an item
     /// that could not be read is not necessarily damaged.
     #[must_use]

@@ -75,6 +75,11 @@ impl Opener {
         Ok(std::mem::take(&mut self.plain))
     }
 
+    /// Returns the content of decrypted bytes that are compressed.
+    pub(super) fn decompressed(&mut self, plain: &[u8], length: usize) -> std::result::Result<Vec<u8>, Unsealed> {
+        self.decompressor.decompress(plain, length).map_err(|_| Unsealed)
+    }
+
     /// Returns the size of sealed content in bytes, or `None` if it is more than `most`. The engine
     /// allocates as much memory as the content needs, and a few bytes can be crafted to need any
     /// amount. The first `before` decrypted bytes are a marker and do not count. If decompression

@@ -7,8 +7,10 @@
 //!
 //! Must not: parse an item, or decide what it means that a snapshot does not hold one.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustic_core::repofile::SnapshotFile;
 use rustic_core::{IndexedFullStatus, TreeId};
@@ -20,6 +22,9 @@ use super::path::ItemPath;
 use super::read;
 use super::seal::Opener;
 use super::snapshot::Snapshot;
+
+/// Maximum number of trees that are searched at once: each is in memory meanwhile.
+const MAX_THREADS: usize = 4;
 
 /// Several open snapshots. Clones share them.
 #[derive(Clone)]
@@ -63,6 +68,37 @@ impl State {
         let groups: Arc<[(String, TreeId)]> = directory::groups(opened, &mut self.opener, root)?.into();
         self.groups.insert(root, groups.clone());
         Ok(groups)
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_ahead(&self, mut wanted: Vec<(Directory, ItemPath)>) {
+        let mut asked = HashSet::new();
+        {
+            let state = self.state();
+            wanted.retain(|(directory, path)| {
+                let key = (directory.tree(), path.clone());
+                !state.files.contains_key(&key) && asked.insert(key)
+            });
+        }
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(wanted.len()) {
+                scope.spawn(|| {
+                    let Ok(mut opener) = Opener::new(&self.opened.repository.key()) else { return };
+                    while let Some((directory, path)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Ok(found) = directory::find(&self.opened, &mut opener, directory, path) {
+                            self.state().files.insert((directory.tree(), path.clone()), found);
+                        }
+                    }
+                });
+            }
+        });
     }
 }
 
@@ -126,6 +162,17 @@ impl Series {
         .await
     }
 
+    /// Looks for items in directories on all processors, so that [`Self::find`] has the answers. What
+    /// fails is left to it.
+    pub async fn look_ahead(&self, wanted: Vec<(Directory, ItemPath)>) -> Result<()> {
+        let inner = self.inner.clone();
+        super::blocking("looking for an item", move || {
+            inner.look_ahead(wanted);
+            Ok(())
+        })
+        .await
+    }
+
     /// Lists the files of a directory, in order. Nothing of them is kept.
     pub async fn files(&self, directory: &Directory) -> Result<Vec<File>> {
         let directory = directory.clone();
@@ -156,7 +203,7 @@ impl Series {
     ) -> Result<T> {
         let inner = self.inner.clone();
         super::blocking(doing, move || {
-            let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = inner.state();
             question(&inner.opened, &inner.snapshots, &mut state)
         })
         .await

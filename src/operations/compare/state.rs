@@ -104,10 +104,10 @@ impl State {
         self.reader.files(directory).await.map_err(|error| of_set(&self.set, error))
     }
 
-    /// The content of items, in the requested order. Fails if the store fails: such an item is not
+    /// The content of files, in the requested order. Fails if the store fails: such an item is not
     /// damaged.
-    pub async fn contents(&self, paths: Vec<ItemPath>) -> Result<Vec<Content>, Failure> {
-        let contents = self.reader.read(paths).await.map_err(|error| of_set(&self.set, error))?;
+    pub async fn contents(&self, files: Vec<File>) -> Result<Vec<Content>, Failure> {
+        let contents = self.reader.contents(files).await.map_err(|error| of_set(&self.set, error))?;
         if let Some(fault) = self.reader.fault().filter(|fault| !fault.is_of_the_content()) {
             return Err(of_set(&self.set, fault));
         }
@@ -121,8 +121,8 @@ impl State {
             plain.into_iter().map(|File { path, .. }| Named { name: stem(&path).to_owned(), problem: None, path });
         let mut names: Vec<Named> = plain.collect();
         for batch in batches(escaped.into_iter(), |file| file.size) {
-            let paths: Vec<ItemPath> = batch.into_iter().map(|file| file.path).collect();
-            for (path, content) in paths.iter().zip(self.contents(paths.clone()).await?) {
+            let paths: Vec<ItemPath> = batch.iter().map(|file| file.path.clone()).collect();
+            for (path, content) in paths.iter().zip(self.contents(batch).await?) {
                 names.push(match content.and_then(|content| parse(path, &content)) {
                     Ok(object) => {
                         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();

@@ -18,7 +18,7 @@ use crate::{
         semantic::{DigestKey, Status},
     },
     operations::restore::inventory::{StoredKind, batches, parse, stem},
-    repository::{Differing, Directory, File, differing},
+    repository::{Differing, Directory, File, ItemPath, differing},
     worker::failure::Failure,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,10 +147,11 @@ impl Walk<'_> {
         let status = if self.terms.status_is_data.contains(kind) { Status::Data } else { Status::Observed };
         let shown = self.terms.readers.may_read(kind);
         for batch in batches(both.into_iter(), |(one, other)| one.size.saturating_add(other.size)) {
-            let (ones, others): (Vec<_>, Vec<_>) = batch.into_iter().map(|(one, other)| (one.path, other.path)).unzip();
-            let before = self.from.contents(ones.clone()).await?;
+            let paths: Vec<ItemPath> = batch.iter().map(|(one, _)| one.path.clone()).collect();
+            let (ones, others) = batch.into_iter().unzip();
+            let before = self.from.contents(ones).await?;
             let after = self.to.contents(others).await?;
-            for (path, (before, after)) in ones.iter().zip(before.into_iter().zip(after)) {
+            for (path, (before, after)) in paths.iter().zip(before.into_iter().zip(after)) {
                 let object = |state: &State, content: Result<Vec<u8>, String>| {
                     let object = content.and_then(|content| parse(path, &content));
                     object.map_err(|problem| format!("backup set {}: {problem}", state.set))

@@ -16,6 +16,9 @@ use crate::{
 };
 use serde_json::Value;
 
+/// Number of sets whose directories are searched at once, on all processors.
+const AHEAD: usize = 64;
+
 /// A backup set to look into.
 pub struct Held {
     /// Its place in the series.
@@ -39,13 +42,16 @@ enum Shown {
 /// Follows an item through sets, in this order.
 pub async fn follow(series: &Series, held: &[Held], item: &ItemId, timeline: &mut Timeline) -> Result<(), Failure> {
     let mut trace = Trace { series, item, latest: None };
-    for Held { place, set, seen } in held {
-        let shown = trace.look(*place, set, timeline.is_there()).await;
-        match shown.map_err(|error| of_set(&seen.set, error))? {
-            Shown::Same => timeline.same(seen.clone()),
-            Shown::Object(object) => timeline.object(seen.clone(), &object),
-            Shown::Absent => timeline.absent(seen.clone()),
-            Shown::Nothing(code, message) => timeline.unknown(seen, code, &message),
+    for ahead in held.chunks(AHEAD) {
+        trace.look_ahead(ahead).await?;
+        for Held { place, set, seen } in ahead {
+            let shown = trace.look(*place, set, timeline.is_there()).await;
+            match shown.map_err(|error| of_set(&seen.set, error))? {
+                Shown::Same => timeline.same(seen.clone()),
+                Shown::Object(object) => timeline.object(seen.clone(), &object),
+                Shown::Absent => timeline.absent(seen.clone()),
+                Shown::Nothing(code, message) => timeline.unknown(seen, code, &message),
+            }
         }
     }
     Ok(())
@@ -59,6 +65,23 @@ struct Trace<'a> {
 }
 
 impl Trace<'_> {
+    /// Searches the directories of sets that are looked into next. What fails here fails again there.
+    async fn look_ahead(&self, sets: &[Held]) -> Result<(), Failure> {
+        let mut wanted = Vec::new();
+        for Held { place, .. } in sets {
+            let directories = self.series.directories(*place, &self.item.kind.group).await;
+            for directory in directories.iter().flat_map(|directories| directories.iter()) {
+                let StoredKind { kind, version } = StoredKind::of_directory(directory.path());
+                if kind == self.item.kind
+                    && let Ok(path) = ItemPath::new(&kind.group, &version, &kind.kind, &self.item.name)
+                {
+                    wanted.push((directory.clone(), path));
+                }
+            }
+        }
+        Ok(self.series.look_ahead(wanted).await?)
+    }
+
     /// What a set shows. Damage of its snapshot is that of the set alone.
     async fn look(&mut self, place: usize, set: &BackupSet, is_there: bool) -> Result<Shown, repository::Error> {
         match self.find(place, set, is_there).await {
