@@ -13,7 +13,7 @@ use std::time::Instant;
 
 const DRIFT: Work = Work { command: "drift", operation_type: "drift.generate", begins: OPENED };
 
-/// One in so many objects differs from the earlier baseline.
+/// One in so many objects is changed.
 const CHANGED: usize = 100;
 
 /// Seconds of one kind of run, and of the bare list before each.
@@ -31,9 +31,9 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let mut report = Report::new(
         "Drift",
         format!(
-            "{size} objects, half ConfigMaps, half Secrets, 2,000 bytes of data each, and two baselines, which the worker has captured: one holds them as they are, the other {changed} of them with other data. Ours: \
+            "{size} objects, half ConfigMaps, half Secrets, 2,000 bytes of data each, and a baseline, which the worker has captured just before: the last backup. Ours: \
              `drift.generate` by the worker as a process of this machine, from the line in which it says that it has opened the repository to its end: the Lease, discovery, the index, reading the baseline, findings and \
-             reports included. Three policies that let only pods write findings and reports are taken away for it. A first run against the changed baseline creates {changed} findings with a status each, one after the other; the run after it finds them there. \
+             reports included. Three policies that let only pods write findings and reports are taken away for it. Then {changed} objects are changed. A first run creates a finding with a status for each, one after the other; the next run finds them there, and so does one with `readAll`, as if the baseline were an older backup. \
              Bare: a client that lists the same two kinds in pages of 500 and parses each into JSON values, in turns with each run; and one that makes the same writes as the first run, one after the other. Memory is the process's peak after that line."
         ),
         plan.quick,
@@ -42,33 +42,50 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     bed.take_away(&["tenantatlas-findings", "tenantatlas-finding-status", "tenantatlas-reports"]).await?;
     let namespace = bed.tenant("drift", false).await?;
     let bench = Bench { bed, worker: Worker::new(bed, &namespace).await?, namespace, size, changed };
-    bench.baselines().await?;
+    bench.worker.work(&CHECK, &json!({ "repository": "main" })).await?;
+    fill(bed, &bench.namespace, 0, size).await?;
+    let sets = Sets::of(bed, &bench.namespace, &bench.worker).await?;
 
-    let (mut same, mut created, mut known) = (Side::default(), Side::default(), Side::default());
+    let [mut same, mut created, mut known, mut whole] = std::array::from_fn(|_| Side::default());
     let (mut writes, mut before) = (Vec::new(), Vec::new());
     for repetition in 0..plan.repetitions {
         bench.forget_findings().await?;
-        before.push(bench.turn(&mut same, "later", (0, 0)).await?.before);
-        bench.turn(&mut created, "earlier", (changed, changed)).await?;
-        bench.turn(&mut known, "earlier", (changed, 0)).await?;
+        let baseline = format!("last-{repetition}");
+        bench.capture(&sets, &baseline).await?;
+        let inputs = json!({ "repository": "main", "baseline": { "backupSet": baseline } });
+        before.push(bench.turn(&mut same, &inputs, (0, 0)).await?.before);
+        bench.change(repetition).await?;
+        bench.turn(&mut created, &inputs, (changed, changed)).await?;
+        bench.turn(&mut known, &inputs, (changed, 0)).await?;
+        let mut all = inputs;
+        all["readAll"] = json!(true);
+        bench.turn(&mut whole, &all, (changed, 0)).await?;
         writes.push(bench.bare_writes().await?);
         eprintln!(
-            "   {}: bare {:.2} s, unchanged {:.2} s, 1 % changed {:.2} s (bare writes {:.2} s), the same again {:.2} s, peak {:.0} MiB",
+            "   {}: bare {:.2} s, unchanged {:.2} s, 1 % changed {:.2} s (bare writes {:.2} s), the same again {:.2} s, all read {:.2} s, peak {:.0} MiB",
             repetition + 1,
             same.bare[repetition],
             same.ours[repetition],
             created.ours[repetition],
             writes[repetition],
             known.ours[repetition],
-            created.peaks[repetition]
+            whole.ours[repetition],
+            whole.peaks[repetition]
         );
     }
-    for (what, side) in [("unchanged", &same), ("1 % changed, new", &created), ("1 % changed, found before", &known)] {
+    let sides = [
+        ("unchanged", &same),
+        ("1 % changed, new", &created),
+        ("1 % changed, found before", &known),
+        ("1 % changed, found before, everything read", &whole),
+    ];
+    for (what, side) in sides {
         let ratio = median(&ratios(&side.ours, &side.bare));
         report.against(format!("{size} objects, {what}: time, times a bare list's"), ratio, "×", Target::AtMost(1.3));
     }
-    let most =
-        |peaks: fn(&Side) -> &[f64]| [&same, &created, &known].into_iter().flat_map(peaks).copied().fold(0.0, f64::max);
+    let most = |peaks: fn(&Side) -> &[f64]| {
+        [&same, &created, &known, &whole].into_iter().flat_map(peaks).copied().fold(0.0, f64::max)
+    };
     report.against(
         format!("{size} objects: peak memory after opening"),
         most(|side| &side.peaks),
@@ -83,7 +100,7 @@ pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
         median(&ratios(&created.ours, &bare)),
         "×",
     );
-    for (what, side) in [("unchanged", &same), ("1 % changed, new", &created), ("1 % changed, found before", &known)] {
+    for (what, side) in sides {
         report.samples(format!("{what}: ours"), "s", &side.ours);
         report.samples(format!("{what}: bare list and parse"), "s", &side.bare);
         report.samples(format!("{what}: peak memory after opening"), "MiB", &side.peaks);
@@ -103,27 +120,19 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Captures `earlier`, changes some objects, and captures `later`.
-    async fn baselines(&self) -> Result<()> {
-        self.worker.work(&CHECK, &json!({ "repository": "main" })).await?;
-        let sets = Sets::of(self.bed, &self.namespace, &self.worker).await?;
-        fill(self.bed, &self.namespace, 0, self.size).await?;
-        for name in ["earlier", "later"] {
-            let captured = self.worker.work(&CAPTURE, &json!({ "repository": "main" })).await?;
-            let snapshot = captured.result["context"]["snapshot"]["id"].as_str().ok_or("no snapshot")?;
-            sets.record(name, snapshot, &json!({})).await?;
-            if name == "earlier" {
-                self.change().await?;
-            }
-        }
-        Ok(())
+    /// Captures all objects as a set of this name.
+    async fn capture(&self, sets: &Sets<'_>, name: &str) -> Result<()> {
+        let captured = self.worker.work(&CAPTURE, &json!({ "repository": "main" })).await?;
+        let snapshot = captured.result["context"]["snapshot"]["id"].as_str().ok_or("no snapshot")?;
+        sets.record(name, snapshot, &json!({})).await
     }
 
-    async fn change(&self) -> Result<()> {
+    /// Changes some objects, in each turn in another way.
+    async fn change(&self, turn: usize) -> Result<()> {
         at_once(self.changed, 32, async |number| {
             // As many of each kind.
             let number = number * CHANGED + number % 2;
-            let (path, object) = object(&self.namespace, number, &text(self.size + number));
+            let (path, object) = object(&self.namespace, number, &text((turn + 1) * self.size + number));
             let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
             api::merge(&self.bed.client, &path, &json!({ "data": object["data"] })).await
         })
@@ -131,12 +140,11 @@ impl Bench<'_> {
     }
 
     /// A bare list, and a run. `drifted` and `new` are what it must find.
-    async fn turn(&self, side: &mut Side, baseline: &str, (drifted, new): (usize, usize)) -> Result<Worked> {
+    async fn turn(&self, side: &mut Side, inputs: &Value, (drifted, new): (usize, usize)) -> Result<Worked> {
         let begun = Instant::now();
         let listed = list(self.bed, &self.namespace).await?;
         side.bare.push(begun.elapsed().as_secs_f64());
-        let inputs = json!({ "repository": "main", "baseline": { "backupSet": baseline } });
-        let worked = self.worker.work(&DRIFT, &inputs).await?;
+        let worked = self.worker.work(&DRIFT, inputs).await?;
         let found = &worked.result["context"]["drift"];
         let count = |field: &str| found[field].as_u64().unwrap_or_default();
         let same = usize::try_from(count("same"))?;
