@@ -54,6 +54,8 @@ fn what_an_operation_needs_fits_its_account() {
         if operation.account() == PREVIEW_ACCOUNT {
             assert_eq!(needs.lease, LeaseNeed::Reads, "{name}: the account may write no Lease but its own");
         }
+        let without = (needs.repository == RepositoryNeed::None, needs.lease == LeaseNeed::None);
+        assert_eq!(without.0, without.1, "{name}: a Lease is on a repository");
         if needs.repository == RepositoryNeed::Any {
             assert_eq!(needs.lease, LeaseNeed::Reads, "{name}: nobody writes to what no check has passed");
         }

@@ -8,7 +8,7 @@ use crate::{
         execution::{self, CREDENTIALS_DIRECTORY, PASSWORD_DIRECTORY, TERMINATION_MESSAGE_PATH, VOLUME_DIRECTORY},
         operation_run::Target,
     },
-    worker::failure::Failure,
+    worker::{failure::Failure, work::RepositoryNeed},
 };
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -63,24 +63,36 @@ pub struct Environment {
     pub inputs: String,
     /// The single object that the operation targets, if any.
     pub target: Option<Target>,
-    /// Name of the `BackupRepository`.
+    /// Name of the `BackupRepository`. Empty if the operation needs none.
     pub repository: String,
-    /// Spec of the `BackupRepository`.
+    /// Spec of the `BackupRepository`. The default if the operation needs none.
     pub repository_spec: BackupRepositorySpec,
 }
 
 impl Environment {
     /// Reads the environment, or fails with the name of the missing variable.
     pub fn read(lookup: Lookup<'_>) -> Result<Self, Failure> {
+        Self::read_for(RepositoryNeed::Ready, lookup)
+    }
+
+    /// The same for an operation that may need no repository: its pod is given none.
+    pub fn read_for(needed: RepositoryNeed, lookup: Lookup<'_>) -> Result<Self, Failure> {
         let target = lookup(execution::TARGET).filter(|text| !text.is_empty());
+        let (repository, repository_spec) = match needed {
+            RepositoryNeed::None => (String::new(), BackupRepositorySpec::default()),
+            RepositoryNeed::Ready | RepositoryNeed::Any => (
+                required(lookup, execution::REPOSITORY)?,
+                parse(execution::REPOSITORY_SPEC, &required(lookup, execution::REPOSITORY_SPEC)?)?,
+            ),
+        };
         Ok(Self {
             identity: RunIdentity::read(lookup)?,
             namespace_uid: required(lookup, execution::NAMESPACE_UID)?,
             cluster_uid: required(lookup, execution::CLUSTER_UID)?,
             inputs: required(lookup, execution::INPUTS)?,
             target: target.map(|text| parse(execution::TARGET, &text)).transpose()?,
-            repository: required(lookup, execution::REPOSITORY)?,
-            repository_spec: parse(execution::REPOSITORY_SPEC, &required(lookup, execution::REPOSITORY_SPEC)?)?,
+            repository,
+            repository_spec,
         })
     }
 
@@ -209,6 +221,15 @@ pub(crate) mod tests {
                 assert!(failure.message.contains(name), "{}", failure.message);
             }
         }
+    }
+
+    #[test]
+    fn an_operation_without_a_repository_is_given_none() {
+        let mut variables = variables();
+        variables.retain(|name, _| ![execution::REPOSITORY, execution::REPOSITORY_SPEC].contains(name));
+        assert!(read(&variables).is_err());
+        let without = Environment::read_for(RepositoryNeed::None, &|name| variables.get(name).cloned());
+        assert_eq!(without.map(|environment| environment.repository), Ok(String::new()));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What runs inside a Job around an operation: one task, one result, one exit code.
 //!
 //! Every task passes the fence ([`fence`]). For an operation ([`work`]), the worker then reads its
-//! inputs, opens the repository ([`open`]), takes a Lease on it ([`lease`]), runs the operation, and
-//! leaves a result ([`crate::api::result`]): on the pod's termination message, and, if no retry can
+//! inputs, opens the repository ([`open`]) and takes a Lease on it ([`lease`]) if the operation needs
+//! one, runs the operation, and leaves a result ([`crate::api::result`]): on the pod's termination message, and, if no retry can
 //! change it, on the run ([`tell`]).
 //!
 //! Exit codes: 0 success, 1 a retry may succeed, 40 a retry cannot succeed, 49 the run is not this
@@ -164,10 +164,20 @@ async fn execute(
 ) -> Result<Option<TerminationResult>, Failure> {
     let run = fence::pass(client, identity).await?;
     let Task::Work(work) = task else { return Ok(None) };
-    let environment = Environment::read(&|name| std::env::var(name).ok())?;
-    let begun = work.begin(&environment)?;
     let needs = work.needs();
+    let environment = Environment::read_for(needs.repository, &|name| std::env::var(name).ok())?;
+    let begun = work.begin(&environment)?;
+    let site = Site {
+        client,
+        environment: &environment,
+        repository: None,
+        run: &run,
+        clock: &SystemClock,
+        stop,
+        permit: None,
+    };
     let repository = match needs.repository {
+        RepositoryNeed::None => return begun(site).await.map(Some),
         RepositoryNeed::Ready => open::open(&environment, mounts).await?,
         RepositoryNeed::Any => open::open_or_create(client, &environment, mounts).await?,
     };
@@ -175,19 +185,12 @@ async fn execute(
     tracing::info!("opened the repository");
     let leases = Leases::of(client, &environment, &repository);
     let held = match needs.lease {
-        LeaseNeed::Reads => leases.share(Use::Reads).await?,
+        LeaseNeed::None | LeaseNeed::Reads => leases.share(Use::Reads).await?,
         LeaseNeed::Writes => leases.share(Use::Writes).await?,
         LeaseNeed::Excludes => leases.exclude().await?,
     };
-    let site = Site {
-        client,
-        environment: &environment,
-        repository: &repository,
-        run: &run,
-        clock: &SystemClock,
-        stop,
-        permit: (needs.lease != LeaseNeed::Reads).then(|| held.permit()),
-    };
+    let writes = matches!(needs.lease, LeaseNeed::Writes | LeaseNeed::Excludes);
+    let site = Site { repository: Some(&repository), permit: writes.then(|| held.permit()), ..site };
     holding.during(held, begun(site)).await.map(Some)
 }
 

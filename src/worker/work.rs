@@ -37,6 +37,8 @@ pub struct Needs {
 /// Which repositories an operation works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepositoryNeed {
+    /// None.
+    None,
     /// One that has passed a check. A run waits for it.
     Ready,
     /// Any, also one that is not Ready. It is created if the store is empty.
@@ -46,6 +48,8 @@ pub enum RepositoryNeed {
 /// What an operation does with its repository, and whether other workers may use it meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseNeed {
+    /// Nothing, because it has none.
+    None,
     /// Reads it. Other workers may read and write.
     Reads,
     /// Stores snapshots in it. Other workers may read and write.
@@ -60,8 +64,8 @@ pub struct Site<'a> {
     pub client: &'a Client,
     /// What the pod was given.
     pub environment: &'a Environment,
-    /// The opened repository.
-    pub repository: &'a RusticRepository,
+    /// The opened repository, unless the operation needs none.
+    pub repository: Option<&'a RusticRepository>,
     /// The run, as read by the fence.
     pub run: &'a OperationRun,
     /// The one clock.
@@ -72,7 +76,18 @@ pub struct Site<'a> {
     pub permit: Option<WriterPermit>,
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    /// The opened repository. Without one, the operation declares in its needs that it has none,
+    /// which is a bug.
+    pub fn repository(&self) -> Result<&'a RusticRepository, Failure> {
+        self.repository.ok_or_else(|| {
+            Failure::permanent(
+                reason::INTERNAL,
+                "the operation uses a repository, and says in its needs that it has none",
+            )
+        })
+    }
+
     /// The permit to write to the repository. Without one, the operation does not declare in its
     /// needs that it writes, which is a bug.
     pub fn permit(&self) -> Result<WriterPermit, Failure> {

@@ -91,7 +91,7 @@ async fn attempt(saboteur: Arc<Saboteur>) -> Result<TerminationResult, Failure> 
     let ended = begun(Site {
         client: &client,
         environment: &environment,
-        repository: &repository,
+        repository: Some(&repository),
         run: &run,
         clock: &SystemClock,
         stop: &Stop::default(),

@@ -65,7 +65,7 @@ impl Work for Capture {
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let permit = site.permit()?;
-                capture(site.client, site.environment, site.repository, site.run, site.clock, permit).await
+                capture(site.client, site.environment, site.repository()?, site.run, site.clock, permit).await
             })
         }))
     }

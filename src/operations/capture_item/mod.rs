@@ -34,7 +34,8 @@ impl Work for CaptureItem {
             Box::pin(async move {
                 let permit = site.permit()?;
                 let provider = Kubernetes::new(site.client, site.environment.identity.namespace.clone());
-                let Site { client, environment, repository, run, clock, .. } = site;
+                let repository = site.repository()?;
+                let Site { client, environment, run, clock, .. } = site;
                 capture_scope(&provider, client, (environment, &scope), repository, run, clock, permit).await
             })
         }))

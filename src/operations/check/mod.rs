@@ -33,7 +33,8 @@ impl Work for Check {
         let inputs = read_inputs(environment)?;
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
-                let Site { client, environment, repository, clock, .. } = site;
+                let repository = site.repository()?;
+                let Site { client, environment, clock, .. } = site;
                 let sets = sets::list(client, environment).await?;
                 let mut result = check(repository, environment, &inputs, &sets, clock).await?;
                 if let Some(figures) = &mut result.context.repository {

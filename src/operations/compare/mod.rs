@@ -53,7 +53,9 @@ impl Work for Compare {
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
         read_inputs(environment)?;
-        Ok(begun(|site: Site<'_>| Box::pin(compare(site.client, site.environment, site.repository))))
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move { compare(site.client, site.environment, site.repository()?).await })
+        }))
     }
 }
 

@@ -74,7 +74,9 @@ impl Work for Drift {
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
         Order::read(environment)?;
-        Ok(begun(|site: Site<'_>| Box::pin(generate(site.client, site.environment, site.repository, site.clock))))
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move { generate(site.client, site.environment, site.repository()?, site.clock).await })
+        }))
     }
 }
 

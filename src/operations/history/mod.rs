@@ -64,7 +64,9 @@ impl Work for History {
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
         Asked::read(environment)?;
-        Ok(begun(|site: Site<'_>| Box::pin(history(site.client, site.environment, site.repository, site.run))))
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move { history(site.client, site.environment, site.repository()?, site.run).await })
+        }))
     }
 }
 

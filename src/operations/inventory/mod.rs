@@ -54,7 +54,7 @@ impl Work for Inventory {
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let permit = site.permit()?;
-                sync(site.client, site.environment, site.repository, site.run, site.clock, permit).await
+                sync(site.client, site.environment, site.repository()?, site.run, site.clock, permit).await
             })
         }))
     }

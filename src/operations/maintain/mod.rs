@@ -46,7 +46,7 @@ impl Work for Maintain {
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let permit = site.permit()?;
-                maintain(site.client, site.environment, site.repository, &inputs, site.clock, permit).await
+                maintain(site.client, site.environment, site.repository()?, &inputs, site.clock, permit).await
             })
         }))
     }

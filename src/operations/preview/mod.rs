@@ -32,7 +32,9 @@ impl Work for Preview {
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
         read_inputs(environment)?;
-        Ok(begun(|site: Site<'_>| Box::pin(preview(site.client, site.environment, site.repository))))
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move { preview(site.client, site.environment, site.repository()?).await })
+        }))
     }
 }
 

@@ -42,7 +42,9 @@ impl Work for Rehearse {
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
         read_inputs(environment)?;
-        Ok(begun(|site: Site<'_>| Box::pin(rehearse(site.client, site.environment, site.repository, site.run))))
+        Ok(begun(|site: Site<'_>| {
+            Box::pin(async move { rehearse(site.client, site.environment, site.repository()?, site.run).await })
+        }))
     }
 }
 

@@ -69,7 +69,7 @@ impl Work for Restore {
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let permit = site.permit()?;
-                apply::apply(site.client, site.environment, site.repository, site.clock, site.stop, permit).await
+                apply::apply(site.client, site.environment, site.repository()?, site.clock, site.stop, permit).await
             })
         }))
     }
