@@ -7,6 +7,7 @@
 pub mod backup_repository;
 pub mod backup_schedule;
 pub mod finding;
+pub mod made_for;
 pub mod operation_type;
 pub mod restore_run;
 mod slim;

@@ -27,9 +27,11 @@
 pub mod capture;
 pub mod capture_item;
 pub mod check;
+mod claim;
 pub mod compare;
 pub mod drift;
 pub mod history;
+mod intent;
 pub mod inventory;
 mod item;
 pub mod maintain;

@@ -35,6 +35,19 @@ pub async fn pass(client: &Client, own: &RunIdentity) -> Result<OperationRun, Fa
     Ok(run)
 }
 
+/// Fails unless a run that was told to stop is cancelled. The results of a cancelled run are final.
+/// A run that was stopped for another reason is retried, and the attempt that completes it writes the
+/// results.
+pub async fn expect_cancelled(client: &Client, own: &RunIdentity) -> Result<(), Failure> {
+    match pass(client, own).await {
+        Err(failure) if failure.reason == reason::CANCELLED => Ok(()),
+        _ => Err(Failure::transient(
+            reason::INTERRUPTED,
+            "the pod was told to stop in the middle of the work: the next attempt goes on",
+        )),
+    }
+}
+
 fn fenced((reason, why): (&'static str, String)) -> Failure {
     Failure::new(reason, format!("nothing was done: {why}"), Retry::Fenced)
 }

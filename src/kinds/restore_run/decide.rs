@@ -14,15 +14,15 @@ use crate::{
     api::{
         BackupRepository, BackupSet, Finding, FindingStatus, LocalReference, ObjectReference, OperationRun,
         OperationRunSpec, Outcome, Phase, Reason, RestoreRun, RestoreRunStatus,
-        audit_entry::{AuditEvent, AuditRecord},
+        audit_entry::AuditRecord,
         conditions,
         operation_run::Trigger,
         operations::{self, BaselineItem},
-        provenance::AuditReferences,
         result::truncate,
     },
     items::eligible::{self, Ineligible},
     kernel::{refusal::Refusal, whole::too_large},
+    kinds::made_for::{RunView, told_by_the_chain},
     runs::{records::backup_set::is_settled, waiting::waits},
 };
 use jiff::Timestamp;
@@ -64,20 +64,6 @@ pub struct Observed {
     /// What the run's workers wrote to the audit chain, in the order of the chain. Only read if the
     /// run has ended and does not reference the entries: its last worker was stopped or died.
     pub audit: Vec<AuditRecord>,
-}
-
-/// The run of a restore.
-#[derive(Clone, Debug)]
-pub enum RunView {
-    /// No run was created yet. Holds the name that is free.
-    None(String),
-    /// The run exists, and was read in full.
-    Found(Box<OperationRun>),
-    /// The run was created, and is gone.
-    Gone,
-    /// No run was created, and none can be: runs that are not the restore's own have all
-    /// [`run_names`].
-    Taken,
 }
 
 /// One write.
@@ -204,7 +190,7 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     next.backup_set = pinned_set(run);
     next.plan_digest = theirs.context.plan.as_ref().map(|plan| plan.digest.clone()).or(next.plan_digest);
     next.audit = theirs.context.audit.or(next.audit);
-    told_by_the_chain(&mut next, &observed.audit);
+    record_audit(&mut next, &observed.audit);
     if restore.spec.dry_run {
         next.preview = theirs.context.plan.as_ref().map(|plan| plan.summary).or(next.preview);
     } else if theirs.phase == Phase::Completed {
@@ -228,20 +214,17 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
 fn ended(observed: &Observed, outcome: Outcome, reason: &str, message: &str, now: Timestamp) -> Action {
     let mut next = observed.restore.status_or_default();
     next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
-    told_by_the_chain(&mut next, &observed.audit);
+    record_audit(&mut next, &observed.audit);
     next.completed_at = Some(now);
     settle(&mut next, &observed.restore, (Phase::Completed, outcome), reason, message, now);
     Action::WriteStatus(Box::new(next))
 }
 
-/// Records the entries of the chain, and the plan that they are about. If there were several
-/// attempts, the last outcome counts.
-fn told_by_the_chain(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
-    let Some(intent) = entries.iter().find(|entry| entry.event == AuditEvent::Intent) else { return };
-    let outcome = entries.iter().rfind(|entry| entry.event == AuditEvent::Outcome);
-    next.audit =
-        Some(AuditReferences { intent: intent.name.clone(), outcome: outcome.map(|entry| entry.name.clone()) });
-    next.plan_digest = Some(intent.plan_digest.clone());
+/// Records the entries of the chain, and the plan that they are about.
+fn record_audit(next: &mut RestoreRunStatus, entries: &[AuditRecord]) {
+    let Some((references, digest)) = told_by_the_chain(entries) else { return };
+    next.audit = Some(references);
+    next.plan_digest = Some(digest.to_owned());
 }
 
 /// The status of a restore whose run was just created.

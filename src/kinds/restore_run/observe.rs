@@ -3,21 +3,22 @@
 
 use super::{
     account::{AccountView, needed},
-    decide::{Observed, RunView, is_of, run_names},
+    decide::{Observed, is_of, run_names},
     finding,
 };
 use crate::{
     api::{
-        AuditEntry, BackupSet, Finding, LocalReference, ObjectReference, OperationRun, RestoreRun,
-        audit_entry::AuditRecord, execution::ACCOUNTS, labels,
+        BackupSet, Finding, LocalReference, ObjectReference, RestoreRun, audit_entry::AuditRecord, execution::ACCOUNTS,
+        labels,
     },
     kernel::{Error, status, whole::whole},
+    kinds::made_for::{self, RunView},
     providers::kubernetes::access,
-    runs::{context::Context, is_whole},
+    runs::context::Context,
 };
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt};
 use std::sync::Arc;
 
 /// Reads everything that a decision about the restore depends on.
@@ -110,40 +111,12 @@ async fn account(context: &Context, restore: &RestoreRun, namespace: &str) -> Re
 
 /// The run of a restore: the recorded one, or one that was created before a crash.
 async fn run(context: &Context, restore: &RestoreRun, namespace: &str) -> Result<RunView, Error> {
-    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
-    if let Some(ObjectReference { name, uid }) = restore.status.as_ref().and_then(|status| status.operation_run.clone())
-    {
-        let is_it = |run: &OperationRun| run.uid().as_deref() == Some(uid.as_str());
-        if let Some(run) = context.runs.get(namespace, &name).filter(|run| is_it(run) && is_whole(run)) {
-            return Ok(RunView::Found(Box::new((*run).clone())));
-        }
-        let found = runs.get_opt(&name).await?.filter(is_it);
-        return Ok(found.map_or(RunView::Gone, |run| RunView::Found(Box::new(run))));
-    }
-    let names = run_names(restore);
-    for name in &names {
-        match context.runs.get(namespace, name) {
-            None => return Ok(RunView::None(name.clone())),
-            Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new((*run).clone()))),
-            // A run that is not the restore's own has this name.
-            Some(run) if is_whole(&run) => {}
-            Some(_) => match runs.get_opt(name).await? {
-                None => return Ok(RunView::None(name.clone())),
-                Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new(run))),
-                Some(_) => {}
-            },
-        }
-    }
-    // "Taken" is final, and the cache may still show a run that is gone, so the API server is
-    // asked.
-    for name in names {
-        match runs.get_opt(&name).await? {
-            None => return Ok(RunView::None(name)),
-            Some(run) if is_of(&run, restore) => return Ok(RunView::Found(Box::new(run))),
-            Some(_) => {}
-        }
-    }
-    Ok(RunView::Taken)
+    made_for::run(context, namespace, recorded(restore), run_names(restore), |run| is_of(run, restore)).await
+}
+
+/// The run that a restore's status names.
+fn recorded(restore: &RestoreRun) -> Option<ObjectReference> {
+    restore.status.as_ref().and_then(|status| status.operation_run.clone())
 }
 
 /// The set that undoes a restore. It has the name of the restore's run.
@@ -156,7 +129,8 @@ async fn undo(
     if restore.spec.dry_run || !restore.spec.safety_capture {
         return Ok(None);
     }
-    let Some(ObjectReference { name, uid }) = reference_of(restore, run) else { return Ok(None) };
+    let run = made_for::reference(run, recorded(restore).as_ref());
+    let Some(ObjectReference { name, uid }) = run else { return Ok(None) };
     let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
     for name in crate::api::backup_set::names_for(&name, &uid) {
         if let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == uid) {
@@ -166,42 +140,15 @@ async fn undo(
     Ok(None)
 }
 
-/// What the workers of a restore's run wrote to the audit chain, in the order of the chain, unless
-/// the run itself references it.
+/// What the workers of a restore's run wrote to the audit chain. Previews write nothing to it.
 async fn audit(
     context: &Context,
     restore: &RestoreRun,
     namespace: &str,
     run: &RunView,
 ) -> Result<Vec<AuditRecord>, Error> {
-    let told = matches!(run, RunView::Found(run) if run.status_or_default().context.audit.is_some());
-    let Some(ObjectReference { uid, .. }) = reference_of(restore, run).filter(|_| !restore.spec.dry_run && !told)
-    else {
+    if restore.spec.dry_run {
         return Ok(Vec::new());
-    };
-    let entries: Api<AuditEntry> = Api::namespaced(context.client.clone(), namespace);
-    let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
-    // Entries of others may have this label, too. The entry's pod, which the API server vouches
-    // for, distinguishes them.
-    let job = match run {
-        RunView::Found(run) => run.status_or_default().job.map(|job| format!("{}-", job.name)),
-        _ => None,
-    };
-    let told = |entry: AuditEntry| {
-        let record = entry.spec.record()?;
-        let of_job = job.as_deref().is_none_or(|job| entry.spec.pod.starts_with(job));
-        (of_job && record.run.uid == uid && record.name == entry.name_any()).then_some(record)
-    };
-    let mut records: Vec<AuditRecord> = entries.list(&of_run).await?.items.into_iter().filter_map(told).collect();
-    // Names are positions in the chain, of equal length.
-    records.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(records)
-}
-
-/// Reference to the run of a restore, or to the run that it had.
-fn reference_of(restore: &RestoreRun, run: &RunView) -> Option<ObjectReference> {
-    match run {
-        RunView::Found(run) => Some(ObjectReference::of(&**run)),
-        _ => restore.status.as_ref().and_then(|status| status.operation_run.clone()),
     }
+    made_for::audit(context, namespace, run, recorded(restore).as_ref()).await
 }

@@ -1,13 +1,14 @@
 //! What is decided about a restore, case by case.
 
 use super::account::{AccountView, needed};
-use super::decide::{Action, Observed, RunView, decide, is_of, over_quota, refused, run_names, run_refused, started};
+use super::decide::{Action, Observed, decide, is_of, over_quota, refused, run_names, run_refused, started};
 use super::finding::backup_set;
 use crate::api::{
     BackupRepository, BackupSet, Finding, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
     audit_entry::AuditRecord, backup_set::Content, identity::Identity, operation_run::Trigger,
     provenance::AuditReferences,
 };
+use crate::kinds::made_for::RunView;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;

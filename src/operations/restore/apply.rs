@@ -14,7 +14,7 @@
 //! 6. Write the results, record the outcome in the audit chain, and report the result.
 
 use crate::{
-    api::reason::{restore as reason, worker},
+    api::reason::restore as reason,
     api::{
         Outcome, Reason,
         item::ItemId,
@@ -28,12 +28,12 @@ use crate::{
         eligible::PreviewedPlan,
         plan::{Moved, Plan, PlannedItem, moved},
     },
+    operations::intent::{Record, Subject, not_begun},
     operations::restore::{
         carry::Carrier,
         claim,
         made::{self, make},
-        order,
-        record::{Record, not_begun},
+        order::{self, Order},
         safety::{self, Undo},
         stored_plan,
         survey::Survey,
@@ -98,14 +98,15 @@ pub async fn apply_to(
     };
     let run = fence::pass(client, identity).await?;
     claim::take(client, environment, &inputs, false).await?;
-    let record = Record::begin(client, identity, clock, &run.spec.operation_type, &survey.order, &plan).await?;
+    let subject = subject(&survey.order, &plan);
+    let record = Record::begin(client, identity, clock, &run.spec.operation_type, subject).await?;
     let mut walk = survey.walk(Ask::Nobody);
     walk.prepare().await?;
     let progress = Progress::of(client.clone(), identity);
     let kept = undo.as_ref().map(|undo| (undo.set.clone(), undo.unkept.clone()));
     let results = Carrier::new(walk, &plan, kept, progress, stop.clone()).carry().await?;
     if stop.is_set() {
-        expect_cancelled(client, identity).await?;
+        fence::expect_cancelled(client, identity).await?;
     }
     let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
     report::write(client, identity, Contents::Results(&results)).await?;
@@ -117,15 +118,14 @@ pub async fn apply_to(
     Ok(result)
 }
 
-/// The results of a cancelled restore are final. A restore that was stopped for another reason is
-/// retried, and the attempt that completes it writes the results.
-async fn expect_cancelled(client: &Client, identity: &RunIdentity) -> Result<(), Failure> {
-    match fence::pass(client, identity).await {
-        Err(failure) if failure.reason == worker::CANCELLED => Ok(()),
-        _ => Err(Failure::transient(
-            worker::INTERRUPTED,
-            "the pod was told to stop in the middle of the restore: the next attempt goes on",
-        )),
+/// What the audit chain is told of a restore.
+fn subject(order: &Order, plan: &Plan) -> Subject {
+    Subject {
+        who: order.requested_by.clone(),
+        restore_run: Some(order.restore_run.clone()),
+        backup_set: Some(order.backup_set.clone()),
+        plan_digest: plan.digest(),
+        summary: plan.summary(),
     }
 }
 

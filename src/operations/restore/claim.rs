@@ -9,32 +9,13 @@ use crate::{
     api::reason::{restore as reason, worker},
     api::{ObjectReference, Phase, RestoreRun, operations::RestoreInputs},
     cluster::retry::retry,
+    operations::claim::{Claim, settled},
     worker::{
         environment::{Environment, RunIdentity},
         failure::{Failure, Retry, api_failure},
     },
 };
 use kube::{Api, Client, ResourceExt};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// How long the operator may take to record the run that it has created: longer than its restart
-/// takes.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Poll interval while waiting for that.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How a restore relates to a run.
-#[derive(Clone, Debug, PartialEq)]
-enum Claim {
-    /// The restore names this run and is to be executed.
-    Own,
-    /// No run is recorded yet: the operator creates the run first.
-    NotRecorded,
-    /// This run must not execute the restore.
-    Refused(Failure),
-}
 
 /// Reads the restore named in the inputs, once it names this run as its own.
 pub async fn take(
@@ -43,22 +24,17 @@ pub async fn take(
     inputs: &RestoreInputs,
     previews: bool,
 ) -> Result<RestoreRun, Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    let not_yet = || {
+        let name = &inputs.restore_run.name;
+        let message = format!("see that the operator runs: the restore {name} names no run as its own yet");
+        Failure::transient(reason::NOT_ITS_RESTORE, message)
+    };
+    settled(not_yet, async || {
         let restore = read(client, environment, inputs).await?;
-        match decide(&restore, &environment.identity, inputs, previews) {
-            Claim::Own => return Ok(restore),
-            Claim::Refused(failure) => return Err(failure),
-            Claim::NotRecorded if Instant::now() >= deadline => {
-                let message = format!(
-                    "see that the operator runs: the restore {} names no run as its own yet",
-                    inputs.restore_run.name
-                );
-                return Err(Failure::transient(reason::NOT_ITS_RESTORE, message));
-            }
-            Claim::NotRecorded => tokio::time::sleep(LOOK_AGAIN).await,
-        }
-    }
+        let claim = decide(&restore, &environment.identity, inputs, previews);
+        Ok((restore, claim))
+    })
+    .await
 }
 
 async fn read(client: &Client, environment: &Environment, inputs: &RestoreInputs) -> Result<RestoreRun, Failure> {

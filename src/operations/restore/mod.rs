@@ -21,7 +21,6 @@
 //! absence    what a snapshot says of items that did not exist
 //! safety     the undo of a restore, captured before it
 //! stored_plan  a plan in the repository, to be executed later
-//! record     entries in the audit chain
 //! apply      the worker that restores: plan, safety capture, intent, writes, results, outcome
 //! ```
 //!
@@ -40,7 +39,6 @@ pub mod join;
 pub mod made;
 pub mod order;
 pub mod prune;
-pub mod record;
 mod records;
 mod relations;
 mod revise;

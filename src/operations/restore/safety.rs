@@ -31,9 +31,9 @@ use crate::{
             kind_of,
             omission::{Note, is_note},
         },
+        intent::not_begun,
         restore::{
             absence::{self, is_absence},
-            record::not_begun,
             survey::Survey,
             unknown::not_listed,
             walk::version_of,

@@ -151,7 +151,7 @@ async fn an_outcome_that_cannot_be_told_is_a_failure_that_says_what_was_done_and
     tenant.api.fail(move |uri, before| (uri.path() == AUDIT && before >= asked + 4).then(|| refusal(403, "Forbidden")));
     let failure = tenant.apply(json!({"dryRun": false})).await.unwrap_err();
     assert_eq!(failure.reason, "AuditNotWritten");
-    assert!(failure.message.contains("the restore was carried out (3 items written"), "{}", failure.message);
+    assert!(failure.message.contains("the work was carried out (3 items written"), "{}", failure.message);
     assert_eq!((tenant.api.writes().len(), said(&tenant.api)), (3, vec!["000000000001 intent".to_owned()]));
     tenant.api.heal();
     let result = tenant.apply_again().await.unwrap();

@@ -1,22 +1,36 @@
-//! The audit record of a restore: its intent before the first write, and its outcome after the
-//! last. If the intent cannot be recorded, nothing is written.
+//! The audit record of an operation that changes a tenant's objects: its intent before the first
+//! write, and its outcome after the last. If the intent cannot be recorded, nothing is written.
 
 use crate::{
     api::reason::restore as reason,
     api::{
-        ObjectReference,
+        LocalReference, ObjectReference,
         audit_entry::{AuditEvent, AuditRecord},
-        provenance::AuditReferences,
+        provenance::{AuditReferences, PlanSummary},
         result::TerminationResult,
+        subject::Initiator,
     },
     clock::Clock,
-    items::plan::Plan,
-    operations::restore::order::Order,
     worker::{audit, environment::RunIdentity, failure::Failure},
 };
 use kube::Client;
 
-/// The record of one restore, which starts with its intent.
+/// What both entries say.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The requester.
+    pub who: Initiator,
+    /// The restore, if it is one.
+    pub restore_run: Option<ObjectReference>,
+    /// The backup set that is restored from.
+    pub backup_set: Option<LocalReference>,
+    /// Digest of the plan.
+    pub plan_digest: String,
+    /// Items of the plan by action.
+    pub summary: PlanSummary,
+}
+
+/// The record of one operation, which starts with its intent.
 pub struct Record<'a> {
     client: &'a Client,
     identity: &'a RunIdentity,
@@ -33,8 +47,7 @@ impl<'a> Record<'a> {
         identity: &'a RunIdentity,
         clock: &'a dyn Clock,
         operation_type: &str,
-        order: &Order,
-        plan: &Plan,
+        subject: Subject,
     ) -> Result<Self, Failure> {
         let common = AuditRecord {
             name: String::new(),
@@ -42,19 +55,19 @@ impl<'a> Record<'a> {
             previous: String::new(),
             event: AuditEvent::Intent,
             at: clock.now(),
-            who: order.requested_by.clone(),
+            who: subject.who,
             groups_left_out: 0,
             operation_type: operation_type.to_owned(),
             run: ObjectReference { name: identity.run.clone(), uid: identity.run_uid.clone() },
             pod: identity.pod.clone(),
-            restore_run: Some(order.restore_run.clone()),
-            backup_set: Some(order.backup_set.clone()),
-            plan_digest: plan.digest(),
+            restore_run: subject.restore_run,
+            backup_set: subject.backup_set,
+            plan_digest: subject.plan_digest,
             summary: None,
             outcome: None,
             counts: None,
         };
-        let intent = AuditRecord { summary: Some(plan.summary()), ..common.clone() };
+        let intent = AuditRecord { summary: Some(subject.summary), ..common.clone() };
         let intent = audit::append(client, identity, intent).await.map_err(|failure| not_begun(&failure))?;
         Ok(Self { client, identity, clock, intent, common })
     }
@@ -71,7 +84,7 @@ impl<'a> Record<'a> {
         };
         let outcome = audit::append(self.client, self.identity, outcome).await.map_err(|failure| {
             let done = result.message.as_deref().unwrap_or_default();
-            let what = format!("the restore was carried out ({done}), but the audit chain was not told so");
+            let what = format!("the work was carried out ({done}), but the audit chain was not told so");
             not_written(&what, &failure)
         })?;
         Ok(AuditReferences { intent: self.intent, outcome: Some(outcome) })

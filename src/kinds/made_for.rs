@@ -1,0 +1,119 @@
+//! What is the same for the kinds of which each object has one run that carries it out: how that run
+//! is found, and what its workers wrote to the audit chain.
+
+use crate::{
+    api::{
+        AuditEntry, ObjectReference, OperationRun,
+        audit_entry::{AuditEvent, AuditRecord},
+        labels,
+        provenance::AuditReferences,
+    },
+    kernel::Error,
+    runs::{context::Context, is_whole},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+
+/// The run of an object.
+#[derive(Clone, Debug)]
+pub enum RunView {
+    /// No run was created yet. Holds the name that is free.
+    None(String),
+    /// The run exists, and was read in full.
+    Found(Box<OperationRun>),
+    /// The run was created, and is gone.
+    Gone,
+    /// No run was created, and none can be: runs that are not the object's own have all the names
+    /// that its run may have.
+    Taken,
+}
+
+/// The run of an object: the recorded one, or one that was created before a crash. `names` are those
+/// that it may have, and `is_of` tells whether a run of such a name is the object's own.
+pub async fn run(
+    context: &Context,
+    namespace: &str,
+    recorded: Option<ObjectReference>,
+    names: [String; 2],
+    is_of: impl Fn(&OperationRun) -> bool,
+) -> Result<RunView, Error> {
+    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
+    if let Some(ObjectReference { name, uid }) = recorded {
+        let is_it = |run: &OperationRun| run.uid().as_deref() == Some(uid.as_str());
+        if let Some(run) = context.runs.get(namespace, &name).filter(|run| is_it(run) && is_whole(run)) {
+            return Ok(RunView::Found(Box::new((*run).clone())));
+        }
+        let found = runs.get_opt(&name).await?.filter(is_it);
+        return Ok(found.map_or(RunView::Gone, |run| RunView::Found(Box::new(run))));
+    }
+    for name in &names {
+        match context.runs.get(namespace, name) {
+            None => return Ok(RunView::None(name.clone())),
+            Some(run) if is_of(&run) => return Ok(RunView::Found(Box::new((*run).clone()))),
+            // A run that is not the object's own has this name.
+            Some(run) if is_whole(&run) => {}
+            Some(_) => match runs.get_opt(name).await? {
+                None => return Ok(RunView::None(name.clone())),
+                Some(run) if is_of(&run) => return Ok(RunView::Found(Box::new(run))),
+                Some(_) => {}
+            },
+        }
+    }
+    // "Taken" is final, and the cache may still show a run that is gone, so the API server is
+    // asked.
+    for name in names {
+        match runs.get_opt(&name).await? {
+            None => return Ok(RunView::None(name)),
+            Some(run) if is_of(&run) => return Ok(RunView::Found(Box::new(run))),
+            Some(_) => {}
+        }
+    }
+    Ok(RunView::Taken)
+}
+
+/// Reference to the run of an object, or to the recorded run that it had.
+#[must_use]
+pub fn reference(run: &RunView, recorded: Option<&ObjectReference>) -> Option<ObjectReference> {
+    match run {
+        RunView::Found(run) => Some(ObjectReference::of(&**run)),
+        _ => recorded.cloned(),
+    }
+}
+
+/// What the workers of a run wrote to the audit chain, in the order of the chain, unless the run
+/// itself references it.
+pub async fn audit(
+    context: &Context,
+    namespace: &str,
+    run: &RunView,
+    recorded: Option<&ObjectReference>,
+) -> Result<Vec<AuditRecord>, Error> {
+    let told = matches!(run, RunView::Found(run) if run.status_or_default().context.audit.is_some());
+    let Some(ObjectReference { uid, .. }) = reference(run, recorded).filter(|_| !told) else { return Ok(Vec::new()) };
+    let entries: Api<AuditEntry> = Api::namespaced(context.client.clone(), namespace);
+    let of_run = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
+    // Entries of others may have this label, too. The entry's pod, which the API server vouches
+    // for, distinguishes them.
+    let job = match run {
+        RunView::Found(run) => run.status_or_default().job.map(|job| format!("{}-", job.name)),
+        _ => None,
+    };
+    let told = |entry: AuditEntry| {
+        let record = entry.spec.record()?;
+        let of_job = job.as_deref().is_none_or(|job| entry.spec.pod.starts_with(job));
+        (of_job && record.run.uid == uid && record.name == entry.name_any()).then_some(record)
+    };
+    let mut records: Vec<AuditRecord> = entries.list(&of_run).await?.items.into_iter().filter_map(told).collect();
+    // Names are positions in the chain, of equal length.
+    records.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(records)
+}
+
+/// The entries of one run, and the digest of the plan that they are about. If there were several
+/// attempts, the last outcome counts.
+#[must_use]
+pub fn told_by_the_chain(entries: &[AuditRecord]) -> Option<(AuditReferences, &str)> {
+    let intent = entries.iter().find(|entry| entry.event == AuditEvent::Intent)?;
+    let outcome = entries.iter().rfind(|entry| entry.event == AuditEvent::Outcome);
+    let references = AuditReferences { intent: intent.name.clone(), outcome: outcome.map(|entry| entry.name.clone()) };
+    Some((references, &intent.plan_digest))
+}
