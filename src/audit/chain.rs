@@ -90,6 +90,8 @@ pub(super) mod tests {
             run: ObjectReference::default(),
             pod: "op-0123456789abcdef0123-restore-x7k2p".into(),
             restore_run: None,
+            bulk_operation_run: None,
+            change: None,
             backup_set: None,
             plan_digest: "0".repeat(64),
             summary: None,

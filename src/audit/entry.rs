@@ -122,8 +122,18 @@ impl Entry {
     /// The fields that do not repeat what the text contains.
     #[must_use]
     pub fn disagreements(&self) -> Vec<&'static str> {
-        const REPEATED: [&str; 9] =
-            ["backupSet", "event", "operationType", "outcome", "planDigest", "pod", "restoreRun", "run", "who"];
+        const REPEATED: [&str; 10] = [
+            "backupSet",
+            "bulkOperationRun",
+            "event",
+            "operationType",
+            "outcome",
+            "planDigest",
+            "pod",
+            "restoreRun",
+            "run",
+            "who",
+        ];
         // This version may be unable to read an entry of a newer one.
         let Ok(record) = serde_json::from_str::<AuditRecord>(self.text()) else { return Vec::new() };
         let repeated = serde_json::to_value(AuditEntrySpec::of(&record, String::new())).unwrap_or_default();
@@ -234,7 +244,7 @@ mod tests {
         let record = json!({
             "name": "000000000001", "namespace": "acme", "previous": "", "event": "outcome", "at": "2026-01-01T00:00:00Z",
             "who": { "username": "ada" }, "operationType": "restore.apply", "run": { "name": "r", "uid": "u" },
-            "pod": "op-1", "restoreRun": { "name": "r", "uid": "u" }, "backupSet": { "name": "s" }, "planDigest": "0",
+            "pod": "op-1", "restoreRun": { "name": "r", "uid": "u" }, "bulkOperationRun": { "name": "b", "uid": "u" }, "backupSet": { "name": "s" }, "planDigest": "0",
             "outcome": "succeeded",
         });
         entry.spec["entry"] = record.to_string().into();

@@ -3,7 +3,7 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, Finding, OperationRun, OperationType, Reason, RestoreRun,
+        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Reason, RestoreRun,
         backup_schedule::origin, labels, operation_run::SchedulerKind,
     },
     clock::SharedClock,
@@ -16,7 +16,7 @@ use crate::{
         queue::{self, Backlog, Others, Precedence, Requeue},
         slim::Slim,
     },
-    kinds::{backup_repository, backup_schedule, finding, operation_type, restore_run, tenant},
+    kinds::{backup_repository, backup_schedule, bulk_operation_run, finding, operation_type, restore_run, tenant},
     runs::{
         self,
         context::{Context, Settings, Taken},
@@ -56,6 +56,7 @@ struct Queues {
     tenants: mpsc::UnboundedSender<Name<Namespace>>,
     repositories: mpsc::UnboundedSender<Name<BackupRepository>>,
     restores: mpsc::UnboundedSender<Name<RestoreRun>>,
+    bulks: mpsc::UnboundedSender<Name<BulkOperationRun>>,
     schedules: mpsc::UnboundedSender<Name<BackupSchedule>>,
     findings: mpsc::UnboundedSender<Name<Finding>>,
 }
@@ -68,6 +69,7 @@ struct Feeds {
     types: Feed<OperationType>,
     repositories: Feed<BackupRepository>,
     restores: Feed<RestoreRun>,
+    bulks: Feed<BulkOperationRun>,
     schedules: Feed<BackupSchedule>,
     findings: Feed<Finding>,
     namespaces: Feed<Namespace>,
@@ -101,15 +103,17 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     let (tenants, added_tenants) = mpsc::unbounded_channel();
     let (repositories, added_repositories) = mpsc::unbounded_channel();
     let (restores, added_restores) = mpsc::unbounded_channel();
+    let (bulks, added_bulks) = mpsc::unbounded_channel();
     let (schedules, added_schedules) = mpsc::unbounded_channel();
     let (findings, added_findings) = mpsc::unbounded_channel();
-    let queues = Queues { runs, types, tenants, repositories, restores, schedules, findings };
+    let queues = Queues { runs, types, tenants, repositories, restores, bulks, schedules, findings };
     let (context, feeds) = caches(setup, &queues);
     watch_runs(&context, feeds.runs, &queues);
     watch_jobs_and_pods(&context, feeds.jobs, feeds.pods);
     watch_types(&context, feeds.types, &queues);
     watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
     watch_made_for(&context, feeds.repositories, feeds.schedules, feeds.restores, &queues);
+    watch_bulks(&context, feeds.bulks, &queues);
     watch_findings(&context, feeds.findings, &queues);
     drop(queues);
     // A decision on half a view could be a wrong one: all caches are filled first.
@@ -120,6 +124,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         context.types.ready(),
         context.repositories.ready(),
         context.restores.ready(),
+        context.bulks.ready(),
         context.schedules.ready(),
         context.findings.ready(),
         context.namespaces.ready(),
@@ -140,6 +145,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         few().run(alone(tenant::reconcile), &context.namespaces, added_tenants),
         few().run(alone(backup_repository::reconcile), &context.repositories, added_repositories),
         few().run(alone(restore_run::reconcile), &context.restores, added_restores),
+        few().run(alone(bulk_operation_run::reconcile), &context.bulks, added_bulks),
         few().run(alone(judge), &context.findings, added_findings),
         controller(concurrency, Precedence::First(&due)).run(
             backup_schedule::reconcile,
@@ -157,6 +163,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
     let (types, type_feed) = Cache::new(|_| None);
     let (repositories, repository_feed) = Cache::new(|_| None);
     let (restores, restore_feed) = Cache::new(|_| None);
+    let (bulks, bulk_feed) = Cache::new(|_| None);
     let (schedules, schedule_feed) = Cache::new(|_| None);
     let (findings, finding_feed) = Cache::new(|_| None);
     let (namespaces, namespace_feed) = Cache::new(|_| None);
@@ -172,6 +179,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         types,
         repositories,
         restores,
+        bulks,
         schedules,
         findings,
         namespaces,
@@ -190,6 +198,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         types: type_feed,
         repositories: repository_feed,
         restores: restore_feed,
+        bulks: bulk_feed,
         schedules: schedule_feed,
         findings: finding_feed,
         namespaces: namespace_feed,
@@ -204,11 +213,11 @@ fn managed() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
 }
 
-/// A run wakes itself, the runs that the registry names, and the repository, restore or schedule
-/// that it was made for.
+/// A run wakes itself, the runs that the registry names, and the repository, restore, bulk operation
+/// or schedule that it was made for.
 fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
     let context_of_watch = context.clone();
-    let (repositories, restores) = (queues.repositories.clone(), queues.restores.clone());
+    let (repositories, restores, bulks) = (queues.repositories.clone(), queues.restores.clone(), queues.bulks.clone());
     let schedules = queues.schedules.clone();
     feed(runs, &context.client, watcher::Config::default(), move |change| {
         let context = &context_of_watch;
@@ -223,8 +232,12 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
         let run = object(change);
         let namespace = run.namespace().unwrap_or_default();
         // An owner reference only wakes: that a run names an owner proves nothing.
-        for owner in run.owner_references().iter().filter(|owner| owner.kind == "RestoreRun") {
-            let _ = restores.send(Name::new(&namespace, &owner.name));
+        for owner in run.owner_references() {
+            let _ = match owner.kind.as_str() {
+                "RestoreRun" => restores.send(Name::new(&namespace, &owner.name)).is_ok(),
+                "BulkOperationRun" => bulks.send(Name::new(&namespace, &owner.name)).is_ok(),
+                _ => continue,
+            };
         }
         match &run.spec.scheduled_by {
             Some(by) if by.kind == SchedulerKind::BackupRepository => {
@@ -243,6 +256,14 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
         if context.runs.is_ready() {
             context.wake(wake);
         }
+    });
+}
+
+/// Bulk operations wake themselves.
+fn watch_bulks(context: &Arc<Context>, bulks: Feed<BulkOperationRun>, queues: &Queues) {
+    let queue = queues.bulks.clone();
+    feed(bulks, &context.client, watcher::Config::default(), move |change| {
+        let _ = queue.send(Name::of(&*object(change)));
     });
 }
 

@@ -3,9 +3,12 @@
 //!
 //! Kinds create and follow runs. They may use what [`crate::runs`] says about a run; runs know no
 //! kind's reconciler.
+//!
+//! `made_for` is not a kind: it is what is the same for those that have one run each.
 
 pub mod backup_repository;
 pub mod backup_schedule;
+pub mod bulk_operation_run;
 pub mod finding;
 pub mod made_for;
 pub mod operation_type;

@@ -6,8 +6,8 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, Finding, OperationType, Phase, RestoreRun, RestoreRunStatus,
-        execution::ACCOUNTS, finding::Current,
+        BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, OperationType, Phase,
+        RestoreRun, RestoreRunStatus, execution::ACCOUNTS, finding::Current,
     },
     kernel::{
         packed::Dictionary,
@@ -60,6 +60,22 @@ impl Slim for RestoreRun {
             plan_digest: status.plan_digest.clone(),
             backup_set: status.backup_set.clone(),
             ..RestoreRunStatus::default()
+        });
+    }
+}
+
+impl Slim for BulkOperationRun {
+    /// Keeps, of a completed bulk operation, that it is and whose run it had.
+    fn slim(&mut self) {
+        drop_bookkeeping(self);
+        let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
+        self.spec.items.clear();
+        (self.spec.label_selector, self.spec.options, self.spec.requested_by) = (None, None, None);
+        self.status = Some(BulkOperationRunStatus {
+            phase: status.phase,
+            outcome: status.outcome,
+            operation_run: status.operation_run.clone(),
+            ..BulkOperationRunStatus::default()
         });
     }
 }

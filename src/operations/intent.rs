@@ -22,6 +22,10 @@ pub struct Subject {
     pub who: Initiator,
     /// The restore, if it is one.
     pub restore_run: Option<ObjectReference>,
+    /// The bulk operation, if it is one.
+    pub bulk_operation_run: Option<ObjectReference>,
+    /// What is done with the objects, in words. For restores, the backup set says it.
+    pub change: Option<String>,
     /// The backup set that is restored from.
     pub backup_set: Option<LocalReference>,
     /// Digest of the plan.
@@ -61,6 +65,8 @@ impl<'a> Record<'a> {
             run: ObjectReference { name: identity.run.clone(), uid: identity.run_uid.clone() },
             pod: identity.pod.clone(),
             restore_run: subject.restore_run,
+            bulk_operation_run: subject.bulk_operation_run,
+            change: subject.change,
             backup_set: subject.backup_set,
             plan_digest: subject.plan_digest,
             summary: None,

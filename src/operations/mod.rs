@@ -4,6 +4,7 @@
 //!
 //! | folder | operation |
 //! |---|---|
+//! | [`bulk`] | `bulk.apply` |
 //! | [`capture`] | `backup.capture`; how a namespace is read |
 //! | [`check`] | `repository.check`, which also lists the sets of an adopted repository |
 //! | [`drift`] | `drift.generate`; how findings are written |
@@ -24,6 +25,7 @@
 //! recorded (`src/runs`). Neither of the two halves may rely on the other: they run in two
 //! processes, perhaps of two versions.
 
+pub mod bulk;
 pub mod capture;
 pub mod capture_item;
 pub mod check;
@@ -63,9 +65,10 @@ pub trait Operation: Work {
         WORKER_ACCOUNT
     }
 
-    /// Whether its runs are made for a `RestoreRun`, by the operator alone.
-    fn is_for_restores(&self) -> bool {
-        false
+    /// Kind of the objects that its runs are made for, by the operator alone. `None` if users start
+    /// them.
+    fn made_for(&self) -> Option<MadeFor> {
+        None
     }
 
     /// Whether these inputs may be taken over from the run in `rerunOf`. If not, the error says what
@@ -104,8 +107,18 @@ pub trait Operation: Work {
     }
 }
 
+/// A kind of which each object has one run that carries it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeFor {
+    /// Restores and previews.
+    RestoreRun,
+    /// Bulk operations.
+    BulkOperationRun,
+}
+
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 11] = [
+pub static TABLE: [&dyn Operation; 12] = [
+    &bulk::Bulk,
     &capture::Capture,
     &capture_item::CaptureItem,
     &check::Check,

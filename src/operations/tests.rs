@@ -72,7 +72,7 @@ fn environment(inputs: &Value) -> Environment {
 fn least(schema: &Value) -> Value {
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let value = |name: &str| match name {
-        "restoreRun" => json!({"name": "put-back", "uid": "0123"}),
+        "restoreRun" | "bulkOperationRun" => json!({"name": "put-back", "uid": "0123"}),
         "item" => json!("core/ConfigMap/settings"),
         _ => json!("main"),
     };

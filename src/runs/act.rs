@@ -11,7 +11,10 @@ use super::{
     observed::Observed,
 };
 use crate::{
-    api::{ObjectReference, OperationRun, Outcome, Phase, Reason, RestoreRun, operation_run::OperationRunStatus},
+    api::{
+        BulkOperationRun, ObjectReference, OperationRun, Outcome, Phase, Reason, RestoreRun,
+        operation_run::OperationRunStatus,
+    },
     kernel::{
         Error,
         delete::delete,
@@ -19,6 +22,7 @@ use crate::{
         refusal::{CreateFailure, Refusal},
         status,
     },
+    operations::MadeFor,
     runs::{context::Context, records},
 };
 use k8s_openapi::api::batch::v1::Job;
@@ -53,9 +57,14 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
                 let runs = runs(context, observed);
                 delete(&runs, &ObjectReference::of(&*observed.run)).await?;
             }
-            Action::DeleteRestore(restore) => {
-                let namespace = observed.run.namespace().unwrap_or_default();
-                delete(&Api::<RestoreRun>::namespaced(context.client.clone(), &namespace), &restore).await?;
+            Action::DeleteParent(kind, parent) => {
+                let (client, namespace) = (context.client.clone(), observed.run.namespace().unwrap_or_default());
+                match kind {
+                    MadeFor::RestoreRun => delete(&Api::<RestoreRun>::namespaced(client, &namespace), &parent).await?,
+                    MadeFor::BulkOperationRun => {
+                        delete(&Api::<BulkOperationRun>::namespaced(client, &namespace), &parent).await?;
+                    }
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     },
     kernel::refusal::Refusal,
     operations::{
-        self,
+        self, MadeFor,
         record::{Ended, Ran, Record},
     },
 };
@@ -69,9 +69,9 @@ pub enum Action {
     WriteLabels(BTreeMap<String, Option<String>>),
     /// Delete the run, if it still has this uid.
     DeleteRun,
-    /// Delete the restore that the run was made for, if it still has this uid. The run is then
+    /// Delete the object that the run was made for, if it still has this uid. The run is then
     /// garbage-collected.
-    DeleteRestore(ObjectReference),
+    DeleteParent(MadeFor, ObjectReference),
 }
 
 impl Decision {

@@ -18,12 +18,12 @@ pub(super) fn after_the_end(observed: &Observed, status: &OperationRunStatus, no
         .map(|seconds| SignedDuration::from_secs(seconds.into()));
     let mut left = ttl.zip(status.completed_at).map(|(ttl, completed)| ttl - now.duration_since(completed));
     if observed.beyond_history || left.is_some_and(|left| left <= SignedDuration::ZERO) {
-        match &observed.restore {
+        match &observed.parent {
             // They would find it gone, and do its work again.
             _ if observed.awaited => left = Some(SignedDuration::from_mins(1)),
             None => return Decision::act(Action::DeleteRun),
-            Some(Parent { reference, needed: false }) => {
-                return Decision::act(Action::DeleteRestore(reference.clone()));
+            Some(Parent { kind, reference, needed: false }) => {
+                return Decision::act(Action::DeleteParent(*kind, reference.clone()));
             }
             Some(Parent { needed: true, .. }) => left = Some(SignedDuration::from_mins(1)),
         }

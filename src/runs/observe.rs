@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, BackupSet, ObjectReference, OperationRun, OperationType, Phase, RestoreRun,
+        BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, ObjectReference, OperationRun, OperationType,
+        Phase, RestoreRun,
         backup_schedule::{Origin, origin},
         execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
@@ -19,7 +20,7 @@ use crate::{
     cluster::trim::left_out,
     items::eligible::{self, Ineligible},
     kernel::{Error, refusal::Refusal, whole::whole},
-    operations,
+    operations::{self, MadeFor},
     runs::{context::Context, is_whole},
 };
 use k8s_openapi::api::{
@@ -114,7 +115,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
             usize::try_from(limit).unwrap_or(1),
         );
     let awaited = !open && context.registry.is_awaited(&uid);
-    let restore = if open { None } else { restore(context, &run, &namespace) };
+    let parent = if open { None } else { parent(context, &run, &namespace) };
     let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
     Ok(Observed {
         run,
@@ -129,15 +130,36 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         waiting_since,
         beyond_history,
         awaited,
-        restore,
+        parent,
     })
 }
 
-/// The restore that a run was made for. Its status names this very run, and the run is of a type
-/// that only the operator may create. The owner reference of the run only says where to look,
-/// because any user can set one.
+/// The object that a run was made for. Its status names this very run, and the run is of a type that
+/// only the operator may create. The owner reference of the run only says where to look, because any
+/// user can set one.
+fn parent(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
+    match operations::of_type(&run.spec.operation_type)?.made_for()? {
+        MadeFor::RestoreRun => restore(context, run, namespace),
+        MadeFor::BulkOperationRun => bulk(context, run, namespace),
+    }
+}
+
+fn bulk(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
+    let owner = run.owner_references().iter().find(|owner| owner.kind == BulkOperationRun::kind(&()))?;
+    let names_this = |bulk: &BulkOperationRun| {
+        let of = bulk.status.as_ref().and_then(|status| status.operation_run.as_ref());
+        of.is_some_and(|of| Some(&of.uid) == run.uid().as_ref())
+    };
+    let found = context.bulks.get(namespace, &owner.name);
+    let bulk = found.filter(|found| found.uid().as_ref() == Some(&owner.uid) && names_this(found))?;
+    Some(Parent {
+        kind: MadeFor::BulkOperationRun,
+        reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
+        needed: !bulk.is_completed(),
+    })
+}
+
 fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent> {
-    operations::of_type(&run.spec.operation_type).filter(|operation| operation.is_for_restores())?;
     let owner = run.owner_references().iter().find(|owner| owner.kind == RestoreRun::kind(&()))?;
     let names_this = |restore: &RestoreRun| {
         let of = restore.status.as_ref().and_then(|status| status.operation_run.as_ref());
@@ -154,6 +176,7 @@ fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Par
     let mut others =
         context.restores.names(namespace).into_iter().filter_map(|name| context.restores.get(namespace, &name));
     Some(Parent {
+        kind: MadeFor::RestoreRun,
         reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
         needed: !restore.is_completed() || others.any(|other| names_it(&other)),
     })

@@ -6,6 +6,7 @@ use super::prepare::Prepared;
 use crate::{
     api::{BackupRepository, ObjectReference, OperationRun, OperationType, operation_run::OperationRunStatus},
     kernel::refusal::Refusal,
+    operations::MadeFor,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
@@ -39,8 +40,8 @@ pub struct Observed {
     pub beyond_history: bool,
     /// Whether runs have joined this one and not copied its end yet.
     pub awaited: bool,
-    /// The restore that a completed run was made for, while the restore exists.
-    pub restore: Option<Parent>,
+    /// The object that a completed run was made for, while that object exists.
+    pub parent: Option<Parent>,
 }
 
 impl Observed {
@@ -72,6 +73,8 @@ pub struct Tenant {
 /// the run with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
+    /// Its kind.
+    pub kind: MadeFor,
     /// The object.
     pub reference: ObjectReference,
     /// Whether the object is still in use: it is not completed, or another one that is not

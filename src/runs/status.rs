@@ -14,6 +14,7 @@ use crate::{
         reference::is_object_name,
         result::truncate,
     },
+    operations::{self, MadeFor},
     runs::duration::human,
 };
 use jiff::Timestamp;
@@ -48,6 +49,7 @@ pub(super) fn describe(next: &mut OperationRunStatus, observed: &Observed) {
         next.context.selection =
             prepared.inputs.get("selection").map(|selection| truncate(&selection.to_string(), 1000));
     }
+    next.context.bulk_operation_run = bulk_of(observed);
     next.context.workspace =
         observed.tenant.as_ref().map(|tenant| tenant.workspace.clone()).or_else(|| next.context.workspace.take());
     next.context.target_scope = Some(format!("{:?}", Scope::Tenant));
@@ -57,6 +59,14 @@ pub(super) fn describe(next: &mut OperationRunStatus, observed: &Observed) {
     next.context.scheduled_for = origin.as_ref().and_then(|origin| origin.scheduled_for);
     next.context.backup_schedule = origin.map(|origin| origin.schedule);
     next.context.repository = repository_of(observed).or_else(|| next.context.repository.take());
+}
+
+/// The bulk operation that a run belongs to. Only the operator creates runs of this type.
+fn bulk_of(observed: &Observed) -> Option<String> {
+    let spec = &observed.run.spec;
+    let made_for = operations::of_type(&spec.operation_type)?.made_for()?;
+    let input = spec.inputs.get("bulkOperationRun").filter(|_| made_for == MadeFor::BulkOperationRun)?;
+    input["name"].as_str().filter(|name| is_object_name(name)).map(str::to_owned)
 }
 
 /// Completes the run.

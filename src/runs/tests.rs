@@ -18,7 +18,7 @@ use crate::{
         operation_run::{MAX_INPUTS_BYTES, Transition, WorkerResult},
     },
     kernel::{refusal::Refusal, status::difference},
-    operations::record::Record,
+    operations::{MadeFor, record::Record},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -145,7 +145,7 @@ fn runs_of_two_users_are_the_same_work_unless_the_result_depends_on_who_asks() {
         let of_type = operation_type(&json!({"readOnly": true, "executor": {"worker": {"command": [command]}}}));
         prepared_with(&asked, &of_type, &ready).expect("prepared").identity.job_name()
     };
-    for operation in crate::operations::TABLE.into_iter().filter(|operation| !operation.is_for_restores()) {
+    for operation in crate::operations::TABLE.into_iter().filter(|operation| operation.made_for().is_none()) {
         let shared = job(operation.command(), "ada") == job(operation.command(), "eve");
         assert_eq!(shared, !operation.depends_on_requester(), "{}", operation.name());
     }
@@ -308,7 +308,7 @@ fn observed(run: OperationRun, job: JobView) -> Observed {
         waiting_since: None,
         beyond_history: false,
         awaited: false,
-        restore: None,
+        parent: None,
     }
 }
 
@@ -981,12 +981,13 @@ fn a_restore_goes_in_the_place_of_its_run_unless_another_still_needs_it() {
     run.status = Some(status);
     let mut ended = observed(run, JobView::Absent);
     let reference = ObjectReference { name: "look".into(), uid: "restore-uid".into() };
-    ended.restore = Some(Parent { reference: reference.clone(), needed: false });
-    let deletes = |action: &Action| matches!(action, Action::DeleteRun | Action::DeleteRestore(_));
+    let kind = MadeFor::RestoreRun;
+    ended.parent = Some(Parent { kind, reference: reference.clone(), needed: false });
+    let deletes = |action: &Action| matches!(action, Action::DeleteRun | Action::DeleteParent(..));
     assert!(!decide(&ended, now()).actions.iter().any(deletes), "its time has not come");
     ended.beyond_history = true;
-    assert_eq!(decide(&ended, now()).actions, [Action::DeleteRestore(reference.clone())]);
-    ended.restore = Some(Parent { reference, needed: true });
+    assert_eq!(decide(&ended, now()).actions, [Action::DeleteParent(kind, reference.clone())]);
+    ended.parent = Some(Parent { kind, reference, needed: true });
     let decision = decide(&ended, now());
     assert!(!decision.actions.iter().any(deletes), "{decision:?}");
     assert!(decision.requeue.is_some(), "nobody says when it is not needed any more");

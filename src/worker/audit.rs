@@ -71,7 +71,13 @@ pub async fn append(client: &Client, run: &RunIdentity, record: AuditRecord) -> 
 
 /// Whether an earlier attempt of the run recorded its intent, and so may have started to write.
 pub async fn has_intent(client: &Client, run: &RunIdentity) -> Result<bool, Failure> {
-    Ok(of_run(client, run).await?.iter().any(|(_, record)| record.event == AuditEvent::Intent))
+    Ok(intent(client, run).await?.is_some())
+}
+
+/// The intent that an earlier attempt of the run recorded.
+pub async fn intent(client: &Client, run: &RunIdentity) -> Result<Option<AuditRecord>, Failure> {
+    let said = of_run(client, run).await?;
+    Ok(said.into_iter().map(|(_, record)| record).find(|record| record.event == AuditEvent::Intent))
 }
 
 /// The last entry of a namespace's chain, or `None` if there is no entry.

@@ -62,6 +62,9 @@ pub enum Contents<'a> {
     Versions(&'a [ItemVersion]),
     /// The objects that no backup set holds, in the order of their ids.
     Uncovered(&'a [UncoveredItem]),
+    /// The names of the objects that a bulk operation works on, with the digest of what it does. All
+    /// of them have to fit ([`fits`]).
+    Selected(&'a [String], &'a str),
 }
 
 /// Writes the reports of a run about one subject.
@@ -94,6 +97,27 @@ pub async fn read_results(
     Ok((own.into_iter().flat_map(|report| report.results).collect(), all))
 }
 
+/// Whether reports can name so many selected objects with names of these lengths together.
+#[must_use]
+pub fn fits(names: &[String]) -> bool {
+    names.iter().map(size).sum::<usize>() <= MAX_OF_ALL
+}
+
+/// Reads the names that a run's reports of this digest hold. `None` if they are not complete.
+pub async fn read_selected(client: &Client, run: &RunIdentity, digest: &str) -> Result<Option<Vec<String>>, Failure> {
+    let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
+    let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.run));
+    let list = retry(|| reports.list(&of_run)).await;
+    let list = list.map_err(|error| api_failure("read which objects an earlier attempt selected", &error))?;
+    let own = list.items.into_iter().map(|report| report.spec);
+    let own = own.filter(|report| report.run.uid == run.run_uid && report.plan_digest.as_deref() == Some(digest));
+    let mut own: Vec<OperationReportSpec> = own.filter(|report| !report.selected.is_empty()).collect();
+    own.sort_by_key(|report| report.chunk);
+    let chunks = own.first().map_or(0, |report| report.chunks);
+    let complete = chunks > 0 && own.iter().map(|report| report.chunk).eq(0..chunks);
+    Ok(complete.then(|| own.into_iter().flat_map(|report| report.selected).collect()))
+}
+
 /// Reports of a plan are named after its digest. An attempt that finds other objects makes another
 /// plan, and parts of two plans must never be mixed.
 fn plan_name(digest: &str) -> String {
@@ -107,6 +131,7 @@ const RESULTS: &str = "results-";
 const DIFFERENCES: &str = "differences-";
 const VERSIONS: &str = "versions-";
 const UNCOVERED: &str = "uncovered-";
+const SELECTED: &str = "selected-";
 
 /// How important it is that a report names an item, most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,6 +235,17 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
         Contents::Uncovered(items) => {
             let item = |place: usize| items[place].clone();
             chunked(run, UNCOVERED, items.len(), |_| Telling::Differs, item, |spec, items| spec.uncovered = items)
+        }
+        Contents::Selected(names, digest) => {
+            // Named after the digest, as plans are: an attempt may find other objects, as long as
+            // none has recorded its intent.
+            let what = format!("{SELECTED}{}-", digest.get(..8).unwrap_or(digest));
+            let item = |place: usize| names[place].clone();
+            let put = |spec: &mut OperationReportSpec, names| {
+                spec.selected = names;
+                spec.plan_digest = Some(digest.to_owned());
+            };
+            chunked(run, &what, names.len(), |_| Telling::Differs, item, put)
         }
     }
 }
@@ -334,6 +370,7 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
             differences: Vec::new(),
             versions: Vec::new(),
             uncovered: Vec::new(),
+            selected: Vec::new(),
         },
     }
 }

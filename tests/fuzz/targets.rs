@@ -108,7 +108,7 @@ fn statuses_are_valid(run: &OperationRun, tenant: Tenant, prepared: Result<Prepa
         waiting_since: None,
         beyond_history: false,
         awaited: false,
-        restore: None,
+        parent: None,
     };
     for action in decide(&observed, Timestamp::UNIX_EPOCH).actions {
         let status = match action {

@@ -330,9 +330,10 @@ const MANY: usize = 10_000;
 const NUMBER: &str = "NUMBER";
 
 /// The kinds that tenants write, each with fields that together are as large as is held of one object.
-const FILLED: [(&str, &str); 4] = [
+const FILLED: [(&str, &str); 5] = [
     ("operationruns", "OperationRun"),
     ("restoreruns", "RestoreRun"),
+    ("bulkoperationruns", "BulkOperationRun"),
     ("backupschedules", "BackupSchedule"),
     ("backuprepositories", "BackupRepository"),
 ];
@@ -342,7 +343,7 @@ fn filled(plural: &str, kind: &str) -> String {
     let text = |length: usize| "x".repeat(length);
     // Of a field that is held as JSON text: seven bytes a member, which take the most once they are parsed. Half of the fields of
     // restores and schedules, of which less is held.
-    let is_order = ["restoreruns", "backupschedules"].contains(&plural);
+    let is_order = ["restoreruns", "bulkoperationruns", "backupschedules"].contains(&plural);
     let list = || Value::Array(vec![json!({"": 0}); if is_order { 90 } else { 200 }]);
     let groups: Vec<_> = (0..5).map(|_| text(200)).collect();
     let who = json!({"username": text(300), "groups": groups});
@@ -369,6 +370,11 @@ fn filled(plural: &str, kind: &str) -> String {
                 json!({"phase": "running", "outcome": "pending", "conditions": conditions, "message": text(1400), "operationRun": reference}),
             )
         }
+        "bulkoperationruns" => (
+            json!({"resource": {"kind": "ConfigMap"}, "action": "label", "items": vec![text(200); 5], "requestedBy": who,
+                "options": {"set": {"a": text(1300)}}}),
+            json!({"phase": "running", "outcome": "pending", "conditions": conditions, "message": text(1400), "operationRun": reference}),
+        ),
         "backupschedules" => {
             let active: Vec<_> = (0..2).map(|_| reference.clone()).collect();
             (

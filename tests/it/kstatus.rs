@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tenantatlas::api::{
-    BackupRepository, BackupSchedule, BackupSet, Finding, ObjectReference, OperationRun, OperationType, Outcome, Phase,
-    Reason, RestoreRun, conditions, schema::custom_resource_definitions,
+    BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, ObjectReference, OperationRun,
+    OperationType, Outcome, Phase, Reason, RestoreRun, conditions, schema::custom_resource_definitions,
 };
 use tenantatlas::{
     kernel::refusal::Refusal,
@@ -107,6 +107,8 @@ fn what_nobody_has_looked_at_yet_is_in_progress() {
     assert_seen(&run, "InProgress", "a run");
     let restore: RestoreRun = born("RestoreRun", &json!({"backupSet": {"name": "nightly"}}));
     assert_seen(&restore, "InProgress", "a restore");
+    let bulk: BulkOperationRun = born("BulkOperationRun", &json!({"resource": {"kind": "Pod"}, "action": "label"}));
+    assert_seen(&bulk, "InProgress", "a bulk operation");
 }
 
 #[test]

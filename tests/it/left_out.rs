@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tenantatlas::{
     api::{
-        BackupRepository, BackupSchedule, Finding, OperationRun, OperationType, RestoreRun,
+        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
         schema::custom_resource_definitions,
     },
     cluster::trim::{Trim, left_out},
@@ -100,6 +100,7 @@ fn an_object_with_any_of_its_values_as_large_as_its_schema_allows_decodes_as_it_
     let found = [
         broken::<OperationRun>("operationruns"),
         broken::<RestoreRun>("restoreruns"),
+        broken::<BulkOperationRun>("bulkoperationruns"),
         broken::<BackupSchedule>("backupschedules"),
         broken::<BackupRepository>("backuprepositories"),
         broken::<OperationType>("operationtypes"),

@@ -9,9 +9,10 @@ use tenantatlas::{
         OperationType,
         execution::PREVIEW_ACCOUNT,
         operations::{self as built_in, BUILT_IN},
+        schema::custom_resource_definitions,
     },
     command::Arguments,
-    operations::TABLE,
+    operations::{MadeFor, TABLE},
 };
 
 fn folder() -> std::path::PathBuf {
@@ -72,13 +73,15 @@ fn a_tenant_s_operator_may_run_each_built_in_operation_and_no_other() {
 }
 
 #[test]
-fn admission_lets_nobody_start_what_the_operator_starts_for_restores() {
+fn admission_lets_nobody_start_what_the_operator_starts_for_restores_and_bulk_operations() {
     let start = template("admission/start.yaml");
     let (_, after) = start.split_once("!(object.spec.type in ['").unwrap();
     let named: BTreeSet<&str> = after.split_once("'])").unwrap().0.split("', '").collect();
-    let for_restores = TABLE.iter().filter(|operation| operation.is_for_restores());
-    let wanted: BTreeSet<&str> = for_restores.clone().map(|operation| operation.name()).collect();
+    let made = TABLE.iter().filter(|operation| operation.made_for().is_some());
+    let wanted: BTreeSet<&str> = made.map(|operation| operation.name()).collect();
     assert_eq!(named, wanted);
+    assert!(start.contains(&format!(".name('{}').check('run')", built_in::BULK)), "who may order a bulk operation");
+    let for_restores = TABLE.iter().filter(|operation| operation.made_for() == Some(MadeFor::RestoreRun));
     let [writes, previews] = [false, true].map(|previews| {
         let of_account = |name: &str| (name == PREVIEW_ACCOUNT) == previews;
         for_restores.clone().find(|operation| of_account(operation.account())).unwrap().name()
@@ -97,4 +100,13 @@ fn admission_asks_for_the_operations_that_a_repository_and_a_schedule_start() {
     }
     let default = format!("object.spec.?operation.?type.orValue('{}')", built_in::CAPTURE);
     assert!(start.contains(&default), "the type of a schedule that names none: {default}");
+}
+
+#[test]
+fn a_schedule_starts_nothing_that_is_made_for_an_order() {
+    let definitions = serde_json::to_string(&custom_resource_definitions()).unwrap();
+    let (_, after) = definitions.split_once("!(self.operation.type in ['").unwrap();
+    let named: BTreeSet<&str> = after.split_once("'])").unwrap().0.split("', '").collect();
+    let made = TABLE.iter().filter(|operation| operation.made_for().is_some());
+    assert_eq!(named, made.map(|operation| operation.name()).collect());
 }

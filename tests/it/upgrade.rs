@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tenantatlas::{
     api::{
-        AuditEntry, BackupRepository, BackupSchedule, BackupSet, Finding, OperationReport, OperationRun, OperationType,
-        Phase, Reason, RestoreRun,
+        AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport,
+        OperationRun, OperationType, Phase, Reason, RestoreRun,
     },
     kernel::refusal::Refusal,
     kinds::operation_type,
@@ -89,6 +89,7 @@ fn what_an_earlier_release_wrote_is_valid_and_read_without_loss() {
             "BackupRepository" => rewritten::<BackupRepository>(&object),
             "BackupSchedule" => rewritten::<BackupSchedule>(&object),
             "BackupSet" => rewritten::<BackupSet>(&object),
+            "BulkOperationRun" => rewritten::<BulkOperationRun>(&object),
             "Finding" => rewritten::<Finding>(&object),
             "OperationReport" => rewritten::<OperationReport>(&object),
             "OperationRun" => rewritten::<OperationRun>(&object),
@@ -153,7 +154,7 @@ fn a_completed_run_and_a_looked_at_type_of_an_earlier_release_are_not_rewritten(
             waiting_since: None,
             beyond_history: false,
             awaited: false,
-            restore: None,
+            parent: None,
         };
         assert_eq!(decide(&observed, completed).actions, [], "{file}");
     }

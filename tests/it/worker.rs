@@ -6,6 +6,7 @@
 
 mod api;
 mod audit;
+mod bulk;
 mod capture;
 mod capture_item;
 mod capture_marks;

@@ -474,7 +474,7 @@ impl State {
             waiting_since: None,
             beyond_history: false,
             awaited: false,
-            restore: None,
+            parent: None,
         }
     }
 

@@ -35,6 +35,7 @@ const MAX_GROUPS_BYTES: usize = 8 * 1024;
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.operationType"),
     printcolumn(name = "Who", type_ = "string", json_path = ".spec.who"),
     printcolumn(name = "Restore", type_ = "string", json_path = ".spec.restoreRun.name"),
+    printcolumn(name = "Bulk", type_ = "string", json_path = ".spec.bulkOperationRun.name"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".spec.outcome"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name", priority = "1"),
@@ -69,6 +70,9 @@ pub struct AuditEntrySpec {
     /// RestoreRun that the operation was performed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_run: Option<ObjectReference>,
+    /// BulkOperationRun that the operation was performed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk_operation_run: Option<ObjectReference>,
     /// Backup set that the operation restored from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_set: Option<LocalReference>,
@@ -119,6 +123,12 @@ pub struct AuditRecord {
     /// Restore that the operation was performed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_run: Option<ObjectReference>,
+    /// Bulk operation that the operation was performed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk_operation_run: Option<ObjectReference>,
+    /// Bulk operations only: what is done with the objects, in words, at most 1,000 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
     /// Backup set that the operation restored from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_set: Option<LocalReference>,
@@ -168,6 +178,7 @@ impl AuditEntrySpec {
             run: record.run.clone(),
             pod: record.pod.clone(),
             restore_run: record.restore_run.clone(),
+            bulk_operation_run: record.bulk_operation_run.clone(),
             backup_set: record.backup_set.clone(),
             plan_digest: record.plan_digest.clone(),
             outcome: record.outcome,
@@ -200,6 +211,8 @@ mod tests {
             run: ObjectReference::default(),
             pod: "op-0123456789abcdef0123-restore-x7k2p".into(),
             restore_run: None,
+            bulk_operation_run: None,
+            change: None,
             backup_set: None,
             plan_digest: "0".repeat(64),
             summary: None,
@@ -216,6 +229,8 @@ mod tests {
         longest.who.uid = Some("\u{1}".repeat(1024));
         longest.run = ObjectReference { name: "r".repeat(253), uid: "u".repeat(64) };
         longest.restore_run = Some(longest.run.clone());
+        longest.bulk_operation_run = Some(longest.run.clone());
+        longest.change = Some("\u{1}".repeat(1000));
         longest.backup_set = Some(LocalReference::new("s".repeat(253)));
         longest.pod = "p".repeat(253);
         longest.summary = Some(PlanSummary { create: i64::MAX, ..PlanSummary::default() });

@@ -17,7 +17,7 @@ pub const JOB_NAME_DIGITS: usize = 20;
 /// The only thing an admission policy knows about a request from a pod is the pod's name. The Job
 /// controller derives that name from the Job's name, and only the operator may create Jobs with
 /// such names. The name therefore identifies the work of the pod.
-const SUFFIXES: [(&str, &str); 1] = [(operations::APPLY, "-restore")];
+const SUFFIXES: [(&str, &str); 2] = [(operations::APPLY, "-restore"), (operations::BULK, "-bulk")];
 
 /// Identity of a run: 64 hex digits, and the suffix of its Job's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,10 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn the_job_of_a_restore_says_so_in_its_name_and_no_other_does() {
+    fn the_job_of_a_restore_or_a_bulk_operation_says_so_in_its_name_and_no_other_does() {
         let name = |operation_type: &str| Identity::new("uid", operation_type, None, "a", &Map::new(), None).job_name();
         let restores = name("restore.apply");
         assert_eq!((restores.len(), &restores[23..]), (31, "-restore"));
+        assert_eq!(&name("bulk.apply")[23..], "-bulk");
         for other in ["restore.preview", "restore.rehearse", "restore.apply.mine", "backup.capture", "restore"] {
             assert_eq!(name(other).len(), 23, "{other}");
         }

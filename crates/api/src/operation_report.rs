@@ -15,7 +15,7 @@ pub const MAX_ITEMS: usize = 500;
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// Maximum size, in bytes, of the items in all reports of a run together, for each category:
-/// failures, plan, results, differences, versions and uncovered items.
+/// failures, plan, results, differences, versions, uncovered and selected items.
 pub const MAX_OF_ALL: usize = 240 * 1024;
 
 /// One chunk of a run's per-item results. Immutable.
@@ -29,7 +29,7 @@ pub const MAX_OF_ALL: usize = 240 * 1024;
     category = "atlas",
     namespaced,
     derive = "PartialEq",
-    doc = "One chunk of a run's per-item results: at most 500 items. All chunks of a run hold at most 240 KiB each of failures, plan, results, differences, versions and uncovered items. A report is owned by its run and garbage-collected with it.",
+    doc = "One chunk of a run's per-item results: at most 500 items. All chunks of a run hold at most 240 KiB each of failures, plan, results, differences, versions, uncovered and selected items. A report is owned by its run and garbage-collected with it.",
     selectable = ".spec.run.name",
     printcolumn(name = "Run", type_ = "string", json_path = ".spec.run.name"),
     printcolumn(name = "Chunk", type_ = "integer", json_path = ".spec.chunk"),
@@ -42,7 +42,7 @@ pub struct OperationReportSpec {
     /// Run that the report belongs to.
     pub run: ObjectReference,
     /// Index of the report among the run's reports of the same category (failures, plan,
-    /// results, differences, versions or uncovered items), from 0.
+    /// results, differences, versions, uncovered or selected items), from 0.
     #[schemars(range(min = 0))]
     pub chunk: i32,
     /// Number of the run's reports of the same category.
@@ -56,7 +56,7 @@ pub struct OperationReportSpec {
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub items: Vec<ItemFailure>,
-    /// Restores only: digest of the plan that this report shows.
+    /// Restores and bulk operations only: digest of the plan that this report shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_digest: Option<String>,
@@ -83,6 +83,11 @@ pub struct OperationReportSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
     pub uncovered: Vec<UncoveredItem>,
+    /// Bulk operations only: the names of the objects that were selected by their labels, in
+    /// ascending order. A worker that continues after a crash works on these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500), inner(length(max = 253)))]
+    pub selected: Vec<String>,
 }
 
 /// What a restore does with an item.

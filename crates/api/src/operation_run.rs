@@ -374,6 +374,10 @@ pub struct RunContext {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub restore_run: Option<String>,
+    /// BulkOperationRun that the run belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub bulk_operation_run: Option<String>,
     /// Plan that a restore or its preview made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// Captures a tenant's objects.
 pub const CAPTURE: &str = "backup.capture";
+/// Does one thing with many objects.
+pub const BULK: &str = "bulk.apply";
 /// Checks a repository.
 pub const CHECK: &str = "repository.check";
 /// Captures one object.
@@ -51,6 +53,8 @@ impl Operation {
 
 /// The worker's command for [`CAPTURE`].
 pub const CAPTURE_COMMAND: &str = "capture";
+/// The worker's command for [`BULK`].
+pub const BULK_COMMAND: &str = "bulk";
 /// The worker's command for [`CHECK`].
 pub const CHECK_COMMAND: &str = "check";
 /// The worker's command for [`CAPTURE_ITEM`].
@@ -73,7 +77,8 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 11] = [
+pub const BUILT_IN: [Operation; 12] = [
+    Operation { name: BULK, command: BULK_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
     Operation { name: CAPTURE_ITEM, command: CAPTURE_ITEM_COMMAND, inputs: schema_of::<CaptureItemInputs> },
     Operation { name: HISTORY, command: HISTORY_COMMAND, inputs: schema_of::<HistoryInputs> },
@@ -160,6 +165,15 @@ pub struct InventoryInputs {
     pub coverage_days: Option<u16>,
 }
 
+/// Inputs of `bulk.apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BulkInputs {
+    /// The BulkOperationRun that the run was created for.
+    #[schemars(schema_with = "made_for")]
+    pub bulk_operation_run: ObjectReference,
+}
+
 /// Inputs of `repository.check`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -201,7 +215,7 @@ pub struct RestoreInputs {
     #[schemars(length(min = 1, max = 253))]
     pub repository: String,
     /// The RestoreRun that the run was created for.
-    #[schemars(schema_with = "restore_run")]
+    #[schemars(schema_with = "made_for")]
     pub restore_run: ObjectReference,
     /// The item that the RestoreRun puts back, if it names a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,7 +234,7 @@ pub struct PreviewInputs {
     #[schemars(length(min = 1, max = 253))]
     pub repository: String,
     /// The RestoreRun that the run was created for.
-    #[schemars(schema_with = "restore_run")]
+    #[schemars(schema_with = "made_for")]
     pub restore_run: ObjectReference,
     /// The item that the RestoreRun puts back, if it names a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -370,7 +384,7 @@ fn severity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["low", "medium", "high"] })
 }
 
-fn restore_run(_: &mut SchemaGenerator) -> Schema {
+fn made_for(_: &mut SchemaGenerator) -> Schema {
     let text = |most: u16| json_schema!({ "type": "string", "minLength": 1, "maxLength": most });
     json_schema!({
         "type": "object", "required": ["name", "uid"], "additionalProperties": false,
@@ -437,9 +451,10 @@ mod tests {
         for operation in BUILT_IN {
             let schema = operation.inputs_schema();
             assert_eq!((&schema["type"], &schema["additionalProperties"]), (&json!("object"), &json!(false)));
-            assert!(schema["required"].as_array().is_some_and(|required| required.contains(&json!("repository"))));
+            let first = if operation.name == BULK { "bulkOperationRun" } else { "repository" };
+            assert!(schema["required"].as_array().is_some_and(|required| required.contains(&json!(first))));
             for (name, property) in schema["properties"].as_object().expect("properties") {
-                assert!(property["description"].is_string() || name == "restoreRun", "{}: {name}", operation.name);
+                assert!(property["description"].is_string() || name.ends_with("Run"), "{}: {name}", operation.name);
                 assert!(property["type"].is_string(), "{}: {name}: {property}", operation.name);
             }
         }

@@ -1,8 +1,8 @@
 //! Schema fragments, and the custom resource definitions as they are installed.
 
 use crate::{
-    AuditEntry, BackupRepository, BackupSchedule, BackupSet, Finding, OperationReport, OperationRun, OperationType,
-    RestoreRun,
+    AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport, OperationRun,
+    OperationType, RestoreRun,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -47,6 +47,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         BackupSet::crd(),
         OperationReport::crd(),
         RestoreRun::crd(),
+        BulkOperationRun::crd(),
         AuditEntry::crd(),
         Finding::crd(),
     ];
@@ -59,7 +60,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         merge_conditions_by_type(definition);
         bound_conditions(definition);
         match definition.spec.names.kind.as_str() {
-            "OperationRun" | "RestoreRun" => {
+            "OperationRun" | "RestoreRun" | "BulkOperationRun" => {
                 default_status(
                     definition,
                     &json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 }),
@@ -233,7 +234,7 @@ mod tests {
             let definition = serde_json::to_value(definition).expect("JSON");
             let status = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
             let default = match kind.as_str() {
-                "OperationRun" | "RestoreRun" => {
+                "OperationRun" | "RestoreRun" | "BulkOperationRun" => {
                     json!({"phase": "queued", "outcome": "pending", "observedGeneration": -1})
                 }
                 "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" => {

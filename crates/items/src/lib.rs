@@ -24,6 +24,8 @@
 //! owned      the fields that the server owns, which `sanitize` drops
 //! ```
 //!
+//! What one action does with many objects: `bulk`.
+//!
 //! What an inventory keeps of an object instead of its content: `inventory`. What a difference from a
 //! baseline is as a finding: `drift`. What its metadata proves of an object: `mark`.
 //!
@@ -38,6 +40,7 @@
 
 pub use tenantatlas_api as api;
 
+pub mod bulk;
 pub mod canonical;
 pub mod compare;
 pub mod decide;

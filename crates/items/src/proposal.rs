@@ -91,6 +91,31 @@ pub enum Verdict {
 }
 
 impl Proposal {
+    /// An update that was decided from the live object alone: no plan has it, and nothing is
+    /// compared with it. `body` carries the live uid and resourceVersion.
+    pub(super) fn update(item: ItemId, api_version: String, body: Value, shown: bool) -> Self {
+        let planned = PlannedItem {
+            item,
+            api_version,
+            action: Action::Update,
+            reason: None,
+            warnings: Vec::new(),
+            live: None,
+            wanted: None,
+        };
+        Self {
+            planned,
+            write: Write::Update(body),
+            live: None,
+            in_place: None,
+            again: None,
+            status: Status::Observed,
+            may_lose: false,
+            shown,
+            managers: Vec::new(),
+        }
+    }
+
     /// The item.
     #[must_use]
     pub fn item(&self) -> &ItemId {

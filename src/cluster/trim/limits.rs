@@ -46,7 +46,7 @@ pub(super) const ANNOTATIONS: [&str; 8] = [
 ];
 
 /// Paths within an object that no code reads, by resource.
-pub(super) const UNREAD: [(&str, &[&[&str]]); 5] = [
+pub(super) const UNREAD: [(&str, &[&[&str]]); 6] = [
     (
         "pods",
         &[
@@ -70,6 +70,7 @@ pub(super) const UNREAD: [(&str, &[&[&str]]); 5] = [
     // The groups are for the worker, which reviews permissions. A user may be in a hundred.
     ("operationruns.tenantatlas.io", &[&["metadata", "annotations"], &["spec", "initiator", "groups"]]),
     ("restoreruns.tenantatlas.io", &[&["metadata", "annotations"]]),
+    ("bulkoperationruns.tenantatlas.io", &[&["metadata", "annotations"]]),
     // What an event tells of the evidence is its first path.
     (
         "findings.tenantatlas.io",
@@ -108,7 +109,7 @@ const KIB: usize = 1024;
 /// fields as any kind has, so that no author can push out `status.phase` with what precedes it.
 pub const HELD: Limits = Limits { object: 32 * KIB, section: 16 * KIB, field: 3 * KIB, value: 2 * KIB };
 
-/// Limits of restores and schedules, which have many fields that may be large, and which few passes
+/// Limits of restores, bulk operations and schedules, which have many fields that may be large, and which few passes
 /// read again.
 pub(super) const OF_ORDERS: Limits =
     Limits { object: 32 * KIB, section: 16 * KIB, field: 3 * KIB / 2, value: 3 * KIB / 2 };

@@ -113,7 +113,9 @@ impl Trim {
             | "subjectaccessreviews.authorization.k8s.io"
             | "localsubjectaccessreviews.authorization.k8s.io" => READ,
             _ if verb == "get" => READ,
-            "restoreruns.tenantatlas.io" | "backupschedules.tenantatlas.io" => OF_ORDERS,
+            "restoreruns.tenantatlas.io" | "bulkoperationruns.tenantatlas.io" | "backupschedules.tenantatlas.io" => {
+                OF_ORDERS
+            }
             _ => HELD,
         };
         let unread = UNREAD.iter().find(|(of, _)| *of == resource).map_or(&[][..], |(_, paths)| *paths);

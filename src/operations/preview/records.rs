@@ -8,7 +8,7 @@ use crate::{
         execution::PREVIEW_ACCOUNT,
         operations::{PREVIEW, PREVIEW_COMMAND},
     },
-    operations::Operation,
+    operations::{MadeFor, Operation},
 };
 
 impl Operation for Preview {
@@ -28,7 +28,7 @@ impl Operation for Preview {
         PREVIEW_ACCOUNT
     }
 
-    fn is_for_restores(&self) -> bool {
-        true
+    fn made_for(&self) -> Option<MadeFor> {
+        Some(MadeFor::RestoreRun)
     }
 }

@@ -123,6 +123,8 @@ fn subject(order: &Order, plan: &Plan) -> Subject {
     Subject {
         who: order.requested_by.clone(),
         restore_run: Some(order.restore_run.clone()),
+        bulk_operation_run: None,
+        change: None,
         backup_set: Some(order.backup_set.clone()),
         plan_digest: plan.digest(),
         summary: plan.summary(),

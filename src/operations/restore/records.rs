@@ -10,7 +10,7 @@ use crate::{
         result::ResultContext,
     },
     operations::{
-        Operation,
+        MadeFor, Operation,
         record::{Ended, Record},
     },
 };
@@ -32,8 +32,8 @@ impl Operation for Restore {
         RESTORE_ACCOUNT
     }
 
-    fn is_for_restores(&self) -> bool {
-        true
+    fn made_for(&self) -> Option<MadeFor> {
+        Some(MadeFor::RestoreRun)
     }
 
     /// The set that undoes the restore. The worker has created it before its first write.

@@ -59,6 +59,8 @@ fn intent(run: &RunIdentity) -> AuditRecord {
         operation_type: "restore.apply".into(),
         run: ObjectReference { name: run.run.clone(), uid: run.run_uid.clone() },
         restore_run: None,
+        bulk_operation_run: None,
+        change: None,
         backup_set: None,
         plan_digest: "0".repeat(64),
         summary: Some(PlanSummary::default()),

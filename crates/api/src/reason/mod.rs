@@ -10,10 +10,12 @@
 //! | [`worker`] | runs that a worker could not do |
 //! | [`restore`] | restores, previews and rehearsals that cannot be done |
 //! | [`compare`] | comparisons, and items that they do not compare |
+//! | [`bulk`] | bulk operations that cannot be done, and their items |
 //! | [`drift`] | comparisons with a baseline |
 //! | [`coverage`] | objects that no backup set holds |
 //! | [`item`] | single items |
 
+pub mod bulk;
 pub mod compare;
 pub mod coverage;
 pub mod drift;
@@ -52,6 +54,7 @@ mod tests {
 
     const OPERATIONS: &str = include_str!("../../../../docs/guides/operations.md");
     const RESTORED: &str = include_str!("../../../../docs/guides/what-is-restored.md");
+    const BULK: &str = include_str!("../../../../docs/guides/bulk.md");
     const DRIFT: &str = include_str!("../../../../docs/guides/drift.md");
     const INVENTORIES: &str = include_str!("../../../../docs/guides/inventories.md");
     const HISTORY: &str = include_str!("../../../../docs/guides/history.md");
@@ -64,6 +67,7 @@ mod tests {
             ("runs", runs.as_slice()),
             ("workers", worker::ALL),
             ("restores", restore::ALL),
+            ("bulk operations", bulk::ALL),
             ("comparisons", compare::ALL),
             ("drift", drift::ALL),
             ("coverage", coverage::ALL),
@@ -80,6 +84,7 @@ mod tests {
         for file in [
             include_str!("worker.rs"),
             include_str!("restore.rs"),
+            include_str!("bulk.rs"),
             include_str!("compare.rs"),
             include_str!("drift.rs"),
             include_str!("coverage.rs"),
@@ -103,6 +108,9 @@ mod tests {
         }
         for code in restore::ALL {
             assert!(RESTORED.contains(&row(code)), "the guide does not name {code}");
+        }
+        for code in bulk::ALL {
+            assert!(BULK.contains(&row(code)), "the guide does not name {code}");
         }
         for code in compare::ALL {
             assert!(HISTORY.contains(&row(code)), "the guide does not name {code}");

@@ -63,11 +63,12 @@ pub enum Reason {
     RerunNotPossible,
     /// An object with the Job's name exists that does not belong to the operator.
     JobNameTaken,
-    /// A quota rejects the Job, or the run of a restore, a schedule or a repository.
+    /// A quota rejects the Job, or the run of a restore, a bulk operation, a schedule or a
+    /// repository.
     QuotaExceeded,
     /// The API server rejects the Job for another reason.
     JobRefused,
-    // -- restores, completed and blocked
+    // -- restores and bulk operations, completed and blocked
     /// The backup set does not exist.
     BackupSetNotFound,
     /// The finding does not exist.
@@ -80,18 +81,21 @@ pub enum Reason {
     BackupSetIsInventory,
     /// A selector or a transform is invalid.
     InvalidRestore,
+    /// A bulk operation's action does not fit its kind, or a selector, a key or a value of it is
+    /// invalid.
+    InvalidBulkOperation,
     /// The requester is unknown.
     NoRequester,
     /// The run named as preview does not exist, is not a preview, did not succeed, or is of another
     /// set.
     PreviewNotUsable,
-    /// Runs of other owners have the names that the run of a restore, a schedule or a repository
-    /// may have.
+    /// Runs of other owners have the names that the run of a restore, a bulk operation, a schedule
+    /// or a repository may have.
     RunNameTaken,
-    /// The API server rejects the run of a restore, a schedule or a repository.
+    /// The API server rejects the run of a restore, a bulk operation, a schedule or a repository.
     RunRefused,
-    // -- restores, completed and failed
-    /// The run that did the restore's work was deleted.
+    // -- restores and bulk operations, completed and failed
+    /// The run that did the work was deleted.
     RunDeleted,
     // -- waiting
     /// A limit of the type or of the operator is reached.

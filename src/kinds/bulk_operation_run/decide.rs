@@ -1,0 +1,238 @@
+//! The decision about a bulk operation. Pure.
+//!
+//! A bulk operation starts one run and follows it: `queued` until that run runs, then `running`, then
+//! the outcome of the run, which is the record that counts. Everything that can be known before there
+//! is a run is checked here, and blocks the bulk operation.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use crate::{
+    api::{
+        BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
+        Reason, audit_entry::AuditRecord, conditions, operations, result::truncate,
+    },
+    items::{bulk, eligible::Ineligible},
+    kernel::{refusal::Refusal, whole::too_large},
+    kinds::made_for::{RunView, told_by_the_chain},
+    runs::waiting::waits,
+};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use serde_json::{Map, json};
+use std::sync::Arc;
+
+/// Input of the run that names the bulk operation.
+const INPUT: &str = "bulkOperationRun";
+
+/// Everything that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The bulk operation.
+    pub bulk: Arc<BulkOperationRun>,
+    /// Whether the namespace is a tenant.
+    pub is_tenant: bool,
+    /// Whether the namespace is being deleted.
+    pub terminating: bool,
+    /// The run that does its work.
+    pub run: RunView,
+    /// What the run's workers wrote to the audit chain, in the order of the chain. Only read if the
+    /// run has ended and does not reference the entries: its last worker was stopped or died.
+    pub audit: Vec<AuditRecord>,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Create the run, then record it.
+    Start(Box<OperationRun>),
+    /// Cancel the run.
+    Cancel(ObjectReference),
+    /// Write the status.
+    WriteStatus(Box<BulkOperationRunStatus>),
+}
+
+/// The names that the run of a bulk operation may have: the second one if a run that is not its own
+/// has the first.
+#[must_use]
+pub fn run_names(bulk: &BulkOperationRun) -> [String; 2] {
+    let uid = bulk.uid().unwrap_or_default();
+    let name = format!("{}-bulk", bulk.name_any());
+    [name.clone(), format!("{name}-{}", uid.get(..8).unwrap_or(&uid))]
+}
+
+/// Whether a run belongs to a bulk operation. Any user can create a run of any name with any owner.
+/// Only the operator may create a run of this type, whose inputs name the bulk operation.
+#[must_use]
+pub fn is_of(run: &OperationRun, bulk: &BulkOperationRun) -> bool {
+    let wanted = json!({ "name": bulk.name_any(), "uid": bulk.uid().unwrap_or_default() });
+    run.spec.operation_type == operations::BULK && run.spec.inputs.get(INPUT) == Some(wanted)
+}
+
+/// Decides about a bulk operation.
+#[must_use]
+pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
+    let bulk = &observed.bulk;
+    if bulk.is_completed() || bulk.metadata.deletion_timestamp.is_some() || observed.terminating {
+        // The run is garbage-collected, and with it the Job.
+        return Vec::new();
+    }
+    match &observed.run {
+        RunView::None(_) | RunView::Taken if bulk.spec.cancel => {
+            vec![ended(observed, Outcome::Failed, Reason::Cancelled, "cancelled before it started", now)]
+        }
+        RunView::None(name) => match expect_possible(observed) {
+            Ok(()) => vec![Action::Start(Box::new(run(bulk, name)))],
+            Err(refusal) => vec![refused(observed, &refusal, now)],
+        },
+        RunView::Taken => vec![refused(observed, &names_taken(bulk), now)],
+        RunView::Gone => {
+            let message = "the run that did its work was deleted before its end was recorded: look at what it did, and create a new bulk operation for the rest";
+            let reason = if bulk.spec.cancel { Reason::Cancelled } else { Reason::RunDeleted };
+            vec![ended(observed, Outcome::Failed, reason, message, now)]
+        }
+        RunView::Found(run) => follow(observed, run, now),
+    }
+}
+
+/// Refuses what cannot be done, whatever the objects are.
+fn expect_possible(observed: &Observed) -> Result<(), Refusal> {
+    let bulk = &observed.bulk;
+    if !observed.is_tenant {
+        return Err(Refusal::not_a_tenant(&bulk.namespace().unwrap_or_default()));
+    }
+    if let Some(refusal) = too_large(&**bulk) {
+        return Err(refusal);
+    }
+    let refusal = |Ineligible { reason, message }| Refusal { reason, message };
+    bulk::requester(&bulk.spec).map_err(refusal)?;
+    bulk::change(&bulk.spec, Timestamp::UNIX_EPOCH).map_err(refusal)?;
+    Ok(())
+}
+
+/// Ends a bulk operation that cannot start.
+#[must_use]
+pub fn refused(observed: &Observed, Refusal { reason, message }: &Refusal, now: Timestamp) -> Action {
+    ended(observed, Outcome::Blocked, *reason, message, now)
+}
+
+fn names_taken(bulk: &BulkOperationRun) -> Refusal {
+    let [first, second] = run_names(bulk);
+    let namespace = bulk.namespace().unwrap_or_default();
+    Refusal::new(
+        Reason::RunNameTaken,
+        format!(
+            "OperationRuns that are not this bulk operation's have both names that its run may have, {first} and {second}: delete one with `kubectl delete operationrun {first} -n {namespace}`, or choose another name, then create a new bulk operation"
+        ),
+    )
+}
+
+/// Why a quota rejects the run, as a message for the bulk operation.
+#[must_use]
+pub fn over_quota(says: &str, namespace: &str) -> Refusal {
+    Refusal::new(
+        Reason::QuotaExceeded,
+        format!(
+            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new bulk operation"
+        ),
+    )
+}
+
+/// Why the API server rejects the run for other reasons, as a message for the bulk operation.
+#[must_use]
+pub fn run_refused(says: &str) -> Refusal {
+    Refusal::new(
+        Reason::RunRefused,
+        format!(
+            "the API server refuses the OperationRun that would do the work: {says}; fix what refuses it, then create a new bulk operation"
+        ),
+    )
+}
+
+/// Updates the bulk operation from its run.
+fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action> {
+    let bulk = &observed.bulk;
+    let theirs = run.status_or_default();
+    let mut actions = Vec::new();
+    if theirs.phase != Phase::Completed && bulk.spec.cancel && !run.spec.cancel {
+        actions.push(Action::Cancel(ObjectReference::of(run)));
+    }
+    let mut next = bulk.status_or_default();
+    next.operation_run = Some(ObjectReference::of(run));
+    next.audit = theirs.context.audit.clone().or(next.audit);
+    record_audit(&mut next, observed);
+    let (reason, message) = if theirs.phase == Phase::Completed {
+        next.counts = theirs.summary_counts.or(next.counts);
+        next.failures.clone_from(&theirs.failures);
+        next.failures_truncated = theirs.failures_truncated;
+        next.completed_at = Some(now);
+        (theirs.reason.unwrap_or_default(), theirs.message.unwrap_or_default())
+    } else {
+        match waits(run) {
+            Some((reason, message)) => (reason, message),
+            None => (Reason::Running.as_str().to_owned(), format!("see run {}", run.name_any())),
+        }
+    };
+    settle(&mut next, bulk, (theirs.phase, theirs.outcome), &reason, &message, now);
+    actions.push(Action::WriteStatus(Box::new(next)));
+    actions
+}
+
+fn ended(observed: &Observed, outcome: Outcome, reason: Reason, message: &str, now: Timestamp) -> Action {
+    let mut next = observed.bulk.status_or_default();
+    record_audit(&mut next, observed);
+    next.completed_at = Some(now);
+    settle(&mut next, &observed.bulk, (Phase::Completed, outcome), reason.as_str(), message, now);
+    Action::WriteStatus(Box::new(next))
+}
+
+fn record_audit(next: &mut BulkOperationRunStatus, observed: &Observed) {
+    if let Some((references, _)) = told_by_the_chain(&observed.audit) {
+        next.audit = Some(references);
+    }
+}
+
+/// The status of a bulk operation whose run was just created.
+#[must_use]
+pub fn started(bulk: &BulkOperationRun, run: &OperationRun, now: Timestamp) -> BulkOperationRunStatus {
+    let mut next = bulk.status_or_default();
+    next.operation_run = Some(ObjectReference::of(run));
+    let message = format!("see run {}", run.name_any());
+    settle(&mut next, bulk, (Phase::Queued, Outcome::Pending), Reason::Running.as_str(), &message, now);
+    next
+}
+
+/// Sets phase, outcome, and the conditions that say the same to machines.
+fn settle(
+    next: &mut BulkOperationRunStatus,
+    bulk: &BulkOperationRun,
+    (phase, outcome): (Phase, Outcome),
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) {
+    let generation = bulk.metadata.generation;
+    let wanted = conditions::of_run(phase, outcome);
+    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &truncate(message, 1000), generation, now);
+    next.phase = phase;
+    next.outcome = outcome;
+    next.observed_generation = generation.unwrap_or(0);
+    next.reason = Some(reason.to_owned());
+    next.message = Some(truncate(message, 4000));
+}
+
+/// Builds the run that does a bulk operation's work.
+fn run(bulk: &BulkOperationRun, name: &str) -> OperationRun {
+    let named = json!({ "name": bulk.name_any(), "uid": bulk.uid().unwrap_or_default() });
+    let mut run = OperationRun::new(
+        name,
+        OperationRunSpec {
+            operation_type: operations::BULK.to_owned(),
+            initiator: bulk.spec.requested_by.clone(),
+            inputs: Map::from_iter([(INPUT.to_owned(), named)]).into(),
+            ..OperationRunSpec::default()
+        },
+    );
+    run.metadata.namespace = bulk.namespace();
+    run.metadata.owner_references = bulk.owner_ref(&()).map(|owner| vec![owner]);
+    run
+}

@@ -1,0 +1,203 @@
+//! What is decided about a bulk operation, case by case.
+
+use super::decide::{Action, Observed, decide, is_of, over_quota, refused, run_names, run_refused, started};
+use crate::{
+    api::{
+        BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, Outcome, Phase, identity::Identity,
+        provenance::AuditReferences,
+    },
+    kinds::made_for::RunView,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("an object")
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+fn bulk(spec: Value, status: Value) -> BulkOperationRun {
+    let mut whole = json!({"resource": {"group": "apps", "kind": "Deployment"}, "action": "restart",
+        "items": ["web"], "requestedBy": {"username": "ada"}});
+    whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "BulkOperationRun",
+        "metadata": {"name": "again", "namespace": "acme", "uid": "0123456789", "generation": 1},
+        "spec": whole, "status": status
+    }))
+}
+
+fn observed(bulk: BulkOperationRun) -> Observed {
+    let name = run_names(&bulk)[0].clone();
+    Observed { bulk: Arc::new(bulk), is_tenant: true, terminating: false, run: RunView::None(name), audit: Vec::new() }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+fn run(status: Value) -> OperationRun {
+    read(json!({
+        "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+        "metadata": {"name": "again-bulk", "namespace": "acme", "uid": "run-uid"},
+        "spec": {"type": "bulk.apply", "inputs": {"bulkOperationRun": {"name": "again", "uid": "0123456789"}}},
+        "status": status
+    }))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+fn following(spec: Value, status: Value) -> Observed {
+    Observed { run: RunView::Found(Box::new(run(status))), ..observed(bulk(spec, json!({}))) }
+}
+
+fn written(actions: &[Action]) -> BulkOperationRunStatus {
+    match actions.last() {
+        Some(Action::WriteStatus(status)) => (**status).clone(),
+        other => panic!("no status is written: {other:?}"),
+    }
+}
+
+fn end(observed: &Observed) -> (Outcome, String, String) {
+    let status = written(&decide(observed, now()));
+    assert_eq!((status.phase, status.completed_at), (Phase::Completed, Some(now())));
+    (status.outcome, status.reason.unwrap_or_default(), status.message.unwrap_or_default())
+}
+
+#[test]
+fn a_bulk_operation_starts_one_run_in_the_name_of_who_asked_and_owns_it() {
+    let actions = decide(&observed(bulk(json!({}), json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!((run.metadata.name.as_deref(), run.spec.operation_type.as_str()), (Some("again-bulk"), "bulk.apply"));
+    assert_eq!(run.spec.initiator.as_ref().map(|initiator| initiator.username.as_str()), Some("ada"));
+    let inputs = run.spec.inputs.parse();
+    assert_eq!(Value::Object(inputs.clone()), json!({"bulkOperationRun": {"name": "again", "uid": "0123456789"}}));
+    let owner = &run.metadata.owner_references.as_ref().expect("an owner")[0];
+    assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("BulkOperationRun", "0123456789"));
+    let job = Identity::new("tenant", &run.spec.operation_type, None, "account", &inputs, None).job_name();
+    assert!(job.ends_with("-bulk"), "its pod may write audit entries: {job}");
+    let status = started(&bulk(json!({}), json!({})), run, now());
+    assert_eq!((status.phase, status.outcome), (Phase::Queued, Outcome::Pending));
+}
+
+#[test]
+fn a_run_is_its_own_by_its_type_and_the_uid_in_its_inputs() {
+    let own = bulk(json!({}), json!({}));
+    assert!(is_of(&run(json!({})), &own));
+    let mut other = run(json!({}));
+    other.spec.operation_type = "backup.capture".to_owned();
+    assert!(!is_of(&other, &own));
+    let mut reborn = own.clone();
+    reborn.metadata.uid = Some("9".to_owned());
+    assert!(!is_of(&run(json!({})), &reborn));
+    assert_eq!(run_names(&own), ["again-bulk", "again-bulk-01234567"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_blocked_before_there_is_a_run() {
+    let mut foreign = observed(bulk(json!({}), json!({})));
+    foreign.is_tenant = false;
+    assert_eq!(end(&foreign).1, "NotATenant");
+    for (spec, reason, words) in [
+        (json!({"requestedBy": null}), "NoRequester", "spec.requestedBy"),
+        (json!({"action": "suspend"}), "InvalidBulkOperation", "not for Deployment.apps"),
+        (
+            json!({"action": "label", "options": {"set": {"tenantatlas.io/a": "b"}}}),
+            "InvalidBulkOperation",
+            "tenantatlas.io",
+        ),
+        (
+            json!({"action": "label", "options": {"remove": ["kubernetes.io/a"]}}),
+            "InvalidBulkOperation",
+            "kubernetes.io",
+        ),
+        (
+            json!({"resource": {"group": "tenantatlas.io", "kind": "BackupSet"}}),
+            "InvalidBulkOperation",
+            "never changed",
+        ),
+    ] {
+        let (outcome, code, message) = end(&observed(bulk(spec.clone(), json!({}))));
+        assert_eq!((outcome, code.as_str()), (Outcome::Blocked, reason), "{spec}");
+        assert!(message.contains(words), "{message}");
+    }
+    let taken = Observed { run: RunView::Taken, ..observed(bulk(json!({}), json!({}))) };
+    assert_eq!(end(&taken).1, "RunNameTaken");
+    let refusals = [over_quota("says no", "acme"), run_refused("says no")];
+    for (refusal, reason) in refusals.iter().zip(["QuotaExceeded", "RunRefused"]) {
+        let Action::WriteStatus(status) = refused(&taken, refusal, now()) else { panic!("no status") };
+        assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Blocked, Some(reason)));
+        assert!(status.message.is_some_and(|message| message.contains("says no")));
+    }
+}
+
+#[test]
+fn a_cancelled_one_never_starts_and_a_running_one_is_cancelled_once() {
+    let cancel = json!({"cancel": true});
+    assert_eq!(end(&observed(bulk(cancel.clone(), json!({})))).1, "Cancelled");
+    let running = following(cancel, json!({"phase": "running", "outcome": "pending"}));
+    let actions = decide(&running, now());
+    let reference = ObjectReference { name: "again-bulk".into(), uid: "run-uid".into() };
+    assert_eq!(actions[0], Action::Cancel(reference));
+    assert_eq!(written(&actions).phase, Phase::Running);
+    let RunView::Found(mut run) = running.run.clone() else { panic!("a run") };
+    run.spec.cancel = true;
+    let passed_on = Observed { run: RunView::Found(run), ..running };
+    assert_eq!(decide(&passed_on, now()).len(), 1, "the cancellation is passed on already");
+}
+
+#[test]
+fn the_end_is_that_of_the_run_with_its_counts_failures_and_audit_entries() {
+    let failure = json!({"itemId": "apps/Deployment/web", "reasonCode": "Moved", "message": "why", "type": "failure"});
+    let status = written(&decide(
+        &following(
+            json!({}),
+            json!({"phase": "completed", "outcome": "partially_succeeded", "reason": "PartiallySucceeded", "message": "some",
+                "summaryCounts": {"total": 3, "processed": 3, "succeeded": 2, "failed": 1, "skipped": 0},
+                "failures": [failure], "failuresTruncated": true,
+                "context": {"audit": {"intent": "000000000001", "outcome": "000000000002"}}}),
+        ),
+        now(),
+    ));
+    assert_eq!((status.phase, status.outcome), (Phase::Completed, Outcome::PartiallySucceeded));
+    assert_eq!((status.reason.as_deref(), status.message.as_deref()), (Some("PartiallySucceeded"), Some("some")));
+    assert_eq!(status.counts.map(|counts| (counts.succeeded, counts.failed)), Some((2, 1)));
+    assert_eq!((status.failures[0].item_id.as_str(), status.failures_truncated), ("apps/Deployment/web", true));
+    let audit = AuditReferences { intent: "000000000001".into(), outcome: Some("000000000002".into()) };
+    assert_eq!(status.audit, Some(audit));
+    assert!(status.conditions.iter().any(|condition| condition.type_ == "Partial" && condition.status == "True"));
+}
+
+#[test]
+fn a_run_that_is_gone_ends_it_with_what_the_audit_chain_says() {
+    let mut gone = Observed { run: RunView::Gone, ..observed(bulk(json!({}), json!({}))) };
+    gone.audit = vec![read(json!({
+        "name": "000000000007", "namespace": "acme", "previous": "", "event": "intent", "at": "2026-01-01T00:00:00Z",
+        "who": {"username": "ada"}, "operationType": "bulk.apply", "pod": "op-1-bulk-x",
+        "run": {"name": "again-bulk", "uid": "run-uid"}, "planDigest": "e".repeat(64),
+    }))];
+    let status = written(&decide(&gone, now()));
+    assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("RunDeleted")));
+    assert_eq!(status.audit, Some(AuditReferences { intent: "000000000007".into(), outcome: None }));
+}
+
+#[test]
+fn nothing_is_written_once_it_is_completed_or_its_namespace_goes() {
+    let done = following(json!({}), json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded"}));
+    let status = written(&decide(&done, now()));
+    let mut completed = (*done.bulk).clone();
+    completed.status = Some(status);
+    assert_eq!(decide(&Observed { bulk: Arc::new(completed), ..done.clone() }, now()), []);
+    assert_eq!(decide(&Observed { terminating: true, ..done }, now()), []);
+}
+
+#[test]
+fn a_second_pass_over_a_run_that_goes_on_changes_nothing() {
+    let running = following(json!({}), json!({"phase": "running", "outcome": "pending"}));
+    let status = written(&decide(&running, now()));
+    let mut seen = (*running.bulk).clone();
+    seen.status = Some(status.clone());
+    let later = now() + jiff::SignedDuration::from_mins(1);
+    assert_eq!(written(&decide(&Observed { bulk: Arc::new(seen), ..running }, later)), status);
+}
