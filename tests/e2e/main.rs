@@ -15,6 +15,7 @@ mod alone;
 mod applications;
 mod blocked;
 mod bucket;
+mod bulk;
 mod cancel;
 mod capture;
 mod capture_item;

@@ -36,6 +36,8 @@ fn record(run_uid: &str) -> AuditRecord {
         operation_type: "restore.apply".into(),
         run: ObjectReference { name: "mine".into(), uid: run_uid.to_owned() },
         restore_run: None,
+        bulk_operation_run: None,
+        change: None,
         backup_set: None,
         plan_digest: "0".repeat(64),
         summary: Some(PlanSummary { create: 2, ..PlanSummary::default() }),

@@ -8,11 +8,12 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-const RECORDS: [&str; 8] = [
+const RECORDS: [&str; 9] = [
     "auditentries",
     "backuprepositories",
     "backupschedules",
     "backupsets",
+    "bulkoperationruns",
     "findings",
     "operationreports",
     "operationruns",
@@ -82,15 +83,19 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
         "tenantatlas-audit-writers" => vec![("auditentries UPDATE", ELSEWHERE), ("auditentries DELETE", ELSEWHERE)],
         "tenantatlas-audit-chain" => vec![("auditentries CREATE", ELSEWHERE)],
         "tenantatlas-findings" => vec![("findings DELETE", GONE), ("findings/status UPDATE", ELSEWHERE)],
-        "tenantatlas-run-status" | "tenantatlas-status" | "tenantatlas-finding-status" => {
-            ["backuprepositories", "backupschedules", "backupsets", "findings", "operationruns", "restoreruns"]
-                .into_iter()
-                .flat_map(|kind| {
-                    [(kind, "CREATE", NO_WRITE), (kind, "UPDATE", "keeps the status"), (kind, "DELETE", GONE)]
-                })
-                .map(|(kind, operation, why)| (&*format!("{kind} {operation}").leak(), why))
-                .collect()
-        }
+        "tenantatlas-run-status" | "tenantatlas-status" | "tenantatlas-finding-status" => [
+            "backuprepositories",
+            "backupschedules",
+            "backupsets",
+            "bulkoperationruns",
+            "findings",
+            "operationruns",
+            "restoreruns",
+        ]
+        .into_iter()
+        .flat_map(|kind| [(kind, "CREATE", NO_WRITE), (kind, "UPDATE", "keeps the status"), (kind, "DELETE", GONE)])
+        .map(|(kind, operation, why)| (&*format!("{kind} {operation}").leak(), why))
+        .collect(),
         "tenantatlas-lifetime" => {
             RECORDS.iter().chain(&["operationtypes"]).map(|kind| (&*format!("{kind} DELETE").leak(), GONE)).collect()
         }

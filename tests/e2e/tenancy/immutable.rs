@@ -10,13 +10,20 @@ use futures::{StreamExt, stream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use tenantatlas::api::{BackupSet, OperationReport, OperationRun, Reason, schema::custom_resource_definitions};
+use tenantatlas::api::{
+    BackupSet, BulkOperationRun, OperationReport, OperationRun, Reason, schema::custom_resource_definitions,
+};
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
 
 /// The kinds whose spec never changes, but for one field. Audit entries take no change at all: `audit.rs`.
-const KINDS: [(&str, &str); 4] =
-    [("OperationRun", "cancel"), ("RestoreRun", "cancel"), ("BackupSet", "hold"), ("OperationReport", "")];
+const KINDS: [(&str, &str); 5] = [
+    ("OperationRun", "cancel"),
+    ("RestoreRun", "cancel"),
+    ("BulkOperationRun", "cancel"),
+    ("BackupSet", "hold"),
+    ("OperationReport", ""),
+];
 
 /// Requests at once.
 const AT_ONCE: usize = 8;
@@ -52,6 +59,13 @@ fn sound(kind: &str) -> Vec<Value> {
             json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" } }),
             json!({ "finding": { "name": "drift-0", "path": "data.a" } }),
         ],
+        "BulkOperationRun" => vec![
+            json!({ "resource": { "provider": "kubernetes", "group": "apps", "kind": "Deployment" }, "action": "label",
+                "items": ["a", "b"], "options": { "set": { "tenantatlas.io/a": "b" }, "remove": ["c", "d"] },
+                "parallelism": 3, "stopAfterFailures": 4 }),
+            json!({ "resource": { "kind": "Pod" }, "action": "scale", "labelSelector": "a=b",
+                "options": { "replicas": 3 } }),
+        ],
         "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "content": "Inventory", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
             "selection": { "provider": "kubernetes", "includeKinds": ["A", "B"], "excludeKinds": ["C", "D"], "labelSelector": "a=b",
@@ -68,7 +82,7 @@ fn sound(kind: &str) -> Vec<Value> {
                 "after": "b", "sets": 2, "apiVersion": "v1", "reason": remark, "diff": "+a" });
             vec![json!({ "run": { "name": "mine", "uid": "uid" }, "chunk": 1, "chunks": 2, "items": [item],
                 "planDigest": "0a", "plan": [planned], "results": [result], "differences": [difference], "versions": [version],
-                "uncovered": [{ "itemId": "a/B/c", "reason": "NoBackup" }], "omitted": 2 })]
+                "uncovered": [{ "itemId": "a/B/c", "reason": "NoBackup" }], "selected": ["a", "b"], "omitted": 2 })]
         }
         other => panic!("{other}: say here what a sound one is"),
     }
@@ -112,6 +126,8 @@ fn other(value: &Value) -> Value {
                 ("changed", "added"),
                 ("created", "deleted"),
                 ("missing", "different"),
+                ("label", "annotate"),
+                ("scale", "resume"),
                 ("update", "recreate"),
                 ("add", "replace"),
                 ("test", "replace"),
@@ -302,6 +318,12 @@ async fn what_never_changes_is_changed_by_nobody_in_no_way_and_at_no_time() {
         // So that its status is written no more.
         tenant.restored(&name).await;
     }
+    for (number, spec) in sound("BulkOperationRun").into_iter().enumerate() {
+        // What these ask for is blocked, so that their status is written no more.
+        let bulk = json!({ "metadata": { "name": format!("bulk-{number}") }, "spec": spec });
+        tenant.create::<BulkOperationRun>(bulk).await.expect("a bulk operation");
+        tenant.bulk_end(&format!("bulk-{number}")).await;
+    }
     for spec in sound("BackupSet") {
         let set = json!({ "metadata": { "name": "set" }, "spec": spec });
         tenant.create_as::<BackupSet>(operator.clone(), set).await.expect("a set");
@@ -322,6 +344,8 @@ async fn what_never_changes_is_changed_by_nobody_in_no_way_and_at_no_time() {
         ("RestoreRun", "restore-0"),
         ("RestoreRun", "restore-1"),
         ("RestoreRun", "restore-2"),
+        ("BulkOperationRun", "bulk-0"),
+        ("BulkOperationRun", "bulk-1"),
         ("BackupSet", "set"),
         ("OperationReport", "report"),
     ] {

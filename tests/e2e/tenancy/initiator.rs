@@ -146,9 +146,12 @@ pub(super) async fn without_mutation(tenant: &Tenant, policy: &str, plural: &str
 async fn an_object_without_a_spec_is_refused_for_that_and_not_for_who_asks() {
     let tenant = Tenant::new("no-spec").await;
     let group = "tenantatlas.io/v1alpha1";
-    for (kind, plural) in
-        [("OperationRun", "operationruns"), ("RestoreRun", "restoreruns"), ("BackupSchedule", "backupschedules")]
-    {
+    for (kind, plural) in [
+        ("OperationRun", "operationruns"),
+        ("RestoreRun", "restoreruns"),
+        ("BulkOperationRun", "bulkoperationruns"),
+        ("BackupSchedule", "backupschedules"),
+    ] {
         let object = json!({ "apiVersion": group, "kind": kind, "metadata": { "name": "empty" } });
         let answer = call(&tenant.cluster.client, "POST", &tenant.path(group, plural), &object).await;
         assert_refused(answer, 422, &["spec: Required value"]);

@@ -45,6 +45,9 @@ fn sound(tenant: &Tenant, kind: &str) -> (Value, bool) {
     let (spec, anybody) = match kind {
         "OperationRun" => (json!({ "type": "none" }), true),
         "RestoreRun" => (json!({ "backupSet": { "name": "none" }, "dryRun": true }), true),
+        "BulkOperationRun" => {
+            (json!({ "resource": { "kind": "ConfigMap" }, "action": "restart", "items": ["none"] }), true)
+        }
         "BackupSchedule" => (json!({ "schedule": "@yearly" }), true),
         "BackupRepository" => (
             json!({ "storage": { "persistentVolumeClaim": { "claimName": "none" } }, "passwordSecret": { "name": "none" } }),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tenantatlas::api::operations::BUILT_IN;
 
 /// Rights that no role of the chart gives to people.
-const NEVER: [&str; 20] = [
+const NEVER: [&str; 21] = [
     "impersonate core/serviceaccounts",
     "create core/serviceaccounts/token",
     "patch tenantatlas.io/operationruns/status",
@@ -14,6 +14,7 @@ const NEVER: [&str; 20] = [
     "patch tenantatlas.io/backuprepositories/status",
     "patch tenantatlas.io/backupsets/status",
     "patch tenantatlas.io/restoreruns/status",
+    "patch tenantatlas.io/bulkoperationruns/status",
     "patch tenantatlas.io/backupschedules/status",
     "create authorization.k8s.io/localsubjectaccessreviews",
     "create tenantatlas.io/backupsets",
@@ -35,6 +36,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
     let looks = [
         "list tenantatlas.io/operationruns",
         "list tenantatlas.io/restoreruns",
+        "list tenantatlas.io/bulkoperationruns",
         "list tenantatlas.io/backupschedules",
         "get tenantatlas.io/backupsets",
         "watch tenantatlas.io/auditentries",
@@ -44,6 +46,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
     let starts = [
         "create tenantatlas.io/operationruns",
         "create tenantatlas.io/restoreruns",
+        "create tenantatlas.io/bulkoperationruns",
         "patch tenantatlas.io/restoreruns",
         "create tenantatlas.io/backupschedules",
         "delete tenantatlas.io/backupschedules",
@@ -58,6 +61,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
         "delete tenantatlas.io/operationruns",
         "delete tenantatlas.io/backupsets",
         "delete tenantatlas.io/restoreruns",
+        "delete tenantatlas.io/bulkoperationruns",
         "create core/secrets",
         "patch apps/deployments",
     ];
@@ -93,6 +97,8 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("list tenantatlas.io/restoreruns", &["view", "edit", "admin"]),
         ("create tenantatlas.io/restoreruns", &["edit", "admin"]),
         ("delete tenantatlas.io/restoreruns", &["admin"]),
+        ("create tenantatlas.io/bulkoperationruns", &["edit", "admin"]),
+        ("run tenantatlas.io/operationtypes:bulk.apply", &[]),
         ("run tenantatlas.io/operationtypes:restore.preview", &[]),
         ("run tenantatlas.io/operationtypes:restore.apply", &[]),
         ("patch tenantatlas.io/backupsets", &["admin"]),

@@ -116,6 +116,10 @@ fn request(tenant: &Tenant, row: &str, who: &str) -> (&'static str, String, Valu
         "restore" => {
             ("POST", path("restoreruns"), object("RestoreRun", "new", json!({ "backupSet": { "name": "none" } })))
         }
+        "start a bulk operation" => {
+            let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "restart", "items": ["none"] });
+            ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
+        }
         "cancel a run" => ("PATCH", path("operationruns/there"), json!({ "spec": { "cancel": true } })),
         "create a schedule" => {
             ("POST", path("backupschedules"), object("BackupSchedule", "new", json!({ "schedule": "@daily" })))

@@ -77,7 +77,7 @@ fn bodies() -> [Value; 4] {
     };
     [
         // The answer has the uid.
-        rule("RequestResponse", &["create"], "tenantatlas.io", &["operationruns", "restoreruns"]),
+        rule("RequestResponse", &["create"], "tenantatlas.io", &["operationruns", "restoreruns", "bulkoperationruns"]),
         rule("Request", &["patch", "update"], "tenantatlas.io", &["operationruns/status"]),
         rule("Request", &["create"], "batch", &["jobs"]),
         // The body of a deletion says whether it is a dry run.
