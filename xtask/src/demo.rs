@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: from nothing to recorded operation runs, by one command. What it shows is what a user would type;
 //! each command is printed before its output.
 
+mod bulk;
 mod drift;
 mod history;
 mod restore;
@@ -27,7 +28,7 @@ use crate::{cluster, image, operator, shell};
 /// How long runs and checks of the demo may take, on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Shows the main job on a cluster: two tenants, captures, a restore, schedules, what changed, drift, and what must be refused
+/// Shows the main job on a cluster: two tenants, captures, a restore, schedules, what changed, drift, a bulk operation, and what must be refused
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// Use the cluster of this kubeconfig context instead of one made for the purpose
@@ -117,6 +118,7 @@ impl Demo {
         self.schedules(&tenants[0])?;
         self.history(&tenants[0], &started[0].name)?;
         self.drift(&tenants[0])?;
+        self.bulk(&tenants[0])?;
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;

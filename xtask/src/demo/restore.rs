@@ -35,7 +35,7 @@ impl Demo {
         let spec = json!({ "backupSet": { "name": set }, "dryRun": true, "existingResourcePolicy": "update" });
         let look = self.restore_run(tenant, "look-", &spec)?;
         self.type_out(&["get", "restoreruns", "--namespace", namespace])?;
-        let run = self.field(namespace, &look, "{.status.operationRun.name}")?;
+        let run = self.field(namespace, &format!("restorerun/{look}"), "{.status.operationRun.name}")?;
         let of_run = format!("--field-selector=spec.run.name={run}");
         let plan = ["get", "operationreports", "--namespace", namespace, &of_run, "--output"];
         self.screen.command(&format!("kubectl {} '{CHANGES}'", plan.join(" ")));
@@ -47,7 +47,7 @@ impl Demo {
         self.type_out(&["get", "restoreruns", "--namespace", namespace, "--output", "wide"])?;
         ensure!(self.specs(namespace)? == whole, "the objects are not as they were");
         self.screen.line("  Every object is as it was.");
-        let undo = self.field(namespace, &put_back, "{.status.undoBackupSet}")?;
+        let undo = self.field(namespace, &format!("restorerun/{put_back}"), "{.status.undoBackupSet}")?;
         self.screen
             .line(&format!("  To undo even that: preview a restore of backup set {undo} with prune, and apply it."));
         Ok(())
@@ -55,7 +55,11 @@ impl Demo {
 
     /// Creates a restore as the tenant's administrator and waits for its end; its name.
     pub(super) fn restore_run(&self, tenant: &Tenant, prefix: &str, spec: &Value) -> Result<String> {
-        let manifest = tenant.restore(prefix, spec);
+        self.carried_out(tenant, "restorerun", &tenant.parent("RestoreRun", prefix, spec))
+    }
+
+    /// Creates what has a run of its own, as the tenant's administrator, and waits for its end; its name.
+    pub(super) fn carried_out(&self, tenant: &Tenant, resource: &str, manifest: &Value) -> Result<String> {
         let mut create = self.kubectl_as(Some(&tenant.person))?;
         create.args([
             "create",
@@ -67,26 +71,19 @@ impl Demo {
             "jsonpath={.metadata.name}",
         ]);
         let name = shell::feed(&mut create, manifest.to_string().as_bytes())?;
-        self.wait_for(&tenant.namespace, "jsonpath={.status.phase}=completed", &format!("restorerun/{name}"))?;
-        let outcome = self.field(&tenant.namespace, &name, "{.status.outcome}")?;
+        let object = format!("{resource}/{name}");
+        self.wait_for(&tenant.namespace, "jsonpath={.status.phase}=completed", &object)?;
+        let outcome = self.field(&tenant.namespace, &object, "{.status.outcome}")?;
         if outcome != "succeeded" {
-            let message = self.field(&tenant.namespace, &name, "{.status.message}")?;
-            anyhow::bail!("restore {name} ended {outcome}: {message}");
+            let message = self.field(&tenant.namespace, &object, "{.status.message}")?;
+            anyhow::bail!("{object} ended {outcome}: {message}");
         }
         Ok(name)
     }
 
-    fn field(&self, namespace: &str, restore: &str, path: &str) -> Result<String> {
+    fn field(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
         let output = format!("jsonpath={path}");
-        shell::output(self.kubectl()?.args([
-            "get",
-            "restorerun",
-            restore,
-            "--namespace",
-            namespace,
-            "--output",
-            &output,
-        ]))
+        shell::output(self.kubectl()?.args(["get", object, "--namespace", namespace, "--output", &output]))
     }
 
     pub(super) fn as_person(&self, person: &str, arguments: &[&str]) -> Result<()> {

@@ -118,11 +118,11 @@ impl Tenant {
         })
     }
 
-    /// A restore to be created; the API server makes its name.
-    pub(super) fn restore(&self, prefix: &str, spec: &Value) -> Value {
-        let mut restore = self.run(prefix, spec);
-        restore["kind"] = "RestoreRun".into();
-        restore
+    /// An object of a kind that has runs made for it; the API server makes its name.
+    pub(super) fn parent(&self, kind: &str, prefix: &str, spec: &Value) -> Value {
+        let mut parent = self.run(prefix, spec);
+        parent["kind"] = kind.into();
+        parent
     }
 
     /// A schedule.

@@ -1,0 +1,25 @@
+//! The part of the demo in which one order changes several objects.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{Demo, Tenant};
+
+const RESTARTED: [&str; 3] = ["orders", "search", "web"];
+
+/// When each Deployment was restarted last.
+const COLUMNS: &str = r"custom-columns=NAME:.metadata.name,RESTARTED:.spec.template.metadata.annotations.kubectl\.kubernetes\.io/restartedAt";
+
+impl Demo {
+    /// Has the tenant's administrator restart Deployments.
+    pub(super) fn bulk(&self, tenant: &Tenant) -> Result<()> {
+        let namespace = &tenant.namespace;
+        self.screen.heading("Ada restarts three Deployments with one order: each once, whatever dies on the way");
+        let spec =
+            json!({ "resource": { "group": "apps", "kind": "Deployment" }, "action": "restart", "items": RESTARTED });
+        self.carried_out(tenant, "bulkoperationrun", &tenant.parent("BulkOperationRun", "restart-", &spec))?;
+        self.type_out(&["get", "bulkoperationruns", "--namespace", namespace, "--output", "wide"])?;
+        let list = ["get", "deployments", "--namespace", namespace, "--output", COLUMNS];
+        self.type_out(&list.into_iter().chain(RESTARTED).collect::<Vec<_>>())
+    }
+}
