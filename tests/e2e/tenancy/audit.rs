@@ -110,7 +110,7 @@ async fn entries_are_written_by_the_pods_of_operations_one_after_the_other_and_r
         .expect("it is readable");
     let table = tenant.cluster.kubectl_prints(&["get", "audit", "--namespace", &tenant.name]);
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    assert_eq!(lines.next().expect("a header"), ["NAME", "EVENT", "TYPE", "WHO", "RESTORE", "OUTCOME", "AGE"]);
+    assert_eq!(lines.next().expect("a header"), ["NAME", "EVENT", "TYPE", "WHO", "RESTORE", "BULK", "OUTCOME", "AGE"]);
     assert_eq!(lines.next().expect("an entry")[..4], [FIRST, "intent", "restore.apply", "ada"]);
 }
 

@@ -116,7 +116,7 @@ fn request(tenant: &Tenant, row: &str, who: &str) -> (&'static str, String, Valu
         "restore" => {
             ("POST", path("restoreruns"), object("RestoreRun", "new", json!({ "backupSet": { "name": "none" } })))
         }
-        "start a bulk operation" => {
+        "change many objects in bulk" => {
             let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "restart", "items": ["none"] });
             ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
         }
