@@ -135,6 +135,24 @@ async fn workloads_are_scaled_and_a_name_that_does_not_exist_fails_alone() {
 }
 
 #[tokio::test]
+async fn a_list_of_names_that_is_too_long_to_be_kept_in_memory_is_carried_out_to_its_end() {
+    const ABSENT: usize = 60;
+    let tenant = Tenant::new("bulk-long").await;
+    tenant.create_many("ConfigMap", 1);
+    let ada = tenant.person("ada", ADMIN).await;
+    let absent = (0..ABSENT).map(|number| format!("absent-{number:03}-{}", "x".repeat(60)));
+    let items: Vec<String> = absent.chain(["item-000".to_owned()]).collect();
+    let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "label", "options": { "set": { "a": "b" } },
+        "items": items });
+    let status = tenant.bulk_done(("ada", &ada), "long", spec).await;
+    let absent = i64::try_from(ABSENT).expect("a number");
+    assert_eq!((status.outcome, counts(&status)), (Outcome::PartiallySucceeded, (1, absent, 0)), "{status:#?}");
+    assert!(status.failures_truncated, "{status:#?}");
+    let reports = tenant.api::<OperationReport>().list(&ListParams::default()).await.expect("reports").items;
+    assert_eq!(reports.iter().map(|report| report.spec.items.len()).sum::<usize>(), ABSENT);
+}
+
+#[tokio::test]
 async fn who_may_not_change_objects_changes_none_in_bulk_and_who_may_not_start_it_is_refused() {
     let tenant = Tenant::new("bulk-forbidden").await;
     tenant.create_many("ConfigMap", 3);

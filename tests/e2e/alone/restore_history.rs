@@ -4,7 +4,9 @@ use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
-use tenantatlas::api::{AuditEntry, BackupSet, OperationReport, OperationRun, Outcome, Phase, RestoreRun};
+use tenantatlas::api::{
+    AuditEntry, BackupSet, BulkOperationRun, OperationReport, OperationRun, Outcome, Phase, RestoreRun,
+};
 
 /// The history limit of a built-in type, which is everybody's: as it was when the story is over, however it ends.
 struct HistoryLimit<'t>(&'t Tenant, &'static str);
@@ -107,4 +109,30 @@ async fn restores_go_with_their_runs_unless_they_are_needed_and_what_undoes_them
     let chain = tenant.api::<AuditEntry>().list(&ListParams::default()).await.expect("a list").items;
     let told = chain.iter().filter(|entry| entry.spec.run.name == "put-back-2-restore").count();
     assert_eq!(told, 2, "its intent and its outcome");
+}
+
+#[tokio::test]
+async fn a_bulk_operation_goes_with_its_run_and_its_audit_entries_stay() {
+    let tenant = Tenant::alone("bulk-history").await;
+    let made: Result<ConfigMap, _> = tenant.create(json!({ "metadata": { "name": "there" } })).await;
+    made.expect("a ConfigMap");
+    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    let _limit = HistoryLimit::one(&tenant, "bulk.apply");
+    for (name, value) in [("first", "1"), ("second", "2")] {
+        let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "label", "items": ["there"],
+            "options": { "set": { "number": value } }, "requestedBy": { "username": "ada" } });
+        let bulk = json!({ "metadata": { "name": name }, "spec": spec });
+        tenant.create_as::<BulkOperationRun>(ada.clone(), bulk).await.expect("a bulk operation");
+        assert_eq!(tenant.bulk_end(name).await.outcome, Outcome::Succeeded);
+    }
+    wait_for("the second bulk operation is left, with its run", SOON, async || {
+        let bulks = tenant.api::<BulkOperationRun>().list_metadata(&ListParams::default()).await.expect("a list").items;
+        let runs = tenant.api::<OperationRun>().list_metadata(&ListParams::default()).await.expect("a list").items;
+        let bulks: Vec<_> = bulks.iter().map(ResourceExt::name_any).collect();
+        let runs: Vec<_> = runs.iter().map(ResourceExt::name_any).collect();
+        if bulks == ["second"] && runs == ["second-bulk"] { Ok(()) } else { Err(format!("{bulks:?}, {runs:?}")) }
+    })
+    .await;
+    let chain = tenant.api::<AuditEntry>().list(&ListParams::default()).await.expect("a list").items;
+    assert_eq!(chain.len(), 4, "an intent and an outcome of each");
 }
