@@ -16,8 +16,10 @@ use crate::{
 };
 use serde_json::Value;
 
-/// Number of sets whose directories are searched at once, on all processors.
-const AHEAD: usize = 64;
+/// Number of sets whose directories are searched at once, on all processors. A repository keeps four
+/// packs in memory: those of the trees and of the content of so many sets. With more sets, packs
+/// would be read twice.
+const AHEAD: usize = 2;
 
 /// A backup set to look into.
 pub struct Held {
