@@ -1,17 +1,24 @@
 //! What is the same for the kinds of which each object has one run that carries it out: how that run
-//! is found, and what its workers wrote to the audit chain.
+//! is created, found and cancelled, and what its workers wrote to the audit chain.
 
 use crate::{
     api::{
-        AuditEntry, ObjectReference, OperationRun,
+        AuditEntry, ObjectReference, OperationRun, Reason,
         audit_entry::{AuditEvent, AuditRecord},
         labels,
         provenance::AuditReferences,
     },
-    kernel::Error,
+    kernel::{
+        Error,
+        refusal::{CreateFailure, Refusal},
+    },
     runs::{context::Context, is_whole},
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
 
 /// The run of an object.
 #[derive(Clone, Debug)]
@@ -68,6 +75,72 @@ pub async fn run(
         }
     }
     Ok(RunView::Taken)
+}
+
+/// What became of the creation of a run.
+pub enum Creation {
+    /// The run exists.
+    Created(Box<OperationRun>),
+    /// The API server refuses it until a user changes something.
+    Refused(Refusal),
+    /// The namespace is terminating or gone.
+    Terminating,
+}
+
+/// Creates the run of an object. After a crash, the run is recognized by what it was created for. The
+/// name rules out a second run. `kind` is the word for the object in messages.
+pub async fn create(context: &Context, namespace: &str, run: &OperationRun, kind: &str) -> Result<Creation, Error> {
+    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
+    let error = match runs.create(&PostParams::default(), run).await {
+        Ok(run) => {
+            context.wrote(run.clone());
+            return Ok(Creation::Created(Box::new(run)));
+        }
+        Err(error) => error,
+    };
+    match CreateFailure::of(&error) {
+        // Ours from before a crash, or not ours: the next reconcile knows, once the watch has
+        // reported the run.
+        CreateFailure::Taken => Err(Error::Again("a run of this name exists")),
+        CreateFailure::NamespaceTerminating => Ok(Creation::Terminating),
+        CreateFailure::OverQuota(says) => Ok(Creation::Refused(over_quota(&says, namespace, kind))),
+        CreateFailure::Refused(says) => Ok(Creation::Refused(run_refused(&says, kind))),
+        CreateFailure::Fault => Err(error.into()),
+    }
+}
+
+/// Why a quota rejects the run, as a message for the object.
+#[must_use]
+pub fn over_quota(says: &str, namespace: &str, kind: &str) -> Refusal {
+    Refusal::new(
+        Reason::QuotaExceeded,
+        format!(
+            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new {kind}"
+        ),
+    )
+}
+
+/// Why the API server rejects the run for other reasons, as a message for the object.
+#[must_use]
+pub fn run_refused(says: &str, kind: &str) -> Refusal {
+    Refusal::new(
+        Reason::RunRefused,
+        format!(
+            "the API server refuses the OperationRun that would do the work: {says}; fix what refuses it, then create a new {kind}"
+        ),
+    )
+}
+
+/// Cancels a run. If it has completed or is gone since, its end is what counts.
+pub async fn cancel(context: &Context, namespace: &str, run: &ObjectReference) -> Result<(), Error> {
+    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
+    let body = json!({ "metadata": { "uid": run.uid }, "spec": { "cancel": true } });
+    match runs.patch(&run.name, &PatchParams::default(), &Patch::Merge(body)).await {
+        Ok(run) => context.wrote(run),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_invalid() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Reference to the run of an object, or to the recorded run that it had.

@@ -1,63 +1,37 @@
 //! All writes of a bulk operation's reconcile, in the order of the decision.
 
-use super::decide::{Action, Observed, over_quota, refused, run_refused, started};
+use super::decide::{Action, Observed, refused, started};
 use crate::{
     api::{BulkOperationRunStatus, OperationRun, Outcome, Phase},
-    kernel::{Error, events::Severity, refusal::CreateFailure, status},
+    kernel::{Error, events::Severity, status},
+    kinds::made_for::{self, Creation},
     runs::context::Context,
 };
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
-};
-use serde_json::json;
+use kube::{Api, ResourceExt};
 
 /// Carries out a decision.
 pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Result<(), Error> {
     for action in actions {
         match action {
             Action::Start(run) => start(context, observed, &run).await?,
-            Action::Cancel(run) => {
-                let body = json!({ "metadata": { "uid": run.uid }, "spec": { "cancel": true } });
-                match runs(context, observed).patch(&run.name, &PatchParams::default(), &Patch::Merge(body)).await {
-                    Ok(run) => context.wrote(run),
-                    // Completed or gone since: its end is what counts.
-                    Err(kube::Error::Api(status)) if status.is_not_found() || status.is_invalid() => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            Action::Cancel(run) => made_for::cancel(context, &namespace_of(observed), &run).await?,
             Action::WriteStatus(status) => write_status(context, observed, &status).await?,
         }
     }
     Ok(())
 }
 
-fn runs(context: &Context, observed: &Observed) -> Api<OperationRun> {
-    Api::namespaced(context.client.clone(), &observed.bulk.namespace().unwrap_or_default())
+fn namespace_of(observed: &Observed) -> String {
+    observed.bulk.namespace().unwrap_or_default()
 }
 
-/// Creates the run, then records it. After a crash in between, the run is recognized by what it was
-/// created for. The name rules out a second run.
+/// Creates the run, then records it.
 async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Result<(), Error> {
-    match runs(context, observed).create(&PostParams::default(), run).await {
-        Ok(run) => {
-            let status = started(&observed.bulk, &run, context.clock.now());
-            context.wrote(run);
-            write_status(context, observed, &status).await
-        }
-        Err(error) => {
-            let refusal = match CreateFailure::of(&error) {
-                // Ours from before a crash, or not ours: the next reconcile knows, once the watch
-                // has reported the run.
-                CreateFailure::Taken => return Err(Error::Again("a run of this name exists")),
-                CreateFailure::NamespaceTerminating => return Ok(()),
-                CreateFailure::OverQuota(says) => over_quota(&says, &observed.bulk.namespace().unwrap_or_default()),
-                CreateFailure::Refused(says) => run_refused(&says),
-                CreateFailure::Fault => return Err(error.into()),
-            };
-            let end = refused(observed, &refusal, context.clock.now());
-            Box::pin(act(context, observed, vec![end])).await
-        }
+    let now = || context.clock.now();
+    match made_for::create(context, &namespace_of(observed), run, "bulk operation").await? {
+        Creation::Created(run) => write_status(context, observed, &started(&observed.bulk, &run, now())).await,
+        Creation::Refused(refusal) => Box::pin(act(context, observed, vec![refused(observed, &refusal, now())])).await,
+        Creation::Terminating => Ok(()),
     }
 }
 
@@ -67,7 +41,7 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
 async fn write_status(context: &Context, observed: &Observed, status: &BulkOperationRunStatus) -> Result<(), Error> {
     let bulk = &observed.bulk;
     let before = bulk.status_or_default();
-    let api = Api::namespaced(context.client.clone(), &bulk.namespace().unwrap_or_default());
+    let api = Api::namespaced(context.client.clone(), &namespace_of(observed));
     let wrote = status::write(&api, &**bulk, &before, status, |written| context.bulks.wrote(written)).await?;
     if wrote && before.phase != status.phase {
         let bad = status.phase == Phase::Completed && status.outcome != Outcome::Succeeded;

@@ -126,28 +126,6 @@ fn names_taken(bulk: &BulkOperationRun) -> Refusal {
     )
 }
 
-/// Why a quota rejects the run, as a message for the bulk operation.
-#[must_use]
-pub fn over_quota(says: &str, namespace: &str) -> Refusal {
-    Refusal::new(
-        Reason::QuotaExceeded,
-        format!(
-            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new bulk operation"
-        ),
-    )
-}
-
-/// Why the API server rejects the run for other reasons, as a message for the bulk operation.
-#[must_use]
-pub fn run_refused(says: &str) -> Refusal {
-    Refusal::new(
-        Reason::RunRefused,
-        format!(
-            "the API server refuses the OperationRun that would do the work: {says}; fix what refuses it, then create a new bulk operation"
-        ),
-    )
-}
-
 /// Updates the bulk operation from its run.
 fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action> {
     let bulk = &observed.bulk;

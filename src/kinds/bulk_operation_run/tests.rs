@@ -1,12 +1,12 @@
 //! What is decided about a bulk operation, case by case.
 
-use super::decide::{Action, Observed, decide, is_of, over_quota, refused, run_names, run_refused, started};
+use super::decide::{Action, Observed, decide, is_of, refused, run_names, started};
 use crate::{
     api::{
         BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, Outcome, Phase, identity::Identity,
         provenance::AuditReferences,
     },
-    kinds::made_for::RunView,
+    kinds::made_for::{RunView, over_quota, run_refused},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ fn what_cannot_be_done_is_blocked_before_there_is_a_run() {
     }
     let taken = Observed { run: RunView::Taken, ..observed(bulk(json!({}), json!({}))) };
     assert_eq!(end(&taken).1, "RunNameTaken");
-    let refusals = [over_quota("says no", "acme"), run_refused("says no")];
+    let refusals = [over_quota("says no", "acme", "bulk operation"), run_refused("says no", "bulk operation")];
     for (refusal, reason) in refusals.iter().zip(["QuotaExceeded", "RunRefused"]) {
         let Action::WriteStatus(status) = refused(&taken, refusal, now()) else { panic!("no status") };
         assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Blocked, Some(reason)));

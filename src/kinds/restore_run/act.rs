@@ -1,31 +1,20 @@
 //! All writes of a restore's reconcile, in the order of the decision.
 
-use super::decide::{Action, Observed, over_quota, refused, run_refused, started};
+use super::decide::{Action, Observed, refused, started};
 use crate::{
     api::{FindingStatus, OperationRun, Phase, RestoreRun, RestoreRunStatus},
-    kernel::{Error, events::Severity, refusal::CreateFailure, status},
+    kernel::{Error, events::Severity, status},
+    kinds::made_for::{self, Creation},
     runs::{context::Context, records::backup_set::settle_new},
 };
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
-};
-use serde_json::json;
+use kube::{Api, ResourceExt};
 
 /// Carries out a decision.
 pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Result<(), Error> {
     for action in actions {
         match action {
             Action::Start(run) => start(context, observed, &run).await?,
-            Action::Cancel(run) => {
-                let body = json!({ "metadata": { "uid": run.uid }, "spec": { "cancel": true } });
-                match runs(context, observed).patch(&run.name, &PatchParams::default(), &Patch::Merge(body)).await {
-                    Ok(run) => context.wrote(run),
-                    // Completed or gone since: its end is what counts.
-                    Err(kube::Error::Api(status)) if status.is_not_found() || status.is_invalid() => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            Action::Cancel(run) => made_for::cancel(context, &namespace_of(observed), &run).await?,
             Action::SettleUndo(set) => {
                 let message = "the snapshot was read back after it was written, before the restore wrote anything";
                 settle_new(context, &set, set.status.clone().unwrap_or_default(), "ReadBack", message).await?;
@@ -37,32 +26,17 @@ pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -
     Ok(())
 }
 
-fn runs(context: &Context, observed: &Observed) -> Api<OperationRun> {
-    Api::namespaced(context.client.clone(), &observed.restore.namespace().unwrap_or_default())
+fn namespace_of(observed: &Observed) -> String {
+    observed.restore.namespace().unwrap_or_default()
 }
 
-/// Creates the run, then records it. After a crash in between, the run is recognized by what it was
-/// created for. The name rules out a second run.
+/// Creates the run, then records it.
 async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Result<(), Error> {
-    match runs(context, observed).create(&PostParams::default(), run).await {
-        Ok(run) => {
-            let status = started(&observed.restore, &run, context.clock.now());
-            context.wrote(run);
-            write_status(context, observed, &status).await
-        }
-        Err(error) => {
-            let refusal = match CreateFailure::of(&error) {
-                // Ours from before a crash, or not ours: the next reconcile knows, once the watch
-                // has reported the run.
-                CreateFailure::Taken => return Err(Error::Again("a run of this name exists")),
-                CreateFailure::NamespaceTerminating => return Ok(()),
-                CreateFailure::OverQuota(says) => over_quota(&says, &observed.restore.namespace().unwrap_or_default()),
-                CreateFailure::Refused(says) => run_refused(&says),
-                CreateFailure::Fault => return Err(error.into()),
-            };
-            let end = refused(observed, &refusal, context.clock.now());
-            Box::pin(act(context, observed, vec![end])).await
-        }
+    let now = || context.clock.now();
+    match made_for::create(context, &namespace_of(observed), run, "restore").await? {
+        Creation::Created(run) => write_status(context, observed, &started(&observed.restore, &run, now())).await,
+        Creation::Refused(refusal) => Box::pin(act(context, observed, vec![refused(observed, &refusal, now())])).await,
+        Creation::Terminating => Ok(()),
     }
 }
 
@@ -71,7 +45,7 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
 async fn write_status(context: &Context, observed: &Observed, status: &RestoreRunStatus) -> Result<(), Error> {
     let restore = &observed.restore;
     let before = restore.status_or_default();
-    let api = Api::namespaced(context.client.clone(), &restore.namespace().unwrap_or_default());
+    let api = Api::namespaced(context.client.clone(), &namespace_of(observed));
     let remember = |written| context.restores.wrote(written);
     let wrote = status::write(&api, &**restore, &before, status, remember).await?;
     if wrote && before.phase != status.phase {
@@ -83,7 +57,7 @@ async fn write_status(context: &Context, observed: &Observed, status: &RestoreRu
 /// Reports on the finding that its item is put back. One that is gone needs no report.
 async fn resolve(context: &Context, observed: &Observed, status: &FindingStatus) -> Result<(), Error> {
     let Some(finding) = &observed.finding else { return Ok(()) };
-    let api = Api::namespaced(context.client.clone(), &observed.restore.namespace().unwrap_or_default());
+    let api = Api::namespaced(context.client.clone(), &namespace_of(observed));
     let before = finding.status.clone().unwrap_or_default();
     status::write(&api, finding, &before, status, |written| context.findings.wrote(written)).await.map(drop)
 }

@@ -150,28 +150,6 @@ fn names_taken(restore: &RestoreRun) -> Refusal {
     )
 }
 
-/// Why a quota rejects the run, as a message for the restore.
-#[must_use]
-pub fn over_quota(says: &str, namespace: &str) -> Refusal {
-    Refusal::new(
-        Reason::QuotaExceeded,
-        format!(
-            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new restore"
-        ),
-    )
-}
-
-/// Why the API server rejects the run for other reasons, as a message for the restore.
-#[must_use]
-pub fn run_refused(says: &str) -> Refusal {
-    Refusal::new(
-        Reason::RunRefused,
-        format!(
-            "the API server refuses the OperationRun that would do the work: {says}; fix what refuses it, then create a new restore"
-        ),
-    )
-}
-
 /// Updates the restore from its run.
 fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action> {
     let restore = &observed.restore;

@@ -1,14 +1,14 @@
 //! What is decided about a restore, case by case.
 
 use super::account::{AccountView, needed};
-use super::decide::{Action, Observed, decide, is_of, over_quota, refused, run_names, run_refused, started};
+use super::decide::{Action, Observed, decide, is_of, refused, run_names, started};
 use super::finding::backup_set;
 use crate::api::{
     BackupRepository, BackupSet, Finding, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
     audit_entry::AuditRecord, backup_set::Content, identity::Identity, operation_run::Trigger,
     provenance::AuditReferences,
 };
-use crate::kinds::made_for::RunView;
+use crate::kinds::made_for::{RunView, over_quota, run_refused};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -224,7 +224,9 @@ fn a_restore_whose_run_can_have_no_name_is_blocked_and_says_which_names_are_take
 #[test]
 fn a_restore_whose_run_the_api_server_refuses_is_blocked_with_its_words() {
     let waits = observed(restore(json!({}), json!({})));
-    for (why, reason) in [(over_quota("no room", "acme"), "QuotaExceeded"), (run_refused("no room"), "RunRefused")] {
+    for (why, reason) in
+        [(over_quota("no room", "acme", "restore"), "QuotaExceeded"), (run_refused("no room", "restore"), "RunRefused")]
+    {
         let status = written(&[refused(&waits, &why, now())]);
         assert_eq!((status.phase, status.outcome), (Phase::Completed, Outcome::Blocked));
         assert_eq!(status.failure_reason.as_deref(), Some(reason));
