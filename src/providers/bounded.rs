@@ -17,7 +17,7 @@ use crate::{
         served::ServedKind,
     },
     providers::{
-        Guard, Listed, Listing, Marked, MarkedListing, PlannedRoles, Provider, Session,
+        Guard, Listed, Listing, Marked, PlannedRoles, Provider, Session,
         call::{BrokenItem, ListSelection, Performed, Target, Tried},
         catalog::Catalog,
         fault::{CallFailed, Fault},
@@ -80,19 +80,17 @@ impl Provider for Bounded<'_> {
     }
 
     fn list<'a>(&'a self, kind: &ServedKind, selection: &'a ListSelection) -> Box<dyn Listing + 'a> {
-        let order = Order::default();
-        Box::new(InOrder { listing: self.provider.list(kind, selection), within: self.within, order })
+        Box::new(InOrder { listing: self.provider.list(kind, selection), within: self.within, last: None })
     }
 
     fn list_marked<'a>(
         &'a self,
         kind: &ServedKind,
         selection: &'a ListSelection,
-        key: &'a DigestKey,
-        known: &'a Known,
-    ) -> Option<Box<dyn MarkedListing + 'a>> {
-        let listing = self.provider.list_marked(kind, selection, key, known)?;
-        Some(Box::new(MarkedInOrder { listing, within: self.within, order: Order::default() }))
+        known: Option<(&'a DigestKey, &'a Known)>,
+    ) -> Box<dyn Listing<Marked> + 'a> {
+        let listing = self.provider.list_marked(kind, selection, known);
+        Box::new(InOrder { listing, within: self.within, last: None })
     }
 
     fn session(&self, readers: Readers) -> Box<dyn Session + '_> {
@@ -134,78 +132,52 @@ impl Provider for Bounded<'_> {
     }
 }
 
-/// Which names came so far. An element out of order is a broken one: whatever is merged with the list
-/// has passed its place.
-#[derive(Default)]
-struct Order {
+/// An element of a list whose order is checked.
+trait Element: From<Listed> {
+    /// Its name, empty if it has none.
+    fn name(&self) -> &str;
+}
+
+impl Element for Listed {
+    fn name(&self) -> &str {
+        match self {
+            Ok(object) => &object.name,
+            Err(broken) => &broken.name,
+        }
+    }
+}
+
+impl Element for Marked {
+    fn name(&self) -> &str {
+        match self {
+            Self::Known { name, .. } => name,
+            Self::Read(listed, _) => listed.name(),
+        }
+    }
+}
+
+/// A list whose names ascend. An element out of order is a broken one: whatever is merged with the
+/// list has passed its place.
+struct InOrder<'a, E> {
+    listing: Box<dyn Listing<E> + 'a>,
+    within: Within,
     /// The greatest name so far.
     last: Option<String>,
 }
 
-impl Order {
-    /// Takes the next name. Returns what is wrong with the element if it is out of order.
-    fn take(&mut self, name: &str) -> Option<BrokenItem> {
-        if name.is_empty() {
-            return None;
-        }
-        if self.last.as_deref().is_some_and(|last| name <= last) {
-            let problem = "the API server lists it out of order".to_owned();
-            return Some(BrokenItem { name: name.to_owned(), problem });
-        }
-        self.last = Some(name.to_owned());
-        None
-    }
-}
-
-fn name_of(listed: &Listed) -> &str {
-    match listed {
-        Ok(object) => &object.name,
-        Err(broken) => &broken.name,
-    }
-}
-
-/// A list whose names ascend.
-struct InOrder<'a> {
-    listing: Box<dyn Listing + 'a>,
-    within: Within,
-    order: Order,
-}
-
-impl Listing for InOrder<'_> {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Listed>, Fault>> {
+impl<E: Element> Listing<E> for InOrder<'_, E> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<E>, Fault>> {
         Box::pin(async move {
-            let Some(listed) = self.within.answer(self.listing.next()).await? else { return Ok(None) };
-            let broken = self.order.take(name_of(&listed));
-            Ok(Some(broken.map_or(listed, Err)))
-        })
-    }
-
-    fn remaining(&self) -> u64 {
-        self.listing.remaining()
-    }
-
-    fn fail_at_once(&mut self) {
-        self.listing.fail_at_once();
-    }
-}
-
-/// A list whose names ascend, without the items that are known.
-struct MarkedInOrder<'a> {
-    listing: Box<dyn MarkedListing + 'a>,
-    within: Within,
-    order: Order,
-}
-
-impl MarkedListing for MarkedInOrder<'_> {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Marked>, Fault>> {
-        Box::pin(async move {
-            let Some(marked) = self.within.answer(self.listing.next()).await? else { return Ok(None) };
-            let name = match &marked {
-                Marked::Known { name, .. } => name,
-                Marked::Read(listed, _) => name_of(listed),
-            };
-            let broken = self.order.take(name);
-            Ok(Some(broken.map_or(marked, |broken| Marked::Read(Err(broken), None))))
+            let Some(element) = self.within.answer(self.listing.next()).await? else { return Ok(None) };
+            let name = element.name();
+            if !name.is_empty() {
+                if self.last.as_deref().is_some_and(|last| name <= last) {
+                    let problem = "the API server lists it out of order".to_owned();
+                    return Ok(Some(E::from(Err(BrokenItem { name: name.to_owned(), problem }))));
+                }
+                self.last = Some(name.to_owned());
+            }
+            Ok(Some(element))
         })
     }
 

@@ -63,16 +63,15 @@ pub trait Provider: Send + Sync {
     /// Starts to list the items of a kind. Sends nothing yet.
     fn list<'a>(&'a self, kind: &ServedKind, selection: &'a ListSelection) -> Box<dyn Listing + 'a>;
 
-    /// Starts to list the items of a kind of which some are known by their marks, which are made with
-    /// this key. Sends nothing yet. `None` if nothing but a whole item proves that it is unchanged.
+    /// Starts to list the items of a kind, of which some may be known by their marks, made with this
+    /// key. Sends nothing yet. Where only a whole item proves that it has not changed, none is known.
     fn list_marked<'a>(
         &'a self,
-        _kind: &ServedKind,
-        _selection: &'a ListSelection,
-        _key: &'a DigestKey,
-        _known: &'a Known,
-    ) -> Option<Box<dyn MarkedListing + 'a>> {
-        None
+        kind: &ServedKind,
+        selection: &'a ListSelection,
+        _known: Option<(&'a DigestKey, &'a Known)>,
+    ) -> Box<dyn Listing<Marked> + 'a> {
+        unmarked(self.list(kind, selection))
     }
 
     /// Starts to read and write single items. `readers` says what its messages may contain.
@@ -102,10 +101,10 @@ pub trait Provider: Send + Sync {
     fn repository_secrets(&self) -> BoxFuture<'_, Result<BTreeSet<String>, CallFailed>>;
 }
 
-/// A list that is being read, item by item. Names come in ascending order, each once.
-pub trait Listing: Send {
+/// A list that is being read, element by element. Names come in ascending order, each once.
+pub trait Listing<E = Listed>: Send {
     /// The next element, or `None` at the end. After a fault, nothing is known about the rest.
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Listed>, Fault>>;
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<E>, Fault>>;
 
     /// Number of elements still to come, as far as it is known.
     fn remaining(&self) -> u64;
@@ -116,19 +115,6 @@ pub trait Listing: Send {
 
 /// An element of a list.
 pub type Listed = Result<Object, BrokenItem>;
-
-/// A list that is being read, without the items that are known. Names come in ascending order, each
-/// once.
-pub trait MarkedListing: Send {
-    /// The next element, or `None` at the end. After a fault, nothing is known about the rest.
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Marked>, Fault>>;
-
-    /// Number of elements still to come, as far as it is known.
-    fn remaining(&self) -> u64;
-
-    /// Makes the list fail at the first fault, for a server that is known to fail.
-    fn fail_at_once(&mut self);
-}
 
 /// An element of a list of which some are known.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,17 +132,22 @@ pub enum Marked {
     Read(Listed, Option<Mark>),
 }
 
-/// A list of which nothing is known.
-#[must_use]
-pub fn unmarked<'a>(listing: Box<dyn Listing + 'a>) -> Box<dyn MarkedListing + 'a> {
+impl From<Listed> for Marked {
+    fn from(listed: Listed) -> Self {
+        Self::Read(listed, None)
+    }
+}
+
+/// A list as one of whose items none is known.
+fn unmarked<'a>(listing: Box<dyn Listing + 'a>) -> Box<dyn Listing<Marked> + 'a> {
     Box::new(Unmarked(listing))
 }
 
 struct Unmarked<'a>(Box<dyn Listing + 'a>);
 
-impl MarkedListing for Unmarked<'_> {
+impl Listing<Marked> for Unmarked<'_> {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Marked>, Fault>> {
-        Box::pin(async move { Ok(self.0.next().await?.map(|listed| Marked::Read(listed, None))) })
+        Box::pin(async move { Ok(self.0.next().await?.map(Marked::from)) })
     }
 
     fn remaining(&self) -> u64 {

@@ -13,14 +13,14 @@ use crate::{
         outcome::{FailureType, ItemFailure, SummaryCounts},
     },
     items::{
-        mark::Mark,
+        mark::Known,
         served::ServedKind,
         skip::{ItemRules, SkipReason},
         words::is_secret,
     },
     operations::capture::{
         form::Form,
-        known::{Marks, OfKind, Recorded},
+        known::{Files, Held, Marks, Recorded, directory},
         omission::{Note, completeness},
         scope::{Scope, Step, Work, failed, kind_left_out},
     },
@@ -28,9 +28,8 @@ use crate::{
         Marked, Provider,
         call::{BrokenItem, Object},
         fault::Fault,
-        unmarked,
     },
-    repository::{CaptureEnded, Entry, EntrySender, ItemPath, Kept},
+    repository::{self, CaptureEnded, Entry, EntrySender, ItemPath, Kept},
     worker::{
         environment::RunIdentity,
         failure::{Failure, call_failure},
@@ -97,6 +96,8 @@ pub struct Collector<'a> {
     rules: ItemRules,
     /// How items that did not change are recognized, if the form keeps them.
     marks: Option<&'a Marks>,
+    /// The snapshot that has what is known by its mark.
+    held: Option<&'a Held>,
     /// Secrets that open the repository, each with the data keys used for that.
     keys: &'a BTreeMap<String, BTreeSet<String>>,
     progress: Progress,
@@ -116,7 +117,8 @@ impl<'a> Collector<'a> {
     pub fn new(
         provider: &'a dyn Provider,
         (client, run): (&'a Client, &'a RunIdentity),
-        (scope, form, marks): (&'a Scope, &'a mut dyn Form, Option<&'a Marks>),
+        (scope, form): (&'a Scope, &'a mut dyn Form),
+        (marks, held): (Option<&'a Marks>, Option<&'a Held>),
         keys: &'a BTreeMap<String, BTreeSet<String>>,
         progress: Progress,
         sender: EntrySender,
@@ -133,6 +135,7 @@ impl<'a> Collector<'a> {
             form,
             rules,
             marks,
+            held,
             keys,
             progress,
             sender,
@@ -194,7 +197,7 @@ impl<'a> Collector<'a> {
     }
 
     async fn offer(&mut self, entry: Entry) -> Result<(), Stopped> {
-        self.collected.bytes += i64::try_from(entry.content.len()).unwrap_or(i64::MAX);
+        self.count_bytes(entry.content.len() as u64);
         Ok(self.sender.offer(entry).await?)
     }
 
@@ -269,28 +272,32 @@ impl<'a> Collector<'a> {
 
     async fn list(&mut self, kind: &ServedKind, note: &mut Note) -> Result<(), Stopped> {
         let (provider, scope) = (self.provider, self.scope);
-        let earlier = self.earlier(kind).await?;
-        let marked = self.marks.and_then(|marks| provider.list_marked(kind, &scope.list, &marks.key, &earlier.known));
-        let mut listing = marked.unwrap_or_else(|| unmarked(provider.list(kind, &scope.list)));
+        let known = self.known(kind);
+        let files = match self.held {
+            Some(held) if !known.is_empty() => held.files(kind).await.map_err(|error| not_kept(kind, &error))?,
+            _ => Files::default(),
+        };
+        let mut listing = provider.list_marked(kind, &scope.list, self.marks.map(|marks| (&marks.key, &known)));
         if self.troubled.contains(&kind.group) {
             listing.fail_at_once();
         }
         let group_kind = kind.group_kind();
+        let mut marks = Vec::new();
         loop {
             match listing.next().await {
-                Ok(None) => return Ok(()),
+                Ok(None) => break,
                 Ok(Some(Marked::Known { name, mark, created })) => {
                     if scope.names.takes_name(&name) {
                         self.missing.remove(name.as_str());
-                        self.keep((kind, &group_kind), &earlier, &name, created).await?;
-                        self.mark(kind, Some(mark));
+                        self.keep((kind, &group_kind), &files, &name, created).await?;
+                        marks.push(mark);
                     }
                 }
                 Ok(Some(Marked::Read(Ok(object), mark))) => {
                     if scope.names.takes_name(&object.name) {
                         self.missing.remove(object.name.as_str());
                         if self.take(kind, &group_kind, object, note).await? {
-                            self.mark(kind, mark);
+                            marks.extend(mark);
                         }
                     }
                 }
@@ -300,47 +307,49 @@ impl<'a> Collector<'a> {
                     let id = ItemId::new(group_kind.clone(), name);
                     self.leave(note, failed(&id, item_reason::UNREADABLE, &message).1);
                 }
-                Err(fault) => return self.unlistable(kind, &fault, note).await,
+                Err(fault) => {
+                    self.unlistable(kind, &fault, note).await?;
+                    break;
+                }
             }
             let remaining = if scope.takes_all_names() { listing.remaining() } else { 0 };
             self.show(i64::try_from(remaining).unwrap_or(0));
         }
+        if !marks.is_empty() {
+            self.collected.marks.insert(directory(kind), marks);
+        }
+        Ok(())
     }
 
-    /// What an earlier snapshot has of a kind.
-    async fn earlier(&self, kind: &ServedKind) -> Result<OfKind, Stopped> {
-        let Some(earlier) = self.marks.and_then(|marks| marks.earlier.as_ref()) else { return Ok(OfKind::default()) };
+    /// The objects of a kind that need not be read.
+    fn known(&self, kind: &ServedKind) -> Known {
         // Whether these are captured depends on what they hold.
         let keys = if is_secret(&ItemId::new(kind.group_kind(), "")) { Some(self.keys) } else { None };
         let except = keys.into_iter().flatten().map(|(name, _)| name.clone()).collect();
-        earlier.of_kind(kind, except).await.map_err(|error| {
-            tracing::info!(%error, kind = %kind.group_kind(), "what the last capture has of a kind cannot be read");
-            Stopped::NotKept
-        })
+        self.marks.map(|marks| marks.known(kind, except)).unwrap_or_default()
     }
 
     /// Captures an object as an earlier snapshot has it.
     async fn keep(
         &mut self,
         (kind, group_kind): (&ServedKind, &GroupKind),
-        earlier: &OfKind,
+        files: &Files,
         name: &str,
         created: Timestamp,
     ) -> Result<(), Stopped> {
         let path = ItemPath::new(&kind.group, &kind.version, &kind.kind, name).map_err(|_| Stopped::NotKept)?;
-        let file = earlier.file(&path).ok_or(Stopped::NotKept)?.clone();
-        self.collected.bytes += i64::try_from(file.size).unwrap_or(i64::MAX);
+        let file = files.find(&path).ok_or(Stopped::NotKept)?.clone();
+        self.count_bytes(file.size);
         self.collected.kept += 1;
         self.sender.keep(Kept { file, mtime: created }).await?;
         self.captured(group_kind);
         Ok(())
     }
 
-    /// Records the mark of a captured item.
-    fn mark(&mut self, kind: &ServedKind, mark: Option<Mark>) {
-        let Some(mark) = mark else { return };
-        let path = kind.directory("").join("/");
-        self.collected.marks.entry(path).or_default().push(mark);
+    /// Counts what is stored of an item. Sizes in a repository are untrusted.
+    fn count_bytes(&mut self, size: u64) {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        self.collected.bytes = self.collected.bytes.saturating_add(size);
     }
 
     /// Counts a captured item.
@@ -482,6 +491,12 @@ impl<'a> Collector<'a> {
         let counts = self.collected.counts;
         self.progress.update(SummaryCounts { total: counts.processed + remaining, ..counts });
     }
+}
+
+/// What an earlier snapshot has of a kind cannot be read.
+fn not_kept(kind: &ServedKind, error: &repository::Error) -> Stopped {
+    tracing::info!(%error, kind = %kind.group_kind(), "what the last capture has of a kind cannot be read");
+    Stopped::NotKept
 }
 
 /// Whether a note sorts before all entries of a kind, which are in a directory of its name and this

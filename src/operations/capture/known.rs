@@ -44,25 +44,23 @@ struct Document {
     marks: BTreeMap<String, String>,
 }
 
-/// The last capture of a scope.
+/// What the last capture of a scope recorded.
 pub struct Earlier {
     snapshot: String,
-    reader: SnapshotReader,
-    directories: BTreeMap<String, Directory>,
-    marks: BTreeMap<String, Vec<Mark>>,
+    marks: Recorded,
     unread: u32,
-}
-
-/// Everything about marks that one capture needs.
-pub struct Marks {
-    /// The key of all marks of a repository.
-    pub key: DigestKey,
-    /// `None` if everything is read.
-    pub earlier: Option<Earlier>,
 }
 
 /// Marks of what a capture stored, by directory.
 pub type Recorded = BTreeMap<String, Vec<Mark>>;
+
+/// The marks that a capture or a comparison needs.
+pub struct Marks {
+    /// The key of all marks of a repository.
+    pub key: DigestKey,
+    /// `None` if everything is read.
+    earlier: Option<Earlier>,
+}
 
 impl Marks {
     /// Looks for the last capture of a scope (`Selection::scope_key`), unless everything is to be read.
@@ -83,6 +81,19 @@ impl Marks {
     #[must_use]
     pub fn without_earlier(&self) -> Self {
         Self { key: self.key.clone(), earlier: None }
+    }
+
+    /// The snapshot that has the objects with these marks.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&str> {
+        self.earlier.as_ref().map(|earlier| earlier.snapshot.as_str())
+    }
+
+    /// The objects of a kind that are known, except those of some names.
+    #[must_use]
+    pub fn known(&self, kind: &ServedKind, except: BTreeSet<String>) -> Known {
+        let marks = self.earlier.as_ref().and_then(|earlier| earlier.marks.get(&directory(kind)));
+        Known::new(marks.cloned().unwrap_or_default(), except)
     }
 
     /// Records the marks of a capture, for the next one. `kept` is how many items were not read.
@@ -109,51 +120,57 @@ impl Marks {
 
 impl Earlier {
     async fn find(repository: &impl Repository, scope_key: &str) -> Option<Self> {
-        let read = Self::read(repository, scope_key).await;
-        read.inspect_err(|error| {
+        let document = repository.find_document(DOCUMENTS, scope_key).await;
+        let document = document.inspect_err(|error| {
             tracing::info!(%error, "the marks of the last capture cannot be read: everything is read");
-        })
-        .unwrap_or_default()
-    }
-
-    async fn read(repository: &impl Repository, scope_key: &str) -> Result<Option<Self>, Error> {
-        let Some(document) = repository.find_document(DOCUMENTS, scope_key).await? else { return Ok(None) };
-        let Ok(Document { snapshot, unread, marks }) = serde_json::from_slice(&document) else { return Ok(None) };
+        });
+        let Document { snapshot, unread, marks } = serde_json::from_slice(&document.ok()??).ok()?;
         let marks = marks.into_iter().map(|(directory, text)| (directory, from_text(&text))).collect();
-        let reader = repository.reader(&snapshot).await?;
+        Some(Self { snapshot, marks, unread })
+    }
+}
+
+/// The snapshot of the last capture.
+pub struct Held {
+    reader: SnapshotReader,
+    directories: BTreeMap<String, Directory>,
+}
+
+impl Held {
+    /// Opens a snapshot.
+    pub async fn open(repository: &impl Repository, snapshot: &str) -> Result<Self, Error> {
+        let reader = repository.reader(snapshot).await?;
         let directories = reader.directories().await?;
         let directories = directories.into_iter().map(|one| (one.path().to_owned(), one)).collect();
-        Ok(Some(Self { snapshot, reader, directories, marks, unread }))
+        Ok(Self { reader, directories })
     }
 
-    /// What is known of the objects of a kind, except those of some names.
-    pub async fn of_kind(&self, kind: &ServedKind, except: BTreeSet<String>) -> Result<OfKind, Error> {
-        let path = kind.directory("").join("/");
-        let marks = self.marks.get(&path).cloned().unwrap_or_default();
-        let files = match self.directories.get(&path) {
-            Some(directory) if !marks.is_empty() => self.reader.files(directory).await?,
-            _ => return Ok(OfKind::default()),
-        };
-        Ok(OfKind { known: Known::new(marks, except), files })
+    /// The files of the objects of a kind.
+    pub async fn files(&self, kind: &ServedKind) -> Result<Files, Error> {
+        Ok(Files(match self.directories.get(&directory(kind)) {
+            Some(directory) => self.reader.files(directory).await?,
+            None => Vec::new(),
+        }))
     }
 }
 
-/// What is known of the objects of one kind.
+/// The files of the objects of a kind, by path.
 #[derive(Default)]
-pub struct OfKind {
-    /// Their marks.
-    pub known: Known,
-    /// Their files, by path.
-    files: Vec<File>,
-}
+pub struct Files(Vec<File>);
 
-impl OfKind {
+impl Files {
     /// The file of an object.
     #[must_use]
-    pub fn file(&self, path: &ItemPath) -> Option<&File> {
-        let place = self.files.binary_search_by(|file| file.path.cmp(path)).ok()?;
-        self.files.get(place)
+    pub fn find(&self, path: &ItemPath) -> Option<&File> {
+        let place = self.0.binary_search_by(|file| file.path.cmp(path)).ok()?;
+        self.0.get(place)
     }
+}
+
+/// The directory of a kind in a snapshot.
+#[must_use]
+pub fn directory(kind: &ServedKind) -> String {
+    kind.directory("").join("/")
 }
 
 fn to_text(marks: &[Mark]) -> String {

@@ -33,7 +33,7 @@ use crate::{
     operations::capture::{
         collect::{Collected, Collector, Stopped},
         form::{Form, Objects},
-        known::Marks,
+        known::{Held, Marks},
         omission::{Note, incomplete, is_note},
         scope::Scope,
     },
@@ -228,23 +228,33 @@ pub async fn take(
     let keys = key_secrets(&environment.repository_spec);
     let steps = scope.plan(catalog);
     tracing::info!(kinds = steps.len(), "capturing");
-    let mut attempt = async |marks| {
+    let without = marks.map(Marks::without_earlier);
+    let (marks, held) = match marks.map(|marks| (marks, marks.snapshot())) {
+        None => (None, None),
+        Some((marks, None)) => (Some(marks), None),
+        Some((marks, Some(snapshot))) => match Held::open(repository, snapshot).await {
+            Ok(held) => (Some(marks), Some(held)),
+            Err(error) => {
+                tracing::info!(%error, "the last snapshot cannot be read: everything is read");
+                (without.as_ref(), None)
+            }
+        },
+    };
+    let mut attempt = async |marks, held| {
         let progress = Progress::of(client.clone(), identity);
         let (sender, receiver) = entries();
         let collector =
-            Collector::new(provider, (client, identity), (scope, &mut *form, marks), &keys, progress, sender);
+            Collector::new(provider, (client, identity), (scope, &mut *form), (marks, held), &keys, progress, sender);
         tokio::join!(collector.collect(steps.clone()), repository.capture(receiver, options.clone()))
     };
-    let (mut collected, mut summary) = attempt(marks).await;
-    let without = marks.filter(|marks| marks.earlier.is_some()).map(Marks::without_earlier);
+    let (mut collected, mut summary) = attempt(marks, held.as_ref()).await;
     let not_kept = matches!(collected, Err(Stopped::NotKept)) || matches!(summary, Err(Error::Damaged { .. }));
-    let marks = match &without {
-        Some(without) if not_kept => {
-            tracing::info!("the last capture does not have what it recorded: everything is read");
-            (collected, summary) = attempt(Some(without)).await;
-            Some(without)
-        }
-        _ => marks,
+    let marks = if held.is_some() && not_kept {
+        tracing::info!("the last capture does not have what it recorded: everything is read");
+        (collected, summary) = attempt(without.as_ref(), None).await;
+        without.as_ref()
+    } else {
+        marks
     };
     if let (Some(marks), Ok(collected), Ok(summary)) = (marks, &collected, &summary) {
         let scope_key = scope.names.scope_key();

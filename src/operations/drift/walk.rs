@@ -24,20 +24,15 @@ use crate::{
         skip::ItemRules,
     },
     operations::{
-        capture::{
-            known::{Marks, OfKind as Marked},
-            omission::UNKNOWN,
-            scope::Scope,
-        },
+        capture::{known::Marks, omission::UNKNOWN, scope::Scope},
         inventory::read::{Collection, Recorded},
         restore::inventory::BATCH_ITEMS,
     },
     providers::{
-        Listed, Marked as Element, Provider,
+        Listed, Marked, Provider,
         call::{BrokenItem, ListSelection, Object},
         catalog::Catalog,
         fault::Fault,
-        unmarked,
     },
     repository::ItemPath,
     worker::{
@@ -358,26 +353,22 @@ impl<'a> Walk<'a> {
             );
             return Ok(Err(Remark::new(reason::OTHER_VERSION, why)));
         };
-        let known = match self.place.marks.and_then(|marks| marks.earlier.as_ref()) {
-            Some(earlier) => earlier.of_kind(served, BTreeSet::new()).await?,
-            None => Marked::default(),
-        };
         let marks = self.place.marks;
-        let marked = marks.and_then(|marks| provider.list_marked(served, &scope.list, &marks.key, &known.known));
-        let mut listing = marked.unwrap_or_else(|| unmarked(provider.list(served, &scope.list)));
+        let known = marks.map(|marks| marks.known(served, BTreeSet::new())).unwrap_or_default();
+        let mut listing = provider.list_marked(served, &scope.list, marks.map(|marks| (&marks.key, &known)));
         if self.troubled.contains(&kind.group) {
             listing.fail_at_once();
         }
         loop {
             let listed: Listed = match listing.next().await {
                 Ok(None) => break,
-                Ok(Some(Element::Known { name, .. })) => {
+                Ok(Some(Marked::Known { name, .. })) => {
                     if scope.names.takes_name(&name) {
                         self.is_as_before(of_kind, served, &name);
                     }
                     continue;
                 }
-                Ok(Some(Element::Read(listed, _))) => listed,
+                Ok(Some(Marked::Read(listed, _))) => listed,
                 Err(fault) => return self.unlistable(served, &fault).await,
             };
             match listed {

@@ -33,7 +33,7 @@ use crate::{
         served::ServedKind,
     },
     providers::{
-        Guard, Listing, MarkedListing, PlannedRoles, Provider, Session,
+        Guard, Listing, Marked, PlannedRoles, Provider, Session,
         call::{ListSelection, Performed, Target, Tried},
         catalog::Catalog,
         fault::{CallFailed, Fault},
@@ -42,6 +42,7 @@ use crate::{
             grants::Grants,
             list::{Objects, marked::MarkedObjects},
         },
+        unmarked,
     },
 };
 use futures::future::BoxFuture;
@@ -79,11 +80,14 @@ impl Provider for Kubernetes {
         &'a self,
         kind: &ServedKind,
         selection: &'a ListSelection,
-        key: &'a DigestKey,
-        known: &'a Known,
-    ) -> Option<Box<dyn MarkedListing + 'a>> {
-        let listing = || MarkedObjects::new(&self.client, kind, &self.namespace, selection, (key, known), &self.server);
-        has_marks(&kind.group_kind()).then(|| Box::new(listing()) as Box<dyn MarkedListing>)
+        known: Option<(&'a DigestKey, &'a Known)>,
+    ) -> Box<dyn Listing<Marked> + 'a> {
+        match known.filter(|_| has_marks(&kind.group_kind())) {
+            Some(known) => {
+                Box::new(MarkedObjects::new(&self.client, kind, &self.namespace, selection, known, &self.server))
+            }
+            None => unmarked(self.list(kind, selection)),
+        }
     }
 
     fn session(&self, readers: Readers) -> Box<dyn Session + '_> {

@@ -14,9 +14,7 @@ use crate::{
         semantic::DigestKey,
         served::ServedKind,
     },
-    providers::{
-        AT_ONCE, Listing as _, Marked, MarkedListing, call::ListSelection, fault::Fault, kubernetes::calls::encode,
-    },
+    providers::{AT_ONCE, Listing, Marked, call::ListSelection, fault::Fault, kubernetes::calls::encode},
 };
 use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use jiff::Timestamp;
@@ -48,8 +46,17 @@ pub struct MarkedObjects<'a> {
     server: &'a OnceCell<Option<String>>,
     /// Known once the first request was sent.
     begun: Option<Begun>,
-    /// Objects of the current page that were read one by one, by name. `None` if it is gone.
-    single: BTreeMap<String, Option<Vec<u8>>>,
+    /// What is known of the objects of the current page, by name, if it is one of metadata. An object
+    /// that was deleted since it was listed is not there.
+    seen: BTreeMap<String, Seen>,
+}
+
+/// An object of a page of metadata.
+enum Seen {
+    /// It is known.
+    Known(Mark, Timestamp),
+    /// It was read by itself.
+    Read(Vec<u8>),
 }
 
 /// What is known once the first request is to be sent.
@@ -70,7 +77,7 @@ impl<'a> MarkedObjects<'a> {
         server: &'a OnceCell<Option<String>>,
     ) -> Self {
         let objects = Objects::new(client, kind, namespace, selection);
-        Self { objects, namespace, kind: kind.clone(), key, known, server, begun: None, single: BTreeMap::new() }
+        Self { objects, namespace, kind: kind.clone(), key, known, server, begun: None, seen: BTreeMap::new() }
     }
 
     async fn advance(&mut self) -> Result<Option<Marked>, Error> {
@@ -98,43 +105,51 @@ impl<'a> MarkedObjects<'a> {
 
     /// Takes an element of the current page. `None` if it was deleted since it was listed.
     fn take(&mut self, name: String, place: Range<usize>) -> Option<Marked> {
+        if self.objects.form == Form::Metadata {
+            return Some(match self.seen.remove(&name)? {
+                Seen::Known(mark, created) => Marked::Known { name, mark, created },
+                // It may have changed since it was listed: the mark is that of what was read.
+                Seen::Read(whole) => {
+                    let mark = About::of(&whole).and_then(|about| self.mark(&about));
+                    Marked::Read(parse(name, &whole), mark)
+                }
+            });
+        }
         let text = self.objects.text(place);
         let about = About::of(text);
-        let mark = self.mark(about.as_ref());
-        if let (Some(mark), Some(about)) = (mark, &about)
-            && self.known.has(&name, mark)
-        {
-            return Some(Marked::Known { name, mark, created: about.created() });
+        let mark = about.as_ref().and_then(|about| self.mark(about));
+        match (about, mark) {
+            (Some(about), Some(mark)) if self.known.has(&name, mark) => {
+                Some(Marked::Known { name, mark, created: about.created() })
+            }
+            _ => Some(Marked::Read(parse(name, text), mark)),
         }
-        if self.objects.form == Form::Whole {
-            return Some(Marked::Read(parse(name, text), mark));
-        }
-        let whole = self.single.remove(&name).unwrap_or_default()?;
-        // The object may have changed since it was listed: the mark is that of what was read.
-        let mark = self.mark(About::of(&whole).as_ref());
-        Some(Marked::Read(parse(name, &whole), mark))
     }
 
-    fn mark(&self, about: Option<&About<'_>>) -> Option<Mark> {
+    fn mark(&self, about: &About<'_>) -> Option<Mark> {
         let marker = self.begun.as_ref()?.marker.as_ref()?;
-        about.map(|about| marker.mark(about.metadata.get()))
+        Some(marker.mark(about.metadata.get()))
     }
 
-    /// Reads what is not known of a new page of metadata.
+    /// Looks which objects of a new page of metadata are known, and reads the others.
     async fn look(&mut self) -> Result<(), Error> {
-        self.single.clear();
+        self.seen.clear();
         if self.objects.form == Form::Whole {
             return Ok(());
         }
         let items = &self.objects.page.items;
-        let unknown: BTreeSet<String> = items
-            .iter()
-            .filter(|(name, place)| {
-                let mark = self.mark(About::of(self.objects.text(place.clone())).as_ref());
-                mark.is_none_or(|mark| !self.known.has(name, mark))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
+        let (mut seen, mut unknown) = (BTreeMap::new(), BTreeSet::new());
+        for (name, place) in items {
+            let about = About::of(self.objects.text(place.clone()));
+            let known = about.and_then(|about| {
+                let mark = self.mark(&about).filter(|mark| self.known.has(name, *mark))?;
+                Some(Seen::Known(mark, about.created()))
+            });
+            match known {
+                Some(known) => drop(seen.insert(name.clone(), known)),
+                None => drop(unknown.insert(name.clone())),
+            }
+        }
         if unknown.len() * FEW > items.len() || unknown.contains("") {
             self.objects.again_whole();
             return Ok(());
@@ -142,10 +157,13 @@ impl<'a> MarkedObjects<'a> {
         let (client, path, repeats) = (self.objects.client, &self.objects.path, self.objects.repeats);
         let reads = stream::iter(unknown).map(|name| async move {
             let whole = get(client, path, &name, repeats).await?;
-            Ok::<_, Error>((name, whole))
+            Ok::<_, Error>(whole.map(|whole| (name, Seen::Read(whole))))
         });
-        match reads.buffer_unordered(AT_ONCE).try_collect().await {
-            Ok(single) => self.single = single,
+        match reads.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await {
+            Ok(read) => {
+                seen.extend(read.into_iter().flatten());
+                self.seen = seen;
+            }
             Err(error) => {
                 tracing::debug!(%error, namespace = self.namespace, kind = self.kind.kind, "an object that changed could not be read: listing whole objects");
                 self.objects.again_whole();
@@ -155,7 +173,7 @@ impl<'a> MarkedObjects<'a> {
     }
 }
 
-impl MarkedListing for MarkedObjects<'_> {
+impl Listing<Marked> for MarkedObjects<'_> {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Marked>, Fault>> {
         Box::pin(async move { self.advance().await.map_err(Fault::from) })
     }
