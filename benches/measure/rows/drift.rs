@@ -165,7 +165,7 @@ impl Bench<'_> {
         api::delete(&self.bed.client, &self.findings()).await
     }
 
-    /// Seconds that a client takes for the same writes. The findings are made anew.
+    /// Seconds that a client takes for the same writes, to findings that it creates again.
     async fn bare_writes(&self) -> Result<f64> {
         let path = self.findings();
         let page = api::get(&self.bed.client, &path).await?;

@@ -6,8 +6,8 @@
 //! The uid and the times of its field managers are part of the metadata, so neither an object that
 //! was created again nor an API server whose store was set back to an earlier state has the same mark.
 //!
-//! This holds for kinds that the API server serves itself. The schema of any other kind can change
-//! what is served of an object that nobody wrote ([`has_marks`]).
+//! This holds for kinds that the API server serves itself ([`has_marks`]). A change of the schema of
+//! any other kind changes how its objects are served, although nobody has written them.
 
 use crate::{
     api::item::GroupKind,

@@ -158,7 +158,7 @@ fn not_reached(stop: &Stop) -> Left {
     Left { skipped: true, remark }
 }
 
-/// What the audit chain is told.
+/// What both audit entries of a bulk operation say.
 fn subject(order: &BulkOperationRun, selected: &Selected) -> Subject {
     let items = i64::try_from(selected.names.len()).unwrap_or(i64::MAX);
     Subject {

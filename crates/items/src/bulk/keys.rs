@@ -1,4 +1,4 @@
-//! Keys and values of labels and annotations, and which keys are nobody's to set in bulk.
+//! Keys and values of labels and annotations, and the keys that a bulk operation must not set.
 
 use crate::api::{GROUP, labels::MANAGED_BY};
 
