@@ -65,7 +65,7 @@ impl Slim for RestoreRun {
 }
 
 impl Slim for BulkOperationRun {
-    /// Keeps, of a completed bulk operation, that it is and whose run it had.
+    /// Keeps, of a completed bulk operation, what another one that names it as its preview depends on.
     fn slim(&mut self) {
         drop_bookkeeping(self);
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
@@ -75,6 +75,7 @@ impl Slim for BulkOperationRun {
             phase: status.phase,
             outcome: status.outcome,
             operation_run: status.operation_run.clone(),
+            plan_digest: status.plan_digest.clone(),
             ..BulkOperationRunStatus::default()
         });
     }

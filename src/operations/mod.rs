@@ -5,6 +5,7 @@
 //! | folder | operation |
 //! |---|---|
 //! | [`bulk`] | `bulk.apply` |
+//! | [`bulk_preview`] | `bulk.preview` |
 //! | [`capture`] | `backup.capture`; how a namespace is read |
 //! | [`check`] | `repository.check`, which also lists the sets of an adopted repository |
 //! | [`drift`] | `drift.generate`; how findings are written |
@@ -26,6 +27,7 @@
 //! processes, perhaps of two versions.
 
 pub mod bulk;
+pub mod bulk_preview;
 pub mod capture;
 pub mod capture_item;
 pub mod check;
@@ -117,8 +119,9 @@ pub enum MadeFor {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 12] = [
+pub static TABLE: [&dyn Operation; 13] = [
     &bulk::Bulk,
+    &bulk_preview::BulkPreview,
     &capture::Capture,
     &capture_item::CaptureItem,
     &check::Check,

@@ -14,12 +14,15 @@ use crate::{
         coverage::UncoveredItem,
         history::{ItemChange, ItemVersion},
         item::ItemId,
-        operation_report::{Action, ItemOutcome, ItemResult, MAX_BYTES, MAX_ITEMS, MAX_OF_ALL, Remark},
+        operation_report::{Action, ItemOutcome, ItemResult, MAX_BYTES, MAX_ITEMS, MAX_OF_ALL, PlannedObject, Remark},
         outcome::{FailureType, ItemFailure},
         result::truncate,
     },
     cluster::retry::retry,
-    items::plan::{Plan, PlannedItem},
+    items::{
+        bulk::{State, read_states, write_states},
+        plan::{Plan, PlannedItem},
+    },
     worker::{
         environment::RunIdentity,
         failure::{Failure, api_failure},
@@ -62,9 +65,12 @@ pub enum Contents<'a> {
     Versions(&'a [ItemVersion]),
     /// The objects that no backup set holds, in the order of their ids.
     Uncovered(&'a [UncoveredItem]),
-    /// The names of the objects that a bulk operation works on, with the digest of what it does. All
-    /// of them have to fit ([`fits`]).
-    Selected(&'a [String], &'a str),
+    /// The names of the objects that a bulk operation works on, what a preview found of each, and the
+    /// digest of what it does. All of them have to fit ([`fits`]).
+    Selected(&'a [String], Option<&'a [State]>, &'a str),
+    /// What a bulk operation would do with each object, with the diffs to show by item, and its
+    /// digest.
+    Previewed(&'a [PlannedItem], &'a BTreeMap<ItemId, String>, &'a str),
 }
 
 /// Writes the reports of a run about one subject.
@@ -103,19 +109,39 @@ pub fn fits(names: &[String]) -> bool {
     names.iter().map(size).sum::<usize>() <= MAX_OF_ALL
 }
 
-/// Reads the names that a run's reports of this digest hold. `None` if they are not complete.
-pub async fn read_selected(client: &Client, run: &RunIdentity, digest: &str) -> Result<Option<Vec<String>>, Failure> {
-    let reports: Api<OperationReport> = Api::namespaced(client.clone(), &run.namespace);
-    let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.run));
+/// The objects of a bulk operation, as its reports name them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SelectedObjects {
+    /// Their names, in ascending order.
+    pub names: Vec<String>,
+    /// What a preview found of each of them.
+    pub states: Option<Vec<State>>,
+}
+
+/// Reads the objects that a run's reports of this digest name. `None` if they are not complete.
+pub async fn read_selected(
+    client: &Client,
+    namespace: &str,
+    run: &ObjectReference,
+    digest: &str,
+) -> Result<Option<SelectedObjects>, Failure> {
+    let reports: Api<OperationReport> = Api::namespaced(client.clone(), namespace);
+    let of_run = ListParams::default().fields(&format!("spec.run.name={}", run.name));
     let list = retry(|| reports.list(&of_run)).await;
-    let list = list.map_err(|error| api_failure("read which objects an earlier attempt selected", &error))?;
+    let list = list.map_err(|error| api_failure("read which objects were selected before", &error))?;
     let own = list.items.into_iter().map(|report| report.spec);
-    let own = own.filter(|report| report.run.uid == run.run_uid && report.plan_digest.as_deref() == Some(digest));
+    let own = own.filter(|report| report.run.uid == run.uid && report.plan_digest.as_deref() == Some(digest));
     let mut own: Vec<OperationReportSpec> = own.filter(|report| !report.selected.is_empty()).collect();
     own.sort_by_key(|report| report.chunk);
     let chunks = own.first().map_or(0, |report| report.chunks);
-    let complete = chunks > 0 && own.iter().map(|report| report.chunk).eq(0..chunks);
-    Ok(complete.then(|| own.into_iter().flat_map(|report| report.selected).collect()))
+    if chunks == 0 || !own.iter().map(|report| report.chunk).eq(0..chunks) {
+        return Ok(None);
+    }
+    let states: String = own.iter().filter_map(|report| report.selected_states.as_deref()).collect();
+    let states = if states.is_empty() { Some(None) } else { read_states(&states).map(Some) };
+    let names: Vec<String> = own.into_iter().flat_map(|report| report.selected).collect();
+    let selected = states.map(|states| SelectedObjects { names, states });
+    Ok(selected.filter(|selected| selected.states.as_ref().is_none_or(|states| states.len() == selected.names.len())))
 }
 
 /// Reports of a plan are named after its digest. An attempt that finds other objects makes another
@@ -177,26 +203,7 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
             };
             chunked(run, FAILURES, items.len(), telling, item, |spec, items| spec.items = items)
         }
-        Contents::Plan(plan, diffs) => {
-            let digest = plan.digest();
-            let item = |place: usize| {
-                let planned = &plan.items()[place];
-                let mut planned = planned.to_report(diffs.get(&planned.item).cloned());
-                planned.warnings.truncate(MAX_WARNINGS);
-                planned.reason.iter_mut().chain(&mut planned.warnings).for_each(bound);
-                planned
-            };
-            let telling = |place: usize| {
-                let planned = &plan.items()[place];
-                of_planned(planned, diffs.contains_key(&planned.item))
-            };
-            let mut reports =
-                chunked(run, &plan_name(&digest), plan.items().len(), telling, item, |spec, plan| spec.plan = plan);
-            for report in &mut reports {
-                report.spec.plan_digest = Some(digest.clone());
-            }
-            reports
-        }
+        Contents::Plan(plan, diffs) => of_run(run, Contents::Previewed(plan.items(), diffs, &plan.digest())),
         Contents::Results(results) => {
             let item = |place: usize| {
                 let mut result = results.result(place);
@@ -236,7 +243,7 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
             let item = |place: usize| items[place].clone();
             chunked(run, UNCOVERED, items.len(), |_| Telling::Differs, item, |spec, items| spec.uncovered = items)
         }
-        Contents::Selected(names, digest) => {
+        Contents::Selected(names, states, digest) => {
             // Named after the digest, as plans are: an attempt may find other objects, as long as
             // none has recorded its intent.
             let what = format!("{SELECTED}{}-", digest.get(..8).unwrap_or(digest));
@@ -245,7 +252,23 @@ fn of_run(run: &RunIdentity, contents: Contents<'_>) -> Vec<OperationReport> {
                 spec.selected = names;
                 spec.plan_digest = Some(digest.to_owned());
             };
-            chunked(run, &what, names.len(), |_| Telling::Differs, item, put)
+            let mut reports = chunked(run, &what, names.len(), |_| Telling::Differs, item, put);
+            let mut rest = states.unwrap_or_default();
+            for OperationReport { spec, .. } in &mut reports {
+                let (own, later) = rest.split_at(spec.selected.len().min(rest.len()));
+                spec.selected_states = states.map(|_| write_states(own));
+                rest = later;
+            }
+            reports
+        }
+        Contents::Previewed(planned, diffs, digest) => {
+            let row = |place: usize| row(&planned[place], diffs);
+            let telling = |place: usize| of_planned(&planned[place], diffs.contains_key(&planned[place].item));
+            let put = |spec: &mut OperationReportSpec, plan| {
+                spec.plan = plan;
+                spec.plan_digest = Some(digest.to_owned());
+            };
+            chunked(run, &plan_name(digest), planned.len(), telling, row, put)
         }
     }
 }
@@ -256,6 +279,13 @@ pub fn name_all_failed(results: &Results<'_>) -> bool {
     let bytes = results.failed().map(|result| size(&result));
     let of_all = || (0..results.len()).map(|place| size(&results.result(place))).sum::<usize>();
     bytes.sum::<usize>() <= MAX_OF_ALL || of_all() <= MAX_OF_ALL
+}
+
+fn row(planned: &PlannedItem, diffs: &BTreeMap<ItemId, String>) -> PlannedObject {
+    let mut row = planned.to_report(diffs.get(&planned.item).cloned());
+    row.warnings.truncate(MAX_WARNINGS);
+    row.reason.iter_mut().chain(&mut row.warnings).for_each(bound);
+    row
 }
 
 fn bound(remark: &mut Remark) {
@@ -371,6 +401,7 @@ fn report(run: &RunIdentity, what: &str, chunk: i32, chunks: i32) -> OperationRe
             versions: Vec::new(),
             uncovered: Vec::new(),
             selected: Vec::new(),
+            selected_states: None,
         },
     }
 }

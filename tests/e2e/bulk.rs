@@ -4,7 +4,7 @@
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -135,6 +135,68 @@ async fn workloads_are_scaled_and_a_name_that_does_not_exist_fails_alone() {
 }
 
 #[tokio::test]
+async fn what_a_preview_showed_is_done_exactly_or_not_at_all() {
+    let tenant = Tenant::new("bulk-preview").await;
+    tenant.create_many("ConfigMap", 12);
+    let ada = tenant.person("ada", ADMIN).await;
+    let versions = async || {
+        let maps = tenant.api::<ConfigMap>().list(&ListParams::default().labels("app=many")).await.expect("a list");
+        maps.items.iter().map(|map| map.resource_version().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let before = versions().await;
+    let kind = json!({ "kind": "ConfigMap" });
+    let look = json!({ "resource": kind, "action": "label", "labelSelector": "app=many", "dryRun": true,
+        "options": { "set": { "team": "blue" } } });
+    let seen = tenant.bulk_done(("ada", &ada), "look", look.clone()).await;
+    assert_eq!((seen.outcome, counts(&seen)), (Outcome::Succeeded, (12, 0, 0)), "{seen:#?}");
+    assert_eq!(seen.preview.map(|summary| (summary.update, summary.unchanged)), Some((12, 0)));
+    assert_eq!(versions().await, before, "nothing is written");
+    let reports = tenant.api::<OperationReport>().list(&ListParams::default()).await.expect("reports").items;
+    let rows: Vec<_> = reports.iter().flat_map(|report| &report.spec.plan).collect();
+    assert_eq!(rows.len(), 12);
+    let with_diff = |diff: Option<&str>| diff.is_some_and(|diff| diff.contains("team") && diff.contains("blue"));
+    assert!(rows.iter().all(|row| with_diff(row.diff.as_deref())), "{rows:#?}");
+    let run = tenant.api::<OperationRun>().get("look-bulk").await.expect("the run");
+    assert_eq!(run.spec.operation_type, "bulk.preview");
+    assert!(run.status_or_default().context.audit.is_none(), "nothing was intended");
+
+    // What the action does not look at may change.
+    let other = json!({ "data": { "theirs": "kept" } });
+    tenant.api::<ConfigMap>().patch("item-003", &PatchParams::default(), &Patch::Merge(other)).await.expect("a change");
+    let apply = json!({ "resource": kind, "action": "label", "preview": { "name": "look" } });
+    let done = tenant.bulk_done(("ada", &ada), "apply", apply.clone()).await;
+    assert_eq!((done.outcome, counts(&done)), (Outcome::Succeeded, (12, 0, 0)), "{done:#?}");
+    assert_eq!(done.plan_digest, seen.plan_digest);
+    let map = tenant.api::<ConfigMap>().get("item-003").await.expect("the ConfigMap");
+    assert_eq!((map.labels()["team"].as_str(), map.data.as_ref().expect("data")["theirs"].as_str()), ("blue", "kept"));
+    let entries = tenant.api::<AuditEntry>().list(&ListParams::default()).await.expect("entries").items;
+    let digests: Vec<_> = entries.iter().filter_map(|entry| Some(entry.spec.record()?.plan_digest)).collect();
+    assert_eq!(digests, vec![seen.plan_digest.clone().expect("a digest"); 2]);
+
+    // Once more, nothing is as the preview showed it.
+    let stale = tenant.bulk_done(("ada", &ada), "stale", apply).await;
+    assert_eq!((stale.outcome, stale.reason.as_deref()), (Outcome::Blocked, Some("PreviewStale")), "{stale:#?}");
+    for (fields, words) in [
+        (json!({ "dryRun": true, "preview": { "name": "look" } }), "leave out dryRun and options"),
+        (json!({ "options": { "set": { "a": "b" } }, "preview": { "name": "look" } }), "leave out dryRun and options"),
+        (json!({ "items": ["a"], "preview": { "name": "look" } }), "or the preview that selected them"),
+        (
+            json!({ "items": ["a"], "options": { "set": { "a": "b" } }, "dryRun": true, "stopAfterFailures": 1 }),
+            "looks at all",
+        ),
+    ] {
+        let mut spec = json!({ "resource": kind, "action": "label", "requestedBy": { "username": "ada" } });
+        spec.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let bulk = json!({ "metadata": { "name": "wrong" }, "spec": spec });
+        let refused = tenant.create_as::<BulkOperationRun>(ada.clone(), bulk).await.expect_err("refused").to_string();
+        assert!(refused.contains(words), "{fields}: {refused}");
+    }
+    let other = json!({ "resource": kind, "action": "annotate", "preview": { "name": "look" } });
+    let other = tenant.bulk_done(("ada", &ada), "other", other).await;
+    assert_eq!((other.outcome, other.reason.as_deref()), (Outcome::Blocked, Some("PreviewNotUsable")), "{other:#?}");
+}
+
+#[tokio::test]
 async fn a_list_of_names_that_is_too_long_to_be_kept_in_memory_is_carried_out_to_its_end() {
     const ABSENT: usize = 60;
     let tenant = Tenant::new("bulk-long").await;
@@ -200,6 +262,8 @@ async fn keys_of_the_operator_are_refused_and_the_spec_never_changes_but_for_can
         json!({ "options": { "set": { "a": "b" } } }),
         json!({ "requestedBy": { "username": "eve" } }),
         json!({ "resource": { "kind": "Secret" } }),
+        json!({ "dryRun": true }),
+        json!({ "preview": { "name": "look" } }),
     ] {
         let path = format!("/apis/tenantatlas.io/v1alpha1/namespaces/{}/bulkoperationruns/hide", tenant.name);
         let body = serde_json::to_vec(&json!({ "spec": change })).expect("JSON");

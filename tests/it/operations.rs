@@ -80,14 +80,16 @@ fn admission_lets_nobody_start_what_the_operator_starts_for_restores_and_bulk_op
     let made = TABLE.iter().filter(|operation| operation.made_for().is_some());
     let wanted: BTreeSet<&str> = made.map(|operation| operation.name()).collect();
     assert_eq!(named, wanted);
-    assert!(start.contains(&format!(".name('{}').check('run')", built_in::BULK)), "who may order a bulk operation");
-    let for_restores = TABLE.iter().filter(|operation| operation.made_for() == Some(MadeFor::RestoreRun));
-    let [writes, previews] = [false, true].map(|previews| {
-        let of_account = |name: &str| (name == PREVIEW_ACCOUNT) == previews;
-        for_restores.clone().find(|operation| of_account(operation.account())).unwrap().name()
-    });
-    let by_order = format!("object.spec.?dryRun.orValue(false) ? '{previews}' : '{writes}'");
-    assert!(start.contains(&by_order), "the verb that an order takes: {by_order}");
+    for kind in [MadeFor::RestoreRun, MadeFor::BulkOperationRun] {
+        let of_kind = TABLE.iter().filter(|operation| operation.made_for() == Some(kind));
+        let [writes, previews] = [false, true].map(|previews| {
+            let of_account = |name: &str| (name == PREVIEW_ACCOUNT) == previews;
+            of_kind.clone().find(|operation| of_account(operation.account())).unwrap().name()
+        });
+        let by_order = format!("object.spec.?dryRun.orValue(false) ? '{previews}' : '{writes}'");
+        assert!(start.contains(&by_order), "the verb that an order takes: {by_order}");
+    }
+    let writes = built_in::APPLY;
     let own_account = format!("oldObject.spec.type == '{writes}'");
     assert!(template("admission/status.yaml").contains(&own_account), "whose account the inputs may name");
 }

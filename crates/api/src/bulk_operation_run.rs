@@ -4,10 +4,10 @@
 //! the controller writes `status`.
 
 use crate::{
-    ObjectReference,
+    LocalReference, ObjectReference,
     item::{GroupKind, KIND_PATTERN},
     outcome::{ItemFailure, Outcome, Phase, SummaryCounts},
-    provenance::AuditReferences,
+    provenance::{AuditReferences, PlanSummary},
     provider::Provider,
     subject::Initiator,
 };
@@ -34,7 +34,7 @@ pub const MAX_SELECTED: usize = 5000;
     namespaced,
     status = "BulkOperationRunStatus",
     derive = "PartialEq",
-    doc = "One action on many objects of one kind: sets labels or annotations, scales, restarts, suspends or resumes. The objects are selected once, and each is written at most once. It is deleted when its OperationRun exceeds the history limit of the type. Its audit entries are kept.",
+    doc = "One action on many objects of one kind: sets labels or annotations, scales, restarts, suspends or resumes. The objects are selected once, and each is written at most once. With `dryRun: true` it only reports what it would do to each; a BulkOperationRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. Its audit entries are kept.",
     selectable = ".spec.action",
     selectable = ".status.phase",
     selectable = ".status.outcome",
@@ -48,22 +48,27 @@ pub const MAX_SELECTED: usize = 5000;
     printcolumn(name = "Succeeded", type_ = "integer", json_path = ".status.counts.succeeded", priority = "1"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed", priority = "1"),
     printcolumn(name = "Run", type_ = "string", json_path = ".status.operationRun.name", priority = "1"),
+    printcolumn(name = "DryRun", type_ = "boolean", json_path = ".spec.dryRun", priority = "1"),
+    printcolumn(name = "Preview", type_ = "string", json_path = ".spec.preview.name", priority = "1"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a bulk operation is at most 180 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || (has(self.status) && has(self.status.phase) && has(self.status.outcome) && self.status.phase == oldSelf.status.phase && self.status.outcome == oldSelf.status.outcome)").message("a completed bulk operation never changes its phase or outcome: create a new one"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || self.spec.cancel == oldSelf.spec.cancel").message("the bulk operation is completed: there is nothing left to cancel"),
 )]
 #[x_kube(
-    validation = Rule::new("self.resource == oldSelf.resource && self.action == oldSelf.action && self.parallelism == oldSelf.parallelism").message("the spec of a bulk operation is immutable but for cancel: create a new one"),
+    validation = Rule::new("self.resource == oldSelf.resource && self.action == oldSelf.action && self.parallelism == oldSelf.parallelism && self.dryRun == oldSelf.dryRun").message("the spec of a bulk operation is immutable but for cancel: create a new one"),
     validation = Rule::new("has(self.items) == has(oldSelf.items) && (!has(self.items) || self.items == oldSelf.items)").message("items is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.labelSelector) == has(oldSelf.labelSelector) && (!has(self.labelSelector) || self.labelSelector == oldSelf.labelSelector)").message("labelSelector is immutable: create a new bulk operation"),
+    validation = Rule::new("has(self.preview) == has(oldSelf.preview) && (!has(self.preview) || self.preview == oldSelf.preview)").message("preview is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.options) == has(oldSelf.options) && (!has(self.options) || self.options == oldSelf.options)").message("options is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.stopAfterFailures) == has(oldSelf.stopAfterFailures) && (!has(self.stopAfterFailures) || self.stopAfterFailures == oldSelf.stopAfterFailures)").message("stopAfterFailures is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the bulk operation is created and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new bulk operation"),
-    validation = Rule::new("has(self.items) != has(self.labelSelector)").message("say which objects: either items, by name, or labelSelector"),
-    validation = Rule::new("!(self.action in ['label', 'annotate']) || (has(self.options) && (has(self.options.set) || has(self.options.remove)) && !has(self.options.replicas))").message("label and annotate take options.set, options.remove, or both, and nothing else"),
-    validation = Rule::new("self.action != 'scale' || (has(self.options) && has(self.options.replicas) && !has(self.options.set) && !has(self.options.remove))").message("scale takes options.replicas and nothing else"),
+    validation = Rule::new("[has(self.items), has(self.labelSelector), has(self.preview)].exists_one(one, one)").message("say which objects: either items, by name, or labelSelector, or the preview that selected them"),
+    validation = Rule::new("!has(self.preview) || (!self.dryRun && !has(self.options))").message("a bulk operation with preview does exactly what that preview showed: leave out dryRun and options"),
+    validation = Rule::new("!self.dryRun || !has(self.stopAfterFailures)").message("a dry run looks at all objects: leave out stopAfterFailures"),
+    validation = Rule::new("has(self.preview) || !(self.action in ['label', 'annotate']) || (has(self.options) && (has(self.options.set) || has(self.options.remove)) && !has(self.options.replicas))").message("label and annotate take options.set, options.remove, or both, and nothing else"),
+    validation = Rule::new("has(self.preview) || self.action != 'scale' || (has(self.options) && has(self.options.replicas) && !has(self.options.set) && !has(self.options.remove))").message("scale takes options.replicas and nothing else"),
     validation = Rule::new("!(self.action in ['restart', 'suspend', 'resume']) || !has(self.options)").message("restart, suspend and resume take no options"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -72,7 +77,7 @@ pub struct BulkOperationRunSpec {
     pub resource: BulkResource,
     /// What is done with each object.
     pub action: BulkAction,
-    /// Names of the objects, each once. Exactly one of `items` and `labelSelector` is set.
+    /// Names of the objects, each once. Exactly one of `items`, `labelSelector` and `preview` is set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 500),
@@ -85,6 +90,15 @@ pub struct BulkOperationRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub label_selector: Option<String>,
+    /// Changes nothing, and reports what it would do to each object. A bulk operation with `preview`
+    /// then does exactly that.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// A completed BulkOperationRun with `dryRun: true`, of the same kind and action. This one does
+    /// exactly what that preview showed, or nothing if a part of an object on which it depends has
+    /// changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<LocalReference>,
     /// What the action sets or removes. `restart`, `suspend` and `resume` take no options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<BulkOptions>,
@@ -217,6 +231,14 @@ pub struct BulkOperationRunStatus {
     /// has its progress. An object that was as wanted already is one that succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts: Option<SummaryCounts>,
+    /// Dry runs only: number of objects by what would be done with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<PlanSummary>,
+    /// SHA-256 over what is done and with which objects, 64 hex digits. For a dry run, and what
+    /// applies it, also over what each object was like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub plan_digest: Option<String>,
     /// Objects that failed or were skipped; at most 20. The OperationReports of the run have more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -249,6 +271,8 @@ impl Default for BulkOperationRunStatus {
             reason: None,
             message: None,
             counts: None,
+            preview: None,
+            plan_digest: None,
             failures: Vec::new(),
             failures_truncated: false,
             operation_run: None,

@@ -60,7 +60,7 @@ pub struct OperationReportSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_digest: Option<String>,
-    /// Restores only: what would happen to each item, in write order. If not all items fit, only
+    /// Restores and bulk operations only: what would happen to each item, in write order. If not all items fit, only
     /// those that differ, warn or fail are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
@@ -84,10 +84,16 @@ pub struct OperationReportSpec {
     #[schemars(length(max = 500))]
     pub uncovered: Vec<UncoveredItem>,
     /// Bulk operations only: the names of the objects that were selected by their labels, in
-    /// ascending order. A worker that continues after a crash works on these.
+    /// ascending order, or of all objects of a dry run. A worker that continues after a crash works
+    /// on these, and so does the bulk operation that applies the dry run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500), inner(length(max = 253)))]
     pub selected: Vec<String>,
+    /// Dry runs of bulk operations only, for each of `selected`: 16 hex digits over what the dry run
+    /// depended on in that object, then `w` if it would be written, otherwise `-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8500))]
+    pub selected_states: Option<String>,
 }
 
 /// What a restore does with an item.
@@ -147,7 +153,7 @@ impl Remark {
     }
 }
 
-/// One item of a restore's plan.
+/// One item of the plan of a restore or a bulk operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedObject {

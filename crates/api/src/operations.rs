@@ -12,6 +12,8 @@ use serde_json::Value;
 pub const CAPTURE: &str = "backup.capture";
 /// Does one thing with many objects.
 pub const BULK: &str = "bulk.apply";
+/// Reports what a bulk operation would do.
+pub const BULK_PREVIEW: &str = "bulk.preview";
 /// Checks a repository.
 pub const CHECK: &str = "repository.check";
 /// Captures one object.
@@ -55,6 +57,8 @@ impl Operation {
 pub const CAPTURE_COMMAND: &str = "capture";
 /// The worker's command for [`BULK`].
 pub const BULK_COMMAND: &str = "bulk";
+/// The worker's command for [`BULK_PREVIEW`].
+pub const BULK_PREVIEW_COMMAND: &str = "bulk-preview";
 /// The worker's command for [`CHECK`].
 pub const CHECK_COMMAND: &str = "check";
 /// The worker's command for [`CAPTURE_ITEM`].
@@ -77,8 +81,9 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 12] = [
+pub const BUILT_IN: [Operation; 13] = [
     Operation { name: BULK, command: BULK_COMMAND, inputs: schema_of::<BulkInputs> },
+    Operation { name: BULK_PREVIEW, command: BULK_PREVIEW_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
     Operation { name: CAPTURE_ITEM, command: CAPTURE_ITEM_COMMAND, inputs: schema_of::<CaptureItemInputs> },
     Operation { name: HISTORY, command: HISTORY_COMMAND, inputs: schema_of::<HistoryInputs> },
@@ -451,7 +456,7 @@ mod tests {
         for operation in BUILT_IN {
             let schema = operation.inputs_schema();
             assert_eq!((&schema["type"], &schema["additionalProperties"]), (&json!("object"), &json!(false)));
-            let first = if operation.name == BULK { "bulkOperationRun" } else { "repository" };
+            let first = if [BULK, BULK_PREVIEW].contains(&operation.name) { "bulkOperationRun" } else { "repository" };
             assert!(schema["required"].as_array().is_some_and(|required| required.contains(&json!(first))));
             for (name, property) in schema["properties"].as_object().expect("properties") {
                 assert!(property["description"].is_string() || name.ends_with("Run"), "{}: {name}", operation.name);

@@ -98,6 +98,12 @@ pub struct PlannedItem {
 }
 
 impl PlannedItem {
+    /// A row without a reason, which depends on nothing.
+    #[must_use]
+    pub fn new(item: ItemId, api_version: String, action: Action) -> Self {
+        Self { item, api_version, action, reason: None, warnings: Vec::new(), live: None, wanted: None }
+    }
+
     /// Whether only the garbage collector deletes the object.
     #[must_use]
     pub fn is_collected(&self) -> bool {
@@ -125,6 +131,25 @@ impl PlannedItem {
         let PlannedObject { item_id, api_version, action, reason, warnings, diff: _ } = told;
         Ok(Self { item: ItemId::of_object(&item_id)?, api_version, action, reason, warnings, live, wanted })
     }
+}
+
+/// Number of items by action.
+pub fn summary(actions: impl Iterator<Item = Action>) -> PlanSummary {
+    let mut summary = PlanSummary::default();
+    for action in actions {
+        *match action {
+            Action::Create => &mut summary.create,
+            Action::Update => &mut summary.update,
+            Action::Recreate => &mut summary.recreate,
+            Action::Delete => &mut summary.delete,
+            Action::Unchanged => &mut summary.unchanged,
+            Action::Skip => &mut summary.skip,
+            Action::Conflict => &mut summary.conflict,
+            Action::Forbidden => &mut summary.forbidden,
+            Action::Invalid => &mut summary.invalid,
+        } += 1;
+    }
+    summary
 }
 
 /// The plan of a restore.
@@ -201,21 +226,7 @@ impl Plan {
     /// Number of items by action.
     #[must_use]
     pub fn summary(&self) -> PlanSummary {
-        let mut summary = PlanSummary::default();
-        for planned in &self.items {
-            *match planned.action {
-                Action::Create => &mut summary.create,
-                Action::Update => &mut summary.update,
-                Action::Recreate => &mut summary.recreate,
-                Action::Delete => &mut summary.delete,
-                Action::Unchanged => &mut summary.unchanged,
-                Action::Skip => &mut summary.skip,
-                Action::Conflict => &mut summary.conflict,
-                Action::Forbidden => &mut summary.forbidden,
-                Action::Invalid => &mut summary.invalid,
-            } += 1;
-        }
-        summary
+        summary(self.items.iter().map(|planned| planned.action))
     }
 
     /// SHA-256 (64 hex digits) over the terms, which name the snapshot, and over each item's

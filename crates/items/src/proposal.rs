@@ -91,22 +91,13 @@ pub enum Verdict {
 }
 
 impl Proposal {
-    /// An update that was decided from the live object alone: no plan has it, and nothing is
-    /// compared with it. `body` carries the live uid and resourceVersion.
-    pub(super) fn update(item: ItemId, api_version: String, body: Value, shown: bool) -> Self {
-        let planned = PlannedItem {
-            item,
-            api_version,
-            action: Action::Update,
-            reason: None,
-            warnings: Vec::new(),
-            live: None,
-            wanted: None,
-        };
+    /// An update that was decided from the live object alone. `body` carries the live uid and
+    /// resourceVersion.
+    pub(super) fn update(item: ItemId, api_version: String, live: Value, body: Value, shown: bool) -> Self {
         Self {
-            planned,
+            planned: PlannedItem::new(item, api_version, Action::Update),
             write: Write::Update(body),
-            live: None,
+            live: Some(live),
             in_place: None,
             again: None,
             status: Status::Observed,

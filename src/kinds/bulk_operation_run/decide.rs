@@ -35,6 +35,8 @@ pub struct Observed {
     pub terminating: bool,
     /// The run that does its work.
     pub run: RunView,
+    /// The bulk operation that `spec.preview` names, while there is no run yet.
+    pub preview: Option<Arc<BulkOperationRun>>,
     /// What the run's workers wrote to the audit chain, in the order of the chain. Only read if the
     /// run has ended and does not reference the entries: its last worker was stopped or died.
     pub audit: Vec<AuditRecord>,
@@ -65,7 +67,12 @@ pub fn run_names(bulk: &BulkOperationRun) -> [String; 2] {
 #[must_use]
 pub fn is_of(run: &OperationRun, bulk: &BulkOperationRun) -> bool {
     let wanted = json!({ "name": bulk.name_any(), "uid": bulk.uid().unwrap_or_default() });
-    run.spec.operation_type == operations::BULK && run.spec.inputs.get(INPUT) == Some(wanted)
+    run.spec.operation_type == operation_type(bulk) && run.spec.inputs.get(INPUT) == Some(wanted)
+}
+
+/// The type of a bulk operation's run.
+fn operation_type(bulk: &BulkOperationRun) -> &'static str {
+    if bulk.spec.dry_run { operations::BULK_PREVIEW } else { operations::BULK }
 }
 
 /// Decides about a bulk operation.
@@ -105,7 +112,10 @@ fn expect_possible(observed: &Observed) -> Result<(), Refusal> {
     }
     let refusal = |Ineligible { reason, message }| Refusal { reason, message };
     bulk::requester(&bulk.spec).map_err(refusal)?;
-    bulk::change(&bulk.spec, Timestamp::UNIX_EPOCH).map_err(refusal)?;
+    let preview = bulk::previewed(&bulk.spec, observed.preview.as_deref()).map_err(refusal)?;
+    if preview.is_none() {
+        bulk::change(&bulk.spec, Timestamp::UNIX_EPOCH).map_err(refusal)?;
+    }
     Ok(())
 }
 
@@ -138,6 +148,10 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     next.operation_run = Some(ObjectReference::of(run));
     next.audit = theirs.context.audit.clone().or(next.audit);
     record_audit(&mut next, observed);
+    if let Some(plan) = &theirs.context.plan {
+        next.plan_digest = Some(plan.digest.clone());
+        next.preview = bulk.spec.dry_run.then_some(plan.summary);
+    }
     let (reason, message) = if theirs.phase == Phase::Completed {
         next.counts = theirs.summary_counts.or(next.counts);
         next.failures.clone_from(&theirs.failures);
@@ -164,8 +178,8 @@ fn ended(observed: &Observed, outcome: Outcome, reason: Reason, message: &str, n
 }
 
 fn record_audit(next: &mut BulkOperationRunStatus, observed: &Observed) {
-    if let Some((references, _)) = told_by_the_chain(&observed.audit) {
-        next.audit = Some(references);
+    if let Some((references, digest)) = told_by_the_chain(&observed.audit) {
+        (next.audit, next.plan_digest) = (Some(references), Some(digest.to_owned()));
     }
 }
 
@@ -204,7 +218,7 @@ fn run(bulk: &BulkOperationRun, name: &str) -> OperationRun {
     let mut run = OperationRun::new(
         name,
         OperationRunSpec {
-            operation_type: operations::BULK.to_owned(),
+            operation_type: operation_type(bulk).to_owned(),
             initiator: bulk.spec.requested_by.clone(),
             inputs: Map::from_iter([(INPUT.to_owned(), named)]).into(),
             ..OperationRunSpec::default()

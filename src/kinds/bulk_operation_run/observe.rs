@@ -3,7 +3,7 @@
 
 use super::decide::{Observed, is_of, run_names};
 use crate::{
-    api::{BulkOperationRun, ObjectReference, labels},
+    api::{BulkOperationRun, LocalReference, ObjectReference, labels},
     kernel::{Error, whole::whole},
     kinds::made_for::{self, RunView},
     runs::context::Context,
@@ -20,7 +20,8 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
     let tenant = context.namespaces.get("", &namespace);
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let is_tenant = tenant.is_some_and(|tenant| tenant.labels().contains_key(labels::WORKSPACE));
-    let mut observed = Observed { bulk: bulk.clone(), is_tenant, terminating, run: RunView::Gone, audit: Vec::new() };
+    let mut observed =
+        Observed { bulk: bulk.clone(), is_tenant, terminating, run: RunView::Gone, preview: None, audit: Vec::new() };
     if bulk.is_completed() || terminating {
         return Ok(observed);
     }
@@ -33,7 +34,11 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
         RunView::Gone => true,
         RunView::None(_) | RunView::Taken => false,
     };
-    if has_ended {
+    if let (RunView::None(_), Some(LocalReference { name })) = (&observed.run, &bulk.spec.preview) {
+        observed.preview = context.bulks.get(&namespace, name);
+    }
+    // Previews write nothing to the chain.
+    if has_ended && !bulk.spec.dry_run {
         observed.audit = made_for::audit(context, &namespace, &observed.run, recorded.as_ref()).await?;
     }
     observed.bulk = bulk;

@@ -34,7 +34,14 @@ fn bulk(spec: Value, status: Value) -> BulkOperationRun {
 
 fn observed(bulk: BulkOperationRun) -> Observed {
     let name = run_names(&bulk)[0].clone();
-    Observed { bulk: Arc::new(bulk), is_tenant: true, terminating: false, run: RunView::None(name), audit: Vec::new() }
+    Observed {
+        bulk: Arc::new(bulk),
+        is_tenant: true,
+        terminating: false,
+        run: RunView::None(name),
+        preview: None,
+        audit: Vec::new(),
+    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
@@ -200,4 +207,32 @@ fn a_second_pass_over_a_run_that_goes_on_changes_nothing() {
     seen.status = Some(status.clone());
     let later = now() + jiff::SignedDuration::from_mins(1);
     assert_eq!(written(&decide(&Observed { bulk: Arc::new(seen), ..running }, later)), status);
+}
+
+#[test]
+fn a_dry_run_starts_a_preview_and_what_it_made_is_in_the_status() {
+    let look = json!({"dryRun": true});
+    let actions = decide(&observed(bulk(look.clone(), json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.operation_type, "bulk.preview");
+    let plan = json!({"digest": "d".repeat(64), "summary": {"update": 3}});
+    let ended = json!({"phase": "completed", "outcome": "succeeded", "context": {"plan": plan}});
+    let status = written(&decide(&following(look, ended.clone()), now()));
+    assert_eq!(status.preview.map(|summary| summary.update), Some(3));
+    assert_eq!(status.plan_digest, Some("d".repeat(64)));
+    let status = written(&decide(&following(json!({}), ended), now()));
+    assert_eq!((status.preview, status.plan_digest), (None, Some("d".repeat(64))));
+}
+
+#[test]
+fn only_a_completed_preview_is_applied() {
+    let apply = json!({"items": [], "preview": {"name": "look"}});
+    let mut observed = observed(bulk(apply, json!({})));
+    assert_eq!(end(&observed).1, "PreviewNotUsable");
+    let made = json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d",
+        "operationRun": {"name": "look-bulk", "uid": "u"}});
+    observed.preview = Some(Arc::new(bulk(json!({"dryRun": true}), made)));
+    let actions = decide(&observed, now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.operation_type, "bulk.apply");
 }

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! claim     whether the BulkOperationRun belongs to this run
+//! order     the BulkOperationRun, and the preview that it applies
 //! access    what the requester and the account that writes may do
+//! survey    what is known before the first object is read, and how one is looked at
 //! selected  which objects, the same in each attempt
+//! expected  whether they are still what a preview found
 //! carry     the objects, so many at once
 //! found     what became of them
 //! ```
@@ -11,6 +14,7 @@
 //! Steps, and what a crash in each of them leaves behind:
 //! 1. Read the BulkOperationRun and what the requester may do: nothing.
 //! 2. Select the objects and store their names: reports that only count once an intent names them.
+//!    What applies a preview takes its objects, and compares all of them with what the preview found.
 //! 3. Check again that the operation is still wanted, and record the intent in the audit chain: an
 //!    entry that the next attempt finds, and with it the objects. If the intent cannot be recorded,
 //!    nothing is written.
@@ -24,31 +28,31 @@
 mod access;
 mod carry;
 mod claim;
+pub(super) mod expected;
 mod found;
+pub(super) mod order;
 mod records;
-mod selected;
+pub(super) mod selected;
+pub(super) mod survey;
 
 use crate::{
     api::reason::bulk as reason,
     api::{
         BulkOperationRun, ObjectReference,
         operations::BulkInputs,
-        provenance::PlanSummary,
+        provenance::{MadePlan, PlanSummary},
         result::{TerminationResult, truncate},
     },
     clock::Clock,
     items::{
-        bulk::{self, Left},
+        bulk::{self, Left, State},
         eligible::Ineligible,
-        excluded::ExclusionRules,
-        plan::Remark,
-        served::ServedKind,
     },
     operations::intent::{Record, Subject},
-    providers::{Provider, bounded::Bounded, catalog::Catalog, kubernetes::Kubernetes},
+    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     worker::{
         environment::{Environment, RunIdentity},
-        failure::{Failure, call_failure},
+        failure::Failure,
         fence,
         progress::Progress,
         report::{self, Contents},
@@ -56,11 +60,12 @@ use crate::{
         work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
     },
 };
-use carry::{Carrier, Pace};
+use carry::{Pace, carry};
 use found::Found;
-use jiff::Timestamp;
 use kube::Client;
+use order::Order;
 use selected::Selected;
+use survey::{Reach, Survey};
 
 /// Longest text of what is done in an audit entry, in bytes.
 const MAX_CHANGE: usize = 1000;
@@ -95,42 +100,35 @@ pub async fn apply_to(
 ) -> Result<TerminationResult, Failure> {
     let provider = &Bounded::new(provider);
     let own = &environment.identity;
-    let order = claim::take(client, own, inputs).await?;
-    let spec = &order.spec;
-    let requested_by = bulk::requester(spec).map_err(blocked)?;
-    let change = bulk::change(spec, created(&order)).map_err(blocked)?;
-    let catalog = provider.catalog().await;
-    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
-    let kind = served(&catalog, &order)?;
-    let denied = access::denied(provider, requested_by, kind).await?;
-    let selected = selected::select(provider, client, own, spec, kind, &denied).await?;
-    tracing::info!(items = selected.names.len(), action = spec.action.as_str(), "selected");
+    let order = order::read(client, own, inputs).await?;
+    let survey = Survey::take(provider, &order).await?;
+    let selected = selected::select(provider, client, own, &order, &survey.kind, &survey.denied).await?;
+    tracing::info!(items = selected.names.len(), action = order.asked.action.as_str(), "selected");
+    let pace = pace(&order.bulk);
+    let denied = survey.denied.any();
+    let reach: Option<Reach<'_>> = if denied.is_none() { Some(survey.reach().await?) } else { None };
+    // An attempt that may have written has changed objects itself. Those that others changed since
+    // fail individually.
+    if let (Some(reach), Some(states), false) = (&reach, &selected.expected, selected.begun) {
+        expected::expect(reach, &selected, states, pace.parallelism).await?;
+    }
     let run = fence::pass(client, own).await?;
     claim::take(client, own, inputs).await?;
     let record = Record::begin(client, own, clock, &run.spec.operation_type, subject(&order, &selected)).await?;
-    let mut found = Found::new(kind.group_kind(), &selected.names);
+    let mut found = Found::new(survey.kind.group_kind(), &selected.names);
     let progress = Progress::of(client.clone(), own);
-    if let Some(why) = denied.any() {
-        found.leave_rest(&Left { skipped: false, remark: Remark::new(reason::FORBIDDEN, why) });
-    } else {
-        let readers = provider.readers(&catalog).await?;
-        let carrier = Carrier {
-            shown: readers.may_read(&kind.group_kind()),
-            session: provider.session(readers),
-            guard: provider.guard(requested_by),
-            rules: ExclusionRules { repository_secrets: provider.repository_secrets().await? },
-            change: &change,
-            kind,
-            named: selected.named,
-        };
-        carrier.carry(&mut found, pace(&order), &progress, stop).await?;
+    match (&reach, denied) {
+        (Some(reach), _) => carry(reach, &mut found, selected.expected.as_deref(), pace, &progress, stop).await?,
+        (None, why) => found.leave_rest(&Left::failed(reason::FORBIDDEN, why.unwrap_or_default())),
     }
     progress.finish(found.counts()).await;
     if stop.is_set() {
         fence::expect_cancelled(client, own).await?;
     }
     found.leave_rest(&not_reached(stop));
-    end(client, own, &found, record).await
+    let mut result = end(client, own, &found, record).await?;
+    result.context.plan = Some(MadePlan { digest: selected.digest.clone(), summary: summary(&selected) });
+    Ok(result)
 }
 
 /// Writes the reports and the outcome, and returns the result.
@@ -148,50 +146,42 @@ async fn end(
 
 /// Why objects were not worked on.
 fn not_reached(stop: &Stop) -> Left {
-    let remark = if stop.is_set() {
-        Remark::new(reason::STOPPED, "the bulk operation was cancelled before its last attempt came to this")
+    if stop.is_set() {
+        Left::skipped(reason::STOPPED, "the bulk operation was cancelled before its last attempt came to this")
     } else {
         let message =
             "so many others had failed that the bulk operation stopped before it came to this (spec.stopAfterFailures)";
-        Remark::new(reason::STOPPED_AFTER_FAILURES, message)
-    };
-    Left { skipped: true, remark }
-}
-
-/// What both audit entries of a bulk operation say.
-fn subject(order: &BulkOperationRun, selected: &Selected) -> Subject {
-    let items = i64::try_from(selected.names.len()).unwrap_or(i64::MAX);
-    Subject {
-        who: order.spec.requested_by.clone().unwrap_or_default(),
-        restore_run: None,
-        bulk_operation_run: Some(ObjectReference::of(order)),
-        change: Some(truncate(&bulk::in_words(&order.spec), MAX_CHANGE)),
-        backup_set: None,
-        plan_digest: selected.digest.clone(),
-        summary: PlanSummary { update: items, ..PlanSummary::default() },
+        Left::skipped(reason::STOPPED_AFTER_FAILURES, message)
     }
 }
 
-fn pace(order: &BulkOperationRun) -> Pace {
+/// What both audit entries of a bulk operation say.
+fn subject(order: &Order, selected: &Selected) -> Subject {
+    Subject {
+        who: order.bulk.spec.requested_by.clone().unwrap_or_default(),
+        restore_run: None,
+        bulk_operation_run: Some(ObjectReference::of(&order.bulk)),
+        change: Some(truncate(&bulk::in_words(&order.asked), MAX_CHANGE)),
+        backup_set: None,
+        plan_digest: selected.digest.clone(),
+        summary: summary(selected),
+    }
+}
+
+/// How many objects may be written: those that the preview would write, or all.
+fn summary(selected: &Selected) -> PlanSummary {
+    let updates = match &selected.expected {
+        Some(states) => states.iter().filter(|State { writes, .. }| *writes).count(),
+        None => selected.names.len(),
+    };
+    PlanSummary { update: i64::try_from(updates).unwrap_or(i64::MAX), ..PlanSummary::default() }
+}
+
+fn pace(bulk: &BulkOperationRun) -> Pace {
     let number = |number: i32| usize::try_from(number).unwrap_or(1).max(1);
-    Pace { parallelism: number(order.spec.parallelism), stop_after: order.spec.stop_after_failures.map(number) }
+    Pace { parallelism: number(bulk.spec.parallelism), stop_after: bulk.spec.stop_after_failures.map(number) }
 }
 
-/// When the bulk operation was created: the same in each attempt.
-fn created(order: &BulkOperationRun) -> Timestamp {
-    order.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
-}
-
-/// The kind in the version that the cluster prefers.
-fn served<'c>(catalog: &'c Catalog, order: &BulkOperationRun) -> Result<&'c ServedKind, Failure> {
-    let wanted = order.spec.resource.group_kind();
-    catalog.kinds.iter().find(|kind| kind.group_kind() == wanted).ok_or_else(|| {
-        let message =
-            format!("correct spec.resource in a new bulk operation: the cluster serves no {wanted} in namespaces");
-        Failure::blocked(reason::KIND_NOT_SERVED, message)
-    })
-}
-
-fn blocked(Ineligible { reason, message }: Ineligible) -> Failure {
+pub(super) fn blocked(Ineligible { reason, message }: Ineligible) -> Failure {
     Failure::blocked(reason.as_str(), message)
 }

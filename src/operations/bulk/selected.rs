@@ -4,19 +4,23 @@
 //! Names in the spec never change. Names that were found by their labels are stored in the run's
 //! reports, before the intent is recorded. The intent has the digest of the list, and from then on
 //! only the list of that digest counts. An attempt that died before its intent has written nothing,
-//! and the next one selects anew.
+//! and the next one selects anew. What applies a preview takes the list from the reports of its run.
 
+use super::order::Order;
 use crate::{
     api::reason::bulk as reason,
-    api::{BulkOperationRunSpec, bulk_operation_run::MAX_SELECTED},
-    items::{bulk::digest, served::ServedKind},
+    api::{BulkOperationRunSpec, ObjectReference, bulk_operation_run::MAX_SELECTED},
+    items::{
+        bulk::{Previewed, State, digest},
+        served::ServedKind,
+    },
     operations::{bulk::access::Denied, intent::not_begun},
     providers::{Provider, call::ListSelection, fault::Fault},
     worker::{
         audit,
         environment::RunIdentity,
         failure::{Failure, call_failure},
-        report::{self, Contents},
+        report::{self, Contents, SelectedObjects},
     },
 };
 use kube::Client;
@@ -28,8 +32,10 @@ pub struct Selected {
     pub names: Vec<String>,
     /// Digest of what is done, and with which objects.
     pub digest: String,
-    /// Whether the author named them. Otherwise they were found by their labels.
-    pub named: bool,
+    /// What the preview found of each, if one is applied.
+    pub expected: Option<Vec<State>>,
+    /// Whether an earlier attempt has recorded its intent, so that it may have written.
+    pub begun: bool,
 }
 
 /// Returns the objects, those of an earlier attempt if it recorded its intent.
@@ -37,29 +43,74 @@ pub async fn select(
     provider: &dyn Provider,
     client: &Client,
     own: &RunIdentity,
-    spec: &BulkOperationRunSpec,
+    order: &Order,
     kind: &ServedKind,
     denied: &Denied,
 ) -> Result<Selected, Failure> {
-    let Some(labels) = &spec.label_selector else {
-        let mut names = spec.items.clone();
-        names.sort_unstable();
-        return Ok(Selected { digest: digest(spec, &names), names, named: true });
-    };
-    let intent = audit::intent(client, own).await.map_err(|failure| not_begun(&failure))?;
-    if let Some(intent) = intent {
-        let names = report::read_selected(client, own, &intent.plan_digest).await?;
-        let names = names.filter(|names| digest(spec, names) == intent.plan_digest).ok_or_else(lost)?;
-        return Ok(Selected { names, digest: intent.plan_digest, named: false });
+    let spec = &order.asked;
+    if order.previewed.is_none() && spec.label_selector.is_none() {
+        let names = named(spec);
+        return Ok(Selected { digest: digest(spec, &names, None), names, expected: None, begun: false });
     }
+    let intent = audit::intent(client, own).await.map_err(|failure| not_begun(&failure))?;
+    let begun = intent.is_some();
+    if let Some(previewed) = &order.previewed {
+        if intent.is_some_and(|intent| intent.plan_digest != previewed.digest) {
+            return Err(lost());
+        }
+        let SelectedObjects { names, states } = of_preview(client, own, spec, previewed).await?;
+        return Ok(Selected { names, digest: previewed.digest.clone(), expected: states, begun });
+    }
+    if let Some(intent) = intent {
+        let own_run = ObjectReference { name: own.run.clone(), uid: own.run_uid.clone() };
+        let selected = report::read_selected(client, &own.namespace, &own_run, &intent.plan_digest).await?;
+        let is_it = |selected: &SelectedObjects| digest(spec, &selected.names, None) == intent.plan_digest;
+        let SelectedObjects { names, .. } = selected.filter(is_it).ok_or_else(lost)?;
+        return Ok(Selected { names, digest: intent.plan_digest, expected: None, begun });
+    }
+    let names = find(provider, spec, kind, denied).await?;
+    let digest = digest(spec, &names, None);
+    report::write(client, own, Contents::Selected(&names, None, &digest)).await?;
+    Ok(Selected { names, digest, expected: None, begun })
+}
+
+/// The names in a spec, in ascending order.
+fn named(spec: &BulkOperationRunSpec) -> Vec<String> {
+    let mut names = spec.items.clone();
+    names.sort_unstable();
+    names
+}
+
+/// The objects that a spec means now.
+pub async fn find(
+    provider: &dyn Provider,
+    spec: &BulkOperationRunSpec,
+    kind: &ServedKind,
+    denied: &Denied,
+) -> Result<Vec<String>, Failure> {
+    let Some(labels) = &spec.label_selector else { return Ok(named(spec)) };
     if let Some(why) = &denied.get {
         // Even the names say something about objects that the requester may not read.
         return Err(Failure::blocked(reason::FORBIDDEN, format!("nothing was selected: {why}")));
     }
-    let names = list(provider, kind, labels).await?;
-    let digest = digest(spec, &names);
-    report::write(client, own, Contents::Selected(&names, &digest)).await?;
-    Ok(Selected { names, digest, named: false })
+    list(provider, kind, labels).await
+}
+
+/// The objects of a preview, with what it found of each.
+async fn of_preview(
+    client: &Client,
+    own: &RunIdentity,
+    spec: &BulkOperationRunSpec,
+    previewed: &Previewed,
+) -> Result<SelectedObjects, Failure> {
+    let selected = report::read_selected(client, &own.namespace, &previewed.run, &previewed.digest).await?;
+    let is_it = |selected: &SelectedObjects| {
+        selected.states.as_ref().is_some_and(|states| digest(spec, &selected.names, Some(states)) == previewed.digest)
+    };
+    selected.filter(is_it).ok_or_else(|| {
+        let message = "make another preview: the reports with what this one found are not all there, or were changed";
+        Failure::blocked(reason::PLAN_LOST, message)
+    })
 }
 
 async fn list(provider: &dyn Provider, kind: &ServedKind, labels: &str) -> Result<Vec<String>, Failure> {

@@ -130,10 +130,13 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "BulkOperationRun" => {
             let mut spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "label", "labelSelector": "a=b",
                 "options": { "set": { "tenantatlas.io/a": "b" } } });
-            if let [Step::Field(list), ..] = path
-                && list == "items"
-            {
-                spec.as_object_mut().expect("an object").remove("labelSelector");
+            let spec_fields = spec.as_object_mut().expect("an object");
+            match path {
+                [Step::Field(field), ..] if field == "items" => drop(spec_fields.remove("labelSelector")),
+                [Step::Field(field), ..] if field == "preview" => {
+                    spec_fields.retain(|field, _| ["resource", "action"].contains(&field.as_str()));
+                }
+                _ => {}
             }
             spec
         }
@@ -257,7 +260,9 @@ async fn whatever_stands_in_a_field_nothing_outside_the_tenant_is_touched_and_no
                 let mut spec = sound(&kind, &path);
                 put(&mut spec, &path, &value.into());
                 let name = match kind.as_str() {
-                    "OperationType" => format!("hostile-{}.{}", tally.accepted + tally.refused, tenant.name),
+                    "OperationType" => {
+                        format!("hostile-{}.{}", tally.accepted + tally.refused, tenant.name)
+                    }
                     "AuditEntry" => format!("{:012}", tally.accepted + tally.refused + 2),
                     _ => format!("hostile-{}", tally.accepted + tally.refused),
                 };

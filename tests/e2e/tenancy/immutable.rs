@@ -65,6 +65,8 @@ fn sound(kind: &str) -> Vec<Value> {
                 "parallelism": 3, "stopAfterFailures": 4 }),
             json!({ "resource": { "kind": "Pod" }, "action": "scale", "labelSelector": "a=b",
                 "options": { "replicas": 3 } }),
+            json!({ "resource": { "kind": "Pod" }, "action": "label", "preview": { "name": "look" } }),
+            json!({ "resource": { "kind": "Pod" }, "action": "restart", "items": ["a"], "dryRun": true }),
         ],
         "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "content": "Inventory", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
@@ -82,7 +84,7 @@ fn sound(kind: &str) -> Vec<Value> {
                 "after": "b", "sets": 2, "apiVersion": "v1", "reason": remark, "diff": "+a" });
             vec![json!({ "run": { "name": "mine", "uid": "uid" }, "chunk": 1, "chunks": 2, "items": [item],
                 "planDigest": "0a", "plan": [planned], "results": [result], "differences": [difference], "versions": [version],
-                "uncovered": [{ "itemId": "a/B/c", "reason": "NoBackup" }], "selected": ["a", "b"], "omitted": 2 })]
+                "uncovered": [{ "itemId": "a/B/c", "reason": "NoBackup" }], "selected": ["a", "b"], "selectedStates": "0a", "omitted": 2 })]
         }
         other => panic!("{other}: say here what a sound one is"),
     }
@@ -128,6 +130,7 @@ fn other(value: &Value) -> Value {
                 ("missing", "different"),
                 ("label", "annotate"),
                 ("scale", "resume"),
+                ("restart", "suspend"),
                 ("update", "recreate"),
                 ("add", "replace"),
                 ("test", "replace"),
@@ -346,6 +349,8 @@ async fn what_never_changes_is_changed_by_nobody_in_no_way_and_at_no_time() {
         ("RestoreRun", "restore-2"),
         ("BulkOperationRun", "bulk-0"),
         ("BulkOperationRun", "bulk-1"),
+        ("BulkOperationRun", "bulk-2"),
+        ("BulkOperationRun", "bulk-3"),
         ("BackupSet", "set"),
         ("OperationReport", "report"),
     ] {

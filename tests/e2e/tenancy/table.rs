@@ -116,6 +116,11 @@ fn request(tenant: &Tenant, row: &str, who: &str) -> (&'static str, String, Valu
         "restore" => {
             ("POST", path("restoreruns"), object("RestoreRun", "new", json!({ "backupSet": { "name": "none" } })))
         }
+        "preview a change in bulk" => {
+            let spec =
+                json!({ "resource": { "kind": "ConfigMap" }, "action": "restart", "items": ["none"], "dryRun": true });
+            ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
+        }
         "change many objects in bulk" => {
             let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "restart", "items": ["none"] });
             ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))

@@ -127,6 +127,11 @@ impl Api {
         self.edit(|state| state.reports.clear());
     }
 
+    /// Changes each report, as somebody else might.
+    pub fn change_reports(&self, change: impl FnMut(&mut Value)) {
+        self.edit(|state| state.reports.values_mut().for_each(change));
+    }
+
     /// The rules of the ClusterRole that everybody holds who reads reports.
     pub fn let_readers_read(&self, rules: &Value) {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "view"}, "rules": rules});

@@ -40,7 +40,7 @@ fn order(api: &Api, fields: Value) {
 }
 
 /// One attempt of a worker.
-async fn attempt(api: &Api) -> Result<TerminationResult, Failure> {
+pub async fn attempt(api: &Api) -> Result<TerminationResult, Failure> {
     attempt_until(api, &Stop::default()).await
 }
 
@@ -53,7 +53,7 @@ async fn attempt_until(api: &Api, stop: &Stop) -> Result<TerminationResult, Fail
 }
 
 /// ConfigMaps with a label.
-fn labelled(count: usize) -> Vec<Value> {
+pub fn labelled(count: usize) -> Vec<Value> {
     let mut objects = objects(count);
     for object in &mut objects {
         object["metadata"]["labels"] = json!({"app": "web"});
@@ -61,7 +61,7 @@ fn labelled(count: usize) -> Vec<Value> {
     objects
 }
 
-fn deployments(count: usize) -> Vec<Value> {
+pub fn deployments(count: usize) -> Vec<Value> {
     let mut objects = labelled(count);
     for object in &mut objects {
         object["spec"] = json!({"replicas": 1, "template": {"metadata": {"labels": {"app": "web"}}}});
@@ -73,25 +73,25 @@ fn serve_deployments(api: &Api, count: usize) {
     api.serve("apps", "v1", "Deployment", "deployments", deployments(count));
 }
 
-fn counts(result: &TerminationResult) -> (i64, i64, i64) {
+pub fn counts(result: &TerminationResult) -> (i64, i64, i64) {
     let counts = result.summary_counts.unwrap();
     assert!(counts.add_up() && counts.processed == counts.total, "{counts:?}");
     (counts.succeeded, counts.failed, counts.skipped)
 }
 
 /// The codes of what failed or was skipped, by name.
-fn codes(result: &TerminationResult) -> BTreeMap<String, String> {
+pub fn codes(result: &TerminationResult) -> BTreeMap<String, String> {
     let named = |id: &str| id.rsplit('/').next().unwrap().to_owned();
     result.failures.iter().map(|failure| (named(&failure.item_id), failure.reason_code.clone())).collect()
 }
 
-fn events(api: &Api) -> Vec<(String, Value)> {
+pub fn events(api: &Api) -> Vec<(String, Value)> {
     let record = |entry: Value| -> Value { serde_json::from_str(entry["spec"]["entry"].as_str().unwrap()).unwrap() };
     let records = api.audit().into_iter().map(record);
     records.map(|record| (record["event"].as_str().unwrap().to_owned(), record)).collect()
 }
 
-fn assert_each_written_once(api: &Api) {
+pub fn assert_each_written_once(api: &Api) {
     let writes = api.writes();
     assert_eq!(writes.iter().collect::<BTreeSet<_>>().len(), writes.len(), "nothing is written twice: {writes:?}");
 }
@@ -176,7 +176,7 @@ async fn an_attempt_after_a_crash_works_on_the_same_objects_and_changes_none_twi
     }
 }
 
-const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 fn deployments_named(name: &str) -> Value {
     let mut one = object(name);

@@ -21,6 +21,12 @@ codes! {
     TOO_MANY_SELECTED = "TooManySelected";
     /// The list of the selected objects is incomplete, or was changed.
     SELECTION_LOST = "SelectionLost";
+    /// The preview cannot be applied.
+    PREVIEW_NOT_USABLE = of_runs!(PreviewNotUsable);
+    /// The list of what the preview found is incomplete, or was changed.
+    PLAN_LOST = restore::PLAN_LOST;
+    /// An object is not as the preview showed it. Nothing was written.
+    PREVIEW_STALE = restore::PREVIEW_STALE;
     /// Not a single object could be changed.
     NOTHING_CHANGED = "NothingChanged";
     /// The intent or the outcome could not be recorded in the audit chain.
@@ -33,8 +39,11 @@ codes! {
     VANISHED = "Vanished";
     /// Item, skipped: the object is being deleted.
     BEING_DELETED = item::BEING_DELETED;
-    /// Item: the object was changed by others each time that it was to be written.
+    /// Item: the object was changed by others each time that it was to be written, or since the
+    /// preview.
     MOVED = item::MOVED;
+    /// Item: the preview showed that it would not be changed, and now it could be.
+    NOT_PLANNED = "NotPlanned";
     /// Item: the action would have no effect on this object, or not the one that is meant.
     NOT_APPLICABLE = "NotApplicable";
     /// Item, skipped: too many others had failed before its turn.

@@ -1,16 +1,22 @@
 //! One action on many objects: what is asked for, and whether it can be done at all.
 //!
 //! ```text
-//! keys   keys and values of labels and annotations
-//! step   what the action does with one object
+//! keys     keys and values of labels and annotations
+//! preview  whether a preview can be applied
+//! state    what a preview depended on in one object
+//! step     what the action does with one object
 //! ```
 //!
 //! Checked twice: by the controller, to block the bulk operation before it gets a run, and by the
 //! worker, because it may be another version.
 
 mod keys;
+mod preview;
+mod state;
 mod step;
 
+pub use preview::{Previewed, previewed};
+pub use state::{State, read_states, seen, write_states};
 pub use step::{Left, Step, step};
 
 use crate::{
@@ -124,12 +130,17 @@ fn invalid(message: impl std::fmt::Display) -> Ineligible {
     }
 }
 
-/// SHA-256 (64 hex digits) over what is done, and with which objects.
+/// SHA-256 (64 hex digits) over what is done, and with which objects. For a preview, also over what
+/// each of them was like.
 #[must_use]
-pub fn digest(spec: &BulkOperationRunSpec, names: &[String]) -> String {
-    canonical::digest(&json!({
+pub fn digest(spec: &BulkOperationRunSpec, names: &[String], states: Option<&[State]>) -> String {
+    let mut of = json!({
         "resource": spec.resource, "action": spec.action, "options": spec.options, "items": names,
-    }))
+    });
+    if let Some(states) = states {
+        of["states"] = json!(write_states(states));
+    }
+    canonical::digest(&of)
 }
 
 /// What is done, in words, such as `scale Deployment.apps to 3`.
@@ -218,20 +229,21 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let scaled = |replicas: i32| spec(json!({"action": "scale", "options": {"replicas": replicas}}));
         let all = [
-            digest(&scaled(1), &names(&["a"])),
-            digest(&scaled(2), &names(&["a"])),
-            digest(&scaled(1), &names(&["a", "b"])),
-            digest(&spec(json!({"action": "restart"})), &names(&["a"])),
+            digest(&scaled(1), &names(&["a"]), None),
+            digest(&scaled(2), &names(&["a"]), None),
+            digest(&scaled(1), &names(&["a", "b"]), None),
+            digest(&spec(json!({"action": "restart"})), &names(&["a"]), None),
             digest(
                 &spec(json!({"action": "restart", "resource": {"group": "apps", "kind": "DaemonSet"}})),
                 &names(&["a"]),
+                None,
             ),
         ];
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         assert!(all.iter().all(|digest| digest.len() == 64));
         // How it is done is no part of it.
         let slow = spec(json!({"action": "scale", "options": {"replicas": 1}, "parallelism": 1, "labelSelector": "a"}));
-        assert_eq!(digest(&slow, &names(&["a"])), all[0]);
+        assert_eq!(digest(&slow, &names(&["a"]), None), all[0]);
     }
 
     #[test]

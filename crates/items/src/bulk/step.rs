@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 /// The annotation of a pod template that `kubectl rollout restart` changes.
-const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+pub(super) const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// What an action does with an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,12 +41,16 @@ pub struct Left {
 }
 
 impl Left {
-    fn skipped(code: &str, message: impl Into<String>) -> Step {
-        Step::Left(Self { skipped: true, remark: Remark::new(code, message) })
+    /// It is left on purpose.
+    #[must_use]
+    pub fn skipped(code: &str, message: impl Into<String>) -> Self {
+        Self { skipped: true, remark: Remark::new(code, message) }
     }
 
-    fn failed(message: &str) -> Step {
-        Step::Left(Self { skipped: false, remark: Remark::new(reason::NOT_APPLICABLE, message) })
+    /// It counts as failed.
+    #[must_use]
+    pub fn failed(code: &str, message: impl Into<String>) -> Self {
+        Self { skipped: false, remark: Remark::new(code, message) }
     }
 }
 
@@ -55,15 +59,15 @@ impl Left {
 #[must_use]
 pub fn step(change: &Change, rules: &ExclusionRules, item: &ItemId, live: Value, shown: bool) -> Step {
     if let Some(excluded) = excludes(change, rules, item, &live) {
-        return Left::skipped(excluded.code(), why(excluded));
+        return Step::Left(Left::skipped(excluded.code(), why(excluded)));
     }
     if is_being_deleted(&live) {
-        return Left::skipped(reason::BEING_DELETED, "it is being deleted");
+        return Step::Left(Left::skipped(reason::BEING_DELETED, "it is being deleted"));
     }
     if let Some(problem) = not_applicable(change, &live) {
-        return Left::failed(problem);
+        return Step::Left(Left::failed(reason::NOT_APPLICABLE, problem));
     }
-    let mut wanted = live;
+    let mut wanted = live.clone();
     if !apply(change, &mut wanted) {
         return Step::Unchanged;
     }
@@ -72,7 +76,7 @@ pub fn step(change: &Change, rules: &ExclusionRules, item: &ItemId, live: Value,
         // The API server keeps those that it has.
         metadata.remove("managedFields");
     }
-    Step::Write(Box::new(Proposal::update(item.clone(), api_version, wanted, shown)))
+    Step::Write(Box::new(Proposal::update(item.clone(), api_version, live, wanted, shown)))
 }
 
 /// Why an object is never changed. One that has ended may still get labels.
