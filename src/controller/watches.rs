@@ -4,7 +4,7 @@
 use crate::{
     api::{
         BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Reason, RestoreRun,
-        backup_schedule::origin, labels, operation_run::SchedulerKind,
+        Workspace, backup_schedule::origin, labels, operation_run::SchedulerKind,
     },
     clock::SharedClock,
     kernel::{
@@ -16,7 +16,9 @@ use crate::{
         queue::{self, Backlog, Others, Precedence, Requeue},
         slim::Slim,
     },
-    kinds::{backup_repository, backup_schedule, bulk_operation_run, finding, operation_type, restore_run, tenant},
+    kinds::{
+        backup_repository, backup_schedule, bulk_operation_run, finding, operation_type, restore_run, tenant, workspace,
+    },
     runs::{
         self,
         context::{Context, Settings, Taken},
@@ -53,6 +55,7 @@ const FEW: u16 = 4;
 struct Queues {
     runs: mpsc::UnboundedSender<Name<OperationRun>>,
     types: mpsc::UnboundedSender<Name<OperationType>>,
+    workspaces: mpsc::UnboundedSender<Name<Workspace>>,
     tenants: mpsc::UnboundedSender<Name<Namespace>>,
     repositories: mpsc::UnboundedSender<Name<BackupRepository>>,
     restores: mpsc::UnboundedSender<Name<RestoreRun>>,
@@ -67,6 +70,7 @@ struct Feeds {
     jobs: Feed<Job>,
     pods: Feed<Pod>,
     types: Feed<OperationType>,
+    workspaces: Feed<Workspace>,
     repositories: Feed<BackupRepository>,
     restores: Feed<RestoreRun>,
     bulks: Feed<BulkOperationRun>,
@@ -100,17 +104,19 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     let (concurrency, term) = (setup.concurrency, setup.term.clone());
     let (runs, added_runs) = mpsc::unbounded_channel();
     let (types, added_types) = mpsc::unbounded_channel();
+    let (workspaces, added_workspaces) = mpsc::unbounded_channel();
     let (tenants, added_tenants) = mpsc::unbounded_channel();
     let (repositories, added_repositories) = mpsc::unbounded_channel();
     let (restores, added_restores) = mpsc::unbounded_channel();
     let (bulks, added_bulks) = mpsc::unbounded_channel();
     let (schedules, added_schedules) = mpsc::unbounded_channel();
     let (findings, added_findings) = mpsc::unbounded_channel();
-    let queues = Queues { runs, types, tenants, repositories, restores, bulks, schedules, findings };
+    let queues = Queues { runs, types, workspaces, tenants, repositories, restores, bulks, schedules, findings };
     let (context, feeds) = caches(setup, &queues);
     watch_runs(&context, feeds.runs, &queues);
     watch_jobs_and_pods(&context, feeds.jobs, feeds.pods);
     watch_types(&context, feeds.types, &queues);
+    watch_workspaces(&context, feeds.workspaces, &queues);
     watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
     watch_made_for(&context, feeds.repositories, feeds.schedules, feeds.restores, &queues);
     watch_bulks(&context, feeds.bulks, &queues);
@@ -122,6 +128,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         context.jobs.ready(),
         context.pods.ready(),
         context.types.ready(),
+        context.workspaces.ready(),
         context.repositories.ready(),
         context.restores.ready(),
         context.bulks.ready(),
@@ -142,6 +149,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     tokio::join!(
         controller(concurrency, Precedence::Second(&due)).run(alone(runs::reconcile), &context.runs, added_runs),
         few().run(alone(operation_type::reconcile), &context.types, added_types),
+        few().run(alone(workspace::reconcile), &context.workspaces, added_workspaces),
         few().run(alone(tenant::reconcile), &context.namespaces, added_tenants),
         few().run(alone(backup_repository::reconcile), &context.repositories, added_repositories),
         few().run(alone(restore_run::reconcile), &context.restores, added_restores),
@@ -161,12 +169,14 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
     let (jobs, job_feed) = Cache::new(|_| None);
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
     let (types, type_feed) = Cache::new(|_| None);
+    let (workspaces, workspace_feed) = Cache::new(|_| None);
     let (repositories, repository_feed) = Cache::new(|_| None);
     let (restores, restore_feed) = Cache::new(|_| None);
     let (bulks, bulk_feed) = Cache::new(|_| None);
     let (schedules, schedule_feed) = Cache::new(|_| None);
     let (findings, finding_feed) = Cache::new(|_| None);
-    let (namespaces, namespace_feed) = Cache::new(|_| None);
+    let (namespaces, namespace_feed) =
+        Cache::new(|namespace: &Namespace| namespace.labels().get(labels::WORKSPACE).cloned());
     let (accounts, account_feed) = Cache::new(|_| None);
     let (bindings, binding_feed) = Cache::new(|_| None);
     let context = Context {
@@ -177,6 +187,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         jobs,
         pods,
         types,
+        workspaces,
         repositories,
         restores,
         bulks,
@@ -196,6 +207,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         jobs: job_feed,
         pods: pod_feed,
         types: type_feed,
+        workspaces: workspace_feed,
         repositories: repository_feed,
         restores: restore_feed,
         bulks: bulk_feed,
@@ -312,7 +324,20 @@ fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queu
     });
 }
 
-/// A tenant wakes its accounts, repositories, schedules and runs; an account or a binding of ours
+/// A workspace wakes itself, and the runs of its tenants: what it allows may have changed.
+fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues: &Queues) {
+    let (context_of_watch, queue) = (context.clone(), queues.workspaces.clone());
+    feed(workspaces, &context.client, watcher::Config::default(), move |change| {
+        let context = &context_of_watch;
+        let name = Name::of(&*object(change));
+        for namespace in context.namespaces.group("", name.name()) {
+            context.wake(context.registry.by_namespace(&namespace.name_any()));
+        }
+        let _ = queue.send(name);
+    });
+}
+
+/// A tenant wakes its workspace, its accounts, repositories, schedules and runs; an account or a binding of ours
 /// wakes its tenant.
 fn watch_tenants(
     context: &Arc<Context>,
@@ -323,7 +348,7 @@ fn watch_tenants(
 ) {
     let context_of_watch = context.clone();
     let (tenants, repositories) = (queues.tenants.clone(), queues.repositories.clone());
-    let schedules = queues.schedules.clone();
+    let (schedules, workspaces) = (queues.schedules.clone(), queues.workspaces.clone());
     feed(namespaces, &context.client, watcher::Config::default().labels(labels::WORKSPACE), move |change| {
         let context = &context_of_watch;
         let deleted = matches!(change, Change::Deleted(_));
@@ -333,6 +358,9 @@ fn watch_tenants(
             context.registry.forget_tenant(&name);
         }
         let _ = tenants.send(Name::of(&*namespace));
+        if let Some(workspace) = namespace.labels().get(labels::WORKSPACE) {
+            let _ = workspaces.send(Name::new("", workspace));
+        }
         for repository in context.repositories.names(&name) {
             let _ = repositories.send(Name::new(&name, &repository));
         }

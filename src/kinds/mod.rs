@@ -15,3 +15,4 @@ pub mod operation_type;
 pub mod restore_run;
 mod slim;
 pub mod tenant;
+pub mod workspace;

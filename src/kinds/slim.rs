@@ -7,7 +7,7 @@
 use crate::{
     api::{
         BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, OperationType, Phase,
-        RestoreRun, RestoreRunStatus, execution::ACCOUNTS, finding::Current,
+        RestoreRun, RestoreRunStatus, Workspace, execution::ACCOUNTS, finding::Current,
     },
     kernel::{
         packed::Dictionary,
@@ -25,6 +25,12 @@ static FINDINGS: LazyLock<Option<Dictionary>> = LazyLock::new(|| dictionary_of::
 
 impl Slim for OperationType {
     /// Types are read in every reconcile, and written only by the administrators of the cluster.
+    const PACKED: bool = false;
+}
+
+impl Slim for Workspace {
+    /// Workspaces are read in every reconcile of a run that has not started, and written only by the
+    /// administrators of the cluster.
     const PACKED: bool = false;
 }
 

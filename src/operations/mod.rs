@@ -84,6 +84,12 @@ pub trait Operation: Work {
         false
     }
 
+    /// Whether it captures something into its repository. Such a run is refused once the repository
+    /// has more bytes than the workspace allows.
+    fn stores(&self) -> bool {
+        false
+    }
+
     /// Name of the backup set whose objects a run with these inputs reads, if they name one. A run is
     /// refused before it has a Job if that set holds none.
     fn restores(&self, _inputs: &Inputs) -> Option<String> {

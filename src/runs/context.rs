@@ -1,7 +1,9 @@
 //! What every reconcile is given: the API client, the clock, the caches.
 
 use crate::{
-    api::{BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun},
+    api::{
+        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun, Workspace,
+    },
     clock::SharedClock,
     kernel::{Error, cache::Cache, events, name::Name},
     runs::{job::JobSettings, registry::Registry},
@@ -55,6 +57,8 @@ pub struct Context {
     pub repositories: Arc<Cache<BackupRepository>>,
     /// Restores of all tenants.
     pub restores: Arc<Cache<RestoreRun>>,
+    /// Workspaces.
+    pub workspaces: Arc<Cache<Workspace>>,
     /// Bulk operations of all tenants.
     pub bulks: Arc<Cache<BulkOperationRun>>,
     /// Schedules of all tenants.

@@ -22,6 +22,7 @@ pub mod registry;
 mod slim;
 mod status;
 pub mod waiting;
+pub mod workspace;
 
 #[cfg(test)]
 mod expansion;

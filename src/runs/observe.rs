@@ -7,6 +7,7 @@ use super::{
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
     prepare::{Prepared, effective_inputs, named_account, prepare, repository_name},
     waiting::stuck,
+    workspace,
 };
 use crate::{
     api::{
@@ -64,6 +65,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         }),
     };
     let prepared = if open && !started { of_objects(context, prepared, &namespace).await? } else { prepared };
+    let prepared = if open && !started { allowed(context, &run, tenant.as_ref(), prepared) } else { prepared };
 
     let identity = status
         .identity_hash
@@ -212,6 +214,21 @@ async fn of_objects(
         Some(Err(Ineligible { reason, message })) => Err(Refusal { reason, message }),
         _ => Ok(prepared),
     })
+}
+
+/// Refuses what the workspace of the tenant does not allow. One without an object allows everything.
+fn allowed(
+    context: &Context,
+    run: &OperationRun,
+    tenant: Option<&Tenant>,
+    prepared: Result<Prepared, Refusal>,
+) -> Result<Prepared, Refusal> {
+    let prepared = prepared?;
+    if let Some(workspace) = tenant.and_then(|tenant| context.workspaces.get("", &tenant.workspace)) {
+        let uid = run.uid().unwrap_or_default();
+        workspace::check(run, &workspace, &prepared, |most| context.registry.older_in_tenant(&uid, most))?;
+    }
+    Ok(prepared)
 }
 
 /// The limits that apply to a run of a type.

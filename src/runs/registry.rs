@@ -29,6 +29,8 @@ pub struct Registry {
 struct State {
     /// Runs that are not completed, by uid.
     open: HashMap<String, Entry>,
+    /// Open runs by tenant, oldest first.
+    by_tenant: HashMap<String, BTreeSet<(Timestamp, String)>>,
     /// Uids of open runs, by the digits of the identity in the name of their Job. With thousands of
     /// open runs, no event may cause a scan over all of them.
     same: HashMap<String, HashSet<String>>,
@@ -190,7 +192,31 @@ impl Registry {
 
     /// Runs of a tenant that are not completed.
     pub fn by_namespace(&self, namespace: &str) -> Vec<Name<OperationRun>> {
-        self.state().open.values().filter(|entry| entry.namespace == namespace).map(Entry::reference).collect()
+        let state = self.state();
+        let of_tenant = state.by_tenant.get(namespace).into_iter().flatten();
+        of_tenant.filter_map(|(_, uid)| state.open.get(uid)).map(Entry::reference).collect()
+    }
+
+    /// Number of runs of the same tenant that are not completed and are older; at most `most`, so
+    /// that a tenant with many runs costs no more than its quota.
+    pub fn older_in_tenant(&self, uid: &str, most: usize) -> usize {
+        let state = self.state();
+        let Some(own) = state.open.get(uid) else { return 0 };
+        let of_tenant = state.by_tenant.get(&own.namespace);
+        of_tenant.map_or(0, |runs| runs.range(..(own.created, own.uid.clone())).take(most).count())
+    }
+
+    /// Whether a completed run of a tenant and type did all of its work, or a part of it.
+    pub fn has_succeeded(&self, namespace: &str, operation_type: &str) -> bool {
+        let state = self.state();
+        let completed = state.completed.get(&(namespace.to_owned(), operation_type.to_owned()));
+        let is_good = |ended: &Ended| matches!(ended.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
+        completed.is_some_and(|completed| completed.iter().any(is_good))
+    }
+
+    /// Number of runs of a tenant that are not completed.
+    pub fn open_in_tenant(&self, namespace: &str) -> usize {
+        self.state().by_tenant.get(namespace).map_or(0, BTreeSet::len)
     }
 
     /// Older runs of the same identity that are not completed and do not wait for another run's
@@ -343,6 +369,7 @@ impl State {
             self.line.begin(&entry.namespace, &entry.operation_type);
         }
         let uid = entry.uid.clone();
+        self.by_tenant.entry(entry.namespace.clone()).or_default().insert((entry.created, uid.clone()));
         self.open.insert(uid.clone(), entry);
         self.stand(&uid);
     }
@@ -350,6 +377,12 @@ impl State {
     /// Removes an open run, and stops counting it.
     fn take(&mut self, uid: &str) -> Option<Entry> {
         let entry = self.open.remove(uid)?;
+        if let Some(of_tenant) = self.by_tenant.get_mut(&entry.namespace) {
+            of_tenant.remove(&(entry.created, uid.to_owned()));
+            if of_tenant.is_empty() {
+                self.by_tenant.remove(&entry.namespace);
+            }
+        }
         if let Some(identity) = &entry.identity {
             forget(&mut self.same, job_digits(identity), uid);
         }

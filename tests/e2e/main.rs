@@ -41,3 +41,4 @@ mod tenancy;
 mod undrifted;
 mod unready;
 mod waiting;
+mod workspaces;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tenantatlas::api::{
     BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, ObjectReference, OperationRun,
-    OperationType, Outcome, Phase, Reason, RestoreRun, conditions, schema::custom_resource_definitions,
+    OperationType, Outcome, Phase, Reason, RestoreRun, Workspace, conditions, schema::custom_resource_definitions,
 };
 use tenantatlas::{
     kernel::refusal::Refusal,
@@ -17,6 +17,7 @@ use tenantatlas::{
         finding::decide as finding,
         operation_type::decide as operation_type,
         restore_run::decide as restore,
+        workspace::decide as workspace,
     },
     operations::record::RepositoryCheck,
     runs::records::{
@@ -109,6 +110,15 @@ fn what_nobody_has_looked_at_yet_is_in_progress() {
     assert_seen(&restore, "InProgress", "a restore");
     let bulk: BulkOperationRun = born("BulkOperationRun", &json!({"resource": {"kind": "Pod"}, "action": "label"}));
     assert_seen(&bulk, "InProgress", "a bulk operation");
+}
+
+#[test]
+fn a_workspace_is_current_once_its_tenants_are_counted() {
+    let mut new: Workspace = born("Workspace", &json!({}));
+    assert_seen(&new, "InProgress", "one that was not looked at yet");
+    let observed = workspace::Observed { workspace: Arc::new(new.clone()), tenants: Vec::new() };
+    new.status = Some(workspace::status(&observed, now()));
+    assert_seen(&new, "Current", "one without tenants");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod schedule;
 mod screen;
 mod table;
 mod tenant;
+mod workspace;
 
 use std::fs;
 use std::path::PathBuf;
@@ -119,6 +120,7 @@ impl Demo {
         self.history(&tenants[0], &started[0].name)?;
         self.drift(&tenants[0])?;
         self.bulk(&tenants[0])?;
+        self.workspace(&tenants[0])?;
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;

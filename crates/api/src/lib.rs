@@ -46,6 +46,7 @@ pub mod result;
 pub mod schema;
 pub mod selection;
 pub mod subject;
+pub mod workspace;
 
 pub use audit_entry::{AuditEntry, AuditEntrySpec};
 pub use backup_repository::{BackupRepository, BackupRepositorySpec, BackupRepositoryStatus};
@@ -61,6 +62,7 @@ pub use outcome::{Outcome, Phase};
 pub use reason::Reason;
 pub use reference::{LocalReference, ObjectReference};
 pub use restore_run::{RestoreRun, RestoreRunSpec, RestoreRunStatus};
+pub use workspace::{Workspace, WorkspaceSpec, WorkspaceStatus};
 
 /// API group of all kinds in this crate.
 pub const GROUP: &str = "tenantatlas.io";

@@ -2,7 +2,7 @@
 
 use crate::{
     AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport, OperationRun,
-    OperationType, RestoreRun,
+    OperationType, RestoreRun, Workspace,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -50,6 +50,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         BulkOperationRun::crd(),
         AuditEntry::crd(),
         Finding::crd(),
+        Workspace::crd(),
     ];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {
@@ -66,7 +67,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
                     &json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 }),
                 );
             }
-            "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" => {
+            "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" | "Workspace" => {
                 default_status(definition, &json!({ "observedGeneration": -1 }));
             }
             _ => {}
@@ -237,7 +238,7 @@ mod tests {
                 "OperationRun" | "RestoreRun" | "BulkOperationRun" => {
                     json!({"phase": "queued", "outcome": "pending", "observedGeneration": -1})
                 }
-                "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" => {
+                "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" | "Workspace" => {
                     json!({"observedGeneration": -1})
                 }
                 _ => json!(null),

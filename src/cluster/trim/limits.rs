@@ -117,7 +117,7 @@ pub(super) const OF_ORDERS: Limits =
 /// Limits of Jobs and pods, which only the operator creates. A pod's messages may need some room.
 pub(super) const OF_WORK: Limits = Limits { object: 192 * KIB, section: 128 * KIB, field: 96 * KIB, value: 96 * KIB };
 
-/// Limits of operation types.
+/// Limits of operation types and workspaces.
 pub const OF_TYPES: Limits = Limits { object: 160 * KIB, section: 128 * KIB, field: 64 * KIB, value: 64 * KIB };
 
 /// Limits of one object that is fetched.

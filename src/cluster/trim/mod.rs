@@ -105,8 +105,8 @@ impl Trim {
         let resource = resource.split('/').next().unwrap_or_default();
         let limits = match resource {
             "pods" | "jobs.batch" => OF_WORK,
-            // They contain templates and schemas, and are written by cluster administrators.
-            "operationtypes.tenantatlas.io" => OF_TYPES,
+            // They contain templates, schemas and lists, and are written by cluster administrators.
+            "operationtypes.tenantatlas.io" | "workspaces.tenantatlas.io" => OF_TYPES,
             // Read by a caller that waits for them, and not cached.
             "auditentries.tenantatlas.io"
             | "tokenreviews.authentication.k8s.io"

@@ -25,6 +25,10 @@ impl Operation for Capture {
         CAPTURE_COMMAND
     }
 
+    fn stores(&self) -> bool {
+        true
+    }
+
     fn about(&self) -> &'static str {
         "Capture the tenant's objects into its repository"
     }

@@ -20,6 +20,10 @@ impl Operation for CaptureItem {
         CAPTURE_ITEM_COMMAND
     }
 
+    fn stores(&self) -> bool {
+        true
+    }
+
     fn about(&self) -> &'static str {
         "Capture one object of the tenant into its repository"
     }

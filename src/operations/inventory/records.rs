@@ -25,6 +25,10 @@ impl Operation for Inventory {
         INVENTORY_COMMAND
     }
 
+    fn stores(&self) -> bool {
+        true
+    }
+
     fn about(&self) -> &'static str {
         "Record in the tenant's repository which objects there are, without their content"
     }

@@ -108,3 +108,26 @@ fn who_deletes_their_completed_runs_does_not_go_first_by_that() {
     registry.remove(&ended, true);
     assert_eq!(order(&registry, 0)[..2], ["waits-2", "waits-3"], "they never started one");
 }
+
+#[test]
+fn older_runs_of_a_tenant_are_counted_until_they_are_completed_and_no_further_than_asked() {
+    let registry = Registry::default();
+    let open = |uid: &str, of: usize| registry.apply(&run(uid, &tenant(of), &json!({})));
+    for uid in ["a", "b", "c", "d"] {
+        open(uid, 0);
+    }
+    open("other", 1);
+    let older = |uid: &str| registry.older_in_tenant(uid, 10);
+    // Of the same time, the uid decides.
+    assert_eq!(["a", "b", "d", "other", "unknown"].map(older), [0, 1, 3, 0, 0]);
+    assert_eq!(registry.older_in_tenant("d", 2), 2);
+    registry.apply(&run("b", &tenant(0), &json!({"phase": "completed", "outcome": "failed"})));
+    assert_eq!((older("d"), registry.open_in_tenant("t0")), (2, 3));
+    registry.remove(&run("a", &tenant(0), &json!({})), true);
+    assert_eq!((older("d"), registry.open_in_tenant("t0"), registry.open_in_tenant("t1")), (1, 2, 1));
+    registry.apply(&run("c", &tenant(0), &json!({"phase": "completed", "outcome": "partially_succeeded"})));
+    let succeeded = |of: usize, type_: &str| registry.has_succeeded(&tenant(of), type_);
+    assert_eq!([succeeded(0, "work"), succeeded(1, "work"), succeeded(0, "other")], [true, false, false]);
+    let names: Vec<String> = registry.by_namespace("t0").iter().map(|name| name.name().to_owned()).collect();
+    assert_eq!(names, ["d"]);
+}

@@ -96,9 +96,11 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
         .flat_map(|kind| [(kind, "CREATE", NO_WRITE), (kind, "UPDATE", "keeps the status"), (kind, "DELETE", GONE)])
         .map(|(kind, operation, why)| (&*format!("{kind} {operation}").leak(), why))
         .collect(),
-        "tenantatlas-lifetime" => {
-            RECORDS.iter().chain(&["operationtypes"]).map(|kind| (&*format!("{kind} DELETE").leak(), GONE)).collect()
-        }
+        "tenantatlas-lifetime" => RECORDS
+            .iter()
+            .chain(&["operationtypes", "workspaces"])
+            .map(|kind| (&*format!("{kind} DELETE").leak(), GONE))
+            .collect(),
         "tenantatlas-immutable" | "tenantatlas-marks" | "tenantatlas-hold" => RECORDS
             .iter()
             .flat_map(|kind| {
@@ -170,7 +172,7 @@ async fn every_subresource_and_operation_is_asked_about_or_it_is_said_why_not() 
                 }
                 let version = versions[0].as_str();
                 let every = resource == "*/*";
-                let all = ["operationtypes"].iter().chain(&RECORDS).map(|kind| (*kind).to_owned());
+                let all = ["operationtypes", "workspaces"].iter().chain(&RECORDS).map(|kind| (*kind).to_owned());
                 let bases: Vec<String> = if every { all.collect() } else { vec![resource.clone()] };
                 for resource in bases {
                     let base = resource.split('/').next().expect("a resource").to_owned();

@@ -54,6 +54,7 @@ fn sound(tenant: &Tenant, kind: &str) -> (Value, bool) {
             true,
         ),
         "OperationType" => (json!({ "executor": { "worker": { "command": ["capture"] } } }), true),
+        "Workspace" => (json!({}), true),
         "BackupSet" => (
             json!({ "repository": { "name": "none" }, "snapshot": "a".repeat(64), "run": { "name": "run", "uid": "uid" },
                 "namespaceUid": tenant.uid, "hold": true }),
@@ -64,7 +65,11 @@ fn sound(tenant: &Tenant, kind: &str) -> (Value, bool) {
         }
         other => panic!("{other} is new: say here what a sound one is"),
     };
-    let name = if kind == "OperationType" { format!("there.{}", tenant.name) } else { "there".to_owned() };
+    let name = if ["OperationType", "Workspace"].contains(&kind) {
+        format!("there.{}", tenant.name)
+    } else {
+        "there".to_owned()
+    };
     let metadata = json!({ "name": name, "labels": crate::support::tenant::of_story(tenant) });
     (json!({ "apiVersion": GROUP, "kind": kind, "metadata": metadata, "spec": spec }), anybody)
 }

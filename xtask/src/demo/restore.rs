@@ -81,7 +81,7 @@ impl Demo {
         Ok(name)
     }
 
-    fn field(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
+    pub(super) fn field(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
         let output = format!("jsonpath={path}");
         shell::output(self.kubectl()?.args(["get", object, "--namespace", namespace, "--output", &output]))
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub(super) struct Tenant {
     pub(super) namespace: String,
-    workspace: &'static str,
+    pub(super) workspace: &'static str,
     /// Who works in it, as its administrator.
     pub(super) person: String,
     services: &'static [&'static str],

@@ -36,6 +36,10 @@ pub enum Reason {
     TypeSuspended,
     /// The type is for workspaces, not for tenants.
     WrongScope,
+    /// The workspace of the tenant does not allow the type.
+    NotAllowedByWorkspace,
+    /// The tenant has reached a quota of its workspace.
+    WorkspaceQuota,
     /// The inputs do not match the type's schema, are not an object, or are too large.
     InvalidInputs,
     /// The inputs are larger than 64 KiB.
@@ -129,6 +133,9 @@ pub enum Reason {
     // -- operation types
     /// Runs of the type can be started.
     TypeReady,
+    // -- workspaces
+    /// The limits of the workspace apply to its tenants.
+    WorkspaceReady,
     // -- schedules
     /// The schedule starts a run at each tick.
     Scheduled,

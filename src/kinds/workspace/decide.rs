@@ -1,0 +1,206 @@
+//! The status of a workspace. Pure.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use crate::api::{
+    BackupRepository, Reason, Workspace, WorkspaceStatus,
+    conditions::{self, READY, Wanted},
+    workspace::{MAX_ATTENTION, TenantAttention, TenantCounts},
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::sync::Arc;
+
+/// Everything that the status depends on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The workspace.
+    pub workspace: Arc<Workspace>,
+    /// Its tenants that are not being deleted.
+    pub tenants: Vec<TenantView>,
+}
+
+/// One tenant.
+#[derive(Clone, Debug, Default)]
+pub struct TenantView {
+    /// The namespace.
+    pub namespace: String,
+    /// Its repositories.
+    pub repositories: Vec<Arc<BackupRepository>>,
+    /// Whether a capture has succeeded. A repository counts its snapshots only when it is checked or
+    /// maintained.
+    pub has_succeeded: bool,
+    /// Its runs that are not completed.
+    pub open_runs: usize,
+}
+
+/// The status of a workspace.
+#[must_use]
+pub fn status(Observed { workspace, tenants }: &Observed, now: Timestamp) -> WorkspaceStatus {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let mut attention: Vec<TenantAttention> = Vec::new();
+    let (mut with_backup, mut over_quota) = (0, 0);
+    for tenant in tenants {
+        match unprotected(tenant) {
+            None => with_backup += 1,
+            Some(why) => attention.push(why),
+        }
+        if let Some(why) = quota(workspace, tenant) {
+            over_quota += 1;
+            attention.push(why);
+        }
+    }
+    attention.sort_by(|one, other| (&one.namespace, &one.reason).cmp(&(&other.namespace, &other.reason)));
+    let attention_left_out = number(attention.len().saturating_sub(MAX_ATTENTION));
+    attention.truncate(MAX_ATTENTION);
+    let before = workspace.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let generation = workspace.metadata.generation;
+    let ready = [Wanted { type_: READY, status: "True" }];
+    let message = "its limits apply to its tenants";
+    WorkspaceStatus {
+        observed_generation: generation.unwrap_or_default(),
+        tenants: TenantCounts { total: number(tenants.len()), with_backup, over_quota },
+        attention,
+        attention_left_out,
+        conditions: conditions::merge(before, &ready, Reason::WorkspaceReady.as_str(), message, generation, now),
+    }
+}
+
+fn told(tenant: &TenantView, reason: &str, message: String) -> TenantAttention {
+    TenantAttention { namespace: tenant.namespace.clone(), reason: reason.to_owned(), message }
+}
+
+/// Why a tenant has no backup that can be restored, if so.
+fn unprotected(tenant: &TenantView) -> Option<TenantAttention> {
+    let namespace = &tenant.namespace;
+    if tenant.repositories.is_empty() {
+        let message = format!("create a BackupRepository in namespace {namespace}, and a BackupSchedule");
+        return Some(told(tenant, "NoRepository", message));
+    }
+    let mut ready = tenant.repositories.iter().filter(|repository| repository.is_ready()).peekable();
+    if ready.peek().is_none() {
+        let names: Vec<String> = tenant.repositories.iter().map(|repository| repository.name_any()).take(3).collect();
+        let message = format!(
+            "no repository is Ready: `kubectl describe backuprepository {} -n {namespace}` says why",
+            names.join(" ")
+        );
+        return Some(told(tenant, "RepositoryNotReady", message));
+    }
+    let holds = |repository: &Arc<BackupRepository>| {
+        repository.status.as_ref().and_then(|status| status.snapshots).is_some_and(|snapshots| snapshots > 0)
+    };
+    if tenant.has_succeeded || ready.any(holds) {
+        return None;
+    }
+    Some(told(tenant, "NoBackup", format!("run backup.capture in namespace {namespace}, or create a BackupSchedule")))
+}
+
+/// The quota that a tenant has reached, if any.
+fn quota(workspace: &Workspace, tenant: &TenantView) -> Option<TenantAttention> {
+    let quotas = &workspace.spec.quotas;
+    let reason = Reason::WorkspaceQuota.as_str();
+    let most = quotas.open_runs.and_then(|most| usize::try_from(most).ok());
+    if let Some(most) = most.filter(|most| tenant.open_runs >= *most) {
+        let message =
+            format!("{} of {most} runs are open (spec.quotas.openRuns): new ones are blocked", tenant.open_runs);
+        return Some(told(tenant, reason, message));
+    }
+    let most = quotas.repository_bytes?;
+    let full = tenant.repositories.iter().find_map(|repository| {
+        let bytes = repository.status.as_ref()?.bytes.filter(|bytes| *bytes >= most)?;
+        Some((repository.name_any(), bytes))
+    });
+    let (name, bytes) = full?;
+    let message = format!(
+        "repository {name} has {bytes} of {most} bytes (spec.quotas.repositoryBytes): nothing more is captured into it"
+    );
+    Some(told(tenant, reason, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn workspace(spec: Value) -> Arc<Workspace> {
+        let whole = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
+            "metadata": {"name": "shop", "generation": 3}, "spec": spec});
+        Arc::new(serde_json::from_value(whole).expect("a workspace"))
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn repository(status: Value) -> Arc<BackupRepository> {
+        let whole = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupRepository",
+            "metadata": {"name": "main", "namespace": "acme"}, "status": status,
+            "spec": {"storage": {"persistentVolumeClaim": {"claimName": "a"}}, "passwordSecret": {"name": "a"}}});
+        Arc::new(serde_json::from_value(whole).expect("a repository"))
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
+    fn ready(mut status: Value) -> Arc<BackupRepository> {
+        status["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        repository(status)
+    }
+
+    fn tenant(repositories: Vec<Arc<BackupRepository>>) -> TenantView {
+        TenantView { namespace: "acme".to_owned(), repositories, ..TenantView::default() }
+    }
+
+    fn of(spec: Value, tenants: Vec<TenantView>) -> WorkspaceStatus {
+        status(&Observed { workspace: workspace(spec), tenants }, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_tenant_is_protected_if_a_repository_that_is_ready_has_a_backup() {
+        let scheduled = TenantView { has_succeeded: true, ..tenant(vec![ready(json!({}))]) };
+        for (view, reason) in [
+            (tenant(Vec::new()), Some("NoRepository")),
+            (tenant(vec![repository(json!({"snapshots": 3}))]), Some("RepositoryNotReady")),
+            (tenant(vec![ready(json!({"snapshots": 0}))]), Some("NoBackup")),
+            (tenant(vec![ready(json!({}))]), Some("NoBackup")),
+            (tenant(vec![ready(json!({})), ready(json!({"snapshots": 1}))]), None),
+            (scheduled, None),
+        ] {
+            let status = of(json!({}), vec![view]);
+            let reasons: Vec<&str> = status.attention.iter().map(|tenant| tenant.reason.as_str()).collect();
+            assert_eq!(reasons, reason.into_iter().collect::<Vec<_>>());
+            assert_eq!((status.tenants.total, status.tenants.with_backup), (1, i64::from(reason.is_none())));
+        }
+    }
+
+    #[test]
+    fn a_tenant_that_has_reached_a_quota_is_named_with_it() {
+        let full = ready(json!({"snapshots": 1, "bytes": 100}));
+        let busy = TenantView { open_runs: 2, ..tenant(vec![full]) };
+        for (quotas, words) in [
+            (json!({"openRuns": 2}), Some("2 of 2 runs")),
+            (json!({"openRuns": 3}), None),
+            (json!({"repositoryBytes": 100}), Some("main has 100 of 100 bytes")),
+            (json!({"repositoryBytes": 101}), None),
+            (json!({}), None),
+        ] {
+            let status = of(json!({"quotas": quotas}), vec![busy.clone()]);
+            assert_eq!(status.tenants.over_quota, i64::from(words.is_some()), "{quotas}");
+            let said = status.attention.first().map(|tenant| (tenant.reason.as_str(), tenant.message.as_str()));
+            assert_eq!(said.map(|(reason, _)| reason), words.map(|_| "WorkspaceQuota"));
+            assert!(words.is_none_or(|words| said.is_some_and(|(_, message)| message.contains(words))), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn twenty_tenants_are_named_in_order_the_rest_is_counted_and_a_second_look_changes_nothing() {
+        let named = |number: usize| TenantView { namespace: format!("tenant-{number:03}"), ..TenantView::default() };
+        let tenants: Vec<TenantView> = (0..25).rev().map(named).collect();
+        let mut observed = Observed { workspace: workspace(json!({})), tenants };
+        let first = status(&observed, Timestamp::UNIX_EPOCH);
+        assert_eq!((first.attention.len(), first.attention_left_out, first.observed_generation), (20, 5, 3));
+        assert_eq!(first.attention[0].namespace, "tenant-000");
+        let mut seen = (*observed.workspace).clone();
+        seen.status = Some(first.clone());
+        observed.workspace = Arc::new(seen);
+        observed.tenants.reverse();
+        assert_eq!(status(&observed, "2026-01-01T00:00:00Z".parse().expect("a time")), first);
+    }
+}
