@@ -185,7 +185,7 @@ fn deployments_named(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn without_the_list_of_what_was_selected_nothing_more_is_written() {
+async fn without_the_list_of_what_was_selected_or_with_another_nothing_more_is_written() {
     let api = Api::new();
     api.serve_config_maps(labelled(8));
     order(&api, json!({"labelSelector": "app=web"}));
@@ -193,10 +193,14 @@ async fn without_the_list_of_what_was_selected_nothing_more_is_written() {
     attempt(&api).await.expect_err("it dies");
     api.heal();
     let before = api.writes().len();
-    api.forget_reports();
-    let failure = attempt(&api).await.unwrap_err();
-    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("SelectionLost", 40), "{failure}");
-    assert_eq!(api.writes().len(), before);
+    let other = |report: &mut Value| report["spec"]["selected"][0] = json!("item-00000-other");
+    let lose: [&dyn Fn(); 2] = [&|| api.change_reports(other), &|| api.forget_reports()];
+    for lose in lose {
+        lose();
+        let failure = attempt(&api).await.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.exit_code()), ("SelectionLost", 40), "{failure}");
+        assert_eq!(api.writes().len(), before);
+    }
 }
 
 #[tokio::test]
