@@ -154,10 +154,11 @@ fn bulk(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent
     };
     let found = context.bulks.get(namespace, &owner.name);
     let bulk = found.filter(|found| found.uid().as_ref() == Some(&owner.uid) && names_this(found))?;
+    let mut others = context.bulks.names(namespace).into_iter().filter_map(|name| context.bulks.get(namespace, &name));
     Some(Parent {
         kind: MadeFor::BulkOperationRun,
         reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
-        needed: !bulk.is_completed(),
+        needed: !bulk.is_completed() || others.any(|other| other.needs_preview(&owner.name)),
     })
 }
 
@@ -226,7 +227,7 @@ fn allowed(
     let prepared = prepared?;
     if let Some(workspace) = tenant.and_then(|tenant| context.workspaces.get("", &tenant.workspace)) {
         let uid = run.uid().unwrap_or_default();
-        workspace::check(run, &workspace, &prepared, |most| context.registry.older_in_tenant(&uid, most))?;
+        workspace::check(run, &workspace, &prepared, |most| context.registry.ahead_in_tenant(&uid, most))?;
     }
     Ok(prepared)
 }

@@ -29,8 +29,8 @@ pub struct Registry {
 struct State {
     /// Runs that are not completed, by uid.
     open: HashMap<String, Entry>,
-    /// Open runs by tenant, oldest first.
-    by_tenant: HashMap<String, BTreeSet<(Timestamp, String)>>,
+    /// Open runs by tenant: those that have started, then the others, each oldest first.
+    by_tenant: HashMap<String, BTreeSet<Turn>>,
     /// Uids of open runs, by the digits of the identity in the name of their Job. With thousands of
     /// open runs, no event may cause a scan over all of them.
     same: HashMap<String, HashSet<String>>,
@@ -76,7 +76,20 @@ struct Ended {
     outcome: Outcome,
 }
 
+/// The place of an open run among those of its tenant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    waits: bool,
+    created: Timestamp,
+    uid: String,
+}
+
 impl Entry {
+    fn turn(&self) -> Turn {
+        let waits = self.status.job.is_none() && self.status.joined.is_none();
+        Turn { waits, created: self.created, uid: self.uid.clone() }
+    }
+
     fn age(&self) -> (Timestamp, &str) {
         (self.created, &self.uid)
     }
@@ -194,16 +207,17 @@ impl Registry {
     pub fn by_namespace(&self, namespace: &str) -> Vec<Name<OperationRun>> {
         let state = self.state();
         let of_tenant = state.by_tenant.get(namespace).into_iter().flatten();
-        of_tenant.filter_map(|(_, uid)| state.open.get(uid)).map(Entry::reference).collect()
+        of_tenant.filter_map(|turn| state.open.get(&turn.uid)).map(Entry::reference).collect()
     }
 
-    /// Number of runs of the same tenant that are not completed and are older; at most `most`, so
-    /// that a tenant with many runs costs no more than its quota.
-    pub fn older_in_tenant(&self, uid: &str, most: usize) -> usize {
+    /// Number of runs of the same tenant that are not completed and have started, or are older; at
+    /// most `most`, so that a tenant with many runs costs no more than its quota. Creation times are
+    /// whole seconds, so that a run which has started may seem to be younger.
+    pub fn ahead_in_tenant(&self, uid: &str, most: usize) -> usize {
         let state = self.state();
         let Some(own) = state.open.get(uid) else { return 0 };
         let of_tenant = state.by_tenant.get(&own.namespace);
-        of_tenant.map_or(0, |runs| runs.range(..(own.created, own.uid.clone())).take(most).count())
+        of_tenant.map_or(0, |runs| runs.range(..own.turn()).take(most).count())
     }
 
     /// Whether a completed run of a tenant and type did all of its work, or a part of it.
@@ -369,7 +383,7 @@ impl State {
             self.line.begin(&entry.namespace, &entry.operation_type);
         }
         let uid = entry.uid.clone();
-        self.by_tenant.entry(entry.namespace.clone()).or_default().insert((entry.created, uid.clone()));
+        self.by_tenant.entry(entry.namespace.clone()).or_default().insert(entry.turn());
         self.open.insert(uid.clone(), entry);
         self.stand(&uid);
     }
@@ -378,7 +392,7 @@ impl State {
     fn take(&mut self, uid: &str) -> Option<Entry> {
         let entry = self.open.remove(uid)?;
         if let Some(of_tenant) = self.by_tenant.get_mut(&entry.namespace) {
-            of_tenant.remove(&(entry.created, uid.to_owned()));
+            of_tenant.remove(&entry.turn());
             if of_tenant.is_empty() {
                 self.by_tenant.remove(&entry.namespace);
             }

@@ -12,8 +12,8 @@ use crate::{
 };
 use kube::ResourceExt;
 
-/// Refuses a run that the workspace does not allow. `older` is the number of older runs of the tenant
-/// that are not completed, or the quota if there are more.
+/// Refuses a run that the workspace does not allow. `ahead` is the number of runs of the tenant that
+/// are not completed and have started or are older, or the quota if there are more.
 ///
 /// Checks and maintenance that the operator starts for a repository are always allowed: no tenant
 /// asked for them, and without them nothing else would run.
@@ -21,7 +21,7 @@ pub fn check(
     run: &OperationRun,
     workspace: &Workspace,
     prepared: &Prepared,
-    older: impl FnOnce(usize) -> usize,
+    ahead: impl FnOnce(usize) -> usize,
 ) -> Result<(), Refusal> {
     if run.spec.scheduled_by.as_ref().is_some_and(|by| by.kind == SchedulerKind::BackupRepository) {
         return Ok(());
@@ -38,13 +38,13 @@ pub fn check(
         ));
     }
     if let Some(most) = spec.quotas.open_runs.and_then(|most| usize::try_from(most).ok())
-        && older(most) >= most
+        && ahead(most) >= most
     {
         let namespace = run.namespace().unwrap_or_default();
         return Err(Refusal::new(
             Reason::WorkspaceQuota,
             format!(
-                "workspace {name} allows {most} runs that are not completed (spec.quotas.openRuns), and namespace {namespace} has as many that are older: wait for one to end, or cancel one, then create a new run"
+                "workspace {name} allows {most} runs that are not completed (spec.quotas.openRuns), and namespace {namespace} has as many that started or are older: wait for one to end, or cancel one, then create a new run"
             ),
         ));
     }

@@ -290,6 +290,12 @@ impl BulkOperationRun {
         self.status.clone().unwrap_or_default()
     }
 
+    /// Whether it still has to apply the preview of this name.
+    #[must_use]
+    pub fn needs_preview(&self, name: &str) -> bool {
+        !self.is_completed() && self.spec.preview.as_ref().is_some_and(|preview| preview.name == name)
+    }
+
     /// Whether the bulk operation is completed.
     #[must_use]
     pub fn is_completed(&self) -> bool {
@@ -306,6 +312,18 @@ mod tests {
     fn schema() -> Value {
         let definition = serde_json::to_value(BulkOperationRun::crd()).expect("JSON");
         definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+    }
+
+    #[test]
+    fn a_preview_is_needed_until_what_applies_it_is_completed() {
+        let of = |phase: &str| -> BulkOperationRun {
+            let spec = json!({"resource": {"kind": "Pod"}, "action": "label", "preview": {"name": "look"}});
+            serde_json::from_value(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BulkOperationRun",
+                "metadata": {"name": "a"}, "spec": spec, "status": {"phase": phase}}))
+            .expect("a bulk operation")
+        };
+        assert!(of("queued").needs_preview("look") && of("running").needs_preview("look"));
+        assert!(!of("running").needs_preview("other") && !of("completed").needs_preview("look"));
     }
 
     /// Every field of the spec except `cancel` is in a rule that compares it with its old value.

@@ -78,8 +78,9 @@ pub struct OperationTypeSpec {
     #[serde(default)]
     pub concurrency: Concurrency,
     /// Completed runs to keep per tenant. Defaults to 100. The newest run of each outcome is exempt
-    /// from this limit. A run that was created for a RestoreRun is deleted together with it. Both
-    /// are kept while another RestoreRun that is not completed names it in `preview` or `rerunOf`.
+    /// from this limit. A run that was created for a RestoreRun or a BulkOperationRun is deleted
+    /// together with it. Both are kept while another one that is not completed names it in `preview`
+    /// or `rerunOf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub history_limit: Option<i32>,

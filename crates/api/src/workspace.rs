@@ -53,7 +53,7 @@ pub struct WorkspaceSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkspaceQuotas {
-    /// Runs that are not completed: those that run, and those that wait. The oldest ones have room.
+    /// Runs that are not completed: those that have started, then those that wait, the oldest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub open_runs: Option<i32>,

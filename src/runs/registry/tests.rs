@@ -110,17 +110,22 @@ fn who_deletes_their_completed_runs_does_not_go_first_by_that() {
 }
 
 #[test]
-fn older_runs_of_a_tenant_are_counted_until_they_are_completed_and_no_further_than_asked() {
+fn runs_ahead_in_a_tenant_are_counted_until_they_are_completed_and_no_further_than_asked() {
     let registry = Registry::default();
     let open = |uid: &str, of: usize| registry.apply(&run(uid, &tenant(of), &json!({})));
     for uid in ["a", "b", "c", "d"] {
         open(uid, 0);
     }
     open("other", 1);
-    let older = |uid: &str| registry.older_in_tenant(uid, 10);
+    let older = |uid: &str| registry.ahead_in_tenant(uid, 10);
     // Of the same time, the uid decides.
     assert_eq!(["a", "b", "d", "other", "unknown"].map(older), [0, 1, 3, 0, 0]);
-    assert_eq!(registry.older_in_tenant("d", 2), 2);
+    assert_eq!(registry.ahead_in_tenant("d", 2), 2);
+    // One that has started is ahead, whatever its uid.
+    let job = |uid: &str| json!({"phase": "running", "job": {"name": "op", "uid": uid}});
+    registry.apply(&run("d", &tenant(0), &job("of d")));
+    assert_eq!(["a", "b", "c"].map(older), [1, 2, 3]);
+    registry.apply(&run("d", &tenant(0), &json!({})));
     registry.apply(&run("b", &tenant(0), &json!({"phase": "completed", "outcome": "failed"})));
     assert_eq!((older("d"), registry.open_in_tenant("t0")), (2, 3));
     registry.remove(&run("a", &tenant(0), &json!({})), true);
