@@ -337,8 +337,8 @@ fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues:
     });
 }
 
-/// A tenant wakes its workspace, its accounts, repositories, schedules and runs; an account or a binding of ours
-/// wakes its tenant.
+/// A tenant wakes its workspace, accounts, repositories, schedules and runs; an account or a binding
+/// of ours wakes its tenant.
 fn watch_tenants(
     context: &Arc<Context>,
     namespaces: Feed<Namespace>,

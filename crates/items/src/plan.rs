@@ -133,6 +133,18 @@ impl PlannedItem {
     }
 }
 
+/// How many items a message names.
+const NAMED: usize = 10;
+
+/// The first ten items, and how many more there are.
+#[must_use]
+pub fn first_of(items: &[impl ToString]) -> String {
+    let named: Vec<String> = items.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = items.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
+}
+
 /// Number of items by action.
 pub fn summary(actions: impl Iterator<Item = Action>) -> PlanSummary {
     let mut summary = PlanSummary::default();

@@ -24,7 +24,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::{cell::Cell, future::ready};
 
 /// How often an object is read again that others changed in between.
-const LOOKS: usize = 4;
+pub const LOOKS: usize = 4;
 
 /// What became of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,11 +4,12 @@
 #![deny(clippy::disallowed_types)]
 
 use super::{selected::Selected, survey::Reach};
-use crate::{api::reason::bulk as reason, items::bulk::State, worker::failure::Failure};
+use crate::{
+    api::{item::ItemId, reason::bulk as reason},
+    items::{bulk::State, plan::first_of},
+    worker::failure::Failure,
+};
 use futures::{StreamExt, TryStreamExt, stream};
-
-/// How many of the changed objects a message names.
-const NAMED: usize = 10;
 
 /// Stands for what could not be read. A preview writes no such object.
 pub const UNREAD: u64 = 0;
@@ -23,22 +24,19 @@ pub async fn expect(
     let looked = stream::iter(selected.names.iter().zip(expected))
         .map(|(name, state)| async move {
             let seen = reach.look(name).await?.seen.unwrap_or(UNREAD);
-            Ok::<_, Failure>((seen != state.seen).then_some(name))
+            Ok::<_, Failure>((seen != state.seen).then(|| reach.item(name)))
         })
         // In the order of the names, so that each attempt says the same.
         .buffered(parallelism);
-    let moved: Vec<&String> = looked.try_filter_map(|moved| std::future::ready(Ok(moved))).try_collect().await?;
+    let moved: Vec<ItemId> = looked.try_filter_map(|moved| std::future::ready(Ok(moved))).try_collect().await?;
     if moved.is_empty() {
         return Ok(());
     }
-    let named: Vec<String> = moved.iter().take(NAMED).map(|name| reach.item(name).to_string()).collect();
-    let more = moved.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     Err(Failure::blocked(
         reason::PREVIEW_STALE,
         format!(
-            "make another preview: nothing was written, because not everything is as the preview showed it: {}{more}",
-            named.join(", ")
+            "make another preview: nothing was written, because not everything is as the preview showed it: {}",
+            first_of(&moved)
         ),
     ))
 }

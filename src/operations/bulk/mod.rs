@@ -26,7 +26,7 @@
 //! an object: the client reaches the run, the BulkOperationRun, reports and the audit chain.
 
 mod access;
-mod carry;
+pub(super) mod carry;
 mod claim;
 pub(super) mod expected;
 mod found;
@@ -177,7 +177,8 @@ fn summary(selected: &Selected) -> PlanSummary {
     PlanSummary { update: i64::try_from(updates).unwrap_or(i64::MAX), ..PlanSummary::default() }
 }
 
-fn pace(bulk: &BulkOperationRun) -> Pace {
+/// How the objects of a bulk operation are worked on, or looked at.
+pub(super) fn pace(bulk: &BulkOperationRun) -> Pace {
     let number = |number: i32| usize::try_from(number).unwrap_or(1).max(1);
     Pace { parallelism: number(bulk.spec.parallelism), stop_after: bulk.spec.stop_after_failures.map(number) }
 }

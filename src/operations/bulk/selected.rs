@@ -4,7 +4,8 @@
 //! Names in the spec never change. Names that were found by their labels are stored in the run's
 //! reports, before the intent is recorded. The intent has the digest of the list, and from then on
 //! only the list of that digest counts. An attempt that died before its intent has written nothing,
-//! and the next one selects anew. What applies a preview takes the list from the reports of its run.
+//! and the next one selects anew. A bulk operation that applies a preview takes the list from the
+//! reports of the preview's run.
 
 use super::order::Order;
 use crate::{

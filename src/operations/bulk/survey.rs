@@ -86,7 +86,7 @@ pub struct Reach<'a> {
     /// The kind, in the version that is read and written.
     pub kind: &'a ServedKind,
     /// Whether every reader of reports may read objects of the kind.
-    pub shown: bool,
+    shown: bool,
     rules: ExclusionRules,
     change: &'a Change,
     /// Whether the author named the objects: then one that does not exist has failed.

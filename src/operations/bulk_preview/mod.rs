@@ -3,8 +3,8 @@
 //!
 //! Every write is only a dry run. The names of the objects and what was found of each are stored in
 //! the run's reports under a digest, so that a bulk operation can be applied exactly as previewed; the
-//! parts that matter to users are in reports, too. An attempt that died leaves reports of another
-//! digest behind, which nobody reads, or the same.
+//! parts that matter to users are in reports, too. An attempt that died may leave its own reports
+//! behind. If the objects have changed since, their digest differs, and no worker reads them.
 
 mod made;
 mod records;
@@ -24,8 +24,9 @@ use crate::{
         semantic::DigestKey,
     },
     operations::bulk::{
+        carry::LOOKS,
         expected::UNREAD,
-        order,
+        order, pace,
         selected::find,
         survey::{Looked, Reach, Survey},
     },
@@ -46,9 +47,6 @@ use crate::{
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Client;
 use made::Made;
-
-/// How often an object is read again that others changed in between.
-const LOOKS: usize = 4;
 
 /// Maximum size of the diff of one object, in bytes.
 const MAX_DIFF: usize = 4096;
@@ -97,7 +95,7 @@ pub async fn preview_of(
         let reach = survey.reach().await?;
         // Stand-ins for values of Secrets need no lasting key: nothing is compared with them.
         let key = DigestKey::new(own.run_uid.as_bytes());
-        let at_once = usize::try_from(order.bulk.spec.parallelism).unwrap_or(1).max(1);
+        let at_once = pace(&order.bulk).parallelism;
         let planned = stream::iter(&names).map(|name| plan_one(&reach, name, &key)).buffered(at_once);
         let mut planned = std::pin::pin!(planned);
         while let Some((planned, state, diff)) = planned.try_next().await? {

@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     items::{
         eligible::PreviewedPlan,
-        plan::{Moved, Plan, PlannedItem, moved},
+        plan::{Moved, Plan, PlannedItem, first_of, moved},
     },
     operations::intent::{Record, Subject, not_begun},
     operations::restore::{
@@ -54,9 +54,6 @@ use crate::{
 };
 use kube::Client;
 use std::collections::BTreeMap;
-
-/// How many of the changed items a message names.
-const NAMED: usize = 10;
 
 /// Executes a restore.
 pub async fn apply(
@@ -152,14 +149,11 @@ async fn previewed(
     if moved.is_empty() || audit::has_intent(client, identity).await.map_err(|failure| not_begun(&failure))? {
         return Ok(plan);
     }
-    let named: Vec<String> = moved.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = moved.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     Err(Failure::blocked(
         reason::PREVIEW_STALE,
         format!(
-            "make another preview, with excludeItems for what changes by itself, such as by a heartbeat: nothing was written, because not everything is as the preview showed it: {}{more}",
-            named.join(", ")
+            "make another preview, with excludeItems for what changes by itself, such as by a heartbeat: nothing was written, because not everything is as the preview showed it: {}",
+            first_of(&moved)
         ),
     ))
 }
