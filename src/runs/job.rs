@@ -5,7 +5,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::prepare::Prepared;
+use super::prepare::{Prepared, creates_password};
 use crate::api::{
     BackupRepository, OperationRun, OperationType, canonical,
     execution::{
@@ -140,7 +140,8 @@ fn worker_job(
     if let Some(repository) = &prepared.repository {
         environment.push(variable(REPOSITORY, repository.metadata.name.as_deref().unwrap_or_default()));
         environment.push(variable(REPOSITORY_SPEC, &canonical_text(&serde_json::to_value(&repository.spec)?)));
-        mount_repository(repository, &mut environment, &mut volumes, &mut mounts);
+        let creates_password = creates_password(&prepared.operation_type.spec.executor, repository);
+        mount_repository(repository, creates_password, &mut environment, &mut volumes, &mut mounts);
     }
     let arguments: Vec<_> = std::iter::once("worker").chain(command.iter().map(String::as_str)).collect();
     serde_json::from_value(json!({ "spec": { "template": { "spec": {
@@ -166,14 +167,18 @@ fn worker_job(
 
 fn mount_repository(
     repository: &BackupRepository,
+    creates_password: bool,
     environment: &mut Vec<EnvVar>,
     volumes: &mut Vec<Value>,
     mounts: &mut Vec<Value>,
 ) {
     let spec = &repository.spec;
-    volumes.push(
-        json!({ "name": "password", "secret": { "secretName": spec.password_secret.name, "defaultMode": 0o440 } }),
-    );
+    let mut password = json!({ "secretName": spec.password_secret.name, "defaultMode": 0o440 });
+    // Of any other pod the run says that it waits for the Secret.
+    if creates_password {
+        password["optional"] = json!(true);
+    }
+    volumes.push(json!({ "name": "password", "secret": password }));
     mounts.push(json!({ "name": "password", "mountPath": PASSWORD_DIRECTORY, "readOnly": true }));
     if let Some(secret) = &spec.credentials_secret {
         volumes.push(json!({ "name": "credentials", "secret": { "secretName": secret.name, "defaultMode": 0o440 } }));

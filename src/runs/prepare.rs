@@ -116,7 +116,13 @@ pub fn prepare(
     // Parsed only here, and dropped when this function returns.
     let parsed = inputs.parse();
     check_inputs(&parsed, operation_type)?;
-    let account = account(operation_type, &inputs)?;
+    let mut account = account(operation_type, &inputs)?;
+    if let RepositoryView::NotReady(repository) = repository
+        && creates_password(&spec.executor, repository)
+    {
+        // The account of workers creates no Secrets.
+        RESTORE_ACCOUNT.clone_into(&mut account);
+    }
     if !account_exists(&account) {
         return Err(Refusal::new(
             Reason::AccountNotFound,
@@ -243,6 +249,12 @@ fn check_inputs(inputs: &Map<String, Value>, operation_type: &OperationType) -> 
             ))
         }
     }
+}
+
+/// Whether a run of this executor creates the password Secret of a repository if there is none.
+#[must_use]
+pub fn creates_password(executor: &Executor, repository: &BackupRepository) -> bool {
+    repository.may_need_password() && operations::of_executor(executor).is_some_and(operations::takes_any_repository)
 }
 
 /// The account for a worker that makes changes, if the inputs name one.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        BackupRepository, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason,
+        BackupRepository, BackupRepositoryStatus, ObjectReference, OperationRun, OperationType, Outcome, Phase, Reason,
         operation_run::{MAX_INPUTS_BYTES, Transition, WorkerResult},
     },
     kernel::{refusal::Refusal, status::difference},
@@ -1319,6 +1319,40 @@ fn inputs_are_the_run_s_own_or_those_that_it_repeats_and_may_take_64_kib() {
     assert!(prepared_with(&of_size(MAX_INPUTS_BYTES), &capture_type(), &ready).is_ok());
     let refusal = refused(prepared_with(&of_size(MAX_INPUTS_BYTES + 1), &capture_type(), &ready));
     assert_eq!(refusal.reason, Reason::InputsTooLarge);
+}
+
+/// A repository whose password is to be generated, with the status of the last check that passed, if any.
+fn repository_without_password(bytes: Option<i64>) -> Arc<BackupRepository> {
+    let mut repository = (*repository()).clone();
+    repository.spec.password_secret.generate = true;
+    repository.status =
+        bytes.map(|bytes| BackupRepositoryStatus { bytes: Some(bytes), ..BackupRepositoryStatus::default() });
+    Arc::new(repository)
+}
+
+#[test]
+fn a_check_creates_the_password_under_the_account_of_restores_until_one_has_passed() {
+    let check = run(json!({"type": "work", "inputs": {"repository": "main"}}));
+    let mut types = capture_type();
+    types.spec.read_only = true;
+    types.spec.executor.worker.as_mut().expect("a worker").command = vec!["check".to_owned()];
+    let given = |repository: Arc<BackupRepository>| {
+        let prepared = prepared_with(&check, &types, &RepositoryView::NotReady(repository)).expect("prepared");
+        let job = serde_json::to_value(build(&check, &prepared, &settings()).expect("a Job")).expect("JSON");
+        let pod = &job["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().expect("volumes");
+        let password = volumes.iter().find(|volume| volume["name"] == "password").expect("the password");
+        (prepared.account, password["secret"]["optional"].as_bool(), pod["serviceAccountName"].clone())
+    };
+    let worker = ("tenantatlas-worker".to_owned(), None, json!("tenantatlas-worker"));
+    let creator = ("tenantatlas-restore".to_owned(), Some(true), json!("tenantatlas-restore"));
+    assert_eq!(given(repository()), worker);
+    assert_eq!(given(repository_without_password(None)), creator);
+    assert_eq!(given(repository_without_password(Some(0))), worker, "the Secret is there");
+    // A capture creates nothing, whatever its repository says.
+    types.spec.executor.worker.as_mut().expect("a worker").command = vec!["capture".to_owned()];
+    let ready = RepositoryView::Ready(repository_without_password(None));
+    assert_eq!(prepared_with(&check, &types, &ready).expect("prepared").account, "tenantatlas-worker");
 }
 
 #[test]

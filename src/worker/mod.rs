@@ -9,8 +9,9 @@
 //! Job's to execute.
 //!
 //! Must not: decide the outcome of a run (the controller does), name an operation, or write anything
-//! to a tenant but Leases and the progress, result and reports of its run. Whatever else an operation
-//! writes is in its folder of `src/operations`. Those folders use this module.
+//! to a tenant but Leases, the Secret of a new repository ([`password`]), and the progress, result
+//! and reports of its run. Whatever else an operation writes is in its folder of `src/operations`.
+//! Those folders use this module.
 
 pub mod audit;
 pub mod environment;
@@ -19,6 +20,7 @@ pub mod fence;
 pub mod lease;
 pub mod open;
 pub mod pages;
+mod password;
 pub mod progress;
 pub mod report;
 pub mod results;

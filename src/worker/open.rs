@@ -10,7 +10,7 @@ use crate::{
     worker::{
         environment::{Environment, Mounts},
         failure::Failure,
-        sets,
+        password, sets,
     },
 };
 use kube::{Client, ResourceExt};
@@ -42,19 +42,33 @@ pub async fn open(environment: &Environment, mounts: &Mounts) -> Result<RusticRe
 ///
 /// The sets are listed after the store was seen empty. Every operation that creates a set opens the
 /// repository first, and fails if there is none.
+///
+/// The password Secret is created before the repository: a worker that dies in between leaves a
+/// Secret for the next one, and never a repository that nobody can open.
 pub async fn open_or_create(
     client: &Client,
     environment: &Environment,
     mounts: &Mounts,
 ) -> Result<RusticRepository, Failure> {
-    let place = Place::of(environment, mounts)?;
+    let secret = &environment.repository_spec.password_secret;
+    let generated = (secret.generate && !has_key(&mounts.password, &secret.key)).then(RepositoryKey::generate_password);
+    let place = match &generated {
+        Some(password) => Place::with(environment, mounts, RepositoryKey::Password(password.clone()))?,
+        None => Place::of(environment, mounts)?,
+    };
     let vanished = match place.open().await {
         Err(error @ Error::RepositoryVanished { .. }) => error,
+        Err(Error::WrongPassword { location, .. }) if generated.is_some() => {
+            return Err(password::lost(secret, &location));
+        }
         opened => return Ok(opened?),
     };
     let sets = sets::list(client, environment).await?;
     let names: Vec<_> = sets::of_repository(&sets, &environment.repository).map(ResourceExt::name_any).collect();
     if names.is_empty() {
+        if let Some(password) = &generated {
+            password::create_secret(client, environment, password).await?;
+        }
         tracing::info!(location = %place.location, "creating the repository");
         return Ok(place.open_or_init().await?);
     }
@@ -94,9 +108,13 @@ struct Place {
 
 impl Place {
     fn of(environment: &Environment, mounts: &Mounts) -> Result<Self, Failure> {
+        let secret = &environment.repository_spec.password_secret;
+        Self::with(environment, mounts, key(&mounts.password, &secret.key, &secret.name)?)
+    }
+
+    fn with(environment: &Environment, mounts: &Mounts, key: RepositoryKey) -> Result<Self, Failure> {
         let spec = &environment.repository_spec;
         let location = location(spec, mounts)?;
-        let key = key(&mounts.password, &spec.password_secret.key, &spec.password_secret.name)?;
         let ownership = Ownership {
             owner: OwnerMarker {
                 cluster_uid: environment.cluster_uid.clone(),
@@ -159,6 +177,11 @@ fn location(spec: &BackupRepositorySpec, mounts: &Mounts) -> Result<Location, Fa
             "the repository's storage must be exactly one of s3, gcs, azure and persistentVolumeClaim",
         )),
     }
+}
+
+/// Whether the mounted Secret has a master key or a password.
+fn has_key(directory: &Path, key: &str) -> bool {
+    directory.join(MASTER_KEY).exists() || directory.join(key).exists()
 }
 
 /// The master key if there is one, or else the password.

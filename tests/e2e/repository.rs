@@ -1,8 +1,9 @@
 //! Repositories that do not open, and how each is told apart from the others.
 
-use crate::support::repository::PASSWORD;
+use crate::support::repository::{PASSWORD, Restic};
 use crate::support::run::assert_ended;
 use crate::support::{SOON, Tenant};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -104,6 +105,31 @@ async fn a_missing_password_secret_is_named_and_the_check_goes_on_once_it_is_the
     assert!(status.message.unwrap_or_default().contains("not-yet"));
     tenant.password("not-yet", PASSWORD);
     tenant.ready("main").await;
+}
+
+#[tokio::test]
+async fn a_password_is_generated_once_and_a_lost_one_is_not_replaced() {
+    let tenant = Tenant::new("repo-generate").await;
+    let folder = tenant.volume("main").await;
+    let repository = json!({ "metadata": { "name": "main" }, "spec": {
+        "storage": { "persistentVolumeClaim": { "claimName": "main" } },
+        "passwordSecret": { "name": "made", "generate": true },
+    }});
+    tenant.create::<BackupRepository>(repository.clone()).await.expect("a repository");
+    tenant.ready("main").await;
+    let secrets: Api<Secret> = tenant.api();
+    let secret = secrets.get("made").await.expect("the Secret is there");
+    let password = String::from_utf8(secret.data.expect("data")["password"].0.clone()).expect("text");
+    assert_eq!(Restic::with_password(folder.clone(), password).snapshots().len(), 0, "stock restic opens it");
+    assert_ended(&tenant.capture("backup").await, Outcome::Succeeded, Reason::Succeeded);
+    // Without its Secret, a repository made anew finds a store that it cannot open, and leaves it as it is.
+    tenant.api::<BackupRepository>().delete("main", &Default::default()).await.expect("it is deleted");
+    tenant.api::<BackupSet>().delete_collection(&Default::default(), &Default::default()).await.expect("no sets");
+    secrets.delete("made", &Default::default()).await.expect("it is deleted");
+    tenant.create::<BackupRepository>(repository).await.expect("a repository");
+    tenant.not_ready("main", "WrongPassword", &["no new password is generated", "Secret made"]).await;
+    assert!(secrets.get_opt("made").await.expect("a read").is_none(), "no Secret is made for it");
+    assert!(folder.join("config").is_file());
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use crate::{
     LocalReference, canonical,
     cron_rules::{cron_rule, day_rule},
-    reference::SecretKeyReference,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -47,7 +46,10 @@ pub struct BackupRepositorySpec {
     pub credentials_secret: Option<LocalReference>,
     /// Secret with the repository's password, in the same namespace. If the password is lost, the
     /// backups are lost: keep a copy outside the cluster.
-    pub password_secret: SecretKeyReference,
+    pub password_secret: PasswordSecret,
+    /// Who can open the repository if the password Secret is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
     /// When the repository is maintained and checked. Of the ticks that were due while the operator
     /// was down, one is caught up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +58,43 @@ pub struct BackupRepositorySpec {
     /// Requires the verb `adopt` on this BackupRepository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adoption>,
+}
+
+/// The Secret with the repository's password, in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordSecret {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key in the Secret. Defaults to `password`.
+    #[serde(default = "default_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+    /// Whether the first check creates the Secret with a random password if there is none. It
+    /// creates none once the store holds a repository. Requires the verb `create` on `secrets`.
+    /// Defaults to false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub generate: bool,
+}
+
+fn default_key() -> String {
+    "password".to_owned()
+}
+
+/// Who can open the repository if the password Secret is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Recovery {
+    /// Public keys in age's format (`age1…`). Each check stores a copy of the password below
+    /// `tenantatlas/recovery/` in the store, encrypted for these keys: `age --decrypt` opens it with
+    /// the private key of any of them. Requires the verb `get` on the password Secret.
+    #[schemars(
+        length(min = 1, max = 10),
+        inner(length(min = 62, max = 62), regex(pattern = r"^age1[02-9ac-hj-np-z]{58}$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub recipients: Vec<String>,
 }
 
 /// Location of the store.
@@ -289,13 +328,19 @@ pub struct Ticked {
 }
 
 impl BackupRepositorySpec {
-    /// Hash of the part of the spec that a check covers: location, Secrets and adopted namespaces.
+    /// Hash of the part of the spec that a check covers: location, Secrets, who may recover, and
+    /// adopted namespaces.
     #[must_use]
     pub fn checked_hash(&self) -> String {
-        let Self { storage, credentials_secret, password_secret, maintenance: _, adopt } = self;
-        canonical::digest(&json!({
+        let Self { storage, credentials_secret, password_secret, recovery, maintenance: _, adopt } = self;
+        let mut covered = json!({
             "storage": storage, "credentialsSecret": credentials_secret, "passwordSecret": password_secret, "adopt": adopt,
-        }))
+        });
+        // A spec without the field has the hash that earlier versions recorded.
+        if let Some(recovery) = recovery {
+            covered["recovery"] = json!(recovery);
+        }
+        canonical::digest(&covered)
     }
 }
 
@@ -308,6 +353,14 @@ impl BackupRepository {
             status.observed_generation == self.metadata.generation
                 || status.checked_spec.as_ref().is_some_and(|checked| *checked == self.spec.checked_hash())
         })
+    }
+
+    /// Whether the next check may have to create the password Secret: the spec says so, and no check
+    /// has passed yet.
+    #[must_use]
+    pub fn may_need_password(&self) -> bool {
+        let has_passed = self.status.as_ref().is_some_and(|status| status.bytes.is_some());
+        self.spec.password_secret.generate && !has_passed
     }
 
     /// Whether the store passed its last check with the current spec.

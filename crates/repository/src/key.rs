@@ -8,6 +8,7 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
+use rand::Rng as _;
 use rustic_core::repofile::MasterKey;
 use sha2::Sha256;
 
@@ -43,8 +44,23 @@ impl RepositoryKey {
 
     /// Generates a random master key, as JSON that [`RepositoryKey::from_secret`] parses.
     pub fn generate_master_key() -> Result<String> {
-        serde_json::to_string(&MasterKey::new())
-            .map_err(|error| Error::Internal { doing: "writing a master key", cause: error.to_string() })
+        master_key_text(&MasterKey::new())
+    }
+
+    /// Generates a random password of 256 bits, as 64 hex digits.
+    #[must_use]
+    pub fn generate_password() -> String {
+        let mut bytes = [0; 32];
+        rand::rng().fill_bytes(&mut bytes);
+        hex::encode(bytes)
+    }
+
+    /// The text that [`RepositoryKey::from_secret`] parses.
+    pub(super) fn secret(&self) -> Result<String> {
+        match self {
+            Self::Password(password) => Ok(password.clone()),
+            Self::MasterKey(key) => master_key_text(key),
+        }
     }
 
     pub(super) fn describe(&self) -> &'static str {
@@ -53,6 +69,11 @@ impl RepositoryKey {
             Self::MasterKey(_) => "master key",
         }
     }
+}
+
+fn master_key_text(key: &MasterKey) -> Result<String> {
+    serde_json::to_string(key)
+        .map_err(|error| Error::Internal { doing: "writing a master key", cause: error.to_string() })
 }
 
 /// Derives a key for a purpose of our own. It reveals nothing about the master key.

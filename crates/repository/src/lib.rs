@@ -15,6 +15,7 @@
 //!   tenantatlas/owner.json            owner of the repository; restic does not look here
 //!   tenantatlas/init.json             only while the repository is being created
 //!   tenantatlas/documents/            data that runs report later, such as a plan; sealed
+//!   tenantatlas/recovery/             copies of the key, encrypted for those who may recover
 //! ```
 //! In a snapshot, an item is stored at `group/version/kind/name.json` (the core group as `core`).
 //! The snapshot has the tag `run=<uid>`.
@@ -55,7 +56,7 @@
 //!   not yet [`stored`], each [`seal`]ed, and keeps a [`tally`].
 //! - [`nodes`], [`read`], [`reader`], [`check`] and [`snapshot`] read. [`directory`] shows what
 //!   snapshots hold by its ids, to compare them; [`series`] follows items through many of them.
-//! - A [`document`] is independent of snapshots.
+//! - A [`document`] and a copy of the key for [`recovery`] are independent of snapshots.
 //! - A [`permit`] excludes maintenance; [`forget`] decides what is not needed, and [`maintain`]
 //!   removes it.
 //! - [`format`] and [`index`] are shared by all; [`error`] classifies faults.
@@ -88,6 +89,7 @@ mod path;
 mod permit;
 mod read;
 mod reader;
+mod recovery;
 mod seal;
 mod series;
 mod snapshot;
@@ -115,6 +117,7 @@ pub use self::path::ItemPath;
 pub use self::permit::WriterPermit;
 pub use self::read::Item;
 pub use self::reader::SnapshotReader;
+pub use self::recovery::Recipients;
 pub use self::series::Series;
 pub use self::snapshot::Snapshot;
 pub use self::store::Store;
@@ -179,6 +182,10 @@ pub trait Repository: Send + Sync {
         permit: WriterPermit,
     ) -> impl Future<Output = Result<u64>> + Send;
 
+    /// Stores a copy of the key that opened the repository, encrypted for these recipients, unless
+    /// there is one.
+    fn keep_recovery(&self, recipients: Recipients) -> impl Future<Output = Result<()>> + Send;
+
     /// Removes content that no snapshot needs. Nothing is removed from a repository in which
     /// anything is missing.
     fn prune(&self, pruning: Pruning) -> impl Future<Output = Result<Pruned>> + Send;
@@ -200,6 +207,8 @@ pub struct RusticRepository {
 struct Inner {
     store: store::BlockingStore,
     key: MasterKey,
+    /// The key that the caller opened it with.
+    opened_with: RepositoryKey,
 }
 
 impl std::fmt::Debug for RusticRepository {
@@ -258,8 +267,8 @@ impl RusticRepository {
         let store = store.blocking(tokio::runtime::Handle::current());
         let (key, ownership) = (key.clone(), ownership.clone());
         blocking("opening a repository", move || {
-            let key = unlock(&store, &key, &ownership)?;
-            Ok(Self { inner: Arc::new(Inner { store, key }) })
+            let master = unlock(&store, &key, &ownership)?;
+            Ok(Self { inner: Arc::new(Inner { store, key: master, opened_with: key }) })
         })
         .await
     }
@@ -371,6 +380,13 @@ impl Repository for RusticRepository {
 
     async fn forget_documents(&self, runs: BTreeSet<String>, permit: WriterPermit) -> Result<u64> {
         self.run("forgetting documents", move |inner| document::forget(&inner.store, &runs, &permit)).await
+    }
+
+    async fn keep_recovery(&self, recipients: Recipients) -> Result<()> {
+        self.run("storing a copy of the key", move |inner| {
+            recovery::put(&inner.store, &inner.key, &inner.opened_with, &recipients)
+        })
+        .await
     }
 
     async fn prune(&self, pruning: Pruning) -> Result<Pruned> {

@@ -11,7 +11,7 @@ use crate::{
         result::{CheckedRepository, ResultContext, TerminationResult},
     },
     clock::Clock,
-    repository::{CheckReport, ReadData, Repository, Snapshot},
+    repository::{CheckReport, ReadData, Recipients, Repository, Snapshot},
     worker::{
         environment::Environment,
         failure::Failure,
@@ -31,11 +31,16 @@ impl Work for Check {
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
         let inputs = read_inputs(environment)?;
+        let recipients = recipients(environment)?;
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let repository = site.repository()?;
                 let Site { client, environment, clock, .. } = site;
                 let sets = sets::list(client, environment).await?;
+                // First: a damaged repository has to be opened, too.
+                if let Some(recipients) = recipients {
+                    repository.keep_recovery(recipients).await?;
+                }
                 let mut result = check(repository, environment, &inputs, &sets, clock).await?;
                 if let Some(figures) = &mut result.context.repository {
                     figures.adopted = adopt::record_sets(client, environment, repository).await?;
@@ -61,6 +66,20 @@ pub fn read_inputs(environment: &Environment) -> Result<CheckInputs, Failure> {
     environment.expect_repository(&inputs.repository)?;
     expect_percentage(inputs.read_data_percent)?;
     Ok(inputs)
+}
+
+/// Reads who can recover the repository. The schema checks the form of a key, and not its checksum.
+pub fn recipients(environment: &Environment) -> Result<Option<Recipients>, Failure> {
+    let Some(recovery) = &environment.repository_spec.recovery else { return Ok(None) };
+    Recipients::parse(&recovery.recipients).map(Some).map_err(|number| {
+        Failure::permanent(
+            reason::INVALID_RECIPIENT,
+            format!(
+                "spec.recovery.recipients[{number}] of BackupRepository {} is not a public key of age: copy it again, whole, from the output of age-keygen",
+                environment.repository
+            ),
+        )
+    })
 }
 
 /// Refuses what is no percentage. A type of an administrator's own may have another schema.

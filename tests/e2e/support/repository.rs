@@ -15,6 +15,7 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// A repository's volume as the node sees it, opened with the stock client.
 pub(crate) struct Restic {
     volume: PathBuf,
+    password: String,
 }
 
 impl Tenant {
@@ -115,7 +116,11 @@ impl Tenant {
 
 impl Restic {
     pub(crate) fn on(volume: PathBuf) -> Self {
-        Self { volume }
+        Self::with_password(volume, PASSWORD.to_owned())
+    }
+
+    pub(crate) fn with_password(volume: PathBuf, password: String) -> Self {
+        Self { volume, password }
     }
 
     /// The volume's own folder.
@@ -142,7 +147,7 @@ impl Restic {
     /// What stock restic prints; it must succeed.
     pub(crate) fn prints(&self, arguments: &[&str]) -> Vec<u8> {
         let output = Command::new("restic")
-            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("RESTIC_PASSWORD", &self.password)
             .arg("--repo")
             .arg(self.folder())
             .args(["--no-cache", "--no-lock"])

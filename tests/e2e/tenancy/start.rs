@@ -104,6 +104,58 @@ async fn setting_up_a_repository_needs_the_verb_of_its_check() {
 }
 
 #[tokio::test]
+async fn having_a_password_generated_needs_the_verb_create_on_secrets() {
+    let tenant = Tenant::new("generate").await;
+    let rules = json!([
+        { "apiGroups": ["tenantatlas.io"], "resources": ["backuprepositories"], "verbs": ["create", "patch"] },
+        { "apiGroups": ["tenantatlas.io"], "resources": ["operationtypes"], "resourceNames": ["repository.check"], "verbs": ["run"] },
+    ]);
+    let bob = tenant.person_with("bob", rules).await;
+    let mut generated = repository(&[]);
+    generated["spec"]["passwordSecret"] = json!({ "name": "made", "generate": true });
+    let words = ["tenantatlas-repository", "Secret made", "verb create on secrets"];
+    assert_refused(tenant.create_as::<BackupRepository>(bob.clone(), generated.clone()).await, 403, &words);
+    tenant.create_as::<BackupRepository>(bob.clone(), repository(&[])).await.expect("without it");
+    let path = tenant.path("tenantatlas.io/v1alpha1", "backuprepositories/main");
+    let change = json!({ "spec": { "passwordSecret": { "name": "made", "generate": true } } });
+    assert_refused(call(&bob, "PATCH", &path, &change).await, 403, &words);
+    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    call(&ada, "PATCH", &path, &change).await.expect("ada creates Secrets");
+    // What she asked for stays hers: another field is bob's to change, and another Secret is not.
+    let other = json!({ "spec": { "maintenance": { "readDataPercent": 5 } } });
+    call(&bob, "PATCH", &path, &other).await.expect("another field");
+    let renamed = json!({ "spec": { "passwordSecret": { "name": "other" } } });
+    assert_refused(call(&bob, "PATCH", &path, &renamed).await, 403, &["Secret other", "verb create on secrets"]);
+}
+
+#[tokio::test]
+async fn giving_the_password_to_others_needs_the_verb_get_on_its_secret() {
+    let tenant = Tenant::new("recovery").await;
+    let rules = json!([
+        { "apiGroups": ["tenantatlas.io"], "resources": ["backuprepositories"], "verbs": ["create", "patch"] },
+        { "apiGroups": ["tenantatlas.io"], "resources": ["operationtypes"], "resourceNames": ["repository.check"], "verbs": ["run"] },
+        { "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["another"], "verbs": ["get"] },
+    ]);
+    let bob = tenant.person_with("bob", rules).await;
+    let recovery = json!({ "recipients": [age::x25519::Identity::generate().to_public().to_string()] });
+    let mut told = repository(&[]);
+    told["spec"]["recovery"] = recovery.clone();
+    let words = ["tenantatlas-repository", "Secret none", "verb get"];
+    assert_refused(tenant.create_as::<BackupRepository>(bob.clone(), told).await, 403, &words);
+    tenant.create_as::<BackupRepository>(bob.clone(), repository(&[])).await.expect("without it");
+    let path = tenant.path("tenantatlas.io/v1alpha1", "backuprepositories/main");
+    let change = json!({ "spec": { "recovery": recovery } });
+    assert_refused(call(&bob, "PATCH", &path, &change).await, 403, &words);
+    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    call(&ada, "PATCH", &path, &change).await.expect("ada reads Secrets");
+    let other = json!({ "spec": { "maintenance": { "readDataPercent": 5 } } });
+    call(&bob, "PATCH", &path, &other).await.expect("another field");
+    let renamed = json!({ "spec": { "passwordSecret": { "name": "third" } } });
+    assert_refused(call(&bob, "PATCH", &path, &renamed).await, 403, &["Secret third", "verb get"]);
+    call(&ada, "PATCH", &path, &json!({ "spec": { "recovery": null } })).await.expect("given up");
+}
+
+#[tokio::test]
 async fn taking_over_others_backups_needs_a_verb_that_no_tenant_has() {
     let tenant = Tenant::new("adopt").await;
     let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use age::x25519::Identity;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use tenantatlas::repository::{
-    Error, Location, Ownership, Repository as _, RepositoryKey, RetryClass, RusticRepository, Store,
+    Error, Location, Ownership, Recipients, Repository as _, RepositoryKey, RetryClass, RusticRepository, Store,
 };
 
 use super::support::faults::{Fault, FaultyStore, Request};
@@ -55,6 +56,54 @@ async fn a_master_key_repository_opens_by_password_once_one_was_added() {
     repository.add_key(PASSWORD).await.unwrap();
     let by_password = open(&volume.location(), &password()).await.unwrap();
     assert_eq!(by_password.snapshots().await.unwrap(), [captured.snapshot]);
+}
+
+/// The copies of the key in a store, by name.
+fn recovery_copies(volume: &Volume) -> Vec<(String, Vec<u8>)> {
+    let Ok(folder) = std::fs::read_dir(volume.path().join("tenantatlas/recovery")) else { return Vec::new() };
+    let copies = folder.map(Result::unwrap).map(|entry| entry.path());
+    let mut copies: Vec<_> = copies.map(|path| (path.display().to_string(), std::fs::read(path).unwrap())).collect();
+    copies.sort();
+    copies
+}
+
+#[tokio::test]
+async fn each_recipient_opens_the_copy_of_the_key_and_nobody_else_and_it_is_written_once() {
+    let (ada, bob, eve) = (Identity::generate(), Identity::generate(), Identity::generate());
+    let both = [ada.to_public().to_string(), bob.to_public().to_string()];
+    let swapped = [both[1].clone(), both[0].clone()];
+    for key in [password(), master_key()] {
+        let volume = Volume::new();
+        let repository = open(&volume.location(), &key).await.unwrap();
+        repository.keep_recovery(Recipients::parse(&both).unwrap()).await.unwrap();
+        let copies = recovery_copies(&volume);
+        assert_eq!(copies.len(), 1);
+        assert!(!String::from_utf8_lossy(&copies[0].1).contains(PASSWORD));
+        assert!(age::decrypt(&eve, &copies[0].1).is_err());
+        for recipient in [&ada, &bob] {
+            let secret = age::decrypt(recipient, &copies[0].1).unwrap();
+            open(&volume.location(), &RepositoryKey::from_secret(&secret).unwrap()).await.unwrap();
+        }
+        repository.keep_recovery(Recipients::parse(&swapped).unwrap()).await.unwrap();
+        assert_eq!(recovery_copies(&volume), copies, "the same recipients have a copy");
+        repository.keep_recovery(Recipients::parse(&both[..1]).unwrap()).await.unwrap();
+        let more = recovery_copies(&volume);
+        let new = more.iter().find(|copy| **copy != copies[0]).unwrap();
+        assert!(age::decrypt(&ada, &new.1).is_ok() && age::decrypt(&bob, &new.1).is_err());
+    }
+}
+
+#[test]
+fn what_is_no_public_key_is_told_by_its_place() {
+    let sound = Identity::generate().to_public().to_string();
+    let mut typo = sound.clone();
+    let last = if typo.pop() == Some('q') { 'p' } else { 'q' };
+    typo.push(last);
+    for broken in [typo, sound[..61].to_owned(), "age1".to_owned(), String::new(), "ssh-ed25519 AAAA".to_owned()] {
+        assert_eq!(Recipients::parse(&[sound.clone(), broken.clone()]).unwrap_err(), 1, "{broken}");
+    }
+    assert_eq!(Recipients::parse(&[]).unwrap_err(), 0);
+    assert!(Recipients::parse(&[sound]).is_ok());
 }
 
 #[test]

@@ -5,10 +5,10 @@ use super::{
 };
 use serde_json::{Value, json};
 use tenantatlas::{
-    api::{Outcome, result::TerminationResult},
+    api::{Outcome, backup_repository::Recovery, result::TerminationResult},
     clock::SystemClock,
-    operations::check,
-    worker::{failure::Failure, open, sets},
+    operations::check::{self, Check},
+    worker::{failure::Failure, open, sets, work::Work as _},
 };
 
 async fn checked(pod: &Pod, inputs: Value) -> Result<TerminationResult, Failure> {
@@ -40,6 +40,98 @@ async fn a_check_creates_the_repository_and_tells_its_figures() {
     let figures = checked(&pod, all_data()).await.unwrap().context.repository.unwrap();
     assert_eq!(figures.snapshots, 1);
     assert!(figures.bytes > 0 && figures.dedup_ratio.is_some(), "{figures:?}");
+}
+
+/// A check of a repository with `passwordSecret.generate`, in a pod to which no Secret is mounted.
+async fn generated(api: &Api, pod: &Pod) -> Result<(), Failure> {
+    let mut environment = environment(json!({"repository": "main"}), None);
+    environment.repository_spec.password_secret.generate = true;
+    open::open_or_create(&api.client(), &environment, &pod.mounts()).await.map(drop)
+}
+
+/// An API server that stores Secrets, and a pod without a password.
+fn without_password() -> (Api, Pod) {
+    let (api, pod) = (Api::new(), Pod::with_password());
+    api.serve("", "v1", "Secret", "secrets", Vec::new());
+    std::fs::remove_file(pod.mounts().password.join("password")).unwrap();
+    (api, pod)
+}
+
+fn password_of(secret: &Value) -> &str {
+    secret["stringData"]["password"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_generated_password_is_in_an_immutable_secret_before_there_is_a_repository_and_opens_it() {
+    let (api, pod) = without_password();
+    let volume = pod.mounts().volume;
+    // No answer to the creation: the Secret may exist or not, and no repository does.
+    api.refuse_writes(|_, uri| uri.path().ends_with("/secrets").then_some(refusal(500, "InternalError")));
+    generated(&api, &pod).await.unwrap_err();
+    assert!(pod.files().is_empty(), "nothing is written to the store without the Secret");
+    api.heal();
+    generated(&api, &pod).await.unwrap();
+    let secrets = api.objects_of("Secret");
+    let [secret] = secrets.as_slice() else { panic!("{secrets:?}") };
+    assert_eq!((&secret["metadata"]["name"], &secret["immutable"]), (&json!("backup-password"), &json!(true)));
+    assert!(secret["metadata"]["ownerReferences"].is_null(), "it outlives its BackupRepository");
+    assert!(volume.join("config").exists());
+    assert_eq!(password_of(secret).len(), 64);
+    pod.set_password(password_of(secret));
+    generated(&api, &pod).await.unwrap();
+    assert_eq!(api.objects_of("Secret"), secrets, "the Secret that is there is used");
+    let (another, other_pod) = without_password();
+    generated(&another, &other_pod).await.unwrap();
+    assert_ne!(password_of(&another.objects_of("Secret")[0]), password_of(&secrets[0]));
+}
+
+#[tokio::test]
+async fn no_password_is_generated_for_a_store_that_holds_a_repository() {
+    let (api, pod) = without_password();
+    generated(&api, &pod).await.unwrap();
+    let files = pod.files();
+    let lost = Api::new();
+    lost.serve("", "v1", "Secret", "secrets", Vec::new());
+    let failure = generated(&lost, &pod).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("WrongPassword", 40), "{failure}");
+    assert!(failure.message.contains("Secret backup-password has no key password"), "{failure}");
+    assert_eq!((lost.objects_of("Secret"), pod.files()), (Vec::new(), files), "nothing is written");
+    // Nor while a backup set names the repository, whose store is empty.
+    let (api, pod) = without_password();
+    api.list("BackupSet", vec![set("monday", "0123", None)]);
+    let failure = generated(&api, &pod).await.unwrap_err();
+    assert_eq!(failure.reason, "RepositoryVanished", "{failure}");
+    assert!(api.objects_of("Secret").is_empty() && pod.files().is_empty());
+}
+
+#[test]
+fn a_recipient_that_is_no_key_fails_a_check_before_anything_is_opened_and_is_named() {
+    let mut environment = environment(json!({"repository": "main"}), None);
+    assert!(check::recipients(&environment).unwrap().is_none());
+    let key = age::x25519::Identity::generate().to_public().to_string();
+    let recipients = vec![key.clone(), format!("age1{}", "q".repeat(58))];
+    environment.repository_spec.recovery = Some(Recovery { recipients });
+    let failure = check::recipients(&environment).unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidRecipient", 40), "{failure}");
+    assert!(failure.message.contains("spec.recovery.recipients[1] of BackupRepository main"), "{failure}");
+    assert!(Check.begin(&environment).is_err());
+    environment.repository_spec.recovery = Some(Recovery { recipients: vec![key] });
+    assert!(check::recipients(&environment).unwrap().is_some() && Check.begin(&environment).is_ok());
+}
+
+#[tokio::test]
+async fn a_secret_that_appears_meanwhile_is_used_by_the_next_pod_and_never_replaced() {
+    let (api, pod) = without_password();
+    let theirs = json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "backup-password", "namespace": "acme", "uid": "u", "resourceVersion": "1"}});
+    api.serve("", "v1", "Secret", "secrets", vec![theirs.clone()]);
+    let failure = generated(&api, &pod).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidKey", 1), "{failure}");
+    assert!(failure.message.contains("the Secret backup-password exists"), "{failure}");
+    assert_eq!((api.objects_of("Secret"), pod.files().is_empty()), (vec![theirs], true));
+    // Without the field, a password that is missing is an error.
+    let failure = checked_by(&api, &pod, all_data()).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidKey", 40), "{failure}");
 }
 
 #[tokio::test]
