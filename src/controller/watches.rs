@@ -17,7 +17,9 @@ use crate::{
         slim::Slim,
     },
     kinds::{
-        backup_repository, backup_schedule, bulk_operation_run, finding, operation_type, restore_run, tenant, workspace,
+        backup_repository, backup_schedule, bulk_operation_run, finding, operation_type, restore_run,
+        tenant::{self, template::is_templated},
+        workspace,
     },
     runs::{
         self,
@@ -324,13 +326,14 @@ fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queu
     });
 }
 
-/// A workspace wakes itself, and the runs of its tenants: what it allows may have changed.
+/// A workspace wakes itself, its tenants, and their runs: what it gives or allows may have changed.
 fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues: &Queues) {
-    let (context_of_watch, queue) = (context.clone(), queues.workspaces.clone());
+    let (context_of_watch, queue, tenants) = (context.clone(), queues.workspaces.clone(), queues.tenants.clone());
     feed(workspaces, &context.client, watcher::Config::default(), move |change| {
         let context = &context_of_watch;
         let name = Name::of(&*object(change));
         for namespace in context.namespaces.group("", name.name()) {
+            let _ = tenants.send(Name::of(&*namespace));
             context.wake(context.registry.by_namespace(&namespace.name_any()));
         }
         let _ = queue.send(name);
@@ -379,7 +382,8 @@ fn watch_tenants(
     });
 }
 
-/// Repositories, schedules and restores, which runs are made for, wake themselves.
+/// Repositories, schedules and restores, which runs are made for, wake themselves; and a repository
+/// or schedule of a workspace's template wakes its tenant, as does one that is deleted.
 fn watch_made_for(
     context: &Arc<Context>,
     repositories: Feed<BackupRepository>,
@@ -387,26 +391,38 @@ fn watch_made_for(
     restores: Feed<RestoreRun>,
     queues: &Queues,
 ) {
-    let (metrics, queue) = (context.metrics.clone(), queues.repositories.clone());
+    let (metrics, queue, tenants) = (context.metrics.clone(), queues.repositories.clone(), queues.tenants.clone());
     feed(repositories, &context.client, watcher::Config::default(), move |change| {
         match &change {
             Change::Applied(repository) => metrics.repository(repository),
             Change::Deleted(repository) => metrics.forget_repository(repository),
         }
+        wake_tenant(&change, &tenants);
         let _ = queue.send(Name::of(&*object(change)));
     });
-    let (metrics, queue) = (context.metrics.clone(), queues.schedules.clone());
+    let (metrics, queue, tenants) = (context.metrics.clone(), queues.schedules.clone(), queues.tenants.clone());
     feed(schedules, &context.client, watcher::Config::default(), move |change| {
         match &change {
             Change::Applied(schedule) => metrics.schedule(schedule),
             Change::Deleted(schedule) => metrics.forget_schedule(schedule),
         }
+        wake_tenant(&change, &tenants);
         let _ = queue.send(Name::of(&*object(change)));
     });
     let queue = queues.restores.clone();
     feed(restores, &context.client, watcher::Config::default(), move |change| {
         let _ = queue.send(Name::of(&*object(change)));
     });
+}
+
+/// Its templates may be due for the tenant: an object of a template changed, or one made way for it.
+fn wake_tenant<K: Resource>(change: &Change<K>, tenants: &mpsc::UnboundedSender<Name<Namespace>>) {
+    let object = match change {
+        Change::Applied(object) if is_templated(&**object) => object,
+        Change::Applied(_) => return,
+        Change::Deleted(object) => object,
+    };
+    let _ = tenants.send(tenant_of(&**object));
 }
 
 /// A finding wakes itself. Nothing else depends on it.

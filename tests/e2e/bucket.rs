@@ -9,7 +9,7 @@ use crate::support::repository::{PASSWORD, Restic};
 use crate::support::run::assert_ended;
 use crate::support::{SOON, Tenant};
 use s3::{ACCESS_KEY, SECRET_KEY, Server};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
 use tempfile::TempDir;
@@ -30,20 +30,35 @@ impl Bucket {
 
     /// Where the repository's files are: below the prefix.
     pub(crate) fn folder(&self) -> PathBuf {
-        self.root.path().join("backups/teams/acme")
+        self.below("teams/acme")
+    }
+
+    /// The bucket as the storage of a repository, at this prefix.
+    pub(crate) fn storage(&self, prefix: &str) -> Value {
+        json!({ "s3": { "bucket": "backups", "prefix": prefix, "endpoint": self.server.endpoint(),
+            "region": "eu-1", "caBundle": self.server.certificate } })
+    }
+
+    /// A folder of the bucket on this machine.
+    pub(crate) fn below(&self, path: &str) -> PathBuf {
+        self.root.path().join("backups").join(path)
+    }
+
+    /// The Secret `keys` with what the server wants to see.
+    pub(crate) fn keys(tenant: &Tenant) {
+        let keys = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "keys" },
+            "stringData": { "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY } });
+        tenant.apply(&keys.to_string());
     }
 
     /// What a person has who knows where the bucket is and what opens it: a tenant's repository `main` in it, with its Secrets.
     /// Nobody has looked at it yet.
     pub(crate) async fn opened_by(&self, tenant: &Tenant) {
         tenant.password("main", PASSWORD);
-        let keys = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "keys" },
-            "stringData": { "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY } });
-        tenant.apply(&keys.to_string());
+        Self::keys(tenant);
         let repository: Result<BackupRepository, _> = tenant
             .create(json!({ "metadata": { "name": "main" }, "spec": {
-                "storage": { "s3": { "bucket": "backups", "prefix": "teams/acme", "endpoint": self.server.endpoint(),
-                    "region": "eu-1", "caBundle": self.server.certificate } },
+                "storage": self.storage("teams/acme"),
                 "credentialsSecret": { "name": "keys" },
                 "passwordSecret": { "name": "main" },
             }}))
@@ -90,7 +105,7 @@ async fn a_run_whose_store_falls_silent_ends_at_its_timeout_and_says_so() {
     let status = tenant.completed("backup", SOON * 2).await;
     assert_ended(&status, Outcome::Failed, Reason::TimedOut);
     assert!(status.message.unwrap_or_default().contains("15 s"));
-    assert_eq!(Restic::on(bucket.root.path().join("backups")).snapshots().len(), 0);
+    assert_eq!(Restic::on(bucket.below("")).snapshots().len(), 0);
     bucket.server.silent.store(false, SeqCst);
     tenant.start("again", json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;
     assert_ended(&tenant.completed("again", SOON * 2).await, Outcome::Succeeded, Reason::Succeeded);

@@ -56,6 +56,42 @@ async fn a_lost_cluster_s_tenant_is_restored_in_an_empty_one_once_somebody_adopt
     assert_eq!((next.outcome, next.reason.as_deref()), (Outcome::Succeeded, Some(Reason::Succeeded.as_str())));
 }
 
+#[tokio::test]
+async fn a_key_that_no_cluster_holds_opens_the_store_of_a_tenant_whose_password_is_lost() {
+    let identity = age::x25519::Identity::generate();
+    let bucket = Bucket::new().await;
+    let lost = Tenant::new("recover").await;
+    lost.apply(SHOP);
+    Bucket::keys(&lost);
+    let recovery = json!({ "recipients": [identity.to_public().to_string()] });
+    lost.join_workspace(json!({
+        "repository": { "storage": bucket.storage("shop"), "credentialsSecret": { "name": "keys" }, "recovery": recovery },
+    }))
+    .await;
+    lost.ready("main").await;
+    lost.captured_whole("nightly").await;
+    let whole = lost.seen_by_a_capture();
+
+    // The platform team has the bucket, and its own key. The password was in the lost cluster alone.
+    let copies = bucket.below(&format!("shop/{}/tenantatlas/recovery", lost.name));
+    let copies: Vec<_> = std::fs::read_dir(copies).expect("a copy").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    let copy = std::fs::read(&copies[0]).expect("the copy");
+    assert!(age::decrypt(&age::x25519::Identity::generate(), &copy).is_err(), "another key does not open it");
+    let password = String::from_utf8(age::decrypt(&identity, &copy).expect("it opens")).expect("text");
+
+    let found = lost.namesake(Cluster::second().await).await;
+    found.password("main", &password);
+    Bucket::keys(&found);
+    let repository = json!({ "metadata": { "name": "main" }, "spec": {
+        "storage": bucket.storage(&format!("shop/{}", lost.name)), "credentialsSecret": { "name": "keys" },
+        "passwordSecret": { "name": "main" }, "adopt": { "namespaceUids": [lost.uid] } } });
+    found.create::<BackupRepository>(repository).await.expect("a repository");
+    let set = found.adopted_set(&lost.uid).await;
+    found.put_back_all_of(&set).await;
+    assert_eq!(found.seen_by_a_capture(), whole, "everything that was captured is back");
+}
+
 /// What tells clusters apart: the uid of the system's own namespace.
 async fn uid_of_cluster(cluster: &Cluster) -> String {
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());

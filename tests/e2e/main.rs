@@ -37,6 +37,7 @@ mod round_trip;
 mod runs;
 mod schedule;
 mod schedule_trouble;
+mod templates;
 mod tenancy;
 mod undrifted;
 mod unready;

@@ -14,27 +14,32 @@ use tenantatlas::api::{OperationRun, Outcome, Phase, Reason, Workspace, Workspac
 const COUNTED: std::time::Duration = std::time::Duration::from_mins(3);
 
 impl Tenant {
-    fn workspaces(&self) -> Api<Workspace> {
+    pub(crate) fn workspaces(&self) -> Api<Workspace> {
         Api::all(self.cluster.client.clone())
     }
 
     /// Creates a workspace of the tenant's name, and moves the tenant into it.
-    async fn join_workspace(&self, spec: Value) {
+    pub(crate) async fn join_workspace(&self, spec: Value) {
         let metadata = json!({ "name": self.name, "labels": of_story(self) });
         let workspace = serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).expect("a workspace");
         self.workspaces().create(&PostParams::default(), &workspace).await.expect("it is created");
-        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
-        let label = Patch::Merge(json!({ "metadata": { "labels": { (labels::WORKSPACE): self.name } } }));
-        namespaces.patch(&self.name, &PatchParams::default(), &label).await.expect("the namespace is moved");
+        self.move_to(&json!(self.name)).await;
         self.workspace_when("counts its tenant", |status| status.tenants.total == 1).await;
     }
 
-    async fn change_workspace(&self, spec: Value) {
+    /// Moves the tenant into a workspace, or out of all.
+    pub(crate) async fn move_to(&self, workspace: &Value) {
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        let label = Patch::Merge(json!({ "metadata": { "labels": { (labels::WORKSPACE): workspace } } }));
+        namespaces.patch(&self.name, &PatchParams::default(), &label).await.expect("the namespace is moved");
+    }
+
+    pub(crate) async fn change_workspace(&self, spec: Value) {
         let patch = Patch::Merge(json!({ "spec": spec }));
         self.workspaces().patch(&self.name, &PatchParams::default(), &patch).await.expect("the workspace is changed");
     }
 
-    async fn workspace_when(&self, what: &str, is_so: impl Fn(&WorkspaceStatus) -> bool) -> WorkspaceStatus {
+    pub(crate) async fn workspace_when(&self, what: &str, is_so: impl Fn(&WorkspaceStatus) -> bool) -> WorkspaceStatus {
         wait_for(&format!("workspace {} {what}", self.name), COUNTED, async || {
             let workspace = self.workspaces().get(&self.name).await.map_err(|error| error.to_string())?;
             let status = workspace.status.unwrap_or_default();

@@ -1,7 +1,13 @@
-//! `Workspace`: limits of a group of tenants, and the state of the group.
+//! `Workspace`: what a group of tenants gets, its limits, and the state of the group.
 //!
 //! Each field has one writer: the platform team writes `spec`, and the controller writes `status`.
 
+use crate::{
+    LocalReference,
+    backup_repository::{Maintenance, Recovery, Storage},
+    backup_schedule::{Retention, ScheduledOperation},
+    cron_rules::{cron_rule, day_rule},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -10,8 +16,8 @@ use serde::{Deserialize, Serialize};
 /// Maximum number of tenants in `status.attention`.
 pub const MAX_ATTENTION: usize = 20;
 
-/// Limits of the tenants of a workspace: the namespaces with the label
-/// `tenantatlas.io/workspace: <name>`.
+/// What the tenants of a workspace get, and their limits. Its tenants are the namespaces with the
+/// label `tenantatlas.io/workspace: <name>`.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "tenantatlas.io",
@@ -22,7 +28,7 @@ pub const MAX_ATTENTION: usize = 20;
     category = "atlas",
     status = "WorkspaceStatus",
     derive = "PartialEq",
-    doc = "A group of tenants run by one team: the namespaces with the label `tenantatlas.io/workspace: <name>`. Limits what they may run and hold, and says which of them need attention. A workspace without this object has no limits.",
+    doc = "A group of tenants run by one team: the namespaces with the label `tenantatlas.io/workspace: <name>`. Gives them a repository and schedules, limits what they may run and hold, and says which of them need attention. A workspace without this object has no limits.",
     printcolumn(name = "Tenants", type_ = "integer", json_path = ".status.tenants.total"),
     printcolumn(name = "Protected", type_ = "integer", json_path = ".status.tenants.withBackup", description = "Tenants with a backup in a repository that is Ready"),
     printcolumn(name = "Over-Quota", type_ = "integer", json_path = ".status.tenants.overQuota"),
@@ -30,6 +36,7 @@ pub const MAX_ATTENTION: usize = 20;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Open-Runs", type_ = "integer", json_path = ".spec.quotas.openRuns", priority = "1"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".spec.quotas.repositoryBytes", priority = "1"),
+    validation = Rule::new("!has(self.spec.repository) || !has(oldSelf.spec.repository) || self.spec.repository.name != oldSelf.spec.repository.name || self.spec.repository.storage == oldSelf.spec.repository.storage").message("spec.repository.storage: backups are not moved; for another location give the template another name, and each tenant gets a second repository").reason(Reason::FieldValueInvalid),
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a workspace is at most 63 characters: it is the value of a label").reason(Reason::FieldValueInvalid),
 )]
 #[serde(rename_all = "camelCase")]
@@ -44,9 +51,111 @@ pub struct WorkspaceSpec {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub allowed_types: Option<Vec<String>>,
+    /// A BackupRepository that each tenant gets. Of one that exists, the location and the password
+    /// Secret are never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryTemplate>,
+    /// BackupSchedules that each tenant gets as soon as its repository of `spec.repository` is Ready.
+    /// Changes that others make to their specs are reverted. A schedule that is removed from this
+    /// list is suspended in the tenants, not deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 10),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub schedules: Vec<ScheduleTemplate>,
     /// What each tenant may have. A run beyond a quota is `blocked` (WorkspaceQuota).
     #[serde(default)]
     pub quotas: WorkspaceQuotas,
+}
+
+/// The repository that each tenant of a workspace gets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("[self.storage.?s3.?prefix.orValue(''), self.storage.?gcs.?prefix.orValue(''), self.storage.?azure.?prefix.orValue('')].all(prefix, prefix.size() <= 448)").message("storage: prefix has at most 448 characters: the names of the namespaces follow it"))]
+pub struct RepositoryTemplate {
+    /// Name of the BackupRepository. Defaults to `main`.
+    #[serde(default = "main_repository")]
+    #[schemars(length(min = 1, max = 180), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Location of the stores. Each tenant's store is in a bucket below `prefix`, at the name of its
+    /// namespace. A `persistentVolumeClaim` is the claim of that name in each tenant.
+    pub storage: Storage,
+    /// Secret with the store's credentials, which must exist in each tenant. If unset, workers use
+    /// their own cloud identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret: Option<LocalReference>,
+    /// Secret with the repository's password in each tenant. If there is none, the first check creates
+    /// it with a random password. Defaults to the name of the repository and `-password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret: Option<LocalReference>,
+    /// Who can open the stores of all tenants if their Secrets are lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+    /// When the repository is maintained and checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+}
+
+fn main_repository() -> String {
+    "main".to_owned()
+}
+
+/// A schedule that each tenant of a workspace gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new(cron_rule!("self.schedule")).message("schedule takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '15 2 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; the time zone goes into timeZone"),
+    validation = Rule::new(day_rule!("self.schedule")).message("schedule names a day that its month never has"),
+    validation = Rule::new("timestamp('2020-01-01T00:00:00Z').getHours(self.timeZone) >= 0 && !(self.timeZone in ['Local', 'localtime', 'posixrules']) && !self.timeZone.startsWith('right/') && !self.timeZone.startsWith('posix/')").message("timeZone is none of the IANA database: names are such as UTC or Europe/Berlin"),
+    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply'])").message("operation.type: restores and bulk operations are not run by schedules; restore.rehearse checks a backup set without writing"),
+)]
+pub struct ScheduleTemplate {
+    /// Name of the BackupSchedule.
+    #[schemars(length(min = 1, max = 52), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Cron expression with five fields, or an alias such as `@daily`.
+    #[schemars(length(min = 1, max = 100))]
+    pub schedule: String,
+    /// IANA time zone in which `schedule` is evaluated. Defaults to `UTC`.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"))]
+    pub time_zone: String,
+    /// Delays the ticks of each tenant by up to this many seconds, so that the tenants do not all
+    /// start at once. Defaults to 600.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub jitter_seconds: i64,
+    /// Seconds after which a tick that could not start in time counts as missed. If unset, the last
+    /// such tick is caught up however late it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 31_536_000))]
+    pub starting_deadline_seconds: Option<i64>,
+    /// Whether a tenant starts one run as soon as it gets the schedule. Defaults to true.
+    #[serde(default = "yes")]
+    pub immediate: bool,
+    /// Whether to skip ticks. Defaults to false.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Operation to start. Defaults to `backup.capture`. The input `repository` of a built-in
+    /// operation defaults to the repository of `spec.repository`.
+    #[serde(default)]
+    pub operation: ScheduledOperation,
+    /// Which backup sets of the schedule to keep. If unset, all sets are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+fn ten_minutes() -> i64 {
+    600
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What each tenant of a workspace may have.
@@ -126,12 +235,36 @@ pub struct TenantAttention {
     /// The namespace.
     #[schemars(length(max = 63))]
     pub namespace: String,
-    /// Stable code: `NoRepository`, `RepositoryNotReady`, `NoBackup` or `WorkspaceQuota`.
+    /// Stable code: `NoRepository`, `RepositoryNotReady`, `NoBackup`, `WorkspaceQuota`, `NameTaken` or
+    /// `LocationDiffers`.
     #[schemars(length(max = 128))]
     pub reason: String,
     /// What is wrong, and what to do.
     #[schemars(length(max = 1024))]
     pub message: String,
+}
+
+impl RepositoryTemplate {
+    /// Name of the Secret with the password.
+    #[must_use]
+    pub fn password_secret(&self) -> String {
+        self.password_secret.as_ref().map_or_else(|| format!("{}-password", self.name), |secret| secret.name.clone())
+    }
+
+    /// Where the store of a tenant is: below the prefix, at the name of its namespace.
+    #[must_use]
+    pub fn storage_of(&self, namespace: &str) -> Storage {
+        let mut storage = self.storage.clone();
+        let prefixes = [
+            storage.s3.as_mut().map(|s3| &mut s3.prefix),
+            storage.gcs.as_mut().map(|gcs| &mut gcs.prefix),
+            storage.azure.as_mut().map(|azure| &mut azure.prefix),
+        ];
+        for prefix in prefixes.into_iter().flatten() {
+            *prefix = if prefix.is_empty() { namespace.to_owned() } else { format!("{prefix}/{namespace}") };
+        }
+        storage
+    }
 }
 
 impl WorkspaceSpec {

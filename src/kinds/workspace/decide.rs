@@ -7,6 +7,7 @@ use crate::api::{
     conditions::{self, READY, Wanted},
     workspace::{MAX_ATTENTION, TenantAttention, TenantCounts},
 };
+use crate::kinds::tenant::template::Mismatch;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct TenantView {
     pub has_succeeded: bool,
     /// Its runs that are not completed.
     pub open_runs: usize,
+    /// Why it does not have what the templates say.
+    pub mismatch: Option<Mismatch>,
 }
 
 /// The status of a workspace.
@@ -49,6 +52,9 @@ pub fn status(Observed { workspace, tenants }: &Observed, now: Timestamp) -> Wor
             over_quota += 1;
             attention.push(why);
         }
+        if let Some(Mismatch { reason, message }) = &tenant.mismatch {
+            attention.push(told(tenant, reason, message.clone()));
+        }
     }
     attention.sort_by(|one, other| (&one.namespace, &one.reason).cmp(&(&other.namespace, &other.reason)));
     let attention_left_out = number(attention.len().saturating_sub(MAX_ATTENTION));
@@ -56,7 +62,7 @@ pub fn status(Observed { workspace, tenants }: &Observed, now: Timestamp) -> Wor
     let before = workspace.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let generation = workspace.metadata.generation;
     let ready = [Wanted { type_: READY, status: "True" }];
-    let message = "its limits apply to its tenants";
+    let message = "its templates and limits apply to its tenants";
     WorkspaceStatus {
         observed_generation: generation.unwrap_or_default(),
         tenants: TenantCounts { total: number(tenants.len()), with_backup, over_quota },

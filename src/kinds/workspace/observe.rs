@@ -3,6 +3,7 @@
 use super::decide::{Observed, TenantView};
 use crate::{
     api::{Workspace, operations::CAPTURE},
+    kinds::tenant::{observe::templates, template},
     runs::context::Context,
 };
 use k8s_openapi::api::core::v1::Namespace;
@@ -37,6 +38,7 @@ fn tenant(context: &Context, namespace: &Namespace) -> TenantView {
         repositories: repositories.collect(),
         has_succeeded: by_schedule || context.registry.has_succeeded(&name, CAPTURE),
         open_runs: context.registry.open_in_tenant(&name),
+        mismatch: templates(context, namespace).as_ref().and_then(template::mismatch),
         namespace: name,
     }
 }

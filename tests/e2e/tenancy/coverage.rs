@@ -96,6 +96,7 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
         .flat_map(|kind| [(kind, "CREATE", NO_WRITE), (kind, "UPDATE", "keeps the status"), (kind, "DELETE", GONE)])
         .map(|(kind, operation, why)| (&*format!("{kind} {operation}").leak(), why))
         .collect(),
+        "tenantatlas-workspace" => vec![("workspaces DELETE", GONE), ("workspaces/status UPDATE", KEPT)],
         "tenantatlas-lifetime" => RECORDS
             .iter()
             .chain(&["operationtypes", "workspaces"])

@@ -28,6 +28,7 @@ mod start;
 mod status;
 mod table;
 mod ways;
+mod workspaces;
 
 use crate::support::cluster::{Cluster, environment};
 use crate::support::types::FOREVER;

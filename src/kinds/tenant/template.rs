@@ -1,0 +1,247 @@
+//! The repository and the schedules that a tenant gets from its workspace. Pure.
+//!
+//! Must not: change where a repository is or what opens it, delete an object, or touch one that was
+//! not made for a workspace. Admission (`tenantatlas-templates`) lets nobody but the operator set the
+//! label that tells them apart.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use crate::{
+    api::{
+        BackupRepository, BackupSchedule, Workspace,
+        backup_repository::{BackupRepositorySpec, PasswordSecret},
+        backup_schedule::{BackupScheduleSpec, ConcurrencyPolicy},
+        labels,
+        workspace::{RepositoryTemplate, ScheduleTemplate},
+    },
+    cluster::trim::left_out,
+    kernel::patch,
+    operations,
+    worker::work::RepositoryNeed,
+};
+use kube::{Resource, ResourceExt, api::ObjectMeta};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What a tenant gets, and what it has of that.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The namespace.
+    pub namespace: String,
+    /// The workspace.
+    pub workspace: Arc<Workspace>,
+    /// All repositories of the tenant.
+    pub repositories: Vec<Arc<BackupRepository>>,
+    /// All schedules of the tenant.
+    pub schedules: Vec<Arc<BackupSchedule>>,
+}
+
+/// One write of an object of the kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change<K> {
+    /// Create it.
+    Create(Box<K>),
+    /// Apply a merge patch to this object, with its resourceVersion.
+    Patch(Arc<K>, Value),
+}
+
+/// The writes that are due.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Of the repository.
+    pub repository: Option<Change<BackupRepository>>,
+    /// Of schedules.
+    pub schedules: Vec<Change<BackupSchedule>>,
+}
+
+/// Why a tenant does not have what its workspace gives: a stable code, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// `NameTaken` or `LocationDiffers`.
+    pub reason: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Decides about a tenant that is not being deleted.
+#[must_use]
+pub fn decide(observed: &Observed) -> Changes {
+    let Observed { namespace, workspace, .. } = observed;
+    let template = workspace.spec.repository.as_ref();
+    let present = template.and_then(|template| find(&observed.repositories, &template.name));
+    let repository = template.and_then(|template| match present {
+        None => Some(Change::Create(Box::new(repository(workspace, namespace, template)))),
+        Some(present) => alter_repository(observed, template, present),
+    });
+    let is_ready = present.is_some_and(|repository| repository.is_ready());
+    let mut schedules = Vec::new();
+    for template in &workspace.spec.schedules {
+        let wanted = schedule(workspace, namespace, template);
+        match find(&observed.schedules, &template.name) {
+            // Its first run would be blocked.
+            None if workspace.spec.repository.is_some() && !is_ready => {}
+            None => schedules.push(Change::Create(Box::new(wanted))),
+            Some(present) => schedules.extend(alter_schedule(&wanted.spec, present)),
+        }
+    }
+    schedules.extend(observed.schedules.iter().filter_map(|present| suspend(workspace, present)));
+    Changes { repository, schedules }
+}
+
+/// Why the tenant cannot have what the templates say, if so.
+#[must_use]
+pub fn mismatch(observed: &Observed) -> Option<Mismatch> {
+    let Observed { namespace, workspace, .. } = observed;
+    let taken = |kind: &str, name: &str| Mismatch {
+        reason: "NameTaken",
+        message: format!(
+            "{kind} {name} in namespace {namespace} was not made for the workspace and is left as it is: delete it, or give the template another name"
+        ),
+    };
+    if let Some(template) = &workspace.spec.repository
+        && let Some(present) = find(&observed.repositories, &template.name)
+    {
+        if !is_templated(&**present) {
+            return Some(taken("BackupRepository", &template.name));
+        }
+        if !is_same_place(&present.spec, &repository(workspace, namespace, template).spec) {
+            return Some(Mismatch {
+                reason: "LocationDiffers",
+                message: format!(
+                    "BackupRepository {} in namespace {namespace} has another storage or passwordSecret than the template, and is left as it is: set them back, or give the template another name",
+                    template.name
+                ),
+            });
+        }
+    }
+    let mut present = workspace.spec.schedules.iter().filter_map(|template| find(&observed.schedules, &template.name));
+    let other = present.find(|schedule| !is_templated(&***schedule))?;
+    Some(taken("BackupSchedule", &other.name_any()))
+}
+
+/// Whether an object was made for a workspace.
+#[must_use]
+pub fn is_templated(object: &impl Resource) -> bool {
+    object.meta().labels.as_ref().is_some_and(|labels| labels.contains_key(labels::WORKSPACE))
+}
+
+fn find<'o, K: ResourceExt>(objects: &'o [Arc<K>], name: &str) -> Option<&'o Arc<K>> {
+    objects.iter().find(|object| object.name_any() == name)
+}
+
+fn metadata(workspace: &Workspace, namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(BTreeMap::from([
+            (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
+            (labels::WORKSPACE.to_owned(), workspace.name_any()),
+        ])),
+        ..ObjectMeta::default()
+    }
+}
+
+fn repository(workspace: &Workspace, namespace: &str, template: &RepositoryTemplate) -> BackupRepository {
+    let RepositoryTemplate { name, storage: _, credentials_secret, password_secret: _, recovery, maintenance } =
+        template;
+    let password_secret =
+        PasswordSecret { name: template.password_secret(), key: "password".to_owned(), generate: true };
+    BackupRepository {
+        metadata: metadata(workspace, namespace, name),
+        spec: BackupRepositorySpec {
+            storage: template.storage_of(namespace),
+            credentials_secret: credentials_secret.clone(),
+            password_secret,
+            recovery: recovery.clone(),
+            maintenance: maintenance.clone(),
+            adopt: None,
+        },
+        status: None,
+    }
+}
+
+fn is_same_place(one: &BackupRepositorySpec, other: &BackupRepositorySpec) -> bool {
+    one.storage == other.storage && one.password_secret == other.password_secret
+}
+
+fn alter_repository(
+    observed: &Observed,
+    template: &RepositoryTemplate,
+    present: &Arc<BackupRepository>,
+) -> Option<Change<BackupRepository>> {
+    let mut wanted = repository(&observed.workspace, &observed.namespace, template).spec;
+    // A store of a lost cluster is adopted in the tenant, by who has the verb.
+    wanted.adopt.clone_from(&present.spec.adopt);
+    if !is_same_place(&present.spec, &wanted) {
+        return None;
+    }
+    alter(present, &present.spec, &wanted)
+}
+
+fn schedule(workspace: &Workspace, namespace: &str, template: &ScheduleTemplate) -> BackupSchedule {
+    let ScheduleTemplate {
+        name,
+        schedule,
+        time_zone,
+        jitter_seconds,
+        starting_deadline_seconds,
+        immediate,
+        suspend,
+        operation,
+        retention,
+    } = template.clone();
+    let mut operation = operation;
+    if let Some(repository) = &workspace.spec.repository {
+        let needs = operations::of_type(&operation.operation_type).map(|known| known.needs().repository);
+        let mut inputs = operation.inputs.parse();
+        if needs.is_some_and(|needs| needs != RepositoryNeed::None) && !inputs.contains_key("repository") {
+            inputs.insert("repository".to_owned(), json!(repository.name));
+            operation.inputs = inputs.into();
+        }
+    }
+    let spec = BackupScheduleSpec {
+        schedule,
+        time_zone,
+        jitter_seconds,
+        starting_deadline_seconds,
+        immediate,
+        suspend,
+        operation,
+        retention,
+        concurrency_policy: ConcurrencyPolicy::default(),
+        successful_runs_history_limit: 10,
+        failed_runs_history_limit: 10,
+        requested_by: None,
+    };
+    BackupSchedule { metadata: metadata(workspace, namespace, &name), spec, status: None }
+}
+
+fn alter_schedule(wanted: &BackupScheduleSpec, present: &Arc<BackupSchedule>) -> Option<Change<BackupSchedule>> {
+    // Who last asked for a run is recorded by admission.
+    let wanted = BackupScheduleSpec { requested_by: present.spec.requested_by.clone(), ..wanted.clone() };
+    alter(present, &present.spec, &wanted)
+}
+
+/// A schedule that was made for a workspace and that the template no longer names. Its retention
+/// goes on.
+fn suspend(workspace: &Workspace, present: &Arc<BackupSchedule>) -> Option<Change<BackupSchedule>> {
+    let named = workspace.spec.schedules.iter().any(|template| template.name == present.name_any());
+    if named {
+        return None;
+    }
+    let wanted = BackupScheduleSpec { suspend: true, ..present.spec.clone() };
+    alter(present, &present.spec, &wanted)
+}
+
+/// The patch from the present spec to the wanted one, if the object is one of the operator's and was
+/// read in full.
+fn alter<K: Resource<DynamicType = ()>, S: Serialize>(present: &Arc<K>, is: &S, wanted: &S) -> Option<Change<K>> {
+    if !is_templated(&**present) || present.meta().deletion_timestamp.is_some() || left_out(&**present).is_some() {
+        return None;
+    }
+    let value = |spec: &S| serde_json::to_value(spec).unwrap_or_default();
+    let spec = patch::merge(&value(is), &value(wanted))?;
+    let metadata = json!({"resourceVersion": present.meta().resource_version});
+    Some(Change::Patch(present.clone(), json!({"metadata": metadata, "spec": spec})))
+}

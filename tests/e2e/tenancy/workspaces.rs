@@ -1,0 +1,180 @@
+//! Who may say what the tenants of a workspace get, and who may mark an object as made for one.
+
+use super::{assert_refused, call, right};
+use crate::support::Tenant;
+use kube::Client;
+use serde_json::{Value, json};
+use tenantatlas::api::{BackupRepository, BackupSchedule};
+
+const GROUP: &str = "tenantatlas.io/v1alpha1";
+
+/// A person who may write Workspaces in the cluster, and these rules.
+async fn platform(tenant: &Tenant, user: &str, more: Value) -> Client {
+    let user = format!("{user}.{}", tenant.name);
+    let mut rules = vec![
+        json!({ "apiGroups": ["tenantatlas.io"], "resources": ["workspaces"], "verbs": ["get", "create", "patch"] }),
+    ];
+    rules.extend(more.as_array().expect("rules").iter().cloned());
+    let metadata = json!({ "name": user, "labels": crate::support::tenant::of_story(tenant) });
+    let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata,
+        "rules": rules });
+    let binding = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }] });
+    tenant.apply(&role.to_string());
+    tenant.apply(&binding.to_string());
+    let client = tenant.cluster.as_user(&user, &[]);
+    tenant.until_allowed(&client, right("patch tenantatlas.io/workspaces")).await;
+    client
+}
+
+fn run(types: &[&str]) -> Value {
+    json!({ "apiGroups": ["tenantatlas.io"], "resources": ["operationtypes"], "resourceNames": types, "verbs": ["run"] })
+}
+
+#[tokio::test]
+async fn who_gives_tenants_something_needs_in_the_cluster_what_it_takes_in_a_tenant() {
+    let tenant = Tenant::new("ws-author").await;
+    let secrets = json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["create"] });
+    let sets = json!({ "apiGroups": ["tenantatlas.io"], "resources": ["backupsets"], "verbs": ["delete"] });
+    let none = platform(&tenant, "nora", json!([])).await;
+    let check = platform(&tenant, "chuck", json!([run(&["repository.check"])])).await;
+    let all = json!([run(&["repository.check", "backup.capture", "repository.maintain"]), secrets]);
+    let most = platform(&tenant, "mona", all.clone()).await;
+    let mut rules = all;
+    rules.as_array_mut().expect("rules").push(sets);
+    let every = platform(&tenant, "eva", rules).await;
+    let path = format!("/apis/{GROUP}/workspaces");
+    let object = |spec: &Value| {
+        json!({ "apiVersion": GROUP, "kind": "Workspace", "spec": spec,
+            "metadata": { "name": tenant.name, "labels": crate::support::tenant::of_story(&tenant) } })
+    };
+    let storage = json!({ "persistentVolumeClaim": { "claimName": "none" } });
+    let repository = json!({ "repository": { "storage": storage } });
+    let maintained = json!({ "repository": { "storage": storage, "maintenance": { "schedule": "@weekly" } } });
+    let schedules = json!({ "schedules": [{ "name": "a", "schedule": "@daily" }] });
+    let dumps = json!({ "schedules": [{ "name": "a", "schedule": "@daily", "operation": { "type": "team.dump" } }] });
+    let expire = json!({ "schedules": [{ "name": "a", "schedule": "@daily", "retention": { "keepLast": 1 } }] });
+    let hasty = json!({ "schedules": [{ "name": "a", "schedule": "@daily",
+        "operation": { "type": "repository.maintain", "inputs": { "graceHours": 1 } } }] });
+    let mut ten: Vec<Value> =
+        (0..10).map(|number| json!({ "name": format!("s{number}"), "schedule": "@daily" })).collect();
+    ten[9]["operation"] = json!({ "type": "team.dump" });
+    let ten = json!({ "schedules": ten });
+    let recovery = json!({ "repository": { "storage": storage,
+        "recovery": { "recipients": [age::x25519::Identity::generate().to_public().to_string()] } } });
+    let cases: [(&Client, &Value, &str); 10] = [
+        (&every, &ten, "spec.schedules[9] has team.dump"),
+        (&every, &recovery, "verb get on secrets"),
+        (&none, &repository, "repository.check"),
+        (&check, &repository, "create on secrets"),
+        (&check, &maintained, "repository.maintain"),
+        (&check, &schedules, "backup.capture"),
+        (&every, &dumps, "team.dump"),
+        (&most, &expire, "verb delete on backupsets"),
+        (&most, &hasty, "verb delete on backupsets"),
+        (&none, &dumps, "team.dump"),
+    ];
+    let there = call(&none, "POST", &path, &object(&json!({ "quotas": { "openRuns": 9 } }))).await;
+    there.expect("limits start nothing");
+    let own = format!("{path}/{}", tenant.name);
+    for (client, spec, words) in cases {
+        let mut new = object(spec);
+        new["metadata"]["name"] = json!(format!("{}-new", tenant.name));
+        for (method, path, body) in [("POST", &path, &new), ("PATCH", &own, &json!({ "spec": spec }))] {
+            let answer = call(client, method, path, body).await;
+            assert_refused(answer, 403, &["tenantatlas-workspace", words, "in the whole cluster"]);
+        }
+    }
+    for (client, spec) in [(&most, &maintained), (&most, &schedules), (&every, &expire), (&every, &hasty)] {
+        call(client, "PATCH", &own, &json!({ "spec": spec })).await.expect("it may");
+    }
+    // What is there already takes nothing more: a limit is changed beside it.
+    call(&none, "PATCH", &own, &json!({ "spec": { "quotas": { "openRuns": 8 } } })).await.expect("another field");
+    // To give less takes the verbs of what is left.
+    call(&none, "PATCH", &own, &json!({ "spec": { "schedules": null, "repository": null } })).await.expect("nothing");
+    let path = format!("{path}/{}", tenant.name);
+    call(&tenant.cluster.client, "DELETE", &path, &Value::Null).await.expect("cleared up");
+}
+
+#[tokio::test]
+async fn bad_templates_are_refused_with_the_field_and_what_to_do() {
+    let tenant = Tenant::new("ws-bad").await;
+    let path = format!("/apis/{GROUP}/workspaces");
+    let of = |spec: &Value| {
+        json!({ "apiVersion": GROUP, "kind": "Workspace", "spec": spec,
+            "metadata": { "name": tenant.name, "labels": crate::support::tenant::of_story(&tenant) } })
+    };
+    let storage = json!({ "s3": { "bucket": "backups" } });
+    let scheduled = |of: Value| {
+        let mut schedule = json!({ "name": "a", "schedule": "@daily" });
+        schedule.as_object_mut().expect("an object").extend(of.as_object().expect("fields").clone());
+        json!({ "schedules": [schedule] })
+    };
+    for (spec, words) in [
+        (json!({ "repository": { "storage": {} } }), "exactly one of"),
+        (json!({ "repository": { "storage": storage, "name": "A" } }), "repository.name"),
+        (json!({ "repository": { "storage": storage, "recovery": { "recipients": ["age1x"] } } }), "recipients"),
+        (json!({ "repository": { "storage": storage, "recovery": { "recipients": [] } } }), "recipients"),
+        (json!({ "repository": { "storage": { "s3": { "bucket": "backups", "prefix": "a".repeat(449) } } } }), "448"),
+        (scheduled(json!({ "schedule": "99 * * * *" })), "five fields"),
+        (scheduled(json!({ "schedule": "0 0 31 2 *" })), "never has"),
+        (scheduled(json!({ "timeZone": "Mars/Base" })), "IANA"),
+        (scheduled(json!({ "operation": { "type": "restore.apply" } })), "restore.rehearse"),
+        (scheduled(json!({ "retention": {} })), "keeps nothing"),
+        (scheduled(json!({ "name": "a".repeat(53) })), "name"),
+        (
+            json!({ "schedules": [{ "name": "a", "schedule": "@daily" }, { "name": "a", "schedule": "@hourly" }] }),
+            "Duplicate",
+        ),
+    ] {
+        assert_refused(call(&tenant.cluster.client, "POST", &path, &of(&spec)).await, 422, &[words]);
+    }
+    let spec = json!({ "repository": { "storage": storage } });
+    call(&tenant.cluster.client, "POST", &path, &of(&spec)).await.expect("it is sound");
+    let own = format!("{path}/{}", tenant.name);
+    let moved = json!({ "spec": { "repository": { "storage": { "s3": { "bucket": "another" } } } } });
+    assert_refused(call(&tenant.cluster.client, "PATCH", &own, &moved).await, 422, &["backups are not moved"]);
+    let second =
+        json!({ "spec": { "repository": { "name": "second", "storage": { "s3": { "bucket": "another" } } } } });
+    call(&tenant.cluster.client, "PATCH", &own, &second).await.expect("a second repository");
+    call(&tenant.cluster.client, "DELETE", &own, &Value::Null).await.expect("cleared up");
+}
+
+#[tokio::test]
+async fn nobody_but_the_operator_marks_an_object_as_made_for_a_workspace() {
+    let tenant = Tenant::new("ws-mark").await;
+    let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    let label = |value: Value| json!({ "metadata": { "labels": { "tenantatlas.io/workspace": value } } });
+    let repository = json!({ "storage": { "persistentVolumeClaim": { "claimName": "none" } },
+        "passwordSecret": { "name": "none" } });
+    let object = |kind: &str, name: &str, spec: &Value, labels: Value| json!({ "apiVersion": GROUP, "kind": kind, "spec": spec, "metadata": { "name": name, "labels": labels } });
+    let schedule = json!({ "schedule": "@yearly" });
+    for (kind, plural, spec) in
+        [("BackupRepository", "backuprepositories", &repository), ("BackupSchedule", "backupschedules", &schedule)]
+    {
+        let all = tenant.path(GROUP, plural);
+        let marked = json!({ "tenantatlas.io/workspace": tenant.name });
+        let words = ["tenantatlas-templates", "the operator sets it"];
+        for client in [&ada, &tenant.cluster.client] {
+            let forged = object(kind, "forged", spec, marked.clone());
+            assert_refused(call(client, "POST", &all, &forged).await, 403, &words);
+        }
+        call(&ada, "POST", &all, &object(kind, "own", spec, json!({}))).await.expect("without the label");
+        let made = object(kind, "made", spec, marked);
+        call(&tenant.cluster.as_operator(), "POST", &all, &made).await.expect("the operator may");
+        for client in [&ada, &tenant.cluster.client] {
+            for (name, change) in
+                [("own", label(json!("shop"))), ("made", label(json!("another"))), ("made", label(Value::Null))]
+            {
+                let answer = call(client, "PATCH", &format!("{all}/{name}"), &change).await;
+                assert_refused(answer, 403, &words);
+            }
+        }
+        call(&ada, "PATCH", &format!("{all}/made"), &json!({ "metadata": { "labels": { "team": "blue" } } }))
+            .await
+            .expect("another label");
+    }
+    assert!(tenant.api::<BackupRepository>().get_opt("forged").await.expect("a read").is_none());
+    assert!(tenant.api::<BackupSchedule>().get_opt("forged").await.expect("a read").is_none());
+}
