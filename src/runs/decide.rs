@@ -13,6 +13,7 @@ use super::{
     joined,
     observed::{JobView, Observed, Slot},
     prepare::Prepared,
+    queue,
     status::{describe, end, repository_of, running, running_message, settle},
     waiting::{PATIENCE, is_ended, stuck},
 };
@@ -113,8 +114,8 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
 }
 
-/// A run without a Job: adopt its own Job, wait until another run's Job is gone, join, be refused,
-/// or start.
+/// A run without a Job: adopt its own Job, be cancelled, or take the next step if it has not waited
+/// too long.
 fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
     if let JobView::Own(job) = &observed.job {
         // Made before a crash, or by an answer that was lost.
@@ -130,6 +131,12 @@ fn not_started(observed: &Observed, status: &OperationRunStatus, now: Timestamp)
             now,
         );
     }
+    queue::limited(observed, status, next_step(observed, status, now), now)
+}
+
+/// The next step of a run without a Job: wait until another run's Job is gone, join, be refused, or
+/// start.
+fn next_step(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -> Decision {
     let prepared = match &observed.prepared {
         Ok(prepared) => prepared,
         Err(refusal) => return blocked(observed, status, refusal, now),
@@ -308,7 +315,7 @@ fn ended_by(observed: &Observed, status: &OperationRunStatus, finish: Finish, jo
     ended(observed, &next, finish, ran, now)
 }
 
-fn blocked(observed: &Observed, status: &OperationRunStatus, refusal: &Refusal, now: Timestamp) -> Decision {
+pub(super) fn blocked(observed: &Observed, status: &OperationRunStatus, refusal: &Refusal, now: Timestamp) -> Decision {
     complete(observed, status, Finish::plain(Outcome::Blocked, refusal.reason, refusal.message.clone()), now)
 }
 

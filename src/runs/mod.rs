@@ -17,6 +17,7 @@ mod joined;
 pub mod observe;
 pub mod observed;
 pub mod prepare;
+pub mod queue;
 pub mod records;
 pub mod registry;
 mod slim;

@@ -6,6 +6,7 @@ use super::{
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
     prepare::{Prepared, effective_inputs, named_account, prepare, repository_name},
+    queue,
     waiting::stuck,
     workspace,
 };
@@ -78,10 +79,11 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         Some(job) => Some(job.name.clone()),
         None => prepared.as_ref().ok().map(|prepared| prepared.identity.job_name()),
     };
+    let job_asked = open && !started && queue::has_passed(&run, context.clock.now());
     let (job, mut pods) = match job_name.filter(|_| open) {
         Some(name) => {
             let recorded = status.job.as_ref().map(|job| job.uid.as_str());
-            (job(context, &run, &namespace, &name, recorded).await?, context.pods.group(&namespace, &name))
+            (job(context, &run, &namespace, &name, recorded, job_asked).await?, context.pods.group(&namespace, &name))
         }
         None => (JobView::Absent, Vec::new()),
     };
@@ -105,17 +107,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     } else {
         Slot::Free
     };
-    let limit = operation_type
-        .as_ref()
-        .and_then(|operation_type| operation_type.spec.history_limit)
-        .unwrap_or(DEFAULT_HISTORY_LIMIT);
-    let beyond_history = !open
-        && context.registry.beyond_history(
-            &namespace,
-            &run.spec.operation_type,
-            &run.name_any(),
-            usize::try_from(limit).unwrap_or(1),
-        );
+    let beyond_history = !open && beyond_history(context, &run, operation_type.as_deref(), &namespace);
     let awaited = !open && context.registry.is_awaited(&uid);
     let parent = if open { None } else { parent(context, &run, &namespace) };
     let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
@@ -125,6 +117,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         operation_type,
         prepared,
         job,
+        job_asked,
         pods,
         joined,
         older,
@@ -134,6 +127,19 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         awaited,
         parent,
     })
+}
+
+/// Whether newer completed runs of the same tenant and type fill the history limit.
+fn beyond_history(
+    context: &Context,
+    run: &OperationRun,
+    operation_type: Option<&OperationType>,
+    namespace: &str,
+) -> bool {
+    let limit =
+        operation_type.and_then(|operation_type| operation_type.spec.history_limit).unwrap_or(DEFAULT_HISTORY_LIMIT);
+    let limit = usize::try_from(limit).unwrap_or(1);
+    context.registry.beyond_history(namespace, &run.spec.operation_type, &run.name_any(), limit)
 }
 
 /// The object that a run was made for. Its status names this very run, and the run is of a type that
@@ -351,14 +357,15 @@ async fn job(
     namespace: &str,
     name: &str,
     recorded: Option<&str>,
+    ask: bool,
 ) -> Result<JobView, Error> {
-    let found = match (context.jobs.get(namespace, name), recorded) {
+    let found = match (context.jobs.get(namespace, name).filter(|_| !ask), recorded) {
         (Some(found), None) => Some(found),
         (Some(found), Some(uid)) if found.uid().as_deref() == Some(uid) => Some(found),
-        (None, None) if !context.taken.contains(namespace, name) => None,
+        (None, None) if !ask && !context.taken.contains(namespace, name) => None,
         // The end of a run whose Job is gone is final, and the cache may still show the previous
         // Job, so the API server is asked. The same holds for a name that another run's Job may
-        // have.
+        // have, and for a run that has waited too long for its Job.
         _ => Api::<Job>::namespaced(context.client.clone(), namespace).get_opt(name).await?.map(Arc::new),
     };
     let Some(job) = found else { return Ok(JobView::Absent) };

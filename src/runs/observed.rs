@@ -25,6 +25,9 @@ pub struct Observed {
     pub prepared: Result<Prepared, Refusal>,
     /// The Job of the run's identity, or the one recorded in its status.
     pub job: JobView,
+    /// Whether the API server was asked for the Job, and not a cache. It is, once the run's
+    /// `queueTimeoutSeconds` have passed.
+    pub job_asked: bool,
     /// Pods with that Job's name, whichever Job they belong to.
     pub pods: Vec<Arc<Pod>>,
     /// The run recorded in `status.joined`.

@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_run_is_whole_until_it_is_completed() {
         let run = |phase: &str| {
-            json!({"metadata": {"name": "a"}, "spec": {"type": "t", "inputs": {"n": 1}},
+            json!({"metadata": {"name": "a"}, "spec": {"type": "t", "inputs": {"n": 1}, "queueTimeoutSeconds": 5},
                 "status": {"phase": phase, "outcome": "failed", "observedGeneration": 1, "message": "m", "identityHash": "h",
                     "completedAt": "2026-01-01T00:00:00Z", "context": {"workspace": "w"},
                     "conditions": [{"type": "Ready", "status": "False", "reason": "R", "message": "m",
@@ -232,6 +232,7 @@ mod tests {
         };
         let going = slim::<OperationRun>(run("running"));
         assert_eq!((&going["spec"]["inputs"]["n"], &going["status"]["message"]), (&json!(1), &json!("m")));
+        assert_eq!(going["spec"]["queueTimeoutSeconds"], 5, "it is decided by from the cache");
         let ended: OperationRun = serde_json::from_value(run("completed")).expect("a run");
         assert!(is_whole(&ended));
         let kept = slim::<OperationRun>(run("completed"));

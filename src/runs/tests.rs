@@ -301,6 +301,7 @@ fn observed(run: OperationRun, job: JobView) -> Observed {
         operation_type: Some(Arc::new(operation_type)),
         prepared,
         job,
+        job_asked: true,
         pods: Vec::new(),
         joined: JoinedView::None,
         older: Vec::new(),
@@ -1363,4 +1364,176 @@ fn only_a_worker_that_makes_changes_works_under_an_account_that_its_inputs_name(
     assert_eq!(named_account(&changes, &inputs).as_deref(), Some("mine"));
     assert_eq!(named_account(&changes, &capture(json!({})).spec.inputs), None);
     assert_eq!((named_account(&capture_type(), &inputs), named_account(&template_type(), &inputs)), (None, None));
+}
+
+/// A run that was created at [`now`] with this limit for waiting, and finds no slot.
+fn queued(limit: Value) -> Observed {
+    let mut seen = observed(capture(json!({"queueTimeoutSeconds": limit})), JobView::Absent);
+    seen.slot = Slot::Waiting { limit: "1 active of this type".into(), ahead: 3 };
+    seen
+}
+
+/// What the run is after the last write of a decision, and when it is decided about again.
+fn after(seen: &Observed, seconds: i64) -> (Phase, Option<String>, Option<i64>) {
+    let decision = decide(seen, now() + SignedDuration::from_secs(seconds));
+    let written = decision.actions.iter().rev().find_map(|action| match action {
+        Action::WriteStatus(status) => Some((**status).clone()),
+        Action::Start(start) => Some(start.status.clone()),
+        _ => None,
+    });
+    let status = written.unwrap_or_else(|| seen.status());
+    (status.phase, status.reason, decision.requeue.map(|requeue| requeue.as_secs()))
+}
+
+fn with_status(seen: &mut Observed, status: Value) {
+    let mut run = (*seen.run).clone();
+    run.status = Some(serde_json::from_value(status).expect("a status"));
+    seen.run = Arc::new(run);
+}
+
+#[test]
+fn a_run_waits_until_its_queue_timeout_and_is_woken_for_it() {
+    let reason = |reason: &str| Some(reason.to_owned());
+    for (limit, seconds, phase, code, requeue) in [
+        (json!(100), 0, Phase::Queued, "ConcurrencyLimit", Some(60)),
+        (json!(100), 70, Phase::Queued, "ConcurrencyLimit", Some(30)),
+        (json!(100), 99, Phase::Queued, "ConcurrencyLimit", Some(1)),
+        (json!(100), 100, Phase::Completed, "QueueTimeout", None),
+        (json!(100), 5000, Phase::Completed, "QueueTimeout", None),
+        (json!(1), 0, Phase::Queued, "ConcurrencyLimit", Some(1)),
+        // Set back, the clock says that the run is yet to be created.
+        (json!(100), -3600, Phase::Queued, "ConcurrencyLimit", Some(60)),
+        (json!(i64::MAX), -3600, Phase::Queued, "ConcurrencyLimit", Some(60)),
+        (Value::Null, 31_536_000, Phase::Queued, "ConcurrencyLimit", Some(60)),
+    ] {
+        let got = after(&queued(limit.clone()), seconds);
+        assert_eq!(got, (phase, reason(code), requeue), "{limit} after {seconds} s");
+    }
+    let mut early = queued(json!(100));
+    let said = written(&early);
+    with_status(&mut early, serde_json::to_value(&said).expect("JSON"));
+    let decision = decide(&early, now() + SignedDuration::from_secs(98));
+    assert_eq!((decision.actions, decision.requeue), (Vec::new(), Some(SignedDuration::from_secs(2))));
+}
+
+#[test]
+fn a_run_that_waited_too_long_is_blocked_though_it_could_start_now_and_leaves_the_line() {
+    let mut free = queued(json!(100));
+    free.slot = Slot::Free;
+    let start = decide(&free, now() + SignedDuration::from_secs(99));
+    assert!(matches!(start.actions.as_slice(), [Action::Start(_)]), "{start:?}");
+    assert_eq!(start.requeue, None);
+    let late = decide(&free, now() + SignedDuration::from_secs(100));
+    let [Action::WriteStatus(status)] = late.actions.as_slice() else { panic!("{late:?}") };
+    assert_eq!((status.phase, status.outcome), (Phase::Completed, Outcome::Blocked));
+    assert_eq!((status.reason.as_deref(), &status.job, status.started_at), (Some("QueueTimeout"), &None, None));
+    assert_eq!((late.in_line, late.requeue), (false, None));
+    // An earlier run's finished Job is left alone: nothing will take its name.
+    free.job = JobView::Orphan(Arc::new(Job::default()));
+    assert_eq!(after(&free, 100).1.as_deref(), Some("QueueTimeout"));
+    assert!(matches!(
+        decide(&free, now() + SignedDuration::from_secs(95)),
+        Decision { requeue: Some(requeue), .. } if requeue == SignedDuration::from_secs(5)
+    ));
+    // Another run's Job would be joined.
+    free.job = others_job();
+    assert_eq!((after(&free, 99).0, after(&free, 100).1.as_deref()), (Phase::Running, Some("QueueTimeout")));
+}
+
+#[test]
+fn a_run_that_waited_too_long_says_how_long_and_for_what() {
+    let message = |seen: &Observed| {
+        let decision = decide(seen, now() + SignedDuration::from_secs(190));
+        let [Action::WriteStatus(status)] = decision.actions.as_slice() else { panic!("{decision:?}") };
+        assert_eq!((status.reason.as_deref(), &status.waiting), (Some("QueueTimeout"), &None));
+        status.message.clone().unwrap_or_default()
+    };
+    let mut seen = queued(json!(180));
+    assert_eq!(
+        message(&seen),
+        "nothing was started: the run waited 3m10s, and its queueTimeoutSeconds is 180; last reason: ConcurrencyLimit, waits for a slot (1 active of this type); 3 may go first. Create a new run when that is over, or one with a higher queueTimeoutSeconds or none"
+    );
+    // What it said last counts, if it would not wait any more.
+    with_status(
+        &mut seen,
+        json!({"message": "waits until the Job of first is gone",
+        "waiting": {"reason": "PreviousJobTerminating", "since": "2026-01-01T00:00:00Z"}}),
+    );
+    seen.slot = Slot::Free;
+    assert!(message(&seen).contains("PreviousJobTerminating, waits until the Job of first is gone. Create"));
+    with_status(&mut seen, json!({}));
+    assert!(message(&seen).contains("last reason: the operator was away"));
+    seen.older = vec![Sibling { name: "older".into(), uid: "older-uid".into(), leaving: false }];
+    assert!(message(&seen).contains("run older does the same work"));
+    with_status(
+        &mut seen,
+        json!({"message": "x".repeat(4096), "waiting": {"reason": "ConcurrencyLimit", "since": "2026-01-01T00:00:00Z"}}),
+    );
+    assert!(message(&seen).len() < 2000, "the API server takes 4096");
+}
+
+#[test]
+fn a_run_that_has_its_job_has_not_waited_too_long() {
+    let job = |deleted: Value| -> Arc<Job> {
+        let metadata = json!({"name": "op", "uid": "job-uid", "creationTimestamp": "2026-01-01T00:00:02Z",
+            "deletionTimestamp": deleted});
+        Arc::new(serde_json::from_value(json!({ "metadata": metadata })).expect("a Job"))
+    };
+    // Created before a crash, and not recorded.
+    let mut made = queued(json!(3));
+    made.job = JobView::Own(job(json!(null)));
+    let decision = decide(&made, now() + SignedDuration::from_secs(500));
+    let [Action::WriteStatus(status)] = decision.actions.as_slice() else { panic!("{decision:?}") };
+    assert_eq!((status.phase, status.reason.as_deref()), (Phase::Running, Some("Running")));
+    assert_eq!(status.started_at, Some(now() + SignedDuration::from_secs(2)));
+    // Recorded: however long its pod waits.
+    with_status(&mut made, json!({"phase": "running", "job": {"name": "op", "uid": "job-uid"}}));
+    assert_ne!(after(&made, 500).0, Phase::Completed);
+    // Created and deleted: it may have done something.
+    let mut going = queued(json!(3));
+    going.job = JobView::Own(job(json!("2026-01-01T00:00:03Z")));
+    assert_eq!(after(&going, 500), (Phase::Queued, Some("PreviousJobTerminating".to_owned()), Some(2)));
+}
+
+#[test]
+fn no_run_is_blocked_for_waiting_before_the_api_server_was_asked_for_its_job() {
+    let mut seen = queued(json!(3));
+    seen.job_asked = false;
+    let decision = decide(&seen, now() + SignedDuration::from_secs(3));
+    assert_eq!((decision.actions, decision.requeue), (Vec::new(), Some(SignedDuration::ZERO)));
+    assert!(decision.in_line, "it keeps its place until then");
+    assert!(super::queue::has_passed(&seen.run, now() + SignedDuration::from_secs(3)));
+    assert!(!super::queue::has_passed(&seen.run, now() + SignedDuration::from_secs(2)));
+}
+
+#[test]
+fn a_run_that_joined_has_left_the_queue_for_good() {
+    let mut seen = queued(json!(3));
+    let joined = json!({"phase": "running", "joined": {"name": "first", "uid": "first-uid"}, "startedAt": "2026-01-01T00:00:01Z"});
+    with_status(&mut seen, joined);
+    seen.joined = JoinedView::Active;
+    assert_eq!(decide(&seen, now() + SignedDuration::from_secs(500)), Decision::none());
+    seen.joined = JoinedView::Gone;
+    assert_eq!(after(&seen, 500), (Phase::Running, Some("Running".to_owned()), None));
+    // It goes on by itself, and waits for as long as it takes.
+    with_status(&mut seen, json!({"phase": "running", "startedAt": "2026-01-01T00:00:01Z"}));
+    assert_eq!(after(&seen, 500), (Phase::Running, Some("ConcurrencyLimit".to_owned()), Some(60)));
+}
+
+#[test]
+fn a_cancellation_a_refusal_and_an_end_go_before_the_queue_timeout() {
+    let mut cancelled = observed(capture(json!({"queueTimeoutSeconds": 3, "cancel": true})), JobView::Absent);
+    assert_eq!(after(&cancelled, 500).1.as_deref(), Some("Cancelled"));
+    cancelled.job_asked = false;
+    assert_eq!(after(&cancelled, 500).1.as_deref(), Some("Cancelled"), "it ends as it did");
+    let mut refused = queued(json!(3));
+    refused.prepared = Err(Refusal::new(Reason::TypeSuspended, "ask who suspended it"));
+    assert_eq!(after(&refused, 500).1.as_deref(), Some("TypeSuspended"));
+    let mut ended = queued(json!(3));
+    with_status(
+        &mut ended,
+        json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded", "observedGeneration": 1}),
+    );
+    assert!(!decide(&ended, now() + SignedDuration::from_secs(500)).actions.iter().any(is_an_end));
+    assert_eq!(after(&ended, 500).1.as_deref(), Some("Succeeded"));
 }

@@ -102,6 +102,7 @@ async fn the_rest_of_a_spec_is_immutable_and_the_refusal_says_to_create_a_new_ru
         json!({ "inputs": { "a": 2 } }),
         json!({ "onDuplicate": "Reject" }),
         json!({ "timeoutSeconds": 5 }),
+        json!({ "queueTimeoutSeconds": 5 }),
         json!({ "rerunOf": { "name": "other" } }),
         json!({ "target": { "apiVersion": "v1", "kind": "ConfigMap", "name": "x" } }),
     ] {

@@ -4,6 +4,7 @@ use crate::support::cluster::environment;
 use crate::support::run::assert_ended;
 use crate::support::types::{FOREVER, container};
 use crate::support::{SOON, Tenant, wait_for};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -149,6 +150,53 @@ async fn a_queued_run_says_which_limit_holds_it() {
     // The slot comes free, and it goes on.
     tenant.merge::<OperationRun>("first", json!({ "spec": { "cancel": true } })).await;
     tenant.running("second", SOON).await;
+}
+
+/// How long the run was queued, by the API server's and the operator's clocks, which are one here.
+async fn queued_for(tenant: &Tenant, name: &str, until: Option<Timestamp>) -> i64 {
+    let created = tenant.run(name).await.metadata.creation_timestamp.expect("creationTimestamp").0;
+    until.unwrap_or_else(Timestamp::now).duration_since(created).as_secs()
+}
+
+#[tokio::test]
+async fn a_run_that_waits_longer_than_its_queue_timeout_is_blocked_and_says_for_what_it_waited() {
+    let tenant = Tenant::new("queue-timeout").await;
+    let operation = tenant.script_type("one", FOREVER, |spec| spec["concurrency"] = json!({ "perTenant": 1 })).await;
+    tenant.start("first", json!({ "type": operation, "inputs": { "number": 1 } })).await;
+    let first = tenant.running("first", SOON).await;
+    tenant.start("second", json!({ "type": operation, "inputs": { "number": 2 }, "queueTimeoutSeconds": 3 })).await;
+    let words = ["ConcurrencyLimit", "1 active of this type in this tenant", "queueTimeoutSeconds is 3"];
+    let second = tenant.blocked("second", Reason::QueueTimeout, &words).await;
+    assert_eq!((second.started_at, &second.waiting), (None, &None));
+    let waited = queued_for(&tenant, "second", second.completed_at).await;
+    // Nothing else wakes it before a minute has passed.
+    assert!((3..30).contains(&waited), "it waited {waited} s");
+    let still = tenant.status("first").await;
+    assert_eq!((still.phase, still.job), (Phase::Running, first.job), "the run that holds the slot goes on");
+    assert_eq!(tenant.jobs().await.len(), 1);
+}
+
+#[tokio::test]
+async fn time_in_the_queue_counts_against_the_queue_timeout_alone() {
+    let tenant = Tenant::new("queue-time").await;
+    let script = format!("case \"$ATLAS_INPUTS\" in *hold*) {FOREVER};; esac");
+    let operation = tenant.script_type("one", &script, |spec| spec["concurrency"] = json!({ "perTenant": 1 })).await;
+    tenant.start("first", json!({ "type": operation, "inputs": { "how": "hold" } })).await;
+    tenant.running("first", SOON).await;
+    // Long enough for its pod on a busy machine.
+    let timeout = 25;
+    tenant.start("second", json!({ "type": operation, "timeoutSeconds": timeout, "queueTimeoutSeconds": 600 })).await;
+    tenant.waiting("second", Reason::ConcurrencyLimit, SOON).await;
+    wait_for("it is queued for longer than it may run", SOON, async || {
+        let waited = queued_for(&tenant, "second", None).await;
+        if waited > timeout { Ok(()) } else { Err(format!("{waited} s")) }
+    })
+    .await;
+    assert_eq!(tenant.status("second").await.phase, Phase::Queued);
+    tenant.merge::<OperationRun>("first", json!({ "spec": { "cancel": true } })).await;
+    let second = tenant.completed("second", SOON).await;
+    assert_ended(&second, Outcome::Succeeded, Reason::Succeeded);
+    assert!(queued_for(&tenant, "second", second.started_at).await > timeout);
 }
 
 #[tokio::test]

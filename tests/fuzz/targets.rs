@@ -101,6 +101,7 @@ fn statuses_are_valid(run: &OperationRun, tenant: Tenant, prepared: Result<Prepa
         operation_type: Some(CAPTURE.clone()),
         prepared,
         job: JobView::Absent,
+        job_asked: true,
         pods: Vec::new(),
         joined: JoinedView::None,
         older: Vec::new(),

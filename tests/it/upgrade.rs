@@ -148,6 +148,7 @@ fn a_completed_run_and_a_looked_at_type_of_an_earlier_release_are_not_rewritten(
             operation_type: None,
             prepared: Err(Refusal::new(Reason::UnknownType, "a completed run asks for no type")),
             job: JobView::Absent,
+            job_asked: false,
             pods: Vec::new(),
             joined: JoinedView::None,
             older: Vec::new(),

@@ -467,6 +467,7 @@ impl State {
                 repository: None,
             }),
             job,
+            job_asked: false,
             pods,
             joined,
             older,

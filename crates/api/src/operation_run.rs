@@ -66,6 +66,7 @@ pub const MAX_INPUTS_BYTES: usize = 64 * 1024;
     validation = Rule::new("has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target)").message("target is immutable: create a new run"),
     validation = Rule::new("has(self.rerunOf) == has(oldSelf.rerunOf) && (!has(self.rerunOf) || self.rerunOf == oldSelf.rerunOf)").message("rerunOf is immutable: create a new run"),
     validation = Rule::new("has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && (!has(self.timeoutSeconds) || self.timeoutSeconds == oldSelf.timeoutSeconds)").message("timeoutSeconds is immutable: cancel this run and create a new one"),
+    validation = Rule::new("has(self.queueTimeoutSeconds) == has(oldSelf.queueTimeoutSeconds) && (!has(self.queueTimeoutSeconds) || self.queueTimeoutSeconds == oldSelf.queueTimeoutSeconds)").message("queueTimeoutSeconds is immutable: cancel this run and create a new one"),
     validation = Rule::new("has(self.initiator) == has(oldSelf.initiator) && (!has(self.initiator) || self.initiator == oldSelf.initiator)").message("initiator is set by the API server when the run is created and never changes"),
     validation = Rule::new("has(self.scheduledBy) == has(oldSelf.scheduledBy) && (!has(self.scheduledBy) || self.scheduledBy == oldSelf.scheduledBy)").message("scheduledBy is set by the operator when it creates the run and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new run"),
@@ -107,11 +108,19 @@ pub struct OperationRunSpec {
     /// are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<LocalReference>,
-    /// Seconds that the run may take from the start of its Job. The type's `timeoutSeconds` is both
-    /// the default and the maximum; a run with more is `blocked` (TimeoutTooLong).
+    /// Seconds that the run may take from the start of its Job; time in the queue does not count.
+    /// The type's `timeoutSeconds` is both the default and the maximum; a run with more is `blocked`
+    /// (TimeoutTooLong).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub timeout_seconds: Option<i64>,
+    /// Seconds that the run may wait in the queue, from its creation until it has a Job or joins
+    /// another run. A run that has neither by then is `blocked` (QueueTimeout), and nothing is
+    /// started. From then on only `timeoutSeconds` counts, also while the Job waits for its pod. If
+    /// unset, there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub queue_timeout_seconds: Option<i64>,
     /// Set to true to stop the run. It cannot be set back to false, and is rejected once the run is
     /// completed.
     #[serde(default)]

@@ -40,10 +40,12 @@ fn sound(kind: &str) -> Vec<Value> {
     let (one, other) = (selector.clone(), json!({ "kind": "Secret" }));
     match kind {
         "OperationRun" => {
-            vec![json!({ "type": "none", "inputs": anything(), "onDuplicate": "Reject", "timeoutSeconds": 900,
+            vec![
+                json!({ "type": "none", "inputs": anything(), "onDuplicate": "Reject", "timeoutSeconds": 900, "queueTimeoutSeconds": 86_400,
             "target": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" }, "rerunOf": { "name": "earlier" },
             "trigger": "retry", "scheduledBy": { "kind": "BackupSchedule", "name": "nightly", "uid": "uid",
-                "tick": "2026-01-02T03:04:05Z" } })]
+                "tick": "2026-01-02T03:04:05Z" } }),
+            ]
         }
         "RestoreRun" => vec![
             json!({ "backupSet": { "name": "none" }, "dryRun": true, "items": [one, other], "excludeItems": [one, other],

@@ -46,6 +46,8 @@ pub enum Reason {
     InputsTooLarge,
     /// `timeoutSeconds` exceeds the type's timeout.
     TimeoutTooLong,
+    /// The run was still queued after its `queueTimeoutSeconds`.
+    QueueTimeout,
     /// A field of the object is larger than the operator reads.
     TooLarge,
     /// The type cannot be executed as written.
