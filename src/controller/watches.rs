@@ -39,7 +39,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{WatchStreamExt, watcher},
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
@@ -326,14 +326,34 @@ fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queu
     });
 }
 
-/// A workspace wakes itself, its tenants, and their runs: what it gives or allows may have changed.
+/// A workspace wakes itself. With a new spec, or without one, it wakes its tenants, their schedules
+/// and runs: what it gives or allows has changed. Its status changes with the counts of tenants, and
+/// wakes none of these.
 fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues: &Queues) {
-    let (context_of_watch, queue, tenants) = (context.clone(), queues.workspaces.clone(), queues.tenants.clone());
+    let (context_of_watch, queue) = (context.clone(), queues.workspaces.clone());
+    let (tenants, schedules) = (queues.tenants.clone(), queues.schedules.clone());
+    let mut specs: HashMap<String, (Option<String>, Option<i64>)> = HashMap::new();
     feed(workspaces, &context.client, watcher::Config::default(), move |change| {
         let context = &context_of_watch;
+        let known = match &change {
+            Change::Applied(workspace) => {
+                context.metrics.workspace(workspace);
+                let spec = (workspace.uid(), workspace.metadata.generation);
+                specs.insert(workspace.name_any(), spec.clone()) == Some(spec)
+            }
+            Change::Deleted(workspace) => {
+                context.metrics.forget_workspace(workspace);
+                specs.remove(&workspace.name_any());
+                false
+            }
+        };
         let name = Name::of(&*object(change));
-        for namespace in context.namespaces.group("", name.name()) {
+        let tenants_of_it = if known { Vec::new() } else { context.namespaces.group("", name.name()) };
+        for namespace in tenants_of_it {
             let _ = tenants.send(Name::of(&*namespace));
+            for schedule in context.schedules.names(&namespace.name_any()) {
+                let _ = schedules.send(Name::new(&namespace.name_any(), &schedule));
+            }
             context.wake(context.registry.by_namespace(&namespace.name_any()));
         }
         let _ = queue.send(name);

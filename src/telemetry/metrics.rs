@@ -3,8 +3,8 @@
 use super::findings::Findings;
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, Finding, OperationType, Outcome, conditions::READY, operation_run::Trigger,
-        reason::coverage, result::Maintained,
+        BackupRepository, BackupSchedule, Finding, OperationType, Outcome, Workspace, conditions::READY,
+        operation_run::Trigger, reason::coverage, result::Maintained, workspace::TenantCounts,
     },
     cluster::client::CallCounts,
     schedule::jitter,
@@ -33,6 +33,7 @@ pub struct Metrics {
     uncovered_objects: Family<UncoveredLabels, Gauge>,
     forgotten_snapshots: Family<RepositoryLabels, Counter>,
     deleted_bytes: Family<RepositoryLabels, Counter>,
+    workspace_tenants: Family<WorkspaceLabels, Gauge>,
     type_ready: Family<TypeLabels, Gauge>,
     expected_duration: Family<TypeLabels, Gauge>,
     findings: Findings,
@@ -108,6 +109,13 @@ impl RepositoryWorkLabels {
     }
 }
 
+/// Labels for the tenants of a workspace: `all`, `with_backup` or `over_quota`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkspaceLabels {
+    workspace: String,
+    state: &'static str,
+}
+
 /// Sets a gauge to a time. Without a time the gauge is removed: 1970 would be a false alarm.
 fn tell<L: Clone + std::hash::Hash + Eq>(gauges: &Family<L, Gauge>, labels: &L, time: Option<Timestamp>) {
     match time {
@@ -176,6 +184,12 @@ impl Metrics {
             "Bytes that maintenance deleted from a repository because nothing needed them",
             deleted_bytes.clone(),
         );
+        let workspace_tenants = Family::default();
+        registry.register(
+            "workspace_tenants",
+            "Tenants of a workspace by state, as counted at least once a minute",
+            workspace_tenants.clone(),
+        );
         let (type_ready, expected_duration) = (Family::default(), Family::default());
         registry.register(
             "operation_type_ready",
@@ -204,6 +218,7 @@ impl Metrics {
             uncovered_objects,
             forgotten_snapshots,
             deleted_bytes,
+            workspace_tenants,
             type_ready,
             expected_duration,
             findings,
@@ -291,6 +306,26 @@ impl Metrics {
                     self.uncovered_objects.remove(&labels);
                 }
             }
+        }
+    }
+
+    /// Sets the metrics of a workspace, once its tenants are counted.
+    pub fn workspace(&self, workspace: &Workspace) {
+        let Some(TenantCounts { total, with_backup, over_quota }) =
+            workspace.status.as_ref().map(|status| status.tenants)
+        else {
+            return;
+        };
+        for (state, count) in [("all", total), ("with_backup", with_backup), ("over_quota", over_quota)] {
+            let labels = WorkspaceLabels { workspace: workspace.name_any(), state };
+            self.workspace_tenants.get_or_create(&labels).set(count);
+        }
+    }
+
+    /// Removes the metrics of a deleted workspace.
+    pub fn forget_workspace(&self, workspace: &Workspace) {
+        for state in ["all", "with_backup", "over_quota"] {
+            self.workspace_tenants.remove(&WorkspaceLabels { workspace: workspace.name_any(), state });
         }
     }
 
@@ -385,6 +420,15 @@ mod tests {
         metrics.schedule(&serde_json::from_value(object("BackupSchedule", spec, ran)).expect("a schedule"));
         let spec =
             json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}});
+        let counted = json!({"tenants": {"total": 3, "withBackup": 2, "overQuota": 1}});
+        let workspace = serde_json::from_value(object("Workspace", json!({}), counted)).expect("a workspace");
+        metrics.workspace(&workspace);
+        let tenants = |state: &str, count: u8| {
+            format!("tenantatlas_workspace_tenants{{workspace=\"n\",state=\"{state}\"}} {count}")
+        };
+        let lines = lines_of(&metrics, "tenantatlas_workspace_tenants");
+        let expected = [tenants("all", 3), tenants("with_backup", 2), tenants("over_quota", 1)];
+        assert!(lines.len() == 3 && expected.iter().all(|line| lines.contains(line)), "{lines:?}");
         let coverage = json!({"run": {"name": "r", "uid": "u"}, "takenAt": time, "days": 7, "reasons": [{"reason": "NoBackup", "count": 1}]});
         let repository = object("BackupRepository", spec, json!({"lastCheck": time, "coverage": coverage}));
         let repository = serde_json::from_value(repository).expect("a repository");
@@ -514,6 +558,22 @@ mod tests {
         }
         metrics.forget_repository(&repository);
         assert_eq!(lines_of(&metrics, "tenantatlas_repository"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_workspace_that_is_gone_has_no_metrics_and_one_that_is_not_counted_yet_has_none() {
+        let metrics = Metrics::new(CallCounts::default());
+        let whole = |status: serde_json::Value| {
+            let whole = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
+                "metadata": {"name": "shop"}, "spec": {}, "status": status});
+            serde_json::from_value::<Workspace>(whole).expect("a workspace")
+        };
+        metrics.workspace(&whole(json!(null)));
+        assert_eq!(lines_of(&metrics, "tenantatlas_workspace"), Vec::<String>::new());
+        metrics.workspace(&whole(json!({"tenants": {"total": 1}})));
+        assert_eq!(lines_of(&metrics, "tenantatlas_workspace").len(), 3);
+        metrics.forget_workspace(&whole(json!(null)));
+        assert_eq!(lines_of(&metrics, "tenantatlas_workspace"), Vec::<String>::new());
     }
 
     #[test]

@@ -71,6 +71,12 @@ async fn a_namespace_with_the_label_has_a_repository_a_schedule_and_a_first_back
     let paused =
         |schedule: &BackupSchedule| schedule.status.as_ref().is_some_and(|status| status.next_scheduled_for.is_none());
     other.schedule_when("has no next tick", paused).await;
+    let says_so = |repository: &BackupRepository| {
+        let conditions = repository.status.iter().flat_map(|status| &status.conditions);
+        conditions.into_iter().any(|of| of.type_ == "Stalled" && of.reason == "NotATenant")
+    };
+    let left = other.repository_when("main", "says that nothing is started", says_so).await;
+    assert!(left.is_ready(), "its backups can be restored as soon as it is a tenant again: {left:#?}");
     assert_eq!(other.api::<BackupSet>().list(&Default::default()).await.expect("sets").items.len(), 1);
     assert_eq!(other.password_of("main-password").await.0, passwords[1]);
     // So does one whose workspace is deleted, and it goes on by itself.

@@ -8,7 +8,9 @@ use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, ValidationDirective};
 use serde_json::{Value, json};
-use tenantatlas::api::{OperationRun, Outcome, Phase, Reason, Workspace, WorkspaceStatus, labels};
+use tenantatlas::api::{
+    BackupScheduleStatus, OperationRun, Outcome, Phase, Reason, Workspace, WorkspaceStatus, labels,
+};
 
 /// How long the status of a workspace may take: its tenants are counted once a minute.
 const COUNTED: std::time::Duration = std::time::Duration::from_mins(3);
@@ -121,6 +123,41 @@ async fn a_tenant_that_has_reached_a_quota_is_blocked_by_name_and_named_in_the_s
     let said = tenant.until_decided(&capture, Some(Reason::WorkspaceQuota)).await;
     assert!(said.contains("repository main has"), "{said}");
     tenant.until_decided(&check, None).await;
+}
+
+#[tokio::test]
+async fn schedules_beyond_the_quota_start_nothing_and_the_floor_keeps_what_a_schedule_would_let_expire() {
+    let tenant = Tenant::new("ws-schedules").await;
+    tenant.repository("main").await;
+    tenant.join_workspace(json!({ "quotas": { "schedules": 1 } })).await;
+    let capture = json!({ "type": "backup.capture", "inputs": { "repository": "main" } });
+    let kept = json!({ "schedule": "@yearly", "operation": capture, "retention": { "keepLast": 1, "dryRun": true } });
+    tenant.schedule("a-first", kept).await;
+    tenant.schedule("b-second", json!({ "schedule": "@yearly", "immediate": true, "operation": capture })).await;
+    let ready = |wanted: &'static str| {
+        move |status: &BackupScheduleStatus| {
+            status.conditions.iter().any(|of| of.type_ == "Ready" && of.reason == wanted)
+        }
+    };
+    let beyond = tenant.scheduled_when("b-second", "has no room", ready("WorkspaceQuota")).await;
+    let message = &beyond.conditions[0].message;
+    assert!(message.contains("allows 1 schedules") && message.contains("suspend or delete one"), "{message}");
+    assert_eq!(beyond.next_scheduled_for, None);
+    for token in ["one", "two", "three"] {
+        assert_eq!(tenant.ran_now("a-first", token).await.outcome, Outcome::Succeeded);
+    }
+    let would_expire = |count: usize| {
+        move |status: &BackupScheduleStatus| {
+            status.retention.as_ref().is_some_and(|retained| retained.would_expire.len() == count)
+        }
+    };
+    tenant.scheduled_when("a-first", "would let two expire", would_expire(2)).await;
+    tenant.change_workspace(json!({ "quotas": { "schedules": 2 }, "retentionFloor": { "keepLast": 2 } })).await;
+    tenant.scheduled_when("a-first", "would let one expire", would_expire(1)).await;
+    tenant.scheduled_when("b-second", "has room", ready("Scheduled")).await;
+    let floor = Patch::Merge(json!({ "spec": { "retentionFloor": { "dryRun": true } } }));
+    let answer = tenant.workspaces().patch(&tenant.name, &PatchParams::default(), &floor).await;
+    assert!(answer.expect_err("refused").to_string().contains("leave dryRun out"));
 }
 
 #[tokio::test]

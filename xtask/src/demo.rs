@@ -29,7 +29,7 @@ use crate::{cluster, image, operator, shell};
 /// How long runs and checks of the demo may take, on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Shows the main job on a cluster: two tenants, captures, a restore, schedules, what changed, drift, a bulk operation, and what must be refused
+/// Shows the main job on a cluster: two tenants, captures, a restore, schedules, what changed, drift, a bulk operation, a workspace, and what must be refused
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// Use the cluster of this kubeconfig context instead of one made for the purpose
@@ -120,6 +120,7 @@ impl Demo {
         self.history(&tenants[0], &started[0].name)?;
         self.drift(&tenants[0])?;
         self.bulk(&tenants[0])?;
+        self.onboarding()?;
         self.workspace(&tenants[0])?;
 
         self.screen.heading("What must not work");
@@ -287,8 +288,10 @@ impl Demo {
         match &self.target {
             Target::Local(_) => self.screen.line("`cargo xtask cluster down` removes the cluster and all of this."),
             _ => self.screen.line(&format!(
-                "`kubectl delete namespace {} {}` removes the tenants.",
-                tenants[0].namespace, tenants[1].namespace
+                "`kubectl delete namespace {} {} {}` removes the tenants.",
+                tenants[0].namespace,
+                tenants[1].namespace,
+                workspace::NEW.0
             )),
         }
     }

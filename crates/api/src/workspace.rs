@@ -35,8 +35,10 @@ pub const MAX_ATTENTION: usize = 20;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Open-Runs", type_ = "integer", json_path = ".spec.quotas.openRuns", priority = "1"),
+    printcolumn(name = "Schedules", type_ = "integer", json_path = ".spec.quotas.schedules", priority = "1"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".spec.quotas.repositoryBytes", priority = "1"),
     validation = Rule::new("!has(self.spec.repository) || !has(oldSelf.spec.repository) || self.spec.repository.name != oldSelf.spec.repository.name || self.spec.repository.storage == oldSelf.spec.repository.storage").message("spec.repository.storage: backups are not moved; for another location give the template another name, and each tenant gets a second repository").reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!has(self.spec.retentionFloor) || !has(self.spec.retentionFloor.dryRun) || !self.spec.retentionFloor.dryRun").message("spec.retentionFloor: a floor deletes nothing: leave dryRun out").reason(Reason::FieldValueInvalid),
     validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a workspace is at most 63 characters: it is the value of a label").reason(Reason::FieldValueInvalid),
 )]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +69,10 @@ pub struct WorkspaceSpec {
     /// What each tenant may have. A run beyond a quota is `blocked` (WorkspaceQuota).
     #[serde(default)]
     pub quotas: WorkspaceQuotas,
+    /// Backup sets that no schedule of a tenant lets expire, whatever its own `retention` says. The
+    /// rules are applied to the sets of each schedule, by the clock of its `timeZone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_floor: Option<Retention>,
 }
 
 /// The repository that each tenant of a workspace gets.
@@ -166,6 +172,11 @@ pub struct WorkspaceQuotas {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub open_runs: Option<i32>,
+    /// Schedules that are not suspended: those of the templates first, then the oldest. Each further
+    /// one starts nothing (WorkspaceQuota).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub schedules: Option<i32>,
     /// Bytes in the store of a repository, as its last check or maintenance found them. Once a
     /// repository has more, nothing is captured into it. Restores and maintenance go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -105,6 +105,13 @@ pub fn names_taken(repository: &BackupRepository, name: &str) -> Refusal {
     )
 }
 
+/// What a repository in a namespace that is no tenant says: nothing is checked, maintained or deleted.
+#[must_use]
+pub fn left_alone(repository: &BackupRepository) -> Refusal {
+    let Refusal { reason, message } = Refusal::not_a_tenant(&repository.namespace().unwrap_or_default());
+    Refusal::new(reason, format!("its backups and the password Secret stay, and nothing is started: {message}"))
+}
+
 /// The status of a repository whose run cannot be created. Its tick is not settled by that. Whether
 /// the store can be used is a separate question, so Ready keeps the result of a check.
 #[must_use]
@@ -126,9 +133,9 @@ pub fn refused(repository: &BackupRepository, refusal: &Refusal, now: Timestamp)
 }
 
 /// Whether a condition's reason is that a run could not be created, or that the repository is not
-/// read.
+/// read, or in no tenant.
 fn is_refusal(reason: &str) -> bool {
-    [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken, Reason::TooLarge]
+    [Reason::RunRefused, Reason::QuotaExceeded, Reason::RunNameTaken, Reason::TooLarge, Reason::NotATenant]
         .iter()
         .any(|refusal| refusal.as_str() == reason)
 }

@@ -13,12 +13,13 @@ pub mod recheck;
 mod tests;
 
 use crate::{
-    api::{BackupRepository, OperationRun},
+    api::{BackupRepository, OperationRun, labels},
     kernel::{Error, whole::whole},
     runs::context::Context,
 };
 use act::{Started, say_refused, start, write_status};
 use decide::{Check, Upkeep};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +33,13 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
     let repository = whole(&Api::namespaced(context.client.clone(), &namespace), repository).await?;
     let tenant =
         context.namespaces.get("", &namespace).is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
+    if !tenant && repository.metadata.deletion_timestamp.is_none() {
+        // The cache has tenants only, and may not have this one yet.
+        let namespace = context.namespace(&namespace).await?;
+        if namespace.is_some_and(|namespace| is_no_tenant(&namespace)) {
+            return say_refused(&context, &repository, &decide::left_alone(&repository)).await.map(|()| None);
+        }
+    }
     let run = match decide::decide(&repository, tenant, |name| context.runs.get(&namespace, name)) {
         Check::Refused(refusal) => return say_refused(&context, &repository, &refusal).await.map(|()| None),
         Check::None => return upkeep(&context, &repository, tenant).await,
@@ -50,6 +58,11 @@ pub async fn reconcile(repository: Arc<BackupRepository>, context: Arc<Context>)
             Ok(None)
         }
     }
+}
+
+/// Whether a namespace that stays is no tenant.
+fn is_no_tenant(namespace: &Namespace) -> bool {
+    namespace.metadata.deletion_timestamp.is_none() && !namespace.labels().contains_key(labels::WORKSPACE)
 }
 
 /// Reports of a repository that was never checked that its check is under way, and what the check

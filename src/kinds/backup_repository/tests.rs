@@ -164,6 +164,33 @@ fn a_refused_check_of_a_repository_that_is_not_ready_leaves_why_it_is_not() {
 }
 
 #[test]
+fn a_repository_that_left_its_tenant_says_so_stays_ready_and_goes_on_when_it_is_back() {
+    let now = at("2026-01-02T03:00:00Z");
+    let mut ready = kept(json!({}), Value::Null);
+    ready.status = Some(refused(&ready, &left_alone(&ready), now));
+    let said = |repository: &BackupRepository| {
+        let conditions = &repository.status.as_ref().expect("a status").conditions;
+        conditions.iter().map(|one| (one.type_.clone(), one.reason.clone())).collect::<Vec<_>>()
+    };
+    let stalled = [("Ready".to_owned(), "CheckPassed".to_owned()), ("Stalled".to_owned(), "NotATenant".to_owned())];
+    assert_eq!(said(&ready), stalled);
+    assert_eq!(Some(refused(&ready, &left_alone(&ready), now)), ready.status, "a second pass changes nothing");
+    let message = left_alone(&ready).message;
+    assert!(
+        message.contains("the password Secret stay") && message.contains("kubectl label namespace acme"),
+        "{message}"
+    );
+    ready.status = upkeep(&ready, true, now).status.or(ready.status);
+    assert_eq!(said(&ready), stalled[..1]);
+    // One that was never checked says that it is not ready, until its check is made.
+    let mut new = repository(1, None);
+    new.status = Some(refused(&new, &left_alone(&new), now));
+    assert_eq!(said(&new).len(), 2);
+    let checking = checking(&new, None, now).expect("its check is told");
+    assert!(checking.conditions.iter().all(|one| one.reason == "Checking"), "{checking:?}");
+}
+
+#[test]
 fn a_repository_outside_a_tenant_waits() {
     assert_eq!(due(&repository(1, None), false, none), None);
 }

@@ -39,7 +39,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = Decision::default();
     follow(&mut next, observed);
     count_anew(&mut decision, &mut next, observed, now);
-    if observed.workspace.is_some() && too_large(&**schedule).is_none() {
+    if observed.workspace.is_some() && observed.over_quota.is_none() && too_large(&**schedule).is_none() {
         run_now(&mut decision, &mut next, observed);
     }
     let (wanted, reason, message) = match timetable(observed) {
@@ -55,12 +55,19 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         }
         Ok(timetable) => {
             retain(&mut decision, &mut next, observed, &timetable);
-            fire(&mut decision, &mut next, observed, &timetable, now);
-            let message = match waiting(observed) {
-                Some(waiting) => format!("{STARTS}; {waiting}"),
-                None => STARTS.to_owned(),
-            };
-            (vec![wanted(conditions::READY, "True")], Reason::Scheduled, message)
+            if let Some(Refusal { reason, message }) = observed.over_quota.clone() {
+                next.next_scheduled_for = None;
+                // The schedules that take the room do not wake this one.
+                decision.requeue = Some(QUOTA_AGAIN);
+                (stalled(), reason, message)
+            } else {
+                fire(&mut decision, &mut next, observed, &timetable, now);
+                let message = match waiting(observed) {
+                    Some(waiting) => format!("{STARTS}; {waiting}"),
+                    None => STARTS.to_owned(),
+                };
+                (vec![wanted(conditions::READY, "True")], Reason::Scheduled, message)
+            }
         }
     };
     decision.delete = beyond_history(observed, &next);
@@ -74,6 +81,9 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
     decision
 }
+
+/// When a schedule looks again whether the quota has room for it.
+const QUOTA_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 const STARTS: &str = "starts a run at each tick";
 

@@ -2,9 +2,12 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use crate::api::{
-    BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun,
-    backup_schedule::{Missed, origin},
+use crate::{
+    api::{
+        BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun,
+        backup_schedule::{Missed, Retention, origin},
+    },
+    kernel::refusal::Refusal,
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeSet, sync::Arc};
@@ -16,6 +19,10 @@ pub struct Observed {
     pub schedule: Arc<BackupSchedule>,
     /// The workspace of the tenant; `None` if the namespace is not a tenant.
     pub workspace: Option<String>,
+    /// Why the workspace has no room for the schedule, if so.
+    pub over_quota: Option<Refusal>,
+    /// Sets that the workspace has the schedule keep.
+    pub retention_floor: Option<Retention>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
     /// Runs that were created for the schedule.

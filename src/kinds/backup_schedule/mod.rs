@@ -8,6 +8,7 @@
 pub mod act;
 pub mod decide;
 pub mod decision;
+pub mod limits;
 pub mod observe;
 pub mod retain;
 mod ticks;

@@ -1,7 +1,7 @@
 //! All reads of a schedule's reconcile, from caches. The API server is asked for backup sets if
 //! retention may have something to do, and for an active run that the caches lack.
 
-use super::{decision::Observed, retain::retention_mark};
+use super::{decision::Observed, limits::over_quota, retain::retention_mark};
 use crate::{
     api::{BackupSchedule, BackupSet, OperationRun, backup_schedule::origin, labels, selection::Selection},
     kernel::{Error, queue::Others, whole::whole},
@@ -24,6 +24,15 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: O
     let tenant = context.namespace(&namespace).await?;
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let workspace = tenant.and_then(|tenant| tenant.labels().get(labels::WORKSPACE).cloned());
+    let limits = workspace.as_ref().and_then(|workspace| context.workspaces.get("", workspace));
+    let over_quota = limits.as_deref().and_then(|limits| {
+        // They are read only where they are counted.
+        limits.spec.quotas.schedules?;
+        let names = context.schedules.names(&namespace);
+        let all: Vec<_> = names.iter().filter_map(|name| context.schedules.get(&namespace, name)).collect();
+        over_quota(&schedule, &all, limits)
+    });
+    let retention_floor = limits.and_then(|limits| limits.spec.retention_floor.clone());
     // Runs that the watch has reported, and runs of ours that it has not reported yet.
     let mut runs: BTreeMap<_, _> = BTreeMap::new();
     let uid = schedule.uid().unwrap_or_default();
@@ -56,7 +65,7 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: O
     let mut sets = None;
     let retention_is_due = schedule.spec.retention.is_some()
         && workspace.is_some()
-        && looked_after != Some(&retention_mark(&schedule, &runs));
+        && looked_after != Some(&retention_mark(&schedule, retention_floor.as_ref(), &runs));
     if retention_is_due && others == Others::None {
         sets = Some(sets_of(context, &namespace, &schedule.name_any()).await?);
     }
@@ -65,6 +74,8 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: O
     Ok(Observed {
         schedule,
         workspace,
+        over_quota,
+        retention_floor,
         terminating,
         runs,
         awaited,

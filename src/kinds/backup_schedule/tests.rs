@@ -8,7 +8,10 @@ use super::{
     decision::{Decision, Miss, Observed},
     retain::retention_mark,
 };
-use crate::api::{BackupSchedule, BackupScheduleStatus, ObjectReference, OperationRun, Reason, operation_run::Trigger};
+use crate::api::{
+    BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun, Reason, backup_schedule::Retention,
+    operation_run::Trigger,
+};
 use crate::kernel::refusal::Refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -53,6 +56,8 @@ fn observed(schedule: BackupSchedule) -> Observed {
     Observed {
         schedule: Arc::new(schedule),
         workspace: Some("team".into()),
+        over_quota: None,
+        retention_floor: None,
         terminating: false,
         runs: Vec::new(),
         awaited: std::collections::BTreeSet::new(),
@@ -196,6 +201,24 @@ fn a_suspended_schedule_starts_nothing_and_catches_nothing_up() {
     let decision = decide(&resumed, at("09:20:00"));
     assert_eq!((started(&decision), decision.missed_ticks()), (vec![], 0));
     assert_eq!(status(&decision).next_scheduled_for, Some(at("10:00:00")));
+}
+
+#[test]
+fn a_schedule_beyond_the_quota_of_the_workspace_starts_nothing_until_there_is_room_and_catches_nothing_up() {
+    let refusal = Refusal::new(Reason::WorkspaceQuota, "suspend one");
+    let beyond = Observed { over_quota: Some(refusal), ..with(json!({"immediate": true}), json!({}), vec![]) };
+    let decision = decide(&beyond, at("09:00:00"));
+    assert_eq!((started(&decision), decision.missed_ticks()), (vec![], 0));
+    assert_eq!(decision.requeue, Some(jiff::SignedDuration::from_mins(1)), "others do not wake it");
+    let written = status(&decision);
+    let said: Vec<_> = written.conditions.iter().map(|one| (one.type_.as_str(), one.reason.as_str())).collect();
+    assert_eq!(said, [("Ready", "WorkspaceQuota"), ("Stalled", "WorkspaceQuota")]);
+    assert_eq!(decide(&after(&beyond, &decision), at("09:01:00")).status, None, "the second pass writes nothing");
+    let room = with(json!({}), serde_json::to_value(written).expect("JSON"), vec![]);
+    let decision = decide(&room, at("09:20:00"));
+    assert_eq!((started(&decision), decision.missed_ticks()), (vec![], 0));
+    assert_eq!(status(&decision).next_scheduled_for, Some(at("10:00:00")));
+    assert_eq!(status(&decision).conditions.len(), 1, "it is no longer stalled");
 }
 
 #[test]
@@ -468,13 +491,35 @@ fn retention_deletes_what_no_rule_keeps_of_the_schedules_own_sets_and_looks_agai
     assert_eq!(gone, ["nightly-1", "nightly-3"]);
     let retained = status(&decision).retention.expect("it was looked at");
     assert_eq!((retained.kept, retained.expired, retained.of_earlier_schedules), (2, 2, 2));
-    assert_eq!(retained.after, retention_mark(&looked.schedule, &looked.runs));
+    assert_eq!(retained.after, retention_mark(&looked.schedule, None, &looked.runs));
     let later = [run(4, "completed", "succeeded"), run(5, "completed", "failed"), run(6, "running", "pending")];
-    assert_ne!(retained.after, retention_mark(&looked.schedule, &later));
+    assert_ne!(retained.after, retention_mark(&looked.schedule, None, &later));
     // If no sets were listed, nothing is decided; without a retention, nothing expires.
     assert!(decide(&Observed { sets: None, ..looked.clone() }, at("06:30:00")).expire.is_empty());
     let without = Observed { sets: looked.sets, ..with(json!({}), json!({}), vec![]) };
     assert!(decide(&without, at("06:30:00")).expire.is_empty());
+}
+
+#[test]
+fn nothing_expires_that_the_floor_of_the_workspace_keeps_and_a_lower_floor_is_looked_at_again() {
+    let sets: Vec<BackupSet> = (1..=5).map(|hour| set(hour, "nightly", json!({}))).collect();
+    let floor = |rules: Value| Some(serde_json::from_value(rules).expect("a retention"));
+    let gone = |retention: Value, rules: Option<Retention>| {
+        let spec = json!({"retention": retention, "suspend": true});
+        let looked = Observed { sets: Some(sets.clone()), retention_floor: rules, ..with(spec, json!({}), vec![]) };
+        let decision = decide(&looked, at("06:30:00"));
+        let retained = status(&decision).retention.expect("it was looked at");
+        (decision.expire.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), retained)
+    };
+    let (names, without) = gone(json!({"keepLast": 1}), None);
+    assert_eq!(names, ["nightly-1", "nightly-2", "nightly-3", "nightly-4"]);
+    let (names, with_floor) = gone(json!({"keepLast": 1}), floor(json!({"keepLast": 3})));
+    assert_eq!((names, with_floor.kept), (vec!["nightly-1".to_owned(), "nightly-2".to_owned()], 3));
+    assert_eq!(gone(json!({"keepLast": 4}), floor(json!({"keepLast": 3}))).0, ["nightly-1"], "it only adds");
+    let (_, lower) = gone(json!({"keepLast": 1}), floor(json!({"keepLast": 2})));
+    let marks = [without.after, with_floor.after, lower.after];
+    assert!(marks[0] != marks[1] && marks[1] != marks[2], "{marks:?}");
+    assert!(gone(json!({"keepLast": 1, "dryRun": true}), floor(json!({"keepLast": 3}))).1.would_expire.len() == 2);
 }
 
 #[test]
@@ -521,8 +566,9 @@ fn thousands_of_sets_go_in_several_passes_and_a_plan_names_the_oldest() {
     let mut passes = Vec::new();
     loop {
         let decision = decide(&view, at("05:45:00"));
-        let unfinished =
-            status(&decision).retention.is_some_and(|kept| kept.after != retention_mark(&view.schedule, &view.runs));
+        let unfinished = status(&decision)
+            .retention
+            .is_some_and(|kept| kept.after != retention_mark(&view.schedule, None, &view.runs));
         passes.push((decision.expire.len(), unfinished));
         let gone: Vec<_> = decision.expire.iter().map(ResourceExt::name_any).collect();
         view = Observed {

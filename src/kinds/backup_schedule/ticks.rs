@@ -36,7 +36,7 @@ pub(super) fn count_anew(
 ) {
     let schedule = &observed.schedule;
     let spec = &schedule.spec;
-    let paused = spec.suspend || observed.workspace.is_none();
+    let paused = spec.suspend || observed.workspace.is_none() || observed.over_quota.is_some();
     let before = next.timetable.take();
     let same = before.as_ref().is_none_or(|before| {
         (&before.schedule, &before.time_zone, before.paused) == (&spec.schedule, &spec.time_zone, paused)

@@ -1,14 +1,56 @@
-//! The part of the demo in which a platform team limits what the tenants of a workspace may run.
+//! The part of the demo in which a platform team says what the tenants of a workspace get, and what they may run.
 
-use anyhow::Result;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Demo, Tenant};
+use super::{Demo, PATIENCE, Tenant};
+use crate::shell;
+use crate::target::Target;
 
 /// Why a run was refused.
 const WHY: &str = "custom-columns=NAME:.metadata.name,OUTCOME:.status.outcome,REASON:.status.reason";
 
+/// The namespace that becomes a tenant, and its workspace.
+pub(super) const NEW: (&str, &str) = ("demo-initech", "startups");
+
 impl Demo {
+    /// A namespace gets a label, and by that a repository, a schedule and a first backup.
+    pub(super) fn onboarding(&self) -> Result<()> {
+        let (namespace, workspace) = NEW;
+        self.screen.heading("A namespace gets a label, and has a repository, a schedule and a first backup by itself");
+        self.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }))?;
+        if let Target::Local(cluster) = &self.target {
+            let uid = self.field(namespace, &format!("namespace/{namespace}"), "{.metadata.uid}")?;
+            self.volumes(cluster, &uid, 1)?;
+        }
+        let claim = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+        let of = |kind: &str, name: &str| json!({ "apiVersion": "v1", "kind": kind, "metadata": { "name": name, "namespace": namespace } });
+        let (mut volume, mut settings) = (of("PersistentVolumeClaim", "backups"), of("ConfigMap", "settings"));
+        volume["spec"] = claim;
+        settings["data"] = json!({ "welcome": "hello" });
+        self.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": [volume, settings] }))?;
+        let templates = json!({
+            "repository": { "storage": { "persistentVolumeClaim": { "claimName": "backups" } } },
+            "schedules": [{ "name": "nightly", "schedule": "15 2 * * *", "timeZone": "Europe/Berlin" }],
+        });
+        self.set_workspace(workspace, &templates)?;
+        let label = format!("tenantatlas.io/workspace={workspace}");
+        self.type_out(&["label", "namespace", namespace, &label, "--overwrite"])?;
+        let deadline = Instant::now() + PATIENCE;
+        let last = ["get", "backupschedule", "nightly", "--namespace", namespace, "--output"];
+        let last = [&last[..], &["jsonpath={.status.lastSuccessful.run}", "--ignore-not-found"]].concat();
+        while shell::output(self.kubectl()?.args(&last))?.is_empty() {
+            ensure!(Instant::now() < deadline, "{namespace} has no backup after {} s", PATIENCE.as_secs());
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+        self.type_out(&["get", "backuprepositories,backupschedules,backupsets", "--namespace", namespace])?;
+        self.type_out(&["get", "secret", "main-password", "--namespace", namespace])?;
+        self.screen.line("The password was made in the tenant. With recovery.recipients, a copy for the platform team is in the store.");
+        Ok(())
+    }
+
     /// Limits a workspace, shows a run that it refuses, and lifts the limit again, so that the demo can be repeated.
     pub(super) fn workspace(&self, tenant: &Tenant) -> Result<()> {
         let (namespace, name) = (&tenant.namespace, tenant.workspace);
