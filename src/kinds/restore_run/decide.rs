@@ -261,7 +261,7 @@ fn repository(observed: &Observed) -> Result<(&str, Option<BaselineItem>), Refus
     eligible::requester(spec).map_err(refusal)?;
     eligible::terms(spec).map_err(refusal)?;
     let found = observed.set.as_ref().map(ObjectReference::of);
-    let item = finding::item(spec, observed.finding.as_ref(), found.as_ref())?;
+    let item = finding::item(&observed.restore, observed.finding.as_ref(), found.as_ref())?;
     let name = spec.backup_set.as_ref().map(|set| set.name.as_str()).unwrap_or_default();
     let set = observed.set.as_ref().ok_or_else(|| {
         Refusal::new(

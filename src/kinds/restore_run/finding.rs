@@ -17,7 +17,7 @@ use crate::{
     },
     kernel::refusal::Refusal,
 };
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 
 /// How many paths a message names.
 const NAMED: usize = 5;
@@ -41,15 +41,19 @@ pub fn backup_set<'a>(
 
 /// The item to put back from a set, if the restore is of a finding.
 pub fn item(
-    spec: &RestoreRunSpec,
+    restore: &RestoreRun,
     finding: Option<&Finding>,
     set: Option<&ObjectReference>,
 ) -> Result<Option<BaselineItem>, Refusal> {
+    let spec = &restore.spec;
     let Some(FindingReference { name, path }) = &spec.finding else { return Ok(None) };
     let Some(finding) = finding else {
+        let namespace = restore.namespace().unwrap_or_default();
         return Err(Refusal::new(
             Reason::FindingNotFound,
-            format!("spec.finding: there is no Finding {name:?}: `kubectl get findings` lists those there are"),
+            format!(
+                "spec.finding: there is no Finding {name:?} in namespace {namespace}: `kubectl get findings -n {namespace}` lists those there are"
+            ),
         ));
     };
     let (subject, baseline) = (&finding.spec.subject, &finding.spec.baseline.backup_set);

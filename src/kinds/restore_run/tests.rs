@@ -347,7 +347,7 @@ fn a_finding_that_cannot_be_put_back_blocks_the_restore_and_the_message_says_wha
     inventory.set.as_mut().expect("a set").spec.content = Content::Inventory;
     let subject = |kind: &str, provider: &str| json!({"subject": {"kind": kind, "name": "web", "provider": provider}});
     let cases = vec![
-        (Observed { finding: None, set: None, ..sound() }, "FindingNotFound", "kubectl get findings"),
+        (Observed { finding: None, set: None, ..sound() }, "FindingNotFound", "kubectl get findings -n acme"),
         (Observed { set: None, ..sound() }, "BackupSetNotFound", "find drift again"),
         (replaced, "BackupSetNotFound", "is gone"),
         (inventory, "BackupSetIsInventory", "spec.content Objects"),

@@ -10,7 +10,7 @@ use crate::api::{
 use crate::kinds::tenant::template::Mismatch;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Everything that the status depends on.
 #[derive(Clone, Debug)]
@@ -57,8 +57,10 @@ pub fn status(Observed { workspace, tenants }: &Observed, now: Timestamp) -> Wor
         }
     }
     attention.sort_by(|one, other| (&one.namespace, &one.reason).cmp(&(&other.namespace, &other.reason)));
-    let attention_left_out = number(attention.len().saturating_sub(MAX_ATTENTION));
-    attention.truncate(MAX_ATTENTION);
+    let rest = attention.split_off(attention.len().min(MAX_ATTENTION));
+    let named: BTreeSet<&str> = attention.iter().map(|tenant| tenant.namespace.as_str()).collect();
+    let left_out: BTreeSet<&str> = rest.iter().map(|tenant| tenant.namespace.as_str()).collect();
+    let attention_left_out = number(left_out.difference(&named).count());
     let before = workspace.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let generation = workspace.metadata.generation;
     let ready = [Wanted { type_: READY, status: "True" }];
@@ -203,6 +205,14 @@ mod tests {
         let first = status(&observed, Timestamp::UNIX_EPOCH);
         assert_eq!((first.attention.len(), first.attention_left_out, first.observed_generation), (20, 5, 3));
         assert_eq!(first.attention[0].namespace, "tenant-000");
+        // A tenant with two reasons is one tenant.
+        let quota = json!({"quotas": {"openRuns": 1}});
+        let busy = |mut tenant: TenantView| {
+            tenant.open_runs = 1;
+            tenant
+        };
+        let twice = of(quota, (0..15).map(named).map(busy).collect());
+        assert_eq!((twice.attention.len(), twice.attention_left_out, twice.tenants.over_quota), (20, 5, 15));
         let mut seen = (*observed.workspace).clone();
         seen.status = Some(first.clone());
         observed.workspace = Arc::new(seen);
