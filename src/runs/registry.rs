@@ -220,12 +220,12 @@ impl Registry {
         of_tenant.map_or(0, |runs| runs.range(..own.turn()).take(most).count())
     }
 
-    /// Whether a completed run of a tenant and type did all of its work, or a part of it.
-    pub fn has_succeeded(&self, namespace: &str, operation_type: &str) -> bool {
+    /// When the last run of a tenant and type completed that did all of its work, or a part of it.
+    pub fn last_good(&self, namespace: &str, operation_type: &str) -> Option<Timestamp> {
         let state = self.state();
-        let completed = state.completed.get(&(namespace.to_owned(), operation_type.to_owned()));
-        let is_good = |ended: &Ended| matches!(ended.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
-        completed.is_some_and(|completed| completed.iter().any(is_good))
+        let completed = state.completed.get(&(namespace.to_owned(), operation_type.to_owned()))?;
+        let is_good = |ended: &&Ended| matches!(ended.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
+        completed.iter().filter(is_good).map(|ended| ended.at).max()
     }
 
     /// Number of runs of a tenant that are not completed.

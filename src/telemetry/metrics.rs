@@ -109,7 +109,10 @@ impl RepositoryWorkLabels {
     }
 }
 
-/// Labels for the tenants of a workspace: `all`, `with_backup` or `over_quota`.
+/// States by which the tenants of a workspace are counted.
+const TENANT_STATES: [&str; 4] = ["all", "with_backup", "backup_too_old", "over_quota"];
+
+/// Labels for the tenants of a workspace, by one of [`TENANT_STATES`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WorkspaceLabels {
     workspace: String,
@@ -311,12 +314,13 @@ impl Metrics {
 
     /// Sets the metrics of a workspace, once its tenants are counted.
     pub fn workspace(&self, workspace: &Workspace) {
-        let Some(TenantCounts { total, with_backup, over_quota }) =
+        let Some(TenantCounts { total, with_backup, backup_too_old, over_quota }) =
             workspace.status.as_ref().map(|status| status.tenants)
         else {
             return;
         };
-        for (state, count) in [("all", total), ("with_backup", with_backup), ("over_quota", over_quota)] {
+        let counts = [total, with_backup, backup_too_old, over_quota];
+        for (state, count) in TENANT_STATES.into_iter().zip(counts) {
             let labels = WorkspaceLabels { workspace: workspace.name_any(), state };
             self.workspace_tenants.get_or_create(&labels).set(count);
         }
@@ -324,7 +328,7 @@ impl Metrics {
 
     /// Removes the metrics of a deleted workspace.
     pub fn forget_workspace(&self, workspace: &Workspace) {
-        for state in ["all", "with_backup", "over_quota"] {
+        for state in TENANT_STATES {
             self.workspace_tenants.remove(&WorkspaceLabels { workspace: workspace.name_any(), state });
         }
     }
@@ -420,15 +424,16 @@ mod tests {
         metrics.schedule(&serde_json::from_value(object("BackupSchedule", spec, ran)).expect("a schedule"));
         let spec =
             json!({"storage": {"persistentVolumeClaim": {"claimName": "backups"}}, "passwordSecret": {"name": "p"}});
-        let counted = json!({"tenants": {"total": 3, "withBackup": 2, "overQuota": 1}});
+        let counted = json!({"tenants": {"total": 4, "withBackup": 3, "backupTooOld": 2, "overQuota": 1}});
         let workspace = serde_json::from_value(object("Workspace", json!({}), counted)).expect("a workspace");
         metrics.workspace(&workspace);
         let tenants = |state: &str, count: u8| {
             format!("tenantatlas_workspace_tenants{{workspace=\"n\",state=\"{state}\"}} {count}")
         };
         let lines = lines_of(&metrics, "tenantatlas_workspace_tenants");
-        let expected = [tenants("all", 3), tenants("with_backup", 2), tenants("over_quota", 1)];
-        assert!(lines.len() == 3 && expected.iter().all(|line| lines.contains(line)), "{lines:?}");
+        let expected =
+            [tenants("all", 4), tenants("with_backup", 3), tenants("backup_too_old", 2), tenants("over_quota", 1)];
+        assert!(lines.len() == 4 && expected.iter().all(|line| lines.contains(line)), "{lines:?}");
         let coverage = json!({"run": {"name": "r", "uid": "u"}, "takenAt": time, "days": 7, "reasons": [{"reason": "NoBackup", "count": 1}]});
         let repository = object("BackupRepository", spec, json!({"lastCheck": time, "coverage": coverage}));
         let repository = serde_json::from_value(repository).expect("a repository");
@@ -571,7 +576,7 @@ mod tests {
         metrics.workspace(&whole(json!(null)));
         assert_eq!(lines_of(&metrics, "tenantatlas_workspace"), Vec::<String>::new());
         metrics.workspace(&whole(json!({"tenants": {"total": 1}})));
-        assert_eq!(lines_of(&metrics, "tenantatlas_workspace").len(), 3);
+        assert_eq!(lines_of(&metrics, "tenantatlas_workspace").len(), 4);
         metrics.forget_workspace(&whole(json!(null)));
         assert_eq!(lines_of(&metrics, "tenantatlas_workspace"), Vec::<String>::new());
     }

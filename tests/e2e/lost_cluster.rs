@@ -70,7 +70,8 @@ async fn a_key_that_no_cluster_holds_opens_the_store_of_a_tenant_whose_password_
     .await;
     lost.ready("main").await;
     lost.captured_whole("nightly").await;
-    let whole = lost.seen_by_a_capture();
+    let mut whole = lost.seen_by_a_capture();
+    assert!(whole.remove("Secret/main-password").is_some(), "{whole:#?}");
 
     // The platform team has the bucket, and its own key. The password was in the lost cluster alone.
     let copies = bucket.below(&format!("shop/{}/tenantatlas/recovery", lost.name));
@@ -90,7 +91,7 @@ async fn a_key_that_no_cluster_holds_opens_the_store_of_a_tenant_whose_password_
     let set = found.adopted_set(&lost.uid).await;
     found.put_back_all_of(&set).await;
     let mut seen = found.seen_by_a_capture();
-    assert!(seen.remove("Secret/main").is_some(), "what the repository was opened with: {seen:#?}");
+    assert!(seen.remove("Secret/main").is_some(), "what the repository is opened with, as the other was: {seen:#?}");
     assert_eq!(seen, whole, "everything that was captured is back");
 }
 

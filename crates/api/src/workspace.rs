@@ -31,6 +31,7 @@ pub const MAX_ATTENTION: usize = 20;
     doc = "A group of tenants run by one team: the namespaces with the label `tenantatlas.io/workspace: <name>`. Gives them a repository and schedules, limits what they may run and hold, and says which of them need attention. A workspace without this object has no limits.",
     printcolumn(name = "Tenants", type_ = "integer", json_path = ".status.tenants.total"),
     printcolumn(name = "Protected", type_ = "integer", json_path = ".status.tenants.withBackup", description = "Tenants with a backup in a repository that is Ready"),
+    printcolumn(name = "Too-Old", type_ = "integer", json_path = ".status.tenants.backupTooOld", description = "Of these, those whose last backup is older than spec.maxBackupAgeHours"),
     printcolumn(name = "Over-Quota", type_ = "integer", json_path = ".status.tenants.overQuota"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -69,6 +70,11 @@ pub struct WorkspaceSpec {
     /// What each tenant may have. A run beyond a quota is `blocked` (WorkspaceQuota).
     #[serde(default)]
     pub quotas: WorkspaceQuotas,
+    /// Hours after which the last backup of a tenant is too old: the status then names the tenant. If
+    /// unset, no backup is too old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 87_600))]
+    pub max_backup_age_hours: Option<i32>,
     /// Backup sets that no schedule of a tenant lets expire, whatever its own `retention` says. The
     /// rules are applied to the sets of each schedule, by the clock of its `timeZone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,7 +240,10 @@ pub struct TenantCounts {
     /// Of these, those with a backup in a repository that is Ready.
     #[schemars(range(min = 0))]
     pub with_backup: i64,
-    /// Of these, those that have reached a quota.
+    /// Of these, those whose last backup is older than `spec.maxBackupAgeHours`.
+    #[schemars(range(min = 0))]
+    pub backup_too_old: i64,
+    /// Those that have reached a quota.
     #[schemars(range(min = 0))]
     pub over_quota: i64,
 }
@@ -246,8 +255,8 @@ pub struct TenantAttention {
     /// The namespace.
     #[schemars(length(max = 63))]
     pub namespace: String,
-    /// Stable code: `NoRepository`, `RepositoryNotReady`, `NoBackup`, `WorkspaceQuota`, `NameTaken` or
-    /// `LocationDiffers`.
+    /// Stable code: `NoRepository`, `RepositoryNotReady`, `NoBackup`, `BackupTooOld`, `WorkspaceQuota`,
+    /// `NameTaken` or `LocationDiffers`.
     #[schemars(length(max = 128))]
     pub reason: String,
     /// What is wrong, and what to do.

@@ -8,7 +8,7 @@ use crate::api::{
     workspace::{MAX_ATTENTION, TenantAttention, TenantCounts},
 };
 use crate::kinds::tenant::template::Mismatch;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, Unit};
 use kube::ResourceExt;
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -28,9 +28,9 @@ pub struct TenantView {
     pub namespace: String,
     /// Its repositories.
     pub repositories: Vec<Arc<BackupRepository>>,
-    /// Whether a capture has succeeded. A repository counts its snapshots only when it is checked or
-    /// maintained.
-    pub has_succeeded: bool,
+    /// When the last capture succeeded, as far as schedules and runs are on record. A repository
+    /// counts its snapshots only when it is checked or maintained.
+    pub last_backup: Option<Timestamp>,
     /// Its runs that are not completed.
     pub open_runs: usize,
     /// Why it does not have what the templates say.
@@ -42,10 +42,16 @@ pub struct TenantView {
 pub fn status(Observed { workspace, tenants }: &Observed, now: Timestamp) -> WorkspaceStatus {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let mut attention: Vec<TenantAttention> = Vec::new();
-    let (mut with_backup, mut over_quota) = (0, 0);
+    let (mut with_backup, mut too_old, mut over_quota) = (0, 0, 0);
     for tenant in tenants {
         match unprotected(tenant) {
-            None => with_backup += 1,
+            None => {
+                with_backup += 1;
+                if let Some(why) = backup_too_old(workspace, tenant, now) {
+                    too_old += 1;
+                    attention.push(why);
+                }
+            }
             Some(why) => attention.push(why),
         }
         if let Some(why) = quota(workspace, tenant) {
@@ -67,7 +73,7 @@ pub fn status(Observed { workspace, tenants }: &Observed, now: Timestamp) -> Wor
     let message = "its templates and limits apply to its tenants";
     WorkspaceStatus {
         observed_generation: generation.unwrap_or_default(),
-        tenants: TenantCounts { total: number(tenants.len()), with_backup, over_quota },
+        tenants: TenantCounts { total: number(tenants.len()), with_backup, backup_too_old: too_old, over_quota },
         attention,
         attention_left_out,
         conditions: conditions::merge(before, &ready, Reason::WorkspaceReady.as_str(), message, generation, now),
@@ -97,10 +103,26 @@ fn unprotected(tenant: &TenantView) -> Option<TenantAttention> {
     let holds = |repository: &Arc<BackupRepository>| {
         repository.status.as_ref().and_then(|status| status.snapshots).is_some_and(|snapshots| snapshots > 0)
     };
-    if tenant.has_succeeded || ready.any(holds) {
+    if tenant.last_backup.is_some() || ready.any(holds) {
         return None;
     }
     Some(told(tenant, "NoBackup", format!("run backup.capture in namespace {namespace}, or create a BackupSchedule")))
+}
+
+/// Why the last backup of a tenant that has one is older than the workspace allows, if so.
+fn backup_too_old(workspace: &Workspace, tenant: &TenantView, now: Timestamp) -> Option<TenantAttention> {
+    let hours = workspace.spec.max_backup_age_hours?;
+    let is_old = |at: Timestamp| now.duration_since(at) > SignedDuration::from_hours(i64::from(hours));
+    let last = match tenant.last_backup {
+        Some(at) if !is_old(at) => return None,
+        Some(at) => format!("the last capture succeeded at {}", at.round(Unit::Second).unwrap_or(at)),
+        None => "no capture that succeeded is on record".to_owned(),
+    };
+    let namespace = &tenant.namespace;
+    let message = format!(
+        "{last}, and {hours} h are allowed (spec.maxBackupAgeHours): `kubectl get backupschedules,operationruns -n {namespace}` shows what runs and how it ended"
+    );
+    Some(told(tenant, "BackupTooOld", message))
 }
 
 /// The quota that a tenant has reached, if any.
@@ -162,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_tenant_is_protected_if_a_repository_that_is_ready_has_a_backup() {
-        let scheduled = TenantView { has_succeeded: true, ..tenant(vec![ready(json!({}))]) };
+        let scheduled = TenantView { last_backup: Some(Timestamp::UNIX_EPOCH), ..tenant(vec![ready(json!({}))]) };
         for (view, reason) in [
             (tenant(Vec::new()), Some("NoRepository")),
             (tenant(vec![repository(json!({"snapshots": 3}))]), Some("RepositoryNotReady")),
@@ -193,6 +215,29 @@ mod tests {
             assert_eq!(status.tenants.over_quota, i64::from(words.is_some()), "{quotas}");
             let said = status.attention.first().map(|tenant| (tenant.reason.as_str(), tenant.message.as_str()));
             assert_eq!(said.map(|(reason, _)| reason), words.map(|_| "WorkspaceQuota"));
+            assert!(words.is_none_or(|words| said.is_some_and(|(_, message)| message.contains(words))), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_whose_last_backup_is_older_than_allowed_is_named_and_still_has_one() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let now = at("2026-01-02T00:00:00Z");
+        let limit = json!({"maxBackupAgeHours": 24});
+        for (limit, last, words) in [
+            (&limit, Some("2026-01-01T00:00:00Z"), None),
+            (&limit, Some("2025-12-31T23:59:59Z"), Some("at 2025-12-31T23:59:59Z, and 24 h are allowed")),
+            (&limit, Some("2026-01-03T00:00:00Z"), None),
+            (&limit, None, Some("no capture that succeeded is on record")),
+            (&json!({}), Some("2020-01-01T00:00:00Z"), None),
+        ] {
+            let held = tenant(vec![ready(json!({"snapshots": 1}))]);
+            let view = TenantView { last_backup: last.map(at), ..held };
+            let status = status(&Observed { workspace: workspace(limit.clone()), tenants: vec![view] }, now);
+            let old = i64::from(words.is_some());
+            assert_eq!((status.tenants.with_backup, status.tenants.backup_too_old), (1, old), "{last:?}");
+            let said = status.attention.first().map(|tenant| (tenant.reason.as_str(), tenant.message.as_str()));
+            assert_eq!(said.map(|(reason, _)| reason), words.map(|_| "BackupTooOld"));
             assert!(words.is_none_or(|words| said.is_some_and(|(_, message)| message.contains(words))), "{said:?}");
         }
     }

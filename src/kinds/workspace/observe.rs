@@ -28,15 +28,13 @@ fn tenant(context: &Context, namespace: &Namespace) -> TenantView {
     let repositories = context.repositories.names(&name);
     let repositories = repositories.iter().filter_map(|repository| context.repositories.get(&name, repository));
     let schedules = context.schedules.names(&name);
-    let mut schedules = schedules.iter().filter_map(|schedule| context.schedules.get(&name, schedule));
-    let by_schedule = schedules.any(|schedule| {
-        let status = schedule.status.as_ref();
-        schedule.spec.operation.operation_type == CAPTURE
-            && status.is_some_and(|status| status.last_successful.is_some())
-    });
+    let schedules = schedules.iter().filter_map(|schedule| context.schedules.get(&name, schedule));
+    let by_schedule = schedules.filter(|schedule| schedule.spec.operation.operation_type == CAPTURE);
+    let by_schedule =
+        by_schedule.filter_map(|schedule| Some(schedule.status.as_ref()?.last_successful.as_ref()?.completed_at));
     TenantView {
         repositories: repositories.collect(),
-        has_succeeded: by_schedule || context.registry.has_succeeded(&name, CAPTURE),
+        last_backup: by_schedule.chain(context.registry.last_good(&name, CAPTURE)).max(),
         open_runs: context.registry.open_in_tenant(&name),
         mismatch: templates(context, namespace).as_ref().and_then(template::mismatch),
         namespace: name,

@@ -130,9 +130,13 @@ fn runs_ahead_in_a_tenant_are_counted_until_they_are_completed_and_no_further_th
     assert_eq!((older("d"), registry.open_in_tenant("t0")), (2, 3));
     registry.remove(&run("a", &tenant(0), &json!({})), true);
     assert_eq!((older("d"), registry.open_in_tenant("t0"), registry.open_in_tenant("t1")), (1, 2, 1));
-    registry.apply(&run("c", &tenant(0), &json!({"phase": "completed", "outcome": "partially_succeeded"})));
-    let succeeded = |of: usize, type_: &str| registry.has_succeeded(&tenant(of), type_);
-    assert_eq!([succeeded(0, "work"), succeeded(1, "work"), succeeded(0, "other")], [true, false, false]);
+    let good = "2026-01-02T00:00:00Z";
+    let ended = |outcome: &str, at: &str| json!({"phase": "completed", "outcome": outcome, "completedAt": at});
+    registry.apply(&run("c", &tenant(0), &ended("partially_succeeded", good)));
+    registry.apply(&run("b", &tenant(0), &ended("failed", "2026-01-03T00:00:00Z")));
+    let last = |of: usize, type_: &str| registry.last_good(&tenant(of), type_);
+    let good: Timestamp = good.parse().expect("a time");
+    assert_eq!([last(0, "work"), last(1, "work"), last(0, "other")], [Some(good), None, None]);
     let names: Vec<String> = registry.by_namespace("t0").iter().map(|name| name.name().to_owned()).collect();
     assert_eq!(names, ["d"]);
 }
