@@ -192,6 +192,8 @@ fn a_schedule_that_starts_runs_is_current_and_one_that_cannot_has_failed() {
         let observed = ObservedSchedule {
             schedule: Arc::new(schedule.clone()),
             workspace: Some("acme".to_owned()),
+            over_quota: None,
+            retention_floor: None,
             terminating: false,
             runs: Vec::new(),
             awaited: std::collections::BTreeSet::new(),
