@@ -57,7 +57,7 @@ pub fn lost(PasswordSecret { name, key, .. }: &PasswordSecret, location: &str) -
     Failure::permanent(
         "WrongPassword",
         format!(
-            "there is a repository at {location}, so that no new password is generated, and the Secret {name} has no key {key}: create the Secret with the password of that repository, or name an empty location"
+            "there is a repository at {location}, so that no new password is generated, and the Secret {name} has no key {key}: create the Secret with the password of that repository (a recovery key opens the copy below tenantatlas/recovery/ in the store, if there is one), or name an empty location; if another namespace made the repository, it takes spec.adopt, too"
         ),
     )
 }

@@ -152,7 +152,9 @@ async fn schedules_beyond_the_quota_start_nothing_and_the_floor_keeps_what_a_sch
         }
     };
     tenant.scheduled_when("a-first", "would let two expire", would_expire(2)).await;
-    tenant.change_workspace(json!({ "quotas": { "schedules": 2 }, "retentionFloor": { "keepLast": 2 } })).await;
+    tenant.workspace_when("names the tenant", |status| status.tenants.over_quota == 1).await;
+    tenant.change_workspace(json!({ "quotas": { "schedules": 2 }, "retentionFloor": { "keepLast": 3 } })).await;
+    assert_eq!(tenant.ran_now("a-first", "four").await.outcome, Outcome::Succeeded);
     tenant.scheduled_when("a-first", "would let one expire", would_expire(1)).await;
     tenant.scheduled_when("b-second", "has room", ready("Scheduled")).await;
     let floor = Patch::Merge(json!({ "spec": { "retentionFloor": { "dryRun": true } } }));

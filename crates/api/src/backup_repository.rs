@@ -84,11 +84,12 @@ fn default_key() -> String {
 
 /// Who can open the repository if the password Secret is lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Recovery {
     /// Public keys in age's format (`age1…`). Each check stores a copy of the password below
     /// `tenantatlas/recovery/` in the store, encrypted for these keys: `age --decrypt` opens it with
-    /// the private key of any of them. Requires the verb `get` on the password Secret.
+    /// the private key of any of them. A check that could not store it says so in its message. A
+    /// change takes effect with the next check. Requires the verb `get` on the password Secret.
     #[schemars(
         length(min = 1, max = 10),
         inner(length(min = 62, max = 62), regex(pattern = r"^age1[02-9ac-hj-np-z]{58}$")),
@@ -231,7 +232,7 @@ pub struct Maintenance {
     pub schedule: Option<String>,
     /// When `repository.check` runs, in UTC: a cron expression with 5 fields, or an `@alias`. If
     /// unset, checks run with maintenance, after a change of any field of the spec other than
-    /// `maintenance`, and while the repository is not Ready.
+    /// `maintenance` and `recovery`, and while the repository is not Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub check: Option<String>,
@@ -260,8 +261,8 @@ pub struct BackupRepositoryStatus {
     /// Generation of the spec that this status describes; -1 until a first check has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Hash of the part of the spec that the last check covers: everything but `maintenance`. No
-    /// new check is needed while the hash stays the same.
+    /// Hash of the part of the spec that the last check covers: everything but `maintenance` and
+    /// `recovery`. No new check is needed while the hash stays the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub checked_spec: Option<String>,
@@ -328,19 +329,13 @@ pub struct Ticked {
 }
 
 impl BackupRepositorySpec {
-    /// Hash of the part of the spec that a check covers: location, Secrets, who may recover, and
-    /// adopted namespaces.
+    /// Hash of the part of the spec that a check covers: location, Secrets and adopted namespaces.
     #[must_use]
     pub fn checked_hash(&self) -> String {
-        let Self { storage, credentials_secret, password_secret, recovery, maintenance: _, adopt } = self;
-        let mut covered = json!({
+        let Self { storage, credentials_secret, password_secret, recovery: _, maintenance: _, adopt } = self;
+        canonical::digest(&json!({
             "storage": storage, "credentialsSecret": credentials_secret, "passwordSecret": password_secret, "adopt": adopt,
-        });
-        // A spec without the field has the hash that earlier versions recorded.
-        if let Some(recovery) = recovery {
-            covered["recovery"] = json!(recovery);
-        }
-        canonical::digest(&covered)
+        }))
     }
 }
 
@@ -356,11 +351,11 @@ impl BackupRepository {
     }
 
     /// Whether the next check may have to create the password Secret: the spec says so, and no check
-    /// has passed yet.
+    /// has passed with this location and this Secret.
     #[must_use]
     pub fn may_need_password(&self) -> bool {
         let has_passed = self.status.as_ref().is_some_and(|status| status.bytes.is_some());
-        self.spec.password_secret.generate && !has_passed
+        self.spec.password_secret.generate && !(has_passed && self.is_checked())
     }
 
     /// Whether the store passed its last check with the current spec.

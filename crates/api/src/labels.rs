@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 /// On a namespace: the workspace it belongs to. A namespace with this label is a tenant.
 pub const WORKSPACE: &str = "tenantatlas.io/workspace";
+/// On a repository or a schedule: the workspace whose template it was made for. Only the operator sets
+/// it.
+pub const TEMPLATE: &str = "tenantatlas.io/template";
 /// On a run and its Job: the first 40 hex digits of the identity hash.
 pub const IDENTITY: &str = "tenantatlas.io/identity";
 /// On a run and its Job: the operation type.

@@ -83,8 +83,11 @@ pub struct WorkspaceSpec {
 
 /// The repository that each tenant of a workspace gets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("[self.storage.?s3.?prefix.orValue(''), self.storage.?gcs.?prefix.orValue(''), self.storage.?azure.?prefix.orValue('')].all(prefix, prefix.size() <= 448)").message("storage: prefix has at most 448 characters: the names of the namespaces follow it"))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[self.storage.?s3.?prefix.orValue(''), self.storage.?gcs.?prefix.orValue(''), self.storage.?azure.?prefix.orValue('')].all(prefix, prefix.size() <= 448)").message("storage: prefix has at most 448 characters: the names of the namespaces follow it"),
+    validation = Rule::new("self.storage.?s3.?caBundle.orValue('').size() <= 32768").message("storage.s3.caBundle has at most 32768 characters in a template"),
+)]
 pub struct RepositoryTemplate {
     /// Name of the BackupRepository. Defaults to `main`.
     #[serde(default = "main_repository")]
@@ -115,12 +118,12 @@ fn main_repository() -> String {
 
 /// A schedule that each tenant of a workspace gets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(cron_rule!("self.schedule")).message("schedule takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '15 2 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; the time zone goes into timeZone"),
     validation = Rule::new(day_rule!("self.schedule")).message("schedule names a day that its month never has"),
     validation = Rule::new("timestamp('2020-01-01T00:00:00Z').getHours(self.timeZone) >= 0 && !(self.timeZone in ['Local', 'localtime', 'posixrules']) && !self.timeZone.startsWith('right/') && !self.timeZone.startsWith('posix/')").message("timeZone is none of the IANA database: names are such as UTC or Europe/Berlin"),
-    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply'])").message("operation.type: restores and bulk operations are not run by schedules; restore.rehearse checks a backup set without writing"),
+    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'restore.rehearse', 'bulk.preview', 'bulk.apply'])").message("operation.type: restores, rehearsals and bulk operations do what their requester may, and a template has none: create a BackupSchedule in the tenant for a rehearsal"),
 )]
 pub struct ScheduleTemplate {
     /// Name of the BackupSchedule.
@@ -172,7 +175,7 @@ fn yes() -> bool {
 
 /// What each tenant of a workspace may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkspaceQuotas {
     /// Runs that are not completed: those that have started, then those that wait, the oldest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]

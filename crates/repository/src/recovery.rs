@@ -15,6 +15,9 @@ use super::store::BlockingStore;
 
 const DIRECTORY: &str = "tenantatlas/recovery";
 
+/// How a file in age's format begins.
+const FORMAT: &[u8] = b"age-encryption.org/v1\n";
+
 /// Digits in the name of a copy.
 const DIGITS: usize = 20;
 
@@ -43,7 +46,8 @@ pub(super) fn put(
 ) -> Result<()> {
     let secret = key.secret()?;
     let path = path(master, &secret, recipients);
-    if store.find(&path, MAX_COPY)?.is_some() {
+    // Whoever can write to the store may have replaced it.
+    if store.find(&path, MAX_COPY)?.is_some_and(|found| found.starts_with(FORMAT)) {
         return Ok(());
     }
     let failed = |cause: String| Error::Internal { doing: "encrypting a copy of the key", cause };

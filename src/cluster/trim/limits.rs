@@ -20,8 +20,9 @@ pub(super) const METADATA: [&str; 10] = [
     "annotations",
 ];
 
-pub(super) const LABELS: [&str; 11] = [
+pub(super) const LABELS: [&str; 12] = [
     labels::WORKSPACE,
+    labels::TEMPLATE,
     labels::IDENTITY,
     labels::TYPE,
     labels::TRIGGER,

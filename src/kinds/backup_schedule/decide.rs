@@ -9,6 +9,7 @@
 
 use super::{
     decision::{Decision, Observed, active, origin_tick},
+    limits::OverQuota,
     retain::retain,
     ticks::{count_anew, fire, run_now},
 };
@@ -55,11 +56,10 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         }
         Ok(timetable) => {
             retain(&mut decision, &mut next, observed, &timetable);
-            if let Some(Refusal { reason, message }) = observed.over_quota.clone() {
+            if let Some(OverQuota { refusal, again }) = &observed.over_quota {
                 next.next_scheduled_for = None;
-                // The schedules that take the room do not wake this one.
-                decision.requeue = Some(QUOTA_AGAIN);
-                (stalled(), reason, message)
+                decision.requeue = Some(*again);
+                (stalled(), refusal.reason, refusal.message.clone())
             } else {
                 fire(&mut decision, &mut next, observed, &timetable, now);
                 let message = match waiting(observed) {
@@ -81,9 +81,6 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     }
     decision
 }
-
-/// When a schedule looks again whether the quota has room for it.
-const QUOTA_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 const STARTS: &str = "starts a run at each tick";
 

@@ -2,12 +2,10 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use crate::{
-    api::{
-        BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun,
-        backup_schedule::{Missed, Retention, origin},
-    },
-    kernel::refusal::Refusal,
+use super::limits::OverQuota;
+use crate::api::{
+    BackupSchedule, BackupScheduleStatus, BackupSet, ObjectReference, OperationRun,
+    backup_schedule::{Missed, Retention, origin},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::BTreeSet, sync::Arc};
@@ -20,7 +18,7 @@ pub struct Observed {
     /// The workspace of the tenant; `None` if the namespace is not a tenant.
     pub workspace: Option<String>,
     /// Why the workspace has no room for the schedule, if so.
-    pub over_quota: Option<Refusal>,
+    pub over_quota: Option<OverQuota>,
     /// Sets that the workspace has the schedule keep.
     pub retention_floor: Option<Retention>,
     /// Whether the namespace is being deleted.

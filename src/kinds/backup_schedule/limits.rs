@@ -7,13 +7,24 @@ use crate::{
     kernel::refusal::Refusal,
     kinds::tenant::template::is_templated,
 };
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use std::sync::Arc;
+
+/// Why a schedule starts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverQuota {
+    /// What to do.
+    pub refusal: Refusal,
+    /// When to look again: the schedules that take the room do not wake this one. Each look reads all
+    /// of them, so it comes the later the more there are.
+    pub again: SignedDuration,
+}
 
 /// Refuses a schedule for which the quota has no room: those of the templates come first, then the
 /// oldest. `all` are the schedules of the tenant. A suspended one takes no room.
 #[must_use]
-pub fn over_quota(schedule: &BackupSchedule, all: &[Arc<BackupSchedule>], workspace: &Workspace) -> Option<Refusal> {
+pub fn over_quota(schedule: &BackupSchedule, all: &[Arc<BackupSchedule>], workspace: &Workspace) -> Option<OverQuota> {
     let most = usize::try_from(workspace.spec.quotas.schedules?).ok()?;
     let counts = |schedule: &BackupSchedule| !schedule.spec.suspend && schedule.metadata.deletion_timestamp.is_none();
     let place = |schedule: &BackupSchedule| {
@@ -25,13 +36,15 @@ pub fn over_quota(schedule: &BackupSchedule, all: &[Arc<BackupSchedule>], worksp
         return None;
     }
     let namespace = schedule.namespace().unwrap_or_default();
-    Some(Refusal::new(
+    let refusal = Refusal::new(
         Reason::WorkspaceQuota,
         format!(
             "workspace {} allows {most} schedules that are not suspended (spec.quotas.schedules), and namespace {namespace} has as many that are older or of its templates: suspend or delete one, or ask for more",
             workspace.name_any()
         ),
-    ))
+    );
+    let seconds = i64::try_from(all.len()).unwrap_or(i64::MAX).clamp(60, 3600);
+    Some(OverQuota { refusal, again: SignedDuration::from_secs(seconds) })
 }
 
 #[cfg(test)]
@@ -59,7 +72,7 @@ mod tests {
             schedule("going", 2, &json!({"metadata": {"deletionTimestamp": "2026-01-02T00:00:00Z"}})),
             schedule("a", 3, &json!({})),
             schedule("b", 3, &json!({})),
-            schedule("given", 9, &json!({"metadata": {"labels": {"tenantatlas.io/workspace": "shop"}}})),
+            schedule("given", 9, &json!({"metadata": {"labels": {"tenantatlas.io/template": "shop"}}})),
         ];
         let refused = |most: Option<i32>| {
             let quotas = most.map_or_else(|| json!({}), |most| json!({"schedules": most}));
@@ -74,7 +87,8 @@ mod tests {
         assert_eq!(names(Some(4)), [] as [&str; 0]);
         assert_eq!(names(Some(3)), ["b"]);
         assert_eq!(names(Some(1)), ["old", "a", "b"]);
-        let (_, refusal) = refused(Some(3)).remove(0);
+        let (_, OverQuota { refusal, again }) = refused(Some(3)).remove(0);
+        assert_eq!(again, SignedDuration::from_mins(1));
         assert_eq!(refusal.reason, Reason::WorkspaceQuota);
         assert!(refusal.message.contains("workspace shop allows 3 schedules"), "{}", refusal.message);
     }

@@ -26,9 +26,12 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: O
     let workspace = tenant.and_then(|tenant| tenant.labels().get(labels::WORKSPACE).cloned());
     let limits = workspace.as_ref().and_then(|workspace| context.workspaces.get("", workspace));
     let over_quota = limits.as_deref().and_then(|limits| {
-        // They are read only where they are counted.
-        limits.spec.quotas.schedules?;
+        // They are read only where there are more than the quota.
         let names = context.schedules.names(&namespace);
+        let most = limits.spec.quotas.schedules.and_then(|most| usize::try_from(most).ok())?;
+        if names.len() <= most {
+            return None;
+        }
         let all: Vec<_> = names.iter().filter_map(|name| context.schedules.get(&namespace, name)).collect();
         over_quota(&schedule, &all, limits)
     });
@@ -65,7 +68,7 @@ pub async fn observe(context: &Context, schedule: Arc<BackupSchedule>, others: O
     let mut sets = None;
     let retention_is_due = schedule.spec.retention.is_some()
         && workspace.is_some()
-        && looked_after != Some(&retention_mark(&schedule, retention_floor.as_ref(), &runs));
+        && looked_after != Some(&retention_mark(&schedule, &runs));
     if retention_is_due && others == Others::None {
         sets = Some(sets_of(context, &namespace, &schedule.name_any()).await?);
     }

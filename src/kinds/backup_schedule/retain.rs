@@ -11,7 +11,7 @@ use crate::{
         BackupSchedule, BackupScheduleStatus, BackupSet, OperationRun,
         backup_schedule::{MAX_WOULD_EXPIRE, Retained, Retention},
         backup_set::{Content, Coverage},
-        canonical, conditions,
+        conditions,
         operation_run::Trigger,
     },
     schedule::{
@@ -20,33 +20,22 @@ use crate::{
     },
 };
 use kube::ResourceExt;
-use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Most backup sets that one reconcile deletes; the next one continues. Ticks do not wait for
 /// thousands of deletions.
 const MAX_EXPIRE: usize = 100;
 
-/// Digits of the digest of a floor.
-const FLOOR_DIGITS: usize = 8;
-
 /// Mark of a retention that has more to delete.
 const UNFINISHED: &str = "unfinished";
 
-/// Identifies the run, the spec and the floor after which retention was applied. What is kept depends
-/// on nothing else that changes by itself.
+/// Identifies the run and the spec after which retention was applied. The floor of the workspace is
+/// no part of it: a workspace that goes, perhaps to be created again, must not make sets expire.
 #[must_use]
-pub fn retention_mark(schedule: &BackupSchedule, floor: Option<&Retention>, runs: &[Arc<OperationRun>]) -> String {
+pub fn retention_mark(schedule: &BackupSchedule, runs: &[Arc<OperationRun>]) -> String {
     let ended = runs.iter().filter_map(|run| Some((run.status.as_ref()?.completed_at?, run.name_any())));
     let newest = ended.max().map_or_else(|| "none".to_owned(), |(_, name)| name);
-    let generation = schedule.metadata.generation.unwrap_or_default();
-    match floor {
-        None => format!("{generation}/{newest}"),
-        Some(floor) => {
-            let digest = canonical::digest(&json!(floor));
-            format!("{generation}/{newest}/{}", digest.get(..FLOOR_DIGITS).unwrap_or(&digest))
-        }
-    }
+    format!("{}/{newest}", schedule.metadata.generation.unwrap_or_default())
 }
 
 /// Decides which of the schedule's backup sets expire.
@@ -78,7 +67,7 @@ pub(super) fn retain(
     let mut gone: Vec<&BackupSet> = own.iter().copied().filter(|set| gone.contains(&set.name_any())).collect();
     gone.sort_by_key(|set| (set.metadata.creation_timestamp.clone(), set.name_any()));
     let mut would_expire = Vec::new();
-    let mut after = retention_mark(&observed.schedule, observed.retention_floor.as_ref(), &observed.runs);
+    let mut after = retention_mark(&observed.schedule, &observed.runs);
     if retention.dry_run {
         would_expire = gone.drain(..).take(MAX_WOULD_EXPIRE).map(ResourceExt::name_any).collect();
     } else if gone.len() > MAX_EXPIRE {

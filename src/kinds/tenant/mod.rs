@@ -22,7 +22,7 @@ pub async fn reconcile(namespace: Arc<Namespace>, context: Arc<Context>) -> Resu
     for write in decide::decide(&observed) {
         act::act(&context, write).await?;
     }
-    let Some(observed) = observe::templates(&context, &namespace) else { return Ok(None) };
+    let Some(observed) = observe::whole_templates(&context, &namespace).await? else { return Ok(None) };
     let changes = template::decide(&observed);
     let refused = act::apply(&context, &observed, changes).await?;
     Ok(refused.then_some(TRY_AGAIN))

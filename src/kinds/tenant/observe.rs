@@ -3,10 +3,12 @@
 use super::{decide::Observed, template};
 use crate::{
     api::{execution::ACCOUNTS, labels},
+    kernel::{Error, slim::Slim, whole::whole},
     runs::context::Context,
 };
 use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt;
+use kube::{Api, Resource, ResourceExt};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Reads what exists of a tenant's accounts.
 pub fn observe(context: &Context, namespace: &Namespace) -> Observed {
@@ -20,8 +22,8 @@ pub fn observe(context: &Context, namespace: &Namespace) -> Observed {
     }
 }
 
-/// Reads what the templates of the workspace depend on. `None` if the namespace is no tenant, is
-/// being deleted, or has a workspace without an object.
+/// What the templates of the workspace depend on, as the caches have it. `None` if the namespace is no
+/// tenant, is being deleted, or has a workspace without an object.
 pub fn templates(context: &Context, namespace: &Namespace) -> Option<template::Observed> {
     let workspace = namespace.labels().get(labels::WORKSPACE)?;
     if namespace.metadata.deletion_timestamp.is_some() {
@@ -29,12 +31,39 @@ pub fn templates(context: &Context, namespace: &Namespace) -> Option<template::O
     }
     let workspace = context.workspaces.get("", workspace)?;
     let name = namespace.name_any();
-    let repositories = context.repositories.names(&name);
-    let schedules = context.schedules.names(&name);
+    // The watch may not have reported our own writes yet: those are found by their names.
+    let spec = &workspace.spec;
+    let repositories: BTreeSet<_> =
+        context.repositories.names(&name).into_iter().chain(spec.repository.iter().map(|of| of.name.clone())).collect();
+    let schedules: BTreeSet<_> =
+        context.schedules.names(&name).into_iter().chain(spec.schedules.iter().map(|of| of.name.clone())).collect();
     Some(template::Observed {
-        workspace,
+        workspace: workspace.clone(),
         repositories: repositories.iter().filter_map(|object| context.repositories.get(&name, object)).collect(),
         schedules: schedules.iter().filter_map(|object| context.schedules.get(&name, object)).collect(),
         namespace: name,
     })
+}
+
+/// The same with the objects of the templates in full: caches leave out what is large.
+pub async fn whole_templates(context: &Context, namespace: &Namespace) -> Result<Option<template::Observed>, Error> {
+    let Some(mut observed) = templates(context, namespace) else { return Ok(None) };
+    let name = namespace.name_any();
+    for repository in &mut observed.repositories {
+        read_whole(&Api::namespaced(context.client.clone(), &name), repository).await?;
+    }
+    for schedule in &mut observed.schedules {
+        read_whole(&Api::namespaced(context.client.clone(), &name), schedule).await?;
+    }
+    Ok(Some(observed))
+}
+
+async fn read_whole<K>(api: &Api<K>, object: &mut Arc<K>) -> Result<(), Error>
+where
+    K: Slim + Resource<DynamicType = ()> + Clone,
+{
+    if template::is_templated(&**object) {
+        *object = whole(api, object.clone()).await?;
+    }
+    Ok(())
 }

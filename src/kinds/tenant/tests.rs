@@ -8,6 +8,9 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// A public key of age.
+const KEY: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
 fn workspace(spec: Value) -> Arc<Workspace> {
     let whole = json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
         "metadata": {"name": "shop"}, "spec": spec});
@@ -112,7 +115,7 @@ fn a_tenant_gets_its_repository_then_its_schedules_and_the_next_pass_writes_noth
         serde_json::to_value(&repository.spec.password_secret).expect("JSON"),
         json!({"name": "main-password", "key": "password", "generate": true})
     );
-    assert_eq!(repository.labels()[labels::WORKSPACE], "shop");
+    assert_eq!(repository.labels()[labels::TEMPLATE], "shop");
     assert!(repository.metadata.owner_references.is_none(), "a workspace that is deleted takes nothing with it");
     assert!(!pass(&mut observed), "schedules wait for the repository");
     becomes_ready(&mut observed);
@@ -138,7 +141,7 @@ fn a_change_of_a_template_or_of_its_object_is_applied_and_what_belongs_to_others
     let (repository, schedule) = (&observed.repositories[0].spec, &observed.schedules[0].spec);
     assert_eq!((schedule.suspend, schedule.starting_deadline_seconds), (false, None));
     assert_eq!((schedule.schedule.as_str(), schedule.operation.inputs.get("selection")), ("15 2 * * *", None));
-    assert_eq!(schedule.requested_by.as_ref().map(|by| by.username.as_str()), Some("ada"));
+    assert_eq!(schedule.requested_by, None, "she did not ask for what it starts now");
     assert!(repository.maintenance.is_some() && repository.adopt.is_some());
     assert!(!pass(&mut observed));
     let mut changed = templates();
@@ -147,6 +150,8 @@ fn a_change_of_a_template_or_of_its_object_is_applied_and_what_belongs_to_others
     observed.workspace = workspace(changed);
     assert!(pass(&mut observed));
     assert!(observed.schedules[0].spec.retention.is_some());
+    edit(&mut observed.schedules, json!({"spec": {"requestedBy": {"username": "ada"}}}));
+    assert!(!pass(&mut observed), "who asked for a run now is admission's to record");
     assert!(observed.repositories[0].spec.credentials_secret.is_some());
     assert!(!pass(&mut observed));
 }
@@ -156,7 +161,7 @@ fn every_field_of_a_template_is_a_field_of_its_object() {
     let mut observed = tenant(json!({
         "repository": {"name": "store", "storage": {"persistentVolumeClaim": {"claimName": "claim"}},
             "passwordSecret": {"name": "word"}, "credentialsSecret": {"name": "keys"}, "maintenance": {"check": "@daily"},
-            "recovery": {"recipients": ["age1"]}},
+            "recovery": {"recipients": [KEY]}},
         "schedules": [{"name": "own", "schedule": "@hourly", "timeZone": "Europe/Berlin", "jitterSeconds": 5,
             "startingDeadlineSeconds": 70, "immediate": false, "suspend": true, "retention": {"keepDaily": 3},
             "operation": {"type": "team.dump", "inputs": {"a": 1}}}],
@@ -169,7 +174,7 @@ fn every_field_of_a_template_is_a_field_of_its_object() {
         repository,
         json!({"storage": {"persistentVolumeClaim": {"claimName": "claim"}}, "credentialsSecret": {"name": "keys"},
             "passwordSecret": {"name": "word", "key": "password", "generate": true}, "maintenance": {"check": "@daily"},
-            "recovery": {"recipients": ["age1"]}})
+            "recovery": {"recipients": [KEY]}})
     );
     let schedule = serde_json::to_value(&observed.schedules[0].spec).expect("JSON");
     assert_eq!(
@@ -193,7 +198,7 @@ fn a_store_is_never_moved_and_the_mismatch_says_what_to_do() {
         (json!({"spec": {"storage": {"s3": {"prefix": "elsewhere"}}}}), "LocationDiffers"),
         (json!({"spec": {"passwordSecret": {"name": "another"}}}), "LocationDiffers"),
         (
-            json!({"metadata": {"labels": {"tenantatlas.io/workspace": null}}, "spec": {"maintenance": null}}),
+            json!({"metadata": {"labels": {"tenantatlas.io/template": null}}, "spec": {"maintenance": null}}),
             "NameTaken",
         ),
     ] {
@@ -208,6 +213,27 @@ fn a_store_is_never_moved_and_the_mismatch_says_what_to_do() {
     edit(&mut observed.schedules, json!({"metadata": {"labels": null}, "spec": {"suspend": true}}));
     assert!(!pass(&mut observed));
     assert!(mismatch(&observed).is_some_and(|mismatch| mismatch.message.contains("BackupSchedule nightly")));
+}
+
+#[test]
+fn templates_that_were_not_read_in_full_or_name_no_key_change_nothing() {
+    let mut cut = (*workspace(json!({}))).clone();
+    cut.metadata.annotations = Some([(crate::cluster::trim::LEFT_OUT.to_owned(), "spec.schedules".to_owned())].into());
+    let mut mistaken = templates();
+    mistaken["repository"]["recovery"] = json!({"recipients": [KEY, format!("age1{}", "q".repeat(58))]});
+    for workspace in [Arc::new(cut), workspace(mistaken)] {
+        let mut observed = settled();
+        observed.workspace = workspace;
+        assert!(!pass(&mut observed), "no schedule is suspended");
+    }
+}
+
+#[test]
+fn a_repository_that_is_not_of_the_template_gets_no_schedules() {
+    let mut observed = settled();
+    observed.schedules.clear();
+    edit(&mut observed.repositories, json!({"metadata": {"labels": null}}));
+    assert!(!pass(&mut observed));
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use crate::api::{
-    BackupRepository, Reason, Workspace, WorkspaceStatus,
-    conditions::{self, READY, Wanted},
-    workspace::{MAX_ATTENTION, TenantAttention, TenantCounts},
+use crate::{
+    api::{
+        BackupRepository, Reason, Workspace, WorkspaceStatus,
+        conditions::{self, READY, STALLED, Wanted},
+        result::truncate,
+        workspace::{MAX_ATTENTION, TenantAttention, TenantCounts},
+    },
+    kinds::tenant::template::{Mismatch, problem},
 };
-use crate::kinds::tenant::template::Mismatch;
 use jiff::{SignedDuration, Timestamp, Unit};
 use kube::ResourceExt;
 use std::{collections::BTreeSet, sync::Arc};
@@ -33,6 +36,8 @@ pub struct TenantView {
     pub last_backup: Option<Timestamp>,
     /// Its runs that are not completed.
     pub open_runs: usize,
+    /// Its schedules that are not suspended.
+    pub active_schedules: usize,
     /// Why it does not have what the templates say.
     pub mismatch: Option<Mismatch>,
 }
@@ -69,14 +74,20 @@ pub fn status(Observed { workspace, tenants }: &Observed, now: Timestamp) -> Wor
     let attention_left_out = number(left_out.difference(&named).count());
     let before = workspace.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let generation = workspace.metadata.generation;
-    let ready = [Wanted { type_: READY, status: "True" }];
-    let message = "its templates and limits apply to its tenants";
+    let (status, reason, message) = match problem(workspace) {
+        None => ("True", Reason::WorkspaceReady.as_str(), "its templates and limits apply to its tenants".to_owned()),
+        Some((reason, message)) => ("False", reason, message),
+    };
+    let mut wanted = vec![Wanted { type_: READY, status }];
+    if status == "False" {
+        wanted.push(Wanted { type_: STALLED, status: "True" });
+    }
     WorkspaceStatus {
         observed_generation: generation.unwrap_or_default(),
         tenants: TenantCounts { total: number(tenants.len()), with_backup, backup_too_old: too_old, over_quota },
         attention,
         attention_left_out,
-        conditions: conditions::merge(before, &ready, Reason::WorkspaceReady.as_str(), message, generation, now),
+        conditions: conditions::merge(before, &wanted, reason, &truncate(&message, 1000), generation, now),
     }
 }
 
@@ -133,6 +144,14 @@ fn quota(workspace: &Workspace, tenant: &TenantView) -> Option<TenantAttention> 
     if let Some(most) = most.filter(|most| tenant.open_runs >= *most) {
         let message =
             format!("{} of {most} runs are open (spec.quotas.openRuns): new ones are blocked", tenant.open_runs);
+        return Some(told(tenant, reason, message));
+    }
+    let most = quotas.schedules.and_then(|most| usize::try_from(most).ok());
+    if let Some(most) = most.filter(|most| tenant.active_schedules > *most) {
+        let message = format!(
+            "{} schedules are not suspended, and {most} of them start runs (spec.quotas.schedules)",
+            tenant.active_schedules
+        );
         return Some(told(tenant, reason, message));
     }
     let most = quotas.repository_bytes?;
@@ -239,6 +258,34 @@ mod tests {
             let said = status.attention.first().map(|tenant| (tenant.reason.as_str(), tenant.message.as_str()));
             assert_eq!(said.map(|(reason, _)| reason), words.map(|_| "BackupTooOld"));
             assert!(words.is_none_or(|words| said.is_some_and(|(_, message)| message.contains(words))), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_workspace_whose_templates_cannot_be_applied_is_not_ready_and_says_which_field() {
+        let key = format!("age1{}", "q".repeat(58));
+        let storage = json!({"persistentVolumeClaim": {"claimName": "a"}});
+        let status = of(json!({"repository": {"storage": storage, "recovery": {"recipients": [key]}}}), Vec::new());
+        let said: Vec<_> = status.conditions.iter().map(|one| (one.type_.as_str(), one.reason.as_str())).collect();
+        assert_eq!(said, [("Ready", "InvalidRecipient"), ("Stalled", "InvalidRecipient")]);
+        assert!(status.conditions[0].message.contains("recovery.recipients[0]"), "{status:?}");
+        let mut cut = (*workspace(json!({}))).clone();
+        cut.metadata.annotations =
+            Some([(crate::cluster::trim::LEFT_OUT.to_owned(), "spec.schedules".to_owned())].into());
+        let status = super::status(&Observed { workspace: Arc::new(cut), tenants: Vec::new() }, Timestamp::UNIX_EPOCH);
+        assert_eq!(status.conditions[0].reason, "TooLarge");
+        assert_eq!(of(json!({}), Vec::new()).conditions[0].reason, "WorkspaceReady");
+    }
+
+    #[test]
+    fn schedules_that_start_nothing_make_a_tenant_one_that_is_over_quota() {
+        let quota = json!({"quotas": {"schedules": 2}});
+        for (active, over) in [(2, 0), (3, 1)] {
+            let tenants = vec![TenantView { active_schedules: active, ..tenant(Vec::new()) }];
+            let status = of(quota.clone(), tenants);
+            assert_eq!(status.tenants.over_quota, over);
+            let said = status.attention.iter().any(|of| of.message.contains("3 schedules are not suspended, and 2"));
+            assert_eq!(said, over == 1, "{status:?}");
         }
     }
 

@@ -28,13 +28,15 @@ fn tenant(context: &Context, namespace: &Namespace) -> TenantView {
     let repositories = context.repositories.names(&name);
     let repositories = repositories.iter().filter_map(|repository| context.repositories.get(&name, repository));
     let schedules = context.schedules.names(&name);
-    let schedules = schedules.iter().filter_map(|schedule| context.schedules.get(&name, schedule));
-    let by_schedule = schedules.filter(|schedule| schedule.spec.operation.operation_type == CAPTURE);
+    let schedules: Vec<_> = schedules.iter().filter_map(|schedule| context.schedules.get(&name, schedule)).collect();
+    let active_schedules = schedules.iter().filter(|schedule| !schedule.spec.suspend).count();
+    let by_schedule = schedules.iter().filter(|schedule| schedule.spec.operation.operation_type == CAPTURE);
     let by_schedule =
         by_schedule.filter_map(|schedule| Some(schedule.status.as_ref()?.last_successful.as_ref()?.completed_at));
     TenantView {
         repositories: repositories.collect(),
         last_backup: by_schedule.chain(context.registry.last_good(&name, CAPTURE)).max(),
+        active_schedules,
         open_runs: context.registry.open_in_tenant(&name),
         mismatch: templates(context, namespace).as_ref().and_then(template::mismatch),
         namespace: name,

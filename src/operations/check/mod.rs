@@ -31,24 +31,39 @@ impl Work for Check {
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
         let inputs = read_inputs(environment)?;
-        let recipients = recipients(environment)?;
         Ok(begun(|site: Site<'_>| {
             Box::pin(async move {
                 let repository = site.repository()?;
                 let Site { client, environment, clock, .. } = site;
                 let sets = sets::list(client, environment).await?;
                 // First: a damaged repository has to be opened, too.
-                if let Some(recipients) = recipients {
-                    repository.keep_recovery(recipients).await?;
-                }
+                let no_copy = keep_recovery(repository, environment).await.err();
                 let mut result = check(repository, environment, &inputs, &sets, clock).await?;
                 if let Some(figures) = &mut result.context.repository {
                     figures.adopted = adopt::record_sets(client, environment, repository).await?;
+                }
+                if let (Some(message), Some(no_copy)) = (&mut result.message, no_copy) {
+                    *message = format!("{message}; {no_copy}");
                 }
                 Ok(result)
             })
         }))
     }
+}
+
+/// Stores the copy of the key for those who can recover the repository. Without it the repository can
+/// be used all the same, so the error is words for the message of the check.
+pub async fn keep_recovery(repository: &impl Repository, environment: &Environment) -> Result<(), String> {
+    let Some(recovery) = &environment.repository_spec.recovery else { return Ok(()) };
+    let kept = match Recipients::parse(&recovery.recipients) {
+        Ok(recipients) => repository.keep_recovery(recipients).await.map_err(|error| error.to_string()),
+        // The schema checks the form of a key, and not its checksum.
+        Err(number) => Err(format!(
+            "spec.recovery.recipients[{number}] of BackupRepository {} is not a public key of age: copy it again, whole, from the output of age-keygen",
+            environment.repository
+        )),
+    };
+    kept.map_err(|why| format!("NO COPY of the password was stored for recovery: {why}"))
 }
 
 /// A day in seconds. Checks on different days read different parts of the data.
@@ -66,20 +81,6 @@ pub fn read_inputs(environment: &Environment) -> Result<CheckInputs, Failure> {
     environment.expect_repository(&inputs.repository)?;
     expect_percentage(inputs.read_data_percent)?;
     Ok(inputs)
-}
-
-/// Reads who can recover the repository. The schema checks the form of a key, and not its checksum.
-pub fn recipients(environment: &Environment) -> Result<Option<Recipients>, Failure> {
-    let Some(recovery) = &environment.repository_spec.recovery else { return Ok(None) };
-    Recipients::parse(&recovery.recipients).map(Some).map_err(|number| {
-        Failure::permanent(
-            reason::INVALID_RECIPIENT,
-            format!(
-                "spec.recovery.recipients[{number}] of BackupRepository {} is not a public key of age: copy it again, whole, from the output of age-keygen",
-                environment.repository
-            ),
-        )
-    })
 }
 
 /// Refuses what is no percentage. A type of an administrator's own may have another schema.

@@ -39,7 +39,13 @@ async fn who_gives_tenants_something_needs_in_the_cluster_what_it_takes_in_a_ten
     let sets = json!({ "apiGroups": ["tenantatlas.io"], "resources": ["backupsets"], "verbs": ["delete"] });
     let none = platform(&tenant, "nora", json!([])).await;
     let check = platform(&tenant, "chuck", json!([run(&["repository.check"])])).await;
-    let all = json!([run(&["repository.check", "backup.capture", "repository.maintain"]), secrets]);
+    let capture = platform(&tenant, "carl", json!([run(&["backup.capture"])])).await;
+    let objects = json!({ "apiGroups": ["tenantatlas.io"], "resources": ["backuprepositories", "backupschedules"],
+        "verbs": ["create"] });
+    let repositories =
+        json!({ "apiGroups": ["tenantatlas.io"], "resources": ["backuprepositories"], "verbs": ["create"] });
+    let all = json!([run(&["repository.check", "backup.capture", "repository.maintain"]), secrets, objects]);
+    let made = platform(&tenant, "mabel", json!([run(&["repository.check"]), repositories])).await;
     let most = platform(&tenant, "mona", all.clone()).await;
     let mut rules = all;
     rules.as_array_mut().expect("rules").push(sets);
@@ -63,11 +69,13 @@ async fn who_gives_tenants_something_needs_in_the_cluster_what_it_takes_in_a_ten
     let ten = json!({ "schedules": ten });
     let recovery = json!({ "repository": { "storage": storage,
         "recovery": { "recipients": [age::x25519::Identity::generate().to_public().to_string()] } } });
-    let cases: [(&Client, &Value, &str); 10] = [
+    let cases: [(&Client, &Value, &str); 12] = [
         (&every, &ten, "spec.schedules[9] has team.dump"),
         (&every, &recovery, "verb get on secrets"),
         (&none, &repository, "repository.check"),
-        (&check, &repository, "create on secrets"),
+        (&check, &repository, "create on backuprepositories"),
+        (&capture, &schedules, "create on backupschedules"),
+        (&made, &repository, "create on secrets"),
         (&check, &maintained, "repository.maintain"),
         (&check, &schedules, "backup.capture"),
         (&every, &dumps, "team.dump"),
@@ -120,7 +128,8 @@ async fn bad_templates_are_refused_with_the_field_and_what_to_do() {
         (scheduled(json!({ "schedule": "99 * * * *" })), "five fields"),
         (scheduled(json!({ "schedule": "0 0 31 2 *" })), "never has"),
         (scheduled(json!({ "timeZone": "Mars/Base" })), "IANA"),
-        (scheduled(json!({ "operation": { "type": "restore.apply" } })), "restore.rehearse"),
+        (scheduled(json!({ "operation": { "type": "restore.apply" } })), "a template has none"),
+        (scheduled(json!({ "operation": { "type": "restore.rehearse" } })), "create a BackupSchedule in the tenant"),
         (scheduled(json!({ "retention": {} })), "keeps nothing"),
         (scheduled(json!({ "name": "a".repeat(53) })), "name"),
         (
@@ -145,7 +154,7 @@ async fn bad_templates_are_refused_with_the_field_and_what_to_do() {
 async fn nobody_but_the_operator_marks_an_object_as_made_for_a_workspace() {
     let tenant = Tenant::new("ws-mark").await;
     let ada = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
-    let label = |value: Value| json!({ "metadata": { "labels": { "tenantatlas.io/workspace": value } } });
+    let label = |value: Value| json!({ "metadata": { "labels": { "tenantatlas.io/template": value } } });
     let repository = json!({ "storage": { "persistentVolumeClaim": { "claimName": "none" } },
         "passwordSecret": { "name": "none" } });
     let object = |kind: &str, name: &str, spec: &Value, labels: Value| json!({ "apiVersion": GROUP, "kind": kind, "spec": spec, "metadata": { "name": name, "labels": labels } });
@@ -154,7 +163,7 @@ async fn nobody_but_the_operator_marks_an_object_as_made_for_a_workspace() {
         [("BackupRepository", "backuprepositories", &repository), ("BackupSchedule", "backupschedules", &schedule)]
     {
         let all = tenant.path(GROUP, plural);
-        let marked = json!({ "tenantatlas.io/workspace": tenant.name });
+        let marked = json!({ "tenantatlas.io/template": tenant.name });
         let words = ["tenantatlas-templates", "the operator sets it"];
         for client in [&ada, &tenant.cluster.client] {
             let forged = object(kind, "forged", spec, marked.clone());

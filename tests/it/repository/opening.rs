@@ -86,6 +86,10 @@ async fn each_recipient_opens_the_copy_of_the_key_and_nobody_else_and_it_is_writ
         }
         repository.keep_recovery(Recipients::parse(&swapped).unwrap()).await.unwrap();
         assert_eq!(recovery_copies(&volume), copies, "the same recipients have a copy");
+        std::fs::write(&copies[0].0, "overwritten").unwrap();
+        repository.keep_recovery(Recipients::parse(&both).unwrap()).await.unwrap();
+        assert!(age::decrypt(&bob, &recovery_copies(&volume)[0].1).is_ok(), "what is no copy is replaced");
+        std::fs::write(&copies[0].0, &copies[0].1).unwrap();
         repository.keep_recovery(Recipients::parse(&both[..1]).unwrap()).await.unwrap();
         let more = recovery_copies(&volume);
         let new = more.iter().find(|copy| **copy != copies[0]).unwrap();

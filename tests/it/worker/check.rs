@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tenantatlas::{
     api::{Outcome, backup_repository::Recovery, result::TerminationResult},
     clock::SystemClock,
-    operations::check::{self, Check},
-    worker::{failure::Failure, open, sets, work::Work as _},
+    operations::check,
+    worker::{failure::Failure, open, sets},
 };
 
 async fn checked(pod: &Pod, inputs: Value) -> Result<TerminationResult, Failure> {
@@ -104,19 +104,26 @@ async fn no_password_is_generated_for_a_store_that_holds_a_repository() {
     assert!(api.objects_of("Secret").is_empty() && pod.files().is_empty());
 }
 
-#[test]
-fn a_recipient_that_is_no_key_fails_a_check_before_anything_is_opened_and_is_named() {
+#[tokio::test]
+async fn a_recipient_that_is_no_key_is_named_and_the_repository_can_be_used_without_a_copy() {
+    let pod = Pod::new();
     let mut environment = environment(json!({"repository": "main"}), None);
-    assert!(check::recipients(&environment).unwrap().is_none());
+    let repository = open::open_or_create(&Api::new().client(), &environment, &pod.mounts()).await.unwrap();
+    let copies = || pod.files().into_keys().filter(|path| path.to_string_lossy().contains("recovery")).count();
+    check::keep_recovery(&repository, &environment).await.unwrap();
+    assert_eq!(copies(), 0);
     let key = age::x25519::Identity::generate().to_public().to_string();
     let recipients = vec![key.clone(), format!("age1{}", "q".repeat(58))];
     environment.repository_spec.recovery = Some(Recovery { recipients });
-    let failure = check::recipients(&environment).unwrap_err();
-    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("InvalidRecipient", 40), "{failure}");
-    assert!(failure.message.contains("spec.recovery.recipients[1] of BackupRepository main"), "{failure}");
-    assert!(Check.begin(&environment).is_err());
+    let words = check::keep_recovery(&repository, &environment).await.unwrap_err();
+    assert!(
+        words.contains("NO COPY of the password") && words.contains("recipients[1] of BackupRepository main"),
+        "{words}"
+    );
+    assert_eq!(copies(), 0);
     environment.repository_spec.recovery = Some(Recovery { recipients: vec![key] });
-    assert!(check::recipients(&environment).unwrap().is_some() && Check.begin(&environment).is_ok());
+    check::keep_recovery(&repository, &environment).await.unwrap();
+    assert_eq!(copies(), 1);
 }
 
 #[tokio::test]

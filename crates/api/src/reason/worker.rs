@@ -8,8 +8,6 @@ codes! {
     INVALID_ENVIRONMENT = "InvalidEnvironment";
     /// The inputs do not fit the operation.
     INVALID_INPUTS = of_runs!(InvalidInputs);
-    /// A key in `spec.recovery.recipients` of the repository is not one.
-    INVALID_RECIPIENT = "InvalidRecipient";
     /// The run is completed, deleted or executed by another Job, or repeats a tick of its schedule.
     FENCED = "Fenced";
     /// The run is cancelled.
