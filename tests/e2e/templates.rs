@@ -110,6 +110,12 @@ async fn what_a_template_gives_is_kept_as_it_says_and_a_change_of_it_reaches_the
     let is_back =
         |schedule: &BackupSchedule| !schedule.spec.suspend && schedule.spec.operation.inputs.get("selection").is_none();
     tenant.schedule_when("is as the template says", is_back).await;
+    // So is what a cache leaves out because of its size.
+    let large = json!({ "spec": { "suspend": true, "operation": { "inputs": { "junk": "x".repeat(3000) } } } });
+    crate::tenancy::call(&ada, "PATCH", &schedule, &large).await.expect("ada may change schedules");
+    let is_small =
+        |schedule: &BackupSchedule| !schedule.spec.suspend && schedule.spec.operation.inputs.get("junk").is_none();
+    tenant.schedule_when("is as the template says, though it was large", is_small).await;
     crate::tenancy::call(&ada, "DELETE", &schedule, &Value::Null).await.expect("ada may delete schedules");
     tenant.schedule_when("is there again", is_back).await;
 
