@@ -1326,8 +1326,12 @@ fn inputs_are_the_run_s_own_or_those_that_it_repeats_and_may_take_64_kib() {
 fn repository_without_password(bytes: Option<i64>) -> Arc<BackupRepository> {
     let mut repository = (*repository()).clone();
     repository.spec.password_secret.generate = true;
-    repository.status =
-        bytes.map(|bytes| BackupRepositoryStatus { bytes: Some(bytes), ..BackupRepositoryStatus::default() });
+    let checked_spec = Some(repository.spec.checked_hash());
+    repository.status = bytes.map(|bytes| BackupRepositoryStatus {
+        bytes: Some(bytes),
+        checked_spec,
+        ..BackupRepositoryStatus::default()
+    });
     Arc::new(repository)
 }
 
@@ -1350,6 +1354,9 @@ fn a_check_creates_the_password_under_the_account_of_restores_until_one_has_pass
     assert_eq!(given(repository()), worker);
     assert_eq!(given(repository_without_password(None)), creator);
     assert_eq!(given(repository_without_password(Some(0))), worker, "the Secret is there");
+    let mut moved = (*repository_without_password(Some(0))).clone();
+    moved.spec.password_secret.name = "another".to_owned();
+    assert_eq!(given(Arc::new(moved)), creator, "no check has passed with this Secret");
     // A capture creates nothing, whatever its repository says.
     types.spec.executor.worker.as_mut().expect("a worker").command = vec!["capture".to_owned()];
     let ready = RepositoryView::Ready(repository_without_password(None));
