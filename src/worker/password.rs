@@ -19,7 +19,8 @@ use kube::{
 use std::collections::BTreeMap;
 
 /// Creates the Secret. It has no owner: whoever deletes the `BackupRepository` keeps the store, and
-/// so the password must stay.
+/// so the password must stay. It is not immutable: a kubelet would give pods its earlier content
+/// after it was replaced, for as long as a finished pod of an operation is kept.
 pub async fn create_secret(client: &Client, environment: &Environment, password: &str) -> Result<(), Failure> {
     let PasswordSecret { name, key, .. } = &environment.repository_spec.password_secret;
     let secret = Secret {
@@ -29,7 +30,6 @@ pub async fn create_secret(client: &Client, environment: &Environment, password:
             ..ObjectMeta::default()
         },
         string_data: Some(BTreeMap::from([(key.clone(), password.to_owned())])),
-        immutable: Some(true),
         ..Secret::default()
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &environment.identity.namespace);
