@@ -43,8 +43,8 @@ pub async fn open(environment: &Environment, mounts: &Mounts) -> Result<RusticRe
 /// The sets are listed after the store was seen empty. Every operation that creates a set opens the
 /// repository first, and fails if there is none.
 ///
-/// The password Secret is created before the repository: a worker that dies in between leaves a
-/// Secret for the next one, and never a repository that nobody can open.
+/// The password Secret is created before the repository. If a worker dies in between, the next one
+/// finds the Secret. In the other order, nobody could open the repository.
 pub async fn open_or_create(
     client: &Client,
     environment: &Environment,

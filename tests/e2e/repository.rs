@@ -122,7 +122,7 @@ async fn a_password_is_generated_once_and_a_lost_one_is_not_replaced() {
     let password = String::from_utf8(secret.data.expect("data")["password"].0.clone()).expect("text");
     assert_eq!(Restic::with_password(folder.clone(), password).snapshots().len(), 0, "stock restic opens it");
     assert_ended(&tenant.capture("backup").await, Outcome::Succeeded, Reason::Succeeded);
-    // Without its Secret, a repository made anew finds a store that it cannot open, and leaves it as it is.
+    // The check of a new BackupRepository cannot open the store without the Secret, and does not change the store.
     tenant.api::<BackupRepository>().delete("main", &Default::default()).await.expect("it is deleted");
     tenant.api::<BackupSet>().delete_collection(&Default::default(), &Default::default()).await.expect("no sets");
     secrets.delete("made", &Default::default()).await.expect("it is deleted");

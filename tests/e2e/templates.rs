@@ -83,7 +83,7 @@ async fn a_namespace_with_the_label_has_a_repository_a_schedule_and_a_first_back
     one.workspaces().delete(&one.name, &DeleteParams::default()).await.expect("it is deleted");
     one.start("more", json!({ "type": "backup.capture", "inputs": { "repository": "main" } })).await;
     assert_ended(&one.completed("more", SOON * 2).await, Outcome::Succeeded, Reason::Succeeded);
-    // The repository made anew finds the password that there is.
+    // A new BackupRepository uses the existing Secret.
     one.api::<BackupRepository>().delete("main", &DeleteParams::default()).await.expect("it is deleted");
     let again = json!({ "metadata": { "name": "main" }, "spec": {
         "storage": bucket.storage(&format!("shop/{}", one.name)), "credentialsSecret": { "name": "keys" },

@@ -120,12 +120,15 @@ pub struct BackupScheduleSpec {
     pub requested_by: Option<Initiator>,
 }
 
-fn utc() -> String {
+pub(crate) fn utc() -> String {
     "UTC".to_owned()
 }
 
+/// How many runs of a schedule are kept, succeeded and others, if the spec does not say.
+pub const DEFAULT_HISTORY_LIMIT: i32 = 10;
+
 fn history() -> i32 {
-    10
+    DEFAULT_HISTORY_LIMIT
 }
 
 /// What a tick does while an earlier run is not completed.

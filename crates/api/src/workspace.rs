@@ -133,7 +133,7 @@ pub struct ScheduleTemplate {
     #[schemars(length(min = 1, max = 100))]
     pub schedule: String,
     /// IANA time zone in which `schedule` is evaluated. Defaults to `UTC`.
-    #[serde(default = "utc")]
+    #[serde(default = "crate::backup_schedule::utc")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"))]
     pub time_zone: String,
     /// Delays the ticks of each tenant by up to this many seconds, so that the tenants do not all
@@ -159,10 +159,6 @@ pub struct ScheduleTemplate {
     /// Which backup sets of the schedule to keep. If unset, all sets are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-}
-
-fn utc() -> String {
-    "UTC".to_owned()
 }
 
 fn ten_minutes() -> i64 {

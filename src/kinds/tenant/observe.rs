@@ -1,8 +1,8 @@
-//! All reads of a tenant's reconcile, from caches.
+//! All reads of a tenant's reconcile, from caches. What they leave out is read from the API server.
 
 use super::{decide::Observed, template};
 use crate::{
-    api::{execution::ACCOUNTS, labels},
+    api::{Workspace, execution::ACCOUNTS, labels},
     kernel::{Error, slim::Slim, whole::whole},
     runs::context::Context,
 };
@@ -22,14 +22,8 @@ pub fn observe(context: &Context, namespace: &Namespace) -> Observed {
     }
 }
 
-/// What the templates of the workspace depend on, as the caches have it. `None` if the namespace is no
-/// tenant, is being deleted, or has a workspace without an object.
-pub fn templates(context: &Context, namespace: &Namespace) -> Option<template::Observed> {
-    let workspace = namespace.labels().get(labels::WORKSPACE)?;
-    if namespace.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    let workspace = context.workspaces.get("", workspace)?;
+/// What a tenant holds that the templates of its workspace depend on, as the caches have it.
+pub fn held(context: &Context, namespace: &Namespace, workspace: Arc<Workspace>) -> template::Observed {
     let name = namespace.name_any();
     // The watch may not have reported our own writes yet: those are found by their names.
     let spec = &workspace.spec;
@@ -37,17 +31,22 @@ pub fn templates(context: &Context, namespace: &Namespace) -> Option<template::O
         context.repositories.names(&name).into_iter().chain(spec.repository.iter().map(|of| of.name.clone())).collect();
     let schedules: BTreeSet<_> =
         context.schedules.names(&name).into_iter().chain(spec.schedules.iter().map(|of| of.name.clone())).collect();
-    Some(template::Observed {
-        workspace: workspace.clone(),
+    template::Observed {
         repositories: repositories.iter().filter_map(|object| context.repositories.get(&name, object)).collect(),
         schedules: schedules.iter().filter_map(|object| context.schedules.get(&name, object)).collect(),
         namespace: name,
-    })
+        workspace,
+    }
 }
 
-/// The same with the objects of the templates in full: caches leave out what is large.
+/// The same with the objects of the templates in full: caches leave out what is large. `None` if the
+/// namespace is no tenant, is being deleted, or has a workspace without an object.
 pub async fn whole_templates(context: &Context, namespace: &Namespace) -> Result<Option<template::Observed>, Error> {
-    let Some(mut observed) = templates(context, namespace) else { return Ok(None) };
+    let workspace = namespace.labels().get(labels::WORKSPACE).and_then(|name| context.workspaces.get("", name));
+    let Some(workspace) = workspace.filter(|_| namespace.metadata.deletion_timestamp.is_none()) else {
+        return Ok(None);
+    };
+    let mut observed = held(context, namespace, workspace);
     let name = namespace.name_any();
     for repository in &mut observed.repositories {
         read_whole(&Api::namespaced(context.client.clone(), &name), repository).await?;

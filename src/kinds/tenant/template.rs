@@ -1,8 +1,8 @@
 //! The repository and the schedules that a tenant gets from its workspace. Pure.
 //!
 //! Must not: change where a repository is or what opens it, delete an object, or touch one that was
-//! not made for a workspace. Admission (`tenantatlas-templates`) lets nobody but the operator set the
-//! label that tells them apart.
+//! not made for a workspace. The label `tenantatlas.io/template` marks those that were. Admission
+//! (`tenantatlas-templates`) rejects the label from any user except the operator.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -10,7 +10,7 @@ use crate::{
     api::{
         BackupRepository, BackupSchedule, Workspace,
         backup_repository::{BackupRepositorySpec, PasswordSecret},
-        backup_schedule::{BackupScheduleSpec, ConcurrencyPolicy},
+        backup_schedule::{BackupScheduleSpec, ConcurrencyPolicy, DEFAULT_HISTORY_LIMIT},
         labels,
         workspace::{RepositoryTemplate, ScheduleTemplate},
     },
@@ -210,10 +210,9 @@ fn schedule(workspace: &Workspace, namespace: &str, template: &ScheduleTemplate)
         starting_deadline_seconds,
         immediate,
         suspend,
-        operation,
+        mut operation,
         retention,
     } = template.clone();
-    let mut operation = operation;
     if let Some(repository) = &workspace.spec.repository {
         let needs = operations::of_type(&operation.operation_type).map(|known| known.needs().repository);
         let mut inputs = operation.inputs.parse();
@@ -232,8 +231,8 @@ fn schedule(workspace: &Workspace, namespace: &str, template: &ScheduleTemplate)
         operation,
         retention,
         concurrency_policy: ConcurrencyPolicy::default(),
-        successful_runs_history_limit: 10,
-        failed_runs_history_limit: 10,
+        successful_runs_history_limit: DEFAULT_HISTORY_LIMIT,
+        failed_runs_history_limit: DEFAULT_HISTORY_LIMIT,
         requested_by: None,
     };
     BackupSchedule { metadata: metadata(workspace, namespace, &name), spec, status: None }

@@ -97,7 +97,7 @@ async fn who_gives_tenants_something_needs_in_the_cluster_what_it_takes_in_a_ten
     for (client, spec) in [(&most, &maintained), (&most, &schedules), (&every, &expire), (&every, &hasty)] {
         call(client, "PATCH", &own, &json!({ "spec": spec })).await.expect("it may");
     }
-    // What is there already takes nothing more: a limit is changed beside it.
+    // An update that leaves the templates as they are takes no further right.
     call(&none, "PATCH", &own, &json!({ "spec": { "quotas": { "openRuns": 8 } } })).await.expect("another field");
     // To give less takes the verbs of what is left.
     call(&none, "PATCH", &own, &json!({ "spec": { "schedules": null, "repository": null } })).await.expect("nothing");
