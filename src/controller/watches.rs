@@ -4,7 +4,7 @@
 use crate::{
     api::{
         BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Reason, RestoreRun,
-        Workspace, backup_schedule::origin, labels, operation_run::SchedulerKind,
+        Workspace, WorkspaceRun, backup_schedule::origin, labels, operation_run::SchedulerKind,
     },
     clock::SharedClock,
     kernel::{
@@ -19,10 +19,11 @@ use crate::{
     kinds::{
         backup_repository, backup_schedule, bulk_operation_run, finding, operation_type, restore_run,
         tenant::{self, template::is_templated},
-        workspace,
+        workspace, workspace_run,
     },
     runs::{
         self,
+        children::Children,
         context::{Context, Settings, Taken},
         registry::Registry,
         waiting::waits,
@@ -58,6 +59,7 @@ struct Queues {
     runs: mpsc::UnboundedSender<Name<OperationRun>>,
     types: mpsc::UnboundedSender<Name<OperationType>>,
     workspaces: mpsc::UnboundedSender<Name<Workspace>>,
+    workspace_runs: mpsc::UnboundedSender<Name<WorkspaceRun>>,
     tenants: mpsc::UnboundedSender<Name<Namespace>>,
     repositories: mpsc::UnboundedSender<Name<BackupRepository>>,
     restores: mpsc::UnboundedSender<Name<RestoreRun>>,
@@ -73,6 +75,7 @@ struct Feeds {
     pods: Feed<Pod>,
     types: Feed<OperationType>,
     workspaces: Feed<Workspace>,
+    workspace_runs: Feed<WorkspaceRun>,
     repositories: Feed<BackupRepository>,
     restores: Feed<RestoreRun>,
     bulks: Feed<BulkOperationRun>,
@@ -107,18 +110,21 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     let (runs, added_runs) = mpsc::unbounded_channel();
     let (types, added_types) = mpsc::unbounded_channel();
     let (workspaces, added_workspaces) = mpsc::unbounded_channel();
+    let (workspace_runs, added_workspace_runs) = mpsc::unbounded_channel();
     let (tenants, added_tenants) = mpsc::unbounded_channel();
     let (repositories, added_repositories) = mpsc::unbounded_channel();
     let (restores, added_restores) = mpsc::unbounded_channel();
     let (bulks, added_bulks) = mpsc::unbounded_channel();
     let (schedules, added_schedules) = mpsc::unbounded_channel();
     let (findings, added_findings) = mpsc::unbounded_channel();
-    let queues = Queues { runs, types, workspaces, tenants, repositories, restores, bulks, schedules, findings };
+    let queues =
+        Queues { runs, types, workspaces, workspace_runs, tenants, repositories, restores, bulks, schedules, findings };
     let (context, feeds) = caches(setup, &queues);
     watch_runs(&context, feeds.runs, &queues);
     watch_jobs_and_pods(&context, feeds.jobs, feeds.pods);
     watch_types(&context, feeds.types, &queues);
     watch_workspaces(&context, feeds.workspaces, &queues);
+    watch_workspace_runs(&context, feeds.workspace_runs, &queues);
     watch_tenants(&context, feeds.namespaces, feeds.accounts, feeds.bindings, &queues);
     watch_made_for(&context, feeds.repositories, feeds.schedules, feeds.restores, &queues);
     watch_bulks(&context, feeds.bulks, &queues);
@@ -131,6 +137,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         context.pods.ready(),
         context.types.ready(),
         context.workspaces.ready(),
+        context.workspace_runs.ready(),
         context.repositories.ready(),
         context.restores.ready(),
         context.bulks.ready(),
@@ -147,11 +154,14 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         |concurrency, precedence| Controller { context: &context, concurrency, precedence, ended: &ended, term: &term };
     let few = || controller(FEW, Precedence::None);
     let baselines = Arc::new(finding::Baselines::default());
+    let passes = Arc::new(workspace_run::Passes::default());
+    let fan_out = move |run, context| workspace_run::reconcile(run, context, passes.clone());
     let judge = move |found, context| finding::reconcile(found, context, baselines.clone());
     tokio::join!(
         controller(concurrency, Precedence::Second(&due)).run(alone(runs::reconcile), &context.runs, added_runs),
         few().run(alone(operation_type::reconcile), &context.types, added_types),
         few().run(alone(workspace::reconcile), &context.workspaces, added_workspaces),
+        few().run(alone(fan_out), &context.workspace_runs, added_workspace_runs),
         few().run(alone(tenant::reconcile), &context.namespaces, added_tenants),
         few().run(alone(backup_repository::reconcile), &context.repositories, added_repositories),
         few().run(alone(restore_run::reconcile), &context.restores, added_restores),
@@ -172,6 +182,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
     let (types, type_feed) = Cache::new(|_| None);
     let (workspaces, workspace_feed) = Cache::new(|_| None);
+    let (workspace_runs, workspace_run_feed) = Cache::new(|_| None);
     let (repositories, repository_feed) = Cache::new(|_| None);
     let (restores, restore_feed) = Cache::new(|_| None);
     let (bulks, bulk_feed) = Cache::new(|_| None);
@@ -190,6 +201,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         pods,
         types,
         workspaces,
+        workspace_runs,
         repositories,
         restores,
         bulks,
@@ -199,6 +211,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         accounts,
         bindings,
         registry: Registry::default(),
+        children: Children::default(),
         taken: Taken::default(),
         events,
         metrics,
@@ -210,6 +223,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         pods: pod_feed,
         types: type_feed,
         workspaces: workspace_feed,
+        workspace_runs: workspace_run_feed,
         repositories: repository_feed,
         restores: restore_feed,
         bulks: bulk_feed,
@@ -227,18 +241,22 @@ fn managed() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
 }
 
-/// A run wakes itself, the runs that the registry names, and the repository, restore, bulk operation
-/// or schedule that it was made for.
+/// A run wakes itself, the runs that the registry names, and the repository, restore, bulk operation,
+/// schedule or workspace run that it was made for.
 fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
     let context_of_watch = context.clone();
     let (repositories, restores, bulks) = (queues.repositories.clone(), queues.restores.clone(), queues.bulks.clone());
-    let schedules = queues.schedules.clone();
+    let (schedules, workspace_runs) = (queues.schedules.clone(), queues.workspace_runs.clone());
     feed(runs, &context.client, watcher::Config::default(), move |change| {
         let context = &context_of_watch;
         let wake = match &change {
-            Change::Applied(run) => context.registry.apply(run),
+            Change::Applied(run) => {
+                context.children.apply(run);
+                context.registry.apply(run)
+            }
             Change::Deleted(run) => {
                 let namespace = run.namespace().unwrap_or_default();
+                context.children.remove(run);
                 context.registry.remove(run, context.namespaces.get("", &namespace).is_some())
             }
         };
@@ -257,6 +275,11 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
             Some(by) if by.kind == SchedulerKind::BackupRepository => {
                 let _ = repositories.send(Name::new(&namespace, &by.name));
             }
+            // With ten thousand tenants, more would be too many passes over all of them.
+            Some(by) if by.kind == SchedulerKind::WorkspaceRun && (deleted || run.is_completed()) => {
+                let _ = workspace_runs.send(Name::new("", &by.name));
+            }
+            Some(by) if by.kind == SchedulerKind::WorkspaceRun => {}
             // Wake the schedule when its run completes or begins to wait; no other transition
             // affects it. Where thousands are due at once, half of all reconciles would be about
             // runs that were just created.
@@ -357,6 +380,14 @@ fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues:
             context.wake(context.registry.by_namespace(&namespace.name_any()));
         }
         let _ = queue.send(name);
+    });
+}
+
+/// Workspace runs wake themselves.
+fn watch_workspace_runs(context: &Arc<Context>, workspace_runs: Feed<WorkspaceRun>, queues: &Queues) {
+    let queue = queues.workspace_runs.clone();
+    feed(workspace_runs, &context.client, watcher::Config::default(), move |change| {
+        let _ = queue.send(Name::of(&*object(change)));
     });
 }
 

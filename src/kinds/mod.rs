@@ -16,3 +16,4 @@ pub mod restore_run;
 mod slim;
 pub mod tenant;
 pub mod workspace;
+pub mod workspace_run;

@@ -6,8 +6,8 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, OperationType, Phase,
-        RestoreRun, RestoreRunStatus, Workspace, execution::ACCOUNTS, finding::Current,
+        BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, Inputs, OperationType,
+        Phase, RestoreRun, RestoreRunStatus, Workspace, WorkspaceRun, execution::ACCOUNTS, finding::Current,
     },
     kernel::{
         packed::Dictionary,
@@ -47,6 +47,18 @@ impl Slim for ServiceAccount {
 impl Slim for RoleBinding {
     fn may_be_ours(name: &str) -> bool {
         ACCOUNTS.contains(&name)
+    }
+}
+
+impl Slim for WorkspaceRun {
+    /// Keeps, of a completed workspace run, what another one that repeats it depends on, and its end.
+    fn slim(&mut self) {
+        drop_bookkeeping(self);
+        let Some(status) = self.status.as_mut().filter(|status| status.phase == Phase::Completed) else { return };
+        (status.tenants, status.refused, status.waves) = (Vec::new(), Vec::new(), Vec::new());
+        (status.message, status.conditions) = (None, Vec::new());
+        self.spec.operation.inputs = Inputs::default();
+        self.spec.requested_by = None;
     }
 }
 

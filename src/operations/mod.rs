@@ -159,6 +159,21 @@ pub fn of_type(name: &str) -> Option<&'static dyn Operation> {
     TABLE.into_iter().find(|operation| operation.name() == name)
 }
 
+/// The inputs of an operation, with this repository if it takes one and the inputs name none.
+#[must_use]
+pub fn with_repository(operation_type: &str, inputs: Inputs, repository: Option<&str>) -> Inputs {
+    let needs = of_type(operation_type).map(|known| known.needs().repository);
+    let Some(repository) = repository.filter(|_| needs.is_some_and(|needs| needs != RepositoryNeed::None)) else {
+        return inputs;
+    };
+    let mut fields = inputs.parse();
+    if fields.contains_key("repository") {
+        return inputs;
+    }
+    fields.insert("repository".to_owned(), serde_json::json!(repository));
+    fields.into()
+}
+
 /// Whether an operation works on a repository that has not passed a check.
 #[must_use]
 pub fn takes_any_repository(operation: &dyn Operation) -> bool {

@@ -2,11 +2,12 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun, Workspace,
+        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
+        Workspace, WorkspaceRun,
     },
     clock::SharedClock,
     kernel::{Error, cache::Cache, events, name::Name},
-    runs::{job::JobSettings, registry::Registry},
+    runs::{children::Children, job::JobSettings, registry::Registry},
     telemetry::metrics::Metrics,
 };
 use jiff::SignedDuration;
@@ -59,6 +60,8 @@ pub struct Context {
     pub restores: Arc<Cache<RestoreRun>>,
     /// Workspaces.
     pub workspaces: Arc<Cache<Workspace>>,
+    /// Runs over the tenants of a workspace.
+    pub workspace_runs: Arc<Cache<WorkspaceRun>>,
     /// Bulk operations of all tenants.
     pub bulks: Arc<Cache<BulkOperationRun>>,
     /// Schedules of all tenants.
@@ -73,6 +76,8 @@ pub struct Context {
     pub bindings: Arc<Cache<RoleBinding>>,
     /// Index of the runs that are active, that wait, and that do the same work.
     pub registry: Registry,
+    /// Index of the runs of workspace runs.
+    pub children: Children,
     /// Job names that the API server reported as taken although no watch shows them.
     pub taken: Taken,
     /// Where events are published.
@@ -97,6 +102,7 @@ impl Context {
     /// Stores our own write of a run, and wakes the runs that it affects.
     pub fn wrote(&self, run: OperationRun) {
         let wake = self.registry.apply(&run);
+        self.children.apply(&run);
         self.runs.wrote(run);
         self.wake(wake);
     }

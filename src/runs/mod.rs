@@ -5,6 +5,7 @@
 //! use no client and no clock; those that deny the lints of `clippy.toml` are checked for it.
 
 pub mod act;
+pub mod children;
 pub mod context;
 pub mod decide;
 mod duration;

@@ -2,6 +2,7 @@
 //! object and "not found" would be final, or if the last pod of a finished Job is not known yet.
 
 use super::{
+    children,
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
@@ -108,7 +109,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         Slot::Free
     };
     let beyond_history = !open && beyond_history(context, &run, operation_type.as_deref(), &namespace);
-    let awaited = !open && context.registry.is_awaited(&uid);
+    let awaited = !open && (context.registry.is_awaited(&uid) || is_counted(context, &run));
     let parent = if open { None } else { parent(context, &run, &namespace) };
     let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
     Ok(Observed {
@@ -140,6 +141,18 @@ fn beyond_history(
         operation_type.and_then(|operation_type| operation_type.spec.history_limit).unwrap_or(DEFAULT_HISTORY_LIMIT);
     let limit = usize::try_from(limit).unwrap_or(1);
     context.registry.beyond_history(namespace, &run.spec.operation_type, &run.name_any(), limit)
+}
+
+/// Whether a workspace run still counts the run: it was created for one that is not completed, or for
+/// one that such a workspace run repeats. Without the run, its tenant would be done again.
+fn is_counted(context: &Context, run: &OperationRun) -> bool {
+    let Some(by) = children::parent(run) else { return false };
+    let names = context.workspace_runs.names("");
+    names.iter().filter_map(|name| context.workspace_runs.get("", name)).any(|open| {
+        let is_its = open.uid().as_deref() == Some(by.uid.as_str());
+        let repeats_it = open.spec.rerun_of.as_ref().is_some_and(|earlier| earlier.name == by.name);
+        !open.is_completed() && (is_its || repeats_it)
+    })
 }
 
 /// The object that a run was made for. Its status names this very run, and the run is of a type that

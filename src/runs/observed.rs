@@ -41,7 +41,8 @@ pub struct Observed {
     pub waiting_since: Option<Timestamp>,
     /// Whether newer completed runs of its tenant and type fill the history limit.
     pub beyond_history: bool,
-    /// Whether runs have joined this one and not copied its end yet.
+    /// Whether runs have joined this one and not copied its end yet, or a workspace run still counts
+    /// it.
     pub awaited: bool,
     /// The object that a completed run was made for, while that object exists.
     pub parent: Option<Parent>,

@@ -18,6 +18,7 @@ use crate::{
         packed::Dictionary,
         slim::{Slim, dictionary_of, drop_bookkeeping},
     },
+    runs::children::parent,
 };
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition, JobSpec, JobStatus},
@@ -40,6 +41,8 @@ impl Slim for OperationRun {
         drop_bookkeeping(self);
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
         self.spec.inputs = Inputs::default();
+        // What a workspace run sums up.
+        let is_child = parent(self).is_some();
         self.status = Some(OperationRunStatus {
             phase: status.phase,
             outcome: status.outcome,
@@ -48,6 +51,8 @@ impl Slim for OperationRun {
             // When the tenant took a slot. A run that joined another one took none.
             started_at: status.started_at.filter(|_| status.joined.is_none()),
             completed_at: status.completed_at,
+            reason: status.reason.clone().filter(|_| is_child),
+            summary_counts: status.summary_counts.filter(|_| is_child),
             ..OperationRunStatus::default()
         });
         if let Some(initiator) = &mut self.spec.initiator {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tenantatlas::api::{OperationRun, Outcome, Reason};
 
 impl Tenant {
-    async fn cancel(&self, name: &str) {
+    pub(crate) async fn cancel(&self, name: &str) {
         self.merge::<OperationRun>(name, json!({ "spec": { "cancel": true } })).await;
     }
 

@@ -42,4 +42,5 @@ mod tenancy;
 mod undrifted;
 mod unready;
 mod waiting;
+mod workspace_runs;
 mod workspaces;

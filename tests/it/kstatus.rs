@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tenantatlas::api::{
     BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, ObjectReference, OperationRun,
-    OperationType, Outcome, Phase, Reason, RestoreRun, Workspace, conditions, schema::custom_resource_definitions,
+    OperationType, Outcome, Phase, Reason, RestoreRun, Workspace, WorkspaceRun, conditions,
+    schema::custom_resource_definitions,
 };
 use tenantatlas::{
     kernel::refusal::Refusal,
@@ -110,6 +111,9 @@ fn what_nobody_has_looked_at_yet_is_in_progress() {
     assert_seen(&restore, "InProgress", "a restore");
     let bulk: BulkOperationRun = born("BulkOperationRun", &json!({"resource": {"kind": "Pod"}, "action": "label"}));
     assert_seen(&bulk, "InProgress", "a bulk operation");
+    let over_all: WorkspaceRun =
+        born("WorkspaceRun", &json!({"workspace": {"name": "shop"}, "operation": {"type": "backup.capture"}}));
+    assert_seen(&over_all, "InProgress", "a workspace run");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tenantatlas::{
     api::{
         BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
-        Workspace, schema::custom_resource_definitions,
+        Workspace, WorkspaceRun, schema::custom_resource_definitions,
     },
     cluster::trim::{Trim, left_out},
 };
@@ -105,6 +105,7 @@ fn an_object_with_any_of_its_values_as_large_as_its_schema_allows_decodes_as_it_
         broken::<BackupRepository>("backuprepositories"),
         broken::<OperationType>("operationtypes"),
         broken::<Workspace>("workspaces"),
+        broken::<WorkspaceRun>("workspaceruns"),
         broken::<Finding>("findings"),
     ];
     let broken: Vec<&String> = found.iter().flat_map(|(broken, _)| broken).collect();

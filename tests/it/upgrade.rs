@@ -11,7 +11,7 @@ use serde_json::Value;
 use tenantatlas::{
     api::{
         AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport,
-        OperationRun, OperationType, Phase, Reason, RestoreRun, Workspace,
+        OperationRun, OperationType, Phase, Reason, RestoreRun, Workspace, WorkspaceRun,
     },
     kernel::refusal::Refusal,
     kinds::operation_type,
@@ -96,6 +96,7 @@ fn what_an_earlier_release_wrote_is_valid_and_read_without_loss() {
             "OperationType" => rewritten::<OperationType>(&object),
             "RestoreRun" => rewritten::<RestoreRun>(&object),
             "Workspace" => rewritten::<Workspace>(&object),
+            "WorkspaceRun" => rewritten::<WorkspaceRun>(&object),
             other => panic!("{file}: {other} is no kind of ours"),
         };
         let mut found = Vec::new();

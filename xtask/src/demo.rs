@@ -122,6 +122,7 @@ impl Demo {
         self.bulk(&tenants[0])?;
         self.onboarding()?;
         self.workspace(&tenants[0])?;
+        self.over_all(&tenants[0])?;
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;

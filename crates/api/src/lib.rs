@@ -47,6 +47,7 @@ pub mod schema;
 pub mod selection;
 pub mod subject;
 pub mod workspace;
+pub mod workspace_run;
 
 pub use audit_entry::{AuditEntry, AuditEntrySpec};
 pub use backup_repository::{BackupRepository, BackupRepositorySpec, BackupRepositoryStatus};
@@ -63,6 +64,7 @@ pub use reason::Reason;
 pub use reference::{LocalReference, ObjectReference};
 pub use restore_run::{RestoreRun, RestoreRunSpec, RestoreRunStatus};
 pub use workspace::{Workspace, WorkspaceSpec, WorkspaceStatus};
+pub use workspace_run::{WorkspaceRun, WorkspaceRunSpec, WorkspaceRunStatus};
 
 /// API group of all kinds in this crate.
 pub const GROUP: &str = "tenantatlas.io";

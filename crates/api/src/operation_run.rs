@@ -44,6 +44,7 @@ pub const MAX_INPUTS_BYTES: usize = 64 * 1024;
     doc = "One run of an operation on a tenant: one record, one Job, one outcome. `kubectl get operationruns` shows its state; `status.reason` and `status.message` explain it.",
     selectable = ".spec.type",
     selectable = ".spec.trigger",
+    selectable = ".spec.scheduledBy.uid",
     selectable = ".status.phase",
     selectable = ".status.outcome",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
@@ -88,8 +89,8 @@ pub struct OperationRunSpec {
     /// Kubernetes before 1.36 the author writes it, and admission rejects any other user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initiator: Option<Initiator>,
-    /// Schedule or repository that the run was created for, with its uid. Only the operator sets
-    /// it.
+    /// Schedule, repository or workspace run that the run was created for, with its uid. Only the
+    /// operator sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_by: Option<ScheduledBy>,
     /// The single object of the tenant that the run is about, for types that accept a target.
@@ -155,6 +156,8 @@ pub enum SchedulerKind {
     BackupSchedule,
     /// Runs for its checks and its maintenance.
     BackupRepository,
+    /// One run in each tenant.
+    WorkspaceRun,
 }
 
 /// What started a run.
@@ -171,6 +174,8 @@ pub enum Trigger {
     RunNow,
     /// Repetition of an earlier run, with `rerunOf`.
     Retry,
+    /// A WorkspaceRun.
+    WorkspaceRun,
 }
 
 impl Trigger {
@@ -476,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_trigger_reads_as_in_its_schema() {
-        for trigger in [Trigger::Manual, Trigger::Scheduled, Trigger::RunNow, Trigger::Retry] {
+        for trigger in [Trigger::Manual, Trigger::Scheduled, Trigger::RunNow, Trigger::Retry, Trigger::WorkspaceRun] {
             assert_eq!(serde_json::to_value(trigger).expect("JSON"), trigger.as_str());
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport, OperationRun,
-    OperationType, RestoreRun, Workspace,
+    OperationType, RestoreRun, Workspace, WorkspaceRun,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -51,6 +51,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         AuditEntry::crd(),
         Finding::crd(),
         Workspace::crd(),
+        WorkspaceRun::crd(),
     ];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {
@@ -61,7 +62,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         merge_conditions_by_type(definition);
         bound_conditions(definition);
         match definition.spec.names.kind.as_str() {
-            "OperationRun" | "RestoreRun" | "BulkOperationRun" => {
+            "OperationRun" | "RestoreRun" | "BulkOperationRun" | "WorkspaceRun" => {
                 default_status(
                     definition,
                     &json!({ "phase": "queued", "outcome": "pending", "observedGeneration": -1 }),
@@ -235,7 +236,7 @@ mod tests {
             let definition = serde_json::to_value(definition).expect("JSON");
             let status = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
             let default = match kind.as_str() {
-                "OperationRun" | "RestoreRun" | "BulkOperationRun" => {
+                "OperationRun" | "RestoreRun" | "BulkOperationRun" | "WorkspaceRun" => {
                     json!({"phase": "queued", "outcome": "pending", "observedGeneration": -1})
                 }
                 "BackupRepository" | "BackupSchedule" | "Finding" | "OperationType" | "Workspace" => {

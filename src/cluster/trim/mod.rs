@@ -44,6 +44,8 @@ pub struct Trim {
     shape: Shape,
     limits: Limits,
     unread: &'static [&'static [&'static str]],
+    /// Whether labels are kept that no code names: users select tenants by them.
+    all_labels: bool,
     /// What is kept of the object being read, and of earlier ones until it is handed over.
     kept: Vec<u8>,
     open: Vec<Container>,
@@ -106,7 +108,7 @@ impl Trim {
         let limits = match resource {
             "pods" | "jobs.batch" => OF_WORK,
             // They contain templates, schemas and lists, and are written by cluster administrators.
-            "operationtypes.tenantatlas.io" | "workspaces.tenantatlas.io" => OF_TYPES,
+            "operationtypes.tenantatlas.io" | "workspaces.tenantatlas.io" | "workspaceruns.tenantatlas.io" => OF_TYPES,
             // Read by a caller that waits for them, and not cached.
             "auditentries.tenantatlas.io"
             | "tokenreviews.authentication.k8s.io"
@@ -119,7 +121,7 @@ impl Trim {
             _ => HELD,
         };
         let unread = UNREAD.iter().find(|(of, _)| *of == resource).map_or(&[][..], |(_, paths)| *paths);
-        Self::new(shape, limits, unread)
+        Self { all_labels: resource == "namespaces", ..Self::new(shape, limits, unread) }
     }
 
     fn new(shape: Shape, limits: Limits, unread: &'static [&'static [&'static str]]) -> Self {
@@ -127,6 +129,7 @@ impl Trim {
             shape,
             limits,
             unread,
+            all_labels: false,
             kept: Vec::new(),
             open: Vec::new(),
             string: None,
@@ -309,13 +312,25 @@ impl Trim {
         let path: Vec<&[u8]> = keys().take(4).collect();
         let is_listed = match path.as_slice() {
             [b"metadata", key] => is_in(&METADATA, key),
-            [b"metadata", b"labels", key] => is_in(&LABELS, key),
+            [b"metadata", b"labels", key] => is_in(&LABELS, key) || self.takes_label(),
             [b"metadata", b"annotations", key] => is_in(&ANNOTATIONS, key),
             _ => true,
         };
         if !is_listed || self.unread.iter().any(|path| self.is_at(path)) {
             self.leave(self.open.len() - 1);
         }
+    }
+
+    /// Whether a label is kept that no code names. There is room for so many of them that they never
+    /// push out those that are named.
+    fn takes_label(&mut self) -> bool {
+        // `labels` is the current member of `metadata`.
+        let size = self.of_object().get(1).map_or(0, |metadata| self.kept.len() - metadata.begin);
+        let has_room = self.all_labels && size < self.limits.field / 2;
+        if self.all_labels && !has_room && !self.left_out.iter().any(|path| path == "metadata.labels") {
+            self.left_out.push("metadata.labels".to_owned());
+        }
+        has_room
     }
 
     /// Leaves out the current member of a container, from its beginning to its end.
@@ -544,6 +559,26 @@ mod tests {
     fn what_nobody_reads_of_a_kind_is_dropped_without_a_word() {
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"env": [{"name": "A", "value": "x".repeat(999)}]}], "affinity": {"a": 1}}});
         assert_eq!(kept(&pod), json!({"metadata": {"name": "p"}, "spec": {"containers": [{"env": [{"name": "A"}]}]}}));
+    }
+
+    #[test]
+    fn of_a_namespace_labels_are_held_and_none_of_them_pushes_out_one_that_a_pass_reads() {
+        let held = |labels: &Value| {
+            let namespace = json!({"metadata": {"labels": labels, "name": "a"}});
+            let mut trim = Trim::of("watch", "namespaces");
+            let line = trim.take(format!("{}\n", json!({"type": "ADDED", "object": namespace})).as_bytes());
+            serde_json::from_slice::<Value>(&line).expect("JSON")["object"]["metadata"].clone()
+        };
+        let few = json!({"stage": "canary", labels::WORKSPACE: "shop"});
+        assert_eq!(held(&few), json!({"labels": few, "name": "a"}));
+        let mut many: serde_json::Map<String, Value> =
+            (0..500).map(|number| (format!("a-{number:03}"), json!("x".repeat(60)))).collect();
+        many.insert(labels::WORKSPACE.to_owned(), json!("shop"));
+        let held = held(&many.into());
+        let count = held["labels"].as_object().map_or(0, serde_json::Map::len);
+        assert!((10..40).contains(&count), "{count}");
+        assert_eq!((&held["labels"][labels::WORKSPACE], &held["name"]), (&json!("shop"), &json!("a")));
+        assert_eq!(held["annotations"][LEFT_OUT], "metadata.labels", "so that who needs the rest reads it");
     }
 
     #[test]

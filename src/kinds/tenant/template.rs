@@ -18,7 +18,6 @@ use crate::{
     kernel::{patch, refusal::Refusal, whole::too_large},
     operations,
     repository::Recipients,
-    worker::work::RepositoryNeed,
 };
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 use serde::Serialize;
@@ -213,14 +212,8 @@ fn schedule(workspace: &Workspace, namespace: &str, template: &ScheduleTemplate)
         mut operation,
         retention,
     } = template.clone();
-    if let Some(repository) = &workspace.spec.repository {
-        let needs = operations::of_type(&operation.operation_type).map(|known| known.needs().repository);
-        let mut inputs = operation.inputs.parse();
-        if needs.is_some_and(|needs| needs != RepositoryNeed::None) && !inputs.contains_key("repository") {
-            inputs.insert("repository".to_owned(), json!(repository.name));
-            operation.inputs = inputs.into();
-        }
-    }
+    let repository = workspace.spec.repository.as_ref().map(|template| template.name.as_str());
+    operation.inputs = operations::with_repository(&operation.operation_type, operation.inputs, repository);
     let spec = BackupScheduleSpec {
         schedule,
         time_zone,

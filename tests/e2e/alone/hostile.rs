@@ -141,6 +141,16 @@ fn sound(kind: &str, path: &[Step]) -> Value {
             spec
         }
         "Workspace" => json!({}),
+        // There is no such type, so that it has no runs.
+        "WorkspaceRun" => {
+            let mut spec = json!({ "workspace": { "name": "none" }, "operation": { "type": "none" } });
+            if let [Step::Field(field), ..] = path
+                && field == "waves"
+            {
+                spec["waves"] = json!([{}]);
+            }
+            spec
+        }
         other => panic!("{other} is new: say here what a sound one is"),
     }
 }
@@ -261,7 +271,7 @@ async fn whatever_stands_in_a_field_nothing_outside_the_tenant_is_touched_and_no
                 let mut spec = sound(&kind, &path);
                 put(&mut spec, &path, &value.into());
                 let name = match kind.as_str() {
-                    "OperationType" | "Workspace" => {
+                    "OperationType" | "Workspace" | "WorkspaceRun" => {
                         format!("hostile-{}.{}", tally.accepted + tally.refused, tenant.name)
                     }
                     "AuditEntry" => format!("{:012}", tally.accepted + tally.refused + 2),

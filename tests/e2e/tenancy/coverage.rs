@@ -8,6 +8,9 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The kinds of the whole cluster.
+const OF_CLUSTER: [&str; 3] = ["operationtypes", "workspaces", "workspaceruns"];
+
 const RECORDS: [&str; 9] = [
     "auditentries",
     "backuprepositories",
@@ -91,19 +94,19 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
             "findings",
             "operationruns",
             "restoreruns",
+            "workspaceruns",
         ]
         .into_iter()
         .flat_map(|kind| [(kind, "CREATE", NO_WRITE), (kind, "UPDATE", "keeps the status"), (kind, "DELETE", GONE)])
         .map(|(kind, operation, why)| (&*format!("{kind} {operation}").leak(), why))
         .collect(),
         "tenantatlas-workspace" => vec![("workspaces DELETE", GONE), ("workspaces/status UPDATE", KEPT)],
-        "tenantatlas-lifetime" => RECORDS
-            .iter()
-            .chain(&["operationtypes", "workspaces"])
-            .map(|kind| (&*format!("{kind} DELETE").leak(), GONE))
-            .collect(),
+        "tenantatlas-lifetime" => {
+            RECORDS.iter().chain(&OF_CLUSTER).map(|kind| (&*format!("{kind} DELETE").leak(), GONE)).collect()
+        }
         "tenantatlas-immutable" | "tenantatlas-marks" | "tenantatlas-hold" => RECORDS
             .iter()
+            .chain(&OF_CLUSTER)
             .flat_map(|kind| {
                 [(kind, "", "CREATE", BORN), (kind, "", "DELETE", GONE), (kind, "/status", "UPDATE", KEPT)]
             })
@@ -112,6 +115,7 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
         // Of those whose spec changes a policy is asked at each write of it: see below.
         _ => RECORDS
             .iter()
+            .chain(&OF_CLUSTER)
             .flat_map(|kind| {
                 [(kind, "", "UPDATE", IMMUTABLE), (kind, "", "DELETE", GONE), (kind, "/status", "UPDATE", KEPT)]
             })
@@ -173,7 +177,7 @@ async fn every_subresource_and_operation_is_asked_about_or_it_is_said_why_not() 
                 }
                 let version = versions[0].as_str();
                 let every = resource == "*/*";
-                let all = ["operationtypes", "workspaces"].iter().chain(&RECORDS).map(|kind| (*kind).to_owned());
+                let all = OF_CLUSTER.iter().chain(&RECORDS).map(|kind| (*kind).to_owned());
                 let bases: Vec<String> = if every { all.collect() } else { vec![resource.clone()] };
                 for resource in bases {
                     let base = resource.split('/').next().expect("a resource").to_owned();

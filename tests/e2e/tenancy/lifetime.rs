@@ -55,6 +55,7 @@ fn sound(tenant: &Tenant, kind: &str) -> (Value, bool) {
         ),
         "OperationType" => (json!({ "executor": { "worker": { "command": ["capture"] } } }), true),
         "Workspace" => (json!({}), true),
+        "WorkspaceRun" => (json!({ "workspace": { "name": "none" }, "operation": { "type": "none" } }), true),
         "BackupSet" => (
             json!({ "repository": { "name": "none" }, "snapshot": "a".repeat(64), "run": { "name": "run", "uid": "uid" },
                 "namespaceUid": tenant.uid, "hold": true }),
@@ -65,7 +66,7 @@ fn sound(tenant: &Tenant, kind: &str) -> (Value, bool) {
         }
         other => panic!("{other} is new: say here what a sound one is"),
     };
-    let name = if ["OperationType", "Workspace"].contains(&kind) {
+    let name = if ["OperationType", "Workspace", "WorkspaceRun"].contains(&kind) {
         format!("there.{}", tenant.name)
     } else {
         "there".to_owned()

@@ -106,6 +106,84 @@ async fn who_gives_tenants_something_needs_in_the_cluster_what_it_takes_in_a_ten
 }
 
 #[tokio::test]
+async fn who_runs_something_in_all_tenants_needs_run_on_the_workspace_and_on_the_type_in_the_cluster() {
+    let tenant = Tenant::new("wrun-author").await;
+    let name = tenant.name.as_str();
+    let creates =
+        json!({ "apiGroups": ["tenantatlas.io"], "resources": ["workspaceruns"], "verbs": ["get", "create", "patch"] });
+    let runs_in = json!({ "apiGroups": ["tenantatlas.io"], "resources": ["workspaces"], "resourceNames": [name], "verbs": ["run"] });
+    let maintains = run(&["repository.maintain"]);
+    let none = platform(&tenant, "nora", json!([creates])).await;
+    let typed = platform(&tenant, "theo", json!([creates, run(&["backup.capture"])])).await;
+    let placed = platform(&tenant, "paul", json!([creates, runs_in])).await;
+    let both = platform(&tenant, "bea", json!([creates, runs_in, run(&["backup.capture"]), maintains])).await;
+    // All that a tenant's admin has is in its namespace.
+    let admin = tenant.person("ada", &["tenantatlas-tenant-admin"]).await;
+    let path = format!("/apis/{GROUP}/workspaceruns");
+    let object = |spec: &Value| {
+        json!({ "apiVersion": GROUP, "kind": "WorkspaceRun", "spec": spec,
+            "metadata": { "name": name, "labels": crate::support::tenant::of_story(&tenant) } })
+    };
+    // No tenant has this label, so that nothing is started.
+    let capture =
+        json!({ "workspace": { "name": name }, "operation": { "type": "backup.capture" }, "tenantSelector": "none" });
+    let mut hasty = capture.clone();
+    hasty["operation"] = json!({ "type": "repository.maintain", "inputs": { "graceHours": 1 } });
+    let mut other = capture.clone();
+    other["workspace"]["name"] = json!("e2e");
+    let mut forged = capture.clone();
+    forged["requestedBy"] = json!({ "username": "system:admin", "groups": ["system:masters"] });
+    for (client, spec, words) in [
+        (&none, &capture, "verb run on workspaces"),
+        (&typed, &capture, "verb run on workspaces"),
+        (&placed, &capture, "verb run on operationtypes"),
+        (&both, &other, "verb run on workspaces"),
+        (&both, &hasty, "verb delete on backupsets"),
+        (&admin, &capture, "cannot create resource"),
+    ] {
+        assert_refused(call(client, "POST", &path, &object(spec)).await, 403, &[words]);
+    }
+    let gone = call(&tenant.cluster.client, "GET", &format!("{path}/{name}"), &Value::Null).await;
+    assert_refused(gone, 404, &[]);
+    let made = call(&both, "POST", &path, &object(&forged)).await;
+    let who = format!("bea.{name}");
+    // Where admission cannot mutate, another user's name is refused.
+    match made {
+        Ok(made) => assert_eq!(made["spec"]["requestedBy"]["username"], json!(who)),
+        refused => {
+            assert_refused(refused, 403, &["spec.requestedBy"]);
+            let mut honest = capture.clone();
+            honest["requestedBy"] = json!({ "username": who });
+            call(&both, "POST", &path, &object(&honest)).await.expect("it may");
+        }
+    }
+    // What never changes, and what the operator alone writes.
+    let own = format!("{path}/{name}");
+    let change = json!({ "spec": { "operation": { "type": "repository.maintain" } } });
+    assert_refused(call(&both, "PATCH", &own, &change).await, 422, &["immutable"]);
+    let status = json!({ "status": { "phase": "completed", "outcome": "succeeded" } });
+    assert_refused(
+        call(&tenant.cluster.client, "PATCH", &format!("{own}/status"), &status).await,
+        403,
+        &["the operator alone"],
+    );
+    for (spec, words) in [
+        (json!({ "operation": { "type": "restore.apply" } }), "RestoreRun"),
+        (json!({ "operation": { "type": "bulk.apply" } }), "BulkOperationRun"),
+        (json!({ "waves": [{}] }), "exactly one of tenants, percent and tenantSelector"),
+        (json!({ "waves": [{ "tenants": 1, "percent": 5 }] }), "exactly one of tenants, percent and tenantSelector"),
+        (json!({ "parallelism": 0 }), "parallelism"),
+    ] {
+        let mut whole = capture.clone();
+        whole.as_object_mut().expect("fields").extend(spec.as_object().expect("fields").clone());
+        let mut bad = object(&whole);
+        bad["metadata"]["name"] = json!(format!("{name}-bad"));
+        assert_refused(call(&tenant.cluster.client, "POST", &path, &bad).await, 422, &[words]);
+    }
+    call(&tenant.cluster.client, "DELETE", &own, &Value::Null).await.expect("cleared up");
+}
+
+#[tokio::test]
 async fn bad_templates_are_refused_with_the_field_and_what_to_do() {
     let tenant = Tenant::new("ws-bad").await;
     let path = format!("/apis/{GROUP}/workspaces");

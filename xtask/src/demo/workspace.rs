@@ -70,6 +70,27 @@ impl Demo {
         self.type_out(&["get", "workspaces"])
     }
 
+    /// Runs one operation in the tenants of a workspace, in waves.
+    pub(super) fn over_all(&self, tenant: &Tenant) -> Result<()> {
+        self.screen.heading("One record captures all tenants of a workspace, one of them first");
+        let run = json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "WorkspaceRun", "metadata": { "generateName": "capture-all-" },
+            "spec": { "workspace": { "name": tenant.workspace },
+                "operation": { "type": "backup.capture", "inputs": { "repository": "main" } },
+                "waves": [{ "tenants": 1 }] },
+        });
+        let mut create = self.kubectl()?;
+        let made =
+            shell::feed(create.args(["create", "--filename", "-", "--output", "name"]), run.to_string().as_bytes())?;
+        let made = made.trim();
+        self.wait_for("default", "jsonpath={.status.phase}=completed", made)?;
+        self.type_out(&["get", made])?;
+        self.screen.quote(&self.field("default", made, "{.status.message}")?);
+        let uid = self.field("default", made, "{.metadata.uid}")?;
+        let of = format!("spec.scheduledBy.uid={uid}");
+        self.type_out(&["get", "operationruns", "--all-namespaces", "--field-selector", &of])
+    }
+
     /// Applies a workspace, and waits until the operator has seen it and its tenants.
     fn set_workspace(&self, name: &str, spec: &Value) -> Result<()> {
         let workspace = json!({

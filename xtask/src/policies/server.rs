@@ -135,7 +135,7 @@ impl<'a> Server<'a> {
         if !of_stories.is_empty() {
             delete(&of_stories)?;
         }
-        let kinds = "operationtypes,workspaces,persistentvolumes,clusterroles,clusterrolebindings";
+        let kinds = "operationtypes,workspaces,workspaceruns,persistentvolumes,clusterroles,clusterrolebindings";
         delete(&[kinds, "--selector", "test.tenantatlas.io/story"])
     }
 }

@@ -47,7 +47,7 @@ codes! {
     /// Item: the action would have no effect on this object, or not the one that is meant.
     NOT_APPLICABLE = "NotApplicable";
     /// Item, skipped: too many others had failed before its turn.
-    STOPPED_AFTER_FAILURES = "StoppedAfterFailures";
+    STOPPED_AFTER_FAILURES = of_runs!(StoppedAfterFailures);
     /// Item, skipped: the operation was cancelled before its turn.
     STOPPED = item::STOPPED;
 }

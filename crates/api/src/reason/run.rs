@@ -30,6 +30,10 @@ pub enum Reason {
     // -- completed, blocked
     /// The namespace is not a tenant.
     NotATenant,
+    /// A workspace run selects no tenant.
+    NoTenants,
+    /// A selector of a workspace run is invalid.
+    InvalidWorkspaceRun,
     /// The operation type does not exist.
     UnknownType,
     /// The operation type is suspended.
@@ -103,6 +107,11 @@ pub enum Reason {
     // -- restores and bulk operations, completed and failed
     /// The run that did the work was deleted.
     RunDeleted,
+    // -- workspace runs, completed
+    /// No tenant succeeded.
+    NoTenantSucceeded,
+    /// So many tenants, or items of a bulk operation, failed that no more were tried.
+    StoppedAfterFailures,
     // -- waiting
     /// A limit of the type or of the operator is reached.
     ConcurrencyLimit,
@@ -122,6 +131,8 @@ pub enum Reason {
     Cancelling,
     /// The pod failed and is retried.
     Retrying,
+    /// A wave of a workspace run is done, and the next one is not due yet.
+    NextWaveWaits,
     // -- running
     /// The Job is running.
     Running,

@@ -1,0 +1,112 @@
+//! All writes of a workspace run's reconcile, in the order of the decision: runs are created, then
+//! cancelled, then the status records it.
+
+use super::decide::{Decision, Observed};
+use crate::{
+    api::{
+        OperationRun, Outcome, Phase, Reason, WorkspaceRunStatus,
+        result::truncate,
+        workspace_run::{MAX_REFUSED, RefusedTenant, run_names},
+    },
+    kernel::{
+        Error,
+        delete::delete_as_seen,
+        events::Severity,
+        refusal::{CreateFailure, Refusal},
+        status,
+    },
+    kinds::made_for::{self, over_quota, run_refused},
+    runs::context::Context,
+};
+use kube::{Api, ResourceExt, api::PostParams};
+
+/// Carries out a decision. A crash in between leaves runs that the next pass finds.
+pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
+    let Decision { start, cancel, status, delete, requeue: _ } = decision;
+    let api = Api::all(context.client.clone());
+    if delete {
+        return delete_as_seen(&api, &*observed.run, |there| context.workspace_runs.wrote(there)).await;
+    }
+    let mut refused = Vec::new();
+    for run in &start {
+        if let Some(Refusal { reason, message }) = create(context, observed, run).await? {
+            refused.push(RefusedTenant {
+                namespace: run.namespace().unwrap_or_default(),
+                reason: reason.as_str().to_owned(),
+                message: truncate(&message, 400),
+            });
+        }
+    }
+    for (namespace, run) in &cancel {
+        made_for::cancel(context, namespace, run).await?;
+    }
+    let before = observed.run.status_or_default();
+    let next = match status {
+        Some(next) => with(*next, refused),
+        None if !refused.is_empty() => with(before.clone(), refused),
+        None => return Ok(()),
+    };
+    let wrote = status::write(&api, &*observed.run, &before, &next, |written| context.workspace_runs.wrote(written));
+    if wrote.await? && before.phase != next.phase {
+        announce(context, observed, &next);
+    }
+    Ok(())
+}
+
+/// The status with the tenants in which no run could be created. The next pass counts them.
+fn with(mut status: WorkspaceRunStatus, refused: Vec<RefusedTenant>) -> WorkspaceRunStatus {
+    status.refused.extend(refused);
+    status.refused.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+    status.refused.truncate(MAX_REFUSED);
+    status
+}
+
+/// Creates the run of a tenant, under its second name if another run has the first. Returns why it
+/// cannot be created.
+async fn create(context: &Context, observed: &Observed, run: &OperationRun) -> Result<Option<Refusal>, Error> {
+    let namespace = run.namespace().unwrap_or_default();
+    let api: Api<OperationRun> = Api::namespaced(context.client.clone(), &namespace);
+    let names = run_names(&observed.run.name_any(), &observed.run.uid().unwrap_or_default());
+    for name in &names {
+        let mut run = run.clone();
+        run.metadata.name = Some(name.clone());
+        let error = match api.create(&PostParams::default(), &run).await {
+            Ok(made) => {
+                context.wrote(made);
+                return Ok(None);
+            }
+            Err(error) => error,
+        };
+        match CreateFailure::of(&error) {
+            CreateFailure::Taken => {
+                let there = api.get_opt(name).await?.ok_or(Error::Again("a run came and went"))?;
+                // Ours, from before a crash or from another leader; or not ours, whatever it looks
+                // like.
+                if there.spec.scheduled_by == run.spec.scheduled_by {
+                    context.wrote(there);
+                    return Ok(None);
+                }
+            }
+            CreateFailure::NamespaceTerminating => return Ok(None),
+            CreateFailure::OverQuota(says) => return Ok(Some(over_quota(&truncate(&says, 150), &namespace, KIND))),
+            CreateFailure::Refused(says) => return Ok(Some(run_refused(&truncate(&says, 150), KIND))),
+            CreateFailure::Fault => return Err(error.into()),
+        }
+    }
+    let [first, second] = names;
+    let message = format!(
+        "OperationRuns of others have both names that its run may have, {first} and {second}: delete one, then create a new workspace run"
+    );
+    Ok(Some(Refusal::new(Reason::RunNameTaken, message)))
+}
+
+/// The word for the kind in messages.
+const KIND: &str = "workspace run";
+
+fn announce(context: &Context, observed: &Observed, next: &WorkspaceRunStatus) {
+    let bad = next.phase == Phase::Completed && next.outcome != Outcome::Succeeded;
+    let severity = if bad { Severity::Warning } else { Severity::Normal };
+    let action = if next.phase == Phase::Completed { "Complete" } else { "Run" };
+    let (reason, message) = (next.reason.as_deref(), next.message.as_deref());
+    context.events.publish(&*observed.run, severity, reason.unwrap_or_default(), action, message.unwrap_or_default());
+}

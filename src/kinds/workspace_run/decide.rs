@@ -1,0 +1,482 @@
+//! The decision about a workspace run. Pure.
+//!
+//! A pass starts runs in the wave that is open, up to `spec.parallelism`, and opens the next wave once
+//! all tenants of the last one are done. What can be known before the first run is checked then, and
+//! blocks the workspace run.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use super::{
+    plan::{Given, Plan, Selectors, State, Target, Tenant, plan},
+    summary::summarize,
+};
+use crate::{
+    api::{
+        ObjectReference, OperationRun, OperationRunSpec, OperationType, Outcome, Phase, Reason, WorkspaceRun,
+        WorkspaceRunStatus, conditions, labels,
+        operation_run::{ScheduledBy, SchedulerKind, Trigger},
+        operation_type::Scope,
+        result::truncate,
+        workspace_run::{MAX_REFUSED, WaveStatus, run_names},
+    },
+    kernel::{refusal::Refusal, whole::too_large},
+    operations,
+    runs::children::Child,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Runs that one pass creates at most. The status is written in between.
+const STARTS: usize = 50;
+
+/// How often a workspace run is looked at without an event: its tenants may have gone.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
+
+/// Everything that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The workspace run.
+    pub run: Arc<WorkspaceRun>,
+    /// The type of its runs, while it has not started.
+    pub operation_type: Option<Arc<OperationType>>,
+    /// The repository that the workspace gives its tenants.
+    pub repository: Option<String>,
+    /// The tenants of the workspace that are not being deleted.
+    pub tenants: Vec<Tenant>,
+    /// Its runs, by namespace.
+    pub children: BTreeMap<String, Child>,
+    /// The workspace run that it repeats.
+    pub earlier: Earlier,
+    /// Another workspace run that does the same work and goes first, while this one has not started.
+    pub duplicate: Option<String>,
+}
+
+/// The workspace run in `spec.rerunOf`.
+#[derive(Clone, Debug, Default)]
+pub enum Earlier {
+    /// None is named.
+    #[default]
+    NotAsked,
+    /// There is none of this name.
+    Missing,
+    /// The workspace run, and the tenants that succeeded in it.
+    Found(Arc<WorkspaceRun>, BTreeSet<String>),
+}
+
+/// What to do, in this order, and when to requeue without an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Runs to create, by the name of the tenant.
+    pub start: Vec<OperationRun>,
+    /// Runs to cancel, with their namespaces.
+    pub cancel: Vec<(String, ObjectReference)>,
+    /// The status after that, if it is to be written now.
+    pub status: Option<Box<WorkspaceRunStatus>>,
+    /// Whether to delete the workspace run.
+    pub delete: bool,
+    /// When to decide again without an event.
+    pub requeue: Option<SignedDuration>,
+}
+
+/// Decides about a workspace run.
+#[must_use]
+pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
+    let run = &observed.run;
+    if run.metadata.deletion_timestamp.is_some() {
+        return Decision::default();
+    }
+    if run.is_completed() {
+        return after_the_end(run, now);
+    }
+    let started = run.status.as_ref().is_some_and(|status| status.started_at.is_some());
+    if run.spec.cancel && !started {
+        return ended(observed, (Outcome::Failed, Reason::Cancelled), "cancelled before it started", now);
+    }
+    let selectors = match expect_possible(observed, started) {
+        Ok(selectors) => selectors,
+        Err(Refusal { reason, message }) => return ended(observed, (Outcome::Blocked, reason), &message, now),
+    };
+    let nothing = BTreeSet::new();
+    let succeeded_before = match &observed.earlier {
+        Earlier::Found(_, succeeded) => succeeded,
+        Earlier::NotAsked | Earlier::Missing => &nothing,
+    };
+    let status = run.status_or_default();
+    let given = Given {
+        run,
+        selectors: &selectors,
+        tenants: &observed.tenants,
+        children: &observed.children,
+        succeeded_before,
+        refused: &status.refused,
+    };
+    if !started && plan(given, &[]).targets.is_empty() {
+        return ended(observed, (Outcome::Blocked, Reason::NoTenants), &nobody(run), now);
+    }
+    go_on(observed, given, &status, now)
+}
+
+/// Refuses what cannot be done in any tenant.
+fn expect_possible(observed: &Observed, started: bool) -> Result<Selectors, Refusal> {
+    let run = &observed.run;
+    if let Some(refusal) = too_large(&**run) {
+        return Err(refusal);
+    }
+    let selectors = Selectors::parse(run)?;
+    if started {
+        return Ok(selectors);
+    }
+    if run.spec.requested_by.is_none() {
+        let message = "spec.requestedBy is empty, so that it is not known who starts the runs: admission sets it; where that is off, state it in a new workspace run";
+        return Err(Refusal::new(Reason::NoRequester, message));
+    }
+    if let Some(other) = &observed.duplicate {
+        let message = format!(
+            "workspace run {other} does the same work and is not completed: wait for it, or cancel it with `kubectl patch workspacerun {other} --type=merge -p '{{\"spec\":{{\"cancel\":true}}}}'`, then create a new one"
+        );
+        return Err(Refusal::new(Reason::DuplicateRun, message));
+    }
+    expect_type(run, observed.operation_type.as_deref())?;
+    expect_rerun(run, &observed.earlier)?;
+    Ok(selectors)
+}
+
+fn expect_type(run: &WorkspaceRun, operation_type: Option<&OperationType>) -> Result<(), Refusal> {
+    let name = &run.spec.operation.operation_type;
+    let Some(operation_type) = operation_type else {
+        let message = format!(
+            "there is no operation type {name:?}: `kubectl get operationtypes` lists those there are; create it, then create a new workspace run"
+        );
+        return Err(Refusal::new(Reason::UnknownType, message));
+    };
+    if operation_type.spec.scope != Scope::Tenant {
+        let message = format!(
+            "operation type {name} is for workspaces as a whole: a workspace run takes a type of scope Tenant and runs it in each tenant"
+        );
+        return Err(Refusal::new(Reason::WrongScope, message));
+    }
+    if operation_type.spec.suspend {
+        let message = format!(
+            "operation type {name} is suspended: try again when an administrator has set its spec.suspend to false"
+        );
+        return Err(Refusal::new(Reason::TypeSuspended, message));
+    }
+    Ok(())
+}
+
+fn expect_rerun(run: &WorkspaceRun, earlier: &Earlier) -> Result<(), Refusal> {
+    let name = run.spec.rerun_of.as_ref().map(|reference| reference.name.as_str()).unwrap_or_default();
+    let impossible =
+        |why: &str| Refusal::new(Reason::RerunNotPossible, format!("spec.rerunOf: workspace run {name} {why}"));
+    match earlier {
+        Earlier::Missing => {
+            Err(impossible("does not exist: leave rerunOf out, or name one of `kubectl get workspaceruns`"))
+        }
+        Earlier::Found(earlier, _) if !earlier.is_completed() => {
+            Err(impossible("is not completed: wait for it, or cancel it, then create a new workspace run"))
+        }
+        Earlier::Found(earlier, _)
+            if earlier.spec.workspace != run.spec.workspace
+                || earlier.spec.operation.operation_type != run.spec.operation.operation_type =>
+        {
+            Err(impossible("is of another workspace or operation type: name one of the same"))
+        }
+        Earlier::NotAsked | Earlier::Found(..) => Ok(()),
+    }
+}
+
+fn nobody(run: &WorkspaceRun) -> String {
+    let workspace = &run.spec.workspace.name;
+    let which = match (&run.spec.tenant_selector, &run.spec.rerun_of) {
+        (_, Some(earlier)) => {
+            format!("no tenant of workspace {workspace} is left that did not succeed in {}", earlier.name)
+        }
+        (Some(selector), None) => {
+            format!("no tenant of workspace {workspace} matches spec.tenantSelector {:?}", truncate(selector, 300))
+        }
+        (None, None) => format!("workspace {workspace} has no tenant"),
+    };
+    format!(
+        "{which}: `kubectl get namespaces -l tenantatlas.io/workspace={workspace} --show-labels` shows its tenants; one that is created after the workspace run is not taken"
+    )
+}
+
+/// Why no more tenants are started.
+fn stops(run: &WorkspaceRun, targets: &[Target<'_>], refused: usize) -> Option<Reason> {
+    if run.spec.cancel {
+        return Some(Reason::Cancelled);
+    }
+    let failed = targets.iter().filter(|target| target.state.is_failed()).count();
+    let most = run.stops_after().and_then(|most| usize::try_from(most).ok());
+    (most.is_some_and(|most| failed >= most) || refused >= MAX_REFUSED).then_some(Reason::StoppedAfterFailures)
+}
+
+/// Starts, cancels and counts.
+fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now: Timestamp) -> Decision {
+    let run = &observed.run;
+    let mut waves = before.waves.clone();
+    let (opened, next_wave_at) = open_waves(run, given, &mut waves, before.refused.len(), now);
+    let mut decision = Decision { requeue: Some(AGAIN), ..Decision::default() };
+    let recorded = waves.clone();
+    let Plan { mut targets, .. } = plan(given, &recorded);
+    let stopped = stops(run, &targets, before.refused.len());
+    if run.spec.cancel {
+        let active = targets.iter().filter_map(|target| match target.state {
+            State::Active(child) if !child.leaving => Some((target.namespace.to_owned(), child.run.clone())),
+            _ => None,
+        });
+        decision.cancel = active.collect();
+    }
+    // The runs that are created now count as active.
+    let new = Child {
+        run: ObjectReference::default(),
+        phase: Phase::Queued,
+        outcome: Outcome::Pending,
+        leaving: false,
+        reason: None,
+        counts: None,
+    };
+    if stopped.is_none() && opened {
+        let active = targets.iter().filter(|target| matches!(target.state, State::Active(_))).count();
+        let free = usize::try_from(run.spec.parallelism).unwrap_or(1).saturating_sub(active).min(STARTS);
+        let current = recorded.len().saturating_sub(1);
+        let waiting = targets.iter_mut().filter(|target| target.wave == current && target.state == State::Waiting);
+        for target in waiting.take(free) {
+            decision.start.push(of_tenant(observed, target.namespace));
+            target.state = State::Active(&new);
+            if let Some(wave) = waves.last_mut() {
+                wave.started_through = Some(target.namespace.to_owned());
+            }
+        }
+    }
+    let is_active = targets.iter().any(|target| matches!(target.state, State::Active(_)));
+    let waits = targets.iter().any(|target| target.state == State::Waiting);
+    let mut next = before.clone();
+    next.waves = waves;
+    next.wave = i64::try_from(next.waves.len()).ok().filter(|_| !run.spec.waves.is_empty());
+    next.started_at.get_or_insert(now);
+    summarize(&mut next, &targets, stopped);
+    for row in &mut next.tenants {
+        row.run = row.run.take().filter(|run| !run.uid.is_empty());
+    }
+    if !is_active && (stopped.is_some() || !waits) {
+        finish(&mut next, run, stopped, now);
+        decision.requeue = None;
+    } else {
+        let (reason, message) = under_way(run, &next, stopped, next_wave_at);
+        settle(&mut next, run, (Phase::Running, Outcome::Pending), reason, &message, now);
+    }
+    if let Some(at) = next_wave_at {
+        decision.requeue = Some(at.duration_since(now).clamp(SignedDuration::from_millis(100), AGAIN));
+    }
+    if decision.start.len() == STARTS {
+        decision.requeue = Some(SignedDuration::from_millis(100));
+    }
+    write(&mut decision, before, next, now);
+    decision
+}
+
+/// Records the end of the last wave, and opens the next ones. Returns whether tenants of the last wave
+/// may start, and when the next one is opened, if that is waited for.
+fn open_waves(
+    run: &WorkspaceRun,
+    given: Given<'_>,
+    waves: &mut Vec<WaveStatus>,
+    refused: usize,
+    now: Timestamp,
+) -> (bool, Option<Timestamp>) {
+    loop {
+        let recorded = waves.clone();
+        let Plan { targets, ends } = plan(given, &recorded);
+        let number = waves.len();
+        if let Some(last) = waves.last_mut() {
+            let current = number - 1;
+            let mut of_wave = targets.iter().filter(|target| target.wave == current).peekable();
+            let is_empty = of_wave.peek().is_none();
+            if of_wave.any(|target| !target.state.is_done()) {
+                return (true, None);
+            }
+            let completed = *last.completed_at.get_or_insert(now);
+            if stops(run, &targets, refused).is_some() || !targets.iter().any(|target| target.state == State::Waiting) {
+                return (false, None);
+            }
+            let wait = run.spec.waves.get(current).map_or(0, |wave| wave.wait_seconds);
+            let opens = completed.checked_add(SignedDuration::from_secs(wait)).unwrap_or(completed);
+            if now < opens && !is_empty {
+                return (false, Some(opens));
+            }
+        } else if stops(run, &targets, refused).is_some() {
+            return (false, None);
+        }
+        if number > run.spec.waves.len() {
+            // All waves are open; those that wait came into a wave too late, and are `Gone` by now.
+            return (true, None);
+        }
+        let through = ends.get(number).copied().flatten().map(str::to_owned);
+        waves.push(WaveStatus { started_at: now, completed_at: None, through, started_through: None });
+    }
+}
+
+/// What is said while it goes on.
+fn under_way(
+    run: &WorkspaceRun,
+    next: &WorkspaceRunStatus,
+    stopped: Option<Reason>,
+    next_wave_at: Option<Timestamp>,
+) -> (Reason, String) {
+    let name = run.name_any();
+    match (stopped, next_wave_at) {
+        (Some(Reason::Cancelled), _) => {
+            (Reason::Cancelling, "cancelled; waits until the runs that were under way have ended".to_owned())
+        }
+        (Some(reason), _) => (
+            reason,
+            "tenants did not succeed, and no more are started; waits until the runs that were under way have ended"
+                .to_owned(),
+        ),
+        (None, Some(at)) => (
+            Reason::NextWaveWaits,
+            format!(
+                "wave {} is done, and the next one starts at {}: to stop here, set spec.cancel of {name} to true",
+                next.waves.len(),
+                at.round(jiff::Unit::Second).unwrap_or(at)
+            ),
+        ),
+        (None, None) => (Reason::Running, format!("up to {} tenants at a time", run.spec.parallelism)),
+    }
+}
+
+fn finish(next: &mut WorkspaceRunStatus, run: &WorkspaceRun, stopped: Option<Reason>, now: Timestamp) {
+    let counts = next.counts;
+    let some_work = next.tenants.iter().any(|row| row.outcome == Outcome::PartiallySucceeded);
+    let outcome = match counts {
+        counts if counts.succeeded == counts.total => Outcome::Succeeded,
+        _ if stopped == Some(Reason::Cancelled) => Outcome::Failed,
+        counts if counts.succeeded > 0 || some_work => Outcome::PartiallySucceeded,
+        _ => Outcome::Failed,
+    };
+    let name = run.name_any();
+    let again = format!(
+        "`kubectl get workspacerun {name} -o yaml` names them; a new workspace run with spec.rerunOf {name} does those that did not succeed"
+    );
+    let (reason, message) = match (outcome, stopped) {
+        (Outcome::Succeeded, _) => (Reason::Succeeded, format!("all {} tenants succeeded", counts.total)),
+        (_, Some(reason)) => {
+            let why = if reason == Reason::Cancelled { "cancelled" } else { "stopped because tenants did not succeed" };
+            (
+                reason,
+                format!(
+                    "{why}: {} of {} tenants succeeded, {} did not, {} were never started; {again}",
+                    counts.succeeded, counts.total, counts.failed, counts.skipped
+                ),
+            )
+        }
+        (Outcome::PartiallySucceeded, None) => (
+            Reason::PartiallySucceeded,
+            format!("{} of {} tenants succeeded, {} did not; {again}", counts.succeeded, counts.total, counts.failed),
+        ),
+        (_, None) => (Reason::NoTenantSucceeded, format!("none of {} tenants succeeded; {again}", counts.total)),
+    };
+    next.completed_at = Some(now);
+    settle(next, run, (Phase::Completed, outcome), reason, &message, now);
+}
+
+/// Writes the status now, or later: counts are written less often the more tenants there are.
+fn write(decision: &mut Decision, before: &WorkspaceRunStatus, mut next: WorkspaceRunStatus, now: Timestamp) {
+    if next == *before {
+        return;
+    }
+    let marks = |status: &WorkspaceRunStatus| -> Vec<(Timestamp, Option<Timestamp>)> {
+        status.waves.iter().map(|wave| (wave.started_at, wave.completed_at)).collect()
+    };
+    let only_counts = (before.phase, &before.reason, before.observed_generation, marks(before))
+        == (next.phase, &next.reason, next.observed_generation, marks(&next));
+    let between = SignedDuration::from_secs((2 + next.counts.total / 20).min(30));
+    let rest = before.counted_at.map_or(SignedDuration::ZERO, |at| between - now.duration_since(at));
+    // A clock that was set back must not stop the writes.
+    if only_counts && rest > SignedDuration::ZERO && rest <= between {
+        decision.requeue = Some(decision.requeue.map_or(rest, |requeue| requeue.min(rest)));
+        return;
+    }
+    next.counted_at = Some(now);
+    decision.status = Some(Box::new(next));
+}
+
+/// A completed workspace run is deleted after a while.
+fn after_the_end(run: &WorkspaceRun, now: Timestamp) -> Decision {
+    let Some(completed) = run.status.as_ref().and_then(|status| status.completed_at) else {
+        return Decision::default();
+    };
+    let left = SignedDuration::from_secs(run.spec.ttl_seconds_after_finished) - now.duration_since(completed);
+    if left <= SignedDuration::ZERO {
+        return Decision { delete: true, ..Decision::default() };
+    }
+    Decision { requeue: Some(left.min(SignedDuration::from_hours(24))), ..Decision::default() }
+}
+
+/// Ends a workspace run that cannot start.
+fn ended(observed: &Observed, (outcome, reason): (Outcome, Reason), message: &str, now: Timestamp) -> Decision {
+    let mut next = observed.run.status_or_default();
+    next.completed_at = Some(now);
+    settle(&mut next, &observed.run, (Phase::Completed, outcome), reason, message, now);
+    Decision { status: Some(Box::new(next)), ..Decision::default() }
+}
+
+/// Sets phase, outcome, and the conditions that say the same to machines.
+fn settle(
+    next: &mut WorkspaceRunStatus,
+    run: &WorkspaceRun,
+    (phase, outcome): (Phase, Outcome),
+    reason: Reason,
+    message: &str,
+    now: Timestamp,
+) {
+    let generation = run.metadata.generation;
+    let wanted = conditions::of_run(phase, outcome);
+    let (reason, message) = (reason.as_str(), truncate(message, 1000));
+    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &message, generation, now);
+    next.phase = phase;
+    next.outcome = outcome;
+    next.observed_generation = generation.unwrap_or(0);
+    next.reason = Some(reason.to_owned());
+    next.message = Some(message);
+}
+
+/// Builds the run of a tenant. It has no owner: deleting the workspace run must leave the records of
+/// the tenants as they are.
+fn of_tenant(observed: &Observed, namespace: &str) -> OperationRun {
+    let run = &observed.run;
+    let spec = &run.spec;
+    let uid = run.uid().unwrap_or_default();
+    let [name, _] = run_names(&run.name_any(), &uid);
+    let operation_type = &spec.operation.operation_type;
+    let inputs = spec.operation.inputs.clone();
+    let trigger = Trigger::WorkspaceRun;
+    let mut child = OperationRun::new(
+        &name,
+        OperationRunSpec {
+            operation_type: operation_type.clone(),
+            trigger,
+            initiator: spec.requested_by.clone(),
+            inputs: operations::with_repository(operation_type, inputs, observed.repository.as_deref()),
+            scheduled_by: Some(ScheduledBy {
+                kind: SchedulerKind::WorkspaceRun,
+                name: run.name_any(),
+                uid,
+                tick: None,
+            }),
+            timeout_seconds: spec.timeout_seconds,
+            queue_timeout_seconds: spec.queue_timeout_seconds,
+            ..OperationRunSpec::default()
+        },
+    );
+    let initiator = spec.requested_by.as_ref().map(|initiator| initiator.username.as_str());
+    let workspace = Some(spec.workspace.name.as_str());
+    child.metadata.namespace = Some(namespace.to_owned());
+    child.metadata.labels = Some(labels::of_run(None, operation_type, trigger, workspace, initiator, Outcome::Pending));
+    child
+}

@@ -1,0 +1,136 @@
+//! All reads of a workspace run's reconcile, from caches. The API server is asked whenever a cache
+//! holds less than a decision needs, or its "not found" would be final.
+
+use super::{
+    decide::{Earlier, Observed},
+    plan::Tenant,
+};
+use crate::{
+    api::{OperationType, Outcome, WorkspaceRun, canonical, labels},
+    kernel::{Error, status::read, whole::whole},
+    runs::context::Context,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Namespaces in a page of a list.
+const PAGE: u32 = 500;
+
+/// Reads everything that a decision about the workspace run depends on.
+pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observed, Error> {
+    let name = run.name_any();
+    // The queued object may be older than our own last write of it.
+    let newer = context.workspace_runs.get("", &name).filter(|newer| newer.uid() == run.uid());
+    let run = newer.unwrap_or(run);
+    let mut observed = Observed {
+        run: run.clone(),
+        operation_type: None,
+        repository: None,
+        tenants: Vec::new(),
+        children: std::collections::BTreeMap::new(),
+        earlier: Earlier::NotAsked,
+        duplicate: None,
+    };
+    if run.is_completed() {
+        return Ok(observed);
+    }
+    let started = run.status.as_ref().is_some_and(|status| status.started_at.is_some());
+    let workspace = &run.spec.workspace.name;
+    if !started {
+        observed.operation_type = operation_type(context, &run.spec.operation.operation_type).await?;
+        observed.duplicate = duplicate(context, &run);
+    }
+    let template = context.workspaces.get("", workspace).and_then(|workspace| workspace.spec.repository.clone());
+    observed.repository = template.map(|template| template.name);
+    observed.tenants = if started { known(context, workspace).await? } else { listed(context, workspace).await? };
+    observed.children = context.children.of(&run.uid().unwrap_or_default());
+    observed.earlier = earlier(context, &run).await?;
+    observed.run = run;
+    Ok(observed)
+}
+
+/// The tenants that the watch has reported.
+async fn known(context: &Context, workspace: &str) -> Result<Vec<Tenant>, Error> {
+    let mut tenants = Vec::new();
+    for namespace in context.namespaces.group("", workspace) {
+        let namespace = whole(&Api::all(context.client.clone()), namespace).await?;
+        tenants.extend(tenant(&namespace));
+    }
+    Ok(tenants)
+}
+
+/// The tenants as the API server lists them. That there is none is final, and a namespace may have been
+/// labelled a moment before the workspace run was created.
+async fn listed(context: &Context, workspace: &str) -> Result<Vec<Tenant>, Error> {
+    let api: Api<Namespace> = Api::all(context.client.clone());
+    let mut page = ListParams::default().labels(&format!("{}={workspace}", labels::WORKSPACE)).limit(PAGE);
+    let mut tenants = Vec::new();
+    loop {
+        let listed = api.list(&page).await?;
+        tenants.extend(listed.items.iter().filter_map(tenant));
+        match listed.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => page = page.continue_token(&next),
+            None => return Ok(tenants),
+        }
+    }
+}
+
+fn tenant(namespace: &Namespace) -> Option<Tenant> {
+    namespace.metadata.deletion_timestamp.is_none().then(|| Tenant {
+        namespace: namespace.name_any(),
+        labels: namespace.metadata.labels.clone().unwrap_or_default(),
+        created: namespace.metadata.creation_timestamp.as_ref().map(|time| time.0),
+    })
+}
+
+async fn operation_type(context: &Context, name: &str) -> Result<Option<Arc<OperationType>>, Error> {
+    match context.types.get("", name) {
+        Some(found) => Ok(Some(found)),
+        // "Unknown" is final. A manifest often creates a type together with its first run.
+        None => Ok(Api::<OperationType>::all(context.client.clone()).get_opt(name).await?.map(Arc::new)),
+    }
+}
+
+/// The workspace run that this one repeats, as it is named. Whether a tenant succeeded in it is known
+/// as long as its run exists; the runs are kept while a workspace run that is not completed repeats it.
+async fn earlier(context: &Context, run: &WorkspaceRun) -> Result<Earlier, Error> {
+    let Some(reference) = &run.spec.rerun_of else { return Ok(Earlier::NotAsked) };
+    let held = context.workspace_runs.get("", &reference.name);
+    let found = match held {
+        Some(found) => Some(found),
+        None => read(&Api::<WorkspaceRun>::all(context.client.clone()), &reference.name).await?.map(Arc::new),
+    };
+    let Some(found) = found else { return Ok(Earlier::Missing) };
+    let children = context.children.of(&found.uid().unwrap_or_default());
+    let succeeded = children.into_iter().filter(|(_, child)| child.outcome == Outcome::Succeeded);
+    Ok(Earlier::Found(found, succeeded.map(|(namespace, _)| namespace).collect()))
+}
+
+/// Another workspace run that does the same work, is not completed, and has started or is older.
+fn duplicate(context: &Context, run: &WorkspaceRun) -> Option<String> {
+    let names = context.workspace_runs.names("");
+    let others = names.iter().filter_map(|name| context.workspace_runs.get("", name));
+    let mut open = others.filter(|other| !other.is_completed() && other.uid() != run.uid());
+    let work = work(run);
+    let goes_first = |other: &WorkspaceRun| {
+        let has_started = other.status.as_ref().is_some_and(|status| status.started_at.is_some());
+        let age = |of: &WorkspaceRun| (of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.uid());
+        has_started || age(other) < age(run)
+    };
+    let found = open.find(|other| goes_first(other) && self::work(other) == work)?;
+    Some(found.name_any())
+}
+
+/// What two workspace runs that do the same work have in common.
+fn work(run: &WorkspaceRun) -> String {
+    let spec = &run.spec;
+    canonical::digest(&json!({
+        "workspace": spec.workspace.name,
+        "type": spec.operation.operation_type,
+        "inputs": spec.operation.inputs.parse(),
+        "tenantSelector": spec.tenant_selector,
+        "rerunOf": spec.rerun_of,
+    }))
+}

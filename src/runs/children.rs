@@ -1,0 +1,131 @@
+//! Index over the runs of workspace runs, maintained from the watch of runs: one entry for each
+//! tenant, so that a pass over ten thousand of them parses no run.
+//!
+//! An entry is of the workspace run whose uid the run names in `spec.scheduledBy`, a field that only
+//! the operator writes. No label counts.
+
+use crate::api::{
+    ObjectReference, OperationRun, Outcome, Phase,
+    operation_run::{ScheduledBy, SchedulerKind},
+    outcome::SummaryCounts,
+};
+use kube::ResourceExt;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// The index.
+#[derive(Default)]
+pub struct Children(Mutex<HashMap<String, BTreeMap<String, Child>>>);
+
+/// What is known of the run of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// The run.
+    pub run: ObjectReference,
+    /// Its phase.
+    pub phase: Phase,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// Whether it is being cancelled or deleted.
+    pub leaving: bool,
+    /// The reason of its status.
+    pub reason: Option<String>,
+    /// Its counts, if it is completed.
+    pub counts: Option<SummaryCounts>,
+}
+
+/// The workspace run that a run was created for.
+#[must_use]
+pub fn parent(run: &OperationRun) -> Option<&ScheduledBy> {
+    run.spec.scheduled_by.as_ref().filter(|by| by.kind == SchedulerKind::WorkspaceRun)
+}
+
+impl Children {
+    /// Updates the index with a run.
+    pub fn apply(&self, run: &OperationRun) {
+        let (Some(by), Some(namespace)) = (parent(run), run.namespace()) else { return };
+        let status = run.status_or_default();
+        let completed = status.phase == Phase::Completed;
+        let child = Child {
+            run: ObjectReference::of(run),
+            phase: status.phase,
+            outcome: status.outcome,
+            leaving: run.spec.cancel || run.metadata.deletion_timestamp.is_some(),
+            reason: status.reason.filter(|_| completed),
+            counts: status.summary_counts.filter(|_| completed),
+        };
+        let mut state = self.state();
+        let of_parent = state.entry(by.uid.clone()).or_default();
+        // The answer to our own create may come after the watch has reported how the run went on.
+        let is_newer = |known: &Child| known.run.uid == child.run.uid && known.phase > child.phase;
+        if !of_parent.get(&namespace).is_some_and(is_newer) {
+            of_parent.insert(namespace, child);
+        }
+    }
+
+    /// Removes a deleted run.
+    pub fn remove(&self, run: &OperationRun) {
+        let (Some(by), Some(namespace)) = (parent(run), run.namespace()) else { return };
+        let mut state = self.state();
+        let Some(of_parent) = state.get_mut(&by.uid) else { return };
+        // A run of another name may have taken its place.
+        if of_parent.get(&namespace).is_some_and(|child| Some(&child.run.uid) == run.metadata.uid.as_ref()) {
+            of_parent.remove(&namespace);
+        }
+        if of_parent.is_empty() {
+            state.remove(&by.uid);
+        }
+    }
+
+    /// The runs of a workspace run, by namespace.
+    pub fn of(&self, uid: &str) -> BTreeMap<String, Child> {
+        self.state().get(uid).cloned().unwrap_or_default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Child>>> {
+        // After a panic elsewhere, these plain maps are still usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn run(namespace: &str, uid: &str, by: &Value, status: &Value) -> OperationRun {
+        serde_json::from_value(json!({
+            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+            "metadata": {"name": "all-1", "namespace": namespace, "uid": uid, "labels": {"tenantatlas.io/workspace": "w"}},
+            "spec": {"type": "backup.capture", "scheduledBy": by}, "status": status,
+        }))
+        .expect("a run")
+    }
+
+    #[test]
+    fn a_run_is_of_the_workspace_run_whose_uid_it_names_until_that_very_run_is_deleted() {
+        let index = Children::default();
+        let by = |kind: &str| json!({"kind": kind, "name": "all", "uid": "parent"});
+        let going = json!({"phase": "running", "outcome": "pending", "reason": "Running"});
+        index.apply(&run("acme", "one", &by("WorkspaceRun"), &going));
+        index.apply(&run("other", "two", &by("BackupSchedule"), &going));
+        index.apply(&run("third", "three", &json!(null), &going));
+        let of = index.of("parent");
+        assert_eq!(of.keys().collect::<Vec<_>>(), ["acme"]);
+        assert_eq!((of["acme"].phase, of["acme"].reason.as_deref()), (Phase::Running, None));
+        let done = json!({"phase": "completed", "outcome": "failed", "reason": "JobFailed",
+            "summaryCounts": {"total": 2, "processed": 2, "succeeded": 1, "failed": 1, "skipped": 0}});
+        index.apply(&run("acme", "one", &by("WorkspaceRun"), &done));
+        let child = index.of("parent")["acme"].clone();
+        assert_eq!((child.outcome, child.reason.as_deref()), (Outcome::Failed, Some("JobFailed")));
+        assert_eq!(child.counts.map(|counts| counts.failed), Some(1));
+        index.apply(&run("acme", "one", &by("WorkspaceRun"), &going));
+        assert_eq!(index.of("parent")["acme"], child, "an answer that comes late");
+        index.remove(&run("acme", "another", &by("WorkspaceRun"), &done));
+        assert_eq!(index.of("parent").len(), 1);
+        index.remove(&run("acme", "one", &by("WorkspaceRun"), &done));
+        assert!(index.of("parent").is_empty() && index.state().is_empty());
+    }
+}
