@@ -2,7 +2,8 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun, Workspace,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
+        Workspace,
     },
     clock::SharedClock,
     kernel::{Error, cache::Cache, events, name::Name},
@@ -57,6 +58,8 @@ pub struct Context {
     pub repositories: Arc<Cache<BackupRepository>>,
     /// Restores of all tenants.
     pub restores: Arc<Cache<RestoreRun>>,
+    /// Approvals of restores and bulk operations.
+    pub approvals: Arc<Cache<Approval>>,
     /// Workspaces.
     pub workspaces: Arc<Cache<Workspace>>,
     /// Bulk operations of all tenants.

@@ -1,8 +1,8 @@
 //! Schema fragments, and the custom resource definitions as they are installed.
 
 use crate::{
-    AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport, OperationRun,
-    OperationType, RestoreRun, Workspace,
+    Approval, AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport,
+    OperationRun, OperationType, RestoreRun, Workspace,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -51,6 +51,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         AuditEntry::crd(),
         Finding::crd(),
         Workspace::crd(),
+        Approval::crd(),
     ];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {

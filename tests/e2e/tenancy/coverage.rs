@@ -8,7 +8,8 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-const RECORDS: [&str; 9] = [
+const RECORDS: [&str; 10] = [
+    "approvals",
     "auditentries",
     "backuprepositories",
     "backupschedules",
