@@ -46,7 +46,11 @@ pub async fn read(client: &Client, own: &RunIdentity, inputs: &BulkInputs) -> Re
     let preview = preview.map_err(|error| api_failure(&format!("read the BulkOperationRun {name}"), &error))?;
     match (previewed(&bulk.spec, preview.as_ref()), preview) {
         (Ok(previewed), Some(preview)) => {
-            approval::expect_plan(approval.as_ref(), previewed.as_ref().map(|made| made.digest.as_str()))?;
+            let digest = previewed.as_ref().map(|made| made.digest.as_str());
+            if let Err(failure) = approval::expect_plan(approval.as_ref(), digest) {
+                let begun = audit::has_intent(client, own).await.map_err(|failure| not_begun(&failure))?;
+                return Err(if begun { lost() } else { failure });
+            }
             Ok(Order { created: created(&preview), asked: preview.spec, previewed, approval, bulk })
         }
         (Ok(_), None) => Err(lost()),
