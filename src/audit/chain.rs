@@ -86,6 +86,7 @@ pub(super) mod tests {
             at: Timestamp::UNIX_EPOCH,
             who: crate::api::subject::Initiator { username: said.to_owned(), ..Default::default() },
             groups_left_out: 0,
+            approval: None,
             operation_type: "restore.apply".into(),
             run: ObjectReference::default(),
             pod: "op-0123456789abcdef0123-restore-x7k2p".into(),

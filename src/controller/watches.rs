@@ -3,8 +3,9 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Reason, RestoreRun,
-        Workspace, WorkspaceRun, backup_schedule::origin, labels, operation_run::SchedulerKind,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Reason,
+        RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, backup_schedule::origin, labels,
+        operation_run::SchedulerKind,
     },
     clock::SharedClock,
     kernel::{
@@ -81,6 +82,7 @@ struct Feeds {
     bulks: Feed<BulkOperationRun>,
     schedules: Feed<BackupSchedule>,
     findings: Feed<Finding>,
+    approvals: Feed<Approval>,
     namespaces: Feed<Namespace>,
     accounts: Feed<ServiceAccount>,
     bindings: Feed<RoleBinding>,
@@ -129,6 +131,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     watch_made_for(&context, feeds.repositories, feeds.schedules, feeds.restores, &queues);
     watch_bulks(&context, feeds.bulks, &queues);
     watch_findings(&context, feeds.findings, &queues);
+    watch_approvals(&context, feeds.approvals, &queues);
     drop(queues);
     // A decision on half a view could be a wrong one: all caches are filled first.
     tokio::join!(
@@ -143,6 +146,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         context.bulks.ready(),
         context.schedules.ready(),
         context.findings.ready(),
+        context.approvals.ready(),
         context.namespaces.ready(),
         context.accounts.ready(),
         context.bindings.ready()
@@ -188,6 +192,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
     let (bulks, bulk_feed) = Cache::new(|_| None);
     let (schedules, schedule_feed) = Cache::new(|_| None);
     let (findings, finding_feed) = Cache::new(|_| None);
+    let (approvals, approval_feed) = Cache::new(|_| None);
     let (namespaces, namespace_feed) =
         Cache::new(|namespace: &Namespace| namespace.labels().get(labels::WORKSPACE).cloned());
     let (accounts, account_feed) = Cache::new(|_| None);
@@ -207,6 +212,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         bulks,
         schedules,
         findings,
+        approvals,
         namespaces,
         accounts,
         bindings,
@@ -229,6 +235,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         bulks: bulk_feed,
         schedules: schedule_feed,
         findings: finding_feed,
+        approvals: approval_feed,
         namespaces: namespace_feed,
         accounts: account_feed,
         bindings: binding_feed,
@@ -350,11 +357,12 @@ fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queu
 }
 
 /// A workspace wakes itself. With a new spec, or without one, it wakes its tenants, their schedules
-/// and runs: what it gives or allows has changed. Its status changes with the counts of tenants, and
+/// and runs, and what may wait for an approval: what it gives or allows has changed. Its status changes with the counts of tenants, and
 /// wakes none of these.
 fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues: &Queues) {
     let (context_of_watch, queue) = (context.clone(), queues.workspaces.clone());
     let (tenants, schedules) = (queues.tenants.clone(), queues.schedules.clone());
+    let orders = Orders::of(queues);
     let mut specs: HashMap<String, (Option<String>, Option<i64>)> = HashMap::new();
     feed(workspaces, &context.client, watcher::Config::default(), move |change| {
         let context = &context_of_watch;
@@ -377,6 +385,7 @@ fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues:
             for schedule in context.schedules.names(&namespace.name_any()) {
                 let _ = schedules.send(Name::new(&namespace.name_any(), &schedule));
             }
+            orders.wake(context, &namespace.name_any());
             context.wake(context.registry.by_namespace(&namespace.name_any()));
         }
         let _ = queue.send(name);
@@ -391,8 +400,8 @@ fn watch_workspace_runs(context: &Arc<Context>, workspace_runs: Feed<WorkspaceRu
     });
 }
 
-/// A tenant wakes its workspace, accounts, repositories, schedules and runs; an account or a binding
-/// of ours wakes its tenant.
+/// A tenant wakes its workspace, accounts, repositories, schedules and runs, and what may wait for an
+/// approval; an account or a binding of ours wakes its tenant.
 fn watch_tenants(
     context: &Arc<Context>,
     namespaces: Feed<Namespace>,
@@ -403,6 +412,7 @@ fn watch_tenants(
     let context_of_watch = context.clone();
     let (tenants, repositories) = (queues.tenants.clone(), queues.repositories.clone());
     let (schedules, workspaces) = (queues.schedules.clone(), queues.workspaces.clone());
+    let orders = Orders::of(queues);
     feed(namespaces, &context.client, watcher::Config::default().labels(labels::WORKSPACE), move |change| {
         let context = &context_of_watch;
         let deleted = matches!(change, Change::Deleted(_));
@@ -421,6 +431,7 @@ fn watch_tenants(
         for schedule in context.schedules.names(&name) {
             let _ = schedules.send(Name::new(&name, &schedule));
         }
+        orders.wake(context, &name);
         context.wake(context.registry.by_namespace(&name));
     });
     let tenants = queues.tenants.clone();
@@ -474,6 +485,45 @@ fn wake_tenant<K: Resource>(change: &Change<K>, tenants: &mpsc::UnboundedSender<
         Change::Deleted(object) => object,
     };
     let _ = tenants.send(tenant_of(&**object));
+}
+
+/// The queues of what may wait for an approval.
+struct Orders {
+    restores: mpsc::UnboundedSender<Name<RestoreRun>>,
+    bulks: mpsc::UnboundedSender<Name<BulkOperationRun>>,
+}
+
+impl Orders {
+    fn of(queues: &Queues) -> Self {
+        Self { restores: queues.restores.clone(), bulks: queues.bulks.clone() }
+    }
+
+    /// Wakes those of a tenant that are not completed.
+    fn wake(&self, context: &Context, namespace: &str) {
+        for name in context.restores.names(namespace) {
+            if context.restores.get(namespace, &name).is_some_and(|restore| !restore.is_completed()) {
+                let _ = self.restores.send(Name::new(namespace, &name));
+            }
+        }
+        for name in context.bulks.names(namespace) {
+            if context.bulks.get(namespace, &name).is_some_and(|bulk| !bulk.is_completed()) {
+                let _ = self.bulks.send(Name::new(namespace, &name));
+            }
+        }
+    }
+}
+
+/// An approval wakes what it approves.
+fn watch_approvals(context: &Arc<Context>, approvals: Feed<Approval>, queues: &Queues) {
+    let orders = Orders::of(queues);
+    feed(approvals, &context.client, watcher::Config::default(), move |change| {
+        let approval = object(change);
+        let (namespace, approves) = (approval.namespace().unwrap_or_default(), &approval.spec.approves);
+        let _ = match approves.kind {
+            ApprovedKind::RestoreRun => orders.restores.send(Name::new(&namespace, &approves.name)).is_ok(),
+            ApprovedKind::BulkOperationRun => orders.bulks.send(Name::new(&namespace, &approves.name)).is_ok(),
+        };
+    });
 }
 
 /// A finding wakes itself. Nothing else depends on it.

@@ -4,8 +4,10 @@
 //! Kinds create and follow runs. They may use what [`crate::runs`] says about a run; runs know no
 //! kind's reconciler.
 //!
-//! `made_for` is not a kind: it is what is the same for those that have one run each.
+//! `made_for` and `approval` are not reconciled: they are what is the same for the kinds that have one
+//! run each.
 
+pub mod approval;
 pub mod backup_repository;
 pub mod backup_schedule;
 pub mod bulk_operation_run;

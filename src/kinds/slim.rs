@@ -6,8 +6,9 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, Inputs, OperationType,
-        Phase, RestoreRun, RestoreRunStatus, Workspace, WorkspaceRun, execution::ACCOUNTS, finding::Current,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, Inputs,
+        OperationType, Phase, RestoreRun, RestoreRunStatus, Workspace, WorkspaceRun, execution::ACCOUNTS,
+        finding::Current,
     },
     kernel::{
         packed::Dictionary,
@@ -32,6 +33,15 @@ impl Slim for Workspace {
     /// Workspaces are read in every reconcile of a run that has not started, and written only by the
     /// administrators of the cluster.
     const PACKED: bool = false;
+}
+
+impl Slim for Approval {
+    /// Why it was given is for readers.
+    fn slim(&mut self) {
+        drop_bookkeeping(self);
+        (self.metadata.labels, self.metadata.annotations) = (None, None);
+        self.spec.note = None;
+    }
 }
 
 impl Slim for BackupRepository {}
@@ -74,6 +84,7 @@ impl Slim for RestoreRun {
         self.status = Some(RestoreRunStatus {
             phase: status.phase,
             outcome: status.outcome,
+            preview: status.preview,
             operation_run: status.operation_run.clone(),
             plan_digest: status.plan_digest.clone(),
             backup_set: status.backup_set.clone(),
@@ -92,6 +103,7 @@ impl Slim for BulkOperationRun {
         self.status = Some(BulkOperationRunStatus {
             phase: status.phase,
             outcome: status.outcome,
+            preview: status.preview,
             operation_run: status.operation_run.clone(),
             plan_digest: status.plan_digest.clone(),
             ..BulkOperationRunStatus::default()

@@ -5,6 +5,7 @@ use crate::{
     api::reason::restore as reason,
     api::{
         LocalReference, ObjectReference,
+        approval::Consent,
         audit_entry::{AuditEvent, AuditRecord},
         provenance::{AuditReferences, PlanSummary},
         result::TerminationResult,
@@ -24,6 +25,8 @@ pub struct Subject {
     pub restore_run: Option<ObjectReference>,
     /// The bulk operation, if it is one.
     pub bulk_operation_run: Option<ObjectReference>,
+    /// The approval of the plan, if one was needed.
+    pub approval: Option<Consent>,
     /// What is done with the objects, in words. For restores, the backup set says it.
     pub change: Option<String>,
     /// The backup set that is restored from.
@@ -61,6 +64,7 @@ impl<'a> Record<'a> {
             at: clock.now(),
             who: subject.who,
             groups_left_out: 0,
+            approval: subject.approval,
             operation_type: operation_type.to_owned(),
             run: ObjectReference { name: identity.run.clone(), uid: identity.run_uid.clone() },
             pod: identity.pod.clone(),

@@ -26,6 +26,7 @@
 //! recorded (`src/runs`). Neither of the two halves may rely on the other: they run in two
 //! processes, perhaps of two versions.
 
+mod approval;
 pub mod bulk;
 pub mod bulk_preview;
 pub mod capture;

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
         Workspace, WorkspaceRun,
     },
     clock::SharedClock,
@@ -58,6 +58,8 @@ pub struct Context {
     pub repositories: Arc<Cache<BackupRepository>>,
     /// Restores of all tenants.
     pub restores: Arc<Cache<RestoreRun>>,
+    /// Approvals of restores and bulk operations.
+    pub approvals: Arc<Cache<Approval>>,
     /// Workspaces.
     pub workspaces: Arc<Cache<Workspace>>,
     /// Runs over the tenants of a workspace.

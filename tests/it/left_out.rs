@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tenantatlas::{
     api::{
-        BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
         Workspace, WorkspaceRun, schema::custom_resource_definitions,
     },
     cluster::trim::{Trim, left_out},
@@ -107,6 +107,7 @@ fn an_object_with_any_of_its_values_as_large_as_its_schema_allows_decodes_as_it_
         broken::<Workspace>("workspaces"),
         broken::<WorkspaceRun>("workspaceruns"),
         broken::<Finding>("findings"),
+        broken::<Approval>("approvals"),
     ];
     let broken: Vec<&String> = found.iter().flat_map(|(broken, _)| broken).collect();
     assert!(broken.is_empty(), "{broken:#?}");

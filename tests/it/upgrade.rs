@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tenantatlas::{
     api::{
-        AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport,
+        Approval, AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport,
         OperationRun, OperationType, Phase, Reason, RestoreRun, Workspace, WorkspaceRun,
     },
     kernel::refusal::Refusal,
@@ -85,6 +85,7 @@ fn what_an_earlier_release_wrote_is_valid_and_read_without_loss() {
         let errors: Vec<_> = schema.iter_errors(&object).map(|e| format!("{}: {e}", e.instance_path())).collect();
         assert_eq!(errors, Vec::<String>::new(), "{file}");
         let after = match kind {
+            "Approval" => rewritten::<Approval>(&object),
             "AuditEntry" => rewritten::<AuditEntry>(&object),
             "BackupRepository" => rewritten::<BackupRepository>(&object),
             "BackupSchedule" => rewritten::<BackupSchedule>(&object),

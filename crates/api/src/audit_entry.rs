@@ -6,7 +6,8 @@
 //! The rules of the chain are next to the code that checks it.
 
 use crate::{
-    LocalReference, ObjectReference, Outcome, outcome::SummaryCounts, provenance::PlanSummary, subject::Initiator,
+    LocalReference, ObjectReference, Outcome, approval::Consent, outcome::SummaryCounts, provenance::PlanSummary,
+    subject::Initiator,
 };
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -114,6 +115,9 @@ pub struct AuditRecord {
     /// Number of the requester's groups that were left out because there are too many.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub groups_left_out: usize,
+    /// The approval of the plan, and who gave it, if the operation needed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Consent>,
     /// Name of the `OperationType`.
     pub operation_type: String,
     /// Run that performed the operation.
@@ -195,6 +199,7 @@ impl AuditEntrySpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::approval::Approver;
     use kube::core::CustomResourceExt;
     use serde_json::Value;
 
@@ -207,6 +212,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             who: Initiator { username: "ada".into(), uid: None, groups },
             groups_left_out: 0,
+            approval: None,
             operation_type: "restore.apply".into(),
             run: ObjectReference::default(),
             pod: "op-0123456789abcdef0123-restore-x7k2p".into(),
@@ -233,6 +239,12 @@ mod tests {
         longest.change = Some("\u{1}".repeat(1000));
         longest.backup_set = Some(LocalReference::new("s".repeat(253)));
         longest.pod = "p".repeat(253);
+        longest.approval = Some(Consent {
+            name: "a".repeat(253),
+            uid: "u".repeat(64),
+            plan_digest: "0".repeat(64),
+            approved_by: Approver { username: "\u{1}".repeat(340), uid: Some("\u{1}".repeat(128)) },
+        });
         longest.summary = Some(PlanSummary { create: i64::MAX, ..PlanSummary::default() });
         longest.counts = Some(SummaryCounts::default());
         let bounded = longest.bounded();

@@ -5,6 +5,7 @@
 
 use crate::{
     LocalReference, ObjectReference,
+    approval::ApprovalTerms,
     item::{GroupKind, KIND_PATTERN},
     outcome::{ItemFailure, Outcome, Phase, SummaryCounts},
     provenance::{AuditReferences, PlanSummary},
@@ -60,12 +61,14 @@ pub const MAX_SELECTED: usize = 5000;
     validation = Rule::new("has(self.items) == has(oldSelf.items) && (!has(self.items) || self.items == oldSelf.items)").message("items is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.labelSelector) == has(oldSelf.labelSelector) && (!has(self.labelSelector) || self.labelSelector == oldSelf.labelSelector)").message("labelSelector is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.preview) == has(oldSelf.preview) && (!has(self.preview) || self.preview == oldSelf.preview)").message("preview is immutable: create a new bulk operation"),
+    validation = Rule::new("has(self.approval) == has(oldSelf.approval) && (!has(self.approval) || self.approval == oldSelf.approval)").message("approval is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.options) == has(oldSelf.options) && (!has(self.options) || self.options == oldSelf.options)").message("options is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.stopAfterFailures) == has(oldSelf.stopAfterFailures) && (!has(self.stopAfterFailures) || self.stopAfterFailures == oldSelf.stopAfterFailures)").message("stopAfterFailures is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the bulk operation is created and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new bulk operation"),
     validation = Rule::new("[has(self.items), has(self.labelSelector), has(self.preview)].exists_one(one, one)").message("say which objects: either items, by name, or labelSelector, or the preview that selected them"),
     validation = Rule::new("!has(self.preview) || (!self.dryRun && !has(self.options))").message("a bulk operation with preview does exactly what that preview showed: leave out dryRun and options"),
+    validation = Rule::new("!has(self.approval) || has(self.preview)").message("what is approved is the plan of a preview: make one with dryRun: true, then name it in preview; or leave out approval"),
     validation = Rule::new("!self.dryRun || !has(self.stopAfterFailures)").message("a dry run looks at all objects: leave out stopAfterFailures"),
     validation = Rule::new("has(self.preview) || !(self.action in ['label', 'annotate']) || (has(self.options) && (has(self.options.set) || has(self.options.remove)) && !has(self.options.replicas))").message("label and annotate take options.set, options.remove, or both, and nothing else"),
     validation = Rule::new("has(self.preview) || self.action != 'scale' || (has(self.options) && has(self.options.replicas) && !has(self.options.set) && !has(self.options.remove))").message("scale takes options.replicas and nothing else"),
@@ -99,6 +102,11 @@ pub struct BulkOperationRunSpec {
     /// changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<LocalReference>,
+    /// Whether somebody else must approve the plan of `preview` before anything is changed. Accepted
+    /// only with `preview`. Until then the bulk operation is `queued` (AwaitingApproval). A rule of
+    /// the workspace can require the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalTerms>,
     /// What the action sets or removes. `restart`, `suspend` and `resume` take no options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<BulkOptions>,

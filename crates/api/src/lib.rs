@@ -13,6 +13,7 @@ pub use kube_core as core;
 #[doc(hidden)]
 pub use kube_derive::{CustomResource, KubeSchema};
 
+pub mod approval;
 pub mod audit_entry;
 pub mod backup_repository;
 pub mod backup_schedule;
@@ -49,6 +50,7 @@ pub mod subject;
 pub mod workspace;
 pub mod workspace_run;
 
+pub use approval::{Approval, ApprovalSpec};
 pub use audit_entry::{AuditEntry, AuditEntrySpec};
 pub use backup_repository::{BackupRepository, BackupRepositorySpec, BackupRepositoryStatus};
 pub use backup_schedule::{BackupSchedule, BackupScheduleSpec, BackupScheduleStatus};

@@ -3,7 +3,7 @@
 //! This table is the only place that spells them. `inputsSchema` of the chart's operation types is
 //! generated from the types here, and the worker reads its inputs into the same types.
 
-use crate::{ObjectReference, finding::Severity, selection::Selection};
+use crate::{ObjectReference, approval::Consent, finding::Severity, selection::Selection};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -177,6 +177,9 @@ pub struct BulkInputs {
     /// The BulkOperationRun that the run was created for.
     #[schemars(schema_with = "made_for")]
     pub bulk_operation_run: ObjectReference,
+    /// The approval of the plan that the BulkOperationRun applies, if it needed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Consent>,
 }
 
 /// Inputs of `repository.check`.
@@ -225,6 +228,9 @@ pub struct RestoreInputs {
     /// The item that the RestoreRun puts back, if it names a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<BaselineItem>,
+    /// The approval of the plan that the RestoreRun applies, if it needed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Consent>,
     /// ServiceAccount that writes. Default: `tenantatlas-restore`.
     #[serde(default)]
     #[schemars(length(min = 1, max = 253))]

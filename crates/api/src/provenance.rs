@@ -36,6 +36,14 @@ pub struct PlanSummary {
     pub invalid: i64,
 }
 
+impl PlanSummary {
+    /// Number of items that would be changed.
+    #[must_use]
+    pub fn changes(&self) -> i64 {
+        [self.update, self.recreate, self.delete].iter().fold(self.create, |sum, more| sum.saturating_add(*more))
+    }
+}
+
 /// Plan of a restore. OperationReports with the same digest show its items.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -8,6 +8,7 @@
 
 use crate::{
     LocalReference, ObjectReference,
+    approval::ApprovalTerms,
     item::KIND_PATTERN,
     outcome::{Outcome, Phase, SummaryCounts},
     provenance::{AuditReferences, PlanSummary},
@@ -64,11 +65,13 @@ use serde_json::Value;
     validation = Rule::new("has(self.transforms) == has(oldSelf.transforms) && (!has(self.transforms) || self.transforms == oldSelf.transforms)").message("transforms is immutable: create a new restore"),
     validation = Rule::new("has(self.only) == has(oldSelf.only) && (!has(self.only) || self.only == oldSelf.only)").message("only is immutable: create a new restore"),
     validation = Rule::new("has(self.preview) == has(oldSelf.preview) && (!has(self.preview) || self.preview == oldSelf.preview)").message("preview is immutable: create a new restore"),
+    validation = Rule::new("has(self.approval) == has(oldSelf.approval) && (!has(self.approval) || self.approval == oldSelf.approval)").message("approval is immutable: create a new restore"),
     validation = Rule::new("has(self.rerunOf) == has(oldSelf.rerunOf) && (!has(self.rerunOf) || self.rerunOf == oldSelf.rerunOf)").message("rerunOf is immutable: create a new restore"),
     validation = Rule::new("has(self.serviceAccountName) == has(oldSelf.serviceAccountName) && (!has(self.serviceAccountName) || self.serviceAccountName == oldSelf.serviceAccountName)").message("serviceAccountName is immutable: create a new restore"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the restore is created and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new restore"),
     validation = Rule::new("!self.dryRun || !has(self.preview)").message("a preview is applied for good: leave out dryRun or preview"),
+    validation = Rule::new("!has(self.approval) || has(self.preview)").message("what is approved is the plan of a preview: make one with dryRun: true, then name it in preview; or leave out approval"),
     validation = Rule::new("!self.prune || self.dryRun").message("prune deletes, so it is looked at first: set it in a run with dryRun: true, then create one whose preview names that run"),
     validation = Rule::new("!has(self.preview) || (!has(self.items) && !has(self.excludeItems) && !has(self.transforms) && !has(self.only) && !has(self.rerunOf) && self.existingResourcePolicy == 'none' && !self.allowDataLoss)").message("a run with preview does exactly what that run showed: leave out items, excludeItems, transforms, only, rerunOf, existingResourcePolicy and allowDataLoss"),
 )]
@@ -91,6 +94,11 @@ pub struct RestoreRunSpec {
     /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<LocalReference>,
+    /// Whether somebody else must approve the plan of `preview` before anything is written. Accepted
+    /// only with `preview`. Until then the restore is `queued` (AwaitingApproval). A rule of the
+    /// workspace can require the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalTerms>,
     /// Items to restore. If unset, all items of the set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 500))]
@@ -151,6 +159,7 @@ impl RestoreRunSpec {
             finding: None,
             dry_run: false,
             preview: None,
+            approval: None,
             items: Vec::new(),
             exclude_items: Vec::new(),
             only: None,

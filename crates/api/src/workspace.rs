@@ -4,6 +4,7 @@
 
 use crate::{
     LocalReference,
+    approval::ApprovalRule,
     backup_repository::{Maintenance, Recovery, Storage},
     backup_schedule::{Retention, ScheduledOperation},
     cron_rules::{cron_rule, day_rule},
@@ -79,6 +80,11 @@ pub struct WorkspaceSpec {
     /// rules are applied to the sets of each schedule, by the clock of its `timeZone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_floor: Option<Retention>,
+    /// Which restores and bulk operations of the tenants wait until somebody else approves their plan.
+    /// One that a rule applies to and that applies no preview is `blocked` (ApprovalNeedsPreview).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub approvals: Vec<ApprovalRule>,
 }
 
 /// The repository that each tenant of a workspace gets.

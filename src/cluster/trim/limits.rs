@@ -47,7 +47,7 @@ pub(super) const ANNOTATIONS: [&str; 8] = [
 ];
 
 /// Paths within an object that no code reads, by resource.
-pub(super) const UNREAD: [(&str, &[&[&str]]); 6] = [
+pub(super) const UNREAD: [(&str, &[&[&str]]); 7] = [
     (
         "pods",
         &[
@@ -72,6 +72,7 @@ pub(super) const UNREAD: [(&str, &[&[&str]]); 6] = [
     ("operationruns.tenantatlas.io", &[&["metadata", "annotations"], &["spec", "initiator", "groups"]]),
     ("restoreruns.tenantatlas.io", &[&["metadata", "annotations"]]),
     ("bulkoperationruns.tenantatlas.io", &[&["metadata", "annotations"]]),
+    ("approvals.tenantatlas.io", &[&["metadata", "annotations"], &["spec", "note"]]),
     // What an event tells of the evidence is its first path.
     (
         "findings.tenantatlas.io",

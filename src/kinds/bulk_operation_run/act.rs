@@ -2,7 +2,7 @@
 
 use super::decide::{Action, Observed, refused, started};
 use crate::{
-    api::{BulkOperationRunStatus, OperationRun, Outcome, Phase},
+    api::{BulkOperationRunStatus, OperationRun, Outcome, Phase, Reason},
     kernel::{Error, events::Severity, status},
     kinds::made_for::{self, Creation},
     runs::context::Context,
@@ -41,6 +41,7 @@ async fn start(context: &Context, observed: &Observed, run: &OperationRun) -> Re
 async fn write_status(context: &Context, observed: &Observed, status: &BulkOperationRunStatus) -> Result<(), Error> {
     let bulk = &observed.bulk;
     let before = bulk.status_or_default();
+    let awaits = Reason::AwaitingApproval.as_str();
     let api = Api::namespaced(context.client.clone(), &namespace_of(observed));
     let wrote = status::write(&api, &**bulk, &before, status, |written| context.bulks.wrote(written)).await?;
     if wrote && before.phase != status.phase {
@@ -49,6 +50,14 @@ async fn write_status(context: &Context, observed: &Observed, status: &BulkOpera
         let action = if status.phase == Phase::Completed { "Complete" } else { "Run" };
         let (reason, message) = (status.reason.as_deref(), status.message.as_deref());
         context.events.publish(&**bulk, severity, reason.unwrap_or_default(), action, message.unwrap_or_default());
+    } else if wrote && before.reason != status.reason && status.reason.as_deref() == Some(awaits) {
+        context.events.publish(
+            &**bulk,
+            Severity::Normal,
+            awaits,
+            "Wait",
+            status.message.as_deref().unwrap_or_default(),
+        );
     }
     Ok(())
 }

@@ -9,11 +9,18 @@
 use crate::{
     api::{
         BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
-        Reason, audit_entry::AuditRecord, conditions, operations, result::truncate,
+        Reason,
+        approval::{ApprovedKind, Consent},
+        audit_entry::AuditRecord,
+        conditions, operations,
+        result::truncate,
     },
     items::{bulk, eligible::Ineligible},
     kernel::{refusal::Refusal, whole::too_large},
-    kinds::made_for::{RunView, told_by_the_chain},
+    kinds::{
+        approval::{self, Asked, Plan, Verdict},
+        made_for::{RunView, told_by_the_chain},
+    },
     runs::waiting::waits,
 };
 use jiff::Timestamp;
@@ -37,6 +44,8 @@ pub struct Observed {
     pub run: RunView,
     /// The bulk operation that `spec.preview` names, while there is no run yet.
     pub preview: Option<Arc<BulkOperationRun>>,
+    /// What is known about its approval, while there is no run yet.
+    pub approval: approval::Known,
     /// What the run's workers wrote to the audit chain, in the order of the chain. Only read if the
     /// run has ended and does not reference the entries: its last worker was stopped or died.
     pub audit: Vec<AuditRecord>,
@@ -88,7 +97,12 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
             vec![ended(observed, Outcome::Failed, Reason::Cancelled, "cancelled before it started", now)]
         }
         RunView::None(name) => match expect_possible(observed) {
-            Ok(()) => vec![Action::Start(Box::new(run(bulk, name)))],
+            Ok(()) => match approved(observed, now) {
+                Verdict::Free => vec![Action::Start(Box::new(run(bulk, name, None)))],
+                Verdict::Given(by) => vec![Action::Start(Box::new(run(bulk, name, Some(&by))))],
+                Verdict::Awaited { digest, message } => vec![awaits(bulk, digest, &message, now)],
+                Verdict::Refused(refusal) => vec![refused(observed, &refusal, now)],
+            },
             Err(refusal) => vec![refused(observed, &refusal, now)],
         },
         RunView::Taken => vec![refused(observed, &names_taken(bulk), now)],
@@ -117,6 +131,36 @@ fn expect_possible(observed: &Observed) -> Result<(), Refusal> {
         bulk::change(&bulk.spec, Timestamp::UNIX_EPOCH).map_err(refusal)?;
     }
     Ok(())
+}
+
+/// Whether a bulk operation that could start has the approval that it needs.
+fn approved(observed: &Observed, now: Timestamp) -> Verdict {
+    let bulk = &observed.bulk;
+    let (spec, namespace) = (&bulk.spec, bulk.namespace().unwrap_or_default());
+    let Some(requester) = spec.requested_by.as_ref().filter(|_| !spec.dry_run) else { return Verdict::Free };
+    let preview = observed.preview.as_deref();
+    let plan = bulk::previewed(spec, preview).ok().flatten().map(|made| Plan {
+        digest: made.digest,
+        changes: preview.and_then(|preview| preview.status.as_ref()?.preview).map(|summary| summary.changes()),
+    });
+    let asked = Asked {
+        kind: ApprovedKind::BulkOperationRun,
+        object: ObjectReference::of(&**bulk),
+        namespace: &namespace,
+        requester,
+        terms: spec.approval.as_ref(),
+        plan,
+    };
+    approval::decide(&asked, &observed.approval, now)
+}
+
+/// Reports that a bulk operation waits for an approval.
+fn awaits(bulk: &BulkOperationRun, digest: String, message: &str, now: Timestamp) -> Action {
+    let mut next = bulk.status_or_default();
+    next.plan_digest = Some(digest);
+    let reason = Reason::AwaitingApproval.as_str();
+    settle(&mut next, bulk, (Phase::Queued, Outcome::Pending), reason, message, now);
+    Action::WriteStatus(Box::new(next))
 }
 
 /// Ends a bulk operation that cannot start.
@@ -213,14 +257,18 @@ fn settle(
 }
 
 /// Builds the run that does a bulk operation's work.
-fn run(bulk: &BulkOperationRun, name: &str) -> OperationRun {
+fn run(bulk: &BulkOperationRun, name: &str, approval: Option<&Consent>) -> OperationRun {
     let named = json!({ "name": bulk.name_any(), "uid": bulk.uid().unwrap_or_default() });
+    let mut inputs = Map::from_iter([(INPUT.to_owned(), named)]);
+    if let Some(approval) = approval {
+        inputs.insert("approval".to_owned(), json!(approval));
+    }
     let mut run = OperationRun::new(
         name,
         OperationRunSpec {
             operation_type: operation_type(bulk).to_owned(),
             initiator: bulk.spec.requested_by.clone(),
-            inputs: Map::from_iter([(INPUT.to_owned(), named)]).into(),
+            inputs: inputs.into(),
             ..OperationRunSpec::default()
         },
     );

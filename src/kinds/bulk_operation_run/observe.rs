@@ -3,9 +3,12 @@
 
 use super::decide::{Observed, is_of, run_names};
 use crate::{
-    api::{BulkOperationRun, LocalReference, ObjectReference, labels},
+    api::{BulkOperationRun, LocalReference, ObjectReference, approval::ApprovedKind, labels},
     kernel::{Error, whole::whole},
-    kinds::made_for::{self, RunView},
+    kinds::{
+        approval,
+        made_for::{self, RunView},
+    },
     runs::context::Context,
 };
 use kube::{Api, ResourceExt};
@@ -20,8 +23,15 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
     let tenant = context.namespaces.get("", &namespace);
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let is_tenant = tenant.is_some_and(|tenant| tenant.labels().contains_key(labels::WORKSPACE));
-    let mut observed =
-        Observed { bulk: bulk.clone(), is_tenant, terminating, run: RunView::Gone, preview: None, audit: Vec::new() };
+    let mut observed = Observed {
+        bulk: bulk.clone(),
+        is_tenant,
+        terminating,
+        run: RunView::Gone,
+        preview: None,
+        approval: approval::Known::default(),
+        audit: Vec::new(),
+    };
     if bulk.is_completed() || terminating {
         return Ok(observed);
     }
@@ -36,6 +46,9 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
     };
     if let (RunView::None(_), Some(LocalReference { name })) = (&observed.run, &bulk.spec.preview) {
         observed.preview = context.bulks.get(&namespace, name);
+    }
+    if let RunView::None(_) = &observed.run {
+        observed.approval = approval::known(context, &namespace, ApprovedKind::BulkOperationRun, &bulk.name_any());
     }
     // Previews write nothing to the chain.
     if has_ended && !bulk.spec.dry_run {

@@ -3,9 +3,10 @@
 use super::decide::{Action, Observed, decide, is_of, refused, run_names, started};
 use crate::{
     api::{
-        BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, Outcome, Phase, identity::Identity,
-        provenance::AuditReferences,
+        Approval, BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, Outcome, Phase, Workspace,
+        identity::Identity, operations::BulkInputs, provenance::AuditReferences,
     },
+    kinds::approval::Known,
     kinds::made_for::{RunView, over_quota, run_refused},
 };
 use jiff::Timestamp;
@@ -40,6 +41,7 @@ fn observed(bulk: BulkOperationRun) -> Observed {
         terminating: false,
         run: RunView::None(name),
         preview: None,
+        approval: Known::default(),
         audit: Vec::new(),
     }
 }
@@ -235,4 +237,46 @@ fn only_a_completed_preview_is_applied() {
     let actions = decide(&observed, now());
     let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(run.spec.operation_type, "bulk.apply");
+}
+
+#[test]
+fn a_bulk_operation_that_needs_an_approval_waits_for_it_and_a_rule_blocks_one_without_a_preview() {
+    let mut look = bulk(
+        json!({"dryRun": true}),
+        json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d".repeat(64), "preview": {"update": 7},
+            "operationRun": {"name": "look-bulk", "uid": "u"}}),
+    );
+    // As it is cached.
+    crate::kernel::slim::Slim::slim(&mut look);
+    let look = Some(Arc::new(look));
+    let rule = |least: i64| -> Known {
+        let rules = json!([{"types": ["bulk.apply"], "minItems": least}]);
+        let workspace: Workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
+            "metadata": {"name": "shop"}, "spec": {"approvals": rules}}));
+        Known { workspace: Some(Arc::new(workspace)), approval: None }
+    };
+    let applies =
+        || Observed { preview: look.clone(), ..observed(bulk(json!({"preview": {"name": "look"}}), json!({}))) };
+    let own = bulk(json!({"preview": {"name": "look"}, "approval": {"required": true}}), json!({}));
+    let own = Observed { bulk: Arc::new(own), ..applies() };
+    for waits in [&own, &Observed { approval: rule(7), ..applies() }] {
+        let status = written(&decide(waits, now()));
+        assert_eq!((status.phase, status.reason.as_deref()), (Phase::Queued, Some("AwaitingApproval")));
+        assert_eq!((status.plan_digest, status.operation_run), (Some("d".repeat(64)), None));
+    }
+    let actions = decide(&Observed { approval: rule(8), ..applies() }, now());
+    assert!(matches!(actions.as_slice(), [Action::Start(_)]), "{actions:?}");
+    let (outcome, code, _) = end(&Observed { approval: rule(8), ..observed(bulk(json!({}), json!({}))) });
+    assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "ApprovalNeedsPreview"));
+
+    let mut approved = own;
+    let approval: Approval = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Approval",
+        "metadata": {"name": "bulkoperationrun-again", "namespace": "acme", "uid": "a", "creationTimestamp": now()},
+        "spec": {"for": {"kind": "BulkOperationRun", "name": "again", "uid": "0123456789"}, "planDigest": "d".repeat(64),
+            "approvedBy": {"username": "bob"}}}));
+    approved.approval.approval = Some(Arc::new(approval));
+    let actions = decide(&approved, now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    let inputs: BulkInputs = serde_json::from_value(Value::Object(run.spec.inputs.parse())).expect("inputs");
+    assert_eq!(inputs.approval.map(|approval| approval.approved_by.username).as_deref(), Some("bob"));
 }

@@ -1,8 +1,8 @@
 //! All writes of a restore's reconcile, in the order of the decision.
 
-use super::decide::{Action, Observed, refused, started};
+use super::decide::{Action, Observed, awaits_approval, refused, started};
 use crate::{
-    api::{FindingStatus, OperationRun, Phase, RestoreRun, RestoreRunStatus},
+    api::{FindingStatus, OperationRun, Phase, Reason, RestoreRun, RestoreRunStatus},
     kernel::{Error, events::Severity, status},
     kinds::made_for::{self, Creation},
     runs::{context::Context, records::backup_set::settle_new},
@@ -50,6 +50,9 @@ async fn write_status(context: &Context, observed: &Observed, status: &RestoreRu
     let wrote = status::write(&api, &**restore, &before, status, remember).await?;
     if wrote && before.phase != status.phase {
         tell(context, restore, status);
+    } else if wrote && awaits_approval(status) && !awaits_approval(&before) {
+        let (reason, message) = (Reason::AwaitingApproval.as_str(), status.message.as_deref());
+        context.events.publish(&**restore, Severity::Normal, reason, "Wait", message.unwrap_or_default());
     }
     Ok(())
 }

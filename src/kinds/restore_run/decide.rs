@@ -14,6 +14,7 @@ use crate::{
     api::{
         BackupRepository, BackupSet, Finding, FindingStatus, LocalReference, ObjectReference, OperationRun,
         OperationRunSpec, Outcome, Phase, Reason, RestoreRun, RestoreRunStatus,
+        approval::{ApprovedKind, Consent},
         audit_entry::AuditRecord,
         conditions,
         operation_run::Trigger,
@@ -22,7 +23,10 @@ use crate::{
     },
     items::eligible::{self, Ineligible},
     kernel::{refusal::Refusal, whole::too_large},
-    kinds::made_for::{RunView, told_by_the_chain},
+    kinds::{
+        approval::{self, Asked, Plan, Verdict},
+        made_for::{RunView, told_by_the_chain},
+    },
     runs::{records::backup_set::is_settled, waiting::waits},
 };
 use jiff::Timestamp;
@@ -55,6 +59,8 @@ pub struct Observed {
     pub repository: Option<Arc<BackupRepository>>,
     /// The restore that `spec.preview` names.
     pub preview: Option<Arc<RestoreRun>>,
+    /// What is known about its approval, while there is no run yet.
+    pub approval: approval::Known,
     /// The restore that `spec.rerunOf` names.
     pub rerun_of: Option<Arc<RestoreRun>>,
     /// The account that `spec.serviceAccountName` names, while there is no run yet.
@@ -117,7 +123,12 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
             vec![ended(observed, Outcome::Failed, Reason::Cancelled.as_str(), "cancelled before it started", now)]
         }
         RunView::None(name) => match repository(observed) {
-            Ok((repository, item)) => vec![Action::Start(Box::new(run(restore, name, repository, item)))],
+            Ok((repository, item)) => match approved(observed, now) {
+                Verdict::Free => vec![Action::Start(Box::new(run(restore, name, repository, item, None)))],
+                Verdict::Given(by) => vec![Action::Start(Box::new(run(restore, name, repository, item, Some(&by))))],
+                Verdict::Awaited { digest, message } => vec![awaits(restore, digest, &message, now)],
+                Verdict::Refused(refusal) => vec![refused(observed, &refusal, now)],
+            },
             Err(refusal) => vec![refused(observed, &refusal, now)],
         },
         RunView::Taken => vec![refused(observed, &names_taken(restore), now)],
@@ -131,6 +142,42 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         }
         RunView::Found(run) => follow(observed, run, now),
     }
+}
+
+/// Whether a restore that could start has the approval that it needs.
+fn approved(observed: &Observed, now: Timestamp) -> Verdict {
+    let restore = &observed.restore;
+    let (spec, namespace) = (&restore.spec, restore.namespace().unwrap_or_default());
+    let Some(requester) = spec.requested_by.as_ref().filter(|_| !spec.dry_run) else { return Verdict::Free };
+    let preview = observed.preview.as_deref();
+    let plan = eligible::previewed_plan(spec, preview).ok().flatten().map(|plan| Plan {
+        digest: plan.digest,
+        changes: preview.and_then(|preview| preview.status.as_ref()?.preview).map(|summary| summary.changes()),
+    });
+    let asked = Asked {
+        kind: ApprovedKind::RestoreRun,
+        object: ObjectReference::of(&**restore),
+        namespace: &namespace,
+        requester,
+        terms: spec.approval.as_ref(),
+        plan,
+    };
+    approval::decide(&asked, &observed.approval, now)
+}
+
+/// Reports that a restore waits for an approval.
+fn awaits(restore: &RestoreRun, digest: String, message: &str, now: Timestamp) -> Action {
+    let mut next = restore.status_or_default();
+    next.plan_digest = Some(digest);
+    let reason = Reason::AwaitingApproval.as_str();
+    settle(&mut next, restore, (Phase::Queued, Outcome::Pending), reason, message, now);
+    Action::WriteStatus(Box::new(next))
+}
+
+/// Whether a status says that the restore waits for an approval.
+#[must_use]
+pub fn awaits_approval(status: &RestoreRunStatus) -> bool {
+    status.conditions.iter().any(|condition| condition.reason == Reason::AwaitingApproval.as_str())
 }
 
 /// Ends a restore that cannot start.
@@ -308,7 +355,13 @@ fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) 
 }
 
 /// Builds the run that does a restore's work.
-fn run(restore: &RestoreRun, name: &str, repository: &str, item: Option<BaselineItem>) -> OperationRun {
+fn run(
+    restore: &RestoreRun,
+    name: &str,
+    repository: &str,
+    item: Option<BaselineItem>,
+    approval: Option<&Consent>,
+) -> OperationRun {
     let spec = &restore.spec;
     let uid = restore.uid().unwrap_or_default();
     let mut inputs: Map<String, Value> = Map::from_iter([
@@ -317,6 +370,9 @@ fn run(restore: &RestoreRun, name: &str, repository: &str, item: Option<Baseline
     ]);
     if let Some(account) = spec.service_account_name.as_ref().filter(|_| !spec.dry_run) {
         inputs.insert("serviceAccountName".to_owned(), json!(account));
+    }
+    if let Some(approval) = approval {
+        inputs.insert("approval".to_owned(), json!(approval));
     }
     if let Some(item) = item {
         inputs.insert(FINDING_INPUT.to_owned(), json!(item));

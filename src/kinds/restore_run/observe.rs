@@ -8,11 +8,14 @@ use super::{
 };
 use crate::{
     api::{
-        BackupSet, Finding, LocalReference, ObjectReference, RestoreRun, audit_entry::AuditRecord, execution::ACCOUNTS,
-        labels,
+        BackupSet, Finding, LocalReference, ObjectReference, RestoreRun, approval::ApprovedKind,
+        audit_entry::AuditRecord, execution::ACCOUNTS, labels,
     },
     kernel::{Error, status, whole::whole},
-    kinds::made_for::{self, RunView},
+    kinds::{
+        approval,
+        made_for::{self, RunView},
+    },
     providers::kubernetes::access,
     runs::context::Context,
 };
@@ -38,6 +41,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         set: None,
         repository: None,
         preview: None,
+        approval: approval::Known::default(),
         rerun_of: None,
         account: AccountView::NotAsked,
         undo: None,
@@ -56,6 +60,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
                 reference.as_ref().and_then(|LocalReference { name }| context.restores.get(&namespace, name))
             };
             observed.preview = named(&restore.spec.preview);
+            observed.approval = approval::known(context, &namespace, ApprovedKind::RestoreRun, &restore.name_any());
             observed.rerun_of = named(&restore.spec.rerun_of);
             observed.finding = finding_of(context, &restore, &namespace).await?;
             let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);

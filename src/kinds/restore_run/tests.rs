@@ -1,13 +1,14 @@
 //! What is decided about a restore, case by case.
 
 use super::account::{AccountView, needed};
-use super::decide::{Action, Observed, decide, is_of, refused, run_names, started};
+use super::decide::{Action, Observed, awaits_approval, decide, is_of, refused, run_names, started};
 use super::finding::backup_set;
 use crate::api::{
-    BackupRepository, BackupSet, Finding, ObjectReference, OperationRun, Outcome, Phase, RestoreRun, RestoreRunStatus,
-    audit_entry::AuditRecord, backup_set::Content, identity::Identity, operation_run::Trigger,
+    Approval, BackupRepository, BackupSet, Finding, ObjectReference, OperationRun, Outcome, Phase, RestoreRun,
+    RestoreRunStatus, audit_entry::AuditRecord, backup_set::Content, identity::Identity, operation_run::Trigger,
     provenance::AuditReferences,
 };
+use crate::kinds::approval::Known;
 use crate::kinds::made_for::{RunView, over_quota, run_refused};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -57,6 +58,7 @@ fn observed(restore: RestoreRun) -> Observed {
         terminating: false,
         run: RunView::None(name),
         finding: None,
+        approval: Known::default(),
         set: Some(set("tenant")),
         repository: Some(Arc::new(repository(&[]))),
         preview: None,
@@ -533,4 +535,65 @@ fn a_restore_names_its_run_as_soon_as_it_is_made() {
     let named = ObjectReference { name: "put-back-restore".into(), uid: "run-uid".into() };
     assert_eq!((status.operation_run, status.phase, status.observed_generation), (Some(named), Phase::Queued, 1));
     assert_eq!(status.message.as_deref(), Some("see run put-back-restore"));
+}
+
+/// A restore of ada's that applies a preview of seven changes, with this own field.
+fn previewed(approval: Value) -> Observed {
+    let mut asked = json!({"preview": {"name": "look"}});
+    if !approval.is_null() {
+        asked["approval"] = approval;
+    }
+    let mut look = restore(
+        json!({"dryRun": true}),
+        json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d".repeat(64), "preview": {"create": 3, "delete": 4},
+            "operationRun": {"name": "look-preview", "uid": "u"}}),
+    );
+    // As it is cached.
+    crate::kernel::slim::Slim::slim(&mut look);
+    Observed { preview: Some(Arc::new(look)), ..observed(restore(asked, json!({}))) }
+}
+
+fn rule(min_items: i64) -> Known {
+    let rules = json!([{"types": ["restore.apply"], "minItems": min_items}]);
+    let workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
+        "metadata": {"name": "shop"}, "spec": {"approvals": rules}}));
+    Known { workspace: Some(Arc::new(workspace)), approval: None }
+}
+
+#[test]
+fn a_restore_that_needs_an_approval_waits_for_it_without_a_run_and_names_it_then() {
+    let mut waits = previewed(json!({}));
+    let actions = decide(&waits, now());
+    let status = written(&actions);
+    assert_eq!((actions.len(), status.phase, status.outcome), (1, Phase::Queued, Outcome::Pending));
+    assert!(awaits_approval(&status) && !awaits_approval(&RestoreRunStatus::default()));
+    assert_eq!((status.plan_digest, status.operation_run, status.completed_at), (Some("d".repeat(64)), None, None));
+    // Once it says so, nothing more is written.
+    let mut said = (*waits.restore).clone();
+    said.status = Some(written(&actions));
+    let again = Observed { restore: Arc::new(said), ..waits.clone() };
+    assert_eq!(Some(written(&decide(&again, now()))), again.restore.status);
+    let approval: Approval = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Approval",
+        "metadata": {"name": "restorerun-put-back", "namespace": "acme", "uid": "a", "creationTimestamp": now()},
+        "spec": {"for": {"kind": "RestoreRun", "name": "put-back", "uid": "0123456789"}, "planDigest": "d".repeat(64),
+            "approvedBy": {"username": "bob"}}}));
+    waits.approval.approval = Some(Arc::new(approval));
+    let actions = decide(&waits, now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    let named = json!({"name": "restorerun-put-back", "uid": "a", "planDigest": "d".repeat(64), "approvedBy": {"username": "bob"}});
+    assert_eq!(run.spec.inputs.get("approval"), Some(named));
+    let cancelled = restore(json!({"preview": {"name": "look"}, "approval": {}, "cancel": true}), json!({}));
+    assert_eq!(refusal(&Observed { restore: Arc::new(cancelled), ..again }).1, "Cancelled");
+}
+
+#[test]
+fn a_rule_of_the_workspace_holds_restores_of_its_size_and_blocks_those_without_a_preview() {
+    let with = |approval, observed: Observed| Observed { approval, ..observed };
+    assert!(awaits_approval(&written(&decide(&with(rule(7), previewed(Value::Null)), now()))));
+    let actions = decide(&with(rule(8), previewed(Value::Null)), now());
+    assert!(matches!(actions.as_slice(), [Action::Start(_)]), "{actions:?}");
+    let (outcome, code, message) = refusal(&with(rule(8), observed(restore(json!({}), json!({})))));
+    assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "ApprovalNeedsPreview"), "{message}");
+    let actions = decide(&with(rule(1), observed(restore(json!({"dryRun": true}), json!({})))), now());
+    assert!(matches!(actions.as_slice(), [Action::Start(_)]), "a dry run writes nothing: {actions:?}");
 }

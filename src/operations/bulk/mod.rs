@@ -161,6 +161,7 @@ fn subject(order: &Order, selected: &Selected) -> Subject {
         who: order.bulk.spec.requested_by.clone().unwrap_or_default(),
         restore_run: None,
         bulk_operation_run: Some(ObjectReference::of(&order.bulk)),
+        approval: order.approval.clone(),
         change: Some(truncate(&bulk::in_words(&order.asked), MAX_CHANGE)),
         backup_set: None,
         plan_digest: selected.digest.clone(),

@@ -2,10 +2,13 @@
 
 use super::claim;
 use crate::{
-    api::{BulkOperationRun, BulkOperationRunSpec, LocalReference, operations::BulkInputs, reason::bulk as reason},
+    api::{
+        BulkOperationRun, BulkOperationRunSpec, LocalReference, approval::Consent, operations::BulkInputs,
+        reason::bulk as reason,
+    },
     cluster::retry::retry,
     items::bulk::{Previewed, previewed},
-    operations::intent::not_begun,
+    operations::{approval, intent::not_begun},
     worker::{
         audit,
         environment::RunIdentity,
@@ -26,20 +29,29 @@ pub struct Order {
     pub created: Timestamp,
     /// What the preview made that it applies.
     pub previewed: Option<Previewed>,
+    /// The approval of that, if one was needed.
+    pub approval: Option<Consent>,
 }
 
 /// Reads what to do.
 pub async fn read(client: &Client, own: &RunIdentity, inputs: &BulkInputs) -> Result<Order, Failure> {
     let bulk = claim::take(client, own, inputs).await?;
+    let approval = inputs.approval.clone();
     let Some(LocalReference { name }) = &bulk.spec.preview else {
-        return Ok(Order { asked: bulk.spec.clone(), created: created(&bulk), previewed: None, bulk });
+        approval::expect_plan(approval.as_ref(), None)?;
+        return Ok(Order { asked: bulk.spec.clone(), created: created(&bulk), previewed: None, approval, bulk });
     };
     let bulks: Api<BulkOperationRun> = Api::namespaced(client.clone(), &own.namespace);
     let preview = retry(|| bulks.get_opt(name)).await;
     let preview = preview.map_err(|error| api_failure(&format!("read the BulkOperationRun {name}"), &error))?;
     match (previewed(&bulk.spec, preview.as_ref()), preview) {
         (Ok(previewed), Some(preview)) => {
-            Ok(Order { created: created(&preview), asked: preview.spec, previewed, bulk })
+            let digest = previewed.as_ref().map(|made| made.digest.as_str());
+            if let Err(failure) = approval::expect_plan(approval.as_ref(), digest) {
+                let begun = audit::has_intent(client, own).await.map_err(|failure| not_begun(&failure))?;
+                return Err(if begun { lost() } else { failure });
+            }
+            Ok(Order { created: created(&preview), asked: preview.spec, previewed, approval, bulk })
         }
         (Ok(_), None) => Err(lost()),
         // An earlier attempt may have written, so that it is not true that nothing was done.

@@ -121,6 +121,7 @@ fn subject(order: &Order, plan: &Plan) -> Subject {
         who: order.requested_by.clone(),
         restore_run: Some(order.restore_run.clone()),
         bulk_operation_run: None,
+        approval: order.approval.clone(),
         change: None,
         backup_set: Some(order.backup_set.clone()),
         plan_digest: plan.digest(),

@@ -5,6 +5,7 @@ use crate::{
     api::reason::restore as reason,
     api::{
         BackupSet, LocalReference, ObjectReference, RestoreRun,
+        approval::Consent,
         backup_set::Coverage,
         execution::RESTORE_ACCOUNT,
         item::ItemId,
@@ -19,7 +20,10 @@ use crate::{
         selection::ItemSelection,
         transform::Transforms,
     },
-    operations::restore::{claim, stored_plan},
+    operations::{
+        approval,
+        restore::{claim, stored_plan},
+    },
     repository::Repository,
     worker::{
         environment::Environment,
@@ -56,6 +60,8 @@ pub struct Order {
     pub account: String,
     /// The plan to execute, if a preview made it.
     pub preview: Option<PreviewedPlan>,
+    /// The approval of that plan, if one was needed.
+    pub approval: Option<Consent>,
     /// Whether to capture what is about to change first.
     pub safety_capture: bool,
 }
@@ -87,6 +93,8 @@ pub async fn read(
         Some(preview) => find(&restores, &preview.name).await?,
     };
     let mut order = decide(environment, &restore, of_finding, &set, previewed.as_ref())?;
+    approval::expect_plan(inputs.approval.as_ref(), order.preview.as_ref().map(|plan| plan.digest.as_str()))?;
+    order.approval.clone_from(&inputs.approval);
     // A plan made by a preview holds exactly what the preview selected.
     let terms = previewed.as_ref().unwrap_or(&restore);
     if let Some(LocalReference { name }) = &terms.spec.rerun_of {
@@ -188,6 +196,7 @@ pub fn decide(
         requested_by,
         account: restore.spec.service_account_name.clone().unwrap_or_else(|| RESTORE_ACCOUNT.to_owned()),
         preview,
+        approval: None,
         safety_capture: restore.spec.safety_capture,
     })
 }

@@ -151,6 +151,9 @@ fn sound(kind: &str, path: &[Step]) -> Value {
             }
             spec
         }
+        "Approval" => {
+            json!({ "for": { "kind": "RestoreRun", "name": "none", "uid": "uid" }, "planDigest": "0".repeat(64) })
+        }
         other => panic!("{other} is new: say here what a sound one is"),
     }
 }
@@ -274,6 +277,8 @@ async fn whatever_stands_in_a_field_nothing_outside_the_tenant_is_touched_and_no
                     "OperationType" | "Workspace" | "WorkspaceRun" => {
                         format!("hostile-{}.{}", tally.accepted + tally.refused, tenant.name)
                     }
+                    // Its name follows from what it approves. It is deleted before the next.
+                    "Approval" => "restorerun-none".to_owned(),
                     "AuditEntry" => format!("{:012}", tally.accepted + tally.refused + 2),
                     _ => format!("hostile-{}", tally.accepted + tally.refused),
                 };

@@ -29,6 +29,7 @@ fn record(run_uid: &str) -> AuditRecord {
         namespace: String::new(),
         previous: String::new(),
         groups_left_out: 0,
+        approval: None,
         pod: POD.into(),
         event: AuditEvent::Intent,
         at: "2026-01-02T03:04:05.000678Z".parse().expect("a time"),

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The kinds of the whole cluster.
 const OF_CLUSTER: [&str; 3] = ["operationtypes", "workspaces", "workspaceruns"];
 
-const RECORDS: [&str; 9] = [
+const RECORDS: [&str; 10] = [
+    "approvals",
     "auditentries",
     "backuprepositories",
     "backupschedules",

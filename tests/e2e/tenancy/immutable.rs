@@ -59,7 +59,8 @@ fn sound(kind: &str) -> Vec<Value> {
                         { "op": "replace", "path": "/data", "value": ["x", "y"] },
                         { "op": "replace", "path": "/kind", "value": "text" }] },
                     { "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }] }),
-            json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" } }),
+            json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" },
+                "approval": { "required": true, "validSeconds": 3600 } }),
             json!({ "finding": { "name": "drift-0", "path": "data.a" } }),
         ],
         "BulkOperationRun" => vec![
@@ -68,7 +69,8 @@ fn sound(kind: &str) -> Vec<Value> {
                 "parallelism": 3, "stopAfterFailures": 4 }),
             json!({ "resource": { "kind": "Pod" }, "action": "scale", "labelSelector": "a=b",
                 "options": { "replicas": 3 } }),
-            json!({ "resource": { "kind": "Pod" }, "action": "label", "preview": { "name": "look" } }),
+            json!({ "resource": { "kind": "Pod" }, "action": "label", "preview": { "name": "look" },
+                "approval": { "required": true, "validSeconds": 3600 } }),
             json!({ "resource": { "kind": "Pod" }, "action": "restart", "items": ["a"], "dryRun": true }),
         ],
         "WorkspaceRun" => {

@@ -131,6 +131,7 @@ pub(super) async fn without_mutation(tenant: &Tenant, policy: &str, plural: &str
         "operationruns" => "OperationRun",
         "restoreruns" => "RestoreRun",
         "backupschedules" => "BackupSchedule",
+        "approvals" => "Approval",
         other => panic!("{other}: nobody asks for one"),
     }
     .into();
@@ -151,6 +152,7 @@ async fn an_object_without_a_spec_is_refused_for_that_and_not_for_who_asks() {
         ("RestoreRun", "restoreruns"),
         ("BulkOperationRun", "bulkoperationruns"),
         ("BackupSchedule", "backupschedules"),
+        ("Approval", "approvals"),
     ] {
         let object = json!({ "apiVersion": group, "kind": kind, "metadata": { "name": "empty" } });
         let answer = call(&tenant.cluster.client, "POST", &tenant.path(group, plural), &object).await;

@@ -34,7 +34,7 @@ async fn a_run_is_found_by_short_name_category_and_field_and_reads_well_in_a_tab
     }
     let explained = print(&["explain", "operationrun.spec"]);
     assert!(explained.contains("Name of the OperationType to run"), "{explained}");
-    for short in ["optype", "brepo", "bset", "bsched", "oprep", "rrun", "bulk", "audit", "wspace", "wrun"] {
+    for short in ["optype", "brepo", "bset", "bsched", "oprep", "rrun", "bulk", "audit", "wspace", "wrun", "appr"] {
         print(&["get", short]);
     }
 }

@@ -20,7 +20,7 @@ const POLICY: &str = "tenantatlas-lifetime";
 /// A group that can all of our kinds, but for these verbs; everywhere, so that kinds of cluster scope are in it.
 async fn can_all_but_delete(tenant: &Tenant, user: &str) -> Client {
     let user = format!("{user}.{}", tenant.name);
-    let verbs = ["run", "get", "list", "create", "update", "patch"];
+    let verbs = ["run", "approve", "get", "list", "create", "update", "patch"];
     let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": { "name": user, "labels": crate::support::tenant::of_story(tenant) },
         "rules": [{ "apiGroups": ["tenantatlas.io"], "resources": ["*"], "verbs": verbs }] });
@@ -56,6 +56,10 @@ fn sound(tenant: &Tenant, kind: &str) -> (Value, bool) {
         "OperationType" => (json!({ "executor": { "worker": { "command": ["capture"] } } }), true),
         "Workspace" => (json!({}), true),
         "WorkspaceRun" => (json!({ "workspace": { "name": "none" }, "operation": { "type": "none" } }), true),
+        "Approval" => (
+            json!({ "for": { "kind": "RestoreRun", "name": "there", "uid": "uid" }, "planDigest": "a".repeat(64) }),
+            true,
+        ),
         "BackupSet" => (
             json!({ "repository": { "name": "none" }, "snapshot": "a".repeat(64), "run": { "name": "run", "uid": "uid" },
                 "namespaceUid": tenant.uid, "hold": true }),
@@ -66,10 +70,10 @@ fn sound(tenant: &Tenant, kind: &str) -> (Value, bool) {
         }
         other => panic!("{other} is new: say here what a sound one is"),
     };
-    let name = if ["OperationType", "Workspace", "WorkspaceRun"].contains(&kind) {
-        format!("there.{}", tenant.name)
-    } else {
-        "there".to_owned()
+    let name = match kind {
+        "OperationType" | "Workspace" | "WorkspaceRun" => format!("there.{}", tenant.name),
+        "Approval" => "restorerun-there".to_owned(),
+        _ => "there".to_owned(),
     };
     let metadata = json!({ "name": name, "labels": crate::support::tenant::of_story(tenant) });
     (json!({ "apiVersion": GROUP, "kind": kind, "metadata": metadata, "spec": spec }), anybody)

@@ -3,6 +3,7 @@
 
 mod account_rights;
 mod accounts;
+mod approvals;
 mod audit;
 mod coverage;
 mod fields;

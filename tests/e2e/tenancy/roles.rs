@@ -6,7 +6,7 @@ use serde_json::Value;
 use tenantatlas::api::operations::BUILT_IN;
 
 /// Rights that no role of the chart gives to people.
-const NEVER: [&str; 21] = [
+const NEVER: [&str; 26] = [
     "impersonate core/serviceaccounts",
     "create core/serviceaccounts/token",
     "patch tenantatlas.io/operationruns/status",
@@ -28,6 +28,11 @@ const NEVER: [&str; 21] = [
     "delete tenantatlas.io/auditentries",
     "adopt tenantatlas.io/backuprepositories",
     "run tenantatlas.io/operationtypes:some.other",
+    "create tenantatlas.io/approvals",
+    "patch tenantatlas.io/approvals",
+    "delete tenantatlas.io/approvals",
+    "approve tenantatlas.io/operationtypes:restore.apply",
+    "approve tenantatlas.io/operationtypes:bulk.apply",
 ];
 
 #[tokio::test]
@@ -41,6 +46,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
         "get tenantatlas.io/backupsets",
         "watch tenantatlas.io/auditentries",
         "list tenantatlas.io/findings",
+        "list tenantatlas.io/approvals",
         "get core/pods/log",
     ];
     let starts = [
@@ -83,6 +89,27 @@ async fn the_tenants_roles_give_what_their_names_say() {
 }
 
 #[tokio::test]
+async fn an_approver_reads_everything_and_starts_and_changes_nothing() {
+    let tenant = Tenant::new("approver-role").await;
+    let approver = tenant.person("bob", &["tenantatlas-tenant-approver"]).await;
+    for (right, wanted) in [
+        ("list tenantatlas.io/restoreruns", true),
+        ("get tenantatlas.io/operationreports", true),
+        ("create tenantatlas.io/approvals", true),
+        ("delete tenantatlas.io/approvals", true),
+        ("approve tenantatlas.io/operationtypes:restore.apply", true),
+        ("approve tenantatlas.io/operationtypes:bulk.apply", true),
+        ("approve tenantatlas.io/operationtypes:backup.capture", false),
+        ("patch tenantatlas.io/approvals", false),
+        ("run tenantatlas.io/operationtypes:restore.apply", false),
+        ("create tenantatlas.io/restoreruns", false),
+        ("get core/secrets", false),
+    ] {
+        assert_eq!(may(&approver, tenant.right(right)).await, wanted, "{right}");
+    }
+}
+
+#[tokio::test]
 async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
     let tenant = Tenant::new("stock").await;
     let rights = [
@@ -109,6 +136,10 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("create tenantatlas.io/backupsets", &[]),
         ("list tenantatlas.io/findings", &["view", "edit", "admin"]),
         ("create tenantatlas.io/findings", &[]),
+        ("list tenantatlas.io/approvals", &["view", "edit", "admin"]),
+        ("create tenantatlas.io/approvals", &[]),
+        ("delete tenantatlas.io/approvals", &[]),
+        ("approve tenantatlas.io/operationtypes:restore.apply", &[]),
         ("patch tenantatlas.io/findings", &[]),
         ("delete tenantatlas.io/findings", &[]),
         ("patch tenantatlas.io/operationruns/status", &[]),

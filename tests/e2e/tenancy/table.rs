@@ -153,6 +153,11 @@ fn request(tenant: &Tenant, row: &str, who: &str) -> (&'static str, String, Valu
         "change or delete a finding otherwise" => {
             ("PATCH", path("findings/there"), json!({ "spec": { "severity": "low" } }))
         }
+        "approve a restore" => {
+            let spec = json!({ "for": { "kind": "RestoreRun", "name": "new", "uid": "0" }, "planDigest": digest(1),
+                "approvedBy": { "username": who } });
+            ("POST", path("approvals"), object("Approval", "restorerun-new", spec))
+        }
         "delete a backup set" => ("DELETE", path("backupsets/free"), Value::Null),
         "set up a repository" => ("POST", path("backuprepositories"), object("BackupRepository", "new", repository)),
         "adopt a store of other namespaces" => {

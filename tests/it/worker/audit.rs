@@ -52,6 +52,7 @@ fn intent(run: &RunIdentity) -> AuditRecord {
         namespace: String::new(),
         previous: String::new(),
         groups_left_out: 0,
+        approval: None,
         pod: run.pod.clone(),
         event: AuditEvent::Intent,
         at: "2026-01-02T03:04:05.678Z".parse().unwrap(),

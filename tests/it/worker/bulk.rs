@@ -44,8 +44,17 @@ pub async fn attempt(api: &Api) -> Result<TerminationResult, Failure> {
     attempt_until(api, &Stop::default()).await
 }
 
+/// One attempt of a worker whose run names an approval.
+pub async fn attempt_approved(api: &Api, approval: Value) -> Result<TerminationResult, Failure> {
+    let inputs = json!({"bulkOperationRun": {"name": "many", "uid": "bulk-uid"}, "approval": approval});
+    attempt_with(api, inputs, &Stop::default()).await
+}
+
 async fn attempt_until(api: &Api, stop: &Stop) -> Result<TerminationResult, Failure> {
-    let inputs = json!({"bulkOperationRun": {"name": "many", "uid": "bulk-uid"}});
+    attempt_with(api, json!({"bulkOperationRun": {"name": "many", "uid": "bulk-uid"}}), stop).await
+}
+
+async fn attempt_with(api: &Api, inputs: Value, stop: &Stop) -> Result<TerminationResult, Failure> {
     let inputs: BulkInputs = serde_json::from_value(inputs).unwrap();
     let (environment, client) = (environment(json!({}), None), api.client());
     let provider = Kubernetes::new(&client, NAMESPACE);

@@ -2,7 +2,9 @@
 
 use super::{
     api::{Api, NAMESPACE, RUN, RUN_UID, refusal},
-    bulk::{RESTARTED_AT, assert_each_written_once, attempt, codes, counts, deployments, events, labelled},
+    bulk::{
+        RESTARTED_AT, assert_each_written_once, attempt, attempt_approved, codes, counts, deployments, events, labelled,
+    },
     support::environment,
 };
 use serde_json::{Value, json};
@@ -266,6 +268,33 @@ async fn without_what_the_preview_found_nothing_is_written() {
         }
         assert_eq!(blocked(&api).await.0, "PlanLost");
     }
+}
+
+#[tokio::test]
+async fn an_approved_plan_is_carried_out_and_its_approver_recorded_and_no_other_plan_of_that_name() {
+    let api = Api::new();
+    api.serve_config_maps(labelled(2));
+    order_preview(&api, json!({}));
+    let digest = json!(preview(&api).await.unwrap().context.plan.unwrap().digest);
+    order_applied(&api);
+    let approval = |digest: &Value| json!({"name": "bulkoperationrun-many", "uid": "a", "planDigest": digest, "approvedBy": {"username": "eve"}});
+    let before = api.writes().len();
+    let failure = attempt_approved(&api, approval(&json!("0".repeat(64)))).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.to_result().outcome), ("PreviewStale", Some(Outcome::Blocked)));
+    assert!(api.writes().len() == before && api.audit().is_empty(), "nothing is written");
+    attempt_approved(&api, approval(&digest)).await.unwrap();
+    let entries = api.audit();
+    assert_eq!(entries.len(), 2);
+    for entry in entries {
+        let record: Value = serde_json::from_str(entry["spec"]["entry"].as_str().unwrap()).unwrap();
+        assert_eq!((&record["who"]["username"], &record["approval"]), (&json!("bob"), &approval(&digest)));
+    }
+    // Another preview has the name by now. An attempt that has begun must not say that nothing was done.
+    let mut look = api.record_of("bulkoperationruns", "look");
+    look["status"]["planDigest"] = json!("0".repeat(64));
+    api.record("bulkoperationruns", "look", look);
+    let failure = attempt_approved(&api, approval(&digest)).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.to_result().outcome), ("SelectionLost", Some(Outcome::Failed)));
 }
 
 #[tokio::test]

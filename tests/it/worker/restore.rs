@@ -34,6 +34,8 @@ pub struct Tenant {
     run: usize,
     /// The item that the operator found in the finding that restores name.
     item: Option<String>,
+    /// The approval that the run names.
+    approval: Option<Value>,
     pub stop: Stop,
 }
 
@@ -46,7 +48,8 @@ impl Tenant {
 
     /// A tenant with the backup set of a snapshot.
     pub fn with_set(api: Api, pod: Pod, snapshot: &str) -> Self {
-        let mut tenant = Self { api, pod, snapshot: snapshot.to_owned(), run: 0, item: None, stop: Stop::default() };
+        let mut tenant =
+            Self { api, pod, snapshot: snapshot.to_owned(), run: 0, item: None, approval: None, stop: Stop::default() };
         tenant.next_run();
         tenant.set(|_| {});
         tenant
@@ -125,6 +128,9 @@ impl Tenant {
         let mut inputs = json!({"repository": "main", "restoreRun": {"name": RESTORE, "uid": RESTORE_UID}});
         if let Some(item) = &self.item {
             inputs["finding"] = json!({"backupSet": SET, "item": item});
+        }
+        if let Some(approval) = &self.approval {
+            inputs["approval"] = approval.clone();
         }
         let mut environment = environment(inputs, None);
         environment.identity.run_uid = self.run_uid();
@@ -537,6 +543,26 @@ async fn a_preview_is_applied_exactly_and_with_one_write_for_each_item_that_chan
         ]
     );
     assert_eq!(tenant.api.objects_of("ConfigMap").len(), 3);
+}
+
+#[tokio::test]
+async fn an_approved_plan_is_carried_out_and_its_approver_recorded_and_no_other_plan_of_that_name() {
+    let mut tenant = damaged_and_previewed().await;
+    let order = json!({"dryRun": false, "preview": {"name": "look"}});
+    let digest = tenant.api.record_of("restoreruns", "look")["status"]["planDigest"].clone();
+    let approval = |digest: Value| json!({"name": "restorerun-put-back", "uid": "a", "planDigest": digest, "approvedBy": {"username": "bob"}});
+    tenant.approval = Some(approval(json!("0".repeat(64))));
+    let failure = tenant.apply(order.clone()).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("PreviewStale", 40), "{failure}");
+    assert!(tenant.api.writes().is_empty() && tenant.api.audit().is_empty());
+    tenant.approval = Some(approval(digest.clone()));
+    tenant.apply(order).await.unwrap();
+    let entries = tenant.api.audit();
+    assert_eq!(entries.len(), 2);
+    for entry in entries {
+        let record: Value = serde_json::from_str(entry["spec"]["entry"].as_str().unwrap()).unwrap();
+        assert_eq!((&record["who"]["username"], &record["approval"]), (&json!("ada"), &approval(digest.clone())));
+    }
 }
 
 #[tokio::test]

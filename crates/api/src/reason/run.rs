@@ -85,6 +85,8 @@ pub enum Reason {
     FindingNotFound,
     /// The item of the finding cannot be put back in this way.
     FindingNotRestorable,
+    /// The workspace requires an approval, and there is no preview whose plan could be approved.
+    ApprovalNeedsPreview,
     /// The backup set is from another namespace that was not adopted.
     ForeignBackupSet,
     /// The backup set is an inventory, which holds no objects.
@@ -115,6 +117,8 @@ pub enum Reason {
     // -- waiting
     /// A limit of the type or of the operator is reached.
     ConcurrencyLimit,
+    /// Somebody else must approve the plan of the restore or bulk operation.
+    AwaitingApproval,
     /// The Job is suspended (by a queue such as Kueue).
     Suspended,
     /// No node accepts the pod.
