@@ -34,6 +34,17 @@ impl Refusal {
         )
     }
 
+    /// The run's workspace run had ended when the run was created.
+    #[must_use]
+    pub fn created_late(workspace_run: &str) -> Self {
+        Self::new(
+            Reason::CreatedLate,
+            format!(
+                "nothing is to be done: workspace run {workspace_run} had ended, and a process of the operator that had been stopped created this run late"
+            ),
+        )
+    }
+
     /// The namespace is not a tenant.
     #[must_use]
     pub fn not_a_tenant(namespace: &str) -> Self {

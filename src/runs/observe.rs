@@ -60,9 +60,11 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         _ => None,
     };
     let repeats = if open && !started { repeats_a_tick_of(context, &run, &namespace).await? } else { None };
-    let prepared = match repeats {
-        Some(schedule) => Err(Refusal::tick_repeated(&schedule)),
-        None => prepare(&run, tenant.as_ref(), operation_type.as_ref(), &repository, &rerun, |name| {
+    let late = if open && !started { created_late(context, &run) } else { None };
+    let prepared = match (repeats, late) {
+        (Some(schedule), _) => Err(Refusal::tick_repeated(&schedule)),
+        (None, Some(workspace_run)) => Err(Refusal::created_late(&workspace_run)),
+        (None, None) => prepare(&run, tenant.as_ref(), operation_type.as_ref(), &repository, &rerun, |name| {
             account.as_deref() != Some(name)
         }),
     };
@@ -141,6 +143,16 @@ fn beyond_history(
         operation_type.and_then(|operation_type| operation_type.spec.history_limit).unwrap_or(DEFAULT_HISTORY_LIMIT);
     let limit = usize::try_from(limit).unwrap_or(1);
     context.registry.beyond_history(namespace, &run.spec.operation_type, &run.name_any(), limit)
+}
+
+/// The workspace run that a run is for, if that is completed. It completes only when all of its runs
+/// are, so this one was created by a leader that stalled between its decision and its request. The
+/// first run of the tenant may be deleted by now.
+fn created_late(context: &Context, run: &OperationRun) -> Option<String> {
+    let by = children::parent(run)?;
+    let held =
+        context.workspace_runs.get("", &by.name).filter(|held| held.uid().as_deref() == Some(by.uid.as_str()))?;
+    held.is_completed().then(|| by.name.clone())
 }
 
 /// Whether a workspace run still counts the run: it was created for one that is not completed, or for

@@ -62,20 +62,19 @@ pub fn effective_inputs(run: &OperationRun, rerun: &RerunView) -> Inputs {
     }
 }
 
-/// Checks a run and computes what it would execute.
-pub fn prepare(
-    run: &OperationRun,
-    tenant: Option<&Tenant>,
-    operation_type: Option<&Arc<OperationType>>,
-    repository: &RepositoryView,
-    rerun: &RerunView,
-    account_exists: impl Fn(&str) -> bool,
-) -> Result<Prepared, Refusal> {
-    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
-    let type_name = &run.spec.operation_type;
-    let Some(tenant) = tenant else {
-        return Err(Refusal::not_a_tenant(namespace));
-    };
+/// Checks what is the same for a run in each tenant: its type, its timeout and its inputs.
+pub fn expect_startable(run: &OperationRun, operation_type: Option<&Arc<OperationType>>) -> Result<(), Refusal> {
+    let operation_type = expect_type(&run.spec.operation_type, operation_type)?;
+    check_timeout(run, operation_type)?;
+    check_executor(operation_type)?;
+    check_inputs(&run.spec.inputs.parse(), operation_type)
+}
+
+/// Checks that runs of a type can be started.
+fn expect_type<'t>(
+    type_name: &str,
+    operation_type: Option<&'t Arc<OperationType>>,
+) -> Result<&'t Arc<OperationType>, Refusal> {
     let Some(operation_type) = operation_type else {
         return Err(Refusal::new(
             Reason::UnknownType,
@@ -100,6 +99,25 @@ pub fn prepare(
             ),
         ));
     }
+    Ok(operation_type)
+}
+
+/// Checks a run and computes what it would execute.
+pub fn prepare(
+    run: &OperationRun,
+    tenant: Option<&Tenant>,
+    operation_type: Option<&Arc<OperationType>>,
+    repository: &RepositoryView,
+    rerun: &RerunView,
+    account_exists: impl Fn(&str) -> bool,
+) -> Result<Prepared, Refusal> {
+    let namespace = run.metadata.namespace.as_deref().unwrap_or_default();
+    let type_name = &run.spec.operation_type;
+    let Some(tenant) = tenant else {
+        return Err(Refusal::not_a_tenant(namespace));
+    };
+    let operation_type = expect_type(type_name, operation_type)?;
+    let spec = &operation_type.spec;
     check_timeout(run, operation_type)?;
     check_rerun(run, &spec.executor, rerun)?;
     let earlier = match rerun {

@@ -262,9 +262,15 @@ async fn a_completed_one_is_deleted_after_its_time_and_no_tenant_is_a_clear_refu
     let name = tenant.name.as_str();
     let spec = json!({ "workspace": { "name": name }, "operation": { "type": "backup.capture" },
         "ttlSecondsAfterFinished": 60 });
-    tenant.run_over_all(name, spec).await;
+    let run = tenant.run_over_all(name, spec).await;
     let status = tenant.over_all(name).await;
     assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Blocked, Some(Reason::NoTenants.as_str())));
+    // What a leader creates that had stalled before its request.
+    let by = json!({ "kind": "WorkspaceRun", "name": name, "uid": run.metadata.uid });
+    let late = json!({ "metadata": { "name": "late" }, "spec": { "type": "backup.capture", "trigger": "workspace_run",
+        "inputs": { "repository": "main" }, "scheduledBy": by } });
+    tenant.create_as::<OperationRun>(tenant.cluster.as_operator(), late).await.expect("a late run");
+    assert_ended(&tenant.completed("late", SOON).await, Outcome::Blocked, Reason::CreatedLate);
     assert!(status.message.is_some_and(|message| message.contains("has no tenant")));
     wait_for("the workspace run is deleted", SOON * 3, async || {
         match tenant.workspace_runs().get_opt(name).await.map_err(|error| error.to_string())? {

@@ -12,16 +12,15 @@ use super::{
 };
 use crate::{
     api::{
-        ObjectReference, OperationRun, OperationRunSpec, OperationType, Outcome, Phase, Reason, WorkspaceRun,
-        WorkspaceRunStatus, conditions, labels,
+        ObjectReference, OperationRun, OperationRunSpec, OperationType, Outcome, Phase, Reason, Workspace,
+        WorkspaceRun, WorkspaceRunStatus, conditions, labels,
         operation_run::{ScheduledBy, SchedulerKind, Trigger},
-        operation_type::Scope,
         result::truncate,
         workspace_run::{MAX_REFUSED, WaveStatus, run_names},
     },
     kernel::{refusal::Refusal, whole::too_large},
     operations,
-    runs::children::Child,
+    runs::{children::Child, prepare::expect_startable},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -43,8 +42,8 @@ pub struct Observed {
     pub run: Arc<WorkspaceRun>,
     /// The type of its runs, while it has not started.
     pub operation_type: Option<Arc<OperationType>>,
-    /// The repository that the workspace gives its tenants.
-    pub repository: Option<String>,
+    /// Its workspace, if there is an object of that.
+    pub workspace: Option<Arc<Workspace>>,
     /// The tenants of the workspace that are not being deleted.
     pub tenants: Vec<Tenant>,
     /// Its runs, by namespace.
@@ -140,32 +139,21 @@ fn expect_possible(observed: &Observed, started: bool) -> Result<Selectors, Refu
         );
         return Err(Refusal::new(Reason::DuplicateRun, message));
     }
-    expect_type(run, observed.operation_type.as_deref())?;
+    if let Some(allows) = observed.workspace.as_deref().and_then(|workspace| not_allowed(run, workspace)) {
+        return Err(allows);
+    }
+    expect_startable(&of_tenant(observed, ""), observed.operation_type.as_ref())?;
     expect_rerun(run, &observed.earlier)?;
     Ok(selectors)
 }
 
-fn expect_type(run: &WorkspaceRun, operation_type: Option<&OperationType>) -> Result<(), Refusal> {
-    let name = &run.spec.operation.operation_type;
-    let Some(operation_type) = operation_type else {
-        let message = format!(
-            "there is no operation type {name:?}: `kubectl get operationtypes` lists those there are; create it, then create a new workspace run"
-        );
-        return Err(Refusal::new(Reason::UnknownType, message));
-    };
-    if operation_type.spec.scope != Scope::Tenant {
-        let message = format!(
-            "operation type {name} is for workspaces as a whole: a workspace run takes a type of scope Tenant and runs it in each tenant"
-        );
-        return Err(Refusal::new(Reason::WrongScope, message));
-    }
-    if operation_type.spec.suspend {
-        let message = format!(
-            "operation type {name} is suspended: try again when an administrator has set its spec.suspend to false"
-        );
-        return Err(Refusal::new(Reason::TypeSuspended, message));
-    }
-    Ok(())
+fn not_allowed(run: &WorkspaceRun, workspace: &Workspace) -> Option<Refusal> {
+    let operation_type = &run.spec.operation.operation_type;
+    let message = format!(
+        "run another type, or add it to spec.allowedTypes of workspace {}: that has no {operation_type}",
+        workspace.name_any()
+    );
+    (!workspace.spec.allows(operation_type)).then(|| Refusal::new(Reason::NotAllowedByWorkspace, message))
 }
 
 fn expect_rerun(run: &WorkspaceRun, earlier: &Earlier) -> Result<(), Refusal> {
@@ -455,6 +443,8 @@ fn of_tenant(observed: &Observed, namespace: &str) -> OperationRun {
     let [name, _] = run_names(&run.name_any(), &uid);
     let operation_type = &spec.operation.operation_type;
     let inputs = spec.operation.inputs.clone();
+    let template = observed.workspace.as_ref().and_then(|workspace| workspace.spec.repository.as_ref());
+    let repository = template.map(|template| template.name.as_str());
     let trigger = Trigger::WorkspaceRun;
     let mut child = OperationRun::new(
         &name,
@@ -462,7 +452,7 @@ fn of_tenant(observed: &Observed, namespace: &str) -> OperationRun {
             operation_type: operation_type.clone(),
             trigger,
             initiator: spec.requested_by.clone(),
-            inputs: operations::with_repository(operation_type, inputs, observed.repository.as_deref()),
+            inputs: operations::with_repository(operation_type, inputs, repository),
             scheduled_by: Some(ScheduledBy {
                 kind: SchedulerKind::WorkspaceRun,
                 name: run.name_any(),

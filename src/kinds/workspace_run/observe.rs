@@ -27,7 +27,7 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
     let mut observed = Observed {
         run: run.clone(),
         operation_type: None,
-        repository: None,
+        workspace: None,
         tenants: Vec::new(),
         children: std::collections::BTreeMap::new(),
         earlier: Earlier::NotAsked,
@@ -42,8 +42,7 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
         observed.operation_type = operation_type(context, &run.spec.operation.operation_type).await?;
         observed.duplicate = duplicate(context, &run);
     }
-    let template = context.workspaces.get("", workspace).and_then(|workspace| workspace.spec.repository.clone());
-    observed.repository = template.map(|template| template.name);
+    observed.workspace = context.workspaces.get("", workspace);
     observed.tenants = if started { known(context, workspace).await? } else { listed(context, workspace).await? };
     observed.children = context.children.of(&run.uid().unwrap_or_default());
     observed.earlier = earlier(context, &run).await?;

@@ -3,7 +3,9 @@
 use super::decide::{Decision, Earlier, Observed, decide};
 use super::plan::Tenant;
 use crate::{
-    api::{ObjectReference, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus, workspace_run::TenantRunCounts},
+    api::{
+        ObjectReference, Outcome, Phase, Workspace, WorkspaceRun, WorkspaceRunStatus, workspace_run::TenantRunCounts,
+    },
     runs::children::Child,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -33,6 +35,12 @@ fn workspace_run(spec: Value) -> WorkspaceRun {
     }))
 }
 
+fn workspace() -> Workspace {
+    let storage = json!({"persistentVolumeClaim": {"claimName": "backups"}});
+    read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace", "metadata": {"name": "shop"},
+        "spec": {"allowedTypes": ["backup.*"], "repository": {"storage": storage}}}))
+}
+
 fn tenant(namespace: &str, labels: &[(&str, &str)]) -> Tenant {
     let created = "2025-01-01T00:00:00Z".parse().ok();
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -50,7 +58,7 @@ fn observed(spec: Value, tenants: Vec<Tenant>) -> Observed {
     Observed {
         run: Arc::new(workspace_run(spec)),
         operation_type: Some(Arc::new(read(operation_type))),
-        repository: Some("main".to_owned()),
+        workspace: Some(Arc::new(workspace())),
         tenants,
         children: BTreeMap::new(),
         earlier: Earlier::NotAsked,
@@ -335,6 +343,12 @@ fn what_cannot_be_done_is_blocked_before_the_first_run() {
     };
     assert_eq!(reason(&with_type("scope", json!("Workspace")), json!({})).0, "WrongScope");
     assert_eq!(reason(&with_type("suspend", json!(true)), json!({})).0, "TypeSuspended");
+    assert_eq!(reason(&with_type("timeoutSeconds", json!(5)), json!({"timeoutSeconds": 6})).0, "TimeoutTooLong");
+    let inputs = json!({"type": "object", "properties": {"repository": {"const": "other"}}});
+    let (code, message) = reason(&with_type("inputsSchema", inputs), json!({}));
+    assert!(code == "InvalidInputs" && message.contains("inputs/repository"), "{message}");
+    let (code, message) = reason(&same, json!({"operation": {"type": "team.migrate"}}));
+    assert!(code == "NotAllowedByWorkspace" && message.contains("of workspace shop"), "{message}");
     let (code, message) = reason(&|observed| observed.duplicate = Some("first".to_owned()), json!({}));
     assert!(code == "DuplicateRun" && message.contains("workspace run first"), "{message}");
 }

@@ -69,6 +69,8 @@ pub enum Reason {
     DuplicateRun,
     /// The schedule had already started another run for the same tick.
     TickRepeated,
+    /// The workspace run that the run is for had ended when it was created.
+    CreatedLate,
     /// The run named in `rerunOf` does not exist, is not completed, or is of another type.
     RerunNotPossible,
     /// An object with the Job's name exists that does not belong to the operator.
