@@ -394,8 +394,12 @@ fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues:
 
 /// Workspace runs wake themselves.
 fn watch_workspace_runs(context: &Arc<Context>, workspace_runs: Feed<WorkspaceRun>, queues: &Queues) {
-    let queue = queues.workspace_runs.clone();
+    let (context_of_watch, queue) = (context.clone(), queues.workspace_runs.clone());
     feed(workspace_runs, &context.client, watcher::Config::default(), move |change| {
+        match &change {
+            Change::Applied(run) => context_of_watch.children.open(run),
+            Change::Deleted(run) => context_of_watch.children.close(run),
+        }
         let _ = queue.send(Name::of(&*object(change)));
     });
 }

@@ -205,6 +205,11 @@ impl<K: Slim> Cache<K> {
         self.state().watched.get(namespace).into_iter().flat_map(HashMap::keys).map(ToString::to_string).collect()
     }
 
+    /// Whether the watch has reported this object as deleted at this version or a later one.
+    pub fn is_gone(&self, object: &K) -> bool {
+        self.state().gone.get(&key(object.meta())).is_some_and(|(went, _)| *went >= version(object))
+    }
+
     /// Stores the API server's response to a write of ours, or to a read of an object that is held
     /// slim.
     pub fn wrote(&self, object: K) {

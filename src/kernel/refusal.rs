@@ -40,7 +40,7 @@ impl Refusal {
         Self::new(
             Reason::CreatedLate,
             format!(
-                "nothing is to be done: workspace run {workspace_run} had ended, and a process of the operator that had been stopped created this run late"
+                "nothing is to be done: workspace run {workspace_run} had ended or was deleted before this run started"
             ),
         )
     }

@@ -5,7 +5,7 @@
 //! the operator writes. No label counts.
 
 use crate::api::{
-    ObjectReference, OperationRun, Outcome, Phase,
+    ObjectReference, OperationRun, Outcome, Phase, WorkspaceRun,
     operation_run::{ScheduledBy, SchedulerKind},
     outcome::SummaryCounts,
 };
@@ -17,7 +17,12 @@ use std::{
 
 /// The index.
 #[derive(Default)]
-pub struct Children(Mutex<HashMap<String, BTreeMap<String, Child>>>);
+pub struct Children {
+    /// By uid of a workspace run, its runs by namespace.
+    runs: Mutex<HashMap<String, BTreeMap<String, Child>>>,
+    /// By uid of a workspace run that is not completed, the uids of those that it repeats.
+    open: Mutex<HashMap<String, Vec<String>>>,
+}
 
 /// What is known of the run of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,15 +84,51 @@ impl Children {
         }
     }
 
+    /// Records whether a workspace run counts its runs: until it is completed.
+    pub fn open(&self, run: &WorkspaceRun) {
+        let Some(uid) = run.uid() else { return };
+        let mut open = lock(&self.open);
+        if run.is_completed() {
+            open.remove(&uid);
+        } else {
+            open.insert(uid, run.status.as_ref().map(|status| status.repeats.clone()).unwrap_or_default());
+        }
+    }
+
+    /// Forgets a deleted workspace run.
+    pub fn close(&self, run: &WorkspaceRun) {
+        lock(&self.open).remove(&run.uid().unwrap_or_default());
+    }
+
+    /// Whether a workspace run of this uid is not completed.
+    pub fn is_open(&self, uid: &str) -> bool {
+        lock(&self.open).contains_key(uid)
+    }
+
+    /// Whether the runs of a workspace run are still counted: by itself, or by one that repeats it.
+    pub fn are_counted(&self, uid: &str) -> bool {
+        let open = lock(&self.open);
+        open.contains_key(uid) || open.values().flatten().any(|repeated| repeated == uid)
+    }
+
+    /// Whether a workspace run has created runs.
+    pub fn are_there(&self, uid: &str) -> bool {
+        self.state().contains_key(uid)
+    }
+
     /// The runs of a workspace run, by namespace.
     pub fn of(&self, uid: &str) -> BTreeMap<String, Child> {
         self.state().get(uid).cloned().unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Child>>> {
-        // After a panic elsewhere, these plain maps are still usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.runs)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // After a panic elsewhere, these plain maps are still usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -127,5 +168,26 @@ mod tests {
         assert_eq!(index.of("parent").len(), 1);
         index.remove(&run("acme", "one", &by("WorkspaceRun"), &done));
         assert!(index.of("parent").is_empty() && index.state().is_empty());
+    }
+
+    #[test]
+    fn runs_are_counted_until_their_workspace_run_and_those_that_repeat_it_are_completed() {
+        let index = Children::default();
+        let workspace_run = |uid: &str, phase: &str, repeats: &[&str]| -> WorkspaceRun {
+            serde_json::from_value(json!({
+                "apiVersion": "tenantatlas.io/v1alpha1", "kind": "WorkspaceRun", "metadata": {"name": uid, "uid": uid},
+                "spec": {"workspace": {"name": "shop"}, "operation": {"type": "t"}},
+                "status": {"phase": phase, "repeats": repeats},
+            }))
+            .expect("a workspace run")
+        };
+        index.open(&workspace_run("first", "running", &[]));
+        assert!(index.is_open("first") && index.are_counted("first"));
+        index.open(&workspace_run("first", "completed", &[]));
+        assert!(!index.is_open("first") && !index.are_counted("first"));
+        index.open(&workspace_run("third", "running", &["second", "first"]));
+        assert!(!index.is_open("first") && index.are_counted("first") && index.are_counted("second"));
+        index.close(&workspace_run("third", "running", &[]));
+        assert!(!index.are_counted("first") && lock(&index.open).is_empty());
     }
 }

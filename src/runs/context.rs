@@ -103,8 +103,14 @@ impl Context {
 
     /// Stores our own write of a run, and wakes the runs that it affects.
     pub fn wrote(&self, run: OperationRun) {
-        let wake = self.registry.apply(&run);
+        let mut wake = self.registry.apply(&run);
         self.children.apply(&run);
+        // The watch may have reported its deletion before the answer came. It records that before it
+        // updates the indexes, so that either side removes what the other has added.
+        if self.runs.is_gone(&run) {
+            self.children.remove(&run);
+            wake.extend(self.registry.remove(&run, true));
+        }
         self.runs.wrote(run);
         self.wake(wake);
     }

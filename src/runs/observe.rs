@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, ObjectReference, OperationRun, OperationType,
-        Phase, RestoreRun,
+        Phase, RestoreRun, WorkspaceRun,
         backup_schedule::{Origin, origin},
         execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
@@ -22,7 +22,7 @@ use crate::{
     },
     cluster::trim::left_out,
     items::eligible::{self, Ineligible},
-    kernel::{Error, refusal::Refusal, whole::whole},
+    kernel::{Error, refusal::Refusal, status::read, whole::whole},
     operations::{self, MadeFor},
     runs::{context::Context, is_whole},
 };
@@ -60,7 +60,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         _ => None,
     };
     let repeats = if open && !started { repeats_a_tick_of(context, &run, &namespace).await? } else { None };
-    let late = if open && !started { created_late(context, &run) } else { None };
+    let late = if open && !started { created_late(context, &run).await? } else { None };
     let prepared = match (repeats, late) {
         (Some(schedule), _) => Err(Refusal::tick_repeated(&schedule)),
         (None, Some(workspace_run)) => Err(Refusal::created_late(&workspace_run)),
@@ -145,26 +145,21 @@ fn beyond_history(
     context.registry.beyond_history(namespace, &run.spec.operation_type, &run.name_any(), limit)
 }
 
-/// The workspace run that a run is for, if that is completed. It completes only when all of its runs
-/// are, so this one was created by a leader that stalled between its decision and its request. The
-/// first run of the tenant may be deleted by now.
-fn created_late(context: &Context, run: &OperationRun) -> Option<String> {
-    let by = children::parent(run)?;
-    let held =
-        context.workspace_runs.get("", &by.name).filter(|held| held.uid().as_deref() == Some(by.uid.as_str()))?;
-    held.is_completed().then(|| by.name.clone())
+/// The workspace run that a run is for, if that is completed or gone. It completes only when all of its
+/// runs are, so this one was created by a leader that stalled between its decision and its request. The
+/// first run of the tenant may be deleted by now. The answer is final, so it is confirmed with the API
+/// server.
+async fn created_late(context: &Context, run: &OperationRun) -> Result<Option<String>, Error> {
+    let Some(by) = children::parent(run).filter(|by| !context.children.is_open(&by.uid)) else { return Ok(None) };
+    let there = read(&Api::<WorkspaceRun>::all(context.client.clone()), &by.name).await?;
+    let is_open = there.is_some_and(|there| there.uid().as_deref() == Some(&by.uid) && !there.is_completed());
+    Ok((!is_open).then(|| by.name.clone()))
 }
 
 /// Whether a workspace run still counts the run: it was created for one that is not completed, or for
 /// one that such a workspace run repeats. Without the run, its tenant would be done again.
 fn is_counted(context: &Context, run: &OperationRun) -> bool {
-    let Some(by) = children::parent(run) else { return false };
-    let names = context.workspace_runs.names("");
-    names.iter().filter_map(|name| context.workspace_runs.get("", name)).any(|open| {
-        let is_its = open.uid().as_deref() == Some(by.uid.as_str());
-        let repeats_it = open.spec.rerun_of.as_ref().is_some_and(|earlier| earlier.name == by.name);
-        !open.is_completed() && (is_its || repeats_it)
-    })
+    children::parent(run).is_some_and(|by| context.children.are_counted(&by.uid))
 }
 
 /// The object that a run was made for. Its status names this very run, and the run is of a type that

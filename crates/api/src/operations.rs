@@ -177,6 +177,11 @@ pub struct BulkInputs {
     /// The BulkOperationRun that the run was created for.
     #[schemars(schema_with = "made_for")]
     pub bulk_operation_run: ObjectReference,
+    /// Digest of the plan that it applies, if that is one of a preview. Another preview may have the
+    /// name by the time the run starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub plan_digest: Option<String>,
     /// The approval of the plan that the BulkOperationRun applies, if it needed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Consent>,
@@ -228,6 +233,11 @@ pub struct RestoreInputs {
     /// The item that the RestoreRun puts back, if it names a finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<BaselineItem>,
+    /// Digest of the plan that it applies, if that is one of a preview. Another preview may have the
+    /// name by the time the run starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub plan_digest: Option<String>,
     /// The approval of the plan that the RestoreRun applies, if it needed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Consent>,

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 /// Maximum number of tenants in `status.tenants`.
 pub const MAX_ROWS: usize = 100;
 
+/// Maximum number of workspace runs in a chain of `spec.rerunOf`.
+pub const MAX_REPEATS: usize = 20;
+
 /// Maximum number of tenants in which no run could be created, after which no more are started.
 pub const MAX_REFUSED: usize = 100;
 
@@ -90,8 +93,8 @@ pub struct WorkspaceRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub stop_after_failures: Option<i32>,
-    /// A completed WorkspaceRun of the same workspace and operation type. Only tenants that did not
-    /// succeed in it are taken.
+    /// A completed WorkspaceRun of the same workspace and operation type. Only tenants that succeeded
+    /// neither in it nor in those that it repeats are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<LocalReference>,
     /// `timeoutSeconds` of each run.
@@ -239,6 +242,16 @@ pub struct WorkspaceRunStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace"])
     )]
     pub refused: Vec<RefusedTenant>,
+    /// Uids of the workspace runs that it repeats: that of `spec.rerunOf`, and those which that repeated.
+    /// They are recorded at the start, so that these may be deleted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(max = 64)), extend("x-kubernetes-list-type" = "set"))]
+    pub repeats: Vec<String>,
+    /// Number of tenants that were taken at the start. Namespaces that are deleted, or that leave the
+    /// workspace before their turn, are not among `counts` any more.
+    #[serde(skip_serializing_if = "crate::is_default")]
+    #[schemars(range(min = 0))]
+    pub tenants_at_start: i64,
     /// When the first tenant could start.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::date_time")]
@@ -271,6 +284,8 @@ impl Default for WorkspaceRunStatus {
             tenants: Vec::new(),
             tenants_left_out: 0,
             refused: Vec::new(),
+            repeats: Vec::new(),
+            tenants_at_start: 0,
             started_at: None,
             completed_at: None,
             conditions: Vec::new(),

@@ -16,7 +16,7 @@ use crate::{
         labels,
         subject::Initiator,
     },
-    kernel::refusal::Refusal,
+    kernel::{refusal::Refusal, whole::too_large},
     runs::context::Context,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -88,9 +88,22 @@ pub fn known(context: &Context, namespace: &str, kind: ApprovedKind, name: &str)
     }
 }
 
+/// Without a requester it is not known whether somebody else approves.
+#[must_use]
+pub fn no_requester() -> Refusal {
+    Refusal::new(
+        Reason::NoRequester,
+        "spec.requestedBy is empty: admission sets it; where that is off, state it in a new object",
+    )
+}
+
 /// Decides whether an object may start.
 #[must_use]
 pub fn decide(asked: &Asked<'_>, known: &Known, now: Timestamp) -> Verdict {
+    // What was left out of the workspace may be its rules.
+    if let Some(refusal) = known.workspace.as_deref().and_then(too_large) {
+        return Verdict::Refused(refusal);
+    }
     let Some(need) = Need::of(asked, known.workspace.as_deref()) else { return Verdict::Free };
     let Some(plan) = &asked.plan else { return Verdict::Refused(needs_preview(asked, &need)) };
     let why_not = match &known.approval {

@@ -18,7 +18,7 @@ use crate::{
     items::{bulk, eligible::Ineligible},
     kernel::{refusal::Refusal, whole::too_large},
     kinds::{
-        approval::{self, Asked, Plan, Verdict},
+        approval::{self, Asked, Plan, Verdict, no_requester},
         made_for::{RunView, told_by_the_chain},
     },
     runs::waiting::waits,
@@ -98,8 +98,8 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         }
         RunView::None(name) => match expect_possible(observed) {
             Ok(()) => match approved(observed, now) {
-                Verdict::Free => vec![Action::Start(Box::new(run(bulk, name, None)))],
-                Verdict::Given(by) => vec![Action::Start(Box::new(run(bulk, name, Some(&by))))],
+                Verdict::Free => vec![Action::Start(Box::new(run(observed, name, None)))],
+                Verdict::Given(by) => vec![Action::Start(Box::new(run(observed, name, Some(&by))))],
                 Verdict::Awaited { digest, message } => vec![awaits(bulk, digest, &message, now)],
                 Verdict::Refused(refusal) => vec![refused(observed, &refusal, now)],
             },
@@ -133,23 +133,29 @@ fn expect_possible(observed: &Observed) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The plan that a bulk operation applies, if a preview made it.
+fn plan_of(observed: &Observed) -> Option<Plan> {
+    let preview = observed.preview.as_deref();
+    let made = bulk::previewed(&observed.bulk.spec, preview).ok().flatten()?;
+    let changes = preview.and_then(|preview| preview.status.as_ref()?.preview).map(|summary| summary.changes());
+    Some(Plan { digest: made.digest, changes })
+}
+
 /// Whether a bulk operation that could start has the approval that it needs.
 fn approved(observed: &Observed, now: Timestamp) -> Verdict {
     let bulk = &observed.bulk;
     let (spec, namespace) = (&bulk.spec, bulk.namespace().unwrap_or_default());
-    let Some(requester) = spec.requested_by.as_ref().filter(|_| !spec.dry_run) else { return Verdict::Free };
-    let preview = observed.preview.as_deref();
-    let plan = bulk::previewed(spec, preview).ok().flatten().map(|made| Plan {
-        digest: made.digest,
-        changes: preview.and_then(|preview| preview.status.as_ref()?.preview).map(|summary| summary.changes()),
-    });
+    if spec.dry_run {
+        return Verdict::Free;
+    }
+    let Some(requester) = &spec.requested_by else { return Verdict::Refused(no_requester()) };
     let asked = Asked {
         kind: ApprovedKind::BulkOperationRun,
         object: ObjectReference::of(&**bulk),
         namespace: &namespace,
         requester,
         terms: spec.approval.as_ref(),
-        plan,
+        plan: plan_of(observed),
     };
     approval::decide(&asked, &observed.approval, now)
 }
@@ -257,9 +263,13 @@ fn settle(
 }
 
 /// Builds the run that does a bulk operation's work.
-fn run(bulk: &BulkOperationRun, name: &str, approval: Option<&Consent>) -> OperationRun {
+fn run(observed: &Observed, name: &str, approval: Option<&Consent>) -> OperationRun {
+    let bulk = &observed.bulk;
     let named = json!({ "name": bulk.name_any(), "uid": bulk.uid().unwrap_or_default() });
     let mut inputs = Map::from_iter([(INPUT.to_owned(), named)]);
+    if let Some(Plan { digest, .. }) = plan_of(observed) {
+        inputs.insert("planDigest".to_owned(), json!(digest));
+    }
     if let Some(approval) = approval {
         inputs.insert("approval".to_owned(), json!(approval));
     }

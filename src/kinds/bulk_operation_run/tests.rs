@@ -265,7 +265,8 @@ fn a_bulk_operation_that_needs_an_approval_waits_for_it_and_a_rule_blocks_one_wi
         assert_eq!((status.plan_digest, status.operation_run), (Some("d".repeat(64)), None));
     }
     let actions = decide(&Observed { approval: rule(8), ..applies() }, now());
-    assert!(matches!(actions.as_slice(), [Action::Start(_)]), "{actions:?}");
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.inputs.get("planDigest"), Some(json!("d".repeat(64))), "the rule was asked about that plan");
     let (outcome, code, _) = end(&Observed { approval: rule(8), ..observed(bulk(json!({}), json!({}))) });
     assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "ApprovalNeedsPreview"));
 

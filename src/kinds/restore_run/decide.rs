@@ -24,7 +24,7 @@ use crate::{
     items::eligible::{self, Ineligible},
     kernel::{refusal::Refusal, whole::too_large},
     kinds::{
-        approval::{self, Asked, Plan, Verdict},
+        approval::{self, Asked, Plan, Verdict, no_requester},
         made_for::{RunView, told_by_the_chain},
     },
     runs::{records::backup_set::is_settled, waiting::waits},
@@ -124,8 +124,8 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         }
         RunView::None(name) => match repository(observed) {
             Ok((repository, item)) => match approved(observed, now) {
-                Verdict::Free => vec![Action::Start(Box::new(run(restore, name, repository, item, None)))],
-                Verdict::Given(by) => vec![Action::Start(Box::new(run(restore, name, repository, item, Some(&by))))],
+                Verdict::Free => vec![Action::Start(Box::new(run(observed, name, repository, item, None)))],
+                Verdict::Given(by) => vec![Action::Start(Box::new(run(observed, name, repository, item, Some(&by))))],
                 Verdict::Awaited { digest, message } => vec![awaits(restore, digest, &message, now)],
                 Verdict::Refused(refusal) => vec![refused(observed, &refusal, now)],
             },
@@ -144,23 +144,29 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
     }
 }
 
+/// The plan that a restore applies, if a preview made it.
+fn plan_of(observed: &Observed) -> Option<Plan> {
+    let preview = observed.preview.as_deref();
+    let plan = eligible::previewed_plan(&observed.restore.spec, preview).ok().flatten()?;
+    let changes = preview.and_then(|preview| preview.status.as_ref()?.preview).map(|summary| summary.changes());
+    Some(Plan { digest: plan.digest, changes })
+}
+
 /// Whether a restore that could start has the approval that it needs.
 fn approved(observed: &Observed, now: Timestamp) -> Verdict {
     let restore = &observed.restore;
     let (spec, namespace) = (&restore.spec, restore.namespace().unwrap_or_default());
-    let Some(requester) = spec.requested_by.as_ref().filter(|_| !spec.dry_run) else { return Verdict::Free };
-    let preview = observed.preview.as_deref();
-    let plan = eligible::previewed_plan(spec, preview).ok().flatten().map(|plan| Plan {
-        digest: plan.digest,
-        changes: preview.and_then(|preview| preview.status.as_ref()?.preview).map(|summary| summary.changes()),
-    });
+    if spec.dry_run {
+        return Verdict::Free;
+    }
+    let Some(requester) = &spec.requested_by else { return Verdict::Refused(no_requester()) };
     let asked = Asked {
         kind: ApprovedKind::RestoreRun,
         object: ObjectReference::of(&**restore),
         namespace: &namespace,
         requester,
         terms: spec.approval.as_ref(),
-        plan,
+        plan: plan_of(observed),
     };
     approval::decide(&asked, &observed.approval, now)
 }
@@ -356,12 +362,13 @@ fn usable_rerun(restore: &RestoreRun, name: &str, earlier: Option<&RestoreRun>) 
 
 /// Builds the run that does a restore's work.
 fn run(
-    restore: &RestoreRun,
+    observed: &Observed,
     name: &str,
     repository: &str,
     item: Option<BaselineItem>,
     approval: Option<&Consent>,
 ) -> OperationRun {
+    let restore = &observed.restore;
     let spec = &restore.spec;
     let uid = restore.uid().unwrap_or_default();
     let mut inputs: Map<String, Value> = Map::from_iter([
@@ -370,6 +377,9 @@ fn run(
     ]);
     if let Some(account) = spec.service_account_name.as_ref().filter(|_| !spec.dry_run) {
         inputs.insert("serviceAccountName".to_owned(), json!(account));
+    }
+    if let Some(Plan { digest, .. }) = plan_of(observed) {
+        inputs.insert("planDigest".to_owned(), json!(digest));
     }
     if let Some(approval) = approval {
         inputs.insert("approval".to_owned(), json!(approval));

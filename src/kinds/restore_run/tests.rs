@@ -591,7 +591,8 @@ fn a_rule_of_the_workspace_holds_restores_of_its_size_and_blocks_those_without_a
     let with = |approval, observed: Observed| Observed { approval, ..observed };
     assert!(awaits_approval(&written(&decide(&with(rule(7), previewed(Value::Null)), now()))));
     let actions = decide(&with(rule(8), previewed(Value::Null)), now());
-    assert!(matches!(actions.as_slice(), [Action::Start(_)]), "{actions:?}");
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.inputs.get("planDigest"), Some(json!("d".repeat(64))), "the rule was asked about that plan");
     let (outcome, code, message) = refusal(&with(rule(8), observed(restore(json!({}), json!({})))));
     assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "ApprovalNeedsPreview"), "{message}");
     let actions = decide(&with(rule(1), observed(restore(json!({"dryRun": true}), json!({})))), now());

@@ -27,38 +27,70 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
     if delete {
         return delete_as_seen(&api, &*observed.run, |there| context.workspace_runs.wrote(there)).await;
     }
-    let mut refused = Vec::new();
-    for run in &start {
-        if let Some(Refusal { reason, message }) = create(context, observed, run).await? {
-            refused.push(RefusedTenant {
-                namespace: run.namespace().unwrap_or_default(),
-                reason: reason.as_str().to_owned(),
-                message: truncate(&message, 400),
-            });
-        }
-    }
+    let before = observed.run.status_or_default();
+    let Started { refused, through, fault } = start_all(context, observed, &start).await;
     for (namespace, run) in &cancel {
         made_for::cancel(context, namespace, run).await?;
     }
-    let before = observed.run.status_or_default();
-    let next = match status {
-        Some(next) => with(*next, refused),
-        None if !refused.is_empty() => with(before.clone(), refused),
-        None => return Ok(()),
+    let mut next = match status {
+        Some(next) => *next,
+        None if !refused.is_empty() => before.clone(),
+        None => return fault.map_or(Ok(()), Err),
     };
+    next.refused.extend(refused);
+    next.refused.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+    let current = next.waves.len().saturating_sub(1);
+    if let Some(wave) = next.waves.last_mut().filter(|_| fault.is_some()) {
+        // A tenant before this mark that has no run gets none.
+        let earlier = before.waves.get(current).and_then(|wave| wave.started_through.clone());
+        wave.started_through = through.or(earlier);
+    }
     let wrote = status::write(&api, &*observed.run, &before, &next, |written| context.workspace_runs.wrote(written));
     if wrote.await? && before.phase != next.phase {
         announce(context, observed, &next);
     }
-    Ok(())
+    fault.map_or(Ok(()), Err)
 }
 
-/// The status with the tenants in which no run could be created. The next pass counts them.
-fn with(mut status: WorkspaceRunStatus, refused: Vec<RefusedTenant>) -> WorkspaceRunStatus {
-    status.refused.extend(refused);
-    status.refused.sort_by(|one, other| one.namespace.cmp(&other.namespace));
-    status.refused.truncate(MAX_REFUSED);
-    status
+/// What became of the runs that were to be created.
+struct Started {
+    /// Tenants in which no run can be created.
+    refused: Vec<RefusedTenant>,
+    /// The last tenant before the first fault.
+    through: Option<String>,
+    /// The first fault. It may pass by itself.
+    fault: Option<Error>,
+}
+
+/// Creates runs. A tenant whose run meets a fault is tried again in the next pass, and keeps the others
+/// from nothing.
+async fn start_all(context: &Context, observed: &Observed, runs: &[OperationRun]) -> Started {
+    let mut started = Started { refused: Vec::new(), through: None, fault: None };
+    let known = observed.run.status.as_ref().map_or(0, |status| status.refused.len());
+    for run in runs {
+        if known + started.refused.len() >= MAX_REFUSED {
+            started.fault.get_or_insert(Error::Again("too many runs were refused"));
+            break;
+        }
+        let namespace = run.namespace().unwrap_or_default();
+        match create(context, observed, run).await {
+            Ok(refusal) => {
+                started.refused.extend(refusal.map(|Refusal { reason, message }| RefusedTenant {
+                    namespace: namespace.clone(),
+                    reason: reason.as_str().to_owned(),
+                    message: truncate(&message, 400),
+                }));
+                if started.fault.is_none() {
+                    started.through = Some(namespace);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(tenant = namespace, %error, "its run was not created; it is tried again");
+                started.fault.get_or_insert(error);
+            }
+        }
+    }
+    started
 }
 
 /// Creates the run of a tenant, under its second name if another run has the first. Returns why it

@@ -26,6 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     sync::Arc,
 };
 
@@ -62,8 +63,15 @@ pub enum Earlier {
     NotAsked,
     /// There is none of this name.
     Missing,
-    /// The workspace run, and the tenants that succeeded in it.
-    Found(Arc<WorkspaceRun>, BTreeSet<String>),
+    /// What it repeats.
+    Found {
+        /// The workspace run of that name, while this one has not started.
+        named: Option<Arc<WorkspaceRun>>,
+        /// Uids of that and of those which it repeats.
+        repeats: Vec<String>,
+        /// The tenants that succeeded in one of these.
+        succeeded: BTreeSet<String>,
+    },
 }
 
 /// What to do, in this order, and when to requeue without an event.
@@ -101,7 +109,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     };
     let nothing = BTreeSet::new();
     let succeeded_before = match &observed.earlier {
-        Earlier::Found(_, succeeded) => succeeded,
+        Earlier::Found { succeeded, .. } => succeeded,
         Earlier::NotAsked | Earlier::Missing => &nothing,
     };
     let status = run.status_or_default();
@@ -164,16 +172,16 @@ fn expect_rerun(run: &WorkspaceRun, earlier: &Earlier) -> Result<(), Refusal> {
         Earlier::Missing => {
             Err(impossible("does not exist: leave rerunOf out, or name one of `kubectl get workspaceruns`"))
         }
-        Earlier::Found(earlier, _) if !earlier.is_completed() => {
+        Earlier::Found { named: Some(earlier), .. } if !earlier.is_completed() => {
             Err(impossible("is not completed: wait for it, or cancel it, then create a new workspace run"))
         }
-        Earlier::Found(earlier, _)
+        Earlier::Found { named: Some(earlier), .. }
             if earlier.spec.workspace != run.spec.workspace
                 || earlier.spec.operation.operation_type != run.spec.operation.operation_type =>
         {
             Err(impossible("is of another workspace or operation type: name one of the same"))
         }
-        Earlier::NotAsked | Earlier::Found(..) => Ok(()),
+        Earlier::NotAsked | Earlier::Found { .. } => Ok(()),
     }
 }
 
@@ -197,6 +205,11 @@ fn nobody(run: &WorkspaceRun) -> String {
 fn stops(run: &WorkspaceRun, targets: &[Target<'_>], refused: usize) -> Option<Reason> {
     if run.spec.cancel {
         return Some(Reason::Cancelled);
+    }
+    let said = run.status.as_ref().and_then(|status| status.reason.as_deref());
+    if said == Some(Reason::StoppedAfterFailures.as_str()) {
+        // Also if the tenants that failed are gone by now.
+        return Some(Reason::StoppedAfterFailures);
     }
     let failed = targets.iter().filter(|target| target.state.is_failed()).count();
     let most = run.stops_after().and_then(|most| usize::try_from(most).ok());
@@ -246,13 +259,20 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
     let mut next = before.clone();
     next.waves = waves;
     next.wave = i64::try_from(next.waves.len()).ok().filter(|_| !run.spec.waves.is_empty());
-    next.started_at.get_or_insert(now);
+    if next.started_at.is_none() {
+        next.started_at = Some(now);
+        next.tenants_at_start = i64::try_from(targets.len()).unwrap_or(i64::MAX);
+        if let Earlier::Found { repeats, .. } = &observed.earlier {
+            next.repeats.clone_from(repeats);
+        }
+    }
     summarize(&mut next, &targets, stopped);
     for row in &mut next.tenants {
         row.run = row.run.take().filter(|run| !run.uid.is_empty());
     }
     if !is_active && (stopped.is_some() || !waits) {
-        finish(&mut next, run, stopped, now);
+        let is_partial = |target: &Target<'_>| matches!(target.state, State::Failed(child) if child.outcome == Outcome::PartiallySucceeded);
+        finish(&mut next, run, stopped, targets.iter().any(is_partial), now);
         decision.requeue = None;
     } else {
         let (reason, message) = under_way(run, &next, stopped, next_wave_at);
@@ -338,11 +358,11 @@ fn under_way(
     }
 }
 
-fn finish(next: &mut WorkspaceRunStatus, run: &WorkspaceRun, stopped: Option<Reason>, now: Timestamp) {
+fn finish(next: &mut WorkspaceRunStatus, run: &WorkspaceRun, stopped: Option<Reason>, some_work: bool, now: Timestamp) {
     let counts = next.counts;
-    let some_work = next.tenants.iter().any(|row| row.outcome == Outcome::PartiallySucceeded);
+    let lost = (next.tenants_at_start - counts.total).max(0);
     let outcome = match counts {
-        counts if counts.succeeded == counts.total => Outcome::Succeeded,
+        counts if counts.succeeded == counts.total && lost == 0 => Outcome::Succeeded,
         _ if stopped == Some(Reason::Cancelled) => Outcome::Failed,
         counts if counts.succeeded > 0 || some_work => Outcome::PartiallySucceeded,
         _ => Outcome::Failed,
@@ -351,23 +371,20 @@ fn finish(next: &mut WorkspaceRunStatus, run: &WorkspaceRun, stopped: Option<Rea
     let again = format!(
         "`kubectl get workspacerun {name} -o yaml` names them; a new workspace run with spec.rerunOf {name} does those that did not succeed"
     );
+    let mut sums = format!("{} of {} tenants succeeded, {} did not", counts.succeeded, counts.total, counts.failed);
+    if counts.skipped > 0 {
+        let _ = write!(sums, ", {} were never started", counts.skipped);
+    }
+    if lost > 0 {
+        let _ = write!(sums, ", {lost} are no tenants any more");
+    }
     let (reason, message) = match (outcome, stopped) {
         (Outcome::Succeeded, _) => (Reason::Succeeded, format!("all {} tenants succeeded", counts.total)),
-        (_, Some(reason)) => {
-            let why = if reason == Reason::Cancelled { "cancelled" } else { "stopped because tenants did not succeed" };
-            (
-                reason,
-                format!(
-                    "{why}: {} of {} tenants succeeded, {} did not, {} were never started; {again}",
-                    counts.succeeded, counts.total, counts.failed, counts.skipped
-                ),
-            )
-        }
-        (Outcome::PartiallySucceeded, None) => (
-            Reason::PartiallySucceeded,
-            format!("{} of {} tenants succeeded, {} did not; {again}", counts.succeeded, counts.total, counts.failed),
-        ),
-        (_, None) => (Reason::NoTenantSucceeded, format!("none of {} tenants succeeded; {again}", counts.total)),
+        (_, Some(Reason::Cancelled)) => (Reason::Cancelled, format!("cancelled: {sums}; {again}")),
+        (_, Some(reason)) => (reason, format!("stopped because tenants did not succeed: {sums}; {again}")),
+        (Outcome::PartiallySucceeded, None) => (Reason::PartiallySucceeded, format!("{sums}; {again}")),
+        (_, None) if counts.total == 0 => (Reason::NoTenants, sums),
+        (_, None) => (Reason::NoTenantSucceeded, format!("{sums}; {again}")),
     };
     next.completed_at = Some(now);
     settle(next, run, (Phase::Completed, outcome), reason, &message, now);

@@ -6,7 +6,7 @@ use super::{
     plan::Tenant,
 };
 use crate::{
-    api::{OperationType, Outcome, WorkspaceRun, canonical, labels},
+    api::{OperationType, Outcome, WorkspaceRun, canonical, labels, workspace_run::MAX_REPEATS},
     kernel::{Error, status::read, whole::whole},
     runs::context::Context,
 };
@@ -43,18 +43,21 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
         observed.duplicate = duplicate(context, &run);
     }
     observed.workspace = context.workspaces.get("", workspace);
-    observed.tenants = if started { known(context, workspace).await? } else { listed(context, workspace).await? };
+    observed.tenants = if started { known(context, &run).await? } else { listed(context, workspace).await? };
     observed.children = context.children.of(&run.uid().unwrap_or_default());
-    observed.earlier = earlier(context, &run).await?;
+    observed.earlier = earlier(context, &run, started).await?;
     observed.run = run;
     Ok(observed)
 }
 
 /// The tenants that the watch has reported.
-async fn known(context: &Context, workspace: &str) -> Result<Vec<Tenant>, Error> {
+async fn known(context: &Context, run: &WorkspaceRun) -> Result<Vec<Tenant>, Error> {
+    let spec = &run.spec;
+    let selects = spec.tenant_selector.is_some() || spec.waves.iter().any(|wave| wave.tenant_selector.is_some());
     let mut tenants = Vec::new();
-    for namespace in context.namespaces.group("", workspace) {
-        let namespace = whole(&Api::all(context.client.clone()), namespace).await?;
+    for namespace in context.namespaces.group("", &spec.workspace.name) {
+        // The cache leaves out labels for which it has no room.
+        let namespace = if selects { whole(&Api::all(context.client.clone()), namespace).await? } else { namespace };
         tenants.extend(tenant(&namespace));
     }
     Ok(tenants)
@@ -92,19 +95,26 @@ async fn operation_type(context: &Context, name: &str) -> Result<Option<Arc<Oper
     }
 }
 
-/// The workspace run that this one repeats, as it is named. Whether a tenant succeeded in it is known
-/// as long as its run exists; the runs are kept while a workspace run that is not completed repeats it.
-async fn earlier(context: &Context, run: &WorkspaceRun) -> Result<Earlier, Error> {
+/// What this one repeats. Once it has started, the uids in its status count: the workspace runs may be
+/// gone by then, and their runs are kept.
+async fn earlier(context: &Context, run: &WorkspaceRun, started: bool) -> Result<Earlier, Error> {
     let Some(reference) = &run.spec.rerun_of else { return Ok(Earlier::NotAsked) };
-    let held = context.workspace_runs.get("", &reference.name);
-    let found = match held {
-        Some(found) => Some(found),
-        None => read(&Api::<WorkspaceRun>::all(context.client.clone()), &reference.name).await?.map(Arc::new),
+    let (found, repeats) = if started {
+        (None, run.status_or_default().repeats)
+    } else {
+        let held = context.workspace_runs.get("", &reference.name);
+        let found = match held {
+            Some(found) => Some(found),
+            None => read(&Api::<WorkspaceRun>::all(context.client.clone()), &reference.name).await?.map(Arc::new),
+        };
+        let Some(found) = found else { return Ok(Earlier::Missing) };
+        let repeats = found.uid().into_iter().chain(found.status_or_default().repeats).take(MAX_REPEATS).collect();
+        (Some(found), repeats)
     };
-    let Some(found) = found else { return Ok(Earlier::Missing) };
-    let children = context.children.of(&found.uid().unwrap_or_default());
-    let succeeded = children.into_iter().filter(|(_, child)| child.outcome == Outcome::Succeeded);
-    Ok(Earlier::Found(found, succeeded.map(|(namespace, _)| namespace).collect()))
+    let runs = repeats.iter().flat_map(|uid| context.children.of(uid));
+    let succeeded = runs.filter(|(_, child)| child.outcome == Outcome::Succeeded).map(|(namespace, _)| namespace);
+    let succeeded = succeeded.collect();
+    Ok(Earlier::Found { named: found, repeats, succeeded })
 }
 
 /// Another workspace run that does the same work, is not completed, and has started or is older.
@@ -114,7 +124,8 @@ fn duplicate(context: &Context, run: &WorkspaceRun) -> Option<String> {
     let mut open = others.filter(|other| !other.is_completed() && other.uid() != run.uid());
     let work = work(run);
     let goes_first = |other: &WorkspaceRun| {
-        let has_started = other.status.as_ref().is_some_and(|status| status.started_at.is_some());
+        let has_runs = context.children.are_there(&other.uid().unwrap_or_default());
+        let has_started = has_runs || other.status.as_ref().is_some_and(|status| status.started_at.is_some());
         let age = |of: &WorkspaceRun| (of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.uid());
         has_started || age(other) < age(run)
     };

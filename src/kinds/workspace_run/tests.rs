@@ -362,24 +362,73 @@ fn a_rerun_takes_those_that_did_not_succeed_in_one_that_is_completed_and_like_it
         run.status = Some(read(json!({"phase": phase})));
         Arc::new(run)
     };
+    let found = |named: Arc<WorkspaceRun>, succeeded: BTreeSet<String>| {
+        let repeats = vec!["before-uid".to_owned(), "first-uid".to_owned()];
+        Earlier::Found { named: Some(named), repeats, succeeded }
+    };
     let succeeded: BTreeSet<String> = ["t-00000".to_owned(), "t-00002".to_owned()].into();
-    let mut usable = with(Earlier::Found(before(json!({}), "completed"), succeeded.clone()));
+    let mut usable = with(found(before(json!({}), "completed"), succeeded.clone()));
     assert_eq!(started(&pass(&mut usable, now())), ["t-00001"]);
     assert_eq!(status(&usable).counts.total, 1);
+    assert_eq!(status(&usable).repeats, ["before-uid", "first-uid"], "so that these may be deleted");
+    usable.earlier = Earlier::Found { named: None, repeats: status(&usable).repeats, succeeded: succeeded.clone() };
+    end(&mut usable, "t-00001", Outcome::Succeeded);
+    pass(&mut usable, later(10));
+    assert_eq!((status(&usable).outcome, status(&usable).progress.as_deref()), (Outcome::Succeeded, Some("1/1")));
     for earlier in [
         Earlier::Missing,
-        Earlier::Found(before(json!({}), "running"), succeeded.clone()),
-        Earlier::Found(before(json!({"workspace": {"name": "other"}}), "completed"), succeeded.clone()),
-        Earlier::Found(before(json!({"operation": {"type": "other"}}), "completed"), succeeded.clone()),
+        found(before(json!({}), "running"), succeeded.clone()),
+        found(before(json!({"workspace": {"name": "other"}}), "completed"), succeeded.clone()),
+        found(before(json!({"operation": {"type": "other"}}), "completed"), succeeded.clone()),
     ] {
         let mut unusable = with(earlier);
         pass(&mut unusable, now());
         assert_eq!(status(&unusable).reason.as_deref(), Some("RerunNotPossible"));
     }
     let all = (0..3).map(|number| format!("t-{number:05}")).collect();
-    let mut nobody = with(Earlier::Found(before(json!({}), "completed"), all));
+    let mut nobody = with(found(before(json!({}), "completed"), all));
     pass(&mut nobody, now());
     assert!(status(&nobody).message.is_some_and(|message| message.contains("did not succeed in before")));
+}
+
+#[test]
+fn one_that_stopped_stays_so_although_the_tenant_that_failed_is_gone() {
+    let mut observed = observed(json!({"waves": [{"tenants": 2}]}), tenants(4));
+    pass(&mut observed, now());
+    end(&mut observed, "t-00000", Outcome::Failed);
+    pass(&mut observed, later(10));
+    assert_eq!(status(&observed).reason.as_deref(), Some("StoppedAfterFailures"));
+    observed.tenants.remove(0);
+    observed.children.remove("t-00000");
+    end(&mut observed, "t-00001", Outcome::Succeeded);
+    assert_eq!(started(&pass(&mut observed, later(20))), [] as [&str; 0]);
+    let said = status(&observed);
+    assert_eq!((said.outcome, said.counts.skipped), (Outcome::PartiallySucceeded, 2));
+    assert!(said.message.is_some_and(|message| message.contains("1 are no tenants any more")));
+}
+
+#[test]
+fn one_whose_tenants_are_all_gone_has_not_succeeded() {
+    let mut observed = observed(json!({"parallelism": 1}), tenants(2));
+    pass(&mut observed, now());
+    observed.tenants.clear();
+    observed.children.clear();
+    pass(&mut observed, later(10));
+    assert_eq!((status(&observed).outcome, status(&observed).reason.as_deref()), (Outcome::Failed, Some("NoTenants")));
+}
+
+#[test]
+fn some_work_is_a_partial_success_however_many_failed() {
+    let mut observed = observed(json!({"parallelism": 200}), tenants(120));
+    for second in 0..4 {
+        pass(&mut observed, later(second));
+    }
+    for number in 0..120 {
+        let outcome = if number == 119 { Outcome::PartiallySucceeded } else { Outcome::Failed };
+        end(&mut observed, &format!("t-{number:05}"), outcome);
+    }
+    pass(&mut observed, later(60));
+    assert_eq!(status(&observed).outcome, Outcome::PartiallySucceeded);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub async fn read(client: &Client, own: &RunIdentity, inputs: &BulkInputs) -> Re
     let bulk = claim::take(client, own, inputs).await?;
     let approval = inputs.approval.clone();
     let Some(LocalReference { name }) = &bulk.spec.preview else {
-        approval::expect_plan(approval.as_ref(), None)?;
+        approval::expect_plan(inputs.plan_digest.as_deref(), approval.as_ref(), None)?;
         return Ok(Order { asked: bulk.spec.clone(), created: created(&bulk), previewed: None, approval, bulk });
     };
     let bulks: Api<BulkOperationRun> = Api::namespaced(client.clone(), &own.namespace);
@@ -47,7 +47,7 @@ pub async fn read(client: &Client, own: &RunIdentity, inputs: &BulkInputs) -> Re
     match (previewed(&bulk.spec, preview.as_ref()), preview) {
         (Ok(previewed), Some(preview)) => {
             let digest = previewed.as_ref().map(|made| made.digest.as_str());
-            if let Err(failure) = approval::expect_plan(approval.as_ref(), digest) {
+            if let Err(failure) = approval::expect_plan(inputs.plan_digest.as_deref(), approval.as_ref(), digest) {
                 let begun = audit::has_intent(client, own).await.map_err(|failure| not_begun(&failure))?;
                 return Err(if begun { lost() } else { failure });
             }

@@ -42,7 +42,14 @@ impl Work for Preview {
 fn read_inputs(environment: &Environment) -> Result<RestoreInputs, Failure> {
     let PreviewInputs { repository, restore_run, finding } = environment.inputs()?;
     environment.expect_repository(&repository)?;
-    Ok(RestoreInputs { repository, restore_run, finding, approval: None, service_account_name: None })
+    Ok(RestoreInputs {
+        repository,
+        restore_run,
+        finding,
+        plan_digest: None,
+        approval: None,
+        service_account_name: None,
+    })
 }
 
 /// Plans a restore and stores the plan.

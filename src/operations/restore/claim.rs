@@ -106,6 +106,7 @@ mod tests {
             repository: "main".into(),
             restore_run,
             finding: None,
+            plan_digest: None,
             approval: None,
             service_account_name: account.map(str::to_owned),
         }

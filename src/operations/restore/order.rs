@@ -22,10 +22,12 @@ use crate::{
     },
     operations::{
         approval,
+        intent::not_begun,
         restore::{claim, stored_plan},
     },
     repository::Repository,
     worker::{
+        audit,
         environment::Environment,
         failure::{Failure, api_failure},
         report,
@@ -93,7 +95,12 @@ pub async fn read(
         Some(preview) => find(&restores, &preview.name).await?,
     };
     let mut order = decide(environment, &restore, of_finding, &set, previewed.as_ref())?;
-    approval::expect_plan(inputs.approval.as_ref(), order.preview.as_ref().map(|plan| plan.digest.as_str()))?;
+    let digest = order.preview.as_ref().map(|plan| plan.digest.as_str());
+    if let Err(failure) = approval::expect_plan(inputs.plan_digest.as_deref(), inputs.approval.as_ref(), digest) {
+        // An earlier attempt may have written, so that it is not true that nothing was done.
+        let begun = audit::has_intent(client, &environment.identity).await.map_err(|failure| not_begun(&failure))?;
+        return Err(if begun { plan_lost() } else { failure });
+    }
     order.approval.clone_from(&inputs.approval);
     // A plan made by a preview holds exactly what the preview selected.
     let terms = previewed.as_ref().unwrap_or(&restore);
@@ -112,6 +119,11 @@ pub async fn read(
         order.selection = order.selection.within(failed);
     }
     Ok(order)
+}
+
+fn plan_lost() -> Failure {
+    let message = "look at what an earlier attempt of the run did, and create a new restore for the rest: the preview that it applied was replaced meanwhile";
+    Failure::permanent(reason::PLAN_LOST, message)
 }
 
 /// Reads a backup set of the pod's namespace.

@@ -50,6 +50,12 @@ pub async fn attempt_approved(api: &Api, approval: Value) -> Result<TerminationR
     attempt_with(api, inputs, &Stop::default()).await
 }
 
+/// One attempt of a worker whose run names a plan.
+pub async fn attempt_planned(api: &Api, digest: Value) -> Result<TerminationResult, Failure> {
+    let inputs = json!({"bulkOperationRun": {"name": "many", "uid": "bulk-uid"}, "planDigest": digest});
+    attempt_with(api, inputs, &Stop::default()).await
+}
+
 async fn attempt_until(api: &Api, stop: &Stop) -> Result<TerminationResult, Failure> {
     attempt_with(api, json!({"bulkOperationRun": {"name": "many", "uid": "bulk-uid"}}), stop).await
 }

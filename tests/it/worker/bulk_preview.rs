@@ -3,7 +3,8 @@
 use super::{
     api::{Api, NAMESPACE, RUN, RUN_UID, refusal},
     bulk::{
-        RESTARTED_AT, assert_each_written_once, attempt, attempt_approved, codes, counts, deployments, events, labelled,
+        RESTARTED_AT, assert_each_written_once, attempt, attempt_approved, attempt_planned, codes, counts, deployments,
+        events, labelled,
     },
     support::environment,
 };
@@ -279,8 +280,12 @@ async fn an_approved_plan_is_carried_out_and_its_approver_recorded_and_no_other_
     order_applied(&api);
     let approval = |digest: &Value| json!({"name": "bulkoperationrun-many", "uid": "a", "planDigest": digest, "approvedBy": {"username": "eve"}});
     let before = api.writes().len();
-    let failure = attempt_approved(&api, approval(&json!("0".repeat(64)))).await.unwrap_err();
-    assert_eq!((failure.reason.as_str(), failure.to_result().outcome), ("PreviewStale", Some(Outcome::Blocked)));
+    let other = json!("0".repeat(64));
+    // The operator names the plan also where none had to be approved: a larger one must not take its place.
+    for attempt in [attempt_approved(&api, approval(&other)).await, attempt_planned(&api, other).await] {
+        let failure = attempt.unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.to_result().outcome), ("PreviewStale", Some(Outcome::Blocked)));
+    }
     assert!(api.writes().len() == before && api.audit().is_empty(), "nothing is written");
     attempt_approved(&api, approval(&digest)).await.unwrap();
     let entries = api.audit();

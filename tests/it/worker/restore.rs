@@ -36,6 +36,8 @@ pub struct Tenant {
     item: Option<String>,
     /// The approval that the run names.
     approval: Option<Value>,
+    /// The plan that the run names.
+    plan_digest: Option<Value>,
     pub stop: Stop,
 }
 
@@ -48,8 +50,16 @@ impl Tenant {
 
     /// A tenant with the backup set of a snapshot.
     pub fn with_set(api: Api, pod: Pod, snapshot: &str) -> Self {
-        let mut tenant =
-            Self { api, pod, snapshot: snapshot.to_owned(), run: 0, item: None, approval: None, stop: Stop::default() };
+        let mut tenant = Self {
+            api,
+            pod,
+            snapshot: snapshot.to_owned(),
+            run: 0,
+            item: None,
+            approval: None,
+            plan_digest: None,
+            stop: Stop::default(),
+        };
         tenant.next_run();
         tenant.set(|_| {});
         tenant
@@ -131,6 +141,9 @@ impl Tenant {
         }
         if let Some(approval) = &self.approval {
             inputs["approval"] = approval.clone();
+        }
+        if let Some(digest) = &self.plan_digest {
+            inputs["planDigest"] = digest.clone();
         }
         let mut environment = environment(inputs, None);
         environment.identity.run_uid = self.run_uid();
@@ -555,14 +568,27 @@ async fn an_approved_plan_is_carried_out_and_its_approver_recorded_and_no_other_
     let failure = tenant.apply(order.clone()).await.unwrap_err();
     assert_eq!((failure.reason.as_str(), failure.exit_code()), ("PreviewStale", 40), "{failure}");
     assert!(tenant.api.writes().is_empty() && tenant.api.audit().is_empty());
-    tenant.approval = Some(approval(digest.clone()));
-    tenant.apply(order).await.unwrap();
+    // The operator names the plan also where none had to be approved: a larger one must not take its place.
+    (tenant.approval, tenant.plan_digest) = (None, Some(json!("0".repeat(64))));
+    let failure = tenant.apply(order.clone()).await.unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.exit_code()), ("PreviewStale", 40), "{failure}");
+    assert!(tenant.api.writes().is_empty() && tenant.api.audit().is_empty());
+    (tenant.approval, tenant.plan_digest) = (Some(approval(digest.clone())), Some(digest.clone()));
+    tenant.apply(order.clone()).await.unwrap();
     let entries = tenant.api.audit();
     assert_eq!(entries.len(), 2);
     for entry in entries {
         let record: Value = serde_json::from_str(entry["spec"]["entry"].as_str().unwrap()).unwrap();
         assert_eq!((&record["who"]["username"], &record["approval"]), (&json!("ada"), &approval(digest.clone())));
     }
+    // An attempt that has begun must not say that nothing was done.
+    tenant.plan_digest = Some(json!("0".repeat(64)));
+    let failure = tenant.apply(order).await.unwrap_err();
+    assert_eq!(
+        (failure.reason.as_str(), failure.to_result().outcome),
+        ("PlanLost", Some(Outcome::Failed)),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
