@@ -61,9 +61,6 @@ impl Slim for RoleBinding {
 }
 
 impl Slim for WorkspaceRun {
-    /// There are few of them, and an open one is read in each of its passes.
-    const PACKED: bool = false;
-
     /// Keeps, of a completed workspace run, what another one that repeats it depends on, and its end.
     fn slim(&mut self) {
         drop_bookkeeping(self);

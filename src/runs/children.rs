@@ -9,7 +9,9 @@ use crate::api::{
     operation_run::{ScheduledBy, SchedulerKind},
     outcome::SummaryCounts,
 };
+use jiff::Timestamp;
 use kube::ResourceExt;
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -20,8 +22,28 @@ use std::{
 pub struct Children {
     /// By uid of a workspace run, its runs by namespace.
     runs: Mutex<HashMap<String, BTreeMap<String, Child>>>,
-    /// By uid of a workspace run that is not completed, the uids of those that it repeats.
-    open: Mutex<HashMap<String, Vec<String>>>,
+    /// By uid, the workspace runs that are not completed.
+    open: Mutex<HashMap<String, Open>>,
+}
+
+/// What others need to know of a workspace run that is not completed.
+#[derive(Debug)]
+struct Open {
+    name: String,
+    created: Option<Timestamp>,
+    started: bool,
+    /// Digest of what it does.
+    work: [u8; 32],
+    /// Uids of those that it repeats.
+    repeats: Vec<String>,
+}
+
+/// A digest of what a workspace run does: where, what, and in which tenants.
+fn work(run: &WorkspaceRun) -> [u8; 32] {
+    let spec = &run.spec;
+    // The API server writes the fields of inputs in one order.
+    let what = (&spec.workspace, &spec.operation, &spec.tenant_selector, &spec.rerun_of);
+    Sha256::digest(serde_json::to_vec(&what).unwrap_or_default()).into()
 }
 
 /// What is known of the run of a tenant.
@@ -91,7 +113,15 @@ impl Children {
         if run.is_completed() {
             open.remove(&uid);
         } else {
-            open.insert(uid, run.status.as_ref().map(|status| status.repeats.clone()).unwrap_or_default());
+            let status = run.status.as_ref();
+            let entry = Open {
+                name: run.name_any(),
+                created: run.metadata.creation_timestamp.as_ref().map(|time| time.0),
+                started: status.is_some_and(|status| status.started_at.is_some()),
+                work: work(run),
+                repeats: status.map(|status| status.repeats.clone()).unwrap_or_default(),
+            };
+            open.insert(uid, entry);
         }
     }
 
@@ -108,12 +138,21 @@ impl Children {
     /// Whether the runs of a workspace run are still counted: by itself, or by one that repeats it.
     pub fn are_counted(&self, uid: &str) -> bool {
         let open = lock(&self.open);
-        open.contains_key(uid) || open.values().flatten().any(|repeated| repeated == uid)
+        open.contains_key(uid) || open.values().any(|open| open.repeats.iter().any(|repeated| repeated == uid))
     }
 
-    /// Whether a workspace run has created runs.
-    pub fn are_there(&self, uid: &str) -> bool {
-        self.state().contains_key(uid)
+    /// Another workspace run that does the same work, is not completed, and has started or is older.
+    pub fn duplicate_of(&self, run: &WorkspaceRun) -> Option<String> {
+        let (own, work) = (run.uid().unwrap_or_default(), work(run));
+        let age = (run.metadata.creation_timestamp.as_ref().map(|time| time.0), own.as_str());
+        let runs = self.state();
+        let open = lock(&self.open);
+        let first = open.iter().find(|(uid, other)| {
+            // What it has created is known before its status is.
+            let goes_first = other.started || runs.contains_key(*uid) || (other.created, uid.as_str()) < age;
+            **uid != own && other.work == work && goes_first
+        });
+        first.map(|(_, other)| other.name.clone())
     }
 
     /// The runs of a workspace run, by namespace.
@@ -187,6 +226,12 @@ mod tests {
         assert!(!index.is_open("first") && !index.are_counted("first"));
         index.open(&workspace_run("third", "running", &["second", "first"]));
         assert!(!index.is_open("first") && index.are_counted("first") && index.are_counted("second"));
+        assert_eq!(index.duplicate_of(&workspace_run("third", "queued", &[])), None, "it is itself");
+        assert_eq!(index.duplicate_of(&workspace_run("zone", "queued", &[])).as_deref(), Some("third"), "it is older");
+        assert_eq!(index.duplicate_of(&workspace_run("a", "queued", &[])), None);
+        let mut other = workspace_run("zone", "queued", &[]);
+        other.spec.tenant_selector = Some("a=b".to_owned());
+        assert_eq!(index.duplicate_of(&other), None, "it does something else");
         index.close(&workspace_run("third", "running", &[]));
         assert!(!index.are_counted("first") && lock(&index.open).is_empty());
     }

@@ -6,13 +6,13 @@ use super::{
     plan::Tenant,
 };
 use crate::{
-    api::{OperationType, Outcome, WorkspaceRun, canonical, labels, workspace_run::MAX_REPEATS},
+    api::{OperationType, Outcome, WorkspaceRun, labels, workspace_run::MAX_REPEATS},
+    cluster::trim::left_out,
     kernel::{Error, status::read, whole::whole},
     runs::context::Context,
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::json;
 use std::sync::Arc;
 
 /// Namespaces in a page of a list.
@@ -33,14 +33,15 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
         earlier: Earlier::NotAsked,
         duplicate: None,
     };
-    if run.is_completed() {
+    // One that is too large is refused, whatever else there is.
+    if run.is_completed() || left_out(&*run).is_some() {
         return Ok(observed);
     }
     let started = run.status.as_ref().is_some_and(|status| status.started_at.is_some());
     let workspace = &run.spec.workspace.name;
     if !started {
         observed.operation_type = operation_type(context, &run.spec.operation.operation_type).await?;
-        observed.duplicate = duplicate(context, &run);
+        observed.duplicate = context.children.duplicate_of(&run);
     }
     observed.workspace = context.workspaces.get("", workspace);
     observed.tenants = if started { known(context, &run).await? } else { listed(context, workspace).await? };
@@ -115,32 +116,4 @@ async fn earlier(context: &Context, run: &WorkspaceRun, started: bool) -> Result
     let succeeded = runs.filter(|(_, child)| child.outcome == Outcome::Succeeded).map(|(namespace, _)| namespace);
     let succeeded = succeeded.collect();
     Ok(Earlier::Found { named: found, repeats, succeeded })
-}
-
-/// Another workspace run that does the same work, is not completed, and has started or is older.
-fn duplicate(context: &Context, run: &WorkspaceRun) -> Option<String> {
-    let names = context.workspace_runs.names("");
-    let others = names.iter().filter_map(|name| context.workspace_runs.get("", name));
-    let mut open = others.filter(|other| !other.is_completed() && other.uid() != run.uid());
-    let work = work(run);
-    let goes_first = |other: &WorkspaceRun| {
-        let has_runs = context.children.are_there(&other.uid().unwrap_or_default());
-        let has_started = has_runs || other.status.as_ref().is_some_and(|status| status.started_at.is_some());
-        let age = |of: &WorkspaceRun| (of.metadata.creation_timestamp.as_ref().map(|time| time.0), of.uid());
-        has_started || age(other) < age(run)
-    };
-    let found = open.find(|other| goes_first(other) && self::work(other) == work)?;
-    Some(found.name_any())
-}
-
-/// What two workspace runs that do the same work have in common.
-fn work(run: &WorkspaceRun) -> String {
-    let spec = &run.spec;
-    canonical::digest(&json!({
-        "workspace": spec.workspace.name,
-        "type": spec.operation.operation_type,
-        "inputs": spec.operation.inputs.parse(),
-        "tenantSelector": spec.tenant_selector,
-        "rerunOf": spec.rerun_of,
-    }))
 }
