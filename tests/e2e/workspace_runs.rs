@@ -260,8 +260,8 @@ async fn a_tenant_can_neither_forge_a_result_nor_have_its_turn_twice() {
 async fn a_completed_one_is_deleted_after_its_time_and_no_tenant_is_a_clear_refusal() {
     let tenant = Tenant::new("ttl-all").await;
     let name = tenant.name.as_str();
-    let spec = json!({ "workspace": { "name": name }, "operation": { "type": "backup.capture" },
-        "ttlSecondsAfterFinished": 60 });
+    let spec = json!({ "workspace": { "name": name }, "ttlSecondsAfterFinished": 60,
+        "operation": { "type": "backup.capture", "inputs": { "repository": "main" } } });
     let run = tenant.run_over_all(name, spec).await;
     let status = tenant.over_all(name).await;
     assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Blocked, Some(Reason::NoTenants.as_str())));

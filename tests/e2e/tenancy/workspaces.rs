@@ -161,7 +161,7 @@ async fn who_runs_something_in_all_tenants_needs_run_on_the_workspace_and_on_the
     let own = format!("{path}/{name}");
     let change = json!({ "spec": { "operation": { "type": "repository.maintain" } } });
     assert_refused(call(&both, "PATCH", &own, &change).await, 422, &["immutable"]);
-    let status = json!({ "status": { "phase": "completed", "outcome": "succeeded" } });
+    let status = json!({ "status": { "message": "all went well" } });
     assert_refused(
         call(&tenant.cluster.client, "PATCH", &format!("{own}/status"), &status).await,
         403,
