@@ -357,8 +357,8 @@ fn watch_types(context: &Arc<Context>, types: Feed<OperationType>, queues: &Queu
 }
 
 /// A workspace wakes itself. With a new spec, or without one, it wakes its tenants, their schedules
-/// and runs, and what may wait for an approval: what it gives or allows has changed. Its status changes with the counts of tenants, and
-/// wakes none of these.
+/// and runs, and what may wait for an approval: what it gives or allows has changed. Its status
+/// changes with the counts of tenants, and wakes none of these.
 fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues: &Queues) {
     let (context_of_watch, queue) = (context.clone(), queues.workspaces.clone());
     let (tenants, schedules) = (queues.tenants.clone(), queues.schedules.clone());

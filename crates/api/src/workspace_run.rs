@@ -391,6 +391,12 @@ impl WorkspaceRun {
         self.status.as_ref().is_some_and(|status| status.phase == Phase::Completed)
     }
 
+    /// Whether labels of namespaces say which tenants are taken, or in which wave.
+    #[must_use]
+    pub fn selects_by_labels(&self) -> bool {
+        self.spec.tenant_selector.is_some() || self.spec.waves.iter().any(|wave| wave.tenant_selector.is_some())
+    }
+
     /// Number of failures after which no more tenants are started.
     #[must_use]
     pub fn stops_after(&self) -> Option<i64> {

@@ -62,8 +62,7 @@ struct Started {
     fault: Option<Error>,
 }
 
-/// Creates runs. A tenant whose run meets a fault is tried again in the next pass, and keeps the others
-/// from nothing.
+/// Creates runs. If one meets a fault, the others are still created, and the next pass tries it again.
 async fn start_all(context: &Context, observed: &Observed, runs: &[OperationRun]) -> Started {
     let mut started = Started { refused: Vec::new(), through: None, fault: None };
     let known = observed.run.status.as_ref().map_or(0, |status| status.refused.len());

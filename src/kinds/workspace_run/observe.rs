@@ -13,7 +13,7 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt, api::ListParams};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Namespaces in a page of a list.
 const PAGE: u32 = 500;
@@ -29,7 +29,7 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
         operation_type: None,
         workspace: None,
         tenants: Vec::new(),
-        children: std::collections::BTreeMap::new(),
+        children: BTreeMap::new(),
         earlier: Earlier::NotAsked,
         duplicate: None,
     };
@@ -53,10 +53,9 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
 
 /// The tenants that the watch has reported.
 async fn known(context: &Context, run: &WorkspaceRun) -> Result<Vec<Tenant>, Error> {
-    let spec = &run.spec;
-    let selects = spec.tenant_selector.is_some() || spec.waves.iter().any(|wave| wave.tenant_selector.is_some());
+    let selects = run.selects_by_labels();
     let mut tenants = Vec::new();
-    for namespace in context.namespaces.group("", &spec.workspace.name) {
+    for namespace in context.namespaces.group("", &run.spec.workspace.name) {
         // The cache leaves out labels for which it has no room.
         let namespace = if selects { whole(&Api::all(context.client.clone()), namespace).await? } else { namespace };
         tenants.extend(tenant(&namespace));

@@ -101,10 +101,6 @@ impl Selectors {
                 .collect::<Result<_, _>>()?,
         })
     }
-
-    fn needs_labels(&self) -> bool {
-        self.tenants.is_some() || self.waves.iter().any(Option::is_some)
-    }
 }
 
 /// What the targets follow from.
@@ -138,10 +134,11 @@ pub struct Plan<'o> {
 pub fn plan<'o>(given: Given<'o>, started: &'o [WaveStatus]) -> Plan<'o> {
     let Given { run, selectors, tenants, children, succeeded_before, refused } = given;
     let created = run.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let selects = run.selects_by_labels();
     // For each tenant the first wave whose selector takes it.
     let mut taken: BTreeMap<&str, Option<usize>> = BTreeMap::new();
     for tenant in tenants {
-        let labels = selectors.needs_labels().then(|| json!({ "metadata": { "labels": tenant.labels } }));
+        let labels = selects.then(|| json!({ "metadata": { "labels": tenant.labels } }));
         let matches = |selector: &LabelSelector| labels.as_ref().is_some_and(|labels| selector.matches(labels));
         let is_older = tenant.created.zip(created).is_none_or(|(tenant, run)| tenant <= run);
         let is_selected = selectors.tenants.as_ref().is_none_or(matches);
