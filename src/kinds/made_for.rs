@@ -3,8 +3,9 @@
 
 use crate::{
     api::{
-        AuditEntry, ObjectReference, OperationRun, Reason,
+        AuditEntry, BackupSet, ObjectReference, OperationRun, Reason,
         audit_entry::{AuditEvent, AuditRecord},
+        backup_set::names_for,
         labels,
         provenance::AuditReferences,
     },
@@ -12,7 +13,11 @@ use crate::{
         Error,
         refusal::{CreateFailure, Refusal},
     },
-    runs::{context::Context, is_whole},
+    runs::{
+        context::Context,
+        is_whole,
+        records::backup_set::{is_settled, settle_new},
+    },
 };
 use kube::{
     Api, ResourceExt,
@@ -141,6 +146,36 @@ pub async fn cancel(context: &Context, namespace: &str, run: &ObjectReference) -
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// The set that undoes what the run of an object did. It has the name of the run.
+pub async fn undo(
+    context: &Context,
+    namespace: &str,
+    run: &RunView,
+    recorded: Option<&ObjectReference>,
+) -> Result<Option<BackupSet>, Error> {
+    let Some(ObjectReference { name, uid }) = reference(run, recorded) else { return Ok(None) };
+    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
+    for name in names_for(&name, &uid) {
+        if let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == uid) {
+            return Ok(Some(set));
+        }
+    }
+    Ok(None)
+}
+
+/// A set that a worker created to undo its work, and whose run could no longer report it: without a
+/// status, the set looks unfinished.
+#[must_use]
+pub fn unsettled(undo: Option<&BackupSet>) -> Option<Box<BackupSet>> {
+    undo.filter(|set| !is_settled(set)).map(|set| Box::new(set.clone()))
+}
+
+/// Reports that such a set can be used.
+pub async fn settle_undo(context: &Context, set: &BackupSet) -> Result<(), Error> {
+    let message = "the snapshot was read back after it was written, before anything else was";
+    settle_new(context, set, set.status.clone().unwrap_or_default(), "ReadBack", message).await
 }
 
 /// Reference to the run of an object, or to the recorded run that it had.

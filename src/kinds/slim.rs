@@ -7,8 +7,8 @@
 use crate::{
     api::{
         Approval, BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, Inputs,
-        OperationType, Phase, RestoreRun, RestoreRunStatus, Workspace, WorkspaceRun, execution::ACCOUNTS,
-        finding::Current,
+        OperationType, Phase, RestoreRun, RestoreRunStatus, Workspace, WorkspaceRun, bulk_operation_run::BulkOptions,
+        execution::ACCOUNTS, finding::Current,
     },
     kernel::{
         packed::Dictionary,
@@ -99,7 +99,10 @@ impl Slim for BulkOperationRun {
         drop_bookkeeping(self);
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
         self.spec.items.clear();
-        (self.spec.label_selector, self.spec.options, self.spec.requested_by) = (None, None, None);
+        (self.spec.label_selector, self.spec.requested_by) = (None, None);
+        let repository = self.spec.options.take().and_then(|options| options.repository);
+        self.spec.options =
+            repository.map(|repository| BulkOptions { repository: Some(repository), ..BulkOptions::default() });
         self.status = Some(BulkOperationRunStatus {
             phase: status.phase,
             outcome: status.outcome,

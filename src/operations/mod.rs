@@ -5,6 +5,8 @@
 //! | folder | operation |
 //! |---|---|
 //! | [`bulk`] | `bulk.apply` |
+//! | [`bulk_delete`] | `bulk.delete` |
+//! | [`bulk_delete_preview`] | `bulk.delete.preview` |
 //! | [`bulk_preview`] | `bulk.preview` |
 //! | [`capture`] | `backup.capture`; how a namespace is read |
 //! | [`check`] | `repository.check`, which also lists the sets of an adopted repository |
@@ -28,6 +30,8 @@
 
 mod approval;
 pub mod bulk;
+pub mod bulk_delete;
+pub mod bulk_delete_preview;
 pub mod bulk_preview;
 pub mod capture;
 pub mod capture_item;
@@ -126,8 +130,10 @@ pub enum MadeFor {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 13] = [
+pub static TABLE: [&dyn Operation; 15] = [
     &bulk::Bulk,
+    &bulk_delete::BulkDelete,
+    &bulk_delete_preview::BulkDeletePreview,
     &bulk_preview::BulkPreview,
     &capture::Capture,
     &capture_item::CaptureItem,

@@ -14,7 +14,7 @@ use tenantatlas::api::{
 
 impl Tenant {
     /// Has a person order a bulk operation.
-    async fn order_bulk(&self, (user, client): (&str, &Client), name: &str, mut spec: Value) {
+    pub(crate) async fn order_bulk(&self, (user, client): (&str, &Client), name: &str, mut spec: Value) {
         spec["requestedBy"] = json!({ "username": user });
         let bulk = json!({ "metadata": { "name": name }, "spec": spec });
         let created = self.create_as::<BulkOperationRun>(client.clone(), bulk).await;
@@ -31,13 +31,13 @@ impl Tenant {
         .await
     }
 
-    async fn bulk_done(&self, who: (&str, &Client), name: &str, spec: Value) -> BulkOperationRunStatus {
+    pub(crate) async fn bulk_done(&self, who: (&str, &Client), name: &str, spec: Value) -> BulkOperationRunStatus {
         self.order_bulk(who, name, spec).await;
         self.bulk_end(name).await
     }
 
     /// Creates ConfigMaps, or Deployments without pods.
-    fn create_many(&self, kind: &str, count: usize) {
+    pub(crate) fn create_many(&self, kind: &str, count: usize) {
         let labels = json!({ "app": "many" });
         let template =
             json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "a", "image": "none" }] } });
@@ -59,16 +59,16 @@ impl Tenant {
     }
 }
 
-fn counts(status: &BulkOperationRunStatus) -> (i64, i64, i64) {
+pub(crate) fn counts(status: &BulkOperationRunStatus) -> (i64, i64, i64) {
     let counts = status.counts.unwrap_or_else(|| panic!("counts: {status:#?}"));
     (counts.succeeded, counts.failed, counts.skipped)
 }
 
-fn codes(status: &BulkOperationRunStatus) -> BTreeMap<String, String> {
+pub(crate) fn codes(status: &BulkOperationRunStatus) -> BTreeMap<String, String> {
     status.failures.iter().map(|failure| (failure.item_id.clone(), failure.reason_code.clone())).collect()
 }
 
-const ADMIN: &[&str] = &["tenantatlas-tenant-admin"];
+pub(crate) const ADMIN: &[&str] = &["tenantatlas-tenant-admin"];
 
 #[tokio::test]
 async fn a_team_labels_many_objects_without_a_repository_and_the_audit_chain_says_so() {

@@ -83,9 +83,10 @@ impl ApprovedKind {
         self.into()
     }
 
-    /// The type of the run that does what is approved.
+    /// The type on which the verb `approve` allows to approve an object of this kind. Admission does
+    /// not know what the object does.
     #[must_use]
-    pub fn operation_type(self) -> ApprovedType {
+    pub fn approved_on(self) -> ApprovedType {
         match self {
             Self::RestoreRun => ApprovedType::Restore,
             Self::BulkOperationRun => ApprovedType::Bulk,
@@ -153,7 +154,7 @@ fn yes() -> bool {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApprovalRule {
     /// Operation types that the rule applies to.
-    #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub types: Vec<ApprovedType>,
     /// The rule applies only to plans that change at least so many items. Defaults to 1, which is
     /// every plan that changes anything.
@@ -176,9 +177,12 @@ pub enum ApprovedType {
     /// Restores that are not dry runs.
     #[serde(rename = "restore.apply")]
     Restore,
-    /// Bulk operations that are not dry runs.
+    /// Bulk operations that are not dry runs and delete nothing.
     #[serde(rename = "bulk.apply")]
     Bulk,
+    /// Bulk operations that delete.
+    #[serde(rename = "bulk.delete")]
+    BulkDelete,
 }
 
 impl ApprovedType {
@@ -188,6 +192,7 @@ impl ApprovedType {
         match self {
             Self::Restore => crate::operations::APPLY,
             Self::Bulk => crate::operations::BULK,
+            Self::BulkDelete => crate::operations::BULK_DELETE,
         }
     }
 }

@@ -35,7 +35,7 @@ pub const MAX_SELECTED: usize = 5000;
     namespaced,
     status = "BulkOperationRunStatus",
     derive = "PartialEq",
-    doc = "One action on many objects of one kind: sets labels or annotations, scales, restarts, suspends or resumes. The objects are selected once, and each is written at most once. With `dryRun: true` it only reports what it would do to each; a BulkOperationRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. Its audit entries are kept.",
+    doc = "One action on many objects of one kind: sets labels or annotations, scales, restarts, suspends, resumes or deletes. The objects are selected once, and each is written at most once. With `dryRun: true` it only reports what it would do to each; a BulkOperationRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. The backup set with what it deleted and its audit entries are kept.",
     selectable = ".spec.action",
     selectable = ".status.phase",
     selectable = ".status.outcome",
@@ -51,6 +51,7 @@ pub const MAX_SELECTED: usize = 5000;
     printcolumn(name = "Run", type_ = "string", json_path = ".status.operationRun.name", priority = "1"),
     printcolumn(name = "DryRun", type_ = "boolean", json_path = ".spec.dryRun", priority = "1"),
     printcolumn(name = "Preview", type_ = "string", json_path = ".spec.preview.name", priority = "1"),
+    printcolumn(name = "Undo", type_ = "string", json_path = ".status.undoBackupSet", priority = "1"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a bulk operation is at most 180 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || (has(self.status) && has(self.status.phase) && has(self.status.outcome) && self.status.phase == oldSelf.status.phase && self.status.outcome == oldSelf.status.outcome)").message("a completed bulk operation never changes its phase or outcome: create a new one"),
@@ -70,8 +71,11 @@ pub const MAX_SELECTED: usize = 5000;
     validation = Rule::new("!has(self.preview) || (!self.dryRun && !has(self.options))").message("a bulk operation with preview does exactly what that preview showed: leave out dryRun and options"),
     validation = Rule::new("!has(self.approval) || has(self.preview)").message("what is approved is the plan of a preview: make one with dryRun: true, then name it in preview; or leave out approval"),
     validation = Rule::new("!self.dryRun || !has(self.stopAfterFailures)").message("a dry run looks at all objects: leave out stopAfterFailures"),
-    validation = Rule::new("has(self.preview) || !(self.action in ['label', 'annotate']) || (has(self.options) && (has(self.options.set) || has(self.options.remove)) && !has(self.options.replicas))").message("label and annotate take options.set, options.remove, or both, and nothing else"),
-    validation = Rule::new("has(self.preview) || self.action != 'scale' || (has(self.options) && has(self.options.replicas) && !has(self.options.set) && !has(self.options.remove))").message("scale takes options.replicas and nothing else"),
+    validation = Rule::new("has(self.preview) || !(self.action in ['label', 'annotate']) || (has(self.options) && (has(self.options.set) || has(self.options.remove)) && !has(self.options.replicas) && !has(self.options.repository) && !has(self.options.allowDataLoss))").message("label and annotate take options.set, options.remove, or both, and nothing else"),
+    validation = Rule::new("has(self.preview) || self.action != 'scale' || (has(self.options) && has(self.options.replicas) && !has(self.options.set) && !has(self.options.remove) && !has(self.options.repository) && !has(self.options.allowDataLoss))").message("scale takes options.replicas and nothing else"),
+    validation = Rule::new("has(self.preview) || self.action != 'delete' || (has(self.options) && has(self.options.repository) && !has(self.options.set) && !has(self.options.remove) && !has(self.options.replicas))").message("delete takes options.repository, which keeps what is deleted, and options.allowDataLoss, and nothing else"),
+    validation = Rule::new("self.action != 'delete' || self.dryRun || has(self.preview)").message("objects are deleted as a preview showed and no other way: make one with dryRun: true, then name it in preview"),
+    validation = Rule::new("self.action != 'delete' || !has(self.stopAfterFailures)").message("delete takes no stopAfterFailures: its preview shows what would fail"),
     validation = Rule::new("!(self.action in ['restart', 'suspend', 'resume']) || !has(self.options)").message("restart, suspend and resume take no options"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -107,7 +111,7 @@ pub struct BulkOperationRunSpec {
     /// the workspace can require the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalTerms>,
-    /// What the action sets or removes. `restart`, `suspend` and `resume` take no options.
+    /// What the action needs to know. `restart`, `suspend` and `resume` take no options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<BulkOptions>,
     /// How many objects are worked on at once. Defaults to 8.
@@ -115,7 +119,7 @@ pub struct BulkOperationRunSpec {
     #[schemars(range(min = 1, max = 16))]
     pub parallelism: i32,
     /// Stops when so many objects have failed; the rest is skipped. If unset, all objects are
-    /// tried.
+    /// tried. Not accepted with `delete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5000))]
     pub stop_after_failures: Option<i32>,
@@ -179,6 +183,9 @@ pub enum BulkAction {
     Suspend,
     /// Lets suspended CronJobs and Jobs continue.
     Resume,
+    /// Deletes the objects, after a preview. What is about to be deleted is captured before, as a
+    /// backup set whose restore brings it back.
+    Delete,
 }
 
 impl BulkAction {
@@ -189,7 +196,7 @@ impl BulkAction {
     }
 }
 
-/// What an action sets or removes.
+/// What an action needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BulkOptions {
@@ -206,6 +213,14 @@ pub struct BulkOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub replicas: Option<i32>,
+    /// BackupRepository that keeps what is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: Option<String>,
+    /// Whether objects are deleted whose data no backup set brings back, such as a bound
+    /// PersistentVolumeClaim. Defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_data_loss: Option<bool>,
 }
 
 fn metadata_values(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -254,6 +269,10 @@ pub struct BulkOperationRunStatus {
     /// Whether there are more failures than `failures` holds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub failures_truncated: bool,
+    /// Backup set with what was deleted: a restore of it brings that back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub undo_backup_set: Option<String>,
     /// OperationRun that does the work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_run: Option<ObjectReference>,
@@ -283,6 +302,7 @@ impl Default for BulkOperationRunStatus {
             plan_digest: None,
             failures: Vec::new(),
             failures_truncated: false,
+            undo_backup_set: None,
             operation_run: None,
             audit: None,
             completed_at: None,

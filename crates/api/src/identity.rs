@@ -17,7 +17,8 @@ pub const JOB_NAME_DIGITS: usize = 20;
 /// The only thing an admission policy knows about a request from a pod is the pod's name. The Job
 /// controller derives that name from the Job's name, and only the operator may create Jobs with
 /// such names. The name therefore identifies the work of the pod.
-const SUFFIXES: [(&str, &str); 2] = [(operations::APPLY, "-restore"), (operations::BULK, "-bulk")];
+const SUFFIXES: [(&str, &str); 3] =
+    [(operations::APPLY, "-restore"), (operations::BULK, "-bulk"), (operations::BULK_DELETE, "-delete")];
 
 /// Identity of a run: 64 hex digits, and the suffix of its Job's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,8 +161,8 @@ mod tests {
         let name = |operation_type: &str| Identity::new("uid", operation_type, None, "a", &Map::new(), None).job_name();
         let restores = name("restore.apply");
         assert_eq!((restores.len(), &restores[23..]), (31, "-restore"));
-        assert_eq!(&name("bulk.apply")[23..], "-bulk");
-        for other in ["restore.preview", "restore.rehearse", "restore.apply.mine", "backup.capture", "restore"] {
+        assert_eq!((&name("bulk.apply")[23..], &name("bulk.delete")[23..]), ("-bulk", "-delete"));
+        for other in ["restore.preview", "bulk.delete.preview", "restore.apply.mine", "backup.capture", "restore"] {
             assert_eq!(name(other).len(), 23, "{other}");
         }
     }

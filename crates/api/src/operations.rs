@@ -14,6 +14,10 @@ pub const CAPTURE: &str = "backup.capture";
 pub const BULK: &str = "bulk.apply";
 /// Reports what a bulk operation would do.
 pub const BULK_PREVIEW: &str = "bulk.preview";
+/// Deletes many objects, and keeps what brings them back.
+pub const BULK_DELETE: &str = "bulk.delete";
+/// Reports what a deletion of many objects would do.
+pub const BULK_DELETE_PREVIEW: &str = "bulk.delete.preview";
 /// Checks a repository.
 pub const CHECK: &str = "repository.check";
 /// Captures one object.
@@ -59,6 +63,10 @@ pub const CAPTURE_COMMAND: &str = "capture";
 pub const BULK_COMMAND: &str = "bulk";
 /// The worker's command for [`BULK_PREVIEW`].
 pub const BULK_PREVIEW_COMMAND: &str = "bulk-preview";
+/// The worker's command for [`BULK_DELETE`].
+pub const BULK_DELETE_COMMAND: &str = "bulk-delete";
+/// The worker's command for [`BULK_DELETE_PREVIEW`].
+pub const BULK_DELETE_PREVIEW_COMMAND: &str = "bulk-delete-preview";
 /// The worker's command for [`CHECK`].
 pub const CHECK_COMMAND: &str = "check";
 /// The worker's command for [`CAPTURE_ITEM`].
@@ -81,9 +89,15 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 13] = [
+pub const BUILT_IN: [Operation; 15] = [
     Operation { name: BULK, command: BULK_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_PREVIEW, command: BULK_PREVIEW_COMMAND, inputs: schema_of::<BulkInputs> },
+    Operation { name: BULK_DELETE, command: BULK_DELETE_COMMAND, inputs: schema_of::<BulkDeleteInputs> },
+    Operation {
+        name: BULK_DELETE_PREVIEW,
+        command: BULK_DELETE_PREVIEW_COMMAND,
+        inputs: schema_of::<BulkDeletePreviewInputs>,
+    },
     Operation { name: CAPTURE, command: CAPTURE_COMMAND, inputs: schema_of::<CaptureInputs> },
     Operation { name: CAPTURE_ITEM, command: CAPTURE_ITEM_COMMAND, inputs: schema_of::<CaptureItemInputs> },
     Operation { name: HISTORY, command: HISTORY_COMMAND, inputs: schema_of::<HistoryInputs> },
@@ -185,6 +199,38 @@ pub struct BulkInputs {
     /// The approval of the plan that the BulkOperationRun applies, if it needed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Consent>,
+}
+
+/// Inputs of `bulk.delete`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BulkDeleteInputs {
+    /// Name of the BackupRepository that keeps what is deleted.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The BulkOperationRun that the run was created for.
+    #[schemars(schema_with = "made_for")]
+    pub bulk_operation_run: ObjectReference,
+    /// Digest of the plan that it applies. Another preview may have the name by the time the run
+    /// starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub plan_digest: Option<String>,
+    /// The approval of the plan that the BulkOperationRun applies, if it needed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Consent>,
+}
+
+/// Inputs of `bulk.delete.preview`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BulkDeletePreviewInputs {
+    /// Name of the BackupRepository that stores the plan.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The BulkOperationRun that the run was created for.
+    #[schemars(schema_with = "made_for")]
+    pub bulk_operation_run: ObjectReference,
 }
 
 /// Inputs of `repository.check`.

@@ -24,7 +24,7 @@ pub struct Ineligible {
 /// The plan of a preview.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviewedPlan {
-    /// The run that made the plan and has it in its reports.
+    /// The run that made the plan.
     pub run: ObjectReference,
     /// The plan's digest.
     pub digest: String,

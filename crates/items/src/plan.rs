@@ -26,7 +26,7 @@ pub use crate::api::operation_report::{Action, Remark};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Terms {
-    /// ID of the snapshot, 64 hex digits.
+    /// ID of the snapshot, 64 hex digits; empty if objects are only deleted.
     pub snapshot: String,
     /// The one item to restore, if a finding names it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +51,29 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The terms of deleting objects, as a bulk operation does.
+    #[must_use]
+    pub fn of_deletion(allow_data_loss: bool) -> Self {
+        Self {
+            snapshot: String::new(),
+            item: None,
+            path: None,
+            items: Vec::new(),
+            exclude_items: Vec::new(),
+            only: None,
+            existing_resource_policy: ExistingResourcePolicy::None,
+            prune: true,
+            allow_data_loss,
+            transforms: Vec::new(),
+        }
+    }
+
+    /// Whether objects are only deleted, so that there is no snapshot.
+    #[must_use]
+    pub fn is_deletion(&self) -> bool {
+        self.snapshot.is_empty()
+    }
+
     /// The terms of a spec, for a snapshot. `item` is that of the finding, if the spec names one.
     #[must_use]
     pub fn new(spec: &RestoreRunSpec, item: Option<&ItemId>, snapshot: impl Into<String>) -> Self {

@@ -42,7 +42,11 @@ impl Planner {
             Difference::Same if draft.wanted.is_none() => draft.settled(
                 Action::Unchanged,
                 reason::ABSENT,
-                "it did not exist when the set was taken, and does not now",
+                if self.terms.is_deletion() {
+                    "it does not exist: there is nothing to delete"
+                } else {
+                    "it did not exist when the set was taken, and does not now"
+                },
             ),
             Difference::Same => Decision::Settled(draft.with(Action::Unchanged, None)),
             Difference::Missing(wanted) => self.decide_missing(draft, wanted),
@@ -111,10 +115,12 @@ impl Planner {
             return draft.skipped(reason::NOT_PRUNED, message);
         }
         if let Some((code, why)) = live.left_out {
-            return draft.skipped(
-                code,
-                format!("no backup holds the like of it, so that this one does not means nothing: {why}"),
-            );
+            let so = if self.terms.is_deletion() {
+                "no backup holds the like of it, so that it could not be brought back"
+            } else {
+                "no backup holds the like of it, so that this one does not means nothing"
+            };
+            return draft.skipped(code, format!("{so}: {why}"));
         }
         if let Some(owner) = controller(&live.object).filter(|_| draft.not_held) {
             return draft.skipped(reason::LEFT_TO_OWNER, format!("{owner} controls it, and would only make it again"));

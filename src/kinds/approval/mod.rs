@@ -12,7 +12,7 @@ mod tests;
 use crate::{
     api::{
         Approval, ObjectReference, Reason, Workspace,
-        approval::{ApprovalRule, ApprovalTerms, ApprovedKind, Approver, Consent, DEFAULT_VALID_SECONDS},
+        approval::{ApprovalRule, ApprovalTerms, ApprovedKind, ApprovedType, Approver, Consent, DEFAULT_VALID_SECONDS},
         labels,
         subject::Initiator,
     },
@@ -38,6 +38,8 @@ pub struct Known {
 pub struct Asked<'a> {
     /// Its kind.
     pub kind: ApprovedKind,
+    /// The type of the run that does what is approved.
+    pub operation: ApprovedType,
     /// Its name and uid.
     pub object: ObjectReference,
     /// Its namespace.
@@ -145,7 +147,7 @@ impl Need {
 /// Whether a rule applies. Where the size of a plan is not known, it does.
 fn applies(rule: &ApprovalRule, asked: &Asked<'_>) -> bool {
     let changes = asked.plan.as_ref().and_then(|plan| plan.changes);
-    rule.types.contains(&asked.kind.operation_type()) && changes.is_none_or(|changes| changes >= rule.min_items)
+    rule.types.contains(&asked.operation) && changes.is_none_or(|changes| changes >= rule.min_items)
 }
 
 fn needs_preview(asked: &Asked<'_>, need: &Need) -> Refusal {
@@ -219,7 +221,7 @@ fn awaited(asked: &Asked<'_>, plan: &Plan, need: &Need, why_not: Option<&str>) -
     let _ = write!(
         message,
         "; to approve, with the verb approve on operationtypes.tenantatlas.io/{}: `echo '{manifest}' | kubectl create -n {namespace} -f -`",
-        kind.operation_type().as_str()
+        kind.approved_on().as_str()
     );
     message
 }

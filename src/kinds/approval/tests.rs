@@ -49,6 +49,7 @@ fn verdict(terms: Option<Value>, plan: Option<Plan>, known: &Known) -> Verdict {
     let (terms, ada) = (terms.map(read::<ApprovalTerms>), ada());
     let asked = Asked {
         kind: ApprovedKind::RestoreRun,
+        operation: ApprovedType::Restore,
         object: ObjectReference { name: "put-back".into(), uid: "r-uid".into() },
         namespace: "acme",
         requester: &ada,

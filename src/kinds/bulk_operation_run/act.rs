@@ -15,6 +15,7 @@ pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -
         match action {
             Action::Start(run) => start(context, observed, &run).await?,
             Action::Cancel(run) => made_for::cancel(context, &namespace_of(observed), &run).await?,
+            Action::SettleUndo(set) => made_for::settle_undo(context, &set).await?,
             Action::WriteStatus(status) => write_status(context, observed, &status).await?,
         }
     }

@@ -8,10 +8,11 @@
 
 use crate::{
     api::{
-        BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, OperationRunSpec, Outcome, Phase,
-        Reason,
-        approval::{ApprovedKind, Consent},
+        BackupSet, BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, OperationRunSpec, Outcome,
+        Phase, Reason,
+        approval::{ApprovedKind, ApprovedType, Consent},
         audit_entry::AuditRecord,
+        bulk_operation_run::BulkAction,
         conditions, operations,
         result::truncate,
     },
@@ -19,7 +20,7 @@ use crate::{
     kernel::{refusal::Refusal, whole::too_large},
     kinds::{
         approval::{self, Asked, Plan, Verdict, no_requester},
-        made_for::{RunView, told_by_the_chain},
+        made_for::{RunView, told_by_the_chain, unsettled},
     },
     runs::waiting::waits,
 };
@@ -46,6 +47,8 @@ pub struct Observed {
     pub preview: Option<Arc<BulkOperationRun>>,
     /// What is known about its approval, while there is no run yet.
     pub approval: approval::Known,
+    /// The set with what was deleted, which the run's worker created, once the run has ended.
+    pub undo: Option<BackupSet>,
     /// What the run's workers wrote to the audit chain, in the order of the chain. Only read if the
     /// run has ended and does not reference the entries: its last worker was stopped or died.
     pub audit: Vec<AuditRecord>,
@@ -58,6 +61,8 @@ pub enum Action {
     Start(Box<OperationRun>),
     /// Cancel the run.
     Cancel(ObjectReference),
+    /// Report that a set can be used: its worker died before the run could report it.
+    SettleUndo(Box<BackupSet>),
     /// Write the status.
     WriteStatus(Box<BulkOperationRunStatus>),
 }
@@ -81,7 +86,19 @@ pub fn is_of(run: &OperationRun, bulk: &BulkOperationRun) -> bool {
 
 /// The type of a bulk operation's run.
 fn operation_type(bulk: &BulkOperationRun) -> &'static str {
-    if bulk.spec.dry_run { operations::BULK_PREVIEW } else { operations::BULK }
+    match (bulk.spec.action, bulk.spec.dry_run) {
+        (BulkAction::Delete, true) => operations::BULK_DELETE_PREVIEW,
+        (BulkAction::Delete, false) => operations::BULK_DELETE,
+        (_, true) => operations::BULK_PREVIEW,
+        (_, false) => operations::BULK,
+    }
+}
+
+/// The repository that a deletion needs. What applies a preview has that of the preview.
+fn repository(observed: &Observed) -> Option<&str> {
+    let spec = &observed.bulk.spec;
+    let asked = if spec.preview.is_some() { &observed.preview.as_deref()?.spec } else { spec };
+    bulk::deletion(asked).ok().filter(|_| spec.action == BulkAction::Delete).map(|asked| asked.repository)
 }
 
 /// Decides about a bulk operation.
@@ -109,7 +126,10 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
         RunView::Gone => {
             let message = "the run that did its work was deleted before its end was recorded: look at what it did, and create a new bulk operation for the rest";
             let reason = if bulk.spec.cancel { Reason::Cancelled } else { Reason::RunDeleted };
-            vec![ended(observed, Outcome::Failed, reason, message, now)]
+            let mut actions: Vec<Action> =
+                unsettled(observed.undo.as_ref()).map(Action::SettleUndo).into_iter().collect();
+            actions.push(ended(observed, Outcome::Failed, reason, message, now));
+            actions
         }
         RunView::Found(run) => follow(observed, run, now),
     }
@@ -127,10 +147,10 @@ fn expect_possible(observed: &Observed) -> Result<(), Refusal> {
     let refusal = |Ineligible { reason, message }| Refusal { reason, message };
     bulk::requester(&bulk.spec).map_err(refusal)?;
     let preview = bulk::previewed(&bulk.spec, observed.preview.as_deref()).map_err(refusal)?;
-    if preview.is_none() {
-        bulk::change(&bulk.spec, Timestamp::UNIX_EPOCH).map_err(refusal)?;
+    match preview {
+        Some(_) => Ok(()),
+        None => bulk::expect_possible(&bulk.spec).map_err(refusal),
     }
-    Ok(())
 }
 
 /// The plan that a bulk operation applies, if a preview made it.
@@ -151,6 +171,7 @@ fn approved(observed: &Observed, now: Timestamp) -> Verdict {
     let Some(requester) = &spec.requested_by else { return Verdict::Refused(no_requester()) };
     let asked = Asked {
         kind: ApprovedKind::BulkOperationRun,
+        operation: if spec.action == BulkAction::Delete { ApprovedType::BulkDelete } else { ApprovedType::Bulk },
         object: ObjectReference::of(&**bulk),
         namespace: &namespace,
         requester,
@@ -190,12 +211,13 @@ fn names_taken(bulk: &BulkOperationRun) -> Refusal {
 fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action> {
     let bulk = &observed.bulk;
     let theirs = run.status_or_default();
-    let mut actions = Vec::new();
+    let mut actions: Vec<Action> = unsettled(observed.undo.as_ref()).map(Action::SettleUndo).into_iter().collect();
     if theirs.phase != Phase::Completed && bulk.spec.cancel && !run.spec.cancel {
         actions.push(Action::Cancel(ObjectReference::of(run)));
     }
     let mut next = bulk.status_or_default();
     next.operation_run = Some(ObjectReference::of(run));
+    next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
     next.audit = theirs.context.audit.clone().or(next.audit);
     record_audit(&mut next, observed);
     if let Some(plan) = &theirs.context.plan {
@@ -221,6 +243,7 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
 
 fn ended(observed: &Observed, outcome: Outcome, reason: Reason, message: &str, now: Timestamp) -> Action {
     let mut next = observed.bulk.status_or_default();
+    next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
     record_audit(&mut next, observed);
     next.completed_at = Some(now);
     settle(&mut next, &observed.bulk, (Phase::Completed, outcome), reason.as_str(), message, now);
@@ -267,6 +290,9 @@ fn run(observed: &Observed, name: &str, approval: Option<&Consent>) -> Operation
     let bulk = &observed.bulk;
     let named = json!({ "name": bulk.name_any(), "uid": bulk.uid().unwrap_or_default() });
     let mut inputs = Map::from_iter([(INPUT.to_owned(), named)]);
+    if let Some(repository) = repository(observed) {
+        inputs.insert("repository".to_owned(), json!(repository));
+    }
     if let Some(Plan { digest, .. }) = plan_of(observed) {
         inputs.insert("planDigest".to_owned(), json!(digest));
     }

@@ -3,7 +3,10 @@
 
 use super::decide::{Observed, is_of, run_names};
 use crate::{
-    api::{BulkOperationRun, LocalReference, ObjectReference, approval::ApprovedKind, labels},
+    api::{
+        BulkOperationRun, LocalReference, ObjectReference, approval::ApprovedKind, bulk_operation_run::BulkAction,
+        labels,
+    },
     kernel::{Error, whole::whole},
     kinds::{
         approval,
@@ -30,6 +33,7 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
         run: RunView::Gone,
         preview: None,
         approval: approval::Known::default(),
+        undo: None,
         audit: Vec::new(),
     };
     if bulk.is_completed() || terminating {
@@ -52,6 +56,9 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
     }
     // Previews write nothing to the chain.
     if has_ended && !bulk.spec.dry_run {
+        if bulk.spec.action == BulkAction::Delete {
+            observed.undo = made_for::undo(context, &namespace, &observed.run, recorded.as_ref()).await?;
+        }
         observed.audit = made_for::audit(context, &namespace, &observed.run, recorded.as_ref()).await?;
     }
     observed.bulk = bulk;

@@ -3,8 +3,11 @@
 use super::decide::{Action, Observed, decide, is_of, refused, run_names, started};
 use crate::{
     api::{
-        Approval, BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, Outcome, Phase, Workspace,
-        identity::Identity, operations::BulkInputs, provenance::AuditReferences,
+        Approval, BackupSet, BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, Outcome, Phase,
+        Workspace,
+        identity::Identity,
+        operations::{BulkDeleteInputs, BulkDeletePreviewInputs, BulkInputs},
+        provenance::AuditReferences,
     },
     kinds::approval::Known,
     kinds::made_for::{RunView, over_quota, run_refused},
@@ -42,6 +45,7 @@ fn observed(bulk: BulkOperationRun) -> Observed {
         run: RunView::None(name),
         preview: None,
         approval: Known::default(),
+        undo: None,
         audit: Vec::new(),
     }
 }
@@ -280,4 +284,80 @@ fn a_bulk_operation_that_needs_an_approval_waits_for_it_and_a_rule_blocks_one_wi
     let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
     let inputs: BulkInputs = serde_json::from_value(Value::Object(run.spec.inputs.parse())).expect("inputs");
     assert_eq!(inputs.approval.map(|approval| approval.approved_by.username).as_deref(), Some("bob"));
+}
+
+/// A preview of a deletion, as it is cached.
+fn previewed_deletion() -> BulkOperationRun {
+    let mut look = bulk(
+        json!({"action": "delete", "dryRun": true, "options": {"repository": "main", "allowDataLoss": true}}),
+        json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d".repeat(64), "preview": {"delete": 7},
+            "operationRun": {"name": "look-bulk", "uid": "u"}}),
+    );
+    crate::kernel::slim::Slim::slim(&mut look);
+    look
+}
+
+#[test]
+fn a_deletion_is_previewed_and_done_in_the_repository_that_the_preview_names() {
+    let fields = json!({"action": "delete", "dryRun": true, "options": {"repository": "main"}});
+    let actions = decide(&observed(bulk(fields, json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.operation_type, "bulk.delete.preview");
+    let inputs: Result<BulkDeletePreviewInputs, _> = serde_json::from_value(Value::Object(run.spec.inputs.parse()));
+    assert_eq!(inputs.expect("inputs").repository, "main");
+
+    let apply = bulk(json!({"action": "delete", "preview": {"name": "look"}}), json!({}));
+    let applies = Observed { preview: Some(Arc::new(previewed_deletion())), ..observed(apply) };
+    let actions = decide(&applies, now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.operation_type, "bulk.delete");
+    let inputs = run.spec.inputs.parse();
+    let read: BulkDeleteInputs = serde_json::from_value(Value::Object(inputs.clone())).expect("inputs");
+    assert_eq!((read.repository.as_str(), read.plan_digest), ("main", Some("d".repeat(64))));
+    let job = Identity::new("tenant", "bulk.delete", None, "account", &inputs, None).job_name();
+    assert!(job.ends_with("-delete"), "its pod may record what undoes it: {job}");
+
+    let without = bulk(json!({"action": "delete", "dryRun": true}), json!({}));
+    let (outcome, code, message) = end(&observed(without));
+    assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "InvalidBulkOperation"));
+    assert!(message.contains("spec.options.repository"), "{message}");
+}
+
+#[test]
+fn a_rule_about_deletions_is_about_no_other_action_and_the_other_way_round() {
+    let known = |rule: &str| -> Known {
+        let workspace: Workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
+            "metadata": {"name": "shop"}, "spec": {"approvals": [{"types": [rule]}]}}));
+        Known { workspace: Some(Arc::new(workspace)), approval: None }
+    };
+    let apply = |rule: &str| {
+        let spec = json!({"action": "delete", "preview": {"name": "look"}});
+        Observed {
+            preview: Some(Arc::new(previewed_deletion())),
+            approval: known(rule),
+            ..observed(bulk(spec, json!({})))
+        }
+    };
+    let status = written(&decide(&apply("bulk.delete"), now()));
+    assert_eq!((status.phase, status.reason.as_deref()), (Phase::Queued, Some("AwaitingApproval")));
+    assert!(matches!(decide(&apply("bulk.apply"), now()).as_slice(), [Action::Start(_)]));
+    let label = Observed { approval: known("bulk.delete"), ..observed(bulk(json!({}), json!({}))) };
+    assert!(matches!(decide(&label, now()).as_slice(), [Action::Start(_)]));
+}
+
+#[test]
+fn the_set_that_brings_the_objects_back_is_named_and_settled_though_the_run_is_gone() {
+    let set: BackupSet = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BackupSet",
+        "metadata": {"name": "again-bulk", "namespace": "acme"},
+        "spec": {"repository": {"name": "main"}, "snapshot": "a", "run": {"name": "again-bulk", "uid": "run-uid"},
+            "namespaceUid": "n", "coverage": "partial"}}));
+    let spec = json!({"action": "delete", "preview": {"name": "look"}});
+    let ended = json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded"});
+    let gone = Observed { run: RunView::Gone, ..observed(bulk(spec.clone(), json!({}))) };
+    for mut seen in [gone, following(spec, ended)] {
+        seen.undo = Some(set.clone());
+        let actions = decide(&seen, now());
+        assert!(matches!(&actions[0], Action::SettleUndo(settled) if settled.metadata == set.metadata), "{actions:?}");
+        assert_eq!(written(&actions).undo_backup_set.as_deref(), Some("again-bulk"));
+    }
 }

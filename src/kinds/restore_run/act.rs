@@ -5,7 +5,7 @@ use crate::{
     api::{FindingStatus, OperationRun, Phase, Reason, RestoreRun, RestoreRunStatus},
     kernel::{Error, events::Severity, status},
     kinds::made_for::{self, Creation},
-    runs::{context::Context, records::backup_set::settle_new},
+    runs::context::Context,
 };
 use kube::{Api, ResourceExt};
 
@@ -15,10 +15,7 @@ pub async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -
         match action {
             Action::Start(run) => start(context, observed, &run).await?,
             Action::Cancel(run) => made_for::cancel(context, &namespace_of(observed), &run).await?,
-            Action::SettleUndo(set) => {
-                let message = "the snapshot was read back after it was written, before the restore wrote anything";
-                settle_new(context, &set, set.status.clone().unwrap_or_default(), "ReadBack", message).await?;
-            }
+            Action::SettleUndo(set) => made_for::settle_undo(context, &set).await?,
             Action::Resolve(status) => resolve(context, observed, &status).await?,
             Action::WriteStatus(status) => write_status(context, observed, &status).await?,
         }

@@ -14,7 +14,7 @@ use crate::{
     api::{
         BackupRepository, BackupSet, Finding, FindingStatus, LocalReference, ObjectReference, OperationRun,
         OperationRunSpec, Outcome, Phase, Reason, RestoreRun, RestoreRunStatus,
-        approval::{ApprovedKind, Consent},
+        approval::{ApprovedKind, ApprovedType, Consent},
         audit_entry::AuditRecord,
         conditions,
         operation_run::Trigger,
@@ -25,9 +25,9 @@ use crate::{
     kernel::{refusal::Refusal, whole::too_large},
     kinds::{
         approval::{self, Asked, Plan, Verdict, no_requester},
-        made_for::{RunView, told_by_the_chain},
+        made_for::{RunView, told_by_the_chain, unsettled},
     },
-    runs::{records::backup_set::is_settled, waiting::waits},
+    runs::waiting::waits,
 };
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -136,7 +136,8 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Vec<Action> {
             let message = "the run that did its work was deleted before its end was recorded: look at what it did, and create a new restore";
             let cancelled = restore.spec.cancel;
             let reason = if cancelled { Reason::Cancelled } else { Reason::RunDeleted };
-            let mut actions = settle_undo(observed);
+            let mut actions: Vec<Action> =
+                unsettled(observed.undo.as_ref()).map(Action::SettleUndo).into_iter().collect();
             actions.push(ended(observed, Outcome::Failed, reason.as_str(), message, now));
             actions
         }
@@ -162,6 +163,7 @@ fn approved(observed: &Observed, now: Timestamp) -> Verdict {
     let Some(requester) = &spec.requested_by else { return Verdict::Refused(no_requester()) };
     let asked = Asked {
         kind: ApprovedKind::RestoreRun,
+        operation: ApprovedType::Restore,
         object: ObjectReference::of(&**restore),
         namespace: &namespace,
         requester,
@@ -209,7 +211,7 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     let theirs = run.status_or_default();
     let mut actions = Vec::new();
     if theirs.phase == Phase::Completed {
-        actions.extend(settle_undo(observed));
+        actions.extend(unsettled(observed.undo.as_ref()).map(Action::SettleUndo));
         let (finding, set) = (observed.finding.as_ref(), pinned_set(run));
         let restored = finding.and_then(|finding| finding::restored(restore, run, set.as_ref(), finding));
         actions.extend(restored.map(|status| Action::Resolve(Box::new(status))));
@@ -287,12 +289,6 @@ fn settle(
     let bad = matches!(outcome, Outcome::Failed | Outcome::Blocked | Outcome::PartiallySucceeded);
     next.failure_reason = bad.then(|| reason.to_owned());
     next.message = Some(truncate(message, 4000));
-}
-
-/// Settles a set that the worker created and whose run could no longer report it: without a status,
-/// the set looks unfinished.
-fn settle_undo(observed: &Observed) -> Vec<Action> {
-    observed.undo.iter().filter(|set| !is_settled(set)).map(|set| Action::SettleUndo(Box::new(set.clone()))).collect()
 }
 
 /// The set that a run restores from, if it puts back the item of a finding.

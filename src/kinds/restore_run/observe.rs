@@ -134,15 +134,7 @@ async fn undo(
     if restore.spec.dry_run || !restore.spec.safety_capture {
         return Ok(None);
     }
-    let run = made_for::reference(run, recorded(restore).as_ref());
-    let Some(ObjectReference { name, uid }) = run else { return Ok(None) };
-    let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), namespace);
-    for name in crate::api::backup_set::names_for(&name, &uid) {
-        if let Some(set) = sets.get_opt(&name).await?.filter(|set| set.spec.run.uid == uid) {
-            return Ok(Some(set));
-        }
-    }
-    Ok(None)
+    made_for::undo(context, namespace, run, recorded(restore).as_ref()).await
 }
 
 /// What the workers of a restore's run wrote to the audit chain. Previews write nothing to it.

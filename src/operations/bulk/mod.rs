@@ -27,7 +27,7 @@
 
 mod access;
 pub(super) mod carry;
-mod claim;
+pub(super) mod claim;
 pub(super) mod expected;
 mod found;
 pub(super) mod order;
@@ -68,7 +68,7 @@ use selected::Selected;
 use survey::{Reach, Survey};
 
 /// Longest text of what is done in an audit entry, in bytes.
-const MAX_CHANGE: usize = 1000;
+pub(super) const MAX_CHANGE: usize = 1000;
 
 /// Does one thing with many objects.
 pub struct Bulk;

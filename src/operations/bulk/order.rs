@@ -7,7 +7,7 @@ use crate::{
         reason::bulk as reason,
     },
     cluster::retry::retry,
-    items::bulk::{Previewed, previewed},
+    items::{bulk::previewed, eligible::PreviewedPlan},
     operations::{approval, intent::not_begun},
     worker::{
         audit,
@@ -28,7 +28,7 @@ pub struct Order {
     /// When that was asked for: the same in each attempt.
     pub created: Timestamp,
     /// What the preview made that it applies.
-    pub previewed: Option<Previewed>,
+    pub previewed: Option<PreviewedPlan>,
     /// The approval of that, if one was needed.
     pub approval: Option<Consent>,
 }

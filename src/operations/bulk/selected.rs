@@ -12,7 +12,8 @@ use crate::{
     api::reason::bulk as reason,
     api::{BulkOperationRunSpec, ObjectReference, bulk_operation_run::MAX_SELECTED},
     items::{
-        bulk::{Previewed, State, digest},
+        bulk::{State, digest},
+        eligible::PreviewedPlan,
         served::ServedKind,
     },
     operations::{bulk::access::Denied, intent::not_begun},
@@ -69,7 +70,7 @@ pub async fn select(
         let SelectedObjects { names, .. } = selected.filter(is_it).ok_or_else(lost)?;
         return Ok(Selected { names, digest: intent.plan_digest, expected: None, begun });
     }
-    let names = find(provider, spec, kind, denied).await?;
+    let names = find(provider, spec, kind, denied.get.as_deref()).await?;
     let digest = digest(spec, &names, None);
     report::write(client, own, Contents::Selected(&names, None, &digest)).await?;
     Ok(Selected { names, digest, expected: None, begun })
@@ -82,15 +83,15 @@ fn named(spec: &BulkOperationRunSpec) -> Vec<String> {
     names
 }
 
-/// The objects that a spec means now.
+/// The objects that a spec means now. `hidden` is why the requester may not read the kind, if so.
 pub async fn find(
     provider: &dyn Provider,
     spec: &BulkOperationRunSpec,
     kind: &ServedKind,
-    denied: &Denied,
+    hidden: Option<&str>,
 ) -> Result<Vec<String>, Failure> {
     let Some(labels) = &spec.label_selector else { return Ok(named(spec)) };
-    if let Some(why) = &denied.get {
+    if let Some(why) = hidden {
         // Even the names say something about objects that the requester may not read.
         return Err(Failure::blocked(reason::FORBIDDEN, format!("nothing was selected: {why}")));
     }
@@ -102,7 +103,7 @@ async fn of_preview(
     client: &Client,
     own: &RunIdentity,
     spec: &BulkOperationRunSpec,
-    previewed: &Previewed,
+    previewed: &PreviewedPlan,
 ) -> Result<SelectedObjects, Failure> {
     let selected = report::read_selected(client, &own.namespace, &previewed.run, &previewed.digest).await?;
     let is_it = |selected: &SelectedObjects| {

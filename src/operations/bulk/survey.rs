@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     api::{
+        BulkOperationRunSpec,
         item::ItemId,
         reason::{bulk as reason, item},
         subject::Initiator,
@@ -46,7 +47,7 @@ impl<'a> Survey<'a> {
         let change = bulk::change(&order.asked, order.created).map_err(blocked)?;
         let catalog = provider.catalog().await;
         let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
-        let kind = served(&catalog, order)?;
+        let kind = served(&catalog, &order.asked)?;
         let denied = access::denied(provider, requested_by, &kind).await?;
         let named = order.asked.label_selector.is_none();
         Ok(Self { provider, denied, kind, catalog, change, requested_by, named })
@@ -68,8 +69,8 @@ impl<'a> Survey<'a> {
 }
 
 /// The kind in the version that the cluster prefers.
-fn served(catalog: &Catalog, order: &Order) -> Result<ServedKind, Failure> {
-    let wanted = order.asked.resource.group_kind();
+pub fn served(catalog: &Catalog, asked: &BulkOperationRunSpec) -> Result<ServedKind, Failure> {
+    let wanted = asked.resource.group_kind();
     catalog.kinds.iter().find(|kind| kind.group_kind() == wanted).cloned().ok_or_else(|| {
         let message =
             format!("correct spec.resource in a new bulk operation: the cluster serves no {wanted} in namespaces");

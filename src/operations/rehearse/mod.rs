@@ -22,7 +22,7 @@ use crate::{
         walk::Ask,
     },
     providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
-    repository::Repository,
+    repository::{Repository, SnapshotReader},
     worker::{
         environment::Environment,
         failure::Failure,
@@ -120,7 +120,7 @@ pub async fn rehearse_with(
     let set = rehearsed_set(client, environment).await?;
     let name = set.name_any();
     let order = rehearsal(environment, &set, run)?;
-    let mut ended = try_out(&provider, client, environment, repository, order).await;
+    let mut ended = try_out(&provider, client, environment, repository, order, &name).await;
     // The operator records the result on the set, even if the run did not name one.
     match &mut ended {
         Ok(result) => result.context.backup_set = Some(name),
@@ -135,13 +135,15 @@ async fn try_out(
     environment: &Environment,
     repository: &impl Repository,
     order: Order,
+    set: &str,
 ) -> Result<TerminationResult, Failure> {
-    let set = order.backup_set.name.clone();
     let survey = Survey::take(provider, environment, repository, order).await?;
     let made = make(&survey, Ask::Server).await?;
     // An item that the store failed to return is not damaged. Report nothing about the set, and
     // retry.
-    if let Some(fault) = survey.reader.fault().filter(|fault| !fault.is_of_the_content()) {
+    if let Some(fault) =
+        survey.reader.as_ref().and_then(SnapshotReader::fault).filter(|fault| !fault.is_of_the_content())
+    {
         return Err(fault.into());
     }
     let mut result = made.to_result();

@@ -32,35 +32,33 @@ pub fn verbs(terms: &Terms) -> Vec<Verb> {
     verbs
 }
 
-/// The kinds that the requester may not read, each with a message. Reviewed before any of their
+/// The kinds that the requester may not read, each with a message that begins with the remedy. Reviewed before any of their
 /// objects is read.
 pub async fn hidden(
     provider: &dyn Provider,
+    remedy: &str,
     requested_by: &Initiator,
     kinds: &[ServedKind],
 ) -> Result<BTreeMap<GroupKind, String>, Failure> {
     let answers = stream::iter(kinds).map(|kind| async move {
         let allowed = provider.may(requested_by, Verb::Get, kind).await?;
         Ok::<_, Failure>(
-            (!allowed).then(|| (kind.group_kind(), why_not(requested_by, Verb::Get, kind, provider.place()))),
+            (!allowed).then(|| (kind.group_kind(), why_not(remedy, requested_by, Verb::Get, kind, provider.place()))),
         )
     });
     let answers: Vec<_> = answers.buffered(AT_ONCE).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())
 }
 
-fn why_not(user: &Initiator, verb: Verb, kind: &ServedKind, namespace: &str) -> String {
-    format!(
-        "have a role given that allows it, or exclude the kind with excludeItems: {} may not {} {} in {namespace}",
-        user.username,
-        verb.as_str(),
-        kind.plural
-    )
+fn why_not(remedy: &str, user: &Initiator, verb: Verb, kind: &ServedKind, namespace: &str) -> String {
+    format!("{remedy}: {} may not {} {} in {namespace}", user.username, verb.as_str(), kind.plural)
 }
 
-/// The kinds and verbs that are denied, each with a message that names the denied user.
+/// The kinds and verbs that are denied, each with a message that begins with the remedy and names the
+/// denied user.
 pub async fn refused(
     provider: &dyn Provider,
+    remedy: &str,
     requested_by: &Initiator,
     account: &str,
     kinds: &[ServedKind],
@@ -71,7 +69,9 @@ pub async fn refused(
     let asked = questions.flat_map(|(kind, verb)| [(kind, verb, requested_by), (kind, verb, &account_user)]);
     let answers = stream::iter(asked).map(|(kind, verb, user)| async move {
         let allowed = provider.may(user, verb, kind).await?;
-        Ok::<_, Failure>((!allowed).then(|| ((kind.group_kind(), verb), why_not(user, verb, kind, provider.place()))))
+        Ok::<_, Failure>(
+            (!allowed).then(|| ((kind.group_kind(), verb), why_not(remedy, user, verb, kind, provider.place()))),
+        )
     });
     let answers: Vec<_> = answers.buffered(AT_ONCE).try_collect().await?;
     let mut refused = BTreeMap::new();

@@ -26,20 +26,20 @@ use crate::{
     clock::Clock,
     items::{
         eligible::PreviewedPlan,
-        plan::{Moved, Plan, PlannedItem, first_of, moved},
+        plan::{Moved, Plan, PlannedItem, Terms, first_of, moved},
     },
     operations::intent::{Record, Subject, not_begun},
     operations::restore::{
         carry::Carrier,
         claim,
         made::{self, make},
-        order::{self, Order},
+        order::{self, Cause, Order},
         safety::{self, Undo},
         stored_plan,
         survey::Survey,
         walk::Ask,
     },
-    providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
+    providers::{AT_ONCE, Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::{Repository, WriterPermit},
     worker::{
         audit,
@@ -85,27 +85,85 @@ pub async fn apply_to(
     let survey = Survey::take(&provider, environment, repository, order).await?;
     let identity = &environment.identity;
     let plan = match &survey.order.preview {
-        Some(preview) => previewed(client, identity, repository, &survey, preview).await?,
+        Some(preview) => {
+            let plan = stored(repository, preview, survey.order.terms.clone()).await?;
+            let moved = moved_meanwhile(client, identity, &survey, &plan).await?;
+            if !moved.is_empty() {
+                return Err(Failure::blocked(
+                    reason::PREVIEW_STALE,
+                    format!(
+                        "make another preview, with excludeItems for what changes by itself, such as by a heartbeat: nothing was written, because not everything is as the preview showed it: {}",
+                        first_of(&moved)
+                    ),
+                ));
+            }
+            plan
+        }
         None => own(client, identity, repository, &survey).await?,
     };
+    let claim = async || claim::take(client, environment, &inputs, false).await.map(drop);
+    let manner = Manner { at_once: AT_ONCE, words: &RESTORED, clock, stop, permit };
+    carry_out(client, environment, repository, &survey, &plan, manner, claim).await
+}
+
+/// How a plan is carried out, and told.
+pub struct Manner<'a> {
+    /// How many items are written at once.
+    pub at_once: usize,
+    /// How the result is told.
+    pub words: &'a Words,
+    /// The time, for the records.
+    pub clock: &'a dyn Clock,
+    /// Once it is set, nothing more is written.
+    pub stop: &'a Stop,
+    /// Excludes maintenance of the repository.
+    pub permit: WriterPermit,
+}
+
+/// How the result is told.
+pub struct Words {
+    /// The reason if nothing succeeded.
+    pub nothing: &'static str,
+    /// What was done with an item.
+    pub done: &'static str,
+    /// What holds for an item with which nothing had to be done.
+    pub unchanged: &'static str,
+}
+
+const RESTORED: Words =
+    Words { nothing: reason::NOTHING_RESTORED, done: "written", unchanged: "were as they should be" };
+
+/// Carries a plan out: captures what is about to change, records the intent once `claim` finds that
+/// the work is still wanted, writes, and records the outcome.
+pub async fn carry_out(
+    client: &Client,
+    environment: &Environment,
+    repository: &impl Repository,
+    survey: &Survey<'_>,
+    plan: &Plan,
+    manner: Manner<'_>,
+    claim: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<TerminationResult, Failure> {
+    let Manner { at_once, words, clock, stop, permit } = manner;
+    let identity = &environment.identity;
     let undo = if survey.order.safety_capture {
-        safety::capture(client, environment, repository, &survey, &plan, clock, permit).await?
+        safety::capture(client, environment, repository, survey, plan, clock, permit).await?
     } else {
         None
     };
     let run = fence::pass(client, identity).await?;
-    claim::take(client, environment, &inputs, false).await?;
-    let subject = subject(&survey.order, &plan);
+    claim().await?;
+    let subject = subject(&survey.order, plan);
     let record = Record::begin(client, identity, clock, &run.spec.operation_type, subject).await?;
     let mut walk = survey.walk(Ask::Nobody);
     walk.prepare().await?;
     let progress = Progress::of(client.clone(), identity);
     let kept = undo.as_ref().map(|undo| (undo.set.clone(), undo.unkept.clone()));
-    let results = Carrier::new(walk, &plan, kept, progress, stop.clone()).carry().await?;
+    let results = Carrier::new(walk, plan, kept, at_once, progress, stop.clone()).carry().await?;
     if stop.is_set() {
         fence::expect_cancelled(client, identity).await?;
     }
-    let mut result = to_result(&plan, &results, &survey.inventory.unmatched, undo);
+    let mut result = to_result(plan, &results, &survey.inventory.unmatched, undo, words);
     report::write(client, identity, Contents::Results(&results)).await?;
     if !report::name_all_failed(&results) {
         let failed: Vec<String> = results.failed().map(|result| result.item_id).collect();
@@ -115,48 +173,47 @@ pub async fn apply_to(
     Ok(result)
 }
 
-/// What the audit chain is told of a restore.
+/// What the audit chain is told.
 fn subject(order: &Order, plan: &Plan) -> Subject {
+    let (restore_run, backup_set, bulk_operation_run, change) = match order.cause.clone() {
+        Cause::Restore { restore_run, backup_set } => (Some(restore_run), Some(backup_set), None, None),
+        Cause::Deletion { bulk_operation_run, change } => (None, None, Some(bulk_operation_run), Some(change)),
+    };
     Subject {
         who: order.requested_by.clone(),
-        restore_run: Some(order.restore_run.clone()),
-        bulk_operation_run: None,
+        restore_run,
+        bulk_operation_run,
         approval: order.approval.clone(),
-        change: None,
-        backup_set: Some(order.backup_set.clone()),
+        change,
+        backup_set,
         plan_digest: plan.digest(),
         summary: plan.summary(),
     }
 }
 
-/// The plan that a preview made, if nothing has changed since.
-async fn previewed(
-    client: &Client,
-    identity: &RunIdentity,
-    repository: &impl Repository,
-    survey: &Survey<'_>,
-    preview: &PreviewedPlan,
-) -> Result<Plan, Failure> {
-    let terms = survey.order.terms.clone();
+/// The plan that a preview made.
+pub async fn stored(repository: &impl Repository, preview: &PreviewedPlan, terms: Terms) -> Result<Plan, Failure> {
     let stored = stored_plan::read(repository, &preview.run.uid, &preview.digest, terms).await?;
-    let plan = stored.ok_or_else(|| {
+    stored.ok_or_else(|| {
         let message = "make another preview: the plan of this one is not all there, or was changed";
         Failure::blocked(reason::PLAN_LOST, message)
-    })?;
+    })
+}
+
+/// What has changed since a preview made the plan. If an earlier attempt of this run found nothing
+/// changed, it may have written since: then what has changed by now fails by itself.
+pub async fn moved_meanwhile(
+    client: &Client,
+    identity: &RunIdentity,
+    survey: &Survey<'_>,
+    plan: &Plan,
+) -> Result<Vec<Moved>, Failure> {
     let now = make(survey, Ask::Nobody).await?;
-    let moved = moved_since(&plan, now.plan());
-    // An earlier attempt of this run found nothing changed, and has written since. Items that have
-    // changed by now fail individually.
+    let moved = moved_since(plan, now.plan());
     if moved.is_empty() || audit::has_intent(client, identity).await.map_err(|failure| not_begun(&failure))? {
-        return Ok(plan);
+        return Ok(Vec::new());
     }
-    Err(Failure::blocked(
-        reason::PREVIEW_STALE,
-        format!(
-            "make another preview, with excludeItems for what changes by itself, such as by a heartbeat: nothing was written, because not everything is as the preview showed it: {}",
-            first_of(&moved)
-        ),
-    ))
+    Ok(moved)
 }
 
 /// Items that differ from the preview, including changes by another restore of the same preview. A
@@ -194,7 +251,13 @@ async fn own(
     Ok(plan)
 }
 
-fn to_result(plan: &Plan, results: &Results<'_>, unmatched: &[usize], undo: Option<Undo>) -> TerminationResult {
+fn to_result(
+    plan: &Plan,
+    results: &Results<'_>,
+    unmatched: &[usize],
+    undo: Option<Undo>,
+    words: &Words,
+) -> TerminationResult {
     let count = |outcome: ItemOutcome| i64::try_from(results.count(outcome)).unwrap_or(i64::MAX);
     let (done, unchanged) = (count(ItemOutcome::Done), count(ItemOutcome::Unchanged));
     let failed = count(ItemOutcome::Failed) + i64::try_from(unmatched.len()).unwrap_or(i64::MAX);
@@ -202,7 +265,7 @@ fn to_result(plan: &Plan, results: &Results<'_>, unmatched: &[usize], undo: Opti
     let total = done + unchanged + failed + skipped;
     let (outcome, reason) = match (failed, done + unchanged) {
         (0, _) => (Outcome::Succeeded, Reason::Succeeded.to_string()),
-        (_, 0) => (Outcome::Failed, reason::NOTHING_RESTORED.to_owned()),
+        (_, 0) => (Outcome::Failed, words.nothing.to_owned()),
         _ => (Outcome::PartiallySucceeded, Reason::PartiallySucceeded.to_string()),
     };
     let of_items = results.failed().map(|result| {
@@ -218,7 +281,8 @@ fn to_result(plan: &Plan, results: &Results<'_>, unmatched: &[usize], undo: Opti
         outcome: Some(outcome),
         reason: Some(reason),
         message: Some(format!(
-            "{done} items written, {unchanged} were as they should be, {skipped} left alone, {failed} failed"
+            "{done} items {}, {unchanged} {}, {skipped} left alone, {failed} failed",
+            words.done, words.unchanged
         )),
         summary_counts: Some(SummaryCounts { total, processed: total, succeeded: done + unchanged, failed, skipped }),
         failures,

@@ -24,7 +24,6 @@ use crate::{
         safety::Unkept,
         walk::{AHEAD, Walk},
     },
-    providers::AT_ONCE,
     worker::{
         failure::Failure,
         progress::Progress,
@@ -46,6 +45,8 @@ pub struct Carrier<'a> {
     ledger: Ledger<'a>,
     /// When items that were postponed fail. Set the first time that nothing else is left to do.
     deadline: Option<Instant>,
+    /// How many items are written at once.
+    at_once: usize,
     progress: Progress,
     stop: Stop,
 }
@@ -70,7 +71,14 @@ impl<'a> Carrier<'a> {
     /// Creates a carrier. `walk` is prepared. `kept` is the backup set with the current state, and
     /// the kinds that it has nothing of. Once `stop` is set, nothing more is written.
     #[must_use]
-    pub fn new(walk: Walk<'a>, plan: &'a Plan, kept: Option<(String, Unkept)>, progress: Progress, stop: Stop) -> Self {
+    pub fn new(
+        walk: Walk<'a>,
+        plan: &'a Plan,
+        kept: Option<(String, Unkept)>,
+        at_once: usize,
+        progress: Progress,
+        stop: Stop,
+    ) -> Self {
         let (undo, unkept) = kept.unzip();
         let executor = Executor::new(walk, plan, undo, unkept.unwrap_or_default());
         let mut ledger = Ledger::new(plan);
@@ -87,7 +95,7 @@ impl<'a> Carrier<'a> {
             };
             ledger.record(&planned.item, outcome, planned.reason.clone());
         }
-        Self { executor, plan, ledger, deadline: None, progress, stop }
+        Self { executor, plan, ledger, deadline: None, at_once, progress, stop }
     }
 
     /// Executes the plan. Returns the results of all items, in the order of the plan.
@@ -119,12 +127,12 @@ impl<'a> Carrier<'a> {
 
     async fn carry_kind(&mut self, kind: &StoredKind) -> Result<(), Failure> {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let Self { executor, ledger, progress, stop, .. } = self;
+        let Self { executor, ledger, progress, stop, at_once, .. } = self;
         let candidates = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
         let carried = candidates
             .take_while(|_| ready(!stop.is_set()))
             .map(|candidate| executor.execute(candidate))
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(*at_once);
         let (read, carried) = tokio::join!(executor.weigh_kind(kind, sender), ledger.take(carried, progress));
         carried?;
         read?;
@@ -182,11 +190,11 @@ impl<'a> Carrier<'a> {
 
     /// Executes items again, each read and decided afresh.
     async fn carry_again(&mut self, items: Vec<ItemId>) -> Result<(), Failure> {
-        let Self { executor, ledger, progress, stop, .. } = self;
+        let Self { executor, ledger, progress, stop, at_once, .. } = self;
         let carried = stream::iter(&items)
             .take_while(|_| ready(!stop.is_set()))
             .map(|item| executor.execute_afresh(item))
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(*at_once)
             .try_filter_map(|carried| ready(Ok(carried)));
         ledger.take(carried, progress).await?;
         self.tell_executor();

@@ -37,13 +37,41 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 
-/// A restore, as read from the API server.
+/// What a plan is made for.
+#[derive(Clone, Debug)]
+pub enum Cause {
+    /// A restore.
+    Restore {
+        /// The RestoreRun.
+        restore_run: ObjectReference,
+        /// The set to restore from.
+        backup_set: LocalReference,
+    },
+    /// A bulk operation that deletes. There is no snapshot.
+    Deletion {
+        /// The BulkOperationRun.
+        bulk_operation_run: ObjectReference,
+        /// What is done, in words.
+        change: String,
+    },
+}
+
+impl Cause {
+    /// What to do if a right is missing.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Restore { .. } => "have a role given that allows it, or exclude the kind with excludeItems",
+            Self::Deletion { .. } => "have a role given that allows it",
+        }
+    }
+}
+
+/// A restore or a deletion, as read from the API server.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// The RestoreRun.
-    pub restore_run: ObjectReference,
-    /// The set to restore from.
-    pub backup_set: LocalReference,
+    /// What it is for.
+    pub cause: Cause,
     /// The terms that become part of the plan.
     pub terms: Terms,
     /// The selected items.
@@ -52,7 +80,8 @@ pub struct Order {
     pub transforms: Transforms,
     /// Whether the set holds a whole tenant, so that objects missing from it did not exist.
     pub full: bool,
-    /// Items that did not exist when the set was captured, as far as the set itself names them.
+    /// Items that did not exist when the set was captured, as far as the set itself names them; or
+    /// the items to delete.
     pub absent: Vec<ItemId>,
     /// Number of such items that the snapshot names instead.
     pub absent_in_snapshot: Option<i64>,
@@ -196,9 +225,10 @@ pub fn decide(
         let message = format!("spec.absent of the backup set {name}: {error}: correct it in a new restore");
         Failure::blocked(reason::INVALID_RESTORE, message)
     })?;
+    let cause =
+        Cause::Restore { restore_run: ObjectReference::of(restore), backup_set: LocalReference::new(set.name_any()) };
     Ok(Order {
-        restore_run: ObjectReference::of(restore),
-        backup_set: LocalReference::new(set.name_any()),
+        cause,
         terms: Terms::new(spec, item.as_ref(), set.spec.snapshot.clone()),
         selection,
         transforms,

@@ -93,8 +93,9 @@ impl Walk<'_> {
     /// kind. That the snapshot does not hold them proves nothing.
     async fn left_out(&self) -> Result<BTreeSet<ItemId>, Failure> {
         let mut left_out = BTreeSet::new();
+        let Some(reader) = self.reader else { return Ok(left_out) };
         for path in &self.inventory.notes {
-            for content in self.reader.read(vec![path.clone()]).await? {
+            for content in reader.read(vec![path.clone()]).await? {
                 let note = content.map(|content| Note::from_content(&content)).unwrap_or_default();
                 left_out.extend(note.items.iter().filter_map(|item| ItemId::of_object(&item.item_id).ok()));
             }

@@ -36,7 +36,8 @@ impl Operation for Restore {
         Some(MadeFor::RestoreRun)
     }
 
-    /// The set that undoes the restore. The worker has created it before its first write.
+    /// The set that undoes the restore, or a deletion of many objects. The worker has created it before
+    /// its first write.
     fn records(&self, ended: &Ended<'_>) -> Vec<Record> {
         match (ended.made.snapshot.clone(), ended.made.undo_set.clone()) {
             (Some(snapshot), Some(name)) => vec![Record::WorkersSet { name, snapshot: Box::new(snapshot) }],

@@ -18,7 +18,7 @@ use crate::{
     operations::restore::{
         absence, access,
         inventory::{self, Inventory},
-        order::Order,
+        order::{Cause, Order},
         walk::{Ask, Walk},
     },
     providers::{Guard, PlannedRoles, Provider, Session, catalog::Catalog},
@@ -41,8 +41,8 @@ pub struct Survey<'p> {
     pub order: Order,
     /// What the provider holds.
     pub catalog: Catalog,
-    /// The open snapshot.
-    pub reader: SnapshotReader,
+    /// The open snapshot. `None` if objects are only deleted.
+    pub reader: Option<SnapshotReader>,
     /// The selected contents of the snapshot.
     pub inventory: Inventory,
     rules: ItemRules,
@@ -65,19 +65,27 @@ impl<'p> Survey<'p> {
         let repository_secrets = provider.repository_secrets().await?;
         let catalog = provider.catalog().await;
         let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
-        let reader = repository.reader(&order.terms.snapshot).await?;
-        let items = reader.items().await?;
-        if let Some(count) = order.absent_in_snapshot {
-            let named = absence::read(&reader, &items, count).await?;
-            order.absent = named.ok_or_else(|| undo_incomplete(&order, count))?;
-        }
+        let (reader, items) = if order.terms.is_deletion() {
+            (None, Vec::new())
+        } else {
+            let reader = repository.reader(&order.terms.snapshot).await?;
+            let items = reader.items().await?;
+            if let Some(count) = order.absent_in_snapshot {
+                let named = absence::read(&reader, &items, count).await?;
+                order.absent = named.ok_or_else(|| undo_incomplete(&order.cause, count))?;
+            }
+            (Some(reader), items)
+        };
         let stored = inventory::kinds(&items);
         let readable = readable(&order, &stored, &catalog);
-        let hidden = access::hidden(provider, &order.requested_by, &readable).await?;
+        let hidden = access::hidden(provider, order.cause.remedy(), &order.requested_by, &readable).await?;
         let served = catalog.versions();
         // Access to a kind that is no longer served cannot be reviewed.
         let visible = |kind: &GroupKind| served.contains_key(kind) && !hidden.contains_key(kind);
-        let inventory = inventory::read(&reader, items, &order.selection, visible).await?;
+        let inventory = match &reader {
+            Some(reader) => inventory::read(reader, items, &order.selection, visible).await?,
+            None => Inventory::default(),
+        };
         let kinds = kinds_to_write(&order, &inventory, &catalog);
         if kinds.is_empty() && inventory.kinds.is_empty() && inventory.broken.is_empty() {
             return Err(Failure::permanent(
@@ -86,7 +94,9 @@ impl<'p> Survey<'p> {
             ));
         }
         let verbs = access::verbs(&order.terms);
-        let mut refused = access::refused(provider, &order.requested_by, &order.account, &kinds, &verbs).await?;
+        let remedy = order.cause.remedy();
+        let mut refused =
+            access::refused(provider, remedy, &order.requested_by, &order.account, &kinds, &verbs).await?;
         refused.extend(hidden.into_iter().map(|(kind, why)| ((kind, Verb::Get), why)));
         let readers = provider.readers(&catalog).await?;
         let guard = provider.guard(&order.requested_by);
@@ -118,7 +128,7 @@ impl<'p> Survey<'p> {
         Walk {
             provider: self.provider,
             session: self.session(),
-            reader: &self.reader,
+            reader: self.reader.as_ref(),
             inventory: &self.inventory,
             selection: &self.order.selection,
             catalog: &self.catalog,
@@ -147,8 +157,11 @@ impl<'p> Survey<'p> {
     }
 }
 
-fn undo_incomplete(order: &Order, count: i64) -> Failure {
-    let set = &order.backup_set.name;
+fn undo_incomplete(cause: &Cause, count: i64) -> Failure {
+    let set = match cause {
+        Cause::Restore { backup_set, .. } => backup_set.name.as_str(),
+        Cause::Deletion { .. } => "",
+    };
     let message = format!(
         "check the repository: the snapshot of the backup set {set} does not name the {count} items that did not exist when it was taken"
     );

@@ -82,8 +82,8 @@ pub struct Walk<'a> {
     pub provider: &'a dyn Provider,
     /// Reads and writes of single items.
     pub session: Box<dyn Session + 'a>,
-    /// The open snapshot.
-    pub reader: &'a SnapshotReader,
+    /// The open snapshot. `None` if objects are only deleted: then no item is stored.
+    pub reader: Option<&'a SnapshotReader>,
     /// The selected contents of the snapshot.
     pub inventory: &'a Inventory,
     /// The selected items.
@@ -277,7 +277,8 @@ impl Walk<'_> {
     pub async fn read<'p>(&self, kind: &StoredKind, pairs: Vec<Pair<'p>>) -> Result<Vec<(Pair<'p>, Stored)>, Failure> {
         let paths: Vec<ItemPath> =
             pairs.iter().map(|pair| inventory::path(kind, &pair.name)).collect::<Result<_, _>>()?;
-        let contents = self.reader.read(paths.clone()).await?;
+        let Some(reader) = self.reader else { return Ok(Vec::new()) };
+        let contents = reader.read(paths.clone()).await?;
         let stored = pairs.into_iter().zip(paths).zip(contents).map(|((pair, path), content)| {
             let parsed =
                 content.map_err(|error| error.to_string()).and_then(|content| inventory::parse(&path, &content));

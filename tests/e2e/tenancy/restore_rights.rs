@@ -73,7 +73,7 @@ fn plural(object: &Value) -> &'static str {
 }
 
 impl Tenant {
-    fn apply_all(&self, objects: &[Value]) {
+    pub(crate) fn apply_all(&self, objects: &[Value]) {
         let manifests: Vec<String> = objects.iter().map(Value::to_string).collect();
         self.apply(&manifests.join("\n---\n"));
     }

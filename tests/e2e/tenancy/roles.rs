@@ -127,6 +127,7 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("create tenantatlas.io/bulkoperationruns", &["edit", "admin"]),
         ("run tenantatlas.io/operationtypes:bulk.apply", &[]),
         ("run tenantatlas.io/operationtypes:bulk.preview", &[]),
+        ("run tenantatlas.io/operationtypes:bulk.delete", &[]),
         ("run tenantatlas.io/operationtypes:restore.preview", &[]),
         ("run tenantatlas.io/operationtypes:restore.apply", &[]),
         ("patch tenantatlas.io/backupsets", &["admin"]),

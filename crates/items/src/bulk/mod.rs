@@ -1,6 +1,7 @@
 //! One action on many objects: what is asked for, and whether it can be done at all.
 //!
 //! ```text
+//! deletion what a deletion needs to know
 //! keys     keys and values of labels and annotations
 //! preview  whether a preview can be applied
 //! state    what a preview depended on in one object
@@ -10,12 +11,14 @@
 //! Checked twice: by the controller, to block the bulk operation before it gets a run, and by the
 //! worker, because it may be another version.
 
+mod deletion;
 mod keys;
 mod preview;
 mod state;
 mod step;
 
-pub use preview::{Previewed, previewed};
+pub use deletion::{Deletion, deletion};
+pub use preview::previewed;
 pub use state::{State, read_states, seen, write_states};
 pub use step::{Left, Step, step};
 
@@ -73,15 +76,18 @@ pub fn requester(spec: &BulkOperationRunSpec) -> Result<&Initiator, Ineligible> 
     })
 }
 
-/// Reads what a bulk operation does. `created` is its creation time.
+/// Fails if a bulk operation cannot be done, whatever the objects are.
+pub fn expect_possible(spec: &BulkOperationRunSpec) -> Result<(), Ineligible> {
+    match spec.action {
+        BulkAction::Delete => deletion(spec).map(drop),
+        _ => change(spec, Timestamp::UNIX_EPOCH).map(drop),
+    }
+}
+
+/// Reads what a bulk operation changes. `created` is its creation time.
 pub fn change(spec: &BulkOperationRunSpec, created: Timestamp) -> Result<Change, Ineligible> {
+    expect_objects(spec)?;
     let kind = spec.resource.group_kind();
-    if let Some(why) = excluded_kind(&kind) {
-        return Err(invalid(format!("spec.resource: {kind} is never changed: {why}")));
-    }
-    if let Some(selector) = &spec.label_selector {
-        selector.parse::<LabelSelector>().map_err(|error| invalid(format!("spec.labelSelector: {error}")))?;
-    }
     let options = spec.options.clone().unwrap_or_default();
     match spec.action {
         BulkAction::Label => values(options, keys::label_value).map(Change::Labels),
@@ -94,7 +100,20 @@ pub fn change(spec: &BulkOperationRunSpec, created: Timestamp) -> Result<Change,
         BulkAction::Restart => expect_kind(spec.action, &kind, &RESTARTED).map(|()| Change::Restart(created)),
         BulkAction::Suspend => expect_kind(spec.action, &kind, &SUSPENDED).map(|()| Change::Suspend(true)),
         BulkAction::Resume => expect_kind(spec.action, &kind, &SUSPENDED).map(|()| Change::Suspend(false)),
+        BulkAction::Delete => Err(invalid("spec.action: delete is not done by a run of this type".to_owned())),
     }
+}
+
+/// Fails if no object of the kind may be worked on, or the selector is none.
+fn expect_objects(spec: &BulkOperationRunSpec) -> Result<(), Ineligible> {
+    let kind = spec.resource.group_kind();
+    if let Some(why) = excluded_kind(&kind) {
+        return Err(invalid(format!("spec.resource: {kind} is never changed: {why}")));
+    }
+    if let Some(selector) = &spec.label_selector {
+        selector.parse::<LabelSelector>().map_err(|error| invalid(format!("spec.labelSelector: {error}")))?;
+    }
+    Ok(())
 }
 
 fn expect_kind(action: BulkAction, kind: &GroupKind, kinds: &[(&str, &str)]) -> Result<(), Ineligible> {
@@ -106,7 +125,7 @@ fn expect_kind(action: BulkAction, kind: &GroupKind, kinds: &[(&str, &str)]) -> 
 }
 
 fn values(options: BulkOptions, check: impl Fn(&str) -> Result<(), String>) -> Result<Values, Ineligible> {
-    let BulkOptions { set, remove, replicas: _ } = options;
+    let BulkOptions { set, remove, .. } = options;
     let remove: BTreeSet<String> = remove.into_iter().collect();
     if set.is_empty() && remove.is_empty() {
         return Err(invalid("spec.options: name a key to set or to remove".to_owned()));

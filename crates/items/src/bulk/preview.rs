@@ -2,25 +2,16 @@
 //! by the worker.
 
 use crate::{
-    api::{BulkOperationRun, BulkOperationRunSpec, LocalReference, ObjectReference, Outcome, Phase, Reason},
-    eligible::Ineligible,
+    api::{BulkOperationRun, BulkOperationRunSpec, LocalReference, Outcome, Phase, Reason},
+    eligible::{Ineligible, PreviewedPlan},
 };
-
-/// What a preview made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Previewed {
-    /// Its run, which owns the reports with the objects and their states.
-    pub run: ObjectReference,
-    /// Digest of what it would do with them.
-    pub digest: String,
-}
 
 /// Returns what the preview made that a bulk operation names, if it names one. `preview` is the
 /// object of that name.
 pub fn previewed(
     spec: &BulkOperationRunSpec,
     preview: Option<&BulkOperationRun>,
-) -> Result<Option<Previewed>, Ineligible> {
+) -> Result<Option<PreviewedPlan>, Ineligible> {
     let Some(LocalReference { name }) = &spec.preview else { return Ok(None) };
     let no = |why: &str| {
         Err(Ineligible {
@@ -42,7 +33,7 @@ pub fn previewed(
     } else if status.phase != Phase::Completed {
         no("it is not completed")
     } else if let (true, Some(run), Some(digest)) = (made, status.operation_run, status.plan_digest) {
-        Ok(Some(Previewed { run, digest }))
+        Ok(Some(PreviewedPlan { run, digest }))
     } else {
         no("it made no plan")
     }
@@ -51,6 +42,7 @@ pub fn previewed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ObjectReference;
     use serde_json::{Value, json};
 
     #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
@@ -70,7 +62,8 @@ mod tests {
         let apply: BulkOperationRunSpec = serde_json::from_value(json!({
             "resource": {"group": "apps", "kind": "Deployment"}, "action": "restart", "preview": {"name": "look"}}))
         .expect("a spec");
-        let made = Previewed { run: ObjectReference { name: "look-bulk".into(), uid: "u".into() }, digest: "d".into() };
+        let made =
+            PreviewedPlan { run: ObjectReference { name: "look-bulk".into(), uid: "u".into() }, digest: "d".into() };
         let partial = preview(|preview| preview["status"]["outcome"] = json!("partially_succeeded"));
         for usable in [preview(|_| ()), partial] {
             assert_eq!(previewed(&apply, Some(&usable)), Ok(Some(made.clone())));
