@@ -120,6 +120,7 @@ impl Demo {
         self.history(&tenants[0], &started[0].name)?;
         self.drift(&tenants[0])?;
         self.bulk(&tenants[0])?;
+        self.bulk_delete(&tenants[0])?;
         self.onboarding()?;
         self.workspace(&tenants[0])?;
         self.over_all(&tenants[0])?;

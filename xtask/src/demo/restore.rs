@@ -23,13 +23,14 @@ impl Demo {
         let (namespace, person) = (&tenant.namespace, tenant.person.as_str());
         self.screen
             .heading("A bad afternoon in Ada's tenant: three objects are deleted, and a wrong image is rolled out");
-        let whole = self.specs(namespace)?;
+        let all: Vec<&str> = DELETED.into_iter().chain([BROKEN]).collect();
+        let whole = self.specs(namespace, &all)?;
         for object in DELETED {
             self.as_person(person, &["delete", object, "--namespace", namespace])?;
         }
         let image = "main=registry.example.com/web:broken";
         self.as_person(person, &["set", "image", BROKEN, image, "--namespace", namespace])?;
-        ensure!(self.specs(namespace)? != whole, "the damage was not done");
+        ensure!(self.specs(namespace, &all)? != whole, "the damage was not done");
 
         self.screen.heading(PREVIEW);
         let spec = json!({ "backupSet": { "name": set }, "dryRun": true, "existingResourcePolicy": "update" });
@@ -45,7 +46,7 @@ impl Demo {
         let spec = json!({ "backupSet": { "name": set }, "preview": { "name": look } });
         let put_back = self.restore_run(tenant, "put-back-", &spec)?;
         self.type_out(&["get", "restoreruns", "--namespace", namespace, "--output", "wide"])?;
-        ensure!(self.specs(namespace)? == whole, "the objects are not as they were");
+        ensure!(self.specs(namespace, &all)? == whole, "the objects are not as they were");
         self.screen.line("  Every object is as it was.");
         let undo = self.field(namespace, &format!("restorerun/{put_back}"), "{.status.undoBackupSet}")?;
         self.screen
@@ -92,11 +93,11 @@ impl Demo {
         Ok(())
     }
 
-    /// What the objects that are damaged hold.
-    fn specs(&self, namespace: &str) -> Result<Vec<Value>> {
+    /// What these objects hold.
+    pub(super) fn specs(&self, namespace: &str, objects: &[&str]) -> Result<Vec<Value>> {
         let mut get = self.kubectl()?;
-        get.args(["get", "--namespace", namespace, "--ignore-not-found", "--output", "json", BROKEN]);
-        let text = shell::output(get.args(DELETED))?;
+        get.args(["get", "--namespace", namespace, "--ignore-not-found", "--output", "json"]);
+        let text = shell::output(get.args(objects))?;
         let list: Value = serde_json::from_str(&text).context("kubectl did not print JSON")?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let content = |item: &Value| json!([item["kind"], item["metadata"]["name"], item["data"], item["spec"]]);
