@@ -88,6 +88,10 @@ pub struct BackupScheduleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub starting_deadline_seconds: Option<i64>,
+    /// `queueTimeoutSeconds` of each run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub queue_timeout_seconds: Option<i64>,
     /// What a tick does while an earlier run of the schedule is not completed. `Forbid`, the
     /// default, skips the tick and counts it as missed. `Allow` starts a second run. `Replace`
     /// starts a run and then cancels the earlier one.

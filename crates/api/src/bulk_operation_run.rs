@@ -65,6 +65,7 @@ pub const MAX_SELECTED: usize = 5000;
     validation = Rule::new("has(self.approval) == has(oldSelf.approval) && (!has(self.approval) || self.approval == oldSelf.approval)").message("approval is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.options) == has(oldSelf.options) && (!has(self.options) || self.options == oldSelf.options)").message("options is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.stopAfterFailures) == has(oldSelf.stopAfterFailures) && (!has(self.stopAfterFailures) || self.stopAfterFailures == oldSelf.stopAfterFailures)").message("stopAfterFailures is immutable: create a new bulk operation"),
+    validation = Rule::new("has(self.queueTimeoutSeconds) == has(oldSelf.queueTimeoutSeconds) && (!has(self.queueTimeoutSeconds) || self.queueTimeoutSeconds == oldSelf.queueTimeoutSeconds)").message("queueTimeoutSeconds is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the bulk operation is created and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new bulk operation"),
     validation = Rule::new("[has(self.items), has(self.labelSelector), has(self.preview)].exists_one(one, one)").message("say which objects: either items, by name, or labelSelector, or the preview that selected them"),
@@ -123,6 +124,10 @@ pub struct BulkOperationRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5000))]
     pub stop_after_failures: Option<i32>,
+    /// `queueTimeoutSeconds` of the run. The wait for an approval comes before and does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub queue_timeout_seconds: Option<i64>,
     /// Authenticated user who requested the operation. Admission sets it, whatever the author
     /// writes. On Kubernetes before 1.36 the author writes it, and admission rejects any other
     /// user's name.

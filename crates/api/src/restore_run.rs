@@ -68,6 +68,7 @@ use serde_json::Value;
     validation = Rule::new("has(self.approval) == has(oldSelf.approval) && (!has(self.approval) || self.approval == oldSelf.approval)").message("approval is immutable: create a new restore"),
     validation = Rule::new("has(self.rerunOf) == has(oldSelf.rerunOf) && (!has(self.rerunOf) || self.rerunOf == oldSelf.rerunOf)").message("rerunOf is immutable: create a new restore"),
     validation = Rule::new("has(self.serviceAccountName) == has(oldSelf.serviceAccountName) && (!has(self.serviceAccountName) || self.serviceAccountName == oldSelf.serviceAccountName)").message("serviceAccountName is immutable: create a new restore"),
+    validation = Rule::new("has(self.queueTimeoutSeconds) == has(oldSelf.queueTimeoutSeconds) && (!has(self.queueTimeoutSeconds) || self.queueTimeoutSeconds == oldSelf.queueTimeoutSeconds)").message("queueTimeoutSeconds is immutable: create a new restore"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the restore is created and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new restore"),
     validation = Rule::new("!self.dryRun || !has(self.preview)").message("a preview is applied for good: leave out dryRun or preview"),
@@ -137,6 +138,10 @@ pub struct RestoreRunSpec {
     /// that undoes this restore. Defaults to true.
     #[serde(default = "yes")]
     pub safety_capture: bool,
+    /// `queueTimeoutSeconds` of the run. The wait for an approval comes before and does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub queue_timeout_seconds: Option<i64>,
     /// Authenticated user who requested the restore. Admission sets it, whatever the author writes.
     /// On Kubernetes before 1.36 the author writes it, and admission rejects any other user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +174,7 @@ impl RestoreRunSpec {
             transforms: Vec::new(),
             service_account_name: None,
             safety_capture: yes(),
+            queue_timeout_seconds: None,
             requested_by: None,
             rerun_of: None,
             cancel: false,

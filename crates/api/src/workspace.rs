@@ -152,6 +152,10 @@ pub struct ScheduleTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub starting_deadline_seconds: Option<i64>,
+    /// `queueTimeoutSeconds` of each run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub queue_timeout_seconds: Option<i64>,
     /// Whether a tenant starts one run as soon as it gets the schedule. Defaults to true.
     #[serde(default = "yes")]
     pub immediate: bool,

@@ -101,6 +101,12 @@ fn tick(hour: i64) -> String {
 }
 
 #[test]
+fn its_runs_wait_in_the_queue_as_long_as_the_schedule_says() {
+    let decision = decide(&with(json!({"queueTimeoutSeconds": 60}), json!({}), vec![]), at("06:00:00"));
+    assert_eq!(decision.start.iter().map(|run| run.spec.queue_timeout_seconds).collect::<Vec<_>>(), [Some(60)]);
+}
+
+#[test]
 fn a_tick_starts_one_run_that_says_what_made_it_and_belongs_to_nobody() {
     let new = observed(schedule(json!({}), json!({})));
     let early = decide(&new, at("05:59:59"));

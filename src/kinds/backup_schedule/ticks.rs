@@ -185,6 +185,7 @@ fn of(observed: &Observed, name: &str, trigger: Trigger, tick: Option<Timestamp>
                 uid: schedule.uid().unwrap_or_default(),
                 tick,
             }),
+            queue_timeout_seconds: spec.queue_timeout_seconds,
             ..OperationRunSpec::default()
         },
     );

@@ -305,6 +305,7 @@ fn run(observed: &Observed, name: &str, approval: Option<&Consent>) -> Operation
             operation_type: operation_type(bulk).to_owned(),
             initiator: bulk.spec.requested_by.clone(),
             inputs: inputs.into(),
+            queue_timeout_seconds: bulk.spec.queue_timeout_seconds,
             ..OperationRunSpec::default()
         },
     );

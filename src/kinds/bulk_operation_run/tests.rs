@@ -95,6 +95,13 @@ fn a_bulk_operation_starts_one_run_in_the_name_of_who_asked_and_owns_it() {
 }
 
 #[test]
+fn its_run_waits_in_the_queue_as_long_as_the_bulk_operation_says() {
+    let actions = decide(&observed(bulk(json!({"queueTimeoutSeconds": 60}), json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.queue_timeout_seconds, Some(60));
+}
+
+#[test]
 fn a_run_is_its_own_by_its_type_and_the_uid_in_its_inputs() {
     let own = bulk(json!({}), json!({}));
     assert!(is_of(&run(json!({})), &own));

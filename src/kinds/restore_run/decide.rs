@@ -391,6 +391,7 @@ fn run(
             trigger: if restore.spec.rerun_of.is_some() { Trigger::Retry } else { Trigger::Manual },
             initiator: spec.requested_by.clone(),
             inputs: inputs.into(),
+            queue_timeout_seconds: spec.queue_timeout_seconds,
             ..OperationRunSpec::default()
         },
     );

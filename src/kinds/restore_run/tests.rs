@@ -101,6 +101,16 @@ fn refusal(observed: &Observed) -> (Outcome, String, String) {
 }
 
 #[test]
+fn its_run_waits_in_the_queue_as_long_as_the_restore_says() {
+    for dry_run in [true, false] {
+        let spec = json!({"queueTimeoutSeconds": 60, "dryRun": dry_run});
+        let actions = decide(&observed(restore(spec, json!({}))), now());
+        let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+        assert_eq!(run.spec.queue_timeout_seconds, Some(60));
+    }
+}
+
+#[test]
 fn a_restore_starts_one_run_in_the_name_of_who_asked_and_owns_it() {
     let actions = decide(&observed(restore(json!({"serviceAccountName": "deployer"}), json!({}))), now());
     let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };

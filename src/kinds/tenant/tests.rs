@@ -20,7 +20,7 @@ fn workspace(spec: Value) -> Arc<Workspace> {
 fn templates() -> Value {
     json!({
         "repository": {"storage": {"s3": {"bucket": "backups", "prefix": "prod"}}, "maintenance": {"schedule": "@weekly"}},
-        "schedules": [{"name": "nightly", "schedule": "15 2 * * *"}],
+        "schedules": [{"name": "nightly", "schedule": "15 2 * * *", "queueTimeoutSeconds": 90}],
     })
 }
 
@@ -134,12 +134,14 @@ fn a_tenant_gets_its_repository_then_its_schedules_and_the_next_pass_writes_noth
 fn a_change_of_a_template_or_of_its_object_is_applied_and_what_belongs_to_others_stays() {
     let mut observed = settled();
     let edits = json!({"spec": {"suspend": true, "schedule": "@yearly", "startingDeadlineSeconds": 60,
+        "queueTimeoutSeconds": 5,
         "operation": {"inputs": {"selection": {"includeKinds": ["Secret"]}}}, "requestedBy": {"username": "ada"}}});
     edit(&mut observed.schedules, edits);
     edit(&mut observed.repositories, json!({"spec": {"maintenance": null, "adopt": {"namespaceUids": ["lost"]}}}));
     assert!(pass(&mut observed));
     let (repository, schedule) = (&observed.repositories[0].spec, &observed.schedules[0].spec);
     assert_eq!((schedule.suspend, schedule.starting_deadline_seconds), (false, None));
+    assert_eq!(schedule.queue_timeout_seconds, Some(90));
     assert_eq!((schedule.schedule.as_str(), schedule.operation.inputs.get("selection")), ("15 2 * * *", None));
     assert_eq!(schedule.requested_by, None, "she did not ask for what it starts now");
     assert!(repository.maintenance.is_some() && repository.adopt.is_some());

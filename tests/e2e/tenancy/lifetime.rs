@@ -395,6 +395,7 @@ fn edits() -> BTreeMap<&'static str, (Value, &'static [&'static str])> {
         ("jitterSeconds", (json!(60), RUN)),
         ("suspend", (json!(true), &[][..])),
         ("startingDeadlineSeconds", (json!(60), RUN)),
+        ("queueTimeoutSeconds", (json!(60), RUN)),
         ("concurrencyPolicy", (json!("Allow"), RUN)),
         ("immediate", (json!(true), RUN)),
         ("retention", (json!({ "keepLast": 1 }), &["delete"][..])),
