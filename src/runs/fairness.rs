@@ -409,6 +409,9 @@ where
 }
 
 #[cfg(test)]
+mod quiet;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -110,6 +110,29 @@ fn who_deletes_their_completed_runs_does_not_go_first_by_that() {
 }
 
 #[test]
+fn the_end_of_a_run_wakes_the_quiet_tenant_s_run_and_none_of_ten_thousand_others() {
+    let registry = Registry::default();
+    let waits = |uid: &str, tenant: &str| {
+        registry.apply(&run(uid, tenant, &json!({})));
+        assert!(matches!(registry.slot(uid, &limit(1)), Slot::Waiting { .. }), "{uid} has a slot");
+        registry.stand_in_line(uid, true);
+    };
+    registry.apply(&run("active", "loud", &json!({})));
+    assert!(registry.claim("active", &limit(1)));
+    for number in 0..10_000 {
+        waits(&format!("many-{number}"), "loud");
+    }
+    waits("only", "quiet");
+    let woken = registry.apply(&run("active", "loud", &json!({"phase": "completed", "outcome": "succeeded"})));
+    // The completed run itself is looked at because of its history.
+    assert_eq!(woken, [Name::new("quiet", "only"), Name::new("loud", "active")]);
+    assert!(!registry.claim("many-0", &limit(1)), "it is not its turn");
+    assert!(registry.claim("only", &limit(1)));
+    let woken = registry.apply(&run("only", "quiet", &json!({"phase": "completed", "outcome": "succeeded"})));
+    assert_eq!(woken, [Name::new("loud", "many-0"), Name::new("quiet", "only")], "and then the oldest");
+}
+
+#[test]
 fn runs_ahead_in_a_tenant_are_counted_until_they_are_completed_and_no_further_than_asked() {
     let registry = Registry::default();
     let open = |uid: &str, of: usize| registry.apply(&run(uid, &tenant(of), &json!({})));
