@@ -192,8 +192,8 @@ fn next_step(observed: &Observed, status: &OperationRunStatus, now: Timestamp) -
                 return wait(observed, status, Reason::PreviousJobTerminating, leaving_message("an earlier run"), now);
             }
             match &observed.slot {
-                Slot::Waiting { limit, ahead } => {
-                    let message = format!("waits for a slot ({limit}); {ahead} may go first");
+                Slot::Waiting { limit, others } => {
+                    let message = format!("waits for a slot ({limit}); others that wait: {others}");
                     let mut decision = wait(observed, status, Reason::ConcurrencyLimit, message, now);
                     decision.in_line = true;
                     decision

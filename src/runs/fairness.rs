@@ -45,8 +45,8 @@ pub struct Waiter {
 pub struct Held {
     /// The limit in words.
     pub limit: String,
-    /// Runs that may go first.
-    pub ahead: usize,
+    /// Runs that wait, too. Not a place in line: tenants take turns.
+    pub others: usize,
 }
 
 /// When a tenant last started a run.
@@ -309,7 +309,7 @@ impl Line {
             Limit::Type(_) => count(&self.waiting_of_type, waiter.operation_type.as_str()),
             Limit::All(_) | Limit::Turn => self.waiters.len(),
         };
-        Held { limit: limit.words(), ahead: waiting - usize::from(waiting > 0 && self.is_in_line(&waiter.uid)) }
+        Held { limit: limit.words(), others: waiting - usize::from(waiting > 0 && self.is_in_line(&waiter.uid)) }
     }
 
     fn limits_of(&self, operation_type: &str) -> Limits {
@@ -482,7 +482,7 @@ mod tests {
         let (first, second) = (waiter(1, "a", "y"), waiter(2, "b", "y"));
         line.stand(first.clone());
         line.stand(second.clone());
-        assert_eq!(line.held_by(&first), Some(Held { limit: "1 active in this tenant".into(), ahead: 0 }));
+        assert_eq!(line.held_by(&first), Some(Held { limit: "1 active in this tenant".into(), others: 0 }));
         assert_eq!(line.held_by(&second), None);
     }
 
@@ -569,7 +569,7 @@ mod tests {
                     .min_by_key(|one| (load(one), last_start.get(&one.tenant).copied().unwrap_or(0), one.created, one.uid.clone())).cloned();
                 prop_assert_eq!(line.turns().first().cloned(), next.clone());
                 for one in &waiting {
-                    if let Some(Held { ahead, .. }) = line.held_by(one) { prop_assert!(ahead < waiting.len()); }
+                    if let Some(Held { others, .. }) = line.held_by(one) { prop_assert!(others < waiting.len()); }
                     else { prop_assert!(fits(&active, &one.tenant, &one.operation_type)); }
                 }
                 let Some(next) = next else { break };
@@ -630,8 +630,8 @@ mod tests {
             for uid in ["1", "2", "3"] {
                 line.stand(waits(uid));
             }
-            let ahead = |line: &mut Line, uid: &str| line.held_by(&waits(uid)).map(|held| held.ahead);
-            assert_eq!((ahead(&mut line, "1"), ahead(&mut line, "new")), (Some(2), Some(3)), "{limits:?}");
+            let others = |line: &mut Line, uid: &str| line.held_by(&waits(uid)).map(|held| held.others);
+            assert_eq!((others(&mut line, "1"), others(&mut line, "new")), (Some(2), Some(3)), "{limits:?}");
         }
     }
 }

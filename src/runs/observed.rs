@@ -139,8 +139,8 @@ pub enum Slot {
     Waiting {
         /// The limit that holds it.
         limit: String,
-        /// Number of runs that go first.
-        ahead: usize,
+        /// Number of runs that wait, too.
+        others: usize,
     },
 }
 

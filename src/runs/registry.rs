@@ -458,7 +458,7 @@ impl State {
         self.line.limit(&waiter.operation_type, *limits);
         match self.line.held_by(&waiter) {
             None => Slot::Free,
-            Some(Held { limit, ahead }) => Slot::Waiting { limit, ahead },
+            Some(Held { limit, others }) => Slot::Waiting { limit, others },
         }
     }
 }

@@ -563,7 +563,7 @@ fn a_run_that_finds_its_job_after_a_crash_started_when_the_job_was_made() {
 #[test]
 fn a_run_that_waits_for_a_slot_says_so_once() {
     let mut waits = observed(capture(json!({})), JobView::Absent);
-    waits.slot = Slot::Waiting { limit: "1 active of this type".into(), ahead: 3 };
+    waits.slot = Slot::Waiting { limit: "1 active of this type".into(), others: 3 };
     let status = written(&waits);
     assert_eq!(status.waiting.as_ref().map(|waiting| waiting.reason.as_str()), Some("ConcurrencyLimit"));
     let mut again = (*waits.run).clone();
@@ -1081,7 +1081,7 @@ fn the_oldest_that_stays_starts_and_holds_its_place_in_line() {
         (Phase::Running, Some(true))
     );
     assert_eq!(start.status.identity_hash.as_deref(), Some(start.prepared.identity.as_str()));
-    waits.slot = Slot::Waiting { limit: "1 active of this type".into(), ahead: 3 };
+    waits.slot = Slot::Waiting { limit: "1 active of this type".into(), others: 3 };
     assert_eq!(decide(&waits, now()).requeue, Some(SignedDuration::from_mins(1)));
 }
 
@@ -1200,7 +1200,7 @@ fn a_status_describes_its_run_and_has_each_transition_once() {
         "scheduledBy": {"name": "nightly", "uid": "u", "tick": "2026-01-01T00:00:00Z"}}));
     scheduled.status = None;
     let mut seen = observed(scheduled, JobView::Absent);
-    seen.slot = Slot::Waiting { limit: "1 active".into(), ahead: 1 };
+    seen.slot = Slot::Waiting { limit: "1 active".into(), others: 1 };
     let waits = written(&seen);
     let context = &waits.context;
     assert_eq!((context.workspace.as_deref(), context.target_scope.as_deref()), (Some("team"), Some("Tenant")));
@@ -1376,7 +1376,7 @@ fn only_a_worker_that_makes_changes_works_under_an_account_that_its_inputs_name(
 /// A run that was created at [`now`] with this limit for waiting, and finds no slot.
 fn queued(limit: Value) -> Observed {
     let mut seen = observed(capture(json!({"queueTimeoutSeconds": limit})), JobView::Absent);
-    seen.slot = Slot::Waiting { limit: "1 active of this type".into(), ahead: 3 };
+    seen.slot = Slot::Waiting { limit: "1 active of this type".into(), others: 3 };
     seen
 }
 
@@ -1458,7 +1458,7 @@ fn a_run_that_waited_too_long_says_how_long_and_for_what() {
     let mut seen = queued(json!(180));
     assert_eq!(
         message(&seen),
-        "nothing was started: the run waited 3m10s, and its queueTimeoutSeconds is 180; last reason: ConcurrencyLimit, waits for a slot (1 active of this type); 3 may go first. Create a new run when that is over, or one with a higher queueTimeoutSeconds or none"
+        "nothing was started: the run waited 3m10s, and its queueTimeoutSeconds is 180; last reason: ConcurrencyLimit, waits for a slot (1 active of this type); others that wait: 3. Create a new run when that is over, or one with a higher queueTimeoutSeconds or none"
     );
     // What it said last counts, if it would not wait any more.
     with_status(
