@@ -25,6 +25,7 @@ mod database;
 mod disaster;
 mod drift;
 mod duplicates;
+mod fairness;
 mod findings;
 mod history;
 mod inventory;

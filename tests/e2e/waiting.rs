@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tenantatlas::api::{OperationRun, Outcome, Phase, Reason};
 
@@ -197,29 +196,6 @@ async fn time_in_the_queue_counts_against_the_queue_timeout_alone() {
     let second = tenant.completed("second", SOON).await;
     assert_ended(&second, Outcome::Succeeded, Reason::Succeeded);
     assert!(queued_for(&tenant, "second", second.started_at).await > timeout);
-}
-
-#[tokio::test]
-async fn a_tenant_with_many_queued_runs_does_not_delay_anothers_first() {
-    let tenant = Tenant::new("many").await;
-    let other = tenant.beside("few").await;
-    let operation = tenant.script_type("two", "sleep 1", |spec| spec["concurrency"] = json!({ "total": 2 })).await;
-    for number in 0..10 {
-        tenant.start(&format!("run-{number}"), json!({ "type": operation, "inputs": { "number": number } })).await;
-    }
-    tenant.running("run-0", SOON).await;
-    other.start("only", json!({ "type": operation })).await;
-    let only = other.completed("only", SOON).await.started_at.expect("startedAt");
-    let mut before = BTreeMap::new();
-    for number in 0..10 {
-        let name = format!("run-{number}");
-        let status = tenant.status(&name).await;
-        if status.started_at.is_some_and(|started| started < only) {
-            before.insert(name, status.started_at);
-        }
-    }
-    // Those that had started when it came, and the one that may take a slot in the same moment.
-    assert!(before.len() <= 4, "its turn came after {before:#?}");
 }
 
 #[tokio::test]
