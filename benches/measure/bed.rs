@@ -180,6 +180,22 @@ impl Bed {
         Ok(process)
     }
 
+    /// Stops the operator and gives it another value of a setting. Returns the one that it had.
+    pub async fn set(&self, name: &str, value: &str) -> Result<String> {
+        self.stop_operator().await?;
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments/{CONTROLLER}", self.operator_namespace);
+        let mut containers = api::get(&self.client, &path).await?["spec"]["template"]["spec"]["containers"].take();
+        let settings = containers[0]["env"].as_array_mut().into_iter().flatten();
+        let setting = settings.into_iter().find(|setting| setting["name"] == name);
+        let setting = setting.ok_or_else(|| format!("the operator has no setting {name}"))?;
+        let before = setting["value"].as_str().unwrap_or_default().to_owned();
+        setting["value"] = value.into();
+        // A list is replaced as a whole.
+        let changed = json!({ "spec": { "template": { "spec": { "containers": containers } } } });
+        api::merge(&self.client, &path, &changed).await?;
+        Ok(before)
+    }
+
     /// One run of no known type: the operator ends it as blocked, so it is at work.
     pub async fn probe(&self) -> Result<()> {
         let namespace = self.tenant("probe", true).await?;

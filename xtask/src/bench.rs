@@ -90,6 +90,8 @@ enum Row {
     SchedulesRest,
     /// Runs that wait for a slot
     Waiting,
+    /// A quiet tenant's run beside thousands of a loud one
+    Fairness,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -110,7 +112,10 @@ impl Row {
 
     /// Whether what earlier rows left, tens of thousands of runs, would be measured with it.
     fn needs_an_empty_cluster(self) -> bool {
-        matches!(self, Self::Schedules | Self::SchedulesRest | Self::Waiting | Self::Memory | Self::Idle)
+        matches!(
+            self,
+            Self::Schedules | Self::SchedulesRest | Self::Waiting | Self::Fairness | Self::Memory | Self::Idle
+        )
     }
 }
 

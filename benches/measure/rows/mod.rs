@@ -5,6 +5,7 @@ mod capture;
 mod compare;
 mod drift;
 mod duplicates;
+mod fairness;
 mod history;
 mod idle;
 mod job;
@@ -60,6 +61,8 @@ pub enum Row {
     SchedulesRest,
     /// Runs that wait for a slot
     Waiting,
+    /// A quiet tenant's run beside thousands of a loud one
+    Fairness,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -102,6 +105,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Schedules => schedules::measure(bed, plan).await,
         Row::SchedulesRest => schedules::rest(bed, plan).await,
         Row::Waiting => waiting::measure(bed, plan).await,
+        Row::Fairness => fairness::measure(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
         Row::Idle => idle::measure(bed, plan).await,
         Row::Velero => velero::measure(bed, plan).await,

@@ -93,7 +93,7 @@ async fn take(bed: &Bed, process: &Process, waiting: usize, taken: usize) -> Res
 }
 
 /// Waits until the operator has written nothing for some seconds.
-async fn rest(bed: &Bed) -> Result<()> {
+pub(super) async fn rest(bed: &Bed) -> Result<()> {
     let quiet = async || {
         let since = Timestamp::now();
         tokio::time::sleep(Duration::from_secs(5)).await;
