@@ -13,6 +13,7 @@
 #[allow(clippy::map_unwrap_or, reason = "as in tests/e2e, whose fixtures these are")]
 mod support;
 
+mod bulk;
 mod capture;
 mod disturbance;
 mod drift;

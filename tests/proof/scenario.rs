@@ -59,12 +59,16 @@ pub(crate) enum Scenario {
     WorkerStore,
     /// A comparison with a baseline, whose worker fails at its calls to the API server ([`crate::drift`]).
     DriftCalls,
+    /// A restart of many objects, whose worker fails at its calls to the API server ([`crate::bulk`]).
+    BulkCalls,
+    /// The same, of a deletion of many objects.
+    BulkDeleteCalls,
     /// All that the stub works for, at once, each in a tenant of its own.
     Together,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -83,6 +87,8 @@ impl Scenario {
         Self::WorkerCalls,
         Self::WorkerStore,
         Self::DriftCalls,
+        Self::BulkCalls,
+        Self::BulkDeleteCalls,
         Self::Together,
     ];
 
@@ -106,7 +112,7 @@ impl Scenario {
             Self::Onboard => Counted::Accounts,
             Self::Events => Counted::Events,
             Self::Start => Counted::Process,
-            Self::WorkerCalls | Self::DriftCalls => Counted::Worker,
+            Self::WorkerCalls | Self::DriftCalls | Self::BulkCalls | Self::BulkDeleteCalls => Counted::Worker,
             Self::WorkerStore => Counted::Store,
             _ => Counted::Work,
         }
@@ -134,6 +140,8 @@ impl fmt::Display for Scenario {
             Self::WorkerCalls => "worker-calls",
             Self::WorkerStore => "worker-store",
             Self::DriftCalls => "drift-calls",
+            Self::BulkCalls => "bulk-calls",
+            Self::BulkDeleteCalls => "bulk-delete-calls",
             Self::Together => "together",
         })
     }
@@ -187,6 +195,8 @@ impl Stage<'_> {
             | Scenario::WorkerCalls
             | Scenario::WorkerStore
             | Scenario::DriftCalls
+            | Scenario::BulkCalls
+            | Scenario::BulkDeleteCalls
             | Scenario::Together => panic!("{scenario} is not played on this stage"),
         }
     }

@@ -3,6 +3,7 @@
 //! `ATLAS_PROOF_ALL=1`: all. `ATLAS_PROOF=scenario:variant:index`: this one, or with less of it all that begin so.
 //! `ATLAS_PROOF_FROM=…`: from this one on.
 
+use crate::bulk::Bulks;
 use crate::capture::Captures;
 use crate::disturbance::last;
 use crate::drift::Drifts;
@@ -34,7 +35,12 @@ struct Series {
 /// The series of `cargo xtask test --all`.
 fn all() -> Vec<Series> {
     let series = |scenario: Scenario| {
-        let faults: &[Variant] = if scenario == Scenario::Together { &[] } else { &Variant::OF_A_CALL };
+        let faults: &[Variant] = match scenario {
+            Scenario::Together => &[],
+            // An answer fails its object alone, which no other attempt tries again.
+            Scenario::BulkCalls | Scenario::BulkDeleteCalls => &Variant::OF_A_CALL[..2],
+            _ => &Variant::OF_A_CALL,
+        };
         let (of_runs, together) = (Scenario::OF_RUNS.contains(&scenario), scenario == Scenario::Together);
         let leaders = Variant::OF_A_LEADER.into_iter().filter(move |_| of_runs);
         let views = Variant::OF_A_VIEW.into_iter().filter(move |_| of_runs);
@@ -49,8 +55,8 @@ fn all() -> Vec<Series> {
 /// takes long it leaves calls out.
 fn quick() -> Vec<Series> {
     use Scenario::{
-        Cancel, Capture, Dedupe, Delete, DriftCalls, Retry, Submit, Tick, TickDeleted, Together, WorkerCalls,
-        WorkerStore,
+        BulkCalls, BulkDeleteCalls, Cancel, Capture, Dedupe, Delete, DriftCalls, Retry, Submit, Tick, TickDeleted,
+        Together, WorkerCalls, WorkerStore,
     };
     use Variant::{Answer, Behind, Gone, LostDies, UnsentDies, UnsentStops};
     let every = |scenario, variant| Series { scenario, variant, first: 1, step: 1 };
@@ -75,6 +81,8 @@ fn quick() -> Vec<Series> {
         some(WorkerStore, UnsentDies, 3, 8),
         // From its first write on: before that, it reads.
         some(DriftCalls, LostDies, 12, 3),
+        some(BulkCalls, LostDies, 6, 4),
+        some(BulkDeleteCalls, LostDies, 40, 6),
     ]
 }
 
@@ -124,6 +132,7 @@ enum Ground {
     Captures(Captures),
     Workers(Workers),
     Drifts(Drifts),
+    Bulks(Bulks),
 }
 
 impl Ground {
@@ -131,6 +140,7 @@ impl Ground {
         match scenario {
             Scenario::Capture | Scenario::Check => Self::Captures(Captures::prepare(scenario).await),
             Scenario::WorkerCalls | Scenario::WorkerStore => Self::Workers(Workers::prepare(scenario).await),
+            Scenario::BulkCalls | Scenario::BulkDeleteCalls => Self::Bulks(Box::pin(Bulks::prepare(scenario)).await),
             Scenario::DriftCalls => Self::Drifts(Box::pin(Drifts::prepare()).await),
             _ => Self::Each,
         }
@@ -154,6 +164,7 @@ impl Bench {
                     Ground::Captures(captures) => captures.play(self, key).await,
                     Ground::Workers(workers) => workers.play(key).await,
                     Ground::Drifts(drifts) => Box::pin(drifts.play(self, key)).await,
+                    Ground::Bulks(bulks) => Box::pin(bulks.play(self, key)).await,
                     Ground::Each => {
                         let trials = self.play(key).await;
                         let fired = trials.first().and_then(|trial| trial.fired.clone());
@@ -191,6 +202,7 @@ impl Bench {
                 Ground::Captures(captures) => captures.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Workers(workers) => workers.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Drifts(drifts) => drifts.settle(self).await.map_err(|fault| (last, fault)),
+                Ground::Bulks(bulks) => bulks.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Each => self.settle(played).await,
             }
         });

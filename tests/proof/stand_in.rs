@@ -34,9 +34,9 @@ use tenantatlas::operations;
 use tenantatlas::repository::{OwnerMarker, Ownership, RepositoryKey, RusticRepository, Store};
 use tenantatlas::worker::environment::{Environment, RunIdentity};
 use tenantatlas::worker::failure::Failure;
-use tenantatlas::worker::lease::{Leases, Use};
+use tenantatlas::worker::lease::{Held, Leases, Use};
 use tenantatlas::worker::stop::Stop;
-use tenantatlas::worker::work::{LeaseNeed, Site};
+use tenantatlas::worker::work::{LeaseNeed, RepositoryNeed, Site};
 use tenantatlas::worker::{fence, tell};
 
 /// The variable by which this program knows that it is a worker; its value is where the repository's files are.
@@ -84,21 +84,29 @@ async fn attempt(saboteur: Arc<Saboteur>) -> Result<TerminationResult, Failure> 
     let begun = work.begin(&environment)?;
     let folder = PathBuf::from(lookup(FOLDER).expect("a folder"));
     let files = LocalFileSystem::new_with_prefix(folder).expect("a folder").with_fsync(true);
-    let repository = open(Arc::new(Sabotaged { files, saboteur }), &environment).await?;
     let lease = work.needs().lease;
     let used = if lease == LeaseNeed::Reads { Use::Reads } else { Use::Writes };
-    let held = Leases::of(&client, &environment, &repository).share(used).await?;
+    let repository = match work.needs().repository {
+        RepositoryNeed::None => None,
+        _ => Some(open(Arc::new(Sabotaged { files, saboteur }), &environment).await?),
+    };
+    let held = match &repository {
+        Some(repository) => Some(Leases::of(&client, &environment, repository).share(used).await?),
+        None => None,
+    };
     let ended = begun(Site {
         client: &client,
         environment: &environment,
-        repository: Some(&repository),
+        repository: repository.as_ref(),
         run: &run,
         clock: &SystemClock,
         stop: &Stop::default(),
-        permit: (lease != LeaseNeed::Reads).then(|| held.permit()),
+        permit: held.as_ref().filter(|_| lease == LeaseNeed::Writes).map(Held::permit),
     })
     .await;
-    held.release().await;
+    if let Some(held) = held {
+        held.release().await;
+    }
     let result = ended?;
     tell::tell(&client, &identity, 0, &result.to_message()).await;
     Ok(result)
