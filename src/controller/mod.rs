@@ -5,6 +5,7 @@
 
 mod gate;
 pub mod server;
+mod wakes;
 mod watches;
 
 use crate::{
