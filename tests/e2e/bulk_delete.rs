@@ -99,6 +99,14 @@ async fn what_goes_with_a_deleted_owner_is_shown_and_kept_too_unless_nothing_wou
     tenant.repository("main").await;
     tenant.create_many("Deployment", 2);
     let ada = tenant.person("ada", ADMIN).await;
+    // The Deployment controller writes an annotation first.
+    wait_for("the Deployments are observed", SOON, async || {
+        let listed =
+            tenant.api::<Deployment>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let seen = |one: &Deployment| one.status.as_ref().is_some_and(|status| status.observed_generation == Some(1));
+        if listed.items.iter().all(seen) { Ok(()) } else { Err(format!("{:#?}", listed.items)) }
+    })
+    .await;
     let owner = tenant.api::<Deployment>().get("item-000").await.expect("a Deployment").uid().expect("a uid");
     tenant.apply_all(&[json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "made-for-it",
         "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "item-000", "uid": owner }] } })]);

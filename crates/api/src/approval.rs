@@ -177,7 +177,7 @@ pub enum ApprovedType {
     /// Restores that are not dry runs.
     #[serde(rename = "restore.apply")]
     Restore,
-    /// Bulk operations that are not dry runs and delete nothing.
+    /// Bulk operations that are not dry runs, those that delete included.
     #[serde(rename = "bulk.apply")]
     Bulk,
     /// Bulk operations that delete.

@@ -65,6 +65,19 @@ impl Dependents {
         dependent.map(|dependent| dependent.owners.clone()).unwrap_or_default()
     }
 
+    /// Length of the longest chain of owners above an object. Owners in a circle count once.
+    #[must_use]
+    pub fn depth(&self, item: &ItemId) -> usize {
+        let (mut seen, mut level, mut depth) = (BTreeSet::from([item.clone()]), self.owners_of(item), 0);
+        while !level.is_empty() {
+            depth += 1;
+            seen.extend(level.iter().cloned());
+            let above = level.iter().flat_map(|owner| self.owners_of(owner));
+            level = above.filter(|owner| !seen.contains(owner)).collect();
+        }
+        depth
+    }
+
     /// Records an object that is deleted, possibly to be recreated.
     pub fn add_leaving(&mut self, item: ItemId) {
         self.leaving.insert(item);
@@ -193,6 +206,13 @@ mod tests {
         assert_eq!(related, BTreeSet::from(["a", "root", "other"].map(str::to_owned)));
         assert_eq!(dependents.owners_of(&item("a")), BTreeSet::from([item("root"), item("other")]));
         assert_eq!(dependents.owners_of(&item("free")), BTreeSet::new());
+    }
+
+    #[test]
+    fn the_depth_is_that_of_the_longest_chain_of_owners_and_a_circle_ends() {
+        let dependents = dependents(&[("b", &["a"]), ("c", &["b", "a"]), ("x", &["y"]), ("y", &["x"])]);
+        let depths = ["a", "b", "c", "x"].map(|name| dependents.depth(&item(name)));
+        assert_eq!(depths, [0, 1, 2, 1]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     },
     compare::{Difference, Side, compare},
     decide::{Decision, Draft, Live, Planner, Verb, finalizers, is_being_deleted},
-    dependents::is_precious,
+    dependents::{Dependent, is_precious},
     owners::controller,
     plan::{Action, PRESENT, PlannedItem, Remark},
     proposal::{Precondition, Proposal, Write},
@@ -114,13 +114,18 @@ impl Planner {
             let message = "the set does not hold it: it stays, because prune was not asked for";
             return draft.skipped(reason::NOT_PRUNED, message);
         }
-        if let Some((code, why)) = live.left_out {
-            let so = if self.terms.is_deletion() {
-                "no backup holds the like of it, so that it could not be brought back"
-            } else {
-                "no backup holds the like of it, so that this one does not means nothing"
-            };
-            return draft.skipped(code, format!("{so}: {why}"));
+        if self.terms.is_deletion() {
+            // A restore would not bring it back.
+            let restored = self.exclusions.excludes(&draft.item.kind, &draft.item.name, &live.object);
+            let why = live.left_out.or_else(|| restored.map(|excluded| (excluded.code(), excluded.why())));
+            if let Some((code, why)) = why.filter(|_| !is_being_deleted(&live.object)) {
+                return draft.skipped(code, format!("it could not be brought back, so it stays: {why}"));
+            }
+        } else if let Some((code, why)) = live.left_out {
+            return draft.skipped(
+                code,
+                format!("no backup holds the like of it, so that this one does not means nothing: {why}"),
+            );
         }
         if let Some(owner) = controller(&live.object).filter(|_| draft.not_held) {
             return draft.skipped(reason::LEFT_TO_OWNER, format!("{owner} controls it, and would only make it again"));
@@ -170,7 +175,12 @@ impl Planner {
         let going = self.dependents.going_with(item);
         let named = |test: &dyn Fn(&ItemId) -> bool| {
             let items = going.iter().filter(|dependent| dependent.told && test(&dependent.item));
-            let mut names: Vec<String> = items.map(|dependent| dependent.item.to_string()).collect();
+            // Of a kind that the requester may not read, not even names are told.
+            let told = |dependent: &Dependent| match self.hides(&dependent.item.kind) {
+                Some(_) => format!("one {}", dependent.item.kind),
+                None => dependent.item.to_string(),
+            };
+            let mut names: Vec<String> = items.map(|dependent| told(dependent)).collect();
             let more = names.len().saturating_sub(MAX_NAMED);
             names.truncate(MAX_NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };

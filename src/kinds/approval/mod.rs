@@ -147,7 +147,11 @@ impl Need {
 /// Whether a rule applies. Where the size of a plan is not known, it does.
 fn applies(rule: &ApprovalRule, asked: &Asked<'_>) -> bool {
     let changes = asked.plan.as_ref().and_then(|plan| plan.changes);
-    rule.types.contains(&asked.operation) && changes.is_none_or(|changes| changes >= rule.min_items)
+    // What is said of bulk operations is said of those that delete, too.
+    let is_named = |named: &ApprovedType| {
+        *named == asked.operation || (*named, asked.operation) == (ApprovedType::Bulk, ApprovedType::BulkDelete)
+    };
+    rule.types.iter().any(is_named) && changes.is_none_or(|changes| changes >= rule.min_items)
 }
 
 fn needs_preview(asked: &Asked<'_>, need: &Need) -> Refusal {

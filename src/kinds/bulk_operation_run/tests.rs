@@ -331,7 +331,7 @@ fn a_deletion_is_previewed_and_done_in_the_repository_that_the_preview_names() {
 }
 
 #[test]
-fn a_rule_about_deletions_is_about_no_other_action_and_the_other_way_round() {
+fn a_rule_about_deletions_is_about_no_other_action_and_one_about_bulk_operations_is_about_deletions_too() {
     let known = |rule: &str| -> Known {
         let workspace: Workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
             "metadata": {"name": "shop"}, "spec": {"approvals": [{"types": [rule]}]}}));
@@ -345,9 +345,11 @@ fn a_rule_about_deletions_is_about_no_other_action_and_the_other_way_round() {
             ..observed(bulk(spec, json!({})))
         }
     };
-    let status = written(&decide(&apply("bulk.delete"), now()));
-    assert_eq!((status.phase, status.reason.as_deref()), (Phase::Queued, Some("AwaitingApproval")));
-    assert!(matches!(decide(&apply("bulk.apply"), now()).as_slice(), [Action::Start(_)]));
+    for rule in ["bulk.delete", "bulk.apply"] {
+        let status = written(&decide(&apply(rule), now()));
+        assert_eq!((status.phase, status.reason.as_deref()), (Phase::Queued, Some("AwaitingApproval")), "{rule}");
+    }
+    assert!(matches!(decide(&apply("restore.apply"), now()).as_slice(), [Action::Start(_)]));
     let label = Observed { approval: known("bulk.delete"), ..observed(bulk(json!({}), json!({}))) };
     assert!(matches!(decide(&label, now()).as_slice(), [Action::Start(_)]));
 }

@@ -19,13 +19,14 @@ mod records;
 use crate::{
     api::{
         operations::{BulkDeleteInputs, BulkInputs},
-        reason::bulk as reason,
+        reason::{bulk as reason, restore},
         result::TerminationResult,
     },
     clock::Clock,
-    items::plan::first_of,
+    items::plan::{Plan, first_of},
     operations::{
-        bulk::{self, blocked, claim},
+        bulk::{self, blocked, claim, order::Order as Asked},
+        intent::not_begun,
         restore::{
             apply::{Manner, Words, carry_out, moved_meanwhile, stored},
             survey::Survey,
@@ -34,7 +35,8 @@ use crate::{
     providers::{Provider, bounded::Bounded, kubernetes::Kubernetes},
     repository::{Repository, WriterPermit},
     worker::{
-        environment::Environment,
+        audit,
+        environment::{Environment, RunIdentity},
         failure::Failure,
         stop::Stop,
         work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
@@ -74,6 +76,21 @@ fn read_inputs(environment: &Environment) -> Result<BulkInputs, Failure> {
     Ok(BulkInputs { bulk_operation_run, plan_digest, approval })
 }
 
+/// Fails if a plan deletes objects of another kind that the garbage collector would not take. Why an item
+/// goes is not in the digest of a plan, and who has the repository's password may change it there.
+fn own_kind(plan: Plan, asked: &Asked) -> Result<Plan, Failure> {
+    let kind = asked.asked.resource.group_kind();
+    if plan.items().iter().all(|planned| planned.is_collected() || planned.item.kind == kind) {
+        return Ok(plan);
+    }
+    let message = "make another preview: the plan of this one was changed";
+    Err(Failure::blocked(restore::PLAN_LOST, message))
+}
+
+async fn has_intent(client: &Client, own: &RunIdentity) -> Result<bool, Failure> {
+    audit::has_intent(client, own).await.map_err(|failure| not_begun(&failure))
+}
+
 /// Deletes from any provider. `client` reaches the run and its records.
 pub async fn delete_from(
     provider: &dyn Provider,
@@ -93,9 +110,21 @@ pub async fn delete_from(
         let message = "objects are deleted as a preview showed and no other way: make one with dryRun: true, and name it in spec.preview of a new bulk operation";
         blocked(order::invalid(message))
     })?;
-    let plan = stored(repository, previewed, terms.clone()).await?;
-    let items = plan.items().iter().filter(|planned| !planned.is_collected()).map(|planned| planned.item.clone());
-    let order = order::deletion(&asked, terms, items.collect())?;
+    order::expect_served(provider, &asked).await?;
+    let plan = match stored(repository, previewed, terms.clone()).await.and_then(|plan| own_kind(plan, &asked)) {
+        Ok(plan) => plan,
+        // An earlier attempt may have deleted, so that it is not true that nothing was done.
+        Err(failure) if failure.reason == restore::PLAN_LOST && has_intent(client, own).await? => {
+            let message = format!(
+                "look at what is gone, restore the backup set of run {} if it has to come back, and preview the rest: the plan is gone that an earlier attempt has begun to carry out",
+                own.run
+            );
+            return Err(Failure::permanent(reason::SELECTION_LOST, message));
+        }
+        Err(failure) => return Err(failure),
+    };
+    let named = plan.items().iter().filter(|planned| !planned.is_collected()).map(|planned| planned.item.clone());
+    let order = order::deletion(&asked, terms, named.collect())?;
     let survey = Survey::take(provider, environment, repository, order).await?;
     let moved = moved_meanwhile(client, own, &survey, &plan).await?;
     if !moved.is_empty() {

@@ -2,7 +2,9 @@
 
 use crate::{
     api::{ObjectReference, Reason, execution::RESTORE_ACCOUNT, item::ItemId, result::truncate},
-    items::{bulk, eligible::Ineligible, plan::Terms, selection::ItemSelection, transform::Transforms},
+    items::{
+        bulk, eligible::Ineligible, plan::Terms, selection::ItemSelection, served::ServedKind, transform::Transforms,
+    },
     operations::{
         bulk::{MAX_CHANGE, blocked, order::Order as Asked, selected::find, survey::served},
         restore::{
@@ -33,14 +35,19 @@ pub fn terms(environment: &Environment, asked: &Asked) -> Result<Terms, Failure>
 /// The objects that the bulk operation means now.
 pub async fn objects(provider: &dyn Provider, asked: &Asked) -> Result<Vec<ItemId>, Failure> {
     let requested_by = bulk::requester(&asked.bulk.spec).map_err(blocked)?;
-    let catalog = provider.catalog().await;
-    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
-    let kind = served(&catalog, &asked.asked)?;
+    let kind = expect_served(provider, asked).await?;
     let remedy = "have a role given that allows it";
     let hidden = access::hidden(provider, remedy, requested_by, std::slice::from_ref(&kind)).await?;
     let why = hidden.values().next().map(String::as_str);
     let names = find(provider, &asked.asked, &kind, why).await?;
     Ok(names.into_iter().map(|name| ItemId::new(kind.group_kind(), name)).collect())
+}
+
+/// The kind of the objects. Fails if the cluster does not serve it.
+pub async fn expect_served(provider: &dyn Provider, asked: &Asked) -> Result<ServedKind, Failure> {
+    let catalog = provider.catalog().await;
+    let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
+    served(&catalog, &asked.asked)
 }
 
 /// The order of a plan that deletes these objects and does nothing else. The rights that count are

@@ -9,6 +9,7 @@ use crate::{
         AuditEntry, LocalReference,
         audit_entry::{AuditEvent, AuditRecord},
         finding::Evidence,
+        operations::BULK_DELETE,
         reference::is_object_name,
         result::truncate,
     },
@@ -61,8 +62,9 @@ impl Restores {
 
     /// Adds an entry. Attempts of one run are one restore: from the first intent to the last outcome.
     fn add(&mut self, record: AuditRecord) {
-        let AuditRecord { at, run, who, event, .. } = record;
-        if !is_object_name(&run.name) {
+        let AuditRecord { at, run, who, event, operation_type, .. } = record;
+        // A deletion writes no path.
+        if !is_object_name(&run.name) || operation_type == BULK_DELETE {
             return;
         }
         let known = self.0.entry(run.uid);

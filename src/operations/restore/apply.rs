@@ -209,7 +209,7 @@ pub async fn moved_meanwhile(
     plan: &Plan,
 ) -> Result<Vec<Moved>, Failure> {
     let now = make(survey, Ask::Nobody).await?;
-    let moved = moved_since(plan, now.plan());
+    let moved = moved_since(plan, now.plan(), survey.order.terms.is_deletion());
     if moved.is_empty() || audit::has_intent(client, identity).await.map_err(|failure| not_begun(&failure))? {
         return Ok(Vec::new());
     }
@@ -219,11 +219,12 @@ pub async fn moved_meanwhile(
 /// Items that differ from the preview, including changes by another restore of the same preview. A
 /// second restore would record objects that the first one created as absent, and undoing it would
 /// delete them.
-fn moved_since(preview: &Plan, now: &Plan) -> Vec<Moved> {
+fn moved_since(preview: &Plan, now: &Plan, is_deletion: bool) -> Vec<Moved> {
     let is_collected = |plan: &Plan, item: &ItemId| plan.find(item).is_some_and(PlannedItem::is_collected);
     // A preview knows better which owners are deleted: it has tested which recreations make a
-    // difference.
-    let only_unasked = |moved: &Moved| is_collected(now, &moved.item) && !is_collected(preview, &moved.item);
+    // difference. A deletion recreates nothing: what its owners have gained is new.
+    let only_unasked =
+        |moved: &Moved| !is_deletion && is_collected(now, &moved.item) && !is_collected(preview, &moved.item);
     moved(preview, now).into_iter().filter(|moved| !only_unasked(moved)).collect()
 }
 

@@ -32,7 +32,7 @@ use crate::{
     },
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use std::{collections::BTreeMap, future::ready, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, future::ready, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 /// Retry interval for items that were postponed.
@@ -116,12 +116,22 @@ impl<'a> Carrier<'a> {
         self.carry_left().await?;
         self.give_up();
         self.progress.finish(self.ledger.counts).await;
-        let lost = if self.stop.is_set() {
-            Remark::new(reason::STOPPED, "the restore was stopped before it came to this: it is as it was")
-        } else {
-            Remark::new(reason::UNREADABLE, "the snapshot does not hold it any more: check the repository")
+        let is_deletion = self.executor.walk.planner.terms.is_deletion();
+        let (outcome, lost) = match (self.stop.is_set(), is_deletion) {
+            (true, true) => {
+                let message = "the bulk operation was cancelled before its last attempt came to this: it is as it was";
+                (ItemOutcome::Skipped, Remark::new(reason::STOPPED, message))
+            }
+            (true, false) => {
+                let message = "the restore was stopped before it came to this: it is as it was";
+                (ItemOutcome::Failed, Remark::new(reason::STOPPED, message))
+            }
+            (false, _) => {
+                let message = "the snapshot does not hold it any more: check the repository";
+                (ItemOutcome::Failed, Remark::new(reason::UNREADABLE, message))
+            }
         };
-        let or_lost = |ended: Option<Ended>| ended.unwrap_or_else(|| (ItemOutcome::Failed, Some(lost.clone().into())));
+        let or_lost = |ended: Option<Ended>| ended.unwrap_or_else(|| (outcome, Some(lost.clone().into())));
         Ok(Results::new(self.plan, self.ledger.ended.into_iter().map(or_lost).collect()))
     }
 
@@ -242,7 +252,16 @@ impl<'a> Carrier<'a> {
             if self.stop.is_set() {
                 return Ok(());
             }
-            self.carry_again(of_kind.iter().map(|planned| planned.item.clone()).collect()).await?;
+            let items = of_kind.iter().map(|planned| planned.item.clone());
+            let (mut related, others): (Vec<ItemId>, Vec<ItemId>) =
+                items.partition(|item| self.executor.walk.is_related(item));
+            self.carry_again(others).await?;
+            // Dependents go before their owners, one after the other: an owner must not take along what
+            // failed to go by itself.
+            related.sort_by_key(|item| Reverse(self.executor.walk.planner.dependents.depth(item)));
+            for item in related {
+                self.carry_again(vec![item]).await?;
+            }
         }
         // Owners come before their dependents, which are deleted only if their owners are.
         for planned in collected.into_iter().rev() {

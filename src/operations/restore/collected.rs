@@ -57,6 +57,11 @@ impl Walk<'_> {
         let mut looked = Looked::new();
         for dependent in self.going(decided) {
             let item = &dependent.item;
+            if let Some(why) = self.planner.hides(&item.kind) {
+                let message = format!("{why}, and the garbage collector would take one with it");
+                looked.insert(item.clone(), Err((Action::Forbidden, Remark::new(reason::FORBIDDEN, message))));
+                continue;
+            }
             let Some(served) = self.preferred(&item.kind) else { continue };
             let selected = ListSelection { name: Some(item.name.clone()), ..ListSelection::default() };
             let mut listing = self.provider.list(served, &selected);

@@ -13,7 +13,7 @@ use crate::{
     },
     items::{
         decide::{Decision, Live, Stored},
-        dependents::is_precious,
+        dependents::{Dependent, is_precious},
         plan::{Action, Plan, PlannedItem, Remark},
         proposal::{Proposal, Write},
         refusal::{Awaited, awaited, refusal},
@@ -221,8 +221,18 @@ impl<'a> Executor<'a> {
             return None;
         }
         let going = self.walk.planner.dependents.going_with(proposal.item());
-        if let Some(why) = going.iter().filter(|of| of.told).find_map(|of| self.unkept.get(&of.item.kind)) {
+        if let Some(why) = going.iter().filter(|of| of.told).find_map(|of| self.unkept.why(&of.item)) {
             return Some(why.clone());
+        }
+        let is_new = |of: &&Dependent| of.told && self.plan.find(&of.item).is_none();
+        if self.walk.planner.terms.is_deletion()
+            && let Some(new) = going.iter().copied().find(is_new)
+        {
+            let message = format!(
+                "it was left as it is: it owns {} by now, which the preview did not show: make another preview",
+                new.item
+            );
+            return Some(Remark::new(reason::MOVED, message));
         }
         if proposal.may_lose() {
             return None;
@@ -418,7 +428,7 @@ impl<'a> Executor<'a> {
 /// An existing object must be captured before it may change.
 fn why_unkept<'u>(unkept: &'u Unkept, planned: &PlannedItem) -> Option<&'u Remark> {
     let changes = matches!(planned.action, Action::Update | Action::Recreate | Action::Delete);
-    unkept.get(&planned.item.kind).filter(|_| changes)
+    unkept.why(&planned.item).filter(|_| changes)
 }
 
 /// Compares the current decision with the plan. `uid` is the uid of the live object.
@@ -427,6 +437,10 @@ fn weigh(planned: &PlannedItem, decision: Decision, uid: Option<String>) -> Weig
         // Done by an earlier attempt, or by another client that wanted the same.
         Decision::Settled(now) if now.action == Action::Unchanged => {
             Weighed::Over(Fate::Over { outcome: ItemOutcome::Done, reason: None, uid })
+        }
+        // By an earlier attempt, or by somebody else: its finalizers decide when it is gone.
+        Decision::Settled(now) if planned.action == Action::Delete && is_on_its_way(&now) => {
+            Weighed::Over(Fate::Over { outcome: ItemOutcome::Done, reason: now.reason, uid })
         }
         Decision::Settled(now) => Weighed::Over(Fate::failed(now.reason.unwrap_or_else(moved))),
         // The policy leaves the object as it is.
@@ -446,6 +460,10 @@ fn weigh(planned: &PlannedItem, decision: Decision, uid: Option<String>) -> Weig
     }
 }
 
+fn is_on_its_way(now: &PlannedItem) -> bool {
+    now.reason.as_ref().is_some_and(|reason| reason.code == reason::BEING_DELETED)
+}
+
 fn uid_of(live: &Live) -> Option<String> {
     live.object["metadata"]["uid"].as_str().map(str::to_owned)
 }
@@ -453,7 +471,7 @@ fn uid_of(live: &Live) -> Option<String> {
 fn moved() -> Remark {
     Remark::new(
         reason::MOVED,
-        "it is not as it was when the plan was made, so it was left alone: look at it and restore again",
+        "it is not as it was when the plan was made, so it was left alone: look at it, then try again",
     )
 }
 

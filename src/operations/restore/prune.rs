@@ -147,7 +147,19 @@ impl Walk<'_> {
             loop {
                 let object = match listing.next().await {
                     Ok(Some(Ok(object))) => object,
-                    Ok(Some(Err(_))) => continue,
+                    Ok(Some(Err(broken))) => {
+                        let item = ItemId::new(kind.clone(), broken.name.clone());
+                        if names.remove(broken.name.as_str()) && self.selection.may_take(&item) {
+                            let message =
+                                format!("the API server lists it, but {}: look at it with kubectl", broken.problem);
+                            let code = reason::SERVER_FAILED;
+                            let planned = failing(item, served.api_version(), Action::Conflict, code, message);
+                            if decisions.send((Decision::Settled(planned), Vec::new())).await.is_err() {
+                                return Ok(());
+                            }
+                        }
+                        continue;
+                    }
                     Ok(None) => break,
                     Err(fault) if fault.is_refusal() => {
                         let (action, remark) = not_listed(&kind, &fault, NOT_KNOWN);

@@ -1,4 +1,4 @@
-//! The undo of a restore: a snapshot of exactly what is about to change or be deleted, taken before
+//! The undo of a restore or of a deletion: a snapshot of exactly what is about to change or be deleted, taken before
 //! the first write.
 //!
 //! Objects that the plan creates are not in the snapshot. The backup set names them as absent, or
@@ -83,13 +83,30 @@ pub struct Undo {
     pub set: String,
     /// Snapshot of the set.
     pub snapshot: CapturedSnapshot,
-    /// Kinds that could not be captured, with the reason. None of their existing objects may
-    /// change.
+    /// What could not be captured.
     pub unkept: Unkept,
 }
 
-/// Kinds of which no existing object may change, with the reason.
-pub type Unkept = BTreeMap<GroupKind, Remark>;
+/// What the set has nothing of, so that no existing object of it may change, with the reason.
+#[derive(Clone, Debug, Default)]
+pub struct Unkept {
+    kinds: BTreeMap<GroupKind, Remark>,
+    items: BTreeMap<ItemId, Remark>,
+}
+
+impl Unkept {
+    /// Why an item must not change, if so.
+    #[must_use]
+    pub fn why(&self, item: &ItemId) -> Option<&Remark> {
+        self.kinds.get(&item.kind).or_else(|| self.items.get(item))
+    }
+
+    /// Adds an item that was gone when the snapshot was taken. It may be there again since.
+    fn add_missing(&mut self, item: ItemId) {
+        let message = "it was not there when what is about to change was captured: look at it, then try again";
+        self.items.insert(item, Remark::new(reason::MOVED, message));
+    }
+}
 
 /// Takes the snapshot and creates the set, unless an earlier attempt did. Returns `None` if the
 /// plan writes nothing.
@@ -129,15 +146,24 @@ pub async fn capture(
     if captured.earlier_attempt {
         kept = Kept::default();
         let mut notes = Vec::new();
+        let mut held = BTreeSet::new();
         for item in repository.list(&snapshot.id).await?.into_iter().filter(|item| !is_absence(&item.path)) {
             if is_note(&item.path) {
                 notes.push(item.path);
             } else {
                 kept.add(kind_of(&item.path), item.size);
+                held.insert(item.path);
+            }
+        }
+        for (kind, Told { keep, .. }) in &tellings {
+            for name in keep {
+                if !held.contains(&ItemPath::new(&kind.group, &kind.version, &kind.kind, name)?) {
+                    kept.unkept.add_missing(ItemId::new(kind.group_kind(), *name));
+                }
             }
         }
         for content in repository.read(&snapshot.id, notes).await? {
-            kept.unkept.extend(unkept(&Note::from_content(&content)));
+            kept.unkept.kinds.extend(unkept(&Note::from_content(&content)));
         }
     }
     let snapshot = CapturedSnapshot {
@@ -157,7 +183,7 @@ pub async fn capture(
 }
 
 /// Reads back the kinds of a note.
-fn unkept(note: &Note) -> Unkept {
+fn unkept(note: &Note) -> BTreeMap<GroupKind, Remark> {
     let kind = |failed: &ItemFailure| ItemId::of_object(&failed.item_id).ok().map(|item| item.kind);
     let remark = |failed: &ItemFailure| Remark::new(&failed.reason_code, failed.message.clone());
     note.items.iter().filter_map(|failed| Some((kind(failed)?, remark(failed)))).collect()
@@ -199,7 +225,7 @@ async fn record(
         trigger: Trigger::Manual,
         hold: false,
     };
-    let doing = "record the backup set that undoes the restore, before anything is written";
+    let doing = "record the backup set that undoes this, before anything is written";
     let parameters = PostParams::default();
     for name in names_for(&identity.run, &identity.run_uid) {
         let set = BackupSet::new(&name, spec.clone());
@@ -214,7 +240,7 @@ async fn record(
             Err(error) => return Err(api_failure(doing, &error)),
         }
     }
-    Err(Failure::transient(worker::API_REFUSED, "both names for the set that undoes the restore are taken"))
+    Err(Failure::transient(worker::API_REFUSED, "both names for the set that undoes this are taken"))
 }
 
 fn tellings<'a>(survey: &Survey<'_>, plan: &'a Plan, absent: &[&'a ItemId]) -> Tellings<'a> {
@@ -239,7 +265,7 @@ fn tellings<'a>(survey: &Survey<'_>, plan: &'a Plan, absent: &[&'a ItemId]) -> T
 fn incomplete(kind: &ServedKind, name: &str) -> Remark {
     let item = ItemId::new(kind.group_kind(), name);
     let message = format!(
-        "look at the server of the kind, then restore again: its list lacks {item}, so that no backup set would have it as it was"
+        "look at the server of the kind, then try again: its list lacks {item}, so that no backup set would have it as it was"
     );
     Remark::new(reason::SERVER_FAILED, message)
 }
@@ -261,7 +287,7 @@ async fn offer(survey: &Survey<'_>, tellings: &Tellings<'_>, mut sender: EntrySe
                 Ok(None) => break,
                 Err(fault) if fault.is_refusal() => {
                     let (_, remark) = not_listed(&kind.group_kind(), &fault, "no backup set would have it as it was");
-                    kept.unkept.insert(kind.group_kind(), remark);
+                    kept.unkept.kinds.insert(kind.group_kind(), remark);
                     not_listed_yet.clear();
                     break;
                 }
@@ -284,9 +310,11 @@ async fn offer(survey: &Survey<'_>, tellings: &Tellings<'_>, mut sender: EntrySe
             if sender.has_ended() {
                 return Ok(kept);
             }
-            // One that is gone needs no undo, and is not written: it has moved.
-            if !matches!(session.get(Target { kind, name }).await, Ok(None)) {
-                kept.unkept.entry(kind.group_kind()).or_insert_with(|| incomplete(kind, name));
+            // One that is gone needs no undo. It is not written, even if it is there again by its turn.
+            if matches!(session.get(Target { kind, name }).await, Ok(None)) {
+                kept.unkept.add_missing(ItemId::new(kind.group_kind(), name));
+            } else {
+                kept.unkept.kinds.entry(kind.group_kind()).or_insert_with(|| incomplete(kind, name));
             }
         }
         let absent: Vec<&str> = absent.iter().copied().collect();
@@ -295,7 +323,7 @@ async fn offer(survey: &Survey<'_>, tellings: &Tellings<'_>, mut sender: EntrySe
                 return Ok(kept);
             }
         }
-        if let Some(remark) = kept.unkept.get(&kind.group_kind()) {
+        if let Some(remark) = kept.unkept.kinds.get(&kind.group_kind()) {
             let note = note(&kind.group_kind(), remark).to_entry(&kind.group, &kind.version, &kind.kind)?;
             if sender.offer(note).await.is_err() {
                 return Ok(kept);

@@ -125,7 +125,7 @@ async fn find<T: DeserializeOwned>(
 ) -> Result<Option<T>, Failure> {
     let Some(content) = repository.find_document(run_uid, name).await? else { return Ok(None) };
     serde_json::from_slice(&content).map(Some).map_err(|_| {
-        let message = "restore again with a new run: what the run stored of its plan is not what it should be";
+        let message = "make another preview, or restore again with a new run: what the run stored of its plan is not what it should be";
         Failure::blocked(reason::PLAN_LOST, message)
     })
 }

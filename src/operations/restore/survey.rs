@@ -170,7 +170,8 @@ fn undo_incomplete(cause: &Cause, count: i64) -> Failure {
 
 /// Kinds of which something may be read.
 fn readable(order: &Order, stored: &BTreeSet<GroupKind>, catalog: &Catalog) -> Vec<ServedKind> {
-    about(order, catalog, |kind| stored.contains(kind))
+    // What goes with a deleted owner may be of any kind, and its name is told.
+    about(order, catalog, |kind| order.terms.is_deletion() || stored.contains(kind))
 }
 
 /// Kinds of which something may be written.
@@ -178,6 +179,7 @@ fn kinds_to_write(order: &Order, inventory: &Inventory, catalog: &Catalog) -> Ve
     about(order, catalog, |kind| inventory.kinds.keys().any(|stored| stored.kind == *kind))
 }
 
+/// Kinds that the order names, or that the snapshot holds, or all if it prunes.
 fn about(order: &Order, catalog: &Catalog, holds: impl Fn(&GroupKind) -> bool) -> Vec<ServedKind> {
     let prunes = order.terms.prune && order.full;
     let absent: BTreeSet<&GroupKind> = order.absent.iter().map(|item| &item.kind).collect();

@@ -14,7 +14,7 @@ use tenantatlas::{
     clock::SystemClock,
     operations::{bulk_delete::delete_from, bulk_delete_preview::preview_of},
     providers::kubernetes::Kubernetes,
-    repository::WriterPermit,
+    repository::{Repository as _, WriterPermit},
     worker::{failure::Failure, stop::Stop},
 };
 
@@ -288,6 +288,95 @@ async fn what_captures_leave_out_and_what_controllers_make_again_is_left_alone()
     let result = tenant.delete().await.unwrap();
     assert_eq!((counts(&result), result.context.undo_set), ((0, 0, 2), None));
     assert_eq!(tenant.names("Pod").len(), 2);
+}
+
+#[tokio::test]
+async fn what_has_ended_stays_because_a_restore_would_not_bring_it_back() {
+    let tenant = Tenant::new(1);
+    let job = |name: &str, status: Value| {
+        let mut job = object(name);
+        (job["spec"], job["status"]) = (json!({"template": {}}), status);
+        job
+    };
+    let ended =
+        json!({"conditions": [{"type": "Complete", "status": "True"}], "completionTime": "2026-01-01T00:00:00Z"});
+    let jobs = vec![job("ended", ended), job("runs", json!({"active": 1}))];
+    tenant.api.serve("batch", "v1", "Job", "jobs", jobs);
+    let fields =
+        json!({"resource": {"group": "batch", "kind": "Job"}, "labelSelector": null, "items": ["ended", "runs"]});
+    let made = tenant.preview(fields).await.unwrap();
+    assert!(tenant.rows().contains(&"batch/Job/ended: skip Finished".to_owned()), "{:#?}", tenant.rows());
+    assert_eq!(counts(&made), (1, 0, 1));
+    tenant.delete().await.unwrap();
+    assert_eq!(tenant.names("Job"), BTreeSet::from(["ended".to_owned()]));
+}
+
+/// A Service that a Deployment owns, both to be deleted by a deletion of the Deployment.
+fn owning() -> (Tenant, Value, Value) {
+    let tenant = Tenant::new(1);
+    let mut owner = object("web");
+    owner["spec"] = json!({"replicas": 0});
+    let mut owned = object("web");
+    owned["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web",
+        "uid": owner["metadata"]["uid"]}]);
+    tenant.api.serve("apps", "v1", "Deployment", "deployments", vec![owner]);
+    let fields = json!({"resource": {"group": "apps", "kind": "Deployment"}, "labelSelector": null, "items": ["web"]});
+    (tenant, owned, fields)
+}
+
+#[tokio::test]
+async fn what_an_owner_has_gained_since_the_preview_blocks_its_deletion() {
+    let (tenant, owned, fields) = owning();
+    tenant.api.serve("", "v1", "Service", "services", vec![]);
+    tenant.preview(fields).await.unwrap();
+    tenant.api.serve("", "v1", "Service", "services", vec![owned]);
+    let (reason, message) = tenant.blocked().await;
+    assert_eq!(reason, "PreviewStale");
+    assert!(message.contains("core/Service/web"), "{message}");
+}
+
+#[tokio::test]
+async fn what_the_requester_may_not_read_is_neither_told_nor_deleted_with_its_owner() {
+    let (tenant, owned, fields) = owning();
+    let mut owned = owned;
+    owned["metadata"]["name"] = json!("hidden-name");
+    tenant.api.serve("", "v1", "Service", "services", vec![owned]);
+    tenant.api.deny("ada", "get", "services");
+    let made = tenant.preview(fields).await.unwrap();
+    assert_eq!(tenant.rows(), ["apps/Deployment/web: forbidden Forbidden"]);
+    assert!(!format!("{made:?} {:?}", tenant.api.reports()).contains("hidden-name"), "{made:#?}");
+}
+
+#[tokio::test]
+async fn a_plan_in_which_what_the_garbage_collector_takes_is_deleted_by_itself_counts_as_changed() {
+    let (tenant, owned, fields) = owning();
+    tenant.api.serve("", "v1", "Service", "services", vec![owned]);
+    let made = tenant.preview(fields).await.unwrap();
+    assert!(tenant.rows().contains(&"core/Service/web: delete GarbageCollected".to_owned()), "{:#?}", tenant.rows());
+    let digest = made.context.plan.unwrap().digest;
+    let part = format!("plan-{}-00000", &digest[..16]);
+    let repository = tenant.pod.repository().await.unwrap();
+    let stored = repository.find_document(LOOK_UID, &part).await.unwrap().unwrap();
+    let mut rows: Value = serde_json::from_slice(&stored).unwrap();
+    for row in rows.as_array_mut().unwrap() {
+        row.as_object_mut().unwrap().remove("reason");
+    }
+    repository.put_document(LOOK_UID, &part, rows.to_string().into_bytes()).await.unwrap();
+    assert_eq!(tenant.blocked().await.0, "PlanLost");
+    assert_eq!(tenant.names("Service").len(), 1);
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_cancelled_in_the_middle_skips_the_rest() {
+    let tenant = Tenant::new(3);
+    tenant.preview(json!({})).await.unwrap();
+    tenant.stop.set();
+    // The fence before the first deletion has let it pass.
+    tenant.api.cancel_after_reads_of_the_run(1);
+    let result = tenant.delete().await.unwrap();
+    assert_eq!(counts(&result), (0, 0, 3), "{result:#?}");
+    assert_eq!(result.message.as_deref(), Some("0 items deleted, 0 were not there, 3 left alone, 0 failed"));
+    assert_eq!(tenant.names("ConfigMap").len(), 4);
 }
 
 #[tokio::test]
