@@ -362,3 +362,25 @@ async fn an_item_that_goes_before_the_undo_is_captured_costs_no_other_item() {
     assert_eq!(failures(&result), ["toy.example.com/Note/b: Moved"]);
     assert_eq!(toy.folder.writes().into_iter().collect::<BTreeSet<_>>(), set(&["create Note/c", "update Note/a"]));
 }
+
+#[tokio::test]
+async fn an_item_that_was_gone_when_the_undo_was_captured_and_is_there_again_is_not_written() {
+    let toy = Toy::damaged().await;
+    let (lists, file) = (AtomicUsize::new(0), toy.folder.file("Note", "b"));
+    let content = std::fs::read(&file).unwrap();
+    let again = file.clone();
+    toy.folder.fail(move |call| {
+        if call == "list Note" {
+            match lists.fetch_add(1, Ordering::Relaxed) {
+                1 => std::fs::remove_file(&file).unwrap(),
+                2 => std::fs::write(&file, &content).unwrap(),
+                _ => {}
+            }
+        }
+        None
+    });
+    let result = toy.apply(json!({"dryRun": false})).await.unwrap();
+    assert_eq!(failures(&result), ["toy.example.com/Note/b: Moved"]);
+    assert_eq!(toy.folder.writes(), ["create Note/c"]);
+    assert!(again.exists(), "it is as it was");
+}
