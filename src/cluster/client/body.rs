@@ -36,6 +36,9 @@ pub(super) fn made_up<B>(call: &Call, status: StatusCode, why: &str) -> Response
     response
 }
 
+/// Bytes of a response that are trimmed before other tasks have their turn: some milliseconds.
+const TURN: usize = 128 * 1024;
+
 /// Body of a response. It must arrive in time, too.
 pub enum CallBody<B> {
     /// From the API server, with the deadline for reading it.
@@ -48,6 +51,8 @@ pub enum CallBody<B> {
         trim: Option<Box<Trim>>,
         /// Whether the body is trimmed.
         trims: bool,
+        /// Bytes that were trimmed since other tasks had their turn.
+        trimmed: usize,
     },
     /// Already read in full, or made up by an observer.
     Whole(Option<Bytes>),
@@ -56,7 +61,7 @@ pub enum CallBody<B> {
 impl<B> CallBody<B> {
     pub(super) fn received(body: B, deadline: Option<Instant>, trim: Option<Box<Trim>>) -> Self {
         let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
-        Self::Received { body, deadline, trims: trim.is_some(), trim }
+        Self::Received { body, deadline, trims: trim.is_some(), trim, trimmed: 0 }
     }
 }
 
@@ -76,12 +81,23 @@ where
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Received { body, deadline, trim, .. } => {
-                while let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
+            Self::Received { body, deadline, trim, trimmed, .. } => {
+                loop {
+                    // A page of large objects takes seconds to trim, and the Lease is renewed on the same
+                    // threads.
+                    if *trimmed >= TURN {
+                        *trimmed = 0;
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else { break };
                     let Some(trimming) = trim else { return Poll::Ready(frame.map(|frame| frame.map_err(Into::into))) };
                     let kept = match frame {
                         Some(Ok(frame)) => match frame.into_data() {
-                            Ok(data) => trimming.take(&data),
+                            Ok(data) => {
+                                *trimmed += data.len();
+                                trimming.take(&data)
+                            }
                             // Trailers have no meaning here.
                             Err(_) => continue,
                         },
@@ -120,5 +136,47 @@ where
             Self::Received { body, .. } => body.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn other_tasks_have_their_turn_while_a_large_response_is_trimmed() {
+        const FRAMES: usize = 64;
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = turns.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        // The whole response is there at once, and nothing of it is kept.
+        let item = format!(r#"{{"metadata":{{"name":"a"}},"spec":{{"inputs":"{}"}}}}"#, "x".repeat(FRAMES * TURN));
+        let text = Bytes::from(format!(r#"{{"kind":"OperationRunList","items":[{item}]}}"#));
+        let pieces: Vec<Bytes> =
+            (0..text.len()).step_by(TURN).map(|at| text.slice(at..text.len().min(at + TURN))).collect();
+        let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+        let body = StreamBody::new(futures::stream::iter(frames));
+        let trim = Box::new(Trim::of("list", "operationruns.tenantatlas.io"));
+        let kept = CallBody::received(body, None, Some(trim)).collect().await.expect("a body").to_bytes();
+        assert!(kept.len() < text.len() / 2, "{} bytes are kept", kept.len());
+        let had = turns.load(Ordering::Relaxed);
+        assert!(had >= FRAMES / 2, "the other task had {had} turns");
+        // What is not trimmed is handed over as it is.
+        let whole = CallBody::received(Full::new(text.clone()), None, None).collect().await.expect("a body");
+        assert_eq!(whole.to_bytes(), text);
+        other.abort();
     }
 }
