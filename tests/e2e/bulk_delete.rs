@@ -63,11 +63,10 @@ async fn objects_are_deleted_as_a_preview_showed_and_a_restore_of_what_was_kept_
     assert_eq!(back.outcome, Outcome::Succeeded, "{back:#?}");
     assert_eq!(tenant.maps().await, before);
 
-    // The same preview once more: its objects were made anew since, with the same content.
-    let again = tenant.bulk_done(("ada", &ada), "again", clear(&kind)).await;
-    assert_eq!((again.outcome, counts(&again)), (Outcome::Succeeded, (12, 0, 0)), "{again:#?}");
+    // The same preview once more: its objects were made anew since, by another field manager.
     let stale = tenant.bulk_done(("ada", &ada), "stale", clear(&kind)).await;
     assert_eq!((stale.outcome, stale.reason.as_deref()), (Outcome::Blocked, Some("PreviewStale")), "{stale:#?}");
+    assert_eq!(tenant.maps().await, before);
     for (fields, words) in [
         (json!({ "items": ["a"], "options": { "repository": "main" } }), "make one with dryRun: true"),
         (json!({ "items": ["a"], "dryRun": true }), "delete takes options.repository"),
@@ -221,7 +220,7 @@ async fn who_may_not_delete_deletes_nothing_in_bulk_and_a_deletion_takes_a_right
 
 #[tokio::test]
 async fn a_killed_deletion_is_continued_and_everything_that_it_deleted_can_be_brought_back() {
-    const MANY: usize = 400;
+    const MANY: usize = 100;
     let tenant = Tenant::new("bulk-delete-killed").await;
     tenant.repository("main").await;
     tenant.create_many("ConfigMap", MANY);
