@@ -32,7 +32,12 @@ use crate::{
     },
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use std::{cmp::Reverse, collections::BTreeMap, future::ready, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    future::ready,
+    time::Duration,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 /// Retry interval for items that were postponed.
@@ -252,14 +257,20 @@ impl<'a> Carrier<'a> {
             if self.stop.is_set() {
                 return Ok(());
             }
-            let items = of_kind.iter().map(|planned| planned.item.clone());
-            let (mut related, others): (Vec<ItemId>, Vec<ItemId>) =
-                items.partition(|item| self.executor.walk.is_related(item));
+            let dependents = &self.executor.walk.planner.dependents;
+            let all: BTreeSet<&ItemId> = of_kind.iter().map(|planned| &planned.item).collect();
+            let pairs = |item: &ItemId| {
+                let owners = dependents.owners_of(item).into_iter().filter(|owner| all.contains(owner));
+                owners.flat_map(|owner| [owner, item.clone()]).collect::<Vec<_>>()
+            };
+            let bound: BTreeSet<ItemId> = all.iter().flat_map(|item| pairs(item)).collect();
+            let others = all.iter().filter(|item| !bound.contains(**item)).map(|item| (*item).clone()).collect();
+            let mut bound: Vec<ItemId> = bound.into_iter().collect();
+            bound.sort_by_key(|item| Reverse(dependents.depth(item)));
             self.carry_again(others).await?;
             // Dependents go before their owners, one after the other: an owner must not take along what
             // failed to go by itself.
-            related.sort_by_key(|item| Reverse(self.executor.walk.planner.dependents.depth(item)));
-            for item in related {
+            for item in bound {
                 self.carry_again(vec![item]).await?;
             }
         }

@@ -2,11 +2,12 @@
 //! a worker has died.
 
 use super::{
-    api::{Api, NAMESPACE, RUN, RUN_UID, object, objects},
+    api::{Api, NAMESPACE, RUN, RUN_UID, object, objects, refusal},
     bulk::events,
     restore::Tenant as Restored,
     support::{Pod, environment},
 };
+use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tenantatlas::{
@@ -345,6 +346,25 @@ async fn what_the_requester_may_not_read_is_neither_told_nor_deleted_with_its_ow
     let made = tenant.preview(fields).await.unwrap();
     assert_eq!(tenant.rows(), ["apps/Deployment/web: forbidden Forbidden"]);
     assert!(!format!("{made:?} {:?}", tenant.api.reports()).contains("hidden-name"), "{made:#?}");
+}
+
+#[tokio::test]
+async fn an_owner_stays_if_what_it_owns_of_the_same_kind_failed_to_go() {
+    let tenant = Tenant::new(4);
+    let owner = tenant.api.objects_of("ConfigMap")[0]["metadata"]["uid"].clone();
+    tenant.api.change("ConfigMap", "item-00001", |object| {
+        object["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "item-00000", "uid": owner}]);
+    });
+    tenant.preview(json!({})).await.unwrap();
+    tenant.api.refuse_writes(|method, uri| {
+        let is_its = *method == Method::DELETE && uri.path().ends_with("/item-00001");
+        is_its.then(|| refusal(403, "Forbidden"))
+    });
+    let result = tenant.delete().await.unwrap();
+    assert_eq!(counts(&result), (2, 2, 0), "{result:#?}");
+    let left = ["item-00000", "item-00001", "other"].map(str::to_owned);
+    assert_eq!(tenant.names("ConfigMap"), BTreeSet::from(left));
 }
 
 #[tokio::test]
