@@ -52,6 +52,7 @@ fn sound(kind: &str) -> Vec<Value> {
             json!({ "backupSet": { "name": "none" }, "dryRun": true, "items": [one, other], "excludeItems": [one, other],
                 "only": "missing", "existingResourcePolicy": "update", "prune": true, "allowDataLoss": true,
                 "safetyCapture": false, "serviceAccountName": "own", "rerunOf": { "name": "earlier" },
+                "queueTimeoutSeconds": 86_400,
                 "transforms": [
                     { "select": selector, "patch": [
                         { "op": "add", "path": "/metadata/labels", "from": "/metadata/annotations", "value": anything() },
@@ -66,7 +67,9 @@ fn sound(kind: &str) -> Vec<Value> {
         "BulkOperationRun" => vec![
             json!({ "resource": { "provider": "kubernetes", "group": "apps", "kind": "Deployment" }, "action": "label",
                 "items": ["a", "b"], "options": { "set": { "tenantatlas.io/a": "b" }, "remove": ["c", "d"] },
-                "parallelism": 3, "stopAfterFailures": 4 }),
+                "parallelism": 3, "stopAfterFailures": 4, "queueTimeoutSeconds": 86_400 }),
+            json!({ "resource": { "kind": "Pod" }, "action": "delete", "items": ["a"], "dryRun": true,
+                "options": { "repository": "main", "allowDataLoss": true } }),
             json!({ "resource": { "kind": "Pod" }, "action": "scale", "labelSelector": "a=b",
                 "options": { "replicas": 3 } }),
             json!({ "resource": { "kind": "Pod" }, "action": "label", "preview": { "name": "look" },
