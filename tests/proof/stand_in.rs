@@ -79,8 +79,8 @@ async fn attempt(saboteur: Arc<Saboteur>) -> Result<TerminationResult, Failure> 
         ClientOptions { observer: saboteur.clone(), timeout: Duration::from_secs(75), ..ClientOptions::default() };
     let client = connect(options).await.expect("a client");
     let run = fence::pass(&client, &identity).await?;
-    let environment = Environment::read(&lookup)?;
     let work = operations::of_command(&lookup(COMMAND).unwrap_or_default()).expect("an operation");
+    let environment = Environment::read_for(work.needs().repository, &lookup)?;
     let begun = work.begin(&environment)?;
     let folder = PathBuf::from(lookup(FOLDER).expect("a folder"));
     let files = LocalFileSystem::new_with_prefix(folder).expect("a folder").with_fsync(true);
