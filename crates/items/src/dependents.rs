@@ -65,17 +65,16 @@ impl Dependents {
         dependent.map(|dependent| dependent.owners.clone()).unwrap_or_default()
     }
 
-    /// Length of the longest chain of owners above an object. Owners in a circle count once.
+    /// Number of objects that own an object, also through others. What an object owns has more of them,
+    /// unless they own one another in a circle.
     #[must_use]
-    pub fn depth(&self, item: &ItemId) -> usize {
-        let (mut seen, mut level, mut depth) = (BTreeSet::from([item.clone()]), self.owners_of(item), 0);
-        while !level.is_empty() {
-            depth += 1;
-            seen.extend(level.iter().cloned());
-            let above = level.iter().flat_map(|owner| self.owners_of(owner));
-            level = above.filter(|owner| !seen.contains(owner)).collect();
+    pub fn ancestors(&self, item: &ItemId) -> usize {
+        let mut seen = BTreeSet::from([item.clone()]);
+        let mut todo = vec![item.clone()];
+        while let Some(next) = todo.pop() {
+            todo.extend(self.owners_of(&next).into_iter().filter(|owner| seen.insert(owner.clone())));
         }
-        depth
+        seen.len() - 1
     }
 
     /// Records an object that is deleted, possibly to be recreated.
@@ -209,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn the_depth_is_that_of_the_longest_chain_of_owners_and_a_circle_ends() {
-        let dependents = dependents(&[("b", &["a"]), ("c", &["b", "a"]), ("x", &["y"]), ("y", &["x"])]);
-        let depths = ["a", "b", "c", "x"].map(|name| dependents.depth(&item(name)));
-        assert_eq!(depths, [0, 1, 2, 1]);
+    fn what_is_owned_has_more_ancestors_than_its_owner_and_a_circle_ends() {
+        let dependents = dependents(&[("b", &["a"]), ("c", &["b", "a"]), ("d", &["c"]), ("x", &["y"]), ("y", &["x"])]);
+        let numbers = ["a", "b", "c", "d", "x"].map(|name| dependents.ancestors(&item(name)));
+        assert_eq!(numbers, [0, 1, 2, 3, 1]);
     }
 
     #[test]

@@ -266,7 +266,7 @@ impl<'a> Carrier<'a> {
             let bound: BTreeSet<ItemId> = all.iter().flat_map(|item| pairs(item)).collect();
             let others = all.iter().filter(|item| !bound.contains(**item)).map(|item| (*item).clone()).collect();
             let mut bound: Vec<ItemId> = bound.into_iter().collect();
-            bound.sort_by_key(|item| Reverse(dependents.depth(item)));
+            bound.sort_by_key(|item| Reverse(dependents.ancestors(item)));
             self.carry_again(others).await?;
             // Dependents go before their owners, one after the other: an owner must not take along what
             // failed to go by itself.
