@@ -10,6 +10,9 @@ use crate::{
     worker::failure::Failure,
 };
 
+/// What to do if a right is missing.
+pub const REMEDY: &str = "have a role given that allows it";
+
 /// What is denied, each with a message that names the denied user. The requester comes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Denied {
@@ -35,7 +38,7 @@ pub async fn denied(provider: &dyn Provider, requested_by: &Initiator, kind: &Se
         for user in [requested_by, &account] {
             if why.is_none() && !provider.may(user, verb, kind).await? {
                 *why = Some(format!(
-                    "have a role given that allows it: {} may not {} {} in {}",
+                    "{REMEDY}: {} may not {} {} in {}",
                     user.username,
                     verb.as_str(),
                     kind.plural,

@@ -25,7 +25,7 @@
 //! What is done with one object is decided in [`crate::items::bulk`]. Must not use a client to reach
 //! an object: the client reaches the run, the BulkOperationRun, reports and the audit chain.
 
-mod access;
+pub(super) mod access;
 pub(super) mod carry;
 pub(super) mod claim;
 pub(super) mod expected;

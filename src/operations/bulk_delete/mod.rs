@@ -44,7 +44,7 @@ use crate::{
 };
 use kube::Client;
 
-/// How the result is told.
+/// The words of the result.
 const DELETED: Words = Words { nothing: reason::NOTHING_CHANGED, done: "deleted", unchanged: "were not there" };
 
 /// Deletes many objects.

@@ -6,7 +6,7 @@ use crate::{
         bulk, eligible::Ineligible, plan::Terms, selection::ItemSelection, served::ServedKind, transform::Transforms,
     },
     operations::{
-        bulk::{MAX_CHANGE, blocked, order::Order as Asked, selected::find, survey::served},
+        bulk::{MAX_CHANGE, access::REMEDY, blocked, order::Order as Asked, selected::find, survey::served},
         restore::{
             access,
             order::{Cause, Order},
@@ -36,8 +36,7 @@ pub fn terms(environment: &Environment, asked: &Asked) -> Result<Terms, Failure>
 pub async fn objects(provider: &dyn Provider, asked: &Asked) -> Result<Vec<ItemId>, Failure> {
     let requested_by = bulk::requester(&asked.bulk.spec).map_err(blocked)?;
     let kind = expect_served(provider, asked).await?;
-    let remedy = "have a role given that allows it";
-    let hidden = access::hidden(provider, remedy, requested_by, std::slice::from_ref(&kind)).await?;
+    let hidden = access::hidden(provider, REMEDY, requested_by, std::slice::from_ref(&kind)).await?;
     let why = hidden.values().next().map(String::as_str);
     let names = find(provider, &asked.asked, &kind, why).await?;
     Ok(names.into_iter().map(|name| ItemId::new(kind.group_kind(), name)).collect())

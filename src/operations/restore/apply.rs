@@ -106,11 +106,11 @@ pub async fn apply_to(
     carry_out(client, environment, repository, &survey, &plan, manner, claim).await
 }
 
-/// How a plan is carried out, and told.
+/// How a plan is carried out, and in which words its result is reported.
 pub struct Manner<'a> {
     /// How many items are written at once.
     pub at_once: usize,
-    /// How the result is told.
+    /// The words of the result.
     pub words: &'a Words,
     /// The time, for the records.
     pub clock: &'a dyn Clock,
@@ -120,7 +120,7 @@ pub struct Manner<'a> {
     pub permit: WriterPermit,
 }
 
-/// How the result is told.
+/// The words in which a result is reported.
 pub struct Words {
     /// The reason if nothing succeeded.
     pub nothing: &'static str,
@@ -173,7 +173,7 @@ pub async fn carry_out(
     Ok(result)
 }
 
-/// What the audit chain is told.
+/// What both audit entries say.
 fn subject(order: &Order, plan: &Plan) -> Subject {
     let (restore_run, backup_set, bulk_operation_run, change) = match order.cause.clone() {
         Cause::Restore { restore_run, backup_set } => (Some(restore_run), Some(backup_set), None, None),

@@ -22,6 +22,7 @@ use crate::{
     },
     operations::{
         approval,
+        bulk::access::REMEDY,
         intent::not_begun,
         restore::{claim, stored_plan},
     },
@@ -62,7 +63,7 @@ impl Cause {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Restore { .. } => "have a role given that allows it, or exclude the kind with excludeItems",
-            Self::Deletion { .. } => "have a role given that allows it",
+            Self::Deletion { .. } => REMEDY,
         }
     }
 }

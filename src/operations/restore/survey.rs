@@ -170,7 +170,7 @@ fn undo_incomplete(cause: &Cause, count: i64) -> Failure {
 
 /// Kinds of which something may be read.
 fn readable(order: &Order, stored: &BTreeSet<GroupKind>, catalog: &Catalog) -> Vec<ServedKind> {
-    // What goes with a deleted owner may be of any kind, and its name is told.
+    // The garbage collector may take objects of any kind with a deleted owner, and the plan names them.
     about(order, catalog, |kind| order.terms.is_deletion() || stored.contains(kind))
 }
 

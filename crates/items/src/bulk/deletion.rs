@@ -1,6 +1,6 @@
-//! What a deletion of many objects needs to know. Which of the objects may be deleted, and what goes
-//! with them, is decided as in a restore ([`crate::policy`]): the plan is one that deletes and does
-//! nothing else.
+//! The repository and the terms of a deletion of many objects. Which objects may be deleted, and what
+//! the garbage collector takes with them, is decided as in a restore ([`crate::policy`]): its plan
+//! deletes and does nothing else.
 
 use super::{expect_objects, invalid};
 use crate::{

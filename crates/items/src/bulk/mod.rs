@@ -1,7 +1,7 @@
 //! One action on many objects: what is asked for, and whether it can be done at all.
 //!
 //! ```text
-//! deletion what a deletion needs to know
+//! deletion the repository and the terms of a deletion
 //! keys     keys and values of labels and annotations
 //! preview  whether a preview can be applied
 //! state    what a preview depended on in one object
