@@ -216,7 +216,7 @@ async fn a_preview_keeps_its_own_records_and_no_others() {
     // Two policies refuse it: the run is no restore either.
     assert_refused_by_either(
         tenant.create_as::<BackupSet>(preview.clone(), undo(&tenant, "mine")).await,
-        [(403, &["a preview writes nothing"]), (403, &["a restore records what undoes it alone"])],
+        [(403, &["a preview writes nothing"]), (403, &["records what undoes it alone"])],
     );
     assert!(tenant.api::<BackupSet>().get_opt("mine").await.expect("a read").is_none());
 
