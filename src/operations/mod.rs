@@ -5,6 +5,7 @@
 //! | folder | operation |
 //! |---|---|
 //! | [`bulk`] | `bulk.apply` |
+//! | [`bulk_capture`] | `bulk.capture` |
 //! | [`bulk_delete`] | `bulk.delete` |
 //! | [`bulk_delete_preview`] | `bulk.delete.preview` |
 //! | [`bulk_preview`] | `bulk.preview` |
@@ -30,6 +31,7 @@
 
 mod approval;
 pub mod bulk;
+pub mod bulk_capture;
 pub mod bulk_delete;
 pub mod bulk_delete_preview;
 pub mod bulk_preview;
@@ -130,8 +132,9 @@ pub enum MadeFor {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 15] = [
+pub static TABLE: [&dyn Operation; 16] = [
     &bulk::Bulk,
+    &bulk_capture::BulkCapture,
     &bulk_delete::BulkDelete,
     &bulk_delete_preview::BulkDeletePreview,
     &bulk_preview::BulkPreview,

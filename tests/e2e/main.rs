@@ -16,6 +16,7 @@ mod applications;
 mod blocked;
 mod bucket;
 mod bulk;
+mod bulk_capture;
 mod bulk_delete;
 mod cancel;
 mod capture;

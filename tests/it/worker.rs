@@ -7,6 +7,7 @@
 mod api;
 mod audit;
 mod bulk;
+mod bulk_capture;
 mod bulk_delete;
 mod bulk_preview;
 mod capture;

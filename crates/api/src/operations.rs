@@ -12,6 +12,8 @@ use serde_json::Value;
 pub const CAPTURE: &str = "backup.capture";
 /// Does one thing with many objects.
 pub const BULK: &str = "bulk.apply";
+/// Captures many objects.
+pub const BULK_CAPTURE: &str = "bulk.capture";
 /// Reports what a bulk operation would do.
 pub const BULK_PREVIEW: &str = "bulk.preview";
 /// Deletes many objects, and keeps what brings them back.
@@ -61,6 +63,8 @@ impl Operation {
 pub const CAPTURE_COMMAND: &str = "capture";
 /// The worker's command for [`BULK`].
 pub const BULK_COMMAND: &str = "bulk";
+/// The worker's command for [`BULK_CAPTURE`].
+pub const BULK_CAPTURE_COMMAND: &str = "bulk-capture";
 /// The worker's command for [`BULK_PREVIEW`].
 pub const BULK_PREVIEW_COMMAND: &str = "bulk-preview";
 /// The worker's command for [`BULK_DELETE`].
@@ -89,8 +93,9 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 15] = [
+pub const BUILT_IN: [Operation; 16] = [
     Operation { name: BULK, command: BULK_COMMAND, inputs: schema_of::<BulkInputs> },
+    Operation { name: BULK_CAPTURE, command: BULK_CAPTURE_COMMAND, inputs: schema_of::<BulkCaptureInputs> },
     Operation { name: BULK_PREVIEW, command: BULK_PREVIEW_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_DELETE, command: BULK_DELETE_COMMAND, inputs: schema_of::<BulkDeleteInputs> },
     Operation {
@@ -199,6 +204,20 @@ pub struct BulkInputs {
     /// The approval of the plan that the BulkOperationRun applies, if it needed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Consent>,
+}
+
+/// Inputs of `bulk.capture`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BulkCaptureInputs {
+    /// Name of the BackupRepository that stores the snapshot.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The BulkOperationRun that the run was created for.
+    #[schemars(schema_with = "made_for")]
+    pub bulk_operation_run: ObjectReference,
+    /// The objects that the BulkOperationRun names.
+    pub selection: Selection,
 }
 
 /// Inputs of `bulk.delete`.
