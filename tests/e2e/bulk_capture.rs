@@ -78,7 +78,7 @@ async fn a_capture_takes_a_repository_and_the_right_to_capture_and_nothing_that_
         (json!({ "items": ["a"], "dryRun": true }), "leave out dryRun"),
         (json!({ "preview": { "name": "look" }, "options": null }), "leave out dryRun, preview"),
         (json!({ "items": ["a"], "stopAfterFailures": 1 }), "stopAfterFailures"),
-        (json!({ "items": ["a"], "parallelism": 2 }), "parallelism"),
+        (json!({ "items": ["a"], "parallelism": 2 }), "leave out parallelism"),
     ] {
         let mut spec = keep(fields.clone());
         spec["requestedBy"] = json!({ "username": "ada" });

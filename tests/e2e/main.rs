@@ -18,6 +18,7 @@ mod bucket;
 mod bulk;
 mod bulk_capture;
 mod bulk_delete;
+mod bulk_export;
 mod cancel;
 mod capture;
 mod capture_item;

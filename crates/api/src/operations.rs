@@ -14,6 +14,8 @@ pub const CAPTURE: &str = "backup.capture";
 pub const BULK: &str = "bulk.apply";
 /// Captures many objects.
 pub const BULK_CAPTURE: &str = "bulk.capture";
+/// Writes many objects into a ConfigMap.
+pub const BULK_EXPORT: &str = "bulk.export";
 /// Reports what a bulk operation would do.
 pub const BULK_PREVIEW: &str = "bulk.preview";
 /// Deletes many objects, and keeps what brings them back.
@@ -65,6 +67,8 @@ pub const CAPTURE_COMMAND: &str = "capture";
 pub const BULK_COMMAND: &str = "bulk";
 /// The worker's command for [`BULK_CAPTURE`].
 pub const BULK_CAPTURE_COMMAND: &str = "bulk-capture";
+/// The worker's command for [`BULK_EXPORT`].
+pub const BULK_EXPORT_COMMAND: &str = "bulk-export";
 /// The worker's command for [`BULK_PREVIEW`].
 pub const BULK_PREVIEW_COMMAND: &str = "bulk-preview";
 /// The worker's command for [`BULK_DELETE`].
@@ -93,9 +97,10 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 16] = [
+pub const BUILT_IN: [Operation; 17] = [
     Operation { name: BULK, command: BULK_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_CAPTURE, command: BULK_CAPTURE_COMMAND, inputs: schema_of::<BulkCaptureInputs> },
+    Operation { name: BULK_EXPORT, command: BULK_EXPORT_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_PREVIEW, command: BULK_PREVIEW_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_DELETE, command: BULK_DELETE_COMMAND, inputs: schema_of::<BulkDeleteInputs> },
     Operation {
@@ -537,7 +542,11 @@ mod tests {
         for operation in BUILT_IN {
             let schema = operation.inputs_schema();
             assert_eq!((&schema["type"], &schema["additionalProperties"]), (&json!("object"), &json!(false)));
-            let first = if [BULK, BULK_PREVIEW].contains(&operation.name) { "bulkOperationRun" } else { "repository" };
+            let first = if [BULK, BULK_EXPORT, BULK_PREVIEW].contains(&operation.name) {
+                "bulkOperationRun"
+            } else {
+                "repository"
+            };
             assert!(schema["required"].as_array().is_some_and(|required| required.contains(&json!(first))));
             for (name, property) in schema["properties"].as_object().expect("properties") {
                 assert!(property["description"].is_string() || name.ends_with("Run"), "{}: {name}", operation.name);

@@ -64,7 +64,7 @@ pub const MAX_REFUSED: usize = 100;
     validation = Rule::new("has(self.queueTimeoutSeconds) == has(oldSelf.queueTimeoutSeconds) && (!has(self.queueTimeoutSeconds) || self.queueTimeoutSeconds == oldSelf.queueTimeoutSeconds)").message("queueTimeoutSeconds is immutable: create a new workspace run"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the workspace run is created and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new workspace run"),
-    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete', 'bulk.capture'])").message("operation.type: restores and bulk operations are described by a RestoreRun or a BulkOperationRun in each tenant, which a workspace run does not create"),
+    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete', 'bulk.capture', 'bulk.export'])").message("operation.type: restores and bulk operations are described by a RestoreRun or a BulkOperationRun in each tenant, which a workspace run does not create"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceRunSpec {

@@ -88,6 +88,7 @@ pub fn is_of(run: &OperationRun, bulk: &BulkOperationRun) -> bool {
 fn operation_type(bulk: &BulkOperationRun) -> &'static str {
     match (bulk.spec.action, bulk.spec.dry_run) {
         (BulkAction::Capture, _) => operations::BULK_CAPTURE,
+        (BulkAction::Export, _) => operations::BULK_EXPORT,
         (BulkAction::Delete, true) => operations::BULK_DELETE_PREVIEW,
         (BulkAction::Delete, false) => operations::BULK_DELETE,
         (_, true) => operations::BULK_PREVIEW,
@@ -221,6 +222,8 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
     let captured = theirs.context.backup_set.clone().filter(|_| bulk.spec.action == BulkAction::Capture);
     next.backup_set = captured.or(next.backup_set);
+    let exported = theirs.context.config_map.clone().filter(|_| bulk.spec.action == BulkAction::Export);
+    next.config_map = exported.or(next.config_map);
     next.audit = theirs.context.audit.clone().or(next.audit);
     record_audit(&mut next, observed);
     if let Some(plan) = &theirs.context.plan {

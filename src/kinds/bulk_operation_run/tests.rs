@@ -364,6 +364,27 @@ fn the_backup_set_of_a_capture_is_named_in_its_status() {
 }
 
 #[test]
+fn an_export_starts_a_run_whose_pod_may_write_one_config_map_which_is_named_in_the_status() {
+    let spec = json!({"action": "export", "resource": {"kind": "ConfigMap"}});
+    let actions = decide(&observed(bulk(spec.clone(), json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.operation_type, "bulk.export");
+    let inputs = run.spec.inputs.parse();
+    assert_eq!(Value::Object(inputs.clone()), json!({"bulkOperationRun": {"name": "again", "uid": "0123456789"}}));
+    let job = Identity::new("tenant", "bulk.export", None, "account", &inputs, None).job_name();
+    assert!(job.ends_with("-export"), "{job}");
+    let ended = json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded",
+        "context": {"configMap": "again-bulk"}});
+    let status = written(&decide(&following(spec, ended.clone()), now()));
+    assert_eq!((status.config_map.as_deref(), status.backup_set), (Some("again-bulk"), None));
+    assert_eq!(written(&decide(&following(json!({}), ended), now())).config_map, None, "of an export alone");
+    let secrets = observed(bulk(json!({"action": "export", "resource": {"kind": "Secret"}}), json!({})));
+    let (outcome, code, message) = end(&secrets);
+    assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "InvalidBulkOperation"));
+    assert!(message.contains("Secrets are not exported"), "{message}");
+}
+
+#[test]
 fn a_rule_about_deletions_is_about_no_other_action_and_one_about_bulk_operations_is_about_deletions_too() {
     let known = |rule: &str| -> Known {
         let workspace: Workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",

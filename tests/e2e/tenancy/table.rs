@@ -130,6 +130,10 @@ fn request(tenant: &Tenant, row: &str, who: &str) -> (&'static str, String, Valu
                 "options": { "repository": "main" } });
             ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
         }
+        "export many objects" => {
+            let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "export", "items": ["none"] });
+            ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
+        }
         "cancel a run" => ("PATCH", path("operationruns/there"), json!({ "spec": { "cancel": true } })),
         "create a schedule" => {
             ("POST", path("backupschedules"), object("BackupSchedule", "new", json!({ "schedule": "@daily" })))

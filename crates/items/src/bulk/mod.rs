@@ -3,6 +3,7 @@
 //! ```text
 //! capture  the repository and the objects of a capture
 //! deletion the repository and the terms of a deletion
+//! export   what of an object is exported
 //! keys     keys and values of labels and annotations
 //! preview  whether a preview can be applied
 //! state    what a preview depended on in one object
@@ -14,6 +15,7 @@
 
 mod capture;
 mod deletion;
+mod export;
 mod keys;
 mod preview;
 mod state;
@@ -21,6 +23,7 @@ mod step;
 
 pub use capture::{Captures, captures};
 pub use deletion::{Deletion, deletion};
+pub use export::{expect_exportable, exported};
 pub use preview::previewed;
 pub use state::{State, read_states, seen, write_states};
 pub use step::{Left, Step, step};
@@ -84,6 +87,7 @@ pub fn expect_possible(spec: &BulkOperationRunSpec) -> Result<(), Ineligible> {
     match spec.action {
         BulkAction::Delete => deletion(spec).map(drop),
         BulkAction::Capture => captures(spec).map(drop),
+        BulkAction::Export => expect_exportable(spec),
         _ => change(spec, Timestamp::UNIX_EPOCH).map(drop),
     }
 }
@@ -104,7 +108,7 @@ pub fn change(spec: &BulkOperationRunSpec, created: Timestamp) -> Result<Change,
         BulkAction::Restart => expect_kind(spec.action, &kind, &RESTARTED).map(|()| Change::Restart(created)),
         BulkAction::Suspend => expect_kind(spec.action, &kind, &SUSPENDED).map(|()| Change::Suspend(true)),
         BulkAction::Resume => expect_kind(spec.action, &kind, &SUSPENDED).map(|()| Change::Suspend(false)),
-        BulkAction::Delete | BulkAction::Capture => {
+        BulkAction::Delete | BulkAction::Capture | BulkAction::Export => {
             Err(invalid(format!("spec.action: {} is not done by a run of this type", spec.action.as_str())))
         }
     }
