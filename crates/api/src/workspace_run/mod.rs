@@ -1,16 +1,16 @@
 //! `WorkspaceRun`: one operation over the tenants of a workspace.
 //!
 //! Each field has one writer: the author writes `spec`, admission writes `spec.requestedBy`, and the
-//! controller writes `status`. What each tenant did is in its own `OperationRun`, which names the
-//! workspace run in `spec.scheduledBy`.
+//! controller writes `status`. What each tenant did is in its own `OperationRun`, `BulkOperationRun`
+//! or `RestoreRun`, which names the workspace run in `spec.scheduledBy`.
 
-use crate::{
-    Inputs, LocalReference, ObjectReference,
-    outcome::{Outcome, Phase, SummaryCounts},
-    subject::Initiator,
-};
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+mod status;
+mod template;
+
+pub use status::{RefusedTenant, TenantRun, TenantRunCounts, WaveStatus, WorkspaceRunStatus};
+pub use template::{BulkTemplate, RestoreTemplate};
+
+use crate::{Inputs, LocalReference, operations, outcome::Phase, subject::Initiator};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,12 +35,12 @@ pub const MAX_REFUSED: usize = 100;
     category = "atlas",
     status = "WorkspaceRunStatus",
     derive = "PartialEq",
-    doc = "One operation over the tenants of a workspace: one OperationRun in each, some at a time, in waves if asked for, with summed counts. It takes the verb `run` on the workspace, and on the operation type in the whole cluster.",
+    doc = "One operation over the tenants of a workspace: one OperationRun, BulkOperationRun or RestoreRun in each, some at a time, in waves if asked for, with summed counts. Bulk operations and restores can be previewed in all tenants, applied exactly as previewed, and undone. It takes the verb `run` on the workspace, and on the operation type in the whole cluster.",
     selectable = ".spec.workspace.name",
     selectable = ".status.phase",
     selectable = ".status.outcome",
     printcolumn(name = "Workspace", type_ = "string", json_path = ".spec.workspace.name"),
-    printcolumn(name = "Type", type_ = "string", json_path = ".spec.operation.type"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".status.operationType"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".status.outcome"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress", description = "Tenants that are done, of all"),
@@ -51,11 +51,17 @@ pub const MAX_REFUSED: usize = 100;
     printcolumn(name = "RequestedBy", type_ = "string", json_path = ".spec.requestedBy.username", priority = "1"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 150").message("the name of a workspace run is at most 150 characters: the names of its runs begin with it").reason(Reason::FieldValueInvalid),
+    validation = Rule::new("has(self.spec.operation) || self.metadata.name.size() <= 130").message("the name of a workspace run of bulk operations or restores is at most 130 characters: the names of these begin with it").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || (has(self.status) && has(self.status.phase) && has(self.status.outcome) && self.status.phase == oldSelf.status.phase && self.status.outcome == oldSelf.status.outcome)").message("a completed workspace run never changes its phase or outcome: create a new one, with spec.rerunOf for the tenants that did not succeed"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || self.spec.cancel == oldSelf.spec.cancel").message("the workspace run is completed: there is nothing left to cancel"),
 )]
 #[x_kube(
-    validation = Rule::new("self.workspace == oldSelf.workspace && self.operation == oldSelf.operation && self.parallelism == oldSelf.parallelism && self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished").message("the spec of a workspace run is immutable but for cancel: create a new one"),
+    validation = Rule::new("self.workspace == oldSelf.workspace && self.dryRun == oldSelf.dryRun && self.parallelism == oldSelf.parallelism && self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished").message("the spec of a workspace run is immutable but for cancel: create a new one"),
+    validation = Rule::new("has(self.operation) == has(oldSelf.operation) && (!has(self.operation) || self.operation == oldSelf.operation)").message("operation is immutable: create a new workspace run"),
+    validation = Rule::new("has(self.bulk) == has(oldSelf.bulk) && (!has(self.bulk) || self.bulk == oldSelf.bulk)").message("bulk is immutable: create a new workspace run"),
+    validation = Rule::new("has(self.restore) == has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore)").message("restore is immutable: create a new workspace run"),
+    validation = Rule::new("has(self.undoOf) == has(oldSelf.undoOf) && (!has(self.undoOf) || self.undoOf == oldSelf.undoOf)").message("undoOf is immutable: create a new workspace run"),
+    validation = Rule::new("has(self.preview) == has(oldSelf.preview) && (!has(self.preview) || self.preview == oldSelf.preview)").message("preview is immutable: create a new workspace run"),
     validation = Rule::new("has(self.tenantSelector) == has(oldSelf.tenantSelector) && (!has(self.tenantSelector) || self.tenantSelector == oldSelf.tenantSelector)").message("tenantSelector is immutable: create a new workspace run"),
     validation = Rule::new("has(self.waves) == has(oldSelf.waves) && (!has(self.waves) || self.waves == oldSelf.waves)").message("waves is immutable: create a new workspace run"),
     validation = Rule::new("has(self.stopAfterFailures) == has(oldSelf.stopAfterFailures) && (!has(self.stopAfterFailures) || self.stopAfterFailures == oldSelf.stopAfterFailures)").message("stopAfterFailures is immutable: create a new workspace run"),
@@ -64,15 +70,52 @@ pub const MAX_REFUSED: usize = 100;
     validation = Rule::new("has(self.queueTimeoutSeconds) == has(oldSelf.queueTimeoutSeconds) && (!has(self.queueTimeoutSeconds) || self.queueTimeoutSeconds == oldSelf.queueTimeoutSeconds)").message("queueTimeoutSeconds is immutable: create a new workspace run"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the workspace run is created and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new workspace run"),
-    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete'])").message("operation.type: restores and bulk operations are described by a RestoreRun or a BulkOperationRun in each tenant, which a workspace run does not create"),
+    validation = Rule::new("[has(self.operation), has(self.bulk), has(self.restore), has(self.undoOf)].exists_one(one, one)").message("say what is done in each tenant: exactly one of operation, bulk, restore and undoOf"),
+    validation = Rule::new("!has(self.operation) || !(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete'])").message("operation.type: describe bulk operations in bulk, and restores in restore"),
+    validation = Rule::new("!has(self.operation) || (!self.dryRun && !has(self.preview))").message("only bulk operations and restores are previewed: leave out dryRun and preview"),
+    validation = Rule::new("has(self.operation) || !has(self.timeoutSeconds)").message("timeoutSeconds is for operation: the types of bulk operations and restores say how long these may take"),
+    validation = Rule::new("!self.dryRun || !has(self.preview)").message("a preview is applied for good: leave out dryRun or preview"),
+    validation = Rule::new("!has(self.preview) || !has(self.tenantSelector)").message("a preview is applied in all tenants that it showed: leave out tenantSelector"),
+    validation = Rule::new("!has(self.undoOf) || self.dryRun || has(self.preview)").message("an undo is looked at first: create one with dryRun: true, then name it in preview"),
+    validation = Rule::new("!has(self.restore) || !self.restore.prune || self.dryRun").message("prune deletes, so it is looked at first: set it in a workspace run with dryRun: true, then create one whose preview names that"),
+    validation = Rule::new("!has(self.bulk) || self.bulk.action != 'delete' || self.dryRun || has(self.preview)").message("objects are deleted as a preview showed and no other way: make one with dryRun: true, then name it in preview"),
+    validation = Rule::new("!has(self.bulk) || [has(self.bulk.items), has(self.bulk.labelSelector), has(self.preview)].exists_one(one, one)").message("say which objects: either bulk.items, by name, or bulk.labelSelector, or the preview that selected them"),
+    validation = Rule::new("!has(self.bulk) || !has(self.preview) || !has(self.bulk.options)").message("a workspace run with preview does exactly what that showed: leave out bulk.options"),
+    validation = Rule::new("!has(self.bulk) || !self.dryRun || !has(self.bulk.stopAfterFailures)").message("a dry run looks at all objects: leave out bulk.stopAfterFailures"),
+    validation = Rule::new("!has(self.bulk) || has(self.preview) || !(self.bulk.action in ['label', 'annotate']) || (has(self.bulk.options) && (has(self.bulk.options.set) || has(self.bulk.options.remove)) && !has(self.bulk.options.replicas) && !has(self.bulk.options.repository) && !has(self.bulk.options.allowDataLoss))").message("label and annotate take bulk.options.set, bulk.options.remove, or both, and nothing else"),
+    validation = Rule::new("!has(self.bulk) || has(self.preview) || self.bulk.action != 'scale' || (has(self.bulk.options) && has(self.bulk.options.replicas) && !has(self.bulk.options.set) && !has(self.bulk.options.remove) && !has(self.bulk.options.repository) && !has(self.bulk.options.allowDataLoss))").message("scale takes bulk.options.replicas and nothing else"),
+    validation = Rule::new("!has(self.bulk) || has(self.preview) || self.bulk.action != 'delete' || !has(self.bulk.options) || (!has(self.bulk.options.set) && !has(self.bulk.options.remove) && !has(self.bulk.options.replicas))").message("delete takes bulk.options.repository and bulk.options.allowDataLoss, and nothing else"),
+    validation = Rule::new("!has(self.bulk) || self.bulk.action != 'delete' || !has(self.bulk.stopAfterFailures)").message("delete takes no bulk.stopAfterFailures: its preview shows what would fail"),
+    validation = Rule::new("!has(self.bulk) || !(self.bulk.action in ['restart', 'suspend', 'resume']) || !has(self.bulk.options)").message("restart, suspend and resume take no bulk.options"),
+    validation = Rule::new("!has(self.restore) || !has(self.preview) || (!has(self.restore.items) && !has(self.restore.excludeItems) && !has(self.restore.transforms) && !has(self.restore.only) && self.restore.existingResourcePolicy == 'none' && !self.restore.allowDataLoss)").message("a workspace run with preview does exactly what that showed: leave out all of restore but backupSet"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceRunSpec {
     /// The workspace. Its tenants are the namespaces with the label
     /// `tenantatlas.io/workspace: <name>`; a Workspace object is not needed.
     pub workspace: WorkspaceReference,
-    /// What to run in each tenant.
-    pub operation: WorkspaceOperation,
+    /// A run of an operation type in each tenant. Exactly one of `operation`, `bulk`, `restore` and
+    /// `undoOf` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<WorkspaceOperation>,
+    /// A bulk operation in each tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk: Option<BulkTemplate>,
+    /// A restore in each tenant, of its backup set of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreTemplate>,
+    /// A completed WorkspaceRun whose changes are undone: in each tenant, the backup set with what it
+    /// changed or deleted is restored. Accepted only with `dryRun` or `preview`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_of: Option<LocalReference>,
+    /// Changes nothing, and reports for each tenant what would be done to each object. A WorkspaceRun
+    /// with `preview` then does exactly that. Accepted with `bulk`, `restore` and `undoOf`.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// A completed WorkspaceRun with `dryRun: true` that is otherwise the same. In each tenant, exactly
+    /// what it showed is done, or nothing if a part of an object on which that depends has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<WorkspacePreview>,
     /// Selects the tenants by the labels of their namespaces, in the syntax of `kubectl -l`. If unset,
     /// all tenants are taken. Tenants whose namespace was created later are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,11 +136,11 @@ pub struct WorkspaceRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub stop_after_failures: Option<i32>,
-    /// A completed WorkspaceRun of the same workspace and operation type. Only tenants that succeeded
+    /// A completed WorkspaceRun of the same workspace that did the same. Only tenants that succeeded
     /// neither in it nor in those that it repeats are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun_of: Option<LocalReference>,
-    /// `timeoutSeconds` of each run.
+    /// `timeoutSeconds` of each run. Accepted only with `operation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub timeout_seconds: Option<i64>,
@@ -110,7 +153,7 @@ pub struct WorkspaceRunSpec {
     #[serde(default = "a_month")]
     #[schemars(range(min = 60, max = 31_536_000))]
     pub ttl_seconds_after_finished: i64,
-    /// Authenticated user who requested the operation, and who is the initiator of each run. Admission
+    /// Authenticated user who requested the operation, and for whom each tenant's run is. Admission
     /// sets it, whatever the author writes. On Kubernetes before 1.36 the author writes it, and
     /// admission rejects any other user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,7 +181,20 @@ pub struct WorkspaceReference {
     pub name: String,
 }
 
-/// What is run in each tenant.
+/// A preview, and what is expected of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkspacePreview {
+    /// Name of the WorkspaceRun.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its `status.planDigest`, as it was looked at. With another one, nothing is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub plan_digest: Option<String>,
+}
+
+/// A run of an operation type in each tenant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceOperation {
@@ -179,205 +235,6 @@ pub struct Wave {
     pub wait_seconds: i64,
 }
 
-/// State of the workspace run, and its outcome. Written by the controller. The runs of the tenants are
-/// the records that count.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct WorkspaceRunStatus {
-    /// `queued`, `running` or `completed`.
-    pub phase: Phase,
-    /// `pending` until it is completed. `succeeded` if all tenants succeeded, `partially_succeeded` if
-    /// some did.
-    pub outcome: Outcome,
-    /// Generation of the spec that this status describes; -1 before the controller has seen the
-    /// workspace run.
-    pub observed_generation: i64,
-    /// Stable code for the current state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
-    pub reason: Option<String>,
-    /// Human-readable explanation of `reason`, with what to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
-    pub message: Option<String>,
-    /// Number of tenants by state, as of `countedAt`.
-    pub counts: TenantRunCounts,
-    /// Tenants that are done, of all, such as `12/200`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub progress: Option<String>,
-    /// Sum of the `summaryCounts` of the completed runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub items: Option<SummaryCounts>,
-    /// When the counts were last written. With many tenants they are not written at each change: two
-    /// writes are at least two seconds apart, and a second more for each 20 tenants, up to 30 seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::date_time")]
-    pub counted_at: Option<Timestamp>,
-    /// Number of the last wave that has started, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub wave: Option<i64>,
-    /// The waves that have started, in order. A wave without tenants has an entry, too.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 11))]
-    pub waves: Vec<WaveStatus>,
-    /// One row for each tenant, at most 100: first those that did not succeed, then those under way,
-    /// then the others, each by name. `kubectl get operationruns -A --field-selector
-    /// spec.scheduledBy.uid=<uid of the workspace run>` lists the runs of all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 100),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace"])
-    )]
-    pub tenants: Vec<TenantRun>,
-    /// Number of tenants without a row.
-    #[serde(skip_serializing_if = "crate::is_default")]
-    #[schemars(range(min = 0))]
-    pub tenants_left_out: i64,
-    /// Tenants in which the API server refused the run, at most 100. They are not tried again.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 100),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace"])
-    )]
-    pub refused: Vec<RefusedTenant>,
-    /// Uids of the workspace runs that it repeats: that of `spec.rerunOf`, and those which that repeated.
-    /// They are recorded at the start, so that these may be deleted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), inner(length(max = 64)), extend("x-kubernetes-list-type" = "set"))]
-    pub repeats: Vec<String>,
-    /// Number of tenants that were taken at the start. Namespaces that are deleted, or that leave the
-    /// workspace before their turn, are not among `counts` any more.
-    #[serde(skip_serializing_if = "crate::is_default")]
-    #[schemars(range(min = 0))]
-    pub tenants_at_start: i64,
-    /// When the first tenant could start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::date_time")]
-    pub started_at: Option<Timestamp>,
-    /// When the workspace run was recorded as completed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::date_time")]
-    pub completed_at: Option<Timestamp>,
-    /// Conditions for kstatus, Flux, Argo CD and `kubectl wait`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub conditions: Vec<Condition>,
-}
-
-impl Default for WorkspaceRunStatus {
-    /// Returns the default that the API server fills in at creation.
-    fn default() -> Self {
-        Self {
-            phase: Phase::Queued,
-            outcome: Outcome::Pending,
-            observed_generation: -1,
-            reason: None,
-            message: None,
-            counts: TenantRunCounts::default(),
-            progress: None,
-            items: None,
-            counted_at: None,
-            wave: None,
-            waves: Vec::new(),
-            tenants: Vec::new(),
-            tenants_left_out: 0,
-            refused: Vec::new(),
-            repeats: Vec::new(),
-            tenants_at_start: 0,
-            started_at: None,
-            completed_at: None,
-            conditions: Vec::new(),
-        }
-    }
-}
-
-/// Number of tenants by state: `total` is the sum of the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TenantRunCounts {
-    /// All tenants that are taken, as long as their namespaces exist.
-    #[schemars(range(min = 0))]
-    pub total: i64,
-    /// Not started yet.
-    #[schemars(range(min = 0))]
-    pub waiting: i64,
-    /// Their runs are not completed.
-    #[schemars(range(min = 0))]
-    pub active: i64,
-    /// Their runs succeeded.
-    #[schemars(range(min = 0))]
-    pub succeeded: i64,
-    /// Their runs ended otherwise, a partial success included, or were refused or deleted.
-    #[schemars(range(min = 0))]
-    pub failed: i64,
-    /// Never started, because the workspace run stopped before their turn.
-    #[schemars(range(min = 0))]
-    pub skipped: i64,
-}
-
-/// A wave that has started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WaveStatus {
-    /// When it started.
-    #[schemars(schema_with = "crate::schema::date_time")]
-    pub started_at: Timestamp,
-    /// When all of its tenants were done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::date_time")]
-    pub completed_at: Option<Timestamp>,
-    /// Name of its last tenant, for a wave that takes a number of tenants. It stays when tenants come
-    /// or go.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub through: Option<String>,
-    /// Last tenant, by name, whose run was created. A run of an earlier tenant that is gone is not
-    /// created again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub started_through: Option<String>,
-}
-
-/// What became of one tenant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TenantRun {
-    /// The namespace.
-    #[schemars(length(max = 63))]
-    pub namespace: String,
-    /// Its OperationRun.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<ObjectReference>,
-    /// Phase of that run.
-    #[serde(default)]
-    pub phase: Phase,
-    /// Outcome of that run.
-    #[serde(default)]
-    pub outcome: Outcome,
-    /// Stable code of the end of that run, or why there is none: that of `refused`, `RunDeleted`, or
-    /// `Skipped`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
-    pub reason: Option<String>,
-}
-
-/// A tenant in which no run could be created.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RefusedTenant {
-    /// The namespace.
-    #[schemars(length(max = 63))]
-    pub namespace: String,
-    /// Stable code: `QuotaExceeded`, `RunRefused` or `RunNameTaken`.
-    #[schemars(length(max = 128))]
-    pub reason: String,
-    /// What refused it, and what to do.
-    #[schemars(length(max = 400))]
-    pub message: String,
-}
-
 impl WorkspaceRun {
     /// The status, or the one that an object has at its creation.
     #[must_use]
@@ -397,12 +254,58 @@ impl WorkspaceRun {
         self.spec.tenant_selector.is_some() || self.spec.waves.iter().any(|wave| wave.tenant_selector.is_some())
     }
 
+    /// What is done in each tenant; `None` if the spec says nothing, or more than one thing.
+    #[must_use]
+    pub fn what(&self) -> Option<What<'_>> {
+        let WorkspaceRunSpec { operation, bulk, restore, undo_of, .. } = &self.spec;
+        match (operation, bulk, restore, undo_of) {
+            (Some(operation), None, None, None) => Some(What::Operation(operation)),
+            (None, Some(bulk), None, None) => Some(What::Bulk(bulk)),
+            (None, None, Some(restore), None) => Some(What::Restore(restore)),
+            (None, None, None, Some(undone)) => Some(What::Undo(undone)),
+            _ => None,
+        }
+    }
+
+    /// Type of the runs that do the work in the tenants.
+    #[must_use]
+    pub fn operation_type(&self) -> &str {
+        let restore = if self.spec.dry_run { operations::PREVIEW } else { operations::APPLY };
+        match self.what() {
+            Some(What::Operation(operation)) => &operation.operation_type,
+            Some(What::Bulk(bulk)) => bulk.action.operation_type(self.spec.dry_run),
+            Some(What::Restore(_) | What::Undo(_)) => restore,
+            None => "",
+        }
+    }
+
+    /// The workspace run whose tenants this one takes, in place of those that are selected: the
+    /// preview, or the one that is undone.
+    #[must_use]
+    pub fn source(&self) -> Option<&str> {
+        let undone = self.spec.undo_of.as_ref().map(|undone| undone.name.as_str());
+        self.spec.preview.as_ref().map(|preview| preview.name.as_str()).or(undone)
+    }
+
     /// Number of failures after which no more tenants are started.
     #[must_use]
     pub fn stops_after(&self) -> Option<i64> {
         let of_waves = (!self.spec.waves.is_empty()).then_some(1);
         self.spec.stop_after_failures.or(of_waves).map(i64::from)
     }
+}
+
+/// What is done in each tenant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum What<'s> {
+    /// A run of an operation type.
+    Operation(&'s WorkspaceOperation),
+    /// A bulk operation.
+    Bulk(&'s BulkTemplate),
+    /// A restore.
+    Restore(&'s RestoreTemplate),
+    /// A restore of what another workspace run changed or deleted.
+    Undo(&'s LocalReference),
 }
 
 /// Names that the run of a tenant may have. The second is used if another run has the first.
