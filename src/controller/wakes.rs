@@ -5,8 +5,8 @@
 
 use crate::{
     api::{
-        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Reason,
-        RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels, operation_run::SchedulerKind,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Phase,
+        Reason, RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels, operation_run::SchedulerKind,
     },
     kernel::{
         cache::{Change, Feed, Incoming},
@@ -14,7 +14,12 @@ use crate::{
         slim::Slim,
     },
     kinds::{backup_schedule, tenant::template::is_templated},
-    runs::{context::Context, waiting::waits},
+    runs::{
+        children::Children,
+        context::Context,
+        scheduled::{Scheduled, parent},
+        waiting::waits,
+    },
 };
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -97,12 +102,12 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
         let context = &context_of_watch;
         let wake = match &change {
             Change::Applied(run) => {
-                context.children.apply(run);
+                context.children.apply(&**run);
                 context.registry.apply(run)
             }
             Change::Deleted(run) => {
                 let namespace = run.namespace().unwrap_or_default();
-                context.children.remove(run);
+                context.children.remove(&**run);
                 context.registry.remove(run, context.namespaces.get("", &namespace).is_some())
             }
         };
@@ -142,12 +147,36 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
     });
 }
 
-/// Bulk operations wake themselves.
+/// A bulk operation wakes itself, and at its end the workspace run that it was created for.
 fn watch_bulks(context: &Arc<Context>, bulks: Feed<BulkOperationRun>, queues: &Queues) {
-    let queue = queues.bulks.clone();
+    let (context_of_watch, queue) = (context.clone(), queues.bulks.clone());
+    let workspace_runs = queues.workspace_runs.clone();
     feed(bulks, &context.client, watcher::Config::default(), move |change| {
+        wake_workspace_run(&context_of_watch.children, &change, &workspace_runs);
         let _ = queue.send(Name::of(&*object(change)));
     });
+}
+
+/// Updates the index of what workspace runs have created. The end of such an object wakes the
+/// workspace run.
+fn wake_workspace_run<K: Scheduled>(
+    children: &Children,
+    change: &Change<K>,
+    workspace_runs: &mpsc::UnboundedSender<Name<WorkspaceRun>>,
+) {
+    let (object, ends) = match change {
+        Change::Applied(object) => {
+            children.apply(&**object);
+            (object, object.child().phase == Phase::Completed)
+        }
+        Change::Deleted(object) => {
+            children.remove(&**object);
+            (object, true)
+        }
+    };
+    if let Some(by) = parent(&**object).filter(|_| ends) {
+        let _ = workspace_runs.send(Name::new("", &by.name));
+    }
 }
 
 /// Whether a schedule's status has to say what a run of it waits for, or that it no longer does.
@@ -287,8 +316,9 @@ fn watch_tenants(
     });
 }
 
-/// Repositories, schedules and restores, which runs are made for, wake themselves; and a repository
-/// or schedule of a workspace's template wakes its tenant, as does one that is deleted.
+/// Repositories, schedules and restores, which runs are made for, wake themselves; a repository or
+/// schedule of a workspace's template wakes its tenant, as does one that is deleted; and a restore
+/// wakes, at its end, the workspace run that it was created for.
 fn watch_made_for(
     context: &Arc<Context>,
     repositories: Feed<BackupRepository>,
@@ -314,8 +344,10 @@ fn watch_made_for(
         wake_tenant(&change, &tenants);
         let _ = queue.send(Name::of(&*object(change)));
     });
-    let queue = queues.restores.clone();
+    let (context_of_watch, queue) = (context.clone(), queues.restores.clone());
+    let workspace_runs = queues.workspace_runs.clone();
     feed(restores, &context.client, watcher::Config::default(), move |change| {
+        wake_workspace_run(&context_of_watch.children, &change, &workspace_runs);
         let _ = queue.send(Name::of(&*object(change)));
     });
 }

@@ -19,11 +19,14 @@ use crate::{
         records::backup_set::{is_settled, settle_new},
     },
 };
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::fmt::Debug;
 
 /// The run of an object.
 #[derive(Clone, Debug)]
@@ -138,10 +141,23 @@ pub fn run_refused(says: &str, kind: &str) -> Refusal {
 
 /// Cancels a run. If it has completed or is gone since, its end is what counts.
 pub async fn cancel(context: &Context, namespace: &str, run: &ObjectReference) -> Result<(), Error> {
-    let runs: Api<OperationRun> = Api::namespaced(context.client.clone(), namespace);
-    let body = json!({ "metadata": { "uid": run.uid }, "spec": { "cancel": true } });
-    match runs.patch(&run.name, &PatchParams::default(), &Patch::Merge(body)).await {
-        Ok(run) => context.wrote(run),
+    cancel_object::<OperationRun>(context, namespace, run, |run| context.wrote(run)).await
+}
+
+/// Cancels an object that has a `spec.cancel`, in the same way.
+pub async fn cancel_object<K>(
+    context: &Context,
+    namespace: &str,
+    object: &ObjectReference,
+    wrote: impl FnOnce(K),
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let objects: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let body = json!({ "metadata": { "uid": object.uid }, "spec": { "cancel": true } });
+    match objects.patch(&object.name, &PatchParams::default(), &Patch::Merge(body)).await {
+        Ok(object) => wrote(object),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_invalid() => {}
         Err(error) => return Err(error.into()),
     }

@@ -8,12 +8,13 @@ use crate::{
     api::{
         Approval, BackupRepository, BackupSchedule, BulkOperationRun, BulkOperationRunStatus, Finding, Inputs,
         OperationType, Phase, RestoreRun, RestoreRunStatus, Workspace, WorkspaceRun, bulk_operation_run::BulkOptions,
-        execution::ACCOUNTS, finding::Current,
+        execution::ACCOUNTS, finding::Current, workspace_run::RestoreTemplate,
     },
     kernel::{
         packed::Dictionary,
         slim::{Slim, dictionary_of, drop_bookkeeping},
     },
+    runs::scheduled::parent,
 };
 use k8s_openapi::api::{
     core::v1::{Namespace, ServiceAccount},
@@ -61,21 +62,33 @@ impl Slim for RoleBinding {
 }
 
 impl Slim for WorkspaceRun {
-    /// Keeps, of a completed workspace run, what another one that repeats it depends on, and its end.
+    /// Keeps, of a completed workspace run, what another one that repeats, applies or undoes it depends
+    /// on, and its end.
     fn slim(&mut self) {
         drop_bookkeeping(self);
         let Some(status) = self.status.as_mut().filter(|status| status.phase == Phase::Completed) else { return };
         (status.tenants, status.refused, status.waves) = (Vec::new(), Vec::new(), Vec::new());
         (status.message, status.conditions) = (None, Vec::new());
-        self.spec.operation.inputs = Inputs::default();
+        if let Some(operation) = &mut self.spec.operation {
+            operation.inputs = Inputs::default();
+        }
+        if let Some(bulk) = &mut self.spec.bulk {
+            (bulk.items, bulk.label_selector, bulk.options) = (Vec::new(), None, None);
+        }
+        if let Some(restore) = &mut self.spec.restore {
+            let backup_set = std::mem::take(&mut restore.backup_set);
+            *restore = RestoreTemplate { backup_set, ..RestoreTemplate::default() };
+        }
         self.spec.requested_by = None;
     }
 }
 
 impl Slim for RestoreRun {
-    /// Keeps, of a completed restore, what another restore that names it depends on.
+    /// Keeps, of a completed restore, what another restore that names it depends on, and the workspace
+    /// run that it is for.
     fn slim(&mut self) {
         drop_bookkeeping(self);
+        let is_child = parent(self).is_some();
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
         self.spec.items.clear();
         self.spec.exclude_items.clear();
@@ -88,15 +101,20 @@ impl Slim for RestoreRun {
             operation_run: status.operation_run.clone(),
             plan_digest: status.plan_digest.clone(),
             backup_set: status.backup_set.clone(),
+            undo_backup_set: status.undo_backup_set.clone().filter(|_| is_child),
+            results: status.results.filter(|_| is_child),
+            failure_reason: status.failure_reason.clone().filter(|_| is_child),
             ..RestoreRunStatus::default()
         });
     }
 }
 
 impl Slim for BulkOperationRun {
-    /// Keeps, of a completed bulk operation, what another one that names it as its preview depends on.
+    /// Keeps, of a completed bulk operation, what another one that names it as its preview depends on,
+    /// and the workspace run that it is for.
     fn slim(&mut self) {
         drop_bookkeeping(self);
+        let is_child = parent(self).is_some();
         let Some(status) = self.status.as_ref().filter(|status| status.phase == Phase::Completed) else { return };
         self.spec.items.clear();
         (self.spec.label_selector, self.spec.requested_by) = (None, None);
@@ -109,6 +127,9 @@ impl Slim for BulkOperationRun {
             preview: status.preview,
             operation_run: status.operation_run.clone(),
             plan_digest: status.plan_digest.clone(),
+            undo_backup_set: status.undo_backup_set.clone().filter(|_| is_child),
+            counts: status.counts.filter(|_| is_child),
+            reason: status.reason.clone().filter(|_| is_child),
             ..BulkOperationRunStatus::default()
         });
     }

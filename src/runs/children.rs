@@ -1,13 +1,13 @@
-//! Index over the runs of workspace runs, maintained from the watch of runs: one entry for each
-//! tenant, so that a pass over ten thousand of them parses no run.
+//! Index over what workspace runs have created: runs, bulk operations and restores. It is maintained
+//! from the watches of these, with one entry for each tenant, so that a pass over ten thousand of them
+//! parses none.
 //!
-//! An entry is of the workspace run whose uid the run names in `spec.scheduledBy`, a field that only
+//! An entry is of the workspace run whose uid the object names in `spec.scheduledBy`, a field that only
 //! the operator writes. No label counts.
 
+use super::scheduled::{Scheduled, parent};
 use crate::api::{
-    ObjectReference, OperationRun, Outcome, Phase, WorkspaceRun,
-    operation_run::{ScheduledBy, SchedulerKind},
-    outcome::SummaryCounts,
+    ObjectReference, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus, outcome::SummaryCounts, provenance::PlanSummary,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -20,7 +20,7 @@ use std::{
 /// The index.
 #[derive(Default)]
 pub struct Children {
-    /// By uid of a workspace run, its runs by namespace.
+    /// By uid of a workspace run, what it has created, by namespace.
     runs: Mutex<HashMap<String, BTreeMap<String, Child>>>,
     /// By uid, the workspace runs that are not completed.
     open: Mutex<HashMap<String, Open>>,
@@ -34,19 +34,20 @@ struct Open {
     started: bool,
     /// Digest of what it does.
     work: [u8; 32],
-    /// Uids of those that it repeats.
-    repeats: Vec<String>,
+    /// Uids of those that it repeats, applies or undoes.
+    others: Vec<String>,
 }
 
 /// A digest of what a workspace run does: where, what, and in which tenants.
 fn work(run: &WorkspaceRun) -> [u8; 32] {
     let spec = &run.spec;
     // The API server writes the fields of inputs in one order.
-    let what = (&spec.workspace, &spec.operation, &spec.tenant_selector, &spec.rerun_of);
-    Sha256::digest(serde_json::to_vec(&what).unwrap_or_default()).into()
+    let what = (&spec.operation, &spec.bulk, &spec.restore, &spec.undo_of, spec.dry_run, &spec.preview);
+    let whole = (&spec.workspace, what, &spec.tenant_selector, &spec.rerun_of);
+    Sha256::digest(serde_json::to_vec(&whole).unwrap_or_default()).into()
 }
 
-/// What is known of the run of a tenant.
+/// What is known of the run, bulk operation or restore of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
     /// The run.
@@ -61,28 +62,45 @@ pub struct Child {
     pub reason: Option<String>,
     /// Its counts, if it is completed.
     pub counts: Option<SummaryCounts>,
+    /// Of a completed bulk operation or restore.
+    pub detail: Option<Box<Detail>>,
 }
 
-/// The workspace run that a run was created for.
-#[must_use]
-pub fn parent(run: &OperationRun) -> Option<&ScheduledBy> {
-    run.spec.scheduled_by.as_ref().filter(|by| by.kind == SchedulerKind::WorkspaceRun)
+/// What a workspace run that applies or undoes another one needs to know of a tenant's bulk operation
+/// or restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Digest of its plan.
+    pub plan_digest: Option<String>,
+    /// What it would do, if it was a dry run that made a plan.
+    pub preview: Option<PlanSummary>,
+    /// Backup set of what it changed or deleted.
+    pub undo: Option<String>,
+    /// Backup set that it restores from.
+    pub backup_set: Option<String>,
+}
+
+impl Child {
+    /// Digest of the plan that it showed, if it was a dry run whose plan can be applied.
+    #[must_use]
+    pub fn shown(&self) -> Option<&str> {
+        let made = matches!(self.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
+        let detail = self.detail.as_ref().filter(|detail| made && detail.preview.is_some())?;
+        detail.plan_digest.as_deref()
+    }
+
+    /// Backup set of what it changed or deleted.
+    #[must_use]
+    pub fn undo(&self) -> Option<&str> {
+        self.detail.as_ref()?.undo.as_deref()
+    }
 }
 
 impl Children {
-    /// Updates the index with a run.
-    pub fn apply(&self, run: &OperationRun) {
-        let (Some(by), Some(namespace)) = (parent(run), run.namespace()) else { return };
-        let status = run.status_or_default();
-        let completed = status.phase == Phase::Completed;
-        let child = Child {
-            run: ObjectReference::of(run),
-            phase: status.phase,
-            outcome: status.outcome,
-            leaving: run.spec.cancel || run.metadata.deletion_timestamp.is_some(),
-            reason: status.reason.filter(|_| completed),
-            counts: status.summary_counts.filter(|_| completed),
-        };
+    /// Updates the index with an object.
+    pub fn apply<K: Scheduled>(&self, object: &K) {
+        let (Some(by), Some(namespace)) = (parent(object), object.namespace()) else { return };
+        let child = object.child();
         let mut state = self.state();
         let of_parent = state.entry(by.uid.clone()).or_default();
         // The answer to our own create may come after the watch has reported how the run went on.
@@ -92,13 +110,13 @@ impl Children {
         }
     }
 
-    /// Removes a deleted run.
-    pub fn remove(&self, run: &OperationRun) {
-        let (Some(by), Some(namespace)) = (parent(run), run.namespace()) else { return };
+    /// Removes a deleted object.
+    pub fn remove<K: Scheduled>(&self, object: &K) {
+        let (Some(by), Some(namespace)) = (parent(object), object.namespace()) else { return };
         let mut state = self.state();
         let Some(of_parent) = state.get_mut(&by.uid) else { return };
-        // A run of another name may have taken its place.
-        if of_parent.get(&namespace).is_some_and(|child| Some(&child.run.uid) == run.metadata.uid.as_ref()) {
+        // One of another name may have taken its place.
+        if of_parent.get(&namespace).is_some_and(|child| Some(&child.run.uid) == object.meta().uid.as_ref()) {
             of_parent.remove(&namespace);
         }
         if of_parent.is_empty() {
@@ -119,7 +137,7 @@ impl Children {
                 created: run.metadata.creation_timestamp.as_ref().map(|time| time.0),
                 started: status.is_some_and(|status| status.started_at.is_some()),
                 work: work(run),
-                repeats: status.map(|status| status.repeats.clone()).unwrap_or_default(),
+                others: status.map(others).unwrap_or_default(),
             };
             open.insert(uid, entry);
         }
@@ -135,10 +153,11 @@ impl Children {
         lock(&self.open).contains_key(uid)
     }
 
-    /// Whether the runs of a workspace run are still counted: by itself, or by one that repeats it.
+    /// Whether what a workspace run created is still counted: by itself, or by one that repeats,
+    /// applies or undoes it.
     pub fn are_counted(&self, uid: &str) -> bool {
         let open = lock(&self.open);
-        open.contains_key(uid) || open.values().any(|open| open.repeats.iter().any(|repeated| repeated == uid))
+        open.contains_key(uid) || open.values().any(|open| open.others.iter().any(|other| other == uid))
     }
 
     /// Another workspace run that does the same work, is not completed, and has started or is older.
@@ -155,7 +174,7 @@ impl Children {
         first.map(|(_, other)| other.name.clone())
     }
 
-    /// The runs of a workspace run, by namespace.
+    /// What a workspace run has created, by namespace.
     pub fn of(&self, uid: &str) -> BTreeMap<String, Child> {
         self.state().get(uid).cloned().unwrap_or_default()
     }
@@ -163,6 +182,12 @@ impl Children {
     fn state(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Child>>> {
         lock(&self.runs)
     }
+}
+
+/// Uids of the workspace runs on whose objects one depends.
+fn others(status: &WorkspaceRunStatus) -> Vec<String> {
+    let source = status.source.as_ref().map(|source| source.uid.clone());
+    status.repeats.iter().cloned().chain(source).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -173,6 +198,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::OperationRun;
     use serde_json::{Value, json};
 
     fn run(namespace: &str, uid: &str, by: &Value, status: &Value) -> OperationRun {

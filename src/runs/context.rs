@@ -6,8 +6,8 @@ use crate::{
         Workspace, WorkspaceRun,
     },
     clock::SharedClock,
-    kernel::{Error, cache::Cache, events, name::Name},
-    runs::{children::Children, job::JobSettings, registry::Registry},
+    kernel::{Error, cache::Cache, events, name::Name, slim::Slim},
+    runs::{children::Children, job::JobSettings, registry::Registry, scheduled::Scheduled},
     telemetry::metrics::Metrics,
 };
 use jiff::SignedDuration;
@@ -78,7 +78,7 @@ pub struct Context {
     pub bindings: Arc<Cache<RoleBinding>>,
     /// Index of the runs that are active, that wait, and that do the same work.
     pub registry: Registry,
-    /// Index of the runs of workspace runs.
+    /// Index of what workspace runs have created.
     pub children: Children,
     /// Job names that the API server reported as taken although no watch shows them.
     pub taken: Taken,
@@ -113,6 +113,15 @@ impl Context {
         }
         self.runs.wrote(run);
         self.wake(wake);
+    }
+
+    /// Stores our own write of a bulk operation or restore of a workspace run.
+    pub fn wrote_child<K: Scheduled + Slim>(&self, cache: &Cache<K>, object: K) {
+        self.children.apply(&object);
+        if cache.is_gone(&object) {
+            self.children.remove(&object);
+        }
+        cache.wrote(object);
     }
 
     /// Queues these runs.

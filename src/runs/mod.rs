@@ -21,6 +21,7 @@ pub mod prepare;
 pub mod queue;
 pub mod records;
 pub mod registry;
+pub mod scheduled;
 mod slim;
 mod status;
 pub mod waiting;

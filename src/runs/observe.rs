@@ -2,19 +2,19 @@
 //! object and "not found" would be final, or if the last pod of a finished Job is not known yet.
 
 use super::{
-    children,
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
     prepare::{Prepared, effective_inputs, named_account, prepare, repository_name},
     queue,
+    scheduled::{created_late, is_counted},
     waiting::stuck,
     workspace,
 };
 use crate::{
     api::{
         BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, ObjectReference, OperationRun, OperationType,
-        Phase, RestoreRun, WorkspaceRun,
+        Phase, RestoreRun,
         backup_schedule::{Origin, origin},
         execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
@@ -22,7 +22,7 @@ use crate::{
     },
     cluster::trim::left_out,
     items::eligible::{self, Ineligible},
-    kernel::{Error, refusal::Refusal, status::read, whole::whole},
+    kernel::{Error, refusal::Refusal, whole::whole},
     operations::{self, MadeFor},
     runs::{context::Context, is_whole},
 };
@@ -60,7 +60,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         _ => None,
     };
     let repeats = if open && !started { repeats_a_tick_of(context, &run, &namespace).await? } else { None };
-    let late = if open && !started { created_late(context, &run).await? } else { None };
+    let late = if open && !started { created_late(context, &*run).await? } else { None };
     let prepared = match (repeats, late) {
         (Some(schedule), _) => Err(Refusal::tick_repeated(&schedule)),
         (None, Some(workspace_run)) => Err(Refusal::created_late(&workspace_run)),
@@ -111,7 +111,7 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
         Slot::Free
     };
     let beyond_history = !open && beyond_history(context, &run, operation_type.as_deref(), &namespace);
-    let awaited = !open && (context.registry.is_awaited(&uid) || is_counted(context, &run));
+    let awaited = !open && (context.registry.is_awaited(&uid) || is_counted(context, &*run));
     let parent = if open { None } else { parent(context, &run, &namespace) };
     let waiting_since = if open { context.registry.seen(&uid, what.as_deref(), context.clock.now()) } else { None };
     Ok(Observed {
@@ -145,23 +145,6 @@ fn beyond_history(
     context.registry.beyond_history(namespace, &run.spec.operation_type, &run.name_any(), limit)
 }
 
-/// The workspace run that a run is for, if that is completed or gone. It completes only when all of its
-/// runs are, so this one was created by a leader that stalled between its decision and its request. The
-/// first run of the tenant may be deleted by now. The answer is final, so it is confirmed with the API
-/// server.
-async fn created_late(context: &Context, run: &OperationRun) -> Result<Option<String>, Error> {
-    let Some(by) = children::parent(run).filter(|by| !context.children.is_open(&by.uid)) else { return Ok(None) };
-    let there = read(&Api::<WorkspaceRun>::all(context.client.clone()), &by.name).await?;
-    let is_open = there.is_some_and(|there| there.uid().as_deref() == Some(&by.uid) && !there.is_completed());
-    Ok((!is_open).then(|| by.name.clone()))
-}
-
-/// Whether a workspace run still counts the run: it was created for one that is not completed, or for
-/// one that such a workspace run repeats. Without the run, its tenant would be done again.
-fn is_counted(context: &Context, run: &OperationRun) -> bool {
-    children::parent(run).is_some_and(|by| context.children.are_counted(&by.uid))
-}
-
 /// The object that a run was made for. Its status names this very run, and the run is of a type that
 /// only the operator may create. The owner reference of the run only says where to look, because any
 /// user can set one.
@@ -184,7 +167,9 @@ fn bulk(context: &Context, run: &OperationRun, namespace: &str) -> Option<Parent
     Some(Parent {
         kind: MadeFor::BulkOperationRun,
         reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
-        needed: !bulk.is_completed() || others.any(|other| other.needs_preview(&owner.name)),
+        needed: !bulk.is_completed()
+            || is_counted(context, &*bulk)
+            || others.any(|other| other.needs_preview(&owner.name)),
     })
 }
 
@@ -207,7 +192,7 @@ fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Par
     Some(Parent {
         kind: MadeFor::RestoreRun,
         reference: ObjectReference { name: owner.name.clone(), uid: owner.uid.clone() },
-        needed: !restore.is_completed() || others.any(|other| names_it(&other)),
+        needed: !restore.is_completed() || is_counted(context, &*restore) || others.any(|other| names_it(&other)),
     })
 }
 

@@ -18,7 +18,7 @@ use crate::{
         packed::Dictionary,
         slim::{Slim, dictionary_of, drop_bookkeeping},
     },
-    runs::children::parent,
+    runs::scheduled::parent,
 };
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition, JobSpec, JobStatus},

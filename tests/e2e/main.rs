@@ -46,5 +46,6 @@ mod tenancy;
 mod undrifted;
 mod unready;
 mod waiting;
+mod workspace_orders;
 mod workspace_runs;
 mod workspaces;

@@ -32,7 +32,7 @@ impl Tenant {
         self.over_all_when(name, "is completed", |status| status.phase == Phase::Completed).await
     }
 
-    async fn over_all_when(
+    pub(crate) async fn over_all_when(
         &self,
         name: &str,
         what: &str,
@@ -46,7 +46,7 @@ impl Tenant {
         .await
     }
 
-    async fn change_over_all(&self, name: &str, spec: Value) {
+    pub(crate) async fn change_over_all(&self, name: &str, spec: Value) {
         let patch = Patch::Merge(json!({ "spec": spec }));
         self.workspace_runs().patch(name, &PatchParams::default(), &patch).await.expect("it is changed");
     }
@@ -72,7 +72,7 @@ impl Tenant {
 }
 
 /// Tenants of a workspace of the first one's name.
-async fn tenants(story: &str, count: usize) -> Vec<Tenant> {
+pub(crate) async fn tenants(story: &str, count: usize) -> Vec<Tenant> {
     let mut tenants = vec![Tenant::new(story).await];
     for number in 1..count {
         let next = tenants[0].beside(&format!("{story}-{number}")).await;

@@ -7,6 +7,8 @@ use crate::{
     LocalReference, ObjectReference,
     approval::ApprovalTerms,
     item::{GroupKind, KIND_PATTERN},
+    operation_run::ScheduledBy,
+    operations,
     outcome::{ItemFailure, Outcome, Phase, SummaryCounts},
     provenance::{AuditReferences, PlanSummary},
     provider::Provider,
@@ -37,6 +39,7 @@ pub const MAX_SELECTED: usize = 5000;
     derive = "PartialEq",
     doc = "One action on many objects of one kind: sets labels or annotations, scales, restarts, suspends, resumes, deletes, captures or exports. The objects are selected once, and each is written at most once. With `dryRun: true` it only reports what it would do to each; a BulkOperationRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. The backup set with what it deleted or captured and its audit entries are kept.",
     selectable = ".spec.action",
+    selectable = ".spec.scheduledBy.uid",
     selectable = ".status.phase",
     selectable = ".status.outcome",
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
@@ -69,6 +72,7 @@ pub const MAX_SELECTED: usize = 5000;
     validation = Rule::new("has(self.stopAfterFailures) == has(oldSelf.stopAfterFailures) && (!has(self.stopAfterFailures) || self.stopAfterFailures == oldSelf.stopAfterFailures)").message("stopAfterFailures is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.queueTimeoutSeconds) == has(oldSelf.queueTimeoutSeconds) && (!has(self.queueTimeoutSeconds) || self.queueTimeoutSeconds == oldSelf.queueTimeoutSeconds)").message("queueTimeoutSeconds is immutable: create a new bulk operation"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the bulk operation is created and never changes"),
+    validation = Rule::new("has(self.scheduledBy) == has(oldSelf.scheduledBy) && (!has(self.scheduledBy) || self.scheduledBy == oldSelf.scheduledBy)").message("scheduledBy is set by the operator when it creates the bulk operation and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new bulk operation"),
     validation = Rule::new("[has(self.items), has(self.labelSelector), has(self.preview)].exists_one(one, one)").message("say which objects: either items, by name, or labelSelector, or the preview that selected them"),
     validation = Rule::new("!has(self.preview) || (!self.dryRun && !has(self.options))").message("a bulk operation with preview does exactly what that preview showed: leave out dryRun and options"),
@@ -134,6 +138,9 @@ pub struct BulkOperationRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub queue_timeout_seconds: Option<i64>,
+    /// Workspace run that the bulk operation was created for. Only the operator sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_by: Option<ScheduledBy>,
     /// Authenticated user who requested the operation. Admission sets it, whatever the author
     /// writes. On Kubernetes before 1.36 the author writes it, and admission rejects any other
     /// user's name.
@@ -214,6 +221,19 @@ impl BulkAction {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// Type of the runs that take the action, or preview it.
+    #[must_use]
+    pub fn operation_type(self, dry_run: bool) -> &'static str {
+        match (self, dry_run) {
+            (Self::Capture, _) => operations::BULK_CAPTURE,
+            (Self::Export, _) => operations::BULK_EXPORT,
+            (Self::Delete, true) => operations::BULK_DELETE_PREVIEW,
+            (Self::Delete, false) => operations::BULK_DELETE,
+            (_, true) => operations::BULK_PREVIEW,
+            (_, false) => operations::BULK,
+        }
     }
 }
 

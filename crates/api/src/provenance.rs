@@ -37,6 +37,22 @@ pub struct PlanSummary {
 }
 
 impl PlanSummary {
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            create: self.create.saturating_add(other.create),
+            update: self.update.saturating_add(other.update),
+            recreate: self.recreate.saturating_add(other.recreate),
+            delete: self.delete.saturating_add(other.delete),
+            unchanged: self.unchanged.saturating_add(other.unchanged),
+            skip: self.skip.saturating_add(other.skip),
+            conflict: self.conflict.saturating_add(other.conflict),
+            forbidden: self.forbidden.saturating_add(other.forbidden),
+            invalid: self.invalid.saturating_add(other.invalid),
+        }
+    }
+
     /// Number of items that would be changed.
     #[must_use]
     pub fn changes(&self) -> i64 {

@@ -10,6 +10,7 @@ use crate::{
     LocalReference, ObjectReference,
     approval::ApprovalTerms,
     item::KIND_PATTERN,
+    operation_run::ScheduledBy,
     outcome::{Outcome, Phase, SummaryCounts},
     provenance::{AuditReferences, PlanSummary},
     provider::Provider,
@@ -37,6 +38,7 @@ use serde_json::Value;
     derive = "PartialEq",
     doc = "Restores objects of a backup set. With `dryRun: true` it only reports what it would do, item by item; a RestoreRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. The backup set that undoes it and its audit entries are kept.",
     selectable = ".spec.backupSet.name",
+    selectable = ".spec.scheduledBy.uid",
     selectable = ".status.phase",
     selectable = ".status.outcome",
     printcolumn(name = "BackupSet", type_ = "string", json_path = ".spec.backupSet.name"),
@@ -70,6 +72,7 @@ use serde_json::Value;
     validation = Rule::new("has(self.serviceAccountName) == has(oldSelf.serviceAccountName) && (!has(self.serviceAccountName) || self.serviceAccountName == oldSelf.serviceAccountName)").message("serviceAccountName is immutable: create a new restore"),
     validation = Rule::new("has(self.queueTimeoutSeconds) == has(oldSelf.queueTimeoutSeconds) && (!has(self.queueTimeoutSeconds) || self.queueTimeoutSeconds == oldSelf.queueTimeoutSeconds)").message("queueTimeoutSeconds is immutable: create a new restore"),
     validation = Rule::new("has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)").message("requestedBy is set by the API server when the restore is created and never changes"),
+    validation = Rule::new("has(self.scheduledBy) == has(oldSelf.scheduledBy) && (!has(self.scheduledBy) || self.scheduledBy == oldSelf.scheduledBy)").message("scheduledBy is set by the operator when it creates the restore and never changes"),
     validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancellation cannot be withdrawn: create a new restore"),
     validation = Rule::new("!self.dryRun || !has(self.preview)").message("a preview is applied for good: leave out dryRun or preview"),
     validation = Rule::new("!has(self.approval) || has(self.preview)").message("what is approved is the plan of a preview: make one with dryRun: true, then name it in preview; or leave out approval"),
@@ -142,6 +145,9 @@ pub struct RestoreRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub queue_timeout_seconds: Option<i64>,
+    /// Workspace run that the restore was created for. Only the operator sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_by: Option<ScheduledBy>,
     /// Authenticated user who requested the restore. Admission sets it, whatever the author writes.
     /// On Kubernetes before 1.36 the author writes it, and admission rejects any other user's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +181,7 @@ impl RestoreRunSpec {
             service_account_name: None,
             safety_capture: yes(),
             queue_timeout_seconds: None,
+            scheduled_by: None,
             requested_by: None,
             rerun_of: None,
             cancel: false,

@@ -13,7 +13,7 @@ use crate::{
         approval::{ApprovedKind, ApprovedType, Consent},
         audit_entry::AuditRecord,
         bulk_operation_run::BulkAction,
-        conditions, operations,
+        conditions,
         result::truncate,
     },
     items::{bulk, eligible::Ineligible},
@@ -43,6 +43,8 @@ pub struct Observed {
     pub terminating: bool,
     /// The run that does its work.
     pub run: RunView,
+    /// The workspace run that it was created for, if that had ended, while there is no run yet.
+    pub late: Option<String>,
     /// The bulk operation that `spec.preview` names, while there is no run yet.
     pub preview: Option<Arc<BulkOperationRun>>,
     /// What is known about its approval, while there is no run yet.
@@ -86,14 +88,7 @@ pub fn is_of(run: &OperationRun, bulk: &BulkOperationRun) -> bool {
 
 /// The type of a bulk operation's run.
 fn operation_type(bulk: &BulkOperationRun) -> &'static str {
-    match (bulk.spec.action, bulk.spec.dry_run) {
-        (BulkAction::Capture, _) => operations::BULK_CAPTURE,
-        (BulkAction::Export, _) => operations::BULK_EXPORT,
-        (BulkAction::Delete, true) => operations::BULK_DELETE_PREVIEW,
-        (BulkAction::Delete, false) => operations::BULK_DELETE,
-        (_, true) => operations::BULK_PREVIEW,
-        (_, false) => operations::BULK,
-    }
+    bulk.spec.action.operation_type(bulk.spec.dry_run)
 }
 
 /// The repository that a deletion needs. What applies a preview has that of the preview.
@@ -145,6 +140,9 @@ fn expect_possible(observed: &Observed) -> Result<(), Refusal> {
     }
     if let Some(refusal) = too_large(&**bulk) {
         return Err(refusal);
+    }
+    if let Some(workspace_run) = &observed.late {
+        return Err(Refusal::created_late(workspace_run));
     }
     let refusal = |Ineligible { reason, message }| Refusal { reason, message };
     bulk::requester(&bulk.spec).map_err(refusal)?;

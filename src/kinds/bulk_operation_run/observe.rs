@@ -12,7 +12,7 @@ use crate::{
         approval,
         made_for::{self, RunView},
     },
-    runs::context::Context,
+    runs::{context::Context, scheduled::created_late},
 };
 use kube::{Api, ResourceExt};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
         is_tenant,
         terminating,
         run: RunView::Gone,
+        late: None,
         preview: None,
         approval: approval::Known::default(),
         undo: None,
@@ -52,6 +53,7 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
         observed.preview = context.bulks.get(&namespace, name);
     }
     if let RunView::None(_) = &observed.run {
+        observed.late = created_late(context, &*bulk).await?;
         observed.approval = approval::known(context, &namespace, ApprovedKind::BulkOperationRun, &bulk.name_any());
     }
     // What only reads writes nothing to the chain.

@@ -43,6 +43,7 @@ fn observed(bulk: BulkOperationRun) -> Observed {
         is_tenant: true,
         terminating: false,
         run: RunView::None(name),
+        late: None,
         preview: None,
         approval: Known::default(),
         undo: None,

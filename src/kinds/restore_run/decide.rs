@@ -51,6 +51,8 @@ pub struct Observed {
     pub terminating: bool,
     /// The run that does the restore's work.
     pub run: RunView,
+    /// The workspace run that it was created for, if that had ended, while there is no run yet.
+    pub late: Option<String>,
     /// The finding that `spec.finding` names, while there is no run yet, and once the run has ended.
     pub finding: Option<Finding>,
     /// The backup set, while there is no run yet.
@@ -306,6 +308,9 @@ fn repository(observed: &Observed) -> Result<(&str, Option<BaselineItem>), Refus
     let tenant_uid = observed.tenant_uid.as_deref().ok_or_else(|| Refusal::not_a_tenant(&namespace))?;
     if let Some(refusal) = too_large(&**restore) {
         return Err(refusal);
+    }
+    if let Some(workspace_run) = &observed.late {
+        return Err(Refusal::created_late(workspace_run));
     }
     eligible::requester(spec).map_err(refusal)?;
     eligible::terms(spec).map_err(refusal)?;

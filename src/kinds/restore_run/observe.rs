@@ -17,7 +17,7 @@ use crate::{
         made_for::{self, RunView},
     },
     providers::kubernetes::access,
-    runs::context::Context,
+    runs::{context::Context, scheduled::created_late},
 };
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -37,6 +37,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
         tenant_uid: tenant.and_then(|tenant| tenant.uid()),
         terminating,
         run: RunView::Gone,
+        late: None,
         finding: None,
         set: None,
         repository: None,
@@ -56,6 +57,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
     observed.run = run(context, &restore, &namespace).await?;
     match &observed.run {
         RunView::None(_) => {
+            observed.late = created_late(context, &*restore).await?;
             let named = |reference: &Option<LocalReference>| {
                 reference.as_ref().and_then(|LocalReference { name }| context.restores.get(&namespace, name))
             };

@@ -57,6 +57,7 @@ fn observed(restore: RestoreRun) -> Observed {
         tenant_uid: Some("tenant".into()),
         terminating: false,
         run: RunView::None(name),
+        late: None,
         finding: None,
         approval: Known::default(),
         set: Some(set("tenant")),

@@ -1,12 +1,15 @@
-//! All writes of a workspace run's reconcile, in the order of the decision: runs are created, then
-//! cancelled, then the status records it.
+//! All writes of a workspace run's reconcile, in the order of the decision: runs, bulk operations or
+//! restores are created, then cancelled, then the status records it.
 
-use super::decide::{Decision, Observed};
+use super::{
+    decide::{Decision, Observed},
+    orders::Order,
+};
 use crate::{
     api::{
-        OperationRun, Outcome, Phase, Reason, WorkspaceRunStatus,
+        BulkOperationRun, ObjectReference, Outcome, Phase, Reason, RestoreRun, WorkspaceRun, WorkspaceRunStatus,
         result::truncate,
-        workspace_run::{MAX_REFUSED, RefusedTenant, run_names},
+        workspace_run::{MAX_REFUSED, RefusedTenant, What, run_names},
     },
     kernel::{
         Error,
@@ -16,9 +19,12 @@ use crate::{
         status,
     },
     kinds::made_for::{self, over_quota, run_refused},
-    runs::context::Context,
+    runs::{context::Context, scheduled::Scheduled},
 };
-use kube::{Api, ResourceExt, api::PostParams};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt, api::PostParams};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
 
 /// Carries out a decision. A crash in between leaves runs that the next pass finds.
 pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
@@ -30,7 +36,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
     let before = observed.run.status_or_default();
     let Started { refused, through, fault } = start_all(context, observed, &start).await;
     for (namespace, run) in &cancel {
-        made_for::cancel(context, namespace, run).await?;
+        cancel_one(context, &observed.run, namespace, run).await?;
     }
     let mut next = match status {
         Some(next) => *next,
@@ -63,16 +69,16 @@ struct Started {
 }
 
 /// Creates runs. If one meets a fault, the others are still created, and the next pass tries it again.
-async fn start_all(context: &Context, observed: &Observed, runs: &[OperationRun]) -> Started {
+async fn start_all(context: &Context, observed: &Observed, orders: &[Order]) -> Started {
     let mut started = Started { refused: Vec::new(), through: None, fault: None };
     let known = observed.run.status.as_ref().map_or(0, |status| status.refused.len());
-    for run in runs {
+    for order in orders {
         if known + started.refused.len() >= MAX_REFUSED {
             started.fault.get_or_insert(Error::Again("too many runs were refused"));
             break;
         }
-        let namespace = run.namespace().unwrap_or_default();
-        match create(context, observed, run).await {
+        let namespace = order.namespace();
+        match create(context, observed, order).await {
             Ok(refusal) => {
                 started.refused.extend(refusal.map(|Refusal { reason, message }| RefusedTenant {
                     namespace: namespace.clone(),
@@ -92,29 +98,55 @@ async fn start_all(context: &Context, observed: &Observed, runs: &[OperationRun]
     started
 }
 
-/// Creates the run of a tenant, under its second name if another run has the first. Returns why it
-/// cannot be created.
-async fn create(context: &Context, observed: &Observed, run: &OperationRun) -> Result<Option<Refusal>, Error> {
-    let namespace = run.namespace().unwrap_or_default();
-    let api: Api<OperationRun> = Api::namespaced(context.client.clone(), &namespace);
+/// Creates what is to be created in a tenant. Returns why it cannot be.
+async fn create(context: &Context, observed: &Observed, order: &Order) -> Result<Option<Refusal>, Error> {
+    match order {
+        Order::Run(run) => create_one(context, observed, &**run, |made| context.wrote(made)).await,
+        Order::Bulk(bulk) => {
+            create_one(context, observed, &**bulk, |made| context.wrote_child(&context.bulks, made)).await
+        }
+        Order::Restore(restore) => {
+            create_one(context, observed, &**restore, |made| context.wrote_child(&context.restores, made)).await
+        }
+    }
+}
+
+/// Creates an object, under its second name if another one has the first.
+async fn create_one<K>(
+    context: &Context,
+    observed: &Observed,
+    object: &K,
+    wrote: impl Fn(K),
+) -> Result<Option<Refusal>, Error>
+where
+    K: Scheduled
+        + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let kind = K::kind(&());
+    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
     let names = run_names(&observed.run.name_any(), &observed.run.uid().unwrap_or_default());
     for name in &names {
-        let mut run = run.clone();
-        run.metadata.name = Some(name.clone());
-        let error = match api.create(&PostParams::default(), &run).await {
+        let mut object = object.clone();
+        object.meta_mut().name = Some(name.clone());
+        let error = match api.create(&PostParams::default(), &object).await {
             Ok(made) => {
-                context.wrote(made);
+                wrote(made);
                 return Ok(None);
             }
             Err(error) => error,
         };
         match CreateFailure::of(&error) {
             CreateFailure::Taken => {
-                let there = api.get_opt(name).await?.ok_or(Error::Again("a run came and went"))?;
+                let there = api.get_opt(name).await?.ok_or(Error::Again("an object came and went"))?;
                 // Ours, from before a crash or from another leader; or not ours, whatever it looks
                 // like.
-                if there.spec.scheduled_by == run.spec.scheduled_by {
-                    context.wrote(there);
+                if there.scheduled_by() == object.scheduled_by() {
+                    wrote(there);
                     return Ok(None);
                 }
             }
@@ -126,9 +158,24 @@ async fn create(context: &Context, observed: &Observed, run: &OperationRun) -> R
     }
     let [first, second] = names;
     let message = format!(
-        "OperationRuns of others have both names that its run may have, {first} and {second}: delete one, then create a new workspace run"
+        "{kind}s of others have both names that the one of this tenant may have, {first} and {second}: delete one, then create a new workspace run"
     );
     Ok(Some(Refusal::new(Reason::RunNameTaken, message)))
+}
+
+/// Cancels what was created in a tenant.
+async fn cancel_one(context: &Context, run: &WorkspaceRun, namespace: &str, of: &ObjectReference) -> Result<(), Error> {
+    match run.what() {
+        Some(What::Operation(_)) | None => made_for::cancel(context, namespace, of).await,
+        Some(What::Bulk(_)) => {
+            let wrote = |bulk| context.wrote_child(&context.bulks, bulk);
+            made_for::cancel_object::<BulkOperationRun>(context, namespace, of, wrote).await
+        }
+        Some(What::Restore(_) | What::Undo(_)) => {
+            let wrote = |restore| context.wrote_child(&context.restores, restore);
+            made_for::cancel_object::<RestoreRun>(context, namespace, of, wrote).await
+        }
+    }
 }
 
 /// The word for the kind in messages.

@@ -7,19 +7,23 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::{
+    orders::{self, Order, of_tenant},
     plan::{Given, Plan, Selectors, State, Target, Tenant, plan},
+    source::{Source, digest_of, expect_usable},
     summary::summarize,
 };
 use crate::{
     api::{
-        ObjectReference, OperationRun, OperationRunSpec, OperationType, Outcome, Phase, Reason, Workspace,
-        WorkspaceRun, WorkspaceRunStatus, conditions, labels,
-        operation_run::{ScheduledBy, SchedulerKind, Trigger},
+        ObjectReference, OperationType, Outcome, Phase, Reason, Workspace, WorkspaceRun, WorkspaceRunStatus,
+        conditions,
         result::truncate,
-        workspace_run::{MAX_REFUSED, WaveStatus, run_names},
+        workspace_run::{MAX_REFUSED, WaveStatus, What},
+    },
+    items::{
+        bulk,
+        eligible::{self, Ineligible},
     },
     kernel::{refusal::Refusal, whole::too_large},
-    operations,
     runs::{children::Child, prepare::expect_startable},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -47,10 +51,12 @@ pub struct Observed {
     pub workspace: Option<Arc<Workspace>>,
     /// The tenants of the workspace that are not being deleted.
     pub tenants: Vec<Tenant>,
-    /// Its runs, by namespace.
+    /// What it has created, by namespace.
     pub children: BTreeMap<String, Child>,
     /// The workspace run that it repeats.
     pub earlier: Earlier,
+    /// The workspace run that it applies or undoes.
+    pub source: Source,
     /// Another workspace run that does the same work and goes first, while this one has not started.
     pub duplicate: Option<String>,
 }
@@ -77,9 +83,9 @@ pub enum Earlier {
 /// What to do, in this order, and when to requeue without an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// Runs to create, by the name of the tenant.
-    pub start: Vec<OperationRun>,
-    /// Runs to cancel, with their namespaces.
+    /// What to create, by the name of the tenant.
+    pub start: Vec<Order>,
+    /// What to cancel, with the namespaces.
     pub cancel: Vec<(String, ObjectReference)>,
     /// The status after that, if it is to be written now.
     pub status: Option<Box<WorkspaceRunStatus>>,
@@ -113,12 +119,14 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         Earlier::NotAsked | Earlier::Missing => &nothing,
     };
     let status = run.status_or_default();
+    let only = observed.source.tenants(run);
     let given = Given {
         run,
         selectors: &selectors,
         tenants: &observed.tenants,
         children: &observed.children,
         succeeded_before,
+        only: only.as_ref(),
         refused: &status.refused,
     };
     if !started && plan(given, &[]).targets.is_empty() {
@@ -150,13 +158,38 @@ fn expect_possible(observed: &Observed, started: bool) -> Result<Selectors, Refu
     if let Some(allows) = observed.workspace.as_deref().and_then(|workspace| not_allowed(run, workspace)) {
         return Err(allows);
     }
-    expect_startable(&of_tenant(observed, ""), observed.operation_type.as_ref())?;
+    expect_order(observed)?;
     expect_rerun(run, &observed.earlier)?;
+    expect_usable(run, &observed.source, &observed.tenants)?;
     Ok(selectors)
 }
 
+/// Refuses what would be refused in each tenant.
+fn expect_order(observed: &Observed) -> Result<(), Refusal> {
+    let run = &observed.run;
+    let refusal = |Ineligible { reason, message }| Refusal { reason, message };
+    match (run.what(), &run.spec.preview) {
+        (Some(What::Operation(operation)), _) => {
+            let one = orders::of_type(observed, operation, "");
+            expect_startable(&one, observed.operation_type.as_ref())
+        }
+        (Some(What::Bulk(template)), None) => {
+            let one = orders::bulk(run, template, orders::repository(observed));
+            bulk::expect_possible(&one).map_err(refusal)
+        }
+        (Some(What::Restore(template)), None) => {
+            eligible::terms(&orders::restore(run, template)).map(drop).map_err(refusal)
+        }
+        (Some(What::Bulk(_) | What::Restore(_) | What::Undo(_)), _) => Ok(()),
+        (None, _) => {
+            let message = "say what is done in each tenant: exactly one of spec.operation, spec.bulk, spec.restore and spec.undoOf";
+            Err(Refusal::new(Reason::InvalidWorkspaceRun, message))
+        }
+    }
+}
+
 fn not_allowed(run: &WorkspaceRun, workspace: &Workspace) -> Option<Refusal> {
-    let operation_type = &run.spec.operation.operation_type;
+    let operation_type = run.operation_type();
     let message = format!(
         "run another type, or add it to spec.allowedTypes of workspace {}: that has no {operation_type}",
         workspace.name_any()
@@ -176,8 +209,7 @@ fn expect_rerun(run: &WorkspaceRun, earlier: &Earlier) -> Result<(), Refusal> {
             Err(impossible("is not completed: wait for it, or cancel it, then create a new workspace run"))
         }
         Earlier::Found { named: Some(earlier), .. }
-            if earlier.spec.workspace != run.spec.workspace
-                || earlier.spec.operation.operation_type != run.spec.operation.operation_type =>
+            if earlier.spec.workspace != run.spec.workspace || earlier.operation_type() != run.operation_type() =>
         {
             Err(impossible("is of another workspace or operation type: name one of the same"))
         }
@@ -240,6 +272,7 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
         leaving: false,
         reason: None,
         counts: None,
+        detail: None,
     };
     if stopped.is_none() && opened {
         let active = targets.iter().filter(|target| matches!(target.state, State::Active(_))).count();
@@ -247,7 +280,7 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
         let current = recorded.len().saturating_sub(1);
         let waiting = targets.iter_mut().filter(|target| target.wave == current && target.state == State::Waiting);
         for target in waiting.take(free) {
-            decision.start.push(of_tenant(observed, target.namespace));
+            decision.start.extend(of_tenant(observed, target.namespace));
             target.state = State::Active(&new);
             if let Some(wave) = waves.last_mut() {
                 wave.started_through = Some(target.namespace.to_owned());
@@ -261,17 +294,30 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
     next.wave = i64::try_from(next.waves.len()).ok().filter(|_| !run.spec.waves.is_empty());
     if next.started_at.is_none() {
         next.started_at = Some(now);
-        next.tenants_at_start = i64::try_from(targets.len()).unwrap_or(i64::MAX);
+        let wanted = given.only.map_or(targets.len(), |only| {
+            let again = |namespace: &&&str| given.succeeded_before.contains(**namespace);
+            only.len() - only.iter().filter(again).count()
+        });
+        next.tenants_at_start = i64::try_from(wanted.max(targets.len())).unwrap_or(i64::MAX);
+        next.operation_type = Some(run.operation_type().to_owned());
+        if let Source::Found { reference, named, .. } = &observed.source {
+            next.source = Some(reference.clone());
+            let shown = named.as_ref().and_then(|named| named.status_or_default().plan_digest);
+            next.plan_digest = shown.filter(|_| run.spec.preview.is_some());
+        }
         if let Earlier::Found { repeats, .. } = &observed.earlier {
             next.repeats.clone_from(repeats);
         }
     }
-    summarize(&mut next, &targets, stopped);
+    summarize(&mut next, &targets, stopped, run.spec.dry_run);
     for row in &mut next.tenants {
         row.run = row.run.take().filter(|run| !run.uid.is_empty());
     }
     if !is_active && (stopped.is_some() || !waits) {
         let is_partial = |target: &Target<'_>| matches!(target.state, State::Failed(child) if child.outcome == Outcome::PartiallySucceeded);
+        if run.spec.dry_run {
+            next.plan_digest = digest_of(&observed.children);
+        }
         finish(&mut next, run, stopped, targets.iter().any(is_partial), now);
         decision.requeue = None;
     } else {
@@ -379,15 +425,37 @@ fn finish(next: &mut WorkspaceRunStatus, run: &WorkspaceRun, stopped: Option<Rea
         let _ = write!(sums, ", {lost} are no tenants any more");
     }
     let (reason, message) = match (outcome, stopped) {
-        (Outcome::Succeeded, _) => (Reason::Succeeded, format!("all {} tenants succeeded", counts.total)),
+        (Outcome::Succeeded, _) => (Reason::Succeeded, format!("{}{}", all(counts.total), then(next, run))),
         (_, Some(Reason::Cancelled)) => (Reason::Cancelled, format!("cancelled: {sums}; {again}")),
         (_, Some(reason)) => (reason, format!("stopped because tenants did not succeed: {sums}; {again}")),
-        (Outcome::PartiallySucceeded, None) => (Reason::PartiallySucceeded, format!("{sums}; {again}")),
+        (Outcome::PartiallySucceeded, None) => {
+            (Reason::PartiallySucceeded, format!("{sums}; {again}{}", then(next, run)))
+        }
         (_, None) if counts.total == 0 => (Reason::NoTenants, sums),
         (_, None) => (Reason::NoTenantSucceeded, format!("{sums}; {again}")),
     };
     next.completed_at = Some(now);
     settle(next, run, (Phase::Completed, outcome), reason, &message, now);
+}
+
+fn all(tenants: i64) -> String {
+    if tenants == 1 { "the one tenant succeeded".to_owned() } else { format!("all {tenants} tenants succeeded") }
+}
+
+/// What can be done next: a preview is applied, and what left backup sets is undone.
+fn then(next: &WorkspaceRunStatus, run: &WorkspaceRun) -> String {
+    let name = run.name_any();
+    match &next.plan_digest {
+        Some(digest) if run.spec.dry_run => {
+            format!(
+                "; a workspace run with spec.preview.name {name} does what it showed, which has the digest {digest}"
+            )
+        }
+        _ if next.undo_tenants > 0 => {
+            format!("; a workspace run with spec.undoOf.name {name} and dryRun: true shows what undoes it")
+        }
+        _ => String::new(),
+    }
 }
 
 /// Writes the status now, or later: counts are written less often the more tenants there are.
@@ -449,41 +517,4 @@ fn settle(
     next.observed_generation = generation.unwrap_or(0);
     next.reason = Some(reason.to_owned());
     next.message = Some(message);
-}
-
-/// Builds the run of a tenant. It has no owner: deleting the workspace run must leave the records of
-/// the tenants as they are.
-fn of_tenant(observed: &Observed, namespace: &str) -> OperationRun {
-    let run = &observed.run;
-    let spec = &run.spec;
-    let uid = run.uid().unwrap_or_default();
-    let [name, _] = run_names(&run.name_any(), &uid);
-    let operation_type = &spec.operation.operation_type;
-    let inputs = spec.operation.inputs.clone();
-    let template = observed.workspace.as_ref().and_then(|workspace| workspace.spec.repository.as_ref());
-    let repository = template.map(|template| template.name.as_str());
-    let trigger = Trigger::WorkspaceRun;
-    let mut child = OperationRun::new(
-        &name,
-        OperationRunSpec {
-            operation_type: operation_type.clone(),
-            trigger,
-            initiator: spec.requested_by.clone(),
-            inputs: operations::with_repository(operation_type, inputs, repository),
-            scheduled_by: Some(ScheduledBy {
-                kind: SchedulerKind::WorkspaceRun,
-                name: run.name_any(),
-                uid,
-                tick: None,
-            }),
-            timeout_seconds: spec.timeout_seconds,
-            queue_timeout_seconds: spec.queue_timeout_seconds,
-            ..OperationRunSpec::default()
-        },
-    );
-    let initiator = spec.requested_by.as_ref().map(|initiator| initiator.username.as_str());
-    let workspace = Some(spec.workspace.name.as_str());
-    child.metadata.namespace = Some(namespace.to_owned());
-    child.metadata.labels = Some(labels::of_run(None, operation_type, trigger, workspace, initiator, Outcome::Pending));
-    child
 }

@@ -1,13 +1,15 @@
-//! `WorkspaceRun`: one `OperationRun` in each tenant of a workspace, some at a time, wave after wave;
-//! its status sums up what became of them.
+//! `WorkspaceRun`: one run, bulk operation or restore in each tenant of a workspace, some at a time,
+//! wave after wave; its status sums up what became of them.
 //!
-//! This module must not read or write anything of a tenant but the runs that it creates. These belong
-//! to it by the uid in their `spec.scheduledBy`, which only the operator writes.
+//! This module must not read or write anything of a tenant but the objects that it creates. These
+//! belong to it by the uid in their `spec.scheduledBy`, which only the operator writes.
 
 pub mod act;
 pub mod decide;
 pub mod observe;
+pub mod orders;
 pub mod plan;
+pub mod source;
 pub mod summary;
 
 #[cfg(test)]

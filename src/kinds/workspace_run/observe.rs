@@ -4,6 +4,7 @@
 use super::{
     decide::{Earlier, Observed},
     plan::Tenant,
+    source::{Source, reference_to},
 };
 use crate::{
     api::{OperationType, Outcome, WorkspaceRun, labels, workspace_run::MAX_REPEATS},
@@ -31,6 +32,7 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
         tenants: Vec::new(),
         children: BTreeMap::new(),
         earlier: Earlier::NotAsked,
+        source: Source::NotAsked,
         duplicate: None,
     };
     // One that is too large is refused, whatever else there is.
@@ -40,13 +42,14 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
     let started = run.status.as_ref().is_some_and(|status| status.started_at.is_some());
     let workspace = &run.spec.workspace.name;
     if !started {
-        observed.operation_type = operation_type(context, &run.spec.operation.operation_type).await?;
+        observed.operation_type = operation_type(context, run.operation_type()).await?;
         observed.duplicate = context.children.duplicate_of(&run);
     }
     observed.workspace = context.workspaces.get("", workspace);
     observed.tenants = if started { known(context, &run).await? } else { listed(context, workspace).await? };
     observed.children = context.children.of(&run.uid().unwrap_or_default());
     observed.earlier = earlier(context, &run, started).await?;
+    observed.source = source(context, &run, started).await?;
     observed.run = run;
     Ok(observed)
 }
@@ -102,12 +105,7 @@ async fn earlier(context: &Context, run: &WorkspaceRun, started: bool) -> Result
     let (found, repeats) = if started {
         (None, run.status_or_default().repeats)
     } else {
-        let held = context.workspace_runs.get("", &reference.name);
-        let found = match held {
-            Some(found) => Some(found),
-            None => read(&Api::<WorkspaceRun>::all(context.client.clone()), &reference.name).await?.map(Arc::new),
-        };
-        let Some(found) = found else { return Ok(Earlier::Missing) };
+        let Some(found) = named(context, &reference.name).await? else { return Ok(Earlier::Missing) };
         let repeats = found.uid().into_iter().chain(found.status_or_default().repeats).take(MAX_REPEATS).collect();
         (Some(found), repeats)
     };
@@ -115,4 +113,28 @@ async fn earlier(context: &Context, run: &WorkspaceRun, started: bool) -> Result
     let succeeded = runs.filter(|(_, child)| child.outcome == Outcome::Succeeded).map(|(namespace, _)| namespace);
     let succeeded = succeeded.collect();
     Ok(Earlier::Found { named: found, repeats, succeeded })
+}
+
+/// What this one applies or undoes. Once it has started, the uid in its status counts: the workspace
+/// run may be gone by then, and what it created is kept.
+async fn source(context: &Context, run: &WorkspaceRun, started: bool) -> Result<Source, Error> {
+    let Some(name) = run.source() else { return Ok(Source::NotAsked) };
+    let recorded = run.status.as_ref().and_then(|status| status.source.clone()).filter(|_| started);
+    let (found, reference) = match recorded {
+        Some(reference) => (None, reference),
+        None => match named(context, name).await? {
+            Some(found) => (Some(found.clone()), reference_to(&found)),
+            None => return Ok(Source::Missing),
+        },
+    };
+    let children = context.children.of(&reference.uid);
+    Ok(Source::Found { named: found, reference, children })
+}
+
+/// The workspace run of a name. "Missing" is final, so the API server is asked.
+async fn named(context: &Context, name: &str) -> Result<Option<Arc<WorkspaceRun>>, Error> {
+    match context.workspace_runs.get("", name) {
+        Some(found) => Ok(Some(found)),
+        None => Ok(read(&Api::<WorkspaceRun>::all(context.client.clone()), name).await?.map(Arc::new)),
+    }
 }

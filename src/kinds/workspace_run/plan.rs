@@ -116,6 +116,8 @@ pub struct Given<'o> {
     pub children: &'o BTreeMap<String, Child>,
     /// Tenants that succeeded in the workspace run that this one repeats.
     pub succeeded_before: &'o BTreeSet<String>,
+    /// If set, no other tenants are taken.
+    pub only: Option<&'o BTreeSet<&'o str>>,
     /// Tenants in which no run could be created.
     pub refused: &'o [RefusedTenant],
 }
@@ -132,7 +134,7 @@ pub struct Plan<'o> {
 /// Plans with the waves that have started.
 #[must_use]
 pub fn plan<'o>(given: Given<'o>, started: &'o [WaveStatus]) -> Plan<'o> {
-    let Given { run, selectors, tenants, children, succeeded_before, refused } = given;
+    let Given { run, selectors, tenants, children, succeeded_before, only, refused } = given;
     let created = run.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let selects = run.selects_by_labels();
     // For each tenant the first wave whose selector takes it.
@@ -142,7 +144,8 @@ pub fn plan<'o>(given: Given<'o>, started: &'o [WaveStatus]) -> Plan<'o> {
         let matches = |selector: &LabelSelector| labels.as_ref().is_some_and(|labels| selector.matches(labels));
         let is_older = tenant.created.zip(created).is_none_or(|(tenant, run)| tenant <= run);
         let is_selected = selectors.tenants.as_ref().is_none_or(matches);
-        let is_target = is_older && is_selected && !succeeded_before.contains(&tenant.namespace);
+        let is_named = only.is_none_or(|only| only.contains(tenant.namespace.as_str()));
+        let is_target = is_older && is_selected && is_named && !succeeded_before.contains(&tenant.namespace);
         if is_target || children.contains_key(&tenant.namespace) {
             let wave = selectors.waves.iter().position(|selector| selector.as_ref().is_some_and(matches));
             taken.insert(&tenant.namespace, wave);

@@ -7,17 +7,21 @@ use crate::{
     api::{
         Outcome, Phase, Reason, WorkspaceRunStatus,
         outcome::SummaryCounts,
+        provenance::PlanSummary,
         workspace_run::{MAX_ROWS, TenantRun, TenantRunCounts},
     },
     runs::children::Child,
 };
 
 /// Sets counts, sums and rows. `stopped` is why those that wait are never started, if so.
-pub fn summarize(next: &mut WorkspaceRunStatus, targets: &[Target<'_>], stopped: Option<Reason>) {
+pub fn summarize(next: &mut WorkspaceRunStatus, targets: &[Target<'_>], stopped: Option<Reason>, dry_run: bool) {
     next.counts = counts(targets, stopped.is_some());
     let done = next.counts.succeeded + next.counts.failed;
     next.progress = Some(format!("{done}/{}", next.counts.total));
     next.items = items(targets);
+    next.preview = preview(targets).filter(|_| dry_run);
+    let undoes = |target: &&Target<'_>| ended(target).is_some_and(|child| child.undo().is_some());
+    next.undo_tenants = i64::try_from(targets.iter().filter(undoes).count()).unwrap_or(i64::MAX);
     let mut rows: Vec<TenantRun> = targets.iter().map(|target| row(target, stopped)).collect();
     rows.sort_by(|one, other| rank(one).cmp(&rank(other)));
     let left_out = rows.split_off(rows.len().min(MAX_ROWS)).len();
@@ -53,10 +57,7 @@ fn counts(targets: &[Target<'_>], stopped: bool) -> TenantRunCounts {
 }
 
 fn items(targets: &[Target<'_>]) -> Option<SummaryCounts> {
-    let counted = targets.iter().filter_map(|target| match target.state {
-        State::Succeeded(child) | State::Failed(child) => child.counts,
-        _ => None,
-    });
+    let counted = targets.iter().filter_map(|target| ended(target)?.counts);
     counted.reduce(|sum, one| SummaryCounts {
         total: sum.total.saturating_add(one.total),
         processed: sum.processed.saturating_add(one.processed),
@@ -64,6 +65,19 @@ fn items(targets: &[Target<'_>]) -> Option<SummaryCounts> {
         failed: sum.failed.saturating_add(one.failed),
         skipped: sum.skipped.saturating_add(one.skipped),
     })
+}
+
+/// What the previews of the tenants showed, in sum.
+fn preview(targets: &[Target<'_>]) -> Option<PlanSummary> {
+    let shown = targets.iter().filter_map(|target| ended(target)?.detail.as_ref()?.preview);
+    shown.reduce(PlanSummary::plus)
+}
+
+fn ended<'t>(target: &Target<'t>) -> Option<&'t Child> {
+    match target.state {
+        State::Succeeded(child) | State::Failed(child) => Some(child),
+        _ => None,
+    }
 }
 
 fn row(target: &Target<'_>, stopped: Option<Reason>) -> TenantRun {

@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSch
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tenantatlas::api::{
-    BackupSet, BulkOperationRun, OperationReport, OperationRun, Reason, schema::custom_resource_definitions,
+    BackupSet, BulkOperationRun, OperationReport, OperationRun, Reason, RestoreRun, schema::custom_resource_definitions,
 };
 
 const GROUP: &str = "tenantatlas.io/v1alpha1";
@@ -33,6 +33,11 @@ const AT_ONCE: usize = 8;
 fn anything() -> Value {
     json!({ "a": { "b": 1, "c": [1, 2, { "d": null }] }, "text": "words", "none": null, "list": ["x", "y"],
         "empty": {}, "nothing": [], "exact": 1.5, "yes": true })
+}
+
+/// For whom the operator creates bulk operations and restores.
+fn of_workspace_run() -> Value {
+    json!({ "kind": "WorkspaceRun", "name": "none", "uid": "uid", "tick": "2026-01-02T03:04:05Z" })
 }
 
 /// Specs in which, taken together, every field of the kind is set.
@@ -63,6 +68,7 @@ fn sound(kind: &str) -> Vec<Value> {
             json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" },
                 "approval": { "required": true, "validSeconds": 3600 } }),
             json!({ "finding": { "name": "drift-0", "path": "data.a" } }),
+            json!({ "backupSet": { "name": "none" }, "scheduledBy": of_workspace_run() }),
         ],
         "BulkOperationRun" => vec![
             json!({ "resource": { "provider": "kubernetes", "group": "apps", "kind": "Deployment" }, "action": "label",
@@ -75,12 +81,36 @@ fn sound(kind: &str) -> Vec<Value> {
             json!({ "resource": { "kind": "Pod" }, "action": "label", "preview": { "name": "look" },
                 "approval": { "required": true, "validSeconds": 3600 } }),
             json!({ "resource": { "kind": "Pod" }, "action": "restart", "items": ["a"], "dryRun": true }),
+            json!({ "resource": { "kind": "Pod" }, "action": "restart", "items": ["a"], "scheduledBy": of_workspace_run() }),
         ],
         "WorkspaceRun" => {
-            vec![json!({ "workspace": { "name": "none" }, "operation": { "type": "none", "inputs": anything() },
+            let selectors = json!([{ "provider": "kubernetes", "group": "apps", "kind": "Deployment", "name": "web", "labelSelector": "a=b" }, {}]);
+            let one = json!({ "workspace": { "name": "none" }, "operation": { "type": "none", "inputs": anything() },
             "tenantSelector": "a=b", "parallelism": 3, "stopAfterFailures": 4, "rerunOf": { "name": "earlier" },
             "timeoutSeconds": 900, "queueTimeoutSeconds": 86_400, "ttlSecondsAfterFinished": 86_400,
-            "waves": [{ "tenants": 1, "waitSeconds": 5 }, { "percent": 10 }, { "tenantSelector": "a=b" }] })]
+            "waves": [{ "tenants": 1, "waitSeconds": 5 }, { "percent": 10 }, { "tenantSelector": "a=b" }] });
+            let of = |spec: Value| {
+                let mut whole = json!({ "workspace": { "name": "none" } });
+                whole.as_object_mut().expect("fields").extend(spec.as_object().expect("fields").clone());
+                whole
+            };
+            let preview = json!({ "name": "look", "planDigest": "a".repeat(64) });
+            vec![
+                one,
+                of(json!({ "bulk": { "resource": { "provider": "kubernetes", "group": "apps", "kind": "Deployment" },
+                    "action": "label", "items": ["a", "b"], "parallelism": 3, "stopAfterFailures": 4,
+                    "options": { "set": { "tenantatlas.io/a": "b" }, "remove": ["c", "d"] } } })),
+                of(json!({ "dryRun": true, "bulk": { "resource": { "kind": "Pod" }, "action": "delete",
+                    "labelSelector": "a=b", "options": { "repository": "main", "allowDataLoss": true } } })),
+                of(json!({ "bulk": { "resource": { "kind": "Pod" }, "action": "scale", "items": ["a"],
+                    "options": { "replicas": 3 } } })),
+                of(json!({ "dryRun": true, "restore": { "backupSet": { "name": "none" }, "items": selectors,
+                    "excludeItems": selectors, "only": "missing", "existingResourcePolicy": "update", "prune": true,
+                    "allowDataLoss": true, "transforms": [{ "select": selectors[0], "patch": [
+                        { "op": "add", "path": "/metadata/labels", "from": "/metadata/annotations", "value": anything() },
+                        { "op": "test", "path": "/data", "value": null }] }] } })),
+                of(json!({ "undoOf": { "name": "earlier" }, "preview": preview })),
+            ]
         }
         "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),
             "run": { "name": "run", "uid": "uid" }, "namespaceUid": "uid", "content": "Inventory", "coverage": "full", "absent": ["a/B/c", "d/E/f"], "absentInSnapshot": 3,
@@ -342,20 +372,28 @@ async fn what_never_changes_is_changed_by_nobody_in_no_way_and_at_no_time() {
     tenant.completed("completed", SOON).await;
     for (number, spec) in sound("RestoreRun").into_iter().enumerate() {
         let name = format!("restore-{number}");
-        tenant.ask(&name, spec).await;
+        if spec.get("scheduledBy").is_some() {
+            let restore = json!({ "metadata": { "name": name }, "spec": spec });
+            tenant.create_as::<RestoreRun>(operator.clone(), restore).await.expect("a restore of a workspace run");
+        } else {
+            tenant.ask(&name, spec).await;
+        }
         // So that its status is written no more.
         tenant.restored(&name).await;
     }
     for (number, spec) in sound("BulkOperationRun").into_iter().enumerate() {
         // What these ask for is blocked, so that their status is written no more.
         let bulk = json!({ "metadata": { "name": format!("bulk-{number}") }, "spec": spec });
-        tenant.create::<BulkOperationRun>(bulk).await.expect("a bulk operation");
+        let of_operator = bulk["spec"].get("scheduledBy").map(|_| operator.clone());
+        let client = of_operator.unwrap_or_else(|| tenant.cluster.client.clone());
+        tenant.create_as::<BulkOperationRun>(client, bulk).await.expect("a bulk operation");
         tenant.bulk_end(&format!("bulk-{number}")).await;
     }
-    for spec in sound("WorkspaceRun") {
-        // There is no such type, so that it is blocked.
-        tenant.run_over_all(&format!("{}-all", tenant.name), spec).await;
-        tenant.over_all(&format!("{}-all", tenant.name)).await;
+    let all = |number: usize| format!("{}-all-{number}", tenant.name);
+    for (number, spec) in sound("WorkspaceRun").into_iter().enumerate() {
+        // The workspace has no tenants, so that it is blocked.
+        tenant.run_over_all(&all(number), spec).await;
+        tenant.over_all(&all(number)).await;
     }
     for spec in sound("BackupSet") {
         let set = json!({ "metadata": { "name": "set" }, "spec": spec });
@@ -381,7 +419,13 @@ async fn what_never_changes_is_changed_by_nobody_in_no_way_and_at_no_time() {
         ("BulkOperationRun", "bulk-1"),
         ("BulkOperationRun", "bulk-2"),
         ("BulkOperationRun", "bulk-3"),
-        ("WorkspaceRun", &format!("{}-all", tenant.name)),
+        ("BulkOperationRun", "bulk-5"),
+        ("RestoreRun", "restore-3"),
+        ("WorkspaceRun", &all(0)),
+        ("WorkspaceRun", &all(1)),
+        ("WorkspaceRun", &all(2)),
+        ("WorkspaceRun", &all(4)),
+        ("WorkspaceRun", &all(5)),
         ("BackupSet", "set"),
         ("OperationReport", "report"),
     ] {

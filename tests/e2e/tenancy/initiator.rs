@@ -3,7 +3,7 @@
 use super::{assert_refused, call};
 use crate::support::{SOON, Tenant, wait_for};
 use serde_json::{Value, json};
-use tenantatlas::api::OperationRun;
+use tenantatlas::api::{BulkOperationRun, OperationRun, RestoreRun};
 
 /// The policy that writes who asked for a run.
 const POLICY: &str = "tenantatlas-initiator";
@@ -73,6 +73,27 @@ async fn a_trigger_other_than_manual_and_another_initiator_are_the_operators() {
     let mut forged = run("forged", &Value::Null);
     forged["spec"]["scheduledBy"] = json!({ "name": "nightly", "uid": "u" });
     assert_refused(tenant.create::<OperationRun>(forged).await, 403, &["spec.scheduledBy"]);
+    let by = json!({ "kind": "WorkspaceRun", "name": "all", "uid": "u" });
+    let restore =
+        json!({ "metadata": { "name": "forged" }, "spec": { "backupSet": { "name": "none" }, "scheduledBy": by } });
+    assert_refused(tenant.create::<RestoreRun>(restore.clone()).await, 403, &["spec.scheduledBy"]);
+    let bulk = json!({ "metadata": { "name": "forged" }, "spec": { "resource": { "kind": "Pod" }, "action": "restart",
+        "items": ["a"], "scheduledBy": by } });
+    assert_refused(tenant.create::<BulkOperationRun>(bulk.clone()).await, 403, &["spec.scheduledBy"]);
+    // There is no such workspace run, so that what a stalled leader would create for it is not carried out.
+    let operator = tenant.cluster.as_operator();
+    for mut object in [restore, bulk] {
+        object["spec"]["requestedBy"] = json!({ "username": "ada" });
+        let (made, reason) = if object["spec"].get("action").is_some() {
+            let made = tenant.create_as::<BulkOperationRun>(operator.clone(), object).await.expect("the operator may");
+            (made.spec.requested_by, tenant.bulk_end("forged").await.reason)
+        } else {
+            let made = tenant.create_as::<RestoreRun>(operator.clone(), object).await.expect("the operator may");
+            (made.spec.requested_by, tenant.restored("forged").await.failure_reason)
+        };
+        assert_eq!(made.expect("passed on").username, "ada");
+        assert_eq!(reason.as_deref(), Some("CreatedLate"));
+    }
 
     let made: OperationRun = tenant.create_as(tenant.cluster.as_operator(), scheduled).await.expect("the operator may");
     assert_eq!(made.spec.initiator.expect("passed on").username, "ada");

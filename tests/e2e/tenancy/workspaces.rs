@@ -168,8 +168,11 @@ async fn who_runs_something_in_all_tenants_needs_run_on_the_workspace_and_on_the
         &["the operator alone"],
     );
     for (spec, words) in [
-        (json!({ "operation": { "type": "restore.apply" } }), "RestoreRun"),
-        (json!({ "operation": { "type": "bulk.apply" } }), "BulkOperationRun"),
+        (json!({ "operation": { "type": "restore.apply" } }), "restores in restore"),
+        (json!({ "operation": { "type": "bulk.apply" } }), "bulk operations in bulk"),
+        (json!({ "restore": { "backupSet": { "name": "a" } } }), "exactly one of operation, bulk, restore and undoOf"),
+        (json!({ "dryRun": true }), "only bulk operations and restores are previewed"),
+        (json!({ "preview": { "name": "a" } }), "only bulk operations and restores are previewed"),
         (json!({ "waves": [{}] }), "exactly one of tenants, percent and tenantSelector"),
         (json!({ "waves": [{ "tenants": 1, "percent": 5 }] }), "exactly one of tenants, percent and tenantSelector"),
         (json!({ "parallelism": 0 }), "parallelism"),
@@ -264,4 +267,122 @@ async fn nobody_but_the_operator_marks_an_object_as_made_for_a_workspace() {
     }
     assert!(tenant.api::<BackupRepository>().get_opt("forged").await.expect("a read").is_none());
     assert!(tenant.api::<BackupSchedule>().get_opt("forged").await.expect("a read").is_none());
+}
+
+/// A workspace run of a workspace without tenants, so that nothing is started.
+fn of_none(tenant: &Tenant, name: &str, what: &Value) -> Value {
+    let mut spec = json!({ "workspace": { "name": tenant.name } });
+    if what.get("preview").is_none() {
+        spec["tenantSelector"] = json!("none");
+    }
+    spec.as_object_mut().expect("fields").extend(what.as_object().expect("fields").clone());
+    json!({ "apiVersion": GROUP, "kind": "WorkspaceRun", "spec": spec,
+        "metadata": { "name": name, "labels": crate::support::tenant::of_story(tenant) } })
+}
+
+#[tokio::test]
+async fn who_changes_or_restores_something_in_all_tenants_needs_the_verb_of_what_does_it_in_the_cluster() {
+    let tenant = Tenant::new("wrun-orders").await;
+    let name = tenant.name.as_str();
+    let creates = json!({ "apiGroups": ["tenantatlas.io"], "resources": ["workspaceruns"], "verbs": ["create"] });
+    let runs_in = json!({ "apiGroups": ["tenantatlas.io"], "resources": ["workspaces"], "resourceNames": [name], "verbs": ["run"] });
+    let path = format!("/apis/{GROUP}/workspaceruns");
+    let (pods, preview) = (json!({ "kind": "Pod" }), json!({ "name": "look" }));
+    let set = json!({ "name": "before" });
+    let mut others =
+        vec!["bulk.apply", "bulk.preview", "bulk.delete.preview", "bulk.delete", "restore.preview", "restore.apply"];
+    for (number, (what, wanted)) in [
+        (
+            json!({ "bulk": { "resource": pods, "action": "annotate", "items": ["a"], "options": { "set": { "a": "b" } } } }),
+            "bulk.apply",
+        ),
+        (
+            json!({ "bulk": { "resource": pods, "action": "annotate", "items": ["a"], "options": { "set": { "a": "b" } } },
+                "dryRun": true }),
+            "bulk.preview",
+        ),
+        (
+            json!({ "bulk": { "resource": pods, "action": "delete", "items": ["a"] }, "dryRun": true }),
+            "bulk.delete.preview",
+        ),
+        (json!({ "bulk": { "resource": pods, "action": "delete" }, "preview": preview }), "bulk.delete"),
+        (json!({ "restore": { "backupSet": set }, "dryRun": true }), "restore.preview"),
+        (json!({ "restore": { "backupSet": set } }), "restore.apply"),
+        (json!({ "undoOf": { "name": "earlier" }, "dryRun": true }), "restore.preview"),
+        (json!({ "undoOf": { "name": "earlier" }, "preview": preview }), "restore.apply"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let object = of_none(&tenant, &format!("{name}-{number}"), &what);
+        others.retain(|other| *other != wanted);
+        let without = platform(&tenant, &format!("without-{number}"), json!([creates, runs_in, run(&others)])).await;
+        others.push(wanted);
+        let words = format!("verb run on operationtypes.tenantatlas.io/{wanted} in the whole cluster");
+        assert_refused(call(&without, "POST", &path, &object).await, 403, &[&words]);
+        assert_refused(call(&without, "GET", &format!("{path}/{name}-{number}"), &Value::Null).await, 403, &[]);
+        let with = platform(&tenant, &format!("with-{number}"), json!([creates, runs_in, run(&[wanted])])).await;
+        let mut object = object;
+        object["spec"]["requestedBy"] = json!({ "username": format!("with-{number}.{name}") });
+        call(&with, "POST", &path, &object).await.expect("that is enough");
+        call(&tenant.cluster.client, "DELETE", &format!("{path}/{name}-{number}"), &Value::Null).await.expect("cleared up");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_one_order_for_all_tenants_is_refused_with_what_to_do() {
+    let tenant = Tenant::new("wrun-bad").await;
+    let path = format!("/apis/{GROUP}/workspaceruns");
+    let name = format!("{}-bad", tenant.name);
+    let (pods, preview) = (json!({ "kind": "Pod" }), json!({ "name": "look" }));
+    let set = json!({ "name": "before" });
+    let bulk = |fields: Value| {
+        let mut bulk =
+            json!({ "resource": pods, "action": "label", "items": ["a"], "options": { "set": { "a": "b" } } });
+        bulk.as_object_mut().expect("fields").extend(fields.as_object().expect("fields").clone());
+        bulk.as_object_mut().expect("fields").retain(|_, value| !value.is_null());
+        bulk
+    };
+    for (what, words) in [
+        (json!({ "undoOf": { "name": "a" } }), "an undo is looked at first"),
+        (json!({ "restore": { "backupSet": set, "prune": true } }), "prune deletes"),
+        (json!({ "restore": { "backupSet": set, "only": "missing" }, "preview": preview }), "leave out all of restore"),
+        (json!({ "restore": { "backupSet": set }, "dryRun": true, "preview": preview }), "applied for good"),
+        (json!({ "restore": { "backupSet": set }, "timeoutSeconds": 9 }), "timeoutSeconds is for operation"),
+        (json!({ "restore": { "backupSet": set }, "preview": { "name": "a", "planDigest": "b" } }), "planDigest"),
+        (json!({ "bulk": bulk(json!({ "labelSelector": "a" })) }), "say which objects"),
+        (json!({ "bulk": bulk(json!({ "items": null })), "preview": preview }), "leave out bulk.options"),
+        (json!({ "bulk": bulk(json!({ "action": "delete", "options": null })) }), "make one with dryRun"),
+        (json!({ "bulk": bulk(json!({ "action": "capture" })) }), "captures with operation"),
+        (json!({ "bulk": bulk(json!({ "action": "export", "options": null })) }), "captures with operation"),
+        (
+            json!({ "bulk": bulk(json!({ "action": "delete" })), "dryRun": true }),
+            "delete takes bulk.options.repository",
+        ),
+        (
+            json!({ "bulk": bulk(json!({ "action": "delete", "options": null, "stopAfterFailures": 1, "items": null })),
+                "preview": preview }),
+            "delete takes no bulk.stopAfterFailures",
+        ),
+        (json!({ "bulk": bulk(json!({ "options": null })) }), "label and annotate take"),
+        (
+            json!({ "bulk": bulk(json!({ "options": { "set": { "a": "b" }, "replicas": 1 } })) }),
+            "label and annotate take",
+        ),
+        (json!({ "bulk": bulk(json!({ "action": "scale" })) }), "scale takes"),
+        (json!({ "bulk": bulk(json!({ "action": "restart" })) }), "restart, suspend and resume"),
+        (json!({ "bulk": bulk(json!({ "stopAfterFailures": 1 })), "dryRun": true }), "a dry run looks at all objects"),
+    ] {
+        let bad = of_none(&tenant, &name, &what);
+        assert_refused(call(&tenant.cluster.client, "POST", &path, &bad).await, 422, &[words]);
+    }
+    let mut selects = of_none(&tenant, &name, &json!({ "preview": preview, "restore": { "backupSet": set } }));
+    selects["spec"]["tenantSelector"] = json!("a=b");
+    assert_refused(
+        call(&tenant.cluster.client, "POST", &path, &selects).await,
+        422,
+        &["a preview is applied in all tenants that it showed"],
+    );
+    selects = of_none(&tenant, &"x".repeat(131), &json!({ "restore": { "backupSet": set } }));
+    assert_refused(call(&tenant.cluster.client, "POST", &path, &selects).await, 422, &["at most 130 characters"]);
 }

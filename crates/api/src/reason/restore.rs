@@ -21,7 +21,7 @@ codes! {
     /// set.
     PREVIEW_NOT_USABLE = of_runs!(PreviewNotUsable);
     /// Something differs from what the preview showed.
-    PREVIEW_STALE = "PreviewStale";
+    PREVIEW_STALE = of_runs!(PreviewStale);
     /// Not a single item could be restored.
     NOTHING_RESTORED = "NothingRestored";
     /// The stored plan is incomplete, or was changed.

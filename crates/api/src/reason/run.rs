@@ -103,6 +103,11 @@ pub enum Reason {
     /// The run named as preview does not exist, is not a preview, did not succeed, or is of another
     /// set.
     PreviewNotUsable,
+    /// What a preview showed is not as it was: an object, or a tenant of a workspace run.
+    PreviewStale,
+    /// The workspace run that is to be undone does not exist, is not completed, or left nothing from
+    /// which it can be undone.
+    UndoNotPossible,
     /// Runs of other owners have the names that the run of a restore, a bulk operation, a schedule
     /// or a repository may have.
     RunNameTaken,

@@ -1,14 +1,20 @@
 //! What is decided about a workspace run, case by case, and a simulation of ten thousand tenants.
 
+mod previews;
+
 use super::decide::{Decision, Earlier, Observed, decide};
+use super::orders::Order;
 use super::plan::Tenant;
+use super::source::{Source, digest_of};
 use crate::{
     api::{
-        ObjectReference, Outcome, Phase, Workspace, WorkspaceRun, WorkspaceRunStatus, workspace_run::TenantRunCounts,
+        ObjectReference, OperationRun, Outcome, Phase, Workspace, WorkspaceRun, WorkspaceRunStatus,
+        workspace_run::TenantRunCounts,
     },
     runs::children::Child,
 };
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,8 +31,11 @@ fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
 
 #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
 fn workspace_run(spec: Value) -> WorkspaceRun {
-    let mut whole = json!({"workspace": {"name": "shop"}, "operation": {"type": "backup.capture"},
-        "requestedBy": {"username": "ada", "groups": ["platform"]}});
+    let of_other = ["bulk", "restore", "undoOf"].iter().any(|field| spec.get(field).is_some());
+    let mut whole = json!({"workspace": {"name": "shop"}, "requestedBy": {"username": "ada", "groups": ["platform"]}});
+    if !of_other {
+        whole["operation"] = json!({"type": "backup.capture"});
+    }
     whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
     read(json!({
         "apiVersion": "tenantatlas.io/v1alpha1", "kind": "WorkspaceRun",
@@ -38,7 +47,7 @@ fn workspace_run(spec: Value) -> WorkspaceRun {
 fn workspace() -> Workspace {
     let storage = json!({"persistentVolumeClaim": {"claimName": "backups"}});
     read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace", "metadata": {"name": "shop"},
-        "spec": {"allowedTypes": ["backup.*"], "repository": {"storage": storage}}}))
+        "spec": {"allowedTypes": ["backup.*", "bulk.*", "restore.*"], "repository": {"storage": storage}}}))
 }
 
 fn tenant(namespace: &str, labels: &[(&str, &str)]) -> Tenant {
@@ -62,16 +71,18 @@ fn observed(spec: Value, tenants: Vec<Tenant>) -> Observed {
         tenants,
         children: BTreeMap::new(),
         earlier: Earlier::NotAsked,
+        source: Source::NotAsked,
         duplicate: None,
     }
 }
 
 /// Carries out what was decided, as the API server would.
 fn carry_out(observed: &mut Observed, decision: &Decision) {
-    for run in &decision.start {
-        let namespace = run.metadata.namespace.clone().expect("a namespace");
+    for order in &decision.start {
+        let metadata = metadata(order);
+        let namespace = metadata.namespace.clone().expect("a namespace");
         let reference =
-            ObjectReference { name: run.metadata.name.clone().expect("a name"), uid: format!("uid-{namespace}") };
+            ObjectReference { name: metadata.name.clone().expect("a name"), uid: format!("uid-{namespace}") };
         let child = Child {
             run: reference,
             phase: Phase::Queued,
@@ -79,6 +90,7 @@ fn carry_out(observed: &mut Observed, decision: &Decision) {
             leaving: false,
             reason: None,
             counts: None,
+            detail: None,
         };
         assert_eq!(observed.children.insert(namespace, child), None, "started twice");
     }
@@ -99,7 +111,22 @@ fn pass(observed: &mut Observed, now: Timestamp) -> Decision {
 }
 
 fn started(decision: &Decision) -> Vec<&str> {
-    decision.start.iter().filter_map(|run| run.metadata.namespace.as_deref()).collect()
+    decision.start.iter().filter_map(|order| metadata(order).namespace.as_deref()).collect()
+}
+
+fn metadata(order: &Order) -> &ObjectMeta {
+    match order {
+        Order::Run(run) => &run.metadata,
+        Order::Bulk(bulk) => &bulk.metadata,
+        Order::Restore(restore) => &restore.metadata,
+    }
+}
+
+fn the_run(order: &Order) -> &OperationRun {
+    match order {
+        Order::Run(run) => run,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn end(observed: &mut Observed, namespace: &str, outcome: Outcome) {
@@ -122,7 +149,7 @@ fn each_tenant_gets_one_run_of_the_requester_and_so_many_at_a_time() {
     let mut observed = observed(json!({"parallelism": 2, "timeoutSeconds": 60, "queueTimeoutSeconds": 30}), tenants(3));
     let first = pass(&mut observed, now());
     assert_eq!(started(&first), ["t-00000", "t-00001"]);
-    let run = &first.start[0];
+    let run = the_run(&first.start[0]);
     assert_eq!(run.metadata.name.as_deref(), Some("all-01234567"));
     assert_eq!(run.metadata.owner_references, None, "records of tenants outlive the workspace run");
     let spec = serde_json::to_value(&run.spec).expect("JSON");

@@ -1,0 +1,126 @@
+//! Objects that the operator creates for others, and names them in `spec.scheduledBy`: runs, and the
+//! bulk operations and restores of workspace runs.
+//!
+//! Only the operator writes that field, so it proves whose such an object is. No label does.
+
+use super::{
+    children::{Child, Detail},
+    context::Context,
+};
+use crate::{
+    api::{
+        BulkOperationRun, ObjectReference, OperationRun, Phase, RestoreRun, WorkspaceRun,
+        operation_run::{ScheduledBy, SchedulerKind},
+    },
+    kernel::{Error, status::read},
+};
+use kube::{Api, Resource, ResourceExt};
+
+/// A kind with a `spec.scheduledBy`.
+pub trait Scheduled: Resource {
+    /// For what the object was created.
+    fn scheduled_by(&self) -> Option<&ScheduledBy>;
+
+    /// What a workspace run needs to know of the object.
+    fn child(&self) -> Child;
+}
+
+/// The workspace run that an object was created for.
+#[must_use]
+pub fn parent<K: Scheduled>(object: &K) -> Option<&ScheduledBy> {
+    object.scheduled_by().filter(|by| by.kind == SchedulerKind::WorkspaceRun)
+}
+
+/// The workspace run that an object is for, if that is completed or gone. It completes only when all
+/// of its objects are, so this one was created by a leader that stalled between its decision and its
+/// request. The first object of the tenant may be deleted by now. The answer is final, so it is
+/// confirmed with the API server.
+pub async fn created_late<K: Scheduled>(context: &Context, object: &K) -> Result<Option<String>, Error> {
+    let Some(by) = parent(object).filter(|by| !context.children.is_open(&by.uid)) else { return Ok(None) };
+    let there = read(&Api::<WorkspaceRun>::all(context.client.clone()), &by.name).await?;
+    let is_open = there.is_some_and(|there| there.uid().as_deref() == Some(&by.uid) && !there.is_completed());
+    Ok((!is_open).then(|| by.name.clone()))
+}
+
+/// Whether a workspace run still counts the object: it was created for one that is not completed, or
+/// for one that such a workspace run repeats, applies or undoes. Without the object, its tenant would
+/// be done again.
+pub fn is_counted<K: Scheduled>(context: &Context, object: &K) -> bool {
+    parent(object).is_some_and(|by| context.children.are_counted(&by.uid))
+}
+
+fn is_leaving<K: Resource>(object: &K, cancel: bool) -> bool {
+    cancel || object.meta().deletion_timestamp.is_some()
+}
+
+impl Scheduled for OperationRun {
+    fn scheduled_by(&self) -> Option<&ScheduledBy> {
+        self.spec.scheduled_by.as_ref()
+    }
+
+    fn child(&self) -> Child {
+        let status = self.status_or_default();
+        let completed = status.phase == Phase::Completed;
+        Child {
+            run: ObjectReference::of(self),
+            phase: status.phase,
+            outcome: status.outcome,
+            leaving: is_leaving(self, self.spec.cancel),
+            reason: status.reason.filter(|_| completed),
+            counts: status.summary_counts.filter(|_| completed),
+            detail: None,
+        }
+    }
+}
+
+impl Scheduled for BulkOperationRun {
+    fn scheduled_by(&self) -> Option<&ScheduledBy> {
+        self.spec.scheduled_by.as_ref()
+    }
+
+    fn child(&self) -> Child {
+        let status = self.status_or_default();
+        let completed = status.phase == Phase::Completed;
+        let detail = Detail {
+            plan_digest: status.plan_digest,
+            preview: status.preview,
+            undo: status.undo_backup_set,
+            backup_set: None,
+        };
+        Child {
+            run: ObjectReference::of(self),
+            phase: status.phase,
+            outcome: status.outcome,
+            leaving: is_leaving(self, self.spec.cancel),
+            reason: status.reason.filter(|_| completed),
+            counts: status.counts.filter(|_| completed),
+            detail: completed.then(|| Box::new(detail)),
+        }
+    }
+}
+
+impl Scheduled for RestoreRun {
+    fn scheduled_by(&self) -> Option<&ScheduledBy> {
+        self.spec.scheduled_by.as_ref()
+    }
+
+    fn child(&self) -> Child {
+        let status = self.status_or_default();
+        let completed = status.phase == Phase::Completed;
+        let detail = Detail {
+            plan_digest: status.plan_digest,
+            preview: status.preview,
+            undo: status.undo_backup_set,
+            backup_set: self.spec.backup_set.clone().map(|set| set.name),
+        };
+        Child {
+            run: ObjectReference::of(self),
+            phase: status.phase,
+            outcome: status.outcome,
+            leaving: is_leaving(self, self.spec.cancel),
+            reason: status.failure_reason.filter(|_| completed),
+            counts: status.results.filter(|_| completed),
+            detail: completed.then(|| Box::new(detail)),
+        }
+    }
+}
