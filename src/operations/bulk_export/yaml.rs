@@ -110,11 +110,12 @@ fn text(text: &str) -> String {
         if one.is_ascii_graphic() || one == ' ' || one.is_alphanumeric() {
             quoted.push(one);
         } else {
-            let mut units = [0; 2];
-            for unit in one.encode_utf16(&mut units) {
-                // Writing to a String cannot fail.
-                let _ = write!(quoted, "\\u{unit:04x}");
-            }
+            // Not as JSON does it: of a pair of escapes, some readers take none.
+            // Writing to a String cannot fail.
+            let _ = match u32::from(one) {
+                code @ ..=0xffff => write!(quoted, "\\u{code:04x}"),
+                code => write!(quoted, "\\U{code:08x}"),
+            };
         }
     }
     quoted
@@ -217,6 +218,11 @@ mod tests {
             let as_key = document(&json!({ odd: 1 }));
             assert_eq!(read(&as_key), json!({ odd: 1 }), "{as_key}");
         }
+    }
+
+    #[test]
+    fn a_character_that_takes_more_than_four_digits_is_one_escape() {
+        assert_eq!(document(&json!({ "a": "\u{1f600}" })), "---\na: \"\\U0001f600\"\n");
     }
 
     fn anything() -> impl Strategy<Value = Value> {

@@ -92,7 +92,7 @@ async fn an_export_is_one_immutable_config_map_of_the_objects_as_their_authors_w
 async fn what_is_not_there_or_of_the_cluster_is_left_out_by_name_and_the_rest_is_exported() {
     let api = server(2);
     api.change("ConfigMap", "item-00001", |map| {
-        map["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("tenantatlas")
+        map["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("tenantatlas");
     });
     order(&api, json!({"labelSelector": null, "items": ["item-00000", "item-00001", "gone"]}));
     let result = attempt(&api).await.unwrap();
