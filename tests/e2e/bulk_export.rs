@@ -70,7 +70,7 @@ async fn nobody_exports_a_secret_or_more_than_a_config_map_takes_or_what_they_ma
     for (fields, words) in [
         (json!({ "resource": secret, "items": ["a"] }), "Secrets are not exported"),
         (json!({ "resource": { "group": "", "kind": "Secret" }, "items": ["a"] }), "Secrets are not exported"),
-        (json!({ "items": ["a"], "options": { "repository": "main" } }), "export take no options"),
+        (json!({ "items": ["a"], "options": { "repository": "main" } }), "export takes no options"),
         (json!({ "items": ["a"], "dryRun": true }), "leave out dryRun"),
         (json!({ "preview": { "name": "look" } }), "leave out dryRun, preview"),
         (json!({ "items": ["a"], "stopAfterFailures": 1 }), "stopAfterFailures"),

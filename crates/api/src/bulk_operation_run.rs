@@ -87,7 +87,8 @@ pub const MAX_SELECTED: usize = 5000;
     validation = Rule::new("self.action != 'capture' || self.parallelism == 8").message("capture reads the objects one by one: leave out parallelism"),
     validation = Rule::new("self.action != 'export' || self.resource.kind != 'Secret' || self.resource.group != ''").message("Secrets are not exported, because whoever reads ConfigMaps would read them: use action: capture, whose repository is encrypted"),
     validation = Rule::new("self.action != 'capture' || (has(self.options) && has(self.options.repository) && !has(self.options.set) && !has(self.options.remove) && !has(self.options.replicas) && !has(self.options.allowDataLoss))").message("capture takes options.repository, which stores the objects, and nothing else"),
-    validation = Rule::new("!(self.action in ['restart', 'suspend', 'resume', 'export']) || !has(self.options)").message("restart, suspend, resume and export take no options"),
+    validation = Rule::new("self.action != 'export' || !has(self.options)").message("export takes no options"),
+    validation = Rule::new("!(self.action in ['restart', 'suspend', 'resume']) || !has(self.options)").message("restart, suspend and resume take no options"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BulkOperationRunSpec {
