@@ -17,6 +17,7 @@ use crate::{
         context::Context,
         is_whole,
         records::backup_set::{is_settled, settle_new},
+        scheduled::{Scheduled, parent},
     },
 };
 use k8s_openapi::NamespaceResourceScope;
@@ -111,30 +112,34 @@ pub async fn create(context: &Context, namespace: &str, run: &OperationRun, kind
         // reported the run.
         CreateFailure::Taken => Err(Error::Again("a run of this name exists")),
         CreateFailure::NamespaceTerminating => Ok(Creation::Terminating),
-        CreateFailure::OverQuota(says) => Ok(Creation::Refused(over_quota(&says, namespace, kind))),
-        CreateFailure::Refused(says) => Ok(Creation::Refused(run_refused(&says, kind))),
+        CreateFailure::OverQuota(says) => Ok(Creation::Refused(over_quota::<OperationRun>(&says, namespace, kind))),
+        CreateFailure::Refused(says) => Ok(Creation::Refused(run_refused::<OperationRun>(&says, kind))),
         CreateFailure::Fault => Err(error.into()),
     }
 }
 
-/// Why a quota rejects the run, as a message for the object.
+/// Why a quota rejects the run, or another object that does the work, as a message for the object of the
+/// kind in words.
 #[must_use]
-pub fn over_quota(says: &str, namespace: &str, kind: &str) -> Refusal {
+pub fn over_quota<K: Resource<DynamicType = ()>>(says: &str, namespace: &str, kind: &str) -> Refusal {
     Refusal::new(
         Reason::QuotaExceeded,
         format!(
-            "a quota refuses the OperationRun that would do the work: {says}; free some with `kubectl get operationruns -n {namespace}`, or ask for more, then create a new {kind}"
+            "a quota refuses the {} that would do the work: {says}; free some with `kubectl get {} -n {namespace}`, or ask for more, then create a new {kind}",
+            K::kind(&()),
+            K::plural(&())
         ),
     )
 }
 
-/// Why the API server rejects the run for other reasons, as a message for the object.
+/// Why the API server rejects it for other reasons, likewise.
 #[must_use]
-pub fn run_refused(says: &str, kind: &str) -> Refusal {
+pub fn run_refused<K: Resource<DynamicType = ()>>(says: &str, kind: &str) -> Refusal {
     Refusal::new(
         Reason::RunRefused,
         format!(
-            "the API server refuses the OperationRun that would do the work: {says}; fix what refuses it, then create a new {kind}"
+            "the API server refuses the {} that would do the work: {says}; fix what refuses it, then create a new {kind}",
+            K::kind(&())
         ),
     )
 }
@@ -162,6 +167,22 @@ where
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// Refuses to apply a preview that is not what a workspace run created, if a workspace run created the
+/// object. The preview is found by its name, and in a tenant that name may be taken after the workspace
+/// run has checked it, by a preview of somebody else.
+pub fn expect_own_preview<K: Scheduled>(object: &K, preview: Option<&K>) -> Result<(), Refusal> {
+    match preview {
+        Some(preview) if parent(object).is_some() && parent(preview).is_none() => Err(Refusal::new(
+            Reason::PreviewNotUsable,
+            format!(
+                "spec.preview: {} is not what the workspace run showed, but a later one of that name: create a preview of all tenants again",
+                preview.meta().name.as_deref().unwrap_or_default()
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The set that undoes what the run of an object did. It has the name of the run.

@@ -7,13 +7,16 @@
 
 use super::scheduled::{Scheduled, parent};
 use crate::api::{
-    ObjectReference, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus, outcome::SummaryCounts, provenance::PlanSummary,
+    ObjectReference, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus,
+    outcome::SummaryCounts,
+    provenance::PlanSummary,
+    workspace_run::{BulkTemplate, What},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -24,6 +27,8 @@ pub struct Children {
     runs: Mutex<HashMap<String, BTreeMap<String, Child>>>,
     /// By uid, the workspace runs that are not completed.
     open: Mutex<HashMap<String, Open>>,
+    /// Uids of completed workspace runs that can be applied or undone.
+    kept: Mutex<HashSet<String>>,
 }
 
 /// What others need to know of a workspace run that is not completed.
@@ -42,7 +47,10 @@ struct Open {
 fn work(run: &WorkspaceRun) -> [u8; 32] {
     let spec = &run.spec;
     // The API server writes the fields of inputs in one order.
-    let what = (&spec.operation, &spec.bulk, &spec.restore, &spec.undo_of, spec.dry_run, &spec.preview);
+    // How fast it goes, and what is expected of a preview, is no other work.
+    let pace = |bulk: &BulkTemplate| BulkTemplate { parallelism: 0, stop_after_failures: None, ..bulk.clone() };
+    let preview = spec.preview.as_ref().map(|preview| &preview.name);
+    let what = (&spec.operation, spec.bulk.as_ref().map(pace), &spec.restore, &spec.undo_of, spec.dry_run, preview);
     let whole = (&spec.workspace, what, &spec.tenant_selector, &spec.rerun_of);
     Sha256::digest(serde_json::to_vec(&whole).unwrap_or_default()).into()
 }
@@ -124,11 +132,15 @@ impl Children {
         }
     }
 
-    /// Records whether a workspace run counts its runs: until it is completed.
+    /// Records whether a workspace run counts what it has created: until it is completed, and as long
+    /// as it exists if its bulk operations or restores can be applied or undone.
     pub fn open(&self, run: &WorkspaceRun) {
         let Some(uid) = run.uid() else { return };
         let mut open = lock(&self.open);
         if run.is_completed() {
+            if !matches!(run.what(), None | Some(What::Operation(_))) {
+                lock(&self.kept).insert(uid.clone());
+            }
             open.remove(&uid);
         } else {
             let status = run.status.as_ref();
@@ -145,7 +157,9 @@ impl Children {
 
     /// Forgets a deleted workspace run.
     pub fn close(&self, run: &WorkspaceRun) {
-        lock(&self.open).remove(&run.uid().unwrap_or_default());
+        let uid = run.uid().unwrap_or_default();
+        lock(&self.kept).remove(&uid);
+        lock(&self.open).remove(&uid);
     }
 
     /// Whether a workspace run of this uid is not completed.
@@ -156,6 +170,9 @@ impl Children {
     /// Whether what a workspace run created is still counted: by itself, or by one that repeats,
     /// applies or undoes it.
     pub fn are_counted(&self, uid: &str) -> bool {
+        if lock(&self.kept).contains(uid) {
+            return true;
+        }
         let open = lock(&self.open);
         open.contains_key(uid) || open.values().any(|open| open.others.iter().any(|other| other == uid))
     }
@@ -258,6 +275,21 @@ mod tests {
         let mut other = workspace_run("zone", "queued", &[]);
         other.spec.tenant_selector = Some("a=b".to_owned());
         assert_eq!(index.duplicate_of(&other), None, "it does something else");
+        // What can be applied or undone counts as long as the workspace run exists.
+        let mut look = workspace_run("look", "completed", &[]);
+        (look.spec.operation, look.spec.undo_of) = (None, Some(crate::api::LocalReference::new("all")));
+        index.open(&look);
+        assert!(index.are_counted("look") && !index.is_open("look"));
+        index.close(&look);
+        assert!(!index.are_counted("look"));
+        // Another pace is the same work.
+        let paced = |parallelism: i32| {
+            let mut run = workspace_run("pace", "queued", &[]);
+            let bulk = BulkTemplate { parallelism, ..BulkTemplate::default() };
+            (run.spec.operation, run.spec.bulk) = (None, Some(bulk));
+            run
+        };
+        assert_eq!(work(&paced(1)), work(&paced(2)));
         index.close(&workspace_run("third", "running", &[]));
         assert!(!index.are_counted("first") && lock(&index.open).is_empty());
     }

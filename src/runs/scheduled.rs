@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{
-        BulkOperationRun, ObjectReference, OperationRun, Phase, RestoreRun, WorkspaceRun,
+        BulkOperationRun, ObjectReference, OperationRun, Phase, Reason, RestoreRun, WorkspaceRun,
         operation_run::{ScheduledBy, SchedulerKind},
     },
     kernel::{Error, status::read},
@@ -87,12 +87,13 @@ impl Scheduled for BulkOperationRun {
             undo: status.undo_backup_set,
             backup_set: None,
         };
+        let waits = status.reason.as_deref() == Some(Reason::AwaitingApproval.as_str());
         Child {
             run: ObjectReference::of(self),
             phase: status.phase,
             outcome: status.outcome,
             leaving: is_leaving(self, self.spec.cancel),
-            reason: status.reason.filter(|_| completed),
+            reason: status.reason.filter(|_| completed || waits),
             counts: status.counts.filter(|_| completed),
             detail: completed.then(|| Box::new(detail)),
         }
@@ -113,12 +114,15 @@ impl Scheduled for RestoreRun {
             undo: status.undo_backup_set,
             backup_set: self.spec.backup_set.clone().map(|set| set.name),
         };
+        // Only its conditions say why a restore waits.
+        let awaits = Reason::AwaitingApproval.as_str();
+        let waits = !completed && status.conditions.iter().any(|condition| condition.reason == awaits);
         Child {
             run: ObjectReference::of(self),
             phase: status.phase,
             outcome: status.outcome,
             leaving: is_leaving(self, self.spec.cancel),
-            reason: status.failure_reason.filter(|_| completed),
+            reason: status.failure_reason.filter(|_| completed).or(waits.then(|| awaits.to_owned())),
             counts: status.results.filter(|_| completed),
             detail: completed.then(|| Box::new(detail)),
         }

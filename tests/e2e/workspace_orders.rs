@@ -204,8 +204,11 @@ async fn what_needs_an_approval_waits_for_one_in_each_tenant_and_is_cancelled_wi
     let one = Tenant::new("all-approve").await;
     one.join_workspace(json!({ "approvals": [{ "types": ["bulk.apply"] }] })).await;
     let two = one.beside("all-approve-1").await;
-    two.move_to(&json!(one.name)).await;
-    for tenant in [&one, &two] {
+    let three = one.beside("all-approve-2").await;
+    for tenant in [&two, &three] {
+        tenant.move_to(&json!(one.name)).await;
+    }
+    for tenant in [&one, &two, &three] {
         tenant.create_many("ConfigMap", 1);
     }
     let label = |also: Value| {
@@ -219,7 +222,7 @@ async fn what_needs_an_approval_waits_for_one_in_each_tenant_and_is_cancelled_wi
         spec
     };
     let seen = one.done_over_all("look", label(json!({ "dryRun": true }))).await;
-    assert_eq!((seen.outcome, seen.preview.map(|sum| sum.update)), (Outcome::Succeeded, Some(2)), "{seen:#?}");
+    assert_eq!((seen.outcome, seen.preview.map(|sum| sum.update)), (Outcome::Succeeded, Some(3)), "{seen:#?}");
     let name = format!("{}-gold", one.name);
     let run = one.run_over_all(&name, label(json!({ "preview": one.named("look") }))).await;
     let [child, _] = tenantatlas::api::workspace_run::run_names(&name, &run.uid().expect("a uid"));
@@ -238,13 +241,51 @@ async fn what_needs_an_approval_waits_for_one_in_each_tenant_and_is_cancelled_wi
     let approval = json!({ "metadata": { "name": format!("bulkoperationrun-{child}") }, "spec": { "planDigest": digest,
         "approvedBy": { "username": "bob" }, "for": { "kind": "BulkOperationRun", "name": child, "uid": uid } } });
     one.create_as::<Approval>(bob, approval).await.expect("bob approves");
-    one.over_all_when(&name, "has one left", |status| status.counts.succeeded == 1).await;
+    one.over_all_when(&name, "has one that succeeded", |status| status.counts.succeeded == 1).await;
+    one.over_all_when(&name, "says that the others wait", |status| {
+        status.message.as_deref().unwrap_or_default().contains("wait for an approval")
+    })
+    .await;
+
+    // A tenant makes a preview of its own under the name of the one that was looked at, and approves it.
+    waits(&three).await;
+    let shown = seen.tenants.iter().find(|row| row.namespace == three.name).and_then(|row| row.run.clone());
+    let shown = shown.expect("its preview").name;
+    let bulks = three.api::<BulkOperationRun>();
+    bulks.delete(&shown, &DeleteParams::default()).await.expect("it can be deleted");
+    wait_for("it is gone", SOON, async || {
+        bulks
+            .get_opt(&shown)
+            .await
+            .map_err(|error| error.to_string())?
+            .map_or(Ok(()), |there| Err(format!("{there:#?}")))
+    })
+    .await;
+    let other = json!({ "metadata": { "name": shown }, "spec": { "resource": { "kind": "ConfigMap" }, "action": "label",
+        "dryRun": true, "labelSelector": "app=many", "options": { "set": { "tier": "forged" } },
+        "requestedBy": { "username": "kubernetes-admin" } } });
+    three.create::<BulkOperationRun>(other).await.expect("the name is free");
+    let forged = three.bulk_end(&shown).await;
+    let carol = three.person("carol", &["tenantatlas-tenant-approver"]).await;
+    let uid = bulks.get(&child).await.expect("what waits").uid();
+    let approval = json!({ "metadata": { "name": format!("bulkoperationrun-{child}") }, "spec": {
+        "planDigest": forged.plan_digest, "approvedBy": { "username": "carol" },
+        "for": { "kind": "BulkOperationRun", "name": child, "uid": uid } } });
+    three.create_as::<Approval>(carol, approval).await.expect("carol approves");
+    let refused = three.bulk_end(&child).await;
+    assert_eq!(
+        (refused.outcome, refused.reason.as_deref()),
+        (Outcome::Blocked, Some("PreviewNotUsable")),
+        "{refused:#?}"
+    );
     one.change_over_all(&name, json!({ "cancel": true })).await;
     let status = one.over_all(&name).await;
     assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("Cancelled")), "{status:#?}");
-    assert_eq!((status.counts.succeeded, status.counts.failed), (1, 1), "{status:#?}");
+    assert_eq!((status.counts.succeeded, status.counts.failed), (1, 2), "{status:#?}");
     let gold = ListParams::default().labels("tier=gold");
-    for (tenant, labelled) in [(&one, 1), (&two, 0)] {
+    let forged = ListParams::default().labels("tier=forged");
+    assert!(three.api::<ConfigMap>().list(&forged).await.expect("a list").items.is_empty());
+    for (tenant, labelled) in [(&one, 1), (&two, 0), (&three, 0)] {
         assert_eq!(tenant.api::<ConfigMap>().list(&gold).await.expect("a list").items.len(), labelled);
     }
     let cancelled = two.api::<BulkOperationRun>().get(&child).await.expect("its record");

@@ -145,7 +145,10 @@ fn what_cannot_be_done_is_blocked_before_there_is_a_run() {
     }
     let taken = Observed { run: RunView::Taken, ..observed(bulk(json!({}), json!({}))) };
     assert_eq!(end(&taken).1, "RunNameTaken");
-    let refusals = [over_quota("says no", "acme", "bulk operation"), run_refused("says no", "bulk operation")];
+    let refusals = [
+        over_quota::<OperationRun>("says no", "acme", "bulk operation"),
+        run_refused::<OperationRun>("says no", "bulk operation"),
+    ];
     for (refusal, reason) in refusals.iter().zip(["QuotaExceeded", "RunRefused"]) {
         let Action::WriteStatus(status) = refused(&taken, refusal, now()) else { panic!("no status") };
         assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Blocked, Some(reason)));
@@ -249,6 +252,24 @@ fn only_a_completed_preview_is_applied() {
     let actions = decide(&observed, now());
     let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(run.spec.operation_type, "bulk.apply");
+}
+
+#[test]
+fn a_bulk_operation_of_a_workspace_run_applies_no_preview_that_somebody_else_made_under_its_name() {
+    let by = json!({"kind": "WorkspaceRun", "name": "all", "uid": "u"});
+    let made = json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d",
+        "operationRun": {"name": "look-bulk", "uid": "u"}});
+    let apply = bulk(json!({"items": [], "preview": {"name": "look"}, "scheduledBy": by}), json!({}));
+    let mut observed = observed(apply);
+    observed.preview = Some(Arc::new(bulk(json!({"dryRun": true}), made.clone())));
+    assert_eq!(end(&observed).1, "PreviewNotUsable");
+    let mut own = bulk(json!({"dryRun": true, "scheduledBy": by}), made);
+    // As it is cached.
+    crate::kernel::slim::Slim::slim(&mut own);
+    observed.preview = Some(Arc::new(own));
+    assert!(matches!(decide(&observed, now()).as_slice(), [Action::Start(_)]));
+    observed.late = Some("all".to_owned());
+    assert_eq!(end(&observed).1, "CreatedLate");
 }
 
 #[test]

@@ -237,9 +237,10 @@ fn a_restore_whose_run_can_have_no_name_is_blocked_and_says_which_names_are_take
 #[test]
 fn a_restore_whose_run_the_api_server_refuses_is_blocked_with_its_words() {
     let waits = observed(restore(json!({}), json!({})));
-    for (why, reason) in
-        [(over_quota("no room", "acme", "restore"), "QuotaExceeded"), (run_refused("no room", "restore"), "RunRefused")]
-    {
+    for (why, reason) in [
+        (over_quota::<OperationRun>("no room", "acme", "restore"), "QuotaExceeded"),
+        (run_refused::<OperationRun>("no room", "restore"), "RunRefused"),
+    ] {
         let status = written(&[refused(&waits, &why, now())]);
         assert_eq!((status.phase, status.outcome), (Phase::Completed, Outcome::Blocked));
         assert_eq!(status.failure_reason.as_deref(), Some(reason));
@@ -269,6 +270,26 @@ fn an_adopted_set_of_another_namespace_is_restored() {
     let repository = Some(Arc::new(repository(&["another"])));
     let adopted = Observed { set: Some(set("another")), repository, ..observed(restore(json!({}), json!({}))) };
     assert!(matches!(decide(&adopted, now()).as_slice(), [Action::Start(_)]));
+}
+
+#[test]
+fn a_restore_of_a_workspace_run_applies_no_preview_that_somebody_else_made_under_its_name() {
+    let by = json!({"kind": "WorkspaceRun", "name": "all", "uid": "u"});
+    let made = json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d",
+        "operationRun": {"name": "look-preview", "uid": "u"}});
+    let preview = |spec: Value| Some(Arc::new(restore(spec, made.clone())));
+    let mut observed = observed(restore(json!({"preview": {"name": "look"}, "scheduledBy": by}), json!({})));
+    observed.preview = preview(json!({"dryRun": true}));
+    let reason = |observed: &Observed| match decide(observed, now()).as_slice() {
+        [Action::WriteStatus(status)] => status.failure_reason.clone().unwrap_or_default(),
+        [Action::Start(_)] => "starts".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(&observed), "PreviewNotUsable");
+    observed.preview = preview(json!({"dryRun": true, "scheduledBy": by}));
+    assert_eq!(reason(&observed), "starts");
+    observed.late = Some("all".to_owned());
+    assert_eq!(reason(&observed), "CreatedLate");
 }
 
 #[test]

@@ -151,8 +151,10 @@ where
                 }
             }
             CreateFailure::NamespaceTerminating => return Ok(None),
-            CreateFailure::OverQuota(says) => return Ok(Some(over_quota(&truncate(&says, 150), &namespace, KIND))),
-            CreateFailure::Refused(says) => return Ok(Some(run_refused(&truncate(&says, 150), KIND))),
+            CreateFailure::OverQuota(says) => {
+                return Ok(Some(over_quota::<K>(&truncate(&says, 150), &namespace, KIND)));
+            }
+            CreateFailure::Refused(says) => return Ok(Some(run_refused::<K>(&truncate(&says, 150), KIND))),
             CreateFailure::Fault => return Err(error.into()),
         }
     }

@@ -9,7 +9,7 @@
 use super::{
     orders::{self, Order, of_tenant},
     plan::{Given, Plan, Selectors, State, Target, Tenant, plan},
-    source::{Source, digest_of, expect_usable},
+    source::{Source, digest_of, expect_usable, is_same},
     summary::summarize,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         ObjectReference, OperationType, Outcome, Phase, Reason, Workspace, WorkspaceRun, WorkspaceRunStatus,
         conditions,
         result::truncate,
-        workspace_run::{MAX_REFUSED, WaveStatus, What},
+        workspace_run::{MAX_REFUSED, TenantRun, WaveStatus, What},
     },
     items::{
         bulk,
@@ -129,10 +129,59 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         only: only.as_ref(),
         refused: &status.refused,
     };
-    if !started && plan(given, &[]).targets.is_empty() {
+    if started {
+        return go_on(observed, given, &status, now);
+    }
+    let targets = plan(given, &[]).targets;
+    if targets.is_empty() {
         return ended(observed, (Outcome::Blocked, Reason::NoTenants), &nobody(run), now);
     }
-    go_on(observed, given, &status, now)
+    begin(observed, given, &targets, &status, now)
+}
+
+/// Records the start, and what was checked at it. Nothing is created in the same pass: if the status is
+/// not written, the checks are made again, and must not find the workspace run half carried out.
+fn begin(
+    observed: &Observed,
+    given: Given<'_>,
+    targets: &[Target<'_>],
+    before: &WorkspaceRunStatus,
+    now: Timestamp,
+) -> Decision {
+    let run = &observed.run;
+    let mut next = before.clone();
+    next.started_at = Some(now);
+    next.operation_type = Some(run.operation_type().to_owned());
+    let mut left_out = 0;
+    if let Source::Found { reference, named, .. } = &observed.source {
+        next.source = Some(reference.clone());
+        let named = named.as_ref().map(|named| named.status_or_default()).unwrap_or_default();
+        next.plan_digest = named.plan_digest.filter(|_| run.spec.preview.is_some());
+        // Which tenants a selector would take of those that are gone is not known.
+        if run.spec.preview.is_none() && run.spec.tenant_selector.is_none() {
+            left_out = without_undo(observed, given, named.undo_tenants);
+        }
+    }
+    next.tenants_at_start = i64::try_from(targets.len()).unwrap_or(i64::MAX).saturating_add(left_out);
+    if let Earlier::Found { repeats, .. } = &observed.earlier {
+        next.repeats.clone_from(repeats);
+    }
+    summarize(&mut next, targets, None, run.spec.dry_run);
+    let (reason, message) = under_way(run, &next, None, None);
+    settle(&mut next, run, (Phase::Running, Outcome::Pending), reason, &message, now);
+    next.counted_at = Some(now);
+    let requeue = Some(SignedDuration::from_millis(100));
+    Decision { status: Some(Box::new(next)), requeue, ..Decision::default() }
+}
+
+/// Number of tenants in which there was something to undo, and in which it is not undone: they are no
+/// tenants any more, or their records are deleted.
+fn without_undo(observed: &Observed, given: Given<'_>, undo_tenants: i64) -> i64 {
+    let known = given.only.map_or(0, BTreeSet::len);
+    let there: BTreeSet<&str> = observed.tenants.iter().map(|tenant| tenant.namespace.as_str()).collect();
+    let gone = given.only.map_or(0, |only| only.iter().filter(|namespace| !there.contains(**namespace)).count());
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    number(gone).saturating_add((undo_tenants - number(known)).max(0))
 }
 
 /// Refuses what cannot be done in any tenant.
@@ -209,9 +258,9 @@ fn expect_rerun(run: &WorkspaceRun, earlier: &Earlier) -> Result<(), Refusal> {
             Err(impossible("is not completed: wait for it, or cancel it, then create a new workspace run"))
         }
         Earlier::Found { named: Some(earlier), .. }
-            if earlier.spec.workspace != run.spec.workspace || earlier.operation_type() != run.operation_type() =>
+            if earlier.spec.workspace != run.spec.workspace || !is_same(run, earlier) =>
         {
-            Err(impossible("is of another workspace or operation type: name one of the same"))
+            Err(impossible("is of another workspace, or did something else: name one that did the same"))
         }
         Earlier::NotAsked | Earlier::Found { .. } => Ok(()),
     }
@@ -219,14 +268,21 @@ fn expect_rerun(run: &WorkspaceRun, earlier: &Earlier) -> Result<(), Refusal> {
 
 fn nobody(run: &WorkspaceRun) -> String {
     let workspace = &run.spec.workspace.name;
-    let which = match (&run.spec.tenant_selector, &run.spec.rerun_of) {
-        (_, Some(earlier)) => {
+    let which = match (&run.spec.tenant_selector, &run.spec.rerun_of, run.source()) {
+        (_, Some(earlier), _) => {
             format!("no tenant of workspace {workspace} is left that did not succeed in {}", earlier.name)
         }
-        (Some(selector), None) => {
+        (Some(selector), None, None) => {
             format!("no tenant of workspace {workspace} matches spec.tenantSelector {:?}", truncate(selector, 300))
         }
-        (None, None) => format!("workspace {workspace} has no tenant"),
+        (Some(selector), None, Some(source)) => format!(
+            "no tenant of workspace {workspace} in which {source} changed something matches spec.tenantSelector {:?}",
+            truncate(selector, 300)
+        ),
+        (None, None, None) => format!("workspace {workspace} has no tenant"),
+        (None, None, Some(source)) => {
+            format!("the tenants in which {source} did something are no tenants of workspace {workspace} any more")
+        }
     };
     format!(
         "{which}: `kubectl get namespaces -l tenantatlas.io/workspace={workspace} --show-labels` shows its tenants; one that is created after the workspace run is not taken"
@@ -292,33 +348,14 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
     let mut next = before.clone();
     next.waves = waves;
     next.wave = i64::try_from(next.waves.len()).ok().filter(|_| !run.spec.waves.is_empty());
-    if next.started_at.is_none() {
-        next.started_at = Some(now);
-        let wanted = given.only.map_or(targets.len(), |only| {
-            let again = |namespace: &&&str| given.succeeded_before.contains(**namespace);
-            only.len() - only.iter().filter(again).count()
-        });
-        next.tenants_at_start = i64::try_from(wanted.max(targets.len())).unwrap_or(i64::MAX);
-        next.operation_type = Some(run.operation_type().to_owned());
-        if let Source::Found { reference, named, .. } = &observed.source {
-            next.source = Some(reference.clone());
-            let shown = named.as_ref().and_then(|named| named.status_or_default().plan_digest);
-            next.plan_digest = shown.filter(|_| run.spec.preview.is_some());
-        }
-        if let Earlier::Found { repeats, .. } = &observed.earlier {
-            next.repeats.clone_from(repeats);
-        }
-    }
     summarize(&mut next, &targets, stopped, run.spec.dry_run);
     for row in &mut next.tenants {
         row.run = row.run.take().filter(|run| !run.uid.is_empty());
     }
     if !is_active && (stopped.is_some() || !waits) {
         let is_partial = |target: &Target<'_>| matches!(target.state, State::Failed(child) if child.outcome == Outcome::PartiallySucceeded);
-        if run.spec.dry_run {
-            next.plan_digest = digest_of(&observed.children);
-        }
-        finish(&mut next, run, stopped, targets.iter().any(is_partial), now);
+        let digest = digest_of(&observed.children).filter(|_| run.spec.dry_run);
+        finish(&mut next, run, (stopped, targets.iter().any(is_partial)), digest, now);
         decision.requeue = None;
     } else {
         let (reason, message) = under_way(run, &next, stopped, next_wave_at);
@@ -400,11 +437,34 @@ fn under_way(
                 at.round(jiff::Unit::Second).unwrap_or(at)
             ),
         ),
-        (None, None) => (Reason::Running, format!("up to {} tenants at a time", run.spec.parallelism)),
+        (None, None) => {
+            (Reason::Running, format!("up to {} tenants at a time{}", run.spec.parallelism, awaits(run, next)))
+        }
     }
 }
 
-fn finish(next: &mut WorkspaceRunStatus, run: &WorkspaceRun, stopped: Option<Reason>, some_work: bool, now: Timestamp) {
+/// What is said of tenants that wait for an approval: nobody else sees that they keep the rest waiting.
+fn awaits(run: &WorkspaceRun, next: &WorkspaceRunStatus) -> String {
+    let awaits = |row: &&TenantRun| row.reason.as_deref() == Some(Reason::AwaitingApproval.as_str());
+    match next.tenants.iter().filter(awaits).count() {
+        0 => String::new(),
+        // Rows are limited, so there may be more.
+        count => format!(
+            "; {count} or more wait for an approval, and what to approve is in the status.message of each: `kubectl get {} --all-namespaces --field-selector spec.scheduledBy.uid={}`",
+            if matches!(run.what(), Some(What::Bulk(_))) { "bulkoperationruns" } else { "restoreruns" },
+            run.uid().unwrap_or_default()
+        ),
+    }
+}
+
+/// Records the end. `digest` is that of the plans that a dry run has shown.
+fn finish(
+    next: &mut WorkspaceRunStatus,
+    run: &WorkspaceRun,
+    (stopped, some_work): (Option<Reason>, bool),
+    digest: Option<String>,
+    now: Timestamp,
+) {
     let counts = next.counts;
     let lost = (next.tenants_at_start - counts.total).max(0);
     let outcome = match counts {
@@ -413,16 +473,24 @@ fn finish(next: &mut WorkspaceRunStatus, run: &WorkspaceRun, stopped: Option<Rea
         counts if counts.succeeded > 0 || some_work => Outcome::PartiallySucceeded,
         _ => Outcome::Failed,
     };
+    if run.spec.dry_run {
+        let usable = matches!(outcome, Outcome::Succeeded | Outcome::PartiallySucceeded);
+        next.plan_digest = digest.filter(|_| usable);
+    }
     let name = run.name_any();
-    let again = format!(
-        "`kubectl get workspacerun {name} -o yaml` names them; a new workspace run with spec.rerunOf {name} does those that did not succeed"
-    );
+    // What an old preview showed of these is out of date.
+    let anew = if run.spec.preview.is_some() {
+        format!("one with dryRun: true and spec.rerunOf.name {name} previews")
+    } else {
+        format!("a new workspace run with spec.rerunOf.name {name} does")
+    };
+    let again = format!("`kubectl get workspacerun {name} -o yaml` names them; {anew} those that did not succeed");
     let mut sums = format!("{} of {} tenants succeeded, {} did not", counts.succeeded, counts.total, counts.failed);
     if counts.skipped > 0 {
         let _ = write!(sums, ", {} were never started", counts.skipped);
     }
     if lost > 0 {
-        let _ = write!(sums, ", {lost} are no tenants any more");
+        let _ = write!(sums, ", {lost} are left out: they are no tenants any more, or their records are deleted");
     }
     let (reason, message) = match (outcome, stopped) {
         (Outcome::Succeeded, _) => (Reason::Succeeded, format!("{}{}", all(counts.total), then(next, run))),

@@ -124,7 +124,7 @@ fn expect_preview(
     let (true, Some(digest)) =
         (matches!(status.outcome, Outcome::Succeeded | Outcome::PartiallySucceeded), status.plan_digest)
     else {
-        return no("made no plan");
+        return no("made no plan that can be applied");
     };
     if let Some(expected) = preview.plan_digest.as_ref().filter(|expected| **expected != digest) {
         let message = format!(
@@ -154,9 +154,12 @@ fn expect_preview(
     }
 }
 
-/// Whether a preview showed what the workspace run is to do.
-fn is_same(run: &WorkspaceRun, preview: &WorkspaceRun) -> bool {
-    match (run.what(), preview.what()) {
+/// Whether another workspace run did, or showed, what this one is to do. What is compared is kept in the
+/// cache of completed ones.
+#[must_use]
+pub fn is_same(run: &WorkspaceRun, other: &WorkspaceRun) -> bool {
+    match (run.what(), other.what()) {
+        (Some(What::Operation(one)), Some(What::Operation(other))) => one.operation_type == other.operation_type,
         (Some(What::Bulk(one)), Some(What::Bulk(other))) => {
             one.resource == other.resource && one.action == other.action
         }

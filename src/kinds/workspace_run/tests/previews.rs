@@ -253,7 +253,106 @@ fn an_undo_says_how_many_of_the_tenants_are_gone() {
     pass(&mut look, later(60));
     let said = status(&look);
     assert_eq!(said.outcome, Outcome::PartiallySucceeded);
-    assert!(said.message.unwrap_or_default().contains("1 are no tenants any more"));
+    assert!(said.message.unwrap_or_default().contains("1 are left out: they are no tenants any more"));
+}
+
+/// A deletion in two tenants that can be undone in both.
+fn deleted() -> Observed {
+    let mut applied = preview_of_deletion();
+    let mut run = (*applied.run).clone();
+    run.spec.dry_run = false;
+    run.status.as_mut().expect("a status").undo_tenants = 2;
+    applied.run = Arc::new(run);
+    for child in applied.children.values_mut() {
+        child.detail = Some(Box::new(Detail { undo: Some("undo".to_owned()), ..Detail::default() }));
+    }
+    applied
+}
+
+#[test]
+fn an_undo_says_so_if_the_record_of_a_tenant_is_deleted_and_a_selector_leaves_out_nobody_silently() {
+    let look = |selector: Option<&str>, applied: &Observed| {
+        let mut spec = json!({"undoOf": {"name": "all"}, "dryRun": true});
+        if let Some(selector) = selector {
+            spec["tenantSelector"] = json!(selector);
+        }
+        after(spec, applied)
+    };
+    let mut applied = deleted();
+    applied.children.remove("t-00001");
+    let mut partly = look(None, &applied);
+    assert_eq!(started(&pass(&mut partly, now())), ["t-00000"]);
+    end(&mut partly, "t-00000", Outcome::Succeeded);
+    pass(&mut partly, later(60));
+    assert_eq!(status(&partly).outcome, Outcome::PartiallySucceeded);
+    assert!(status(&partly).message.unwrap_or_default().contains("or their records are deleted"));
+
+    let mut applied = deleted();
+    applied.tenants[1].labels.insert("stage".to_owned(), "canary".to_owned());
+    let mut canary = look(Some("stage=canary"), &applied);
+    assert_eq!(started(&pass(&mut canary, now())), ["t-00001"]);
+    end(&mut canary, "t-00001", Outcome::Succeeded);
+    pass(&mut canary, later(60));
+    assert_eq!((status(&canary).outcome, status(&canary).counts.total), (Outcome::Succeeded, 1));
+    blocked(look(Some("stage=none"), &applied), "NoTenants", "in which all changed something");
+    applied.tenants.clear();
+    blocked(look(None, &applied), "NoTenants", "are no tenants of workspace shop any more");
+}
+
+#[test]
+fn a_start_that_was_not_recorded_has_created_nothing() {
+    let preview = preview_of_deletion();
+    let mut applied = after(apply(json!({})), &preview);
+    let first = decide(&applied, now());
+    assert_eq!(first.start, [], "if this status is lost, all is checked again");
+    let recorded = first.status.expect("a status");
+    assert!(recorded.source.is_some() && recorded.plan_digest.is_some() && recorded.started_at.is_some());
+    // Once it is recorded, what the preview was like later changes nothing.
+    let mut run = (*applied.run).clone();
+    run.status = Some(*recorded);
+    applied.run = Arc::new(run);
+    if let Source::Found { named, .. } = &mut applied.source {
+        *named = None;
+    }
+    assert_eq!(started(&decide(&applied, now())), ["t-00000", "t-00001"]);
+    let mut run = (*applied.run).clone();
+    run.spec.cancel = true;
+    applied.run = Arc::new(run);
+    let cancelled = decide(&applied, now());
+    assert_eq!(cancelled.start, []);
+}
+
+#[test]
+fn only_what_did_the_same_is_repeated_also_as_a_preview() {
+    let rerun = |spec: Value, earlier: &Observed| {
+        let named = Some(earlier.run.clone());
+        let succeeded = BTreeSet::from(["t-00000".to_owned()]);
+        let mut next = observed(spec, tenants(2));
+        next.earlier = Earlier::Found { named, repeats: vec!["0123456789".to_owned()], succeeded };
+        next
+    };
+    let applied = deleted();
+    let mut other = deletion();
+    other["resource"]["kind"] = json!("DaemonSet");
+    let of = |bulk: Value| json!({"bulk": bulk, "dryRun": true, "rerunOf": {"name": "all"}});
+    blocked(rerun(of(other), &applied), "RerunNotPossible", "did something else");
+    let restore = json!({"restore": {"backupSet": {"name": "a"}}, "rerunOf": {"name": "all"}});
+    blocked(rerun(restore, &applied), "RerunNotPossible", "did something else");
+    let mut again = rerun(of(deletion()), &applied);
+    assert_eq!(started(&pass(&mut again, now())), ["t-00001"], "a preview of those that did not succeed");
+}
+
+#[test]
+fn tenants_that_wait_for_an_approval_are_counted_in_the_message() {
+    let mut applied = after(apply(json!({})), &preview_of_deletion());
+    pass(&mut applied, now());
+    applied.children.get_mut("t-00001").expect("a child").reason = Some("AwaitingApproval".to_owned());
+    pass(&mut applied, later(60));
+    let message = status(&applied).message.unwrap_or_default();
+    assert!(
+        message.contains("1 or more wait for an approval") && message.contains("get bulkoperationruns"),
+        "{message}"
+    );
 }
 
 #[test]
