@@ -5,8 +5,10 @@
 //! | folder | operation |
 //! |---|---|
 //! | [`bulk`] | `bulk.apply` |
+//! | [`bulk_capture`] | `bulk.capture` |
 //! | [`bulk_delete`] | `bulk.delete` |
 //! | [`bulk_delete_preview`] | `bulk.delete.preview` |
+//! | [`bulk_export`] | `bulk.export` |
 //! | [`bulk_preview`] | `bulk.preview` |
 //! | [`capture`] | `backup.capture`; how a namespace is read |
 //! | [`check`] | `repository.check`, which also lists the sets of an adopted repository |
@@ -30,8 +32,10 @@
 
 mod approval;
 pub mod bulk;
+pub mod bulk_capture;
 pub mod bulk_delete;
 pub mod bulk_delete_preview;
+pub mod bulk_export;
 pub mod bulk_preview;
 pub mod capture;
 pub mod capture_item;
@@ -130,10 +134,12 @@ pub enum MadeFor {
 }
 
 /// All operations, in the order in which the worker's help shows them.
-pub static TABLE: [&dyn Operation; 15] = [
+pub static TABLE: [&dyn Operation; 17] = [
     &bulk::Bulk,
+    &bulk_capture::BulkCapture,
     &bulk_delete::BulkDelete,
     &bulk_delete_preview::BulkDeletePreview,
+    &bulk_export::BulkExport,
     &bulk_preview::BulkPreview,
     &capture::Capture,
     &capture_item::CaptureItem,

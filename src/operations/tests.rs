@@ -75,6 +75,7 @@ fn least(schema: &Value) -> Value {
     let value = |name: &str| match name {
         "restoreRun" | "bulkOperationRun" => json!({"name": "put-back", "uid": "0123"}),
         "item" => json!("core/ConfigMap/settings"),
+        "selection" => json!({"includeKinds": ["ConfigMap"], "includeNames": ["settings"]}),
         _ => json!("main"),
     };
     Value::Object(required.map(|name| (name.to_owned(), value(name))).collect())

@@ -21,6 +21,7 @@ use crate::{
     api::{
         ObjectReference, Outcome, Phase, Reason, labels,
         operation_run::{OnDuplicate, OperationRunStatus, Waiting},
+        reference::is_object_name,
     },
     kernel::refusal::Refusal,
     operations::{
@@ -358,6 +359,7 @@ fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, ran: 
     next.context.audit = made.audit.or(next.context.audit);
     next.context.drift = made.drift.or(next.context.drift);
     next.context.coverage = made.coverage.or(next.context.coverage);
+    next.context.config_map = made.config_map.filter(|name| is_object_name(name)).or(next.context.config_map);
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
         next.progress = Some(format!("{}/{}", counts.processed, counts.total));

@@ -152,7 +152,7 @@ mod tests {
     fn nothing_more_is_captured_into_a_full_repository_and_everything_else_goes_on() {
         let quota = json!({"quotas": {"repositoryBytes": 100}});
         let any = run("a.b", Value::Null);
-        for command in ["capture", "capture-item", "inventory"] {
+        for command in ["capture", "capture-item", "bulk-capture", "inventory"] {
             assert_eq!(refused(quota.clone(), &any, &prepared(command, Some(99)), 0), None);
             assert_eq!(refused(quota.clone(), &any, &prepared(command, None), 0), None);
             let refusal = refused(quota.clone(), &any, &prepared(command, Some(100)), 0).expect("refused");

@@ -188,6 +188,11 @@ async fn who_may_not_delete_deletes_nothing_in_bulk_and_a_deletion_takes_a_right
         ("bulk.preview", label_preview),
         ("bulk.delete", clear(&kind)),
         ("bulk.delete.preview", look(&kind, &selected)),
+        ("bulk.export", json!({ "resource": kind, "action": "export", "items": ["item-000"] })),
+        (
+            "bulk.capture",
+            json!({ "resource": kind, "action": "capture", "items": ["item-000"], "options": { "repository": "main" } }),
+        ),
     ];
     for (own, _) in &all {
         let user = format!("only-{}", own.replace('.', "-"));

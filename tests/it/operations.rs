@@ -93,7 +93,13 @@ fn admission_lets_nobody_start_what_the_operator_starts_for_restores_and_bulk_op
             })
             .collect();
         let asked: BTreeSet<&str> = orders.iter().flat_map(|(previews, writes)| [*previews, *writes]).collect();
-        let all: BTreeSet<&str> = of_kind.clone().map(|operation| operation.name()).collect();
+        // One that only reads has no preview, and is asked for by its action alone.
+        let reads = |name: &str| {
+            let action = name.trim_start_matches("bulk.");
+            start.contains(&format!("object.spec.action == '{action}' ? '{name}' :"))
+        };
+        let all: BTreeSet<&str> =
+            of_kind.clone().map(|operation| operation.name()).filter(|name| !reads(name)).collect();
         assert_eq!((asked, orders.len()), (all.clone(), all.len() / 2), "the verb that an order takes: {orders:?}");
     }
     let writes = built_in::APPLY;

@@ -7,7 +7,9 @@
 mod api;
 mod audit;
 mod bulk;
+mod bulk_capture;
 mod bulk_delete;
+mod bulk_export;
 mod bulk_preview;
 mod capture;
 mod capture_item;

@@ -124,6 +124,7 @@ impl Demo {
         self.onboarding()?;
         self.workspace(&tenants[0])?;
         self.over_all(&tenants[0])?;
+        self.undone_over_all(&tenants[0])?;
 
         self.screen.heading("What must not work");
         self.refused(&tenants[0], &tenants[1])?;

@@ -63,12 +63,13 @@ request.userInfo.?extra[?'authentication.kubernetes.io/pod-name'][?0].orValue(''
 {{- end }}
 
 {{/* In CEL, patterns: the Jobs of operations (crates/api/src/identity.rs); their pods, among these those at a restore, in which nothing but our
-worker runs; those that record what undoes their work; those that change the tenant's objects and say so in the audit chain; and what looks like an operation's. */}}
-{{- define "tenantatlas.jobName" -}}'^op-[0-9a-f]{20}(-restore|-bulk|-delete)?$'{{- end }}
-{{- define "tenantatlas.operationPod" -}}'^op-[0-9a-f]{20}(-restore|-bulk|-delete)?-[a-z0-9]+$'{{- end }}
+worker runs; those that record what undoes their work; those that change the tenant's objects and say so in the audit chain; those that write an export; and what looks like an operation's. */}}
+{{- define "tenantatlas.jobName" -}}'^op-[0-9a-f]{20}(-restore|-bulk|-delete|-export)?$'{{- end }}
+{{- define "tenantatlas.operationPod" -}}'^op-[0-9a-f]{20}(-restore|-bulk|-delete|-export)?-[a-z0-9]+$'{{- end }}
 {{- define "tenantatlas.restorePod" -}}'^op-[0-9a-f]{20}-restore-[a-z0-9]+$'{{- end }}
 {{- define "tenantatlas.undoingPod" -}}'^op-[0-9a-f]{20}-(restore|delete)-[a-z0-9]+$'{{- end }}
 {{- define "tenantatlas.writingPod" -}}'^op-[0-9a-f]{20}-(restore|bulk|delete)-[a-z0-9]+$'{{- end }}
+{{- define "tenantatlas.exportPod" -}}'^op-[0-9a-f]{20}-export-[a-z0-9]+$'{{- end }}
 {{- define "tenantatlas.operationName" -}}'^op-[0-9a-f]{20}(-|$)'{{- end }}
 
 {{/* In CEL: our worker asks, from the pod of an operation (needs the variable pod). A restore may name an account of the tenant's own; so may

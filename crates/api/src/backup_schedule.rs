@@ -61,7 +61,7 @@ pub const MAX_NAME_LENGTH: usize = 52;
     validation = Rule::new(day_rule!("self.schedule")).message("schedule names a day that its month never has"),
     validation = Rule::new("!self.schedule.contains('@') || self.schedule.trim() in ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly']").message("schedule knows the aliases @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly"),
     validation = Rule::new("timestamp('2020-01-01T00:00:00Z').getHours(self.timeZone) >= 0 && !(self.timeZone in ['Local', 'localtime', 'posixrules']) && !self.timeZone.startsWith('right/') && !self.timeZone.startsWith('posix/')").message("timeZone is none of the IANA database: names are such as UTC or Europe/Berlin"),
-    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete'])").message("operation.type: restores and bulk operations are not run by schedules; restore.rehearse checks a backup set without writing"),
+    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete', 'bulk.capture', 'bulk.export'])").message("operation.type: restores and bulk operations are not run by schedules; restore.rehearse checks a backup set without writing"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupScheduleSpec {

@@ -37,7 +37,7 @@ pub const MAX_SELECTED: usize = 5000;
     namespaced,
     status = "BulkOperationRunStatus",
     derive = "PartialEq",
-    doc = "One action on many objects of one kind: sets labels or annotations, scales, restarts, suspends, resumes or deletes. The objects are selected once, and each is written at most once. With `dryRun: true` it only reports what it would do to each; a BulkOperationRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. The backup set with what it deleted and its audit entries are kept.",
+    doc = "One action on many objects of one kind: sets labels or annotations, scales, restarts, suspends, resumes, deletes, captures or exports. The objects are selected once, and each is written at most once. With `dryRun: true` it only reports what it would do to each; a BulkOperationRun with `preview` then does exactly that. It is deleted when its OperationRun exceeds the history limit of the type. The backup set with what it deleted or captured and its audit entries are kept.",
     selectable = ".spec.action",
     selectable = ".spec.scheduledBy.uid",
     selectable = ".status.phase",
@@ -55,6 +55,8 @@ pub const MAX_SELECTED: usize = 5000;
     printcolumn(name = "DryRun", type_ = "boolean", json_path = ".spec.dryRun", priority = "1"),
     printcolumn(name = "Preview", type_ = "string", json_path = ".spec.preview.name", priority = "1"),
     printcolumn(name = "Undo", type_ = "string", json_path = ".status.undoBackupSet", priority = "1"),
+    printcolumn(name = "Set", type_ = "string", json_path = ".status.backupSet", priority = "1"),
+    printcolumn(name = "ConfigMap", type_ = "string", json_path = ".status.configMap", priority = "1"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 180").message("the name of a bulk operation is at most 180 characters: shorten it, or use a shorter generateName").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase != 'completed' || (has(self.status) && has(self.status.phase) && has(self.status.outcome) && self.status.phase == oldSelf.status.phase && self.status.outcome == oldSelf.status.outcome)").message("a completed bulk operation never changes its phase or outcome: create a new one"),
@@ -81,6 +83,11 @@ pub const MAX_SELECTED: usize = 5000;
     validation = Rule::new("has(self.preview) || self.action != 'delete' || (has(self.options) && has(self.options.repository) && !has(self.options.set) && !has(self.options.remove) && !has(self.options.replicas))").message("delete takes options.repository, which keeps what is deleted, and options.allowDataLoss, and nothing else"),
     validation = Rule::new("self.action != 'delete' || self.dryRun || has(self.preview)").message("objects are deleted as a preview showed and no other way: make one with dryRun: true, then name it in preview"),
     validation = Rule::new("self.action != 'delete' || !has(self.stopAfterFailures)").message("delete takes no stopAfterFailures: its preview shows what would fail"),
+    validation = Rule::new("!(self.action in ['capture', 'export']) || (!self.dryRun && !has(self.preview) && !has(self.stopAfterFailures))").message("capture and export change nothing: leave out dryRun, preview and stopAfterFailures"),
+    validation = Rule::new("self.action != 'capture' || self.parallelism == 8").message("capture reads the objects one by one: leave out parallelism"),
+    validation = Rule::new("self.action != 'export' || self.resource.kind != 'Secret' || self.resource.group != ''").message("Secrets are not exported, because whoever reads ConfigMaps would read them: use action: capture, whose repository is encrypted"),
+    validation = Rule::new("self.action != 'capture' || (has(self.options) && has(self.options.repository) && !has(self.options.set) && !has(self.options.remove) && !has(self.options.replicas) && !has(self.options.allowDataLoss))").message("capture takes options.repository, which stores the objects, and nothing else"),
+    validation = Rule::new("self.action != 'export' || !has(self.options)").message("export takes no options"),
     validation = Rule::new("!(self.action in ['restart', 'suspend', 'resume']) || !has(self.options)").message("restart, suspend and resume take no options"),
 )]
 #[serde(rename_all = "camelCase")]
@@ -98,7 +105,7 @@ pub struct BulkOperationRunSpec {
     )]
     pub items: Vec<String>,
     /// Selects all objects of the kind whose labels match when the operation starts, in the syntax
-    /// of `kubectl -l`: at most 5,000.
+    /// of `kubectl -l`: at most 5,000, but any number for `capture`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub label_selector: Option<String>,
@@ -116,15 +123,15 @@ pub struct BulkOperationRunSpec {
     /// the workspace can require the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalTerms>,
-    /// What the action needs to know. `restart`, `suspend` and `resume` take no options.
+    /// What the action needs to know. `restart`, `suspend`, `resume` and `export` take no options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<BulkOptions>,
-    /// How many objects are worked on at once. Defaults to 8.
+    /// How many objects are worked on at once. Defaults to 8. Not accepted with `capture`.
     #[serde(default = "parallelism")]
     #[schemars(range(min = 1, max = 16))]
     pub parallelism: i32,
     /// Stops when so many objects have failed; the rest is skipped. If unset, all objects are
-    /// tried. Not accepted with `delete`.
+    /// tried. Not accepted with `delete`, `capture` and `export`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 5000))]
     pub stop_after_failures: Option<i32>,
@@ -198,9 +205,19 @@ pub enum BulkAction {
     /// Deletes the objects, after a preview. What is about to be deleted is captured before, as a
     /// backup set whose restore brings it back.
     Delete,
+    /// Captures the objects, as a backup set that holds them and nothing else. Changes nothing.
+    Capture,
+    /// Writes the objects into a ConfigMap as clean YAML, at most 500 KiB. Changes nothing.
+    Export,
 }
 
 impl BulkAction {
+    /// Whether the action only reads, so that there is nothing to preview, to approve or to audit.
+    #[must_use]
+    pub fn only_reads(self) -> bool {
+        matches!(self, Self::Capture | Self::Export)
+    }
+
     /// Returns the value as written in manifests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -211,6 +228,8 @@ impl BulkAction {
     #[must_use]
     pub fn operation_type(self, dry_run: bool) -> &'static str {
         match (self, dry_run) {
+            (Self::Capture, _) => operations::BULK_CAPTURE,
+            (Self::Export, _) => operations::BULK_EXPORT,
             (Self::Delete, true) => operations::BULK_DELETE_PREVIEW,
             (Self::Delete, false) => operations::BULK_DELETE,
             (_, true) => operations::BULK_PREVIEW,
@@ -236,7 +255,7 @@ pub struct BulkOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub replicas: Option<i32>,
-    /// BackupRepository that keeps what is deleted.
+    /// BackupRepository that keeps what is deleted, or stores what is captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub repository: Option<String>,
@@ -296,6 +315,14 @@ pub struct BulkOperationRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub undo_backup_set: Option<String>,
+    /// Backup set with what was captured, of the action `capture`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub backup_set: Option<String>,
+    /// ConfigMap with what was exported, of the action `export`. It goes with the bulk operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub config_map: Option<String>,
     /// OperationRun that does the work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_run: Option<ObjectReference>,
@@ -326,6 +353,8 @@ impl Default for BulkOperationRunStatus {
             failures: Vec::new(),
             failures_truncated: false,
             undo_backup_set: None,
+            backup_set: None,
+            config_map: None,
             operation_run: None,
             audit: None,
             completed_at: None,

@@ -12,13 +12,17 @@ use serde_json::{Map, Value, json};
 pub const JOB_NAME_DIGITS: usize = 20;
 
 /// Suffixes, by operation type, of the names of Jobs that change a tenant's objects and record it
-/// in the audit chain.
+/// in the audit chain, and of those that write an export.
 ///
 /// The only thing an admission policy knows about a request from a pod is the pod's name. The Job
 /// controller derives that name from the Job's name, and only the operator may create Jobs with
 /// such names. The name therefore identifies the work of the pod.
-const SUFFIXES: [(&str, &str); 3] =
-    [(operations::APPLY, "-restore"), (operations::BULK, "-bulk"), (operations::BULK_DELETE, "-delete")];
+const SUFFIXES: [(&str, &str); 4] = [
+    (operations::APPLY, "-restore"),
+    (operations::BULK, "-bulk"),
+    (operations::BULK_DELETE, "-delete"),
+    (operations::BULK_EXPORT, "-export"),
+];
 
 /// Identity of a run: 64 hex digits, and the suffix of its Job's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,7 +166,15 @@ mod tests {
         let restores = name("restore.apply");
         assert_eq!((restores.len(), &restores[23..]), (31, "-restore"));
         assert_eq!((&name("bulk.apply")[23..], &name("bulk.delete")[23..]), ("-bulk", "-delete"));
-        for other in ["restore.preview", "bulk.delete.preview", "restore.apply.mine", "backup.capture", "restore"] {
+        assert_eq!(&name("bulk.export")[23..], "-export");
+        for other in [
+            "restore.preview",
+            "bulk.capture",
+            "bulk.delete.preview",
+            "restore.apply.mine",
+            "backup.capture",
+            "restore",
+        ] {
             assert_eq!(name(other).len(), 23, "{other}");
         }
     }

@@ -392,6 +392,10 @@ pub struct RunContext {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub bulk_operation_run: Option<String>,
+    /// ConfigMap that the run wrote its objects to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub config_map: Option<String>,
     /// Plan that a restore or its preview made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,

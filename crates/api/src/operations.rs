@@ -12,6 +12,10 @@ use serde_json::Value;
 pub const CAPTURE: &str = "backup.capture";
 /// Does one thing with many objects.
 pub const BULK: &str = "bulk.apply";
+/// Captures many objects.
+pub const BULK_CAPTURE: &str = "bulk.capture";
+/// Writes many objects into a ConfigMap.
+pub const BULK_EXPORT: &str = "bulk.export";
 /// Reports what a bulk operation would do.
 pub const BULK_PREVIEW: &str = "bulk.preview";
 /// Deletes many objects, and keeps what brings them back.
@@ -61,6 +65,10 @@ impl Operation {
 pub const CAPTURE_COMMAND: &str = "capture";
 /// The worker's command for [`BULK`].
 pub const BULK_COMMAND: &str = "bulk";
+/// The worker's command for [`BULK_CAPTURE`].
+pub const BULK_CAPTURE_COMMAND: &str = "bulk-capture";
+/// The worker's command for [`BULK_EXPORT`].
+pub const BULK_EXPORT_COMMAND: &str = "bulk-export";
 /// The worker's command for [`BULK_PREVIEW`].
 pub const BULK_PREVIEW_COMMAND: &str = "bulk-preview";
 /// The worker's command for [`BULK_DELETE`].
@@ -89,8 +97,10 @@ pub const REHEARSE_COMMAND: &str = "rehearse";
 pub const COMPARE_COMMAND: &str = "compare";
 
 /// All built-in operations, by name.
-pub const BUILT_IN: [Operation; 15] = [
+pub const BUILT_IN: [Operation; 17] = [
     Operation { name: BULK, command: BULK_COMMAND, inputs: schema_of::<BulkInputs> },
+    Operation { name: BULK_CAPTURE, command: BULK_CAPTURE_COMMAND, inputs: schema_of::<BulkCaptureInputs> },
+    Operation { name: BULK_EXPORT, command: BULK_EXPORT_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_PREVIEW, command: BULK_PREVIEW_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_DELETE, command: BULK_DELETE_COMMAND, inputs: schema_of::<BulkDeleteInputs> },
     Operation {
@@ -199,6 +209,20 @@ pub struct BulkInputs {
     /// The approval of the plan that the BulkOperationRun applies, if it needed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Consent>,
+}
+
+/// Inputs of `bulk.capture`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BulkCaptureInputs {
+    /// Name of the BackupRepository that stores the snapshot.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+    /// The BulkOperationRun that the run was created for.
+    #[schemars(schema_with = "made_for")]
+    pub bulk_operation_run: ObjectReference,
+    /// The objects that the BulkOperationRun names.
+    pub selection: Selection,
 }
 
 /// Inputs of `bulk.delete`.
@@ -518,7 +542,11 @@ mod tests {
         for operation in BUILT_IN {
             let schema = operation.inputs_schema();
             assert_eq!((&schema["type"], &schema["additionalProperties"]), (&json!("object"), &json!(false)));
-            let first = if [BULK, BULK_PREVIEW].contains(&operation.name) { "bulkOperationRun" } else { "repository" };
+            let first = if [BULK, BULK_EXPORT, BULK_PREVIEW].contains(&operation.name) {
+                "bulkOperationRun"
+            } else {
+                "repository"
+            };
             assert!(schema["required"].as_array().is_some_and(|required| required.contains(&json!(first))));
             for (name, property) in schema["properties"].as_object().expect("properties") {
                 assert!(property["description"].is_string() || name.ends_with("Run"), "{}: {name}", operation.name);

@@ -76,6 +76,9 @@ pub struct ResultContext {
     /// and `snapshot` is its snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo_set: Option<String>,
+    /// Name of the ConfigMap with the objects of an export.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<String>,
     /// Planned restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,

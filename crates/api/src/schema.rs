@@ -152,10 +152,11 @@ mod tests {
     use super::*;
 
     /// Values of any shape that no schema bounds, and what bounds them instead.
-    const FREE: [(&str, &str); 3] = [
+    const FREE: [(&str, &str); 4] = [
         ("operationtypes.spec.executor.jobTemplate", "who writes the catalog owns the platform"),
         ("operationtypes.spec.inputsSchema", "the same"),
         ("restoreruns.spec.transforms[].patch[].value", "any JSON: the operator reads at most 256 KiB of a field"),
+        ("workspaceruns.spec.restore.transforms[].patch[].value", "the same, and a platform team writes it"),
     ];
 
     /// Collects a schema and all schemas below it, with their paths.
@@ -186,7 +187,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(nullable, ["restoreruns.spec.transforms[].patch[].value"]);
+        let any =
+            ["restoreruns.spec.transforms[].patch[].value", "workspaceruns.spec.restore.transforms[].patch[].value"];
+        assert_eq!(nullable, any);
     }
 
     /// Collects all places in a schema that can grow without bound.

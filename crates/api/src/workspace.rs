@@ -129,7 +129,7 @@ fn main_repository() -> String {
     validation = Rule::new(cron_rule!("self.schedule")).message("schedule takes five fields (minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT) such as '15 2 * * *', or an alias: @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly; the time zone goes into timeZone"),
     validation = Rule::new(day_rule!("self.schedule")).message("schedule names a day that its month never has"),
     validation = Rule::new("timestamp('2020-01-01T00:00:00Z').getHours(self.timeZone) >= 0 && !(self.timeZone in ['Local', 'localtime', 'posixrules']) && !self.timeZone.startsWith('right/') && !self.timeZone.startsWith('posix/')").message("timeZone is none of the IANA database: names are such as UTC or Europe/Berlin"),
-    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'restore.rehearse', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete'])").message("operation.type: restores, rehearsals and bulk operations do what their requester may, and a template has none: create a BackupSchedule in the tenant for a rehearsal"),
+    validation = Rule::new("!(self.operation.type in ['restore.preview', 'restore.apply', 'restore.rehearse', 'bulk.preview', 'bulk.apply', 'bulk.delete.preview', 'bulk.delete', 'bulk.capture', 'bulk.export'])").message("operation.type: restores, rehearsals and bulk operations do what their requester may, and a template has none: create a BackupSchedule in the tenant for a rehearsal"),
 )]
 pub struct ScheduleTemplate {
     /// Name of the BackupSchedule.

@@ -92,7 +92,7 @@ fn operation_type(bulk: &BulkOperationRun) -> &'static str {
 }
 
 /// The repository that a deletion needs. What applies a preview has that of the preview.
-fn repository(observed: &Observed) -> Option<&str> {
+fn repository_of_deletion(observed: &Observed) -> Option<&str> {
     let spec = &observed.bulk.spec;
     let asked = if spec.preview.is_some() { &observed.preview.as_deref()?.spec } else { spec };
     bulk::deletion(asked).ok().filter(|_| spec.action == BulkAction::Delete).map(|asked| asked.repository)
@@ -165,7 +165,7 @@ fn plan_of(observed: &Observed) -> Option<Plan> {
 fn approved(observed: &Observed, now: Timestamp) -> Verdict {
     let bulk = &observed.bulk;
     let (spec, namespace) = (&bulk.spec, bulk.namespace().unwrap_or_default());
-    if spec.dry_run {
+    if spec.dry_run || spec.action.only_reads() {
         return Verdict::Free;
     }
     let Some(requester) = &spec.requested_by else { return Verdict::Refused(no_requester()) };
@@ -218,6 +218,10 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     let mut next = bulk.status_or_default();
     next.operation_run = Some(ObjectReference::of(run));
     next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
+    let captured = theirs.context.backup_set.clone().filter(|_| bulk.spec.action == BulkAction::Capture);
+    next.backup_set = captured.or(next.backup_set);
+    let exported = theirs.context.config_map.clone().filter(|_| bulk.spec.action == BulkAction::Export);
+    next.config_map = exported.or(next.config_map);
     next.audit = theirs.context.audit.clone().or(next.audit);
     record_audit(&mut next, observed);
     if let Some(plan) = &theirs.context.plan {
@@ -290,8 +294,11 @@ fn run(observed: &Observed, name: &str, approval: Option<&Consent>) -> Operation
     let bulk = &observed.bulk;
     let named = json!({ "name": bulk.name_any(), "uid": bulk.uid().unwrap_or_default() });
     let mut inputs = Map::from_iter([(INPUT.to_owned(), named)]);
-    if let Some(repository) = repository(observed) {
+    if let Some(repository) = repository_of_deletion(observed) {
         inputs.insert("repository".to_owned(), json!(repository));
+    }
+    if let Ok(bulk::Captures { repository, selection }) = bulk::captures(&bulk.spec) {
+        inputs.extend([("repository".to_owned(), json!(repository)), ("selection".to_owned(), json!(selection))]);
     }
     if let Some(Plan { digest, .. }) = plan_of(observed) {
         inputs.insert("planDigest".to_owned(), json!(digest));

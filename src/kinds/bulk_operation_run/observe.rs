@@ -56,8 +56,8 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
         observed.late = created_late(context, &*bulk).await?;
         observed.approval = approval::known(context, &namespace, ApprovedKind::BulkOperationRun, &bulk.name_any());
     }
-    // Previews write nothing to the chain.
-    if has_ended && !bulk.spec.dry_run {
+    // What only reads writes nothing to the chain.
+    if has_ended && !bulk.spec.dry_run && !bulk.spec.action.only_reads() {
         if bulk.spec.action == BulkAction::Delete {
             observed.undo = made_for::undo(context, &namespace, &observed.run, recorded.as_ref()).await?;
         }

@@ -6,7 +6,7 @@ use crate::{
         Approval, BackupSet, BulkOperationRun, BulkOperationRunStatus, ObjectReference, OperationRun, Outcome, Phase,
         Workspace,
         identity::Identity,
-        operations::{BulkDeleteInputs, BulkDeletePreviewInputs, BulkInputs},
+        operations::{BulkCaptureInputs, BulkDeleteInputs, BulkDeletePreviewInputs, BulkInputs},
         provenance::AuditReferences,
     },
     kinds::approval::Known,
@@ -136,7 +136,7 @@ fn what_cannot_be_done_is_blocked_before_there_is_a_run() {
         (
             json!({"resource": {"group": "tenantatlas.io", "kind": "BackupSet"}}),
             "InvalidBulkOperation",
-            "never changed",
+            "no bulk operation works on",
         ),
     ] {
         let (outcome, code, message) = end(&observed(bulk(spec.clone(), json!({}))));
@@ -329,6 +329,60 @@ fn a_deletion_is_previewed_and_done_in_the_repository_that_the_preview_names() {
     let (outcome, code, message) = end(&observed(without));
     assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "InvalidBulkOperation"));
     assert!(message.contains("spec.options.repository"), "{message}");
+}
+
+#[test]
+fn a_capture_starts_a_run_that_names_the_objects_and_takes_no_approval() {
+    let rule: Workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
+        "metadata": {"name": "shop"}, "spec": {"approvals": [{"types": ["bulk.apply"]}]}}));
+    let fields = json!({"action": "capture", "items": ["web", "api"], "options": {"repository": "main"}});
+    let wanted = Observed {
+        approval: Known { workspace: Some(Arc::new(rule)), approval: None },
+        ..observed(bulk(fields, json!({})))
+    };
+    let actions = decide(&wanted, now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.operation_type, "bulk.capture");
+    assert!(is_of(run, &wanted.bulk));
+    let inputs: BulkCaptureInputs = serde_json::from_value(Value::Object(run.spec.inputs.parse())).expect("inputs");
+    assert_eq!((inputs.repository.as_str(), inputs.bulk_operation_run.uid.as_str()), ("main", "0123456789"));
+    assert_eq!(inputs.selection.include_kinds, ["Deployment.apps"]);
+    assert_eq!(inputs.selection.include_names, ["web", "api"]);
+    let without = observed(bulk(json!({"action": "capture"}), json!({})));
+    let (outcome, code, message) = end(&without);
+    assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "InvalidBulkOperation"));
+    assert!(message.contains("spec.options.repository"), "{message}");
+}
+
+#[test]
+fn the_backup_set_of_a_capture_is_named_in_its_status() {
+    let ended = json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded",
+        "context": {"backupSet": "again-bulk"}});
+    let capture = json!({"action": "capture", "options": {"repository": "main"}});
+    let status = written(&decide(&following(capture, ended.clone()), now()));
+    assert_eq!((status.backup_set.as_deref(), status.undo_backup_set), (Some("again-bulk"), None));
+    assert_eq!(written(&decide(&following(json!({}), ended), now())).backup_set, None, "of a capture alone");
+}
+
+#[test]
+fn an_export_starts_a_run_whose_pod_may_write_one_config_map_which_is_named_in_the_status() {
+    let spec = json!({"action": "export", "resource": {"kind": "ConfigMap"}});
+    let actions = decide(&observed(bulk(spec.clone(), json!({}))), now());
+    let [Action::Start(run)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(run.spec.operation_type, "bulk.export");
+    let inputs = run.spec.inputs.parse();
+    assert_eq!(Value::Object(inputs.clone()), json!({"bulkOperationRun": {"name": "again", "uid": "0123456789"}}));
+    let job = Identity::new("tenant", "bulk.export", None, "account", &inputs, None).job_name();
+    assert!(job.ends_with("-export"), "{job}");
+    let ended = json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded",
+        "context": {"configMap": "again-bulk"}});
+    let status = written(&decide(&following(spec, ended.clone()), now()));
+    assert_eq!((status.config_map.as_deref(), status.backup_set), (Some("again-bulk"), None));
+    assert_eq!(written(&decide(&following(json!({}), ended), now())).config_map, None, "of an export alone");
+    let secrets = observed(bulk(json!({"action": "export", "resource": {"kind": "Secret"}}), json!({})));
+    let (outcome, code, message) = end(&secrets);
+    assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "InvalidBulkOperation"));
+    assert!(message.contains("Secrets are not exported"), "{message}");
 }
 
 #[test]

@@ -32,20 +32,23 @@ impl Denied {
 
 /// Asks what is denied.
 pub async fn denied(provider: &dyn Provider, requested_by: &Initiator, kind: &ServedKind) -> Result<Denied, Failure> {
-    let account = provider.account(RESTORE_ACCOUNT);
-    let mut denied = Denied::default();
-    for (verb, why) in [(Verb::Get, &mut denied.get), (Verb::Update, &mut denied.update)] {
-        for user in [requested_by, &account] {
-            if why.is_none() && !provider.may(user, verb, kind).await? {
-                *why = Some(format!(
-                    "{REMEDY}: {} may not {} {} in {}",
-                    user.username,
-                    verb.as_str(),
-                    kind.plural,
-                    provider.place()
-                ));
-            }
+    let users = [requested_by, &provider.account(RESTORE_ACCOUNT)];
+    let get = may_not(provider, users, Verb::Get, kind).await?;
+    Ok(Denied { get, update: may_not(provider, users, Verb::Update, kind).await? })
+}
+
+/// Why one of these users may not do something with the objects of a kind, if so.
+pub async fn may_not(
+    provider: &dyn Provider,
+    users: [&Initiator; 2],
+    verb: Verb,
+    kind: &ServedKind,
+) -> Result<Option<String>, Failure> {
+    for user in users {
+        if !provider.may(user, verb, kind).await? {
+            let (verb, place) = (verb.as_str(), provider.place());
+            return Ok(Some(format!("{REMEDY}: {} may not {verb} {} in {place}", user.username, kind.plural)));
         }
     }
-    Ok(denied)
+    Ok(None)
 }

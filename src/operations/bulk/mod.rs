@@ -29,7 +29,7 @@ pub(super) mod access;
 pub(super) mod carry;
 pub(super) mod claim;
 pub(super) mod expected;
-mod found;
+pub(super) mod found;
 pub(super) mod order;
 mod records;
 pub(super) mod selected;

@@ -118,22 +118,27 @@ impl Reach<'_> {
                 seen: seen_in(Some(&live)),
                 step: step(self.change, &self.rules, &self.item(name), live, self.shown),
             },
-            Ok(None) => Looked { seen: seen_in(None), step: Step::Left(self.not_there()) },
-            Err(Fault::Refused { code, message, .. }) => {
-                let code_of = if code == 403 { item::FORBIDDEN } else { item::SERVER_FAILED };
-                let message = format!("it cannot be read: the API server answers {code} {message}");
-                Looked { seen: None, step: Step::Left(Left::failed(code_of, message)) }
-            }
-            Err(fault) => return Err(call_failure(&format!("read {} {name}", self.kind.kind), &fault)),
+            Ok(None) => Looked { seen: seen_in(None), step: Step::Left(not_there(self.named)) },
+            Err(fault) => Looked { seen: None, step: Step::Left(unreadable(&self.kind.kind, name, &fault)?) },
         })
     }
+}
 
-    fn not_there(&self) -> Left {
-        if self.named {
-            let message = "no object of this name exists: correct spec.items in a new bulk operation";
-            Left::failed(reason::NOT_FOUND, message)
-        } else {
-            Left::skipped(reason::VANISHED, "it was selected, and is gone")
-        }
+/// Why nothing is done with an object that does not exist. `named` is whether the author named it.
+pub fn not_there(named: bool) -> Left {
+    if named {
+        let message = "no object of this name exists: correct spec.items in a new bulk operation";
+        Left::failed(reason::NOT_FOUND, message)
+    } else {
+        Left::skipped(reason::VANISHED, "it was selected, and is gone")
     }
+}
+
+/// Why nothing is done with an object that cannot be read. Fails if that is not for the object's sake.
+pub fn unreadable(kind: &str, name: &str, fault: &Fault) -> Result<Left, Failure> {
+    let Fault::Refused { code, message, .. } = fault else {
+        return Err(call_failure(&format!("read {kind} {name}"), fault));
+    };
+    let code_of = if *code == 403 { item::FORBIDDEN } else { item::SERVER_FAILED };
+    Ok(Left::failed(code_of, format!("it cannot be read: the API server answers {code} {message}")))
 }

@@ -219,7 +219,8 @@ impl<'a> Collector<'a> {
         for name in std::mem::take(&mut self.missing) {
             let with_labels = if self.scope.list.label_selector.is_some() { " with these labels" } else { "" };
             let message = format!(
-                "correct inputs.selection.includeNames: no object of the kinds asked for has this name{with_labels}"
+                "correct {}: no object of the kinds asked for has this name{with_labels}",
+                self.scope.asked.names
             );
             self.leave(note, failed(&self.scope.item_of(name), item_reason::NOT_FOUND, &message).1);
         }
@@ -252,8 +253,8 @@ impl<'a> Collector<'a> {
             return Err(Failure::permanent(
                 reason::NOTHING_SELECTED,
                 format!(
-                    "correct inputs.selection in a new run: nothing in {} that would be captured matches it{left_out}, and an empty backup set would pass for a backup",
-                    self.run.namespace
+                    "correct {}: nothing in {} that would be captured matches it{left_out}, and an empty backup set would pass for a backup",
+                    self.scope.asked.selection, self.run.namespace
                 ),
             ));
         }

@@ -38,6 +38,21 @@ const BUILTIN_GROUPS: [&str; 13] = [
     "tenantatlas.io",
 ];
 
+/// Where what was requested can be corrected, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The field with the names.
+    pub names: &'static str,
+    /// The selection, and in what a corrected one has to be.
+    pub selection: &'static str,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { names: "inputs.selection.includeNames", selection: "inputs.selection in a new run" }
+    }
+}
+
 /// What was requested.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
@@ -49,6 +64,8 @@ pub struct Scope {
     pub list: ListSelection,
     /// The single object, if the run has a target.
     pub target: Option<ItemId>,
+    /// Where that was requested.
+    pub asked: Asked,
 }
 
 impl Scope {
@@ -89,7 +106,7 @@ impl Scope {
             _ => None,
         };
         let list = ListSelection { label_selector: names.label_selector.clone(), name };
-        Ok(Self { kinds, names, list, target })
+        Ok(Self { kinds, names, list, target, asked: Asked::default() })
     }
 
     /// Whether a capture can be complete without a kind that the worker may not list: a third-party

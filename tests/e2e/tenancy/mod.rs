@@ -73,7 +73,7 @@ impl Tenant {
     }
 
     /// A person with these rules in the tenant, whatever a role of the chart would not give.
-    async fn person_with(&self, user: &str, rules: Value) -> Client {
+    pub(crate) async fn person_with(&self, user: &str, rules: Value) -> Client {
         let name = format!("{}.{user}", self.name);
         self.apply(
             &json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": name }, "rules": rules })

@@ -133,6 +133,8 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("run tenantatlas.io/operationtypes:bulk.apply", &[]),
         ("run tenantatlas.io/operationtypes:bulk.preview", &[]),
         ("run tenantatlas.io/operationtypes:bulk.delete", &[]),
+        ("run tenantatlas.io/operationtypes:bulk.capture", &[]),
+        ("run tenantatlas.io/operationtypes:bulk.export", &[]),
         ("run tenantatlas.io/operationtypes:restore.preview", &[]),
         ("run tenantatlas.io/operationtypes:restore.apply", &[]),
         ("patch tenantatlas.io/backupsets", &["admin"]),

@@ -125,6 +125,15 @@ fn request(tenant: &Tenant, row: &str, who: &str) -> (&'static str, String, Valu
             let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "restart", "items": ["none"] });
             ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
         }
+        "capture many objects" => {
+            let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "capture", "items": ["none"],
+                "options": { "repository": "main" } });
+            ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
+        }
+        "export many objects" => {
+            let spec = json!({ "resource": { "kind": "ConfigMap" }, "action": "export", "items": ["none"] });
+            ("POST", path("bulkoperationruns"), object("BulkOperationRun", "new", spec))
+        }
         "cancel a run" => ("PATCH", path("operationruns/there"), json!({ "spec": { "cancel": true } })),
         "create a schedule" => {
             ("POST", path("backupschedules"), object("BackupSchedule", "new", json!({ "schedule": "@daily" })))

@@ -353,6 +353,8 @@ async fn what_is_not_one_order_for_all_tenants_is_refused_with_what_to_do() {
         (json!({ "bulk": bulk(json!({ "labelSelector": "a" })) }), "say which objects"),
         (json!({ "bulk": bulk(json!({ "items": null })), "preview": preview }), "leave out bulk.options"),
         (json!({ "bulk": bulk(json!({ "action": "delete", "options": null })) }), "make one with dryRun"),
+        (json!({ "bulk": bulk(json!({ "action": "capture" })) }), "captures with operation"),
+        (json!({ "bulk": bulk(json!({ "action": "export", "options": null })) }), "captures with operation"),
         (
             json!({ "bulk": bulk(json!({ "action": "delete" })), "dryRun": true }),
             "delete takes bulk.options.repository",

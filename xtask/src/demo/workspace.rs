@@ -12,6 +12,9 @@ use crate::target::Target;
 /// Why a run was refused.
 const WHY: &str = "custom-columns=NAME:.metadata.name,OUTCOME:.status.outcome,REASON:.status.reason";
 
+/// What a preview of all tenants showed.
+const SHOWED: &str = "custom-columns=NAME:.metadata.name,TENANTS:.status.counts.total,DELETES:.status.preview.delete,DIGEST:.status.planDigest";
+
 /// The namespace that becomes a tenant, and its workspace.
 pub(super) const NEW: (&str, &str) = ("demo-initech", "startups");
 
@@ -73,22 +76,64 @@ impl Demo {
     /// Runs one operation in the tenants of a workspace, in waves.
     pub(super) fn over_all(&self, tenant: &Tenant) -> Result<()> {
         self.screen.heading("One record captures all tenants of a workspace, one of them first");
-        let run = json!({
-            "apiVersion": "tenantatlas.io/v1alpha1", "kind": "WorkspaceRun", "metadata": { "generateName": "capture-all-" },
-            "spec": { "workspace": { "name": tenant.workspace },
-                "operation": { "type": "backup.capture", "inputs": { "repository": "main" } },
-                "waves": [{ "tenants": 1 }] },
-        });
-        let mut create = self.kubectl()?;
-        let made =
-            shell::feed(create.args(["create", "--filename", "-", "--output", "name"]), run.to_string().as_bytes())?;
-        let made = made.trim();
-        self.wait_for("default", "jsonpath={.status.phase}=completed", made)?;
+        let made = &self.done_over_all(
+            tenant,
+            "capture-all-",
+            &json!({ "operation": { "type": "backup.capture", "inputs": { "repository": "main" } },
+                "waves": [{ "tenants": 1 }] }),
+        )?;
         self.type_out(&["get", made])?;
         self.screen.quote(&self.field("default", made, "{.status.message}")?);
         let uid = self.field("default", made, "{.metadata.uid}")?;
         let of = format!("spec.scheduledBy.uid={uid}");
         self.type_out(&["get", "operationruns", "--all-namespaces", "--field-selector", &of])
+    }
+
+    /// Deletes objects in the tenants of a workspace as one preview showed, and takes it back.
+    pub(super) fn undone_over_all(&self, tenant: &Tenant) -> Result<()> {
+        self.screen
+            .heading("The platform team sees what it would delete in all tenants of a workspace, under one digest");
+        let banner = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "text": "sale" }, "metadata": {
+            "name": "old-banner", "namespace": tenant.namespace, "labels": { "app": "old-banner" } } });
+        self.apply(&banner)?;
+        let mut bulk = json!({ "resource": { "kind": "ConfigMap" }, "action": "delete", "labelSelector": "app=old-banner",
+            "options": { "repository": "main" } });
+        let look = self.done_over_all(tenant, "look-all-", &json!({ "bulk": bulk, "dryRun": true }))?;
+        self.type_out(&["get", &look, "--output", SHOWED])?;
+        self.screen.heading("Then it does exactly that");
+        let digest = self.field("default", &look, "{.status.planDigest}")?;
+        bulk.as_object_mut()
+            .into_iter()
+            .for_each(|bulk| bulk.retain(|field, _| ["resource", "action"].contains(&field.as_str())));
+        let preview = json!({ "name": name_of(&look), "planDigest": digest });
+        let clear = self.done_over_all(tenant, "clear-all-", &json!({ "bulk": bulk, "preview": preview }))?;
+        self.screen.quote(&self.field("default", &clear, "{.status.message}")?);
+        self.screen.heading("One undo for all tenants, which is looked at first, too");
+        let undone = json!({ "name": name_of(&clear) });
+        let look = self.done_over_all(tenant, "undo-look-", &json!({ "undoOf": undone, "dryRun": true }))?;
+        let preview = json!({ "name": name_of(&look) });
+        self.done_over_all(tenant, "undo-", &json!({ "undoOf": undone, "preview": preview }))?;
+        self.type_out(&["get", "workspaceruns"])?;
+        self.type_out(&["get", "configmap", "old-banner", "--namespace", &tenant.namespace])
+    }
+
+    /// Creates a workspace run of a tenant's workspace, and waits for its end. Returns its kind and name.
+    fn done_over_all(&self, tenant: &Tenant, prefix: &str, spec: &Value) -> Result<String> {
+        let mut run = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "WorkspaceRun",
+            "metadata": { "generateName": prefix }, "spec": spec });
+        run["spec"]["workspace"] = json!({ "name": tenant.workspace });
+        let mut create = self.kubectl()?;
+        let made =
+            shell::feed(create.args(["create", "--filename", "-", "--output", "name"]), run.to_string().as_bytes())?;
+        let made = made.trim().to_owned();
+        self.wait_for("default", "jsonpath={.status.phase}=completed", &made)?;
+        let outcome = self.field("default", &made, "{.status.outcome}")?;
+        ensure!(
+            outcome == "succeeded",
+            "{made} ended {outcome}: {}",
+            self.field("default", &made, "{.status.message}")?
+        );
+        Ok(made)
     }
 
     /// Applies a workspace, and waits until the operator has seen it and its tenants.
@@ -101,4 +146,9 @@ impl Demo {
         let generation = self.field("default", &object, "{.metadata.generation}")?;
         self.wait_for("default", &format!("jsonpath={{.status.observedGeneration}}={generation}"), &object)
     }
+}
+
+/// The name in what `kubectl create --output name` prints.
+fn name_of(object: &str) -> &str {
+    object.rsplit('/').next().unwrap_or(object)
 }

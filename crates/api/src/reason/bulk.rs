@@ -29,6 +29,12 @@ codes! {
     PREVIEW_STALE = restore::PREVIEW_STALE;
     /// Not a single object could be changed.
     NOTHING_CHANGED = "NothingChanged";
+    /// The objects are more than an export takes.
+    EXPORT_TOO_LARGE = "ExportTooLarge";
+    /// A ConfigMap that is not the export's own has its name.
+    EXPORT_NAME_TAKEN = "ExportNameTaken";
+    /// Not a single object was exported.
+    NOTHING_EXPORTED = "NothingExported";
     /// The intent or the outcome could not be recorded in the audit chain.
     AUDIT_NOT_WRITTEN = restore::AUDIT_NOT_WRITTEN;
     /// Item: the requester, or the account that writes, lacks a right.

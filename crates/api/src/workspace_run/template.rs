@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct BulkTemplate {
     /// Kind of the objects.
     pub resource: BulkResource,
-    /// What is done with each object.
+    /// What is done with each object. `capture` and `export` are not accepted.
     pub action: BulkAction,
     /// Names of the objects, each once, the same in each tenant. Exactly one of `items`,
     /// `labelSelector` and the `preview` of the workspace run is set.
@@ -85,4 +85,73 @@ pub struct RestoreTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub transforms: Vec<Transform>,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::schema::custom_resource_definitions;
+    use serde_json::Value;
+
+    /// The schema of a kind's spec, as it is installed.
+    fn spec_of(plural: &str) -> Value {
+        let definitions = custom_resource_definitions().into_iter();
+        let mut definitions = definitions.map(|definition| serde_json::to_value(definition).expect("JSON"));
+        let definition =
+            definitions.find(|definition| definition["spec"]["names"]["plural"] == plural).expect("a kind");
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+    }
+
+    /// A schema without its descriptions, which may differ.
+    fn bare(schema: &Value) -> Value {
+        match schema {
+            Value::Object(fields) => fields
+                .iter()
+                .filter(|(name, value)| *name != "description" || !value.is_string())
+                .map(|(name, value)| (name.clone(), bare(value)))
+                .collect(),
+            other => other.clone(),
+        }
+    }
+
+    #[test]
+    fn each_field_of_a_template_is_bounded_and_has_its_default_as_in_what_is_created() {
+        let templates = spec_of("workspaceruns");
+        for (template, kind) in [("bulk", "bulkoperationruns"), ("restore", "restoreruns")] {
+            let kind = spec_of(kind);
+            let fields = templates["properties"][template]["properties"].as_object().expect("fields");
+            assert!(fields.len() > 5, "{fields:#?}");
+            for (field, schema) in fields {
+                assert_eq!(bare(schema), bare(&kind["properties"][field]), "{template}.{field}");
+            }
+        }
+    }
+
+    /// Rules about several fields of a bulk operation are in the workspace run, too.
+    #[test]
+    fn what_a_bulk_operation_refuses_is_refused_in_a_template() {
+        let rules = |plural: &str| -> Vec<String> {
+            let spec = spec_of(plural);
+            let rules = spec["x-kubernetes-validations"].as_array().expect("rules").iter();
+            rules.filter_map(|rule| rule["rule"].as_str().map(str::to_owned)).collect()
+        };
+        let of_template = rules("workspaceruns");
+        let mut compared = 0;
+        for rule in rules("bulkoperationruns") {
+            // A workspace run refuses the actions that only read as a whole.
+            if rule.contains("'capture'") || rule.contains("'export'") {
+                continue;
+            }
+            // A deletion has a repository by default, and no approval of its own.
+            if !rule.contains("self.action") || rule.contains("oldSelf") || rule.contains("!= 'delete' || (has") {
+                continue;
+            }
+            let of_bulk = ["action", "options", "stopAfterFailures"].iter().fold(rule.clone(), |rule, field| {
+                rule.replace(&format!("self.{field}"), &format!("self.bulk.{field}"))
+            });
+            let wanted = format!("!has(self.bulk) || {of_bulk}");
+            assert!(of_template.contains(&wanted), "{wanted}");
+            compared += 1;
+        }
+        assert_eq!(compared, 5);
+    }
 }

@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(without.reason, Reason::InvalidBulkOperation);
         assert!(without.message.contains("spec.options.repository"), "{}", without.message);
         let event = refused(&spec("Event", json!({"repository": "main"})));
-        assert!(event.message.contains("never changed"), "{}", event.message);
+        assert!(event.message.contains("no bulk operation works on"), "{}", event.message);
         let mut broken = asked.clone();
         broken.label_selector = Some("a=b=c".to_owned());
         assert!(refused(&broken).message.contains("spec.labelSelector"));

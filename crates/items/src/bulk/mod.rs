@@ -1,7 +1,9 @@
 //! One action on many objects: what is asked for, and whether it can be done at all.
 //!
 //! ```text
+//! capture  the repository and the objects of a capture
 //! deletion the repository and the terms of a deletion
+//! export   what of an object is exported
 //! keys     keys and values of labels and annotations
 //! preview  whether a preview can be applied
 //! state    what a preview depended on in one object
@@ -11,13 +13,17 @@
 //! Checked twice: by the controller, to block the bulk operation before it gets a run, and by the
 //! worker, because it may be another version.
 
+mod capture;
 mod deletion;
+mod export;
 mod keys;
 mod preview;
 mod state;
 mod step;
 
+pub use capture::{Captures, captures};
 pub use deletion::{Deletion, deletion};
+pub use export::{expect_exportable, exported};
 pub use preview::previewed;
 pub use state::{State, read_states, seen, write_states};
 pub use step::{Left, Step, step};
@@ -80,6 +86,8 @@ pub fn requester(spec: &BulkOperationRunSpec) -> Result<&Initiator, Ineligible> 
 pub fn expect_possible(spec: &BulkOperationRunSpec) -> Result<(), Ineligible> {
     match spec.action {
         BulkAction::Delete => deletion(spec).map(drop),
+        BulkAction::Capture => captures(spec).map(drop),
+        BulkAction::Export => expect_exportable(spec),
         _ => change(spec, Timestamp::UNIX_EPOCH).map(drop),
     }
 }
@@ -100,7 +108,9 @@ pub fn change(spec: &BulkOperationRunSpec, created: Timestamp) -> Result<Change,
         BulkAction::Restart => expect_kind(spec.action, &kind, &RESTARTED).map(|()| Change::Restart(created)),
         BulkAction::Suspend => expect_kind(spec.action, &kind, &SUSPENDED).map(|()| Change::Suspend(true)),
         BulkAction::Resume => expect_kind(spec.action, &kind, &SUSPENDED).map(|()| Change::Suspend(false)),
-        BulkAction::Delete => Err(invalid("spec.action: delete is not done by a run of this type".to_owned())),
+        BulkAction::Delete | BulkAction::Capture | BulkAction::Export => {
+            Err(invalid(format!("spec.action: {} is not done by a run of this type", spec.action.as_str())))
+        }
     }
 }
 
@@ -108,7 +118,7 @@ pub fn change(spec: &BulkOperationRunSpec, created: Timestamp) -> Result<Change,
 fn expect_objects(spec: &BulkOperationRunSpec) -> Result<(), Ineligible> {
     let kind = spec.resource.group_kind();
     if let Some(why) = excluded_kind(&kind) {
-        return Err(invalid(format!("spec.resource: {kind} is never changed: {why}")));
+        return Err(invalid(format!("spec.resource: no bulk operation works on {kind}: {why}")));
     }
     if let Some(selector) = &spec.label_selector {
         selector.parse::<LabelSelector>().map_err(|error| invalid(format!("spec.labelSelector: {error}")))?;
@@ -216,10 +226,11 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_with_what_is_wrong() {
         for (value, words) in [
-            (json!({"resource": {"group": "tenantatlas.io", "kind": "BackupSet"}}), "never changed"),
-            (json!({"resource": {"kind": "Event"}}), "never changed"),
+            (json!({"resource": {"group": "tenantatlas.io", "kind": "BackupSet"}}), "no bulk operation works on"),
+            (json!({"resource": {"kind": "Event"}}), "no bulk operation works on"),
             (json!({"action": "scale", "options": {"replicas": 1}, "resource": {"kind": "Pod"}}), "not for Pod"),
             (json!({"action": "scale"}), "say how many"),
+            (json!({"action": "capture"}), "capture is not done by a run of this type"),
             (json!({"action": "restart", "resource": {"group": "batch", "kind": "Job"}}), "not for Job.batch"),
             (json!({"action": "suspend"}), "CronJob.batch, Job.batch, not for Deployment.apps"),
             (json!({"action": "resume", "resource": {"kind": "CronJob"}}), "not for CronJob"),

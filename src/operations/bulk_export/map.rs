@@ -1,0 +1,123 @@
+//! The ConfigMap of an export: the objects as YAML, and what became of each.
+//!
+//! It has the name of the run, and is created once: its account may not change it, and it is immutable
+//! for everybody else. So an attempt after a crash reports what the one before it has written. It is
+//! owned by the BulkOperationRun, which names it, and goes with it.
+
+use crate::{
+    api::{
+        BulkOperationRun, ObjectReference,
+        labels::{MANAGED_BY, MANAGER},
+        outcome::{ItemFailure, MAX_FAILURES, SummaryCounts},
+        reason::{bulk as reason, worker},
+        result::truncate,
+    },
+    cluster::retry::retry,
+    worker::{
+        environment::RunIdentity,
+        failure::{Failure, api_failure},
+    },
+};
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, Client, Resource,
+    api::{ObjectMeta, PostParams},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Key of the objects.
+pub const OBJECTS: &str = "objects.yaml";
+
+/// Key of what became of them.
+const RESULT: &str = "result.json";
+
+/// Longest message of an item in a result, in bytes: the schema's limit.
+const MAX_MESSAGE: usize = 1000;
+
+/// What became of the objects of an export.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ended {
+    /// Number of objects by result.
+    pub summary_counts: SummaryCounts,
+    /// Objects that are not in the ConfigMap, at most as many as a status names.
+    pub failures: Vec<ItemFailure>,
+    /// Whether there are more.
+    pub failures_truncated: bool,
+}
+
+/// What an earlier attempt of the run has exported, if one has. Fails if the name of the ConfigMap is
+/// taken.
+pub async fn earlier(client: &Client, own: &RunIdentity, bulk: &ObjectReference) -> Result<Option<Ended>, Failure> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &own.namespace);
+    let found = retry(|| maps.get_opt(&own.run)).await;
+    let found = found.map_err(|error| api_failure(&format!("read the ConfigMap {}", own.run), &error))?;
+    let Some(map) = found else { return Ok(None) };
+    let ended = read(&map, bulk).ok_or_else(|| {
+        let message = format!(
+            "delete the ConfigMap {}, or choose another name for a new bulk operation: an export is written to a ConfigMap of this name, and this one is not its own",
+            own.run
+        );
+        Failure::blocked(reason::EXPORT_NAME_TAKEN, message)
+    })?;
+    Ok(Some(ended))
+}
+
+/// What a ConfigMap says that is the export of this bulk operation.
+fn read(map: &ConfigMap, bulk: &ObjectReference) -> Option<Ended> {
+    let owners = map.metadata.owner_references.iter().flatten();
+    let is_its = owners
+        .into_iter()
+        .any(|owner| owner.kind == BulkOperationRun::kind(&()) && owner.name == bulk.name && owner.uid == bulk.uid);
+    let data = map.data.as_ref().filter(|data| is_its && map.immutable == Some(true) && data.contains_key(OBJECTS))?;
+    let mut ended: Ended = serde_json::from_str(data.get(RESULT)?).ok()?;
+    // Whoever may create ConfigMaps may have written it.
+    ended.failures_truncated |= ended.failures.len() > MAX_FAILURES;
+    ended.failures.truncate(MAX_FAILURES);
+    for failure in &mut ended.failures {
+        failure.message = truncate(&failure.message, MAX_MESSAGE);
+    }
+    ended.summary_counts.add_up().then_some(ended)
+}
+
+/// Creates the ConfigMap. If another pod of this run was faster, its ConfigMap counts.
+pub async fn create(
+    client: &Client,
+    own: &RunIdentity,
+    bulk: &ObjectReference,
+    objects: String,
+    ended: Ended,
+) -> Result<Ended, Failure> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &own.namespace);
+    let result = serde_json::to_string(&ended).unwrap_or_default();
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(own.run.clone()),
+            namespace: Some(own.namespace.clone()),
+            labels: Some(BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())])),
+            owner_references: Some(vec![OwnerReference {
+                api_version: BulkOperationRun::api_version(&()).into_owned(),
+                kind: BulkOperationRun::kind(&()).into_owned(),
+                name: bulk.name.clone(),
+                uid: bulk.uid.clone(),
+                ..OwnerReference::default()
+            }]),
+            ..ObjectMeta::default()
+        },
+        immutable: Some(true),
+        data: Some(BTreeMap::from([(OBJECTS.to_owned(), objects), (RESULT.to_owned(), result)])),
+        ..ConfigMap::default()
+    };
+    let parameters = PostParams::default();
+    match retry(|| maps.create(&parameters, &map)).await {
+        Ok(_) => Ok(ended),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            earlier(client, own, bulk).await?.ok_or_else(|| {
+                let message = format!("the ConfigMap {} was deleted while it was created: it is tried again", own.run);
+                Failure::transient(worker::INTERRUPTED, message)
+            })
+        }
+        Err(error) => Err(api_failure(&format!("create the ConfigMap {}", own.run), &error)),
+    }
+}
