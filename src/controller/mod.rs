@@ -4,6 +4,7 @@
 //! What is done about an object is in [`crate::runs`] and [`crate::kinds`].
 
 mod gate;
+mod imports;
 pub mod server;
 mod wakes;
 mod watches;
@@ -63,6 +64,9 @@ pub struct Options {
     /// How long after it was resolved a finding is deleted, such as `168h`.
     #[arg(long, env = "ATLAS_FINDINGS_RESOLVED_TTL", default_value = "168h")]
     findings_resolved_ttl: SignedDuration,
+    /// Which records of other systems are listed.
+    #[command(flatten)]
+    imports: imports::Imports,
     /// Maximum number of concurrent reconciles of runs, and of schedules.
     #[arg(long, env = "ATLAS_CONCURRENCY", default_value_t = 32)]
     concurrency: u16,
@@ -158,6 +162,7 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
         client,
         clock: Arc::new(SystemClock),
         settings,
+        imports: options.imports,
         events,
         metrics,
         concurrency: options.concurrency,

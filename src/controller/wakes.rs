@@ -5,15 +5,16 @@
 
 use crate::{
     api::{
-        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, Phase,
-        Reason, RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels, operation_run::SchedulerKind,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, ImportedRun, OperationRun,
+        OperationType, Phase, Reason, RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels,
+        operation_run::SchedulerKind,
     },
     kernel::{
         cache::{Change, Feed, Incoming},
         name::Name,
         slim::Slim,
     },
-    kinds::{backup_schedule, tenant::template::is_templated},
+    kinds::{backup_schedule, imported_run::records::Records, tenant::template::is_templated},
     runs::{
         children::Children,
         context::Context,
@@ -38,7 +39,7 @@ pub(super) const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
 /// Objects in a page of a list. A page is held in full while it is read and leaves holes between
 /// what is kept of it, so it is small.
-const PAGE: u32 = 50;
+pub(super) const PAGE: u32 = 50;
 
 /// The queues of the kinds that are reconciled.
 pub(super) struct Queues {
@@ -52,6 +53,7 @@ pub(super) struct Queues {
     pub(super) bulks: mpsc::UnboundedSender<Name<BulkOperationRun>>,
     pub(super) schedules: mpsc::UnboundedSender<Name<BackupSchedule>>,
     pub(super) findings: mpsc::UnboundedSender<Name<Finding>>,
+    pub(super) imported: mpsc::UnboundedSender<Name<ImportedRun>>,
 }
 
 /// The write sides of the caches.
@@ -68,23 +70,25 @@ pub(super) struct Feeds {
     pub(super) schedules: Feed<BackupSchedule>,
     pub(super) findings: Feed<Finding>,
     pub(super) approvals: Feed<Approval>,
+    pub(super) imported: Feed<ImportedRun>,
     pub(super) namespaces: Feed<Namespace>,
     pub(super) accounts: Feed<ServiceAccount>,
     pub(super) bindings: Feed<RoleBinding>,
 }
 
 /// Starts all watches.
-pub(super) fn watch(context: &Arc<Context>, feeds: Feeds, queues: &Queues) {
-    watch_runs(context, feeds.runs, queues);
+pub(super) fn watch(context: &Arc<Context>, feeds: Feeds, queues: &Queues, records: &Arc<Records>) {
+    watch_runs(context, feeds.runs, queues, records);
     watch_jobs_and_pods(context, feeds.jobs, feeds.pods);
     watch_types(context, feeds.types, queues);
     watch_workspaces(context, feeds.workspaces, queues);
     watch_workspace_runs(context, feeds.workspace_runs, queues);
-    watch_tenants(context, feeds.namespaces, feeds.accounts, feeds.bindings, queues);
+    watch_tenants(context, feeds.namespaces, feeds.accounts, feeds.bindings, queues, records);
     watch_made_for(context, feeds.repositories, feeds.schedules, feeds.restores, queues);
     watch_bulks(context, feeds.bulks, queues);
     watch_findings(context, feeds.findings, queues);
     watch_approvals(context, feeds.approvals, queues);
+    watch_imported(context, feeds.imported, queues);
 }
 
 /// Objects with our label.
@@ -92,12 +96,13 @@ fn managed() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER))
 }
 
-/// A run wakes itself, the runs that the registry names, and the repository, restore, bulk operation,
-/// schedule or workspace run that it was made for.
-fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues) {
+/// A run wakes itself, the runs that the registry names, the imported runs whose records name it, and
+/// the repository, restore, bulk operation, schedule or workspace run that it was made for.
+fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues, records: &Arc<Records>) {
     let context_of_watch = context.clone();
     let (repositories, restores, bulks) = (queues.repositories.clone(), queues.restores.clone(), queues.bulks.clone());
     let (schedules, workspace_runs) = (queues.schedules.clone(), queues.workspace_runs.clone());
+    let (imported, records) = (queues.imported.clone(), records.clone());
     feed(runs, &context.client, watcher::Config::default(), move |change| {
         let context = &context_of_watch;
         let wake = match &change {
@@ -114,6 +119,9 @@ fn watch_runs(context: &Arc<Context>, runs: Feed<OperationRun>, queues: &Queues)
         let deleted = matches!(change, Change::Deleted(_));
         let run = object(change);
         let namespace = run.namespace().unwrap_or_default();
+        for claiming in records.claiming(&namespace, &run.name_any()) {
+            let _ = imported.send(claiming);
+        }
         // An owner reference only wakes: that a run names an owner proves nothing.
         for owner in run.owner_references() {
             let _ = match owner.kind.as_str() {
@@ -272,19 +280,20 @@ fn watch_workspace_runs(context: &Arc<Context>, workspace_runs: Feed<WorkspaceRu
     });
 }
 
-/// A tenant wakes its workspace, accounts, repositories, schedules and runs, and what may wait for an
-/// approval; an account or a binding of ours wakes its tenant.
+/// A tenant wakes its workspace, accounts, repositories, schedules, runs and imported runs, and what may
+/// wait for an approval; an account or a binding of ours wakes its tenant.
 fn watch_tenants(
     context: &Arc<Context>,
     namespaces: Feed<Namespace>,
     accounts: Feed<ServiceAccount>,
     bindings: Feed<RoleBinding>,
     queues: &Queues,
+    records: &Arc<Records>,
 ) {
     let context_of_watch = context.clone();
     let (tenants, repositories) = (queues.tenants.clone(), queues.repositories.clone());
     let (schedules, workspaces) = (queues.schedules.clone(), queues.workspaces.clone());
-    let orders = Orders::of(queues);
+    let (orders, imported, records) = (Orders::of(queues), queues.imported.clone(), records.clone());
     feed(namespaces, &context.client, watcher::Config::default().labels(labels::WORKSPACE), move |change| {
         let context = &context_of_watch;
         let deleted = matches!(change, Change::Deleted(_));
@@ -302,6 +311,10 @@ fn watch_tenants(
         }
         for schedule in context.schedules.names(&name) {
             let _ = schedules.send(Name::new(&name, &schedule));
+        }
+        let there = context.imported.names(&name).into_iter().map(|object| Name::new(&name, &object));
+        for object in there.chain(records.of_namespace(&name)) {
+            let _ = imported.send(object);
         }
         orders.wake(context, &name);
         context.wake(context.registry.by_namespace(&name));
@@ -409,6 +422,14 @@ fn watch_findings(context: &Arc<Context>, findings: Feed<Finding>, queues: &Queu
             Change::Applied(finding) => metrics.finding(finding),
             Change::Deleted(finding) => metrics.forget_finding(finding),
         }
+        let _ = queue.send(Name::of(&*object(change)));
+    });
+}
+
+/// An imported run wakes itself: nobody else may have changed it.
+fn watch_imported(context: &Arc<Context>, imported: Feed<ImportedRun>, queues: &Queues) {
+    let queue = queues.imported.clone();
+    feed(imported, &context.client, watcher::Config::default(), move |change| {
         let _ = queue.send(Name::of(&*object(change)));
     });
 }

@@ -1,7 +1,10 @@
 //! The leading part of the process: kinds are wired to their caches, queues and reconcilers here. Which
 //! objects a change wakes is in [`super::wakes`].
 
-use super::wakes::{self, Feeds, JOB_NAME, Queues};
+use super::{
+    imports,
+    wakes::{self, Feeds, JOB_NAME, Queues},
+};
 use crate::{
     api::{OperationRun, backup_schedule::origin, labels},
     clock::SharedClock,
@@ -15,8 +18,8 @@ use crate::{
         slim::Slim,
     },
     kinds::{
-        backup_repository, backup_schedule, bulk_operation_run, finding, operation_type, restore_run, tenant,
-        workspace, workspace_run,
+        backup_repository, backup_schedule, bulk_operation_run, finding, imported_run, operation_type, restore_run,
+        tenant, workspace, workspace_run,
     },
     runs::{
         self,
@@ -44,6 +47,8 @@ pub(super) struct Setup {
     pub(super) clock: SharedClock,
     /// What does not change while the process runs.
     pub(super) settings: Settings,
+    /// Which records of other systems are listed.
+    pub(super) imports: imports::Imports,
     /// Where events are published.
     pub(super) events: Events,
     /// Counters.
@@ -67,10 +72,24 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     let (bulks, added_bulks) = mpsc::unbounded_channel();
     let (schedules, added_schedules) = mpsc::unbounded_channel();
     let (findings, added_findings) = mpsc::unbounded_channel();
-    let queues =
-        Queues { runs, types, workspaces, workspace_runs, tenants, repositories, restores, bulks, schedules, findings };
+    let (imported, added_imported) = mpsc::unbounded_channel();
+    let queues = Queues {
+        runs,
+        types,
+        workspaces,
+        workspace_runs,
+        tenants,
+        repositories,
+        restores,
+        bulks,
+        schedules,
+        findings,
+        imported,
+    };
+    let records = Arc::new(setup.imports.records());
     let (context, feeds) = caches(setup, &queues);
-    wakes::watch(&context, feeds, &queues);
+    wakes::watch(&context, feeds, &queues, &records);
+    imports::watch(&context.client, &records, &queues.imported);
     drop(queues);
     // A decision on half a view could be a wrong one: all caches are filled first.
     tokio::join!(
@@ -86,6 +105,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         context.schedules.ready(),
         context.findings.ready(),
         context.approvals.ready(),
+        context.imported.ready(),
         context.namespaces.ready(),
         context.accounts.ready(),
         context.bindings.ready()
@@ -100,6 +120,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
     let passes = Arc::new(workspace_run::Passes::default());
     let fan_out = move |run, context| workspace_run::reconcile(run, context, passes.clone());
     let judge = move |found, context| finding::reconcile(found, context, baselines.clone());
+    let list_record = |name, context| imported_run::reconcile(name, context, records.clone());
     tokio::join!(
         controller(concurrency, Precedence::Second(&due)).run(alone(runs::reconcile), &context.runs, added_runs),
         few().run(alone(operation_type::reconcile), &context.types, added_types),
@@ -110,6 +131,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
         few().run(alone(restore_run::reconcile), &context.restores, added_restores),
         few().run(alone(bulk_operation_run::reconcile), &context.bulks, added_bulks),
         few().run(alone(judge), &context.findings, added_findings),
+        few().run_names(list_record, added_imported),
         controller(concurrency, Precedence::First(&due)).run(
             backup_schedule::reconcile,
             &context.schedules,
@@ -119,7 +141,7 @@ pub(super) async fn run(setup: Setup, ended: watch::Receiver<bool>) {
 }
 
 fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
-    let Setup { client, clock, settings, events, metrics, concurrency: _, term: _ } = setup;
+    let Setup { client, clock, settings, imports: _, events, metrics, concurrency: _, term: _ } = setup;
     let (runs, run_feed) = Cache::new(|run: &OperationRun| origin(run).map(|origin| origin.schedule));
     let (jobs, job_feed) = Cache::new(|_| None);
     let (pods, pod_feed) = Cache::new(|pod: &Pod| pod.labels().get(JOB_NAME).cloned());
@@ -132,6 +154,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
     let (schedules, schedule_feed) = Cache::new(|_| None);
     let (findings, finding_feed) = Cache::new(|_| None);
     let (approvals, approval_feed) = Cache::new(|_| None);
+    let (imported, imported_feed) = Cache::new(|_| None);
     let (namespaces, namespace_feed) =
         Cache::new(|namespace: &Namespace| namespace.labels().get(labels::WORKSPACE).cloned());
     let (accounts, account_feed) = Cache::new(|_| None);
@@ -152,6 +175,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         schedules,
         findings,
         approvals,
+        imported,
         namespaces,
         accounts,
         bindings,
@@ -175,6 +199,7 @@ fn caches(setup: Setup, queues: &Queues) -> (Arc<Context>, Feeds) {
         schedules: schedule_feed,
         findings: finding_feed,
         approvals: approval_feed,
+        imported: imported_feed,
         namespaces: namespace_feed,
         accounts: account_feed,
         bindings: binding_feed,
@@ -220,20 +245,52 @@ impl Controller<'_> {
                 uid = object.uid()
             );
             let pass = reconcile(object, context.clone(), others);
-            let pass = async move {
-                pass.await.unwrap_or_else(|error| {
-                    if !matches!(error, Error::Again(_)) {
-                        context.metrics.pass_failed();
-                        tracing::warn!(%error, "reconcile failed; it is retried");
-                    }
-                    Requeue::Retry(error.class(), error.retry_after().unwrap_or_default())
-                })
-            };
-            Some(pass.instrument(span))
+            Some(async move { ended(pass.await, &context) }.instrument(span))
         };
         let concurrency = usize::from(self.concurrency);
         queue::run(added, concurrency, self.precedence, self.ended.clone(), namespace_of, start).await;
     }
+}
+
+impl Controller<'_> {
+    /// The same for names, whether or not there is an object of a name.
+    async fn run_names<K, R>(
+        self,
+        mut reconcile: impl FnMut(Name<K>, Arc<Context>) -> R,
+        added: mpsc::UnboundedReceiver<Name<K>>,
+    ) where
+        K: Slim,
+        R: Future<Output = Result<Option<Duration>, Error>>,
+    {
+        let start = |name: Name<K>, _: Others| {
+            if !self.term.is_current() {
+                tracing::warn!(object = %name, "not reconciled: the Lease was not renewed in time");
+                return None;
+            }
+            let span = tracing::info_span!(
+                "reconcile",
+                kind = %K::kind(&()),
+                namespace = name.namespace(),
+                name = name.name()
+            );
+            let context = self.context.clone();
+            let pass = reconcile(name, context.clone());
+            Some(async move { ended(pass.await.map(Requeue::from), &context) }.instrument(span))
+        };
+        let concurrency = usize::from(self.concurrency);
+        queue::run(added, concurrency, self.precedence, self.ended.clone(), namespace_of, start).await;
+    }
+}
+
+/// When an object is reconciled again, by how its pass ended.
+fn ended(pass: Result<Requeue, Error>, context: &Context) -> Requeue {
+    pass.unwrap_or_else(|error| {
+        if !matches!(error, Error::Again(_)) {
+            context.metrics.pass_failed();
+            tracing::warn!(%error, "reconcile failed; it is retried");
+        }
+        Requeue::Retry(error.class(), error.retry_after().unwrap_or_default())
+    })
 }
 
 /// The namespace whose turn an object takes. A namespace takes its own.

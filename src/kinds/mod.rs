@@ -12,6 +12,7 @@ pub mod backup_repository;
 pub mod backup_schedule;
 pub mod bulk_operation_run;
 pub mod finding;
+pub mod imported_run;
 pub mod made_for;
 pub mod operation_type;
 pub mod restore_run;

@@ -2,8 +2,8 @@
 
 use crate::{
     api::{
-        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
-        Workspace, WorkspaceRun,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, ImportedRun, OperationRun,
+        OperationType, RestoreRun, Workspace, WorkspaceRun,
     },
     clock::SharedClock,
     kernel::{Error, cache::Cache, events, name::Name, slim::Slim},
@@ -70,6 +70,8 @@ pub struct Context {
     pub schedules: Arc<Cache<BackupSchedule>>,
     /// Findings of all tenants.
     pub findings: Arc<Cache<Finding>>,
+    /// Records of other systems, as tenants' lists show them.
+    pub imported: Arc<Cache<ImportedRun>>,
     /// Tenants.
     pub namespaces: Arc<Cache<Namespace>>,
     /// Our accounts.

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tenantatlas::{
     api::{
-        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, OperationRun, OperationType, RestoreRun,
-        Workspace, WorkspaceRun, schema::custom_resource_definitions,
+        Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, ImportedRun, OperationRun,
+        OperationType, RestoreRun, Workspace, WorkspaceRun, schema::custom_resource_definitions,
     },
     cluster::trim::{Trim, left_out},
 };
@@ -108,6 +108,7 @@ fn an_object_with_any_of_its_values_as_large_as_its_schema_allows_decodes_as_it_
         broken::<WorkspaceRun>("workspaceruns"),
         broken::<Finding>("findings"),
         broken::<Approval>("approvals"),
+        broken::<ImportedRun>("importedruns"),
     ];
     let broken: Vec<&String> = found.iter().flat_map(|(broken, _)| broken).collect();
     assert!(broken.is_empty(), "{broken:#?}");

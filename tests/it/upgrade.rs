@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tenantatlas::{
     api::{
-        Approval, AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport,
-        OperationRun, OperationType, Phase, Reason, RestoreRun, Workspace, WorkspaceRun,
+        Approval, AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, ImportedRun,
+        OperationReport, OperationRun, OperationType, Phase, Reason, RestoreRun, Workspace, WorkspaceRun,
     },
     kernel::refusal::Refusal,
     kinds::operation_type,
@@ -92,6 +92,7 @@ fn what_an_earlier_release_wrote_is_valid_and_read_without_loss() {
             "BackupSet" => rewritten::<BackupSet>(&object),
             "BulkOperationRun" => rewritten::<BulkOperationRun>(&object),
             "Finding" => rewritten::<Finding>(&object),
+            "ImportedRun" => rewritten::<ImportedRun>(&object),
             "OperationReport" => rewritten::<OperationReport>(&object),
             "OperationRun" => rewritten::<OperationRun>(&object),
             "OperationType" => rewritten::<OperationType>(&object),

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Our kinds, as kubectl takes them.
-const KINDS: &str = "operationruns,operationtypes,workspaces,workspaceruns,backuprepositories,backupsets,findings,backupschedules,restoreruns,bulkoperationruns,operationreports,approvals,auditentries";
+const KINDS: &str = "operationruns,operationtypes,workspaces,workspaceruns,backuprepositories,backupsets,findings,backupschedules,restoreruns,bulkoperationruns,operationreports,approvals,importedruns,auditentries";
 
 /// Writes the files of a cluster and prints where they are.
 pub(crate) fn collect(cluster: &Cluster, folder: &Path) {

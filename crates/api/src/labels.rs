@@ -37,6 +37,9 @@ pub const VELERO_EXCLUDE: &str = "velero.io/exclude-from-backup";
 /// Annotation on a schedule: starts one run now, once for each value.
 pub const RUN_NOW: &str = "tenantatlas.io/run-now";
 
+/// Annotation on a record of another system: name of the OperationRun that belongs to it.
+pub const OPERATION_RUN: &str = "tenantatlas.io/operation-run";
+
 /// Annotation on a ServiceAccount that keeps its pods from mounting Secrets.
 pub const MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 /// Annotation on a Job: generation of the repository's spec that the Job was given.

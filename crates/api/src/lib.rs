@@ -29,6 +29,7 @@ pub mod execution;
 pub mod finding;
 pub mod history;
 pub mod identity;
+pub mod imported_run;
 pub mod inputs;
 pub mod inventory;
 pub mod item;
@@ -57,6 +58,7 @@ pub use backup_schedule::{BackupSchedule, BackupScheduleSpec, BackupScheduleStat
 pub use backup_set::{BackupSet, BackupSetSpec, BackupSetStatus};
 pub use bulk_operation_run::{BulkOperationRun, BulkOperationRunSpec, BulkOperationRunStatus};
 pub use finding::{Finding, FindingSpec, FindingStatus};
+pub use imported_run::{ImportedRun, ImportedRunSpec, ImportedRunStatus};
 pub use inputs::Inputs;
 pub use operation_report::{OperationReport, OperationReportSpec};
 pub use operation_run::{OperationRun, OperationRunSpec, OperationRunStatus};

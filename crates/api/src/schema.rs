@@ -1,8 +1,8 @@
 //! Schema fragments, and the custom resource definitions as they are installed.
 
 use crate::{
-    Approval, AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, OperationReport,
-    OperationRun, OperationType, RestoreRun, Workspace, WorkspaceRun,
+    Approval, AuditEntry, BackupRepository, BackupSchedule, BackupSet, BulkOperationRun, Finding, ImportedRun,
+    OperationReport, OperationRun, OperationType, RestoreRun, Workspace, WorkspaceRun,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -53,6 +53,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Workspace::crd(),
         WorkspaceRun::crd(),
         Approval::crd(),
+        ImportedRun::crd(),
     ];
     for definition in &mut definitions {
         for version in &mut definition.spec.versions {

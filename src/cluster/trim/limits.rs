@@ -35,7 +35,8 @@ pub(super) const LABELS: [&str; 12] = [
     "batch.kubernetes.io/controller-uid",
 ];
 
-pub(super) const ANNOTATIONS: [&str; 8] = [
+pub(super) const ANNOTATIONS: [&str; 9] = [
+    labels::OPERATION_RUN,
     labels::RUN_NOW,
     labels::REPOSITORY_GENERATION,
     labels::REPOSITORY_CHECKED,
@@ -47,7 +48,7 @@ pub(super) const ANNOTATIONS: [&str; 8] = [
 ];
 
 /// Paths within an object that no code reads, by resource.
-pub(super) const UNREAD: [(&str, &[&[&str]]); 7] = [
+pub(super) const UNREAD: [(&str, &[&[&str]]); 13] = [
     (
         "pods",
         &[
@@ -89,6 +90,45 @@ pub(super) const UNREAD: [(&str, &[&[&str]]); 7] = [
             &["spec", "acknowledged", "by"],
         ],
     ),
+    ("importedruns.tenantatlas.io", &[&["metadata", "annotations"]]),
+    // Of other systems' records: how something is backed up, and which objects of a namespace.
+    ("backups.velero.io", &OF_VELERO_RUNS),
+    ("restores.velero.io", &OF_VELERO_RUNS),
+    (
+        "schedules.velero.io",
+        &[
+            &["spec", "template", "hooks"],
+            &["spec", "template", "labelSelector"],
+            &["spec", "template", "orLabelSelectors"],
+            &["spec", "template", "metadata"],
+            &["spec", "template", "includedResources"],
+            &["spec", "template", "excludedResources"],
+            &["spec", "template", "includedClusterScopedResources"],
+            &["spec", "template", "excludedClusterScopedResources"],
+            &["spec", "template", "includedNamespaceScopedResources"],
+            &["spec", "template", "excludedNamespaceScopedResources"],
+            &["spec", "template", "orderedResources"],
+        ],
+    ),
+    ("backups.k8up.io", &[&["spec"]]),
+    ("schedules.k8up.io", &[&["spec"]]),
+];
+
+const OF_VELERO_RUNS: [&[&str]; 14] = [
+    &["spec", "hooks"],
+    &["spec", "labelSelector"],
+    &["spec", "orLabelSelectors"],
+    &["spec", "metadata"],
+    &["spec", "includedResources"],
+    &["spec", "excludedResources"],
+    &["spec", "includedClusterScopedResources"],
+    &["spec", "excludedClusterScopedResources"],
+    &["spec", "includedNamespaceScopedResources"],
+    &["spec", "excludedNamespaceScopedResources"],
+    &["spec", "orderedResources"],
+    &["spec", "restoreStatus"],
+    &["status", "progress"],
+    &["status", "hookStatus"],
 ];
 
 /// Maximum sizes in bytes of JSON: of an object, and of values at each depth in it.
@@ -115,6 +155,10 @@ pub const HELD: Limits = Limits { object: 32 * KIB, section: 16 * KIB, field: 3 
 /// read again.
 pub(super) const OF_ORDERS: Limits =
     Limits { object: 32 * KIB, section: 16 * KIB, field: 3 * KIB / 2, value: 3 * KIB / 2 };
+
+/// Limits of other systems' records, of which a few fields are read and nothing is held. A list of a
+/// hundred namespaces has room.
+pub(super) const OF_RECORDS: Limits = Limits { object: 32 * KIB, section: 16 * KIB, field: 8 * KIB, value: 7 * KIB };
 
 /// Limits of Jobs and pods, which only the operator creates. A pod's messages may need some room.
 pub(super) const OF_WORK: Limits = Limits { object: 192 * KIB, section: 128 * KIB, field: 96 * KIB, value: 96 * KIB };

@@ -15,7 +15,7 @@ mod limits;
 
 pub use limits::{HELD, LEFT_OUT, Limits, OF_TYPES, READ, left_out};
 
-use limits::{ANNOTATIONS, AROUND, LABELS, METADATA, OF_ORDERS, OF_WORK, UNREAD};
+use limits::{ANNOTATIONS, AROUND, LABELS, METADATA, OF_ORDERS, OF_RECORDS, OF_WORK, UNREAD};
 
 /// Shape of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +118,7 @@ impl Trim {
             "restoreruns.tenantatlas.io" | "bulkoperationruns.tenantatlas.io" | "backupschedules.tenantatlas.io" => {
                 OF_ORDERS
             }
+            _ if resource.ends_with(".velero.io") || resource.ends_with(".k8up.io") => OF_RECORDS,
             _ => HELD,
         };
         let unread = UNREAD.iter().find(|(of, _)| *of == resource).map_or(&[][..], |(_, paths)| *paths);

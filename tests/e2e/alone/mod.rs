@@ -6,5 +6,6 @@
 mod bounded;
 mod crash;
 mod hostile;
+mod imported;
 mod leader;
 mod restore_history;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The kinds of the whole cluster.
 const OF_CLUSTER: [&str; 3] = ["operationtypes", "workspaces", "workspaceruns"];
 
-const RECORDS: [&str; 10] = [
+const RECORDS: [&str; 11] = [
     "approvals",
     "auditentries",
     "backuprepositories",
@@ -19,6 +19,7 @@ const RECORDS: [&str; 10] = [
     "backupsets",
     "bulkoperationruns",
     "findings",
+    "importedruns",
     "operationreports",
     "operationruns",
     "restoreruns",
@@ -86,6 +87,7 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
         "tenantatlas-leases" => Vec::new(),
         "tenantatlas-audit-writers" => vec![("auditentries UPDATE", ELSEWHERE), ("auditentries DELETE", ELSEWHERE)],
         "tenantatlas-audit-chain" => vec![("auditentries CREATE", ELSEWHERE)],
+        "tenantatlas-imported-runs" => vec![("importedruns/status UPDATE", ELSEWHERE)],
         "tenantatlas-findings" => vec![("findings DELETE", GONE), ("findings/status UPDATE", ELSEWHERE)],
         "tenantatlas-run-status" | "tenantatlas-status" | "tenantatlas-finding-status" => [
             "backuprepositories",
@@ -93,6 +95,7 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
             "backupsets",
             "bulkoperationruns",
             "findings",
+            "importedruns",
             "operationruns",
             "restoreruns",
             "workspaceruns",

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tenantatlas::api::operations::BUILT_IN;
 
 /// Rights that no role of the chart gives to people.
-const NEVER: [&str; 26] = [
+const NEVER: [&str; 30] = [
     "impersonate core/serviceaccounts",
     "create core/serviceaccounts/token",
     "patch tenantatlas.io/operationruns/status",
@@ -24,6 +24,10 @@ const NEVER: [&str; 26] = [
     "delete tenantatlas.io/findings",
     "deletecollection tenantatlas.io/findings",
     "patch tenantatlas.io/findings/status",
+    "create tenantatlas.io/importedruns",
+    "patch tenantatlas.io/importedruns",
+    "delete tenantatlas.io/importedruns",
+    "patch tenantatlas.io/importedruns/status",
     "update tenantatlas.io/auditentries",
     "delete tenantatlas.io/auditentries",
     "adopt tenantatlas.io/backuprepositories",
@@ -46,6 +50,7 @@ async fn the_tenants_roles_give_what_their_names_say() {
         "get tenantatlas.io/backupsets",
         "watch tenantatlas.io/auditentries",
         "list tenantatlas.io/findings",
+        "list tenantatlas.io/importedruns",
         "list tenantatlas.io/approvals",
         "get core/pods/log",
     ];
@@ -139,6 +144,8 @@ async fn the_stock_roles_know_our_kinds_and_start_nothing_by_that() {
         ("create tenantatlas.io/backupsets", &[]),
         ("list tenantatlas.io/findings", &["view", "edit", "admin"]),
         ("create tenantatlas.io/findings", &[]),
+        ("list tenantatlas.io/importedruns", &["view", "edit", "admin"]),
+        ("create tenantatlas.io/importedruns", &[]),
         ("list tenantatlas.io/approvals", &["view", "edit", "admin"]),
         ("create tenantatlas.io/approvals", &[]),
         ("delete tenantatlas.io/approvals", &[]),

@@ -9,7 +9,7 @@ use super::{Chart, NEWER, ensure};
 use crate::shell;
 
 /// Values that `values.schema.json` must refuse, and a word that the refusal must hold.
-const BAD: [(&str, &str); 20] = [
+const BAD: [(&str, &str); 22] = [
     ("replicas=\"two\"", "replicas"),
     ("replicas=-1", "replicas"),
     ("replica=2", "replica"),
@@ -22,6 +22,8 @@ const BAD: [(&str, &str); 20] = [
     ("limits.maxActiveRun=1", "maxActiveRun"),
     ("findings.staleAfter=\"7d\"", "staleAfter"),
     ("findings.resolvedTtl=\"0h\"", "resolvedTtl"),
+    ("import.velero.namespaces=[\"a/b\"]", "namespaces"),
+    ("import.k8up=\"yes\"", "k8up"),
     ("admission.initiator=\"maybe\"", "initiator"),
     // It would end a text in CEL and start an expression.
     ("admission.queueControllers=[\"a' || true || 'b\"]", "queueControllers"),

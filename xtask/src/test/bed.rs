@@ -18,6 +18,9 @@ const SECOND: &str = "test-second";
 /// The group that may go into pods of operations, and remove audit entries that are not of their chain.
 const BREAK_GLASS_GROUP: &str = "e2e:break-glass";
 
+/// The namespace that is Velero's for the operator. There is no Velero in it.
+const VELERO: &str = "velero";
+
 /// The user that plays a queue such as Kueue, which may suspend and admit Jobs.
 const QUEUE_CONTROLLER: &str = "system:serviceaccount:queue:controller";
 
@@ -86,7 +89,13 @@ impl Bed {
         let images = self.images.as_ref().context("there are no images")?;
         let queue = format!("admission.queueControllers[0]={QUEUE_CONTROLLER}");
         let break_glass = format!("admission.breakGlassGroups[0]={BREAK_GLASS_GROUP}");
-        operator::install(cluster.helm()?, &images.operator.reference, "Never", &[&queue, &break_glass])?;
+        let velero = format!("import.velero.namespaces[0]={VELERO}");
+        // It must be there before the chart puts a Role into it.
+        let namespace = format!(r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"name":"{VELERO}"}}}}"#);
+        let mut apply = cluster.kubectl()?;
+        shell::feed(apply.args(["apply", "--server-side", "--filename", "-"]), namespace.as_bytes())?;
+        let values = [&*queue, &break_glass, &velero, "import.k8up=true", "import.cronJobs=true"];
+        operator::install(cluster.helm()?, &images.operator.reference, "Never", &values)?;
         let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
         let mut environment = vec![
             ("ATLAS_KUBECONFIG", path(cluster.kubeconfig())),
@@ -97,6 +106,7 @@ impl Bed {
             ("ATLAS_OPERATOR_NAMESPACE", operator::NAMESPACE.to_owned()),
             ("ATLAS_QUEUE_CONTROLLER", QUEUE_CONTROLLER.to_owned()),
             ("ATLAS_BREAK_GLASS_GROUP", BREAK_GLASS_GROUP.to_owned()),
+            ("ATLAS_VELERO_NAMESPACE", VELERO.to_owned()),
             ("ATLAS_IMAGE", images.operator.reference.clone()),
             ("ATLAS_HOST_ADDRESS", cluster.host_address()?.to_string()),
             ("ATLAS_SHELL_IMAGE", images.example.reference.clone()),

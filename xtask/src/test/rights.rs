@@ -22,7 +22,7 @@ const ACCOUNTS: [Account; 3] = [
     Account {
         name: "the operator",
         user: |user| user == format!("system:serviceaccount:{}:tenantatlas-controller", operator::NAMESPACE),
-        roles: &["clusterrole/tenantatlas-controller", "role/tenantatlas-controller"],
+        roles: &["clusterrole/tenantatlas-controller", "role/tenantatlas-controller", "clusterrole/tenantatlas-import"],
     },
     Account {
         name: "a worker",
