@@ -143,14 +143,26 @@ fn sound(kind: &str, path: &[Step]) -> Value {
         "Workspace" => json!({}),
         // There is no such type, so that it has no runs.
         "WorkspaceRun" => {
-            let mut spec = json!({ "workspace": { "name": "none" }, "operation": { "type": "none" } });
-            if let [Step::Field(field), ..] = path
-                && field == "waves"
-            {
-                spec["waves"] = json!([{}]);
+            let mut spec = json!({ "workspace": { "name": "none" } });
+            match path {
+                [Step::Field(field), below @ ..] if field == "bulk" => {
+                    spec["bulk"] = sound("BulkOperationRun", below);
+                }
+                [Step::Field(field), below @ ..] if field == "restore" => {
+                    spec["restore"] = sound("RestoreRun", below);
+                    spec["restore"].as_object_mut().expect("an object").remove("dryRun");
+                }
+                [Step::Field(field), ..] if field == "undoOf" => spec["dryRun"] = json!(true),
+                [Step::Field(field), ..] if field == "preview" => spec["undoOf"] = json!({ "name": "none" }),
+                [Step::Field(field), ..] if field == "waves" => {
+                    (spec["operation"], spec["waves"]) = (json!({ "type": "none" }), json!([{}]));
+                }
+                _ => spec["operation"] = json!({ "type": "none" }),
             }
             spec
         }
+        "ImportedRun" => json!({ "system": "velero", "source": { "apiVersion": "velero.io/v1", "kind": "Backup",
+            "namespace": "velero", "name": "none", "uid": "uid" } }),
         "Approval" => {
             json!({ "for": { "kind": "RestoreRun", "name": "none", "uid": "uid" }, "planDigest": "0".repeat(64) })
         }
@@ -200,7 +212,7 @@ impl Tenant {
         let kind = definition.spec.names.kind.as_str();
         // Records are the operator's alone: what it would be made to write is tried in its name.
         let client = match kind {
-            "BackupSet" | "OperationReport" => {
+            "BackupSet" | "OperationReport" | "ImportedRun" => {
                 let namespace = environment("ATLAS_OPERATOR_NAMESPACE");
                 let user = format!("system:serviceaccount:{namespace}:tenantatlas-controller");
                 self.cluster.as_user(&user, &["system:serviceaccounts"])
@@ -229,7 +241,14 @@ impl Tenant {
             self.completed_or_waiting(&check).await;
         }
         // An entry goes with its tenant alone.
-        if !matches!(kind, "OperationRun" | "AuditEntry") {
+        if kind == "ImportedRun" {
+            // There is no such record, so that the operator may have deleted it by now.
+            let deleted = self.kind(&client, definition).delete(name, &DeleteParams::default()).await;
+            assert!(
+                deleted.is_ok() || matches!(&deleted, Err(kube::Error::Api(status)) if status.is_not_found()),
+                "{deleted:?}"
+            );
+        } else if !matches!(kind, "OperationRun" | "AuditEntry") {
             objects.delete(name, &DeleteParams::default()).await.expect("it can be deleted");
         }
         Ok(())
