@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use tenantatlas::api::{Approval, BulkOperationRun, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus};
+use tenantatlas::api::{Approval, BulkOperationRun, Outcome, Phase, RestoreRun, WorkspaceRun, WorkspaceRunStatus};
 
 fn clear(tenant: &Tenant, also: &Value) -> Value {
     let mut spec = json!({ "workspace": { "name": tenant.name }, "bulk": { "resource": { "kind": "ConfigMap" }, "action": "delete" } });
@@ -290,4 +290,45 @@ async fn what_needs_an_approval_waits_for_one_in_each_tenant_and_is_cancelled_wi
     }
     let cancelled = two.api::<BulkOperationRun>().get(&child).await.expect("its record");
     assert_eq!((cancelled.spec.cancel, cancelled.status_or_default().phase), (true, Phase::Completed));
+}
+
+#[tokio::test]
+async fn a_restore_in_all_tenants_that_waits_for_approvals_says_so_and_is_cancelled_in_each() {
+    let tenant = Tenant::new("all-restore").await;
+    tenant.repository("main").await;
+    tenant.create_many("ConfigMap", 1);
+    tenant.join_workspace(json!({ "approvals": [{ "types": ["restore.apply"] }] })).await;
+    let of = |what: Value| {
+        let mut spec = json!({ "workspace": { "name": tenant.name } });
+        spec.as_object_mut().expect("fields").extend(what.as_object().expect("fields").clone());
+        spec
+    };
+    let captures = format!("{}-before", tenant.name);
+    let capture = of(json!({ "operation": { "type": "backup.capture", "inputs": { "repository": "main" } } }));
+    let captured = tenant.run_over_all(&captures, capture).await;
+    assert_eq!(tenant.over_all(&captures).await.outcome, Outcome::Succeeded);
+    let [set, _] = tenantatlas::api::workspace_run::run_names(&captures, &captured.uid().expect("a uid"));
+    let changed = Patch::Merge(json!({ "data": { "number": "changed" } }));
+    tenant.api::<ConfigMap>().patch("item-000", &PatchParams::default(), &changed).await.expect("it is changed");
+    let now = tenant.data().await;
+    let restore = json!({ "backupSet": { "name": set }, "existingResourcePolicy": "update",
+        "items": [{ "kind": "ConfigMap", "name": "item-000" }] });
+    let seen = tenant.done_over_all("look", of(json!({ "restore": restore, "dryRun": true }))).await;
+    assert_eq!((seen.outcome, seen.preview.map(|sum| sum.update)), (Outcome::Succeeded, Some(1)), "{seen:#?}");
+    let name = format!("{}-back", tenant.name);
+    let back = json!({ "restore": { "backupSet": { "name": set } }, "preview": tenant.named("look") });
+    let run = tenant.run_over_all(&name, of(back)).await;
+    tenant
+        .over_all_when(&name, "says what it waits for", |status| {
+            let message = status.message.as_deref().unwrap_or_default();
+            message.contains("wait for an approval") && message.contains("kubectl get restoreruns")
+        })
+        .await;
+    tenant.change_over_all(&name, json!({ "cancel": true })).await;
+    let status = tenant.over_all(&name).await;
+    assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some("Cancelled")), "{status:#?}");
+    let [child, _] = tenantatlas::api::workspace_run::run_names(&name, &run.uid().expect("a uid"));
+    let cancelled = tenant.api::<RestoreRun>().get(&child).await.expect("its record");
+    assert_eq!((cancelled.spec.cancel, cancelled.is_completed()), (true, true));
+    assert_eq!(tenant.data().await, now);
 }
