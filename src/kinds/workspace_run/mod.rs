@@ -5,6 +5,7 @@
 //! belong to it by the uid in their `spec.scheduledBy`, which only the operator writes.
 
 pub mod act;
+pub mod check;
 pub mod decide;
 pub mod observe;
 pub mod orders;
