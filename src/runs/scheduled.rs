@@ -108,15 +108,16 @@ impl Scheduled for RestoreRun {
     fn child(&self) -> Child {
         let status = self.status_or_default();
         let completed = status.phase == Phase::Completed;
+        // It has the plan that is to be approved, and no run yet. Its conditions say so, too, but a cache
+        // may hold it without them.
+        let awaits = Reason::AwaitingApproval.as_str();
+        let waits = !completed && status.operation_run.is_none() && status.plan_digest.is_some();
         let detail = Detail {
             plan_digest: status.plan_digest,
             preview: status.preview,
             undo: status.undo_backup_set,
             backup_set: self.spec.backup_set.clone().map(|set| set.name),
         };
-        // Only its conditions say why a restore waits.
-        let awaits = Reason::AwaitingApproval.as_str();
-        let waits = !completed && status.conditions.iter().any(|condition| condition.reason == awaits);
         Child {
             run: ObjectReference::of(self),
             phase: status.phase,
@@ -126,5 +127,37 @@ impl Scheduled for RestoreRun {
             counts: status.results.filter(|_| completed),
             detail: completed.then(|| Box::new(detail)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn reason_of<K: Scheduled<DynamicType = ()> + serde::de::DeserializeOwned>(
+        spec: &Value,
+        status: &Value,
+    ) -> Option<String> {
+        let object = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": K::kind(&()),
+            "metadata": { "name": "a" }, "spec": spec, "status": status });
+        serde_json::from_value::<K>(object).expect("an object").child().reason
+    }
+
+    #[test]
+    fn what_waits_for_an_approval_says_so_and_what_is_under_way_says_nothing() {
+        let digest = "d".repeat(64);
+        let restore = json!({ "backupSet": { "name": "set" } });
+        let of = |status: Value| reason_of::<RestoreRun>(&restore, &status);
+        assert_eq!(of(json!({ "phase": "queued", "planDigest": digest })).as_deref(), Some("AwaitingApproval"));
+        let run = json!({ "name": "r", "uid": "u" });
+        assert_eq!(of(json!({ "phase": "running", "planDigest": digest, "operationRun": run })), None);
+        assert_eq!(of(json!({ "phase": "queued" })), None);
+        let failed = json!({ "phase": "completed", "planDigest": digest, "failureReason": "Cancelled" });
+        assert_eq!(of(failed).as_deref(), Some("Cancelled"));
+        let bulk = json!({ "resource": { "kind": "Pod" }, "action": "restart", "items": ["a"] });
+        let of = |status: Value| reason_of::<BulkOperationRun>(&bulk, &status);
+        assert_eq!(of(json!({ "reason": "AwaitingApproval" })).as_deref(), Some("AwaitingApproval"));
+        assert_eq!(of(json!({ "phase": "running", "reason": "Running" })), None);
     }
 }
