@@ -7,6 +7,7 @@ use crate::support::tenant::of_story;
 use crate::support::types::FOREVER;
 use crate::support::{SOON, Tenant, wait_for};
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tenantatlas::api::{
@@ -204,6 +205,31 @@ async fn a_cancelled_one_stops_its_runs_and_a_second_one_of_the_same_work_is_blo
     for name in [name, &second] {
         one.forget_over_all(name).await;
     }
+}
+
+#[tokio::test]
+async fn a_tenant_whose_run_cannot_be_cancelled_keeps_no_other_from_being_cancelled() {
+    let tenants = tenants("stop-one", 2).await;
+    let [first, second] = tenants.as_slice() else { panic!("two tenants") };
+    let name = first.name.as_str();
+    let operation = first.script_type("long", FOREVER, |_| {}).await;
+    let run =
+        first.run_over_all(name, json!({ "workspace": { "name": name }, "operation": { "type": operation } })).await;
+    first.over_all_when(name, "has two active", |status| status.counts.active == 2).await;
+    let kept = first.run_of(&run).await.expect("its run").name_any();
+    let blockade = first.blockade_cancels(&kept).await;
+    first.change_over_all(name, json!({ "cancel": true })).await;
+    // By name, the first one comes first.
+    let of_second = second.run_of(&run).await.expect("its run").name_any();
+    assert_ended(&second.completed(&of_second, SOON).await, Outcome::Failed, Reason::Cancelled);
+    let status =
+        first.over_all_when(name, "counts it", |status| status.counts.failed == 1 && status.counts.active == 1).await;
+    assert_eq!((status.phase, status.reason.as_deref()), (Phase::Running, Some(Reason::Cancelling.as_str())));
+    blockade.lift();
+    let status = first.over_all(name).await;
+    assert_eq!((status.outcome, status.reason.as_deref()), (Outcome::Failed, Some(Reason::Cancelled.as_str())));
+    assert_eq!(status.counts.failed, 2, "{status:#?}");
+    first.forget_over_all(name).await;
 }
 
 /// What a tenant can write: runs with the names that the operator will choose, a quota, and the deletion of what was

@@ -35,9 +35,9 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
     }
     let before = observed.run.status_or_default();
     let Started { refused, through, fault } = start_all(context, observed, &start).await;
-    for (namespace, run) in &cancel {
-        cancel_one(context, &observed.run, namespace, run).await?;
-    }
+    let not_cancelled = cancel_all(context, &observed.run, &cancel).await;
+    let is_behind = fault.is_some();
+    let fault = fault.or(not_cancelled);
     let mut next = match status {
         Some(next) => *next,
         None if !refused.is_empty() => before.clone(),
@@ -46,7 +46,7 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
     next.refused.extend(refused);
     next.refused.sort_by(|one, other| one.namespace.cmp(&other.namespace));
     let current = next.waves.len().saturating_sub(1);
-    if let Some(wave) = next.waves.last_mut().filter(|_| fault.is_some()) {
+    if let Some(wave) = next.waves.last_mut().filter(|_| is_behind) {
         // A tenant before this mark that has no run gets none.
         let earlier = before.waves.get(current).and_then(|wave| wave.started_through.clone());
         wave.started_through = through.or(earlier);
@@ -163,6 +163,19 @@ where
         "{kind}s of others have both names that the one of this tenant may have, {first} and {second}: delete one, then create a new workspace run"
     );
     Ok(Some(Refusal::new(Reason::RunNameTaken, message)))
+}
+
+/// Cancels what was created. If one meets a fault, the others are still cancelled. Returns the first
+/// fault: the next pass tries it again.
+async fn cancel_all(context: &Context, run: &WorkspaceRun, cancel: &[(String, ObjectReference)]) -> Option<Error> {
+    let mut fault = None;
+    for (namespace, of) in cancel {
+        if let Err(error) = cancel_one(context, run, namespace, of).await {
+            tracing::warn!(tenant = namespace, %error, "its run was not cancelled; it is tried again");
+            fault.get_or_insert(error);
+        }
+    }
+    fault
 }
 
 /// Cancels what was created in a tenant.

@@ -62,6 +62,16 @@ impl Tenant {
         .await
     }
 
+    /// No spec of a run in the tenant can be changed, so none can be cancelled.
+    pub(crate) async fn blockade_cancels(&self, run: &str) -> Blockade {
+        let patch = Patch::Merge(json!({ "spec": { "cancel": true } }));
+        self.blockade("operationruns", "UPDATE", async |operator| {
+            let runs: Api<OperationRun> = Api::namespaced(operator.clone(), &self.name);
+            runs.patch(run, &PatchParams { dry_run: true, ..PatchParams::default() }, &patch).await.map(drop)
+        })
+        .await
+    }
+
     /// No run can be made in the tenant.
     pub(crate) async fn blockade_runs(&self) -> Blockade {
         let run = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun", "metadata": { "name": "probe" },
