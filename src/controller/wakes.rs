@@ -6,7 +6,7 @@
 use crate::{
     api::{
         Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, ImportedRun, OperationRun,
-        OperationType, Phase, Reason, RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels,
+        OperationType, Reason, RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels,
         operation_run::SchedulerKind,
     },
     kernel::{
@@ -15,12 +15,7 @@ use crate::{
         slim::Slim,
     },
     kinds::{backup_schedule, imported_run::records::Records, tenant::template::is_templated},
-    runs::{
-        children::Children,
-        context::Context,
-        scheduled::{Scheduled, parent},
-        waiting::waits,
-    },
+    runs::{children::Children, context::Context, scheduled::Scheduled, waiting::waits},
 };
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -172,18 +167,12 @@ fn wake_workspace_run<K: Scheduled>(
     change: &Change<K>,
     workspace_runs: &mpsc::UnboundedSender<Name<WorkspaceRun>>,
 ) {
-    let (object, ends) = match change {
-        Change::Applied(object) => {
-            children.apply(&**object);
-            (object, object.child().phase == Phase::Completed)
-        }
-        Change::Deleted(object) => {
-            children.remove(&**object);
-            (object, true)
-        }
+    let ended = match change {
+        Change::Applied(object) => children.apply(&**object),
+        Change::Deleted(object) => children.remove(&**object),
     };
-    if let Some(by) = parent(&**object).filter(|_| ends) {
-        let _ = workspace_runs.send(Name::new("", &by.name));
+    if let Some(name) = ended {
+        let _ = workspace_runs.send(Name::new("", &name));
     }
 }
 

@@ -7,10 +7,8 @@
 
 use super::scheduled::{Scheduled, parent};
 use crate::api::{
-    ObjectReference, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus,
-    outcome::SummaryCounts,
-    provenance::PlanSummary,
-    workspace_run::{BulkTemplate, What},
+    ObjectReference, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus, outcome::SummaryCounts, provenance::PlanSummary,
+    workspace_run::BulkTemplate,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -27,7 +25,8 @@ pub struct Children {
     runs: Mutex<HashMap<String, BTreeMap<String, Child>>>,
     /// By uid, the workspace runs that are not completed.
     open: Mutex<HashMap<String, Open>>,
-    /// Uids of completed workspace runs that can be applied or undone.
+    /// Uids of completed workspace runs that can be applied or undone. One that completes is added here
+    /// before it leaves `open`, so a reader looks into `open` first.
     kept: Mutex<HashSet<String>>,
 }
 
@@ -105,10 +104,11 @@ impl Child {
 }
 
 impl Children {
-    /// Updates the index with an object.
-    pub fn apply<K: Scheduled>(&self, object: &K) {
-        let (Some(by), Some(namespace)) = (parent(object), object.namespace()) else { return };
+    /// Updates the index with an object. Returns the name of its workspace run, if it is completed.
+    pub fn apply<K: Scheduled>(&self, object: &K) -> Option<String> {
+        let (by, namespace) = (parent(object)?, object.namespace()?);
         let child = object.child();
+        let completed = child.phase == Phase::Completed;
         let mut state = self.state();
         let of_parent = state.entry(by.uid.clone()).or_default();
         // The answer to our own create may come after the watch has reported how the run went on.
@@ -116,13 +116,15 @@ impl Children {
         if !of_parent.get(&namespace).is_some_and(is_newer) {
             of_parent.insert(namespace, child);
         }
+        completed.then(|| by.name.clone())
     }
 
-    /// Removes a deleted object.
-    pub fn remove<K: Scheduled>(&self, object: &K) {
-        let (Some(by), Some(namespace)) = (parent(object), object.namespace()) else { return };
+    /// Removes a deleted object. Returns the name of its workspace run.
+    pub fn remove<K: Scheduled>(&self, object: &K) -> Option<String> {
+        let (by, namespace) = (parent(object)?, object.namespace()?);
+        let name = Some(by.name.clone());
         let mut state = self.state();
-        let Some(of_parent) = state.get_mut(&by.uid) else { return };
+        let Some(of_parent) = state.get_mut(&by.uid) else { return name };
         // One of another name may have taken its place.
         if of_parent.get(&namespace).is_some_and(|child| Some(&child.run.uid) == object.meta().uid.as_ref()) {
             of_parent.remove(&namespace);
@@ -130,6 +132,7 @@ impl Children {
         if of_parent.is_empty() {
             state.remove(&by.uid);
         }
+        name
     }
 
     /// Records whether a workspace run counts what it has created: until it is completed, and as long
@@ -138,7 +141,7 @@ impl Children {
         let Some(uid) = run.uid() else { return };
         let mut open = lock(&self.open);
         if run.is_completed() {
-            if !matches!(run.what(), None | Some(What::Operation(_))) {
+            if can_be_source(run) {
                 lock(&self.kept).insert(uid.clone());
             }
             open.remove(&uid);
@@ -170,11 +173,10 @@ impl Children {
     /// Whether what a workspace run created is still counted: by itself, or by one that repeats,
     /// applies or undoes it.
     pub fn are_counted(&self, uid: &str) -> bool {
-        if lock(&self.kept).contains(uid) {
-            return true;
-        }
-        let open = lock(&self.open);
-        open.contains_key(uid) || open.values().any(|open| open.others.iter().any(|other| other == uid))
+        let is_open = |open: &HashMap<String, Open>| {
+            open.contains_key(uid) || open.values().any(|open| open.others.iter().any(|other| other == uid))
+        };
+        is_open(&lock(&self.open)) || lock(&self.kept).contains(uid)
     }
 
     /// Another workspace run that does the same work, is not completed, and has started or is older.
@@ -199,6 +201,12 @@ impl Children {
     fn state(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Child>>> {
         lock(&self.runs)
     }
+}
+
+/// Whether a completed workspace run showed plans that can be applied, or left something to undo.
+fn can_be_source(run: &WorkspaceRun) -> bool {
+    let status = run.status.as_ref();
+    status.is_some_and(|status| (run.spec.dry_run && status.plan_digest.is_some()) || status.undo_tenants > 0)
 }
 
 /// Uids of the workspace runs on whose objects one depends.
@@ -276,12 +284,22 @@ mod tests {
         other.spec.tenant_selector = Some("a=b".to_owned());
         assert_eq!(index.duplicate_of(&other), None, "it does something else");
         // What can be applied or undone counts as long as the workspace run exists.
-        let mut look = workspace_run("look", "completed", &[]);
-        (look.spec.operation, look.spec.undo_of) = (None, Some(crate::api::LocalReference::new("all")));
-        index.open(&look);
-        assert!(index.are_counted("look") && !index.is_open("look"));
-        index.close(&look);
-        assert!(!index.are_counted("look"));
+        let ended = |dry_run: bool, status: Value| {
+            let mut look = workspace_run("look", "completed", &[]);
+            (look.spec.operation, look.spec.bulk) = (None, Some(BulkTemplate::default()));
+            look.spec.dry_run = dry_run;
+            look.status = serde_json::from_value(status).expect("a status");
+            index.open(&look);
+            let counted = index.are_counted("look");
+            assert!(!index.is_open("look"));
+            index.close(&look);
+            assert!(!index.are_counted("look"));
+            counted
+        };
+        assert!(ended(true, json!({"phase": "completed", "planDigest": "d"})));
+        assert!(ended(false, json!({"phase": "completed", "undoTenants": 1})));
+        assert!(!ended(true, json!({"phase": "completed"})), "it made no plan");
+        assert!(!ended(false, json!({"phase": "completed", "planDigest": "d"})), "it is applied");
         // Another pace is the same work.
         let paced = |parallelism: i32| {
             let mut run = workspace_run("pace", "queued", &[]);
