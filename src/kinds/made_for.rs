@@ -17,7 +17,6 @@ use crate::{
         context::Context,
         is_whole,
         records::backup_set::{is_settled, settle_new},
-        scheduled::{Scheduled, parent},
     },
 };
 use k8s_openapi::NamespaceResourceScope;
@@ -167,22 +166,6 @@ where
         Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-/// Refuses to apply a preview that is not what a workspace run created, if a workspace run created the
-/// object. The preview is found by its name, and in a tenant that name may be taken after the workspace
-/// run has checked it, by a preview of somebody else.
-pub fn expect_own_preview<K: Scheduled>(object: &K, preview: Option<&K>) -> Result<(), Refusal> {
-    match preview {
-        Some(preview) if parent(object).is_some() && parent(preview).is_none() => Err(Refusal::new(
-            Reason::PreviewNotUsable,
-            format!(
-                "spec.preview: {} is not what the workspace run showed, but a later one of that name: create a preview of all tenants again",
-                preview.meta().name.as_deref().unwrap_or_default()
-            ),
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// The set that undoes what the run of an object did. It has the name of the run.

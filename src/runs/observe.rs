@@ -184,8 +184,9 @@ fn restore(context: &Context, run: &OperationRun, namespace: &str) -> Option<Par
         .get(namespace, &owner.name)
         .filter(|found| found.uid().as_ref() == Some(&owner.uid) && names_this(found))?;
     let names_it = |other: &RestoreRun| {
-        let named = [&other.spec.preview, &other.spec.rerun_of];
-        !other.is_completed() && named.into_iter().flatten().any(|reference| reference.name == owner.name)
+        let preview = other.spec.preview.as_ref().map(|preview| &preview.name);
+        let repeated = other.spec.rerun_of.as_ref().map(|repeated| &repeated.name);
+        !other.is_completed() && [preview, repeated].contains(&Some(&owner.name))
     };
     let mut others =
         context.restores.names(namespace).into_iter().filter_map(|name| context.restores.get(namespace, &name));

@@ -4,7 +4,7 @@
 //! the controller writes `status`.
 
 use crate::{
-    LocalReference, ObjectReference,
+    ObjectReference, PreviewReference,
     approval::ApprovalTerms,
     item::{GroupKind, KIND_PATTERN},
     operation_run::ScheduledBy,
@@ -117,7 +117,7 @@ pub struct BulkOperationRunSpec {
     /// exactly what that preview showed, or nothing if a part of an object on which it depends has
     /// changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preview: Option<LocalReference>,
+    pub preview: Option<PreviewReference>,
     /// Whether somebody else must approve the plan of `preview` before anything is changed. Accepted
     /// only with `preview`. Until then the bulk operation is `queued` (AwaitingApproval). A rule of
     /// the workspace can require the same.

@@ -65,7 +65,7 @@ pub use operation_run::{OperationRun, OperationRunSpec, OperationRunStatus};
 pub use operation_type::{OperationType, OperationTypeSpec, OperationTypeStatus};
 pub use outcome::{Outcome, Phase};
 pub use reason::Reason;
-pub use reference::{LocalReference, ObjectReference};
+pub use reference::{LocalReference, ObjectReference, PreviewReference};
 pub use restore_run::{RestoreRun, RestoreRunSpec, RestoreRunStatus};
 pub use workspace::{Workspace, WorkspaceSpec, WorkspaceStatus};
 pub use workspace_run::{WorkspaceRun, WorkspaceRunSpec, WorkspaceRunStatus};

@@ -13,6 +13,31 @@ pub struct LocalReference {
     pub name: String,
 }
 
+/// A preview, and what is expected of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewReference {
+    /// Name of the preview: an object of the same kind, in the same namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its `status.planDigest`, as it was looked at. With another one, nothing is done: the preview of
+    /// this name is a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub plan_digest: Option<String>,
+}
+
+impl PreviewReference {
+    /// Why a preview with a plan of this digest is not the one that was looked at, if so.
+    #[must_use]
+    pub fn rejects(&self, digest: &str) -> Option<String> {
+        let expected = self.plan_digest.as_deref().filter(|expected| *expected != digest)?;
+        Some(format!(
+            "it is not the one that was looked at, since its status.planDigest is {digest}, and spec.preview.planDigest is {expected}"
+        ))
+    }
+}
+
 impl LocalReference {
     /// Creates a reference to the object of this name.
     pub fn new(name: impl Into<String>) -> Self {

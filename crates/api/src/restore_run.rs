@@ -7,7 +7,7 @@
 #![allow(clippy::struct_excessive_bools, reason = "each is a field of its own in manifests, with its own default")]
 
 use crate::{
-    LocalReference, ObjectReference,
+    LocalReference, ObjectReference, PreviewReference,
     approval::ApprovalTerms,
     item::KIND_PATTERN,
     operation_run::ScheduledBy,
@@ -97,7 +97,7 @@ pub struct RestoreRunSpec {
     /// showed. If any object changed since, the restore is `blocked` (PreviewStale) and writes
     /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preview: Option<LocalReference>,
+    pub preview: Option<PreviewReference>,
     /// Whether somebody else must approve the plan of `preview` before anything is written. Accepted
     /// only with `preview`. Until then the restore is `queued` (AwaitingApproval). A rule of the
     /// workspace can require the same.

@@ -5,8 +5,8 @@
 
 use crate::{
     api::{
-        BackupRepositorySpec, BackupSet, LocalReference, ObjectReference, Outcome, Phase, Reason, RestoreRun,
-        RestoreRunSpec, backup_set::Content, subject::Initiator,
+        BackupRepositorySpec, BackupSet, ObjectReference, Outcome, Phase, Reason, RestoreRun, RestoreRunSpec,
+        backup_set::Content, subject::Initiator,
     },
     selection::ItemSelection,
     transform::Transforms,
@@ -90,7 +90,8 @@ pub fn previewed_plan(
     restore: &RestoreRunSpec,
     preview: Option<&RestoreRun>,
 ) -> Result<Option<PreviewedPlan>, Ineligible> {
-    let Some(LocalReference { name }) = &restore.preview else { return Ok(None) };
+    let Some(named) = &restore.preview else { return Ok(None) };
+    let name = &named.name;
     let no = |why: &str| {
         Err(Ineligible {
             reason: Reason::PreviewNotUsable,
@@ -111,7 +112,7 @@ pub fn previewed_plan(
     } else if status.phase != Phase::Completed {
         no("it is not completed")
     } else if let (true, Some(run), Some(digest)) = (made, status.operation_run, status.plan_digest) {
-        Ok(Some(PreviewedPlan { run, digest }))
+        named.rejects(&digest).map_or(Ok(Some(PreviewedPlan { run, digest })), |why| no(&why))
     } else {
         no("it made no plan")
     }

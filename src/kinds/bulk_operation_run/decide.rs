@@ -20,7 +20,7 @@ use crate::{
     kernel::{refusal::Refusal, whole::too_large},
     kinds::{
         approval::{self, Asked, Plan, Verdict, no_requester},
-        made_for::{RunView, expect_own_preview, told_by_the_chain, unsettled},
+        made_for::{RunView, told_by_the_chain, unsettled},
     },
     runs::waiting::waits,
 };
@@ -146,7 +146,6 @@ fn expect_possible(observed: &Observed) -> Result<(), Refusal> {
     }
     let refusal = |Ineligible { reason, message }| Refusal { reason, message };
     bulk::requester(&bulk.spec).map_err(refusal)?;
-    expect_own_preview(&**bulk, observed.preview.as_deref())?;
     let preview = bulk::previewed(&bulk.spec, observed.preview.as_deref()).map_err(refusal)?;
     match preview {
         Some(_) => Ok(()),

@@ -3,10 +3,7 @@
 
 use super::decide::{Observed, is_of, run_names};
 use crate::{
-    api::{
-        BulkOperationRun, LocalReference, ObjectReference, approval::ApprovedKind, bulk_operation_run::BulkAction,
-        labels,
-    },
+    api::{BulkOperationRun, ObjectReference, approval::ApprovedKind, bulk_operation_run::BulkAction, labels},
     kernel::{Error, whole::whole},
     kinds::{
         approval,
@@ -49,8 +46,8 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
         RunView::Gone => true,
         RunView::None(_) | RunView::Taken => false,
     };
-    if let (RunView::None(_), Some(LocalReference { name })) = (&observed.run, &bulk.spec.preview) {
-        observed.preview = context.bulks.get(&namespace, name);
+    if let (RunView::None(_), Some(preview)) = (&observed.run, &bulk.spec.preview) {
+        observed.preview = context.bulks.get(&namespace, &preview.name);
     }
     if let RunView::None(_) = &observed.run {
         observed.late = created_late(context, &*bulk).await?;

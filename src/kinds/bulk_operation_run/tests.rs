@@ -255,21 +255,24 @@ fn only_a_completed_preview_is_applied() {
 }
 
 #[test]
-fn a_bulk_operation_of_a_workspace_run_applies_no_preview_that_somebody_else_made_under_its_name() {
-    let by = json!({"kind": "WorkspaceRun", "name": "all", "uid": "u"});
-    let made = json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d",
+fn a_preview_with_another_plan_than_the_expected_one_is_not_applied() {
+    let made = json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d".repeat(64),
         "operationRun": {"name": "look-bulk", "uid": "u"}});
-    let apply = bulk(json!({"items": [], "preview": {"name": "look"}, "scheduledBy": by}), json!({}));
-    let mut observed = observed(apply);
-    observed.preview = Some(Arc::new(bulk(json!({"dryRun": true}), made.clone())));
-    assert_eq!(end(&observed).1, "PreviewNotUsable");
-    let mut own = bulk(json!({"dryRun": true, "scheduledBy": by}), made);
-    // As it is cached.
-    crate::kernel::slim::Slim::slim(&mut own);
-    observed.preview = Some(Arc::new(own));
-    assert!(matches!(decide(&observed, now()).as_slice(), [Action::Start(_)]));
-    observed.late = Some("all".to_owned());
-    assert_eq!(end(&observed).1, "CreatedLate");
+    let expects = |digest: &str| {
+        let preview = json!({"name": "look", "planDigest": digest.repeat(64)});
+        let mut look = bulk(json!({"dryRun": true}), made.clone());
+        // As it is cached.
+        crate::kernel::slim::Slim::slim(&mut look);
+        let apply = bulk(json!({"items": [], "preview": preview}), json!({}));
+        Observed { preview: Some(Arc::new(look)), ..observed(apply) }
+    };
+    let (_, reason, message) = end(&expects("e"));
+    assert_eq!(reason, "PreviewNotUsable");
+    assert!(message.contains("spec.preview.planDigest"), "{message}");
+    let mut same = expects("d");
+    assert!(matches!(decide(&same, now()).as_slice(), [Action::Start(_)]));
+    same.late = Some("all".to_owned());
+    assert_eq!(end(&same).1, "CreatedLate");
 }
 
 #[test]

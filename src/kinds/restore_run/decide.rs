@@ -25,7 +25,7 @@ use crate::{
     kernel::{refusal::Refusal, whole::too_large},
     kinds::{
         approval::{self, Asked, Plan, Verdict, no_requester},
-        made_for::{RunView, expect_own_preview, told_by_the_chain, unsettled},
+        made_for::{RunView, told_by_the_chain, unsettled},
     },
     runs::waiting::waits,
 };
@@ -328,7 +328,6 @@ fn repository(observed: &Observed) -> Result<(&str, Option<BaselineItem>), Refus
     let of_set = observed.repository.as_ref().map(|repository| &repository.spec);
     eligible::own_set(set, tenant_uid, of_set).map_err(refusal)?;
     eligible::holds_objects(set).map_err(refusal)?;
-    expect_own_preview(&**restore, observed.preview.as_deref())?;
     eligible::previewed_plan(spec, observed.preview.as_deref()).map_err(refusal)?;
     if let Some(LocalReference { name }) = &spec.rerun_of {
         usable_rerun(restore, name, observed.rerun_of.as_deref())?;

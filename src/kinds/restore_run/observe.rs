@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     api::{
-        BackupSet, Finding, LocalReference, ObjectReference, RestoreRun, approval::ApprovedKind,
-        audit_entry::AuditRecord, execution::ACCOUNTS, labels,
+        BackupSet, Finding, ObjectReference, RestoreRun, approval::ApprovedKind, audit_entry::AuditRecord,
+        execution::ACCOUNTS, labels,
     },
     kernel::{Error, status, whole::whole},
     kinds::{
@@ -58,12 +58,10 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
     match &observed.run {
         RunView::None(_) => {
             observed.late = created_late(context, &*restore).await?;
-            let named = |reference: &Option<LocalReference>| {
-                reference.as_ref().and_then(|LocalReference { name }| context.restores.get(&namespace, name))
-            };
-            observed.preview = named(&restore.spec.preview);
+            let named = |name: &String| context.restores.get(&namespace, name);
+            observed.preview = restore.spec.preview.as_ref().and_then(|preview| named(&preview.name));
             observed.approval = approval::known(context, &namespace, ApprovedKind::RestoreRun, &restore.name_any());
-            observed.rerun_of = named(&restore.spec.rerun_of);
+            observed.rerun_of = restore.spec.rerun_of.as_ref().and_then(|earlier| named(&earlier.name));
             observed.finding = finding_of(context, &restore, &namespace).await?;
             let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);
             let name = finding::backup_set(&restore.spec, observed.finding.as_ref(), observed.preview.as_deref());

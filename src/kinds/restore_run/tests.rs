@@ -273,23 +273,21 @@ fn an_adopted_set_of_another_namespace_is_restored() {
 }
 
 #[test]
-fn a_restore_of_a_workspace_run_applies_no_preview_that_somebody_else_made_under_its_name() {
-    let by = json!({"kind": "WorkspaceRun", "name": "all", "uid": "u"});
-    let made = json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d",
+fn a_preview_with_another_plan_than_the_expected_one_is_not_restored() {
+    let made = json!({"phase": "completed", "outcome": "succeeded", "planDigest": "d".repeat(64),
         "operationRun": {"name": "look-preview", "uid": "u"}});
-    let preview = |spec: Value| Some(Arc::new(restore(spec, made.clone())));
-    let mut observed = observed(restore(json!({"preview": {"name": "look"}, "scheduledBy": by}), json!({})));
-    observed.preview = preview(json!({"dryRun": true}));
-    let reason = |observed: &Observed| match decide(observed, now()).as_slice() {
-        [Action::WriteStatus(status)] => status.failure_reason.clone().unwrap_or_default(),
-        [Action::Start(_)] => "starts".to_owned(),
-        other => panic!("{other:?}"),
+    let expects = |digest: &str| {
+        let preview = json!({"name": "look", "planDigest": digest.repeat(64)});
+        let look = Some(Arc::new(restore(json!({"dryRun": true}), made.clone())));
+        Observed { preview: look, ..observed(restore(json!({"preview": preview}), json!({}))) }
     };
-    assert_eq!(reason(&observed), "PreviewNotUsable");
-    observed.preview = preview(json!({"dryRun": true, "scheduledBy": by}));
-    assert_eq!(reason(&observed), "starts");
-    observed.late = Some("all".to_owned());
-    assert_eq!(reason(&observed), "CreatedLate");
+    let other = written(&decide(&expects("e"), now()));
+    assert_eq!(other.failure_reason.as_deref(), Some("PreviewNotUsable"));
+    assert!(other.message.expect("a message").contains("spec.preview.planDigest"));
+    let mut same = expects("d");
+    assert!(matches!(decide(&same, now()).as_slice(), [Action::Start(_)]));
+    same.late = Some("all".to_owned());
+    assert_eq!(written(&decide(&same, now())).failure_reason.as_deref(), Some("CreatedLate"));
 }
 
 #[test]

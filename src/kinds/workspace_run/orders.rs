@@ -7,8 +7,8 @@
 use super::decide::Observed;
 use crate::{
     api::{
-        BulkOperationRun, BulkOperationRunSpec, LocalReference, OperationRun, OperationRunSpec, Outcome, RestoreRun,
-        RestoreRunSpec, WorkspaceRun,
+        BulkOperationRun, BulkOperationRunSpec, LocalReference, OperationRun, OperationRunSpec, Outcome,
+        PreviewReference, RestoreRun, RestoreRunSpec, WorkspaceRun,
         bulk_operation_run::BulkAction,
         labels,
         operation_run::{ScheduledBy, SchedulerKind, Trigger},
@@ -49,7 +49,12 @@ impl Order {
 pub fn of_tenant(observed: &Observed, namespace: &str) -> Option<Order> {
     let run = &observed.run;
     let source = observed.source.child(namespace);
-    let shown = run.spec.preview.as_ref().and(source).map(|child| LocalReference::new(child.run.name.clone()));
+    // The digest is what the preview of all tenants showed in this one. In the tenant, the name of the
+    // preview may be taken by a later one before this is applied.
+    let shown = run.spec.preview.as_ref().and(source).and_then(|child| {
+        let plan_digest = Some(child.shown()?.to_owned());
+        Some(PreviewReference { name: child.run.name.clone(), plan_digest })
+    });
     if run.spec.preview.is_some() && shown.is_none() {
         return None;
     }

@@ -5,10 +5,7 @@
 
 use super::plan::Tenant;
 use crate::{
-    api::{
-        ObjectReference, Outcome, Reason, WorkspaceRun, canonical,
-        workspace_run::{What, WorkspacePreview},
-    },
+    api::{ObjectReference, Outcome, PreviewReference, Reason, WorkspaceRun, canonical, workspace_run::What},
     kernel::refusal::Refusal,
     runs::children::Child,
 };
@@ -85,7 +82,7 @@ pub fn expect_usable(run: &WorkspaceRun, source: &Source, tenants: &[Tenant]) ->
     }
 }
 
-fn not_usable(preview: &WorkspacePreview, why: &str) -> Refusal {
+fn not_usable(preview: &PreviewReference, why: &str) -> Refusal {
     let message = format!(
         "spec.preview: workspace run {} {why}: name a completed one with dryRun: true that is otherwise the same",
         preview.name
@@ -102,7 +99,7 @@ fn no_undo(name: &str, why: &str) -> Refusal {
 
 fn expect_preview(
     run: &WorkspaceRun,
-    preview: &WorkspacePreview,
+    preview: &PreviewReference,
     named: &WorkspaceRun,
     children: &BTreeMap<String, Child>,
     tenants: &[Tenant],
@@ -126,12 +123,8 @@ fn expect_preview(
     else {
         return no("made no plan that can be applied");
     };
-    if let Some(expected) = preview.plan_digest.as_ref().filter(|expected| **expected != digest) {
-        let message = format!(
-            "spec.preview.planDigest is {expected}, and workspace run {} has {digest}: look at its preview, then name its digest",
-            preview.name
-        );
-        return Err(Refusal::new(Reason::PreviewNotUsable, message));
+    if let Some(why) = preview.rejects(&digest) {
+        return no(&format!("is not usable: {why}"));
     }
     let stale = |why: String| {
         let message = format!("nothing is done: {why}; create a preview again");

@@ -3,7 +3,7 @@
 use super::claim;
 use crate::{
     api::{
-        BulkOperationRun, BulkOperationRunSpec, LocalReference, approval::Consent, operations::BulkInputs,
+        BulkOperationRun, BulkOperationRunSpec, PreviewReference, approval::Consent, operations::BulkInputs,
         reason::bulk as reason,
     },
     cluster::retry::retry,
@@ -37,7 +37,7 @@ pub struct Order {
 pub async fn read(client: &Client, own: &RunIdentity, inputs: &BulkInputs) -> Result<Order, Failure> {
     let bulk = claim::take(client, own, inputs).await?;
     let approval = inputs.approval.clone();
-    let Some(LocalReference { name }) = &bulk.spec.preview else {
+    let Some(PreviewReference { name, .. }) = &bulk.spec.preview else {
         approval::expect_plan(inputs.plan_digest.as_deref(), approval.as_ref(), None)?;
         return Ok(Order { asked: bulk.spec.clone(), created: created(&bulk), previewed: None, approval, bulk });
     };

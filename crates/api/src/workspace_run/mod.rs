@@ -10,7 +10,7 @@ mod template;
 pub use status::{RefusedTenant, TenantRun, TenantRunCounts, WaveStatus, WorkspaceRunStatus};
 pub use template::{BulkTemplate, RestoreTemplate};
 
-use crate::{Inputs, LocalReference, operations, outcome::Phase, subject::Initiator};
+use crate::{Inputs, LocalReference, PreviewReference, operations, outcome::Phase, subject::Initiator};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ pub struct WorkspaceRunSpec {
     /// A completed WorkspaceRun with `dryRun: true` that is otherwise the same. In each tenant, exactly
     /// what it showed is done, or nothing if a part of an object on which that depends has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preview: Option<WorkspacePreview>,
+    pub preview: Option<PreviewReference>,
     /// Selects the tenants by the labels of their namespaces, in the syntax of `kubectl -l`. If unset,
     /// all tenants are taken. Tenants whose namespace was created later are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,19 +180,6 @@ pub struct WorkspaceReference {
     /// Its name.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-}
-
-/// A preview, and what is expected of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WorkspacePreview {
-    /// Name of the WorkspaceRun.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
-    pub name: String,
-    /// Its `status.planDigest`, as it was looked at. With another one, nothing is done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
-    pub plan_digest: Option<String>,
 }
 
 /// A run of an operation type in each tenant.

@@ -2,7 +2,7 @@
 //! by the worker.
 
 use crate::{
-    api::{BulkOperationRun, BulkOperationRunSpec, LocalReference, Outcome, Phase, Reason},
+    api::{BulkOperationRun, BulkOperationRunSpec, Outcome, Phase, Reason},
     eligible::{Ineligible, PreviewedPlan},
 };
 
@@ -12,7 +12,8 @@ pub fn previewed(
     spec: &BulkOperationRunSpec,
     preview: Option<&BulkOperationRun>,
 ) -> Result<Option<PreviewedPlan>, Ineligible> {
-    let Some(LocalReference { name }) = &spec.preview else { return Ok(None) };
+    let Some(named) = &spec.preview else { return Ok(None) };
+    let name = &named.name;
     let no = |why: &str| {
         Err(Ineligible {
             reason: Reason::PreviewNotUsable,
@@ -33,7 +34,7 @@ pub fn previewed(
     } else if status.phase != Phase::Completed {
         no("it is not completed")
     } else if let (true, Some(run), Some(digest)) = (made, status.operation_run, status.plan_digest) {
-        Ok(Some(PreviewedPlan { run, digest }))
+        named.rejects(&digest).map_or(Ok(Some(PreviewedPlan { run, digest })), |why| no(&why))
     } else {
         no("it made no plan")
     }

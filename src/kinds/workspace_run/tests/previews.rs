@@ -1,7 +1,7 @@
 //! Bulk operations and restores in all tenants: previewed under one digest, applied as previewed, and undone.
 
 use super::*;
-use crate::api::{BulkOperationRun, LocalReference, RestoreRun, restore_run::ExistingResourcePolicy};
+use crate::api::{BulkOperationRun, LocalReference, PreviewReference, RestoreRun, restore_run::ExistingResourcePolicy};
 use crate::runs::children::Detail;
 
 fn bulk(order: &Order) -> &BulkOperationRun {
@@ -123,7 +123,8 @@ fn what_applies_a_preview_names_that_of_each_tenant_and_takes_no_other_tenants()
     let first = pass(&mut applied, now());
     assert_eq!(started(&first), ["t-00000"]);
     let spec = &bulk(&first.start[0]).spec;
-    assert_eq!(spec.preview.as_ref().map(|preview| preview.name.as_str()), Some("all-01234567"));
+    let shown = PreviewReference { name: "all-01234567".to_owned(), plan_digest: Some("digest of t-00000".to_owned()) };
+    assert_eq!(spec.preview, Some(shown), "a later preview of that name has another digest");
     assert_eq!((spec.dry_run, &spec.options, &spec.label_selector), (false, &None, &None));
     let said = status(&applied);
     assert_eq!((said.plan_digest.as_deref(), said.counts.total), (Some(digest.as_str()), 2));
@@ -221,7 +222,8 @@ fn an_undo_restores_in_each_tenant_what_was_changed_there_first_as_a_preview() {
     let first = pass(&mut undone, now());
     let spec = &restore(&first.start[1]).spec;
     assert_eq!(spec.backup_set, Some(LocalReference::new("set-t-00001")), "that of the preview");
-    assert_eq!(spec.preview, Some(LocalReference::new("all-01234567")));
+    let shown = spec.preview.as_ref().and_then(|preview| preview.plan_digest.as_deref());
+    assert_eq!(shown, Some("digest of t-00001"));
     assert_eq!((spec.prune, spec.existing_resource_policy), (false, ExistingResourcePolicy::None));
 
     let impossible = "UndoNotPossible";
