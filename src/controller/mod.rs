@@ -144,6 +144,7 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
     metrics.leads(true);
 
     let settings = Settings {
+        namespace: options.namespace.clone(),
         job: JobSettings {
             image: options.image,
             image_pull_policy: options.image_pull_policy,

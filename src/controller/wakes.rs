@@ -245,6 +245,9 @@ fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues:
         };
         let name = Name::of(&*object(change));
         let tenants_of_it = if known { Vec::new() } else { context.namespaces.group("", name.name()) };
+        if !known {
+            orders.wake_over(context, name.name());
+        }
         for namespace in tenants_of_it {
             let _ = tenants.send(Name::of(&*namespace));
             for schedule in context.schedules.names(&namespace.name_any()) {
@@ -368,11 +371,24 @@ fn wake_tenant<K: Resource>(change: &Change<K>, tenants: &mpsc::UnboundedSender<
 struct Orders {
     restores: mpsc::UnboundedSender<Name<RestoreRun>>,
     bulks: mpsc::UnboundedSender<Name<BulkOperationRun>>,
+    workspace_runs: mpsc::UnboundedSender<Name<WorkspaceRun>>,
 }
 
 impl Orders {
     fn of(queues: &Queues) -> Self {
-        Self { restores: queues.restores.clone(), bulks: queues.bulks.clone() }
+        let workspace_runs = queues.workspace_runs.clone();
+        Self { restores: queues.restores.clone(), bulks: queues.bulks.clone(), workspace_runs }
+    }
+
+    /// Wakes the workspace runs of a workspace that have not started.
+    fn wake_over(&self, context: &Context, workspace: &str) {
+        for name in context.workspace_runs.names("") {
+            let run = context.workspace_runs.get("", &name);
+            let waits = |run: &WorkspaceRun| run.status.as_ref().is_none_or(|status| status.started_at.is_none());
+            if run.is_some_and(|run| run.spec.workspace.name == workspace && !run.is_completed() && waits(&run)) {
+                let _ = self.workspace_runs.send(Name::new("", &name));
+            }
+        }
     }
 
     /// Wakes those of a tenant that are not completed.
@@ -399,6 +415,7 @@ fn watch_approvals(context: &Arc<Context>, approvals: Feed<Approval>, queues: &Q
         let _ = match approves.kind {
             ApprovedKind::RestoreRun => orders.restores.send(Name::new(&namespace, &approves.name)).is_ok(),
             ApprovedKind::BulkOperationRun => orders.bulks.send(Name::new(&namespace, &approves.name)).is_ok(),
+            ApprovedKind::WorkspaceRun => orders.workspace_runs.send(Name::new("", &approves.name)).is_ok(),
         };
     });
 }

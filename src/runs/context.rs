@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_active_runs: Option<usize>,
     /// Maximum number of active runs in one tenant.
     pub max_active_runs_per_tenant: Option<usize>,
+    /// Namespace of the operator.
+    pub namespace: String,
     /// A finding that no run has confirmed for this long is stale.
     pub findings_stale_after: SignedDuration,
     /// A finding is deleted this long after it was resolved.
@@ -58,7 +60,7 @@ pub struct Context {
     pub repositories: Arc<Cache<BackupRepository>>,
     /// Restores of all tenants.
     pub restores: Arc<Cache<RestoreRun>>,
-    /// Approvals of restores and bulk operations.
+    /// Approvals of restores, bulk operations and workspace runs.
     pub approvals: Arc<Cache<Approval>>,
     /// Workspaces.
     pub workspaces: Arc<Cache<Workspace>>,

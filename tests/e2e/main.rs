@@ -46,6 +46,7 @@ mod tenancy;
 mod undrifted;
 mod unready;
 mod waiting;
+mod workspace_approvals;
 mod workspace_orders;
 mod workspace_runs;
 mod workspaces;

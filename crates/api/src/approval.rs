@@ -11,7 +11,7 @@ use strum::{IntoStaticStr, VariantArray};
 /// How long an approval counts if nothing says otherwise, in seconds.
 pub const DEFAULT_VALID_SECONDS: i64 = 24 * 60 * 60;
 
-/// Consent to the plan of one restore or bulk operation. Immutable.
+/// Consent to the plan of one restore, bulk operation or workspace run. Immutable.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "tenantatlas.io",
@@ -22,14 +22,14 @@ pub const DEFAULT_VALID_SECONDS: i64 = 24 * 60 * 60;
     category = "atlas",
     namespaced,
     derive = "PartialEq",
-    doc = "A second person's consent to the plan of one RestoreRun or BulkOperationRun that waits with the reason AwaitingApproval. Its name is that of what it approves, after `restorerun-` or `bulkoperationrun-`. It takes the verb `approve` on the operation type. To approve another plan, or to withdraw, delete it.",
+    doc = "A second person's consent to the plan of one RestoreRun, BulkOperationRun or WorkspaceRun that waits with the reason AwaitingApproval. Its name is that of what it approves, after `restorerun-`, `bulkoperationrun-` or `workspacerun-`. It takes the verb `approve` on the operation type; for a WorkspaceRun, on the workspace, and the approval is in the namespace of the operator. To approve another plan, or to withdraw, delete it.",
     printcolumn(name = "Kind", type_ = "string", json_path = ".spec.for.kind"),
     printcolumn(name = "For", type_ = "string", json_path = ".spec.for.name"),
     printcolumn(name = "ApprovedBy", type_ = "string", json_path = ".spec.approvedBy.username"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.planDigest", priority = "1"),
     printcolumn(name = "Note", type_ = "string", json_path = ".spec.note", priority = "1"),
-    validation = Rule::new("self.metadata.name == (self.spec.__for__.kind == 'RestoreRun' ? 'restorerun-' : 'bulkoperationrun-') + self.spec.__for__.name").message("the name of an approval is that of what it approves, after restorerun- or bulkoperationrun-: there is at most one for each").reason(Reason::FieldValueInvalid),
+    validation = Rule::new("self.metadata.name == (self.spec.__for__.kind == 'RestoreRun' ? 'restorerun-' : self.spec.__for__.kind == 'WorkspaceRun' ? 'workspacerun-' : 'bulkoperationrun-') + self.spec.__for__.name").message("the name of an approval is that of what it approves, after restorerun-, bulkoperationrun- or workspacerun-: there is at most one for each").reason(Reason::FieldValueInvalid),
 )]
 #[x_kube(
     validation = Rule::new("self == oldSelf").message("an approval is immutable: delete it, and create another one"),
@@ -54,8 +54,9 @@ pub struct ApprovalSpec {
 }
 
 /// The one object that an approval is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.kind == 'WorkspaceRun') == has(self.workspace)").message("name the workspace of a WorkspaceRun in workspace, and leave it out for other kinds"))]
 pub struct Approved {
     /// Its kind.
     pub kind: ApprovedKind,
@@ -65,6 +66,11 @@ pub struct Approved {
     /// Its uid: another object of the same name is not approved.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
+    /// The workspace in whose tenants a WorkspaceRun does its work. Who approves needs the verb
+    /// `approve` on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub workspace: Option<String>,
 }
 
 /// A kind that can need an approval.
@@ -74,6 +80,8 @@ pub enum ApprovedKind {
     RestoreRun,
     /// A bulk operation.
     BulkOperationRun,
+    /// Bulk operations or restores in all tenants of a workspace.
+    WorkspaceRun,
 }
 
 impl ApprovedKind {
@@ -83,13 +91,15 @@ impl ApprovedKind {
         self.into()
     }
 
-    /// The type on which the verb `approve` allows to approve an object of this kind. Admission does
-    /// not know what the object does.
+    /// Resource and name of the object on which the verb `approve` allows to approve an object of this
+    /// kind. Admission does not know what the object does. `workspace` is that of a workspace run.
     #[must_use]
-    pub fn approved_on(self) -> ApprovedType {
+    pub fn approved_on(self, workspace: &str) -> String {
+        let of_type = |operation: ApprovedType| format!("operationtypes.tenantatlas.io/{}", operation.as_str());
         match self {
-            Self::RestoreRun => ApprovedType::Restore,
-            Self::BulkOperationRun => ApprovedType::Bulk,
+            Self::RestoreRun => of_type(ApprovedType::Restore),
+            Self::BulkOperationRun => of_type(ApprovedType::Bulk),
+            Self::WorkspaceRun => format!("workspaces.tenantatlas.io/{workspace}"),
         }
     }
 
@@ -129,9 +139,15 @@ pub struct Consent {
     pub plan_digest: String,
     /// Who approved.
     pub approved_by: Approver,
+    /// Name of the WorkspaceRun that was approved as a whole, if so: the Approval is then in the
+    /// namespace of the operator, and is of the plans of all tenants. `planDigest` is this tenant's
+    /// part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub workspace_run: Option<String>,
 }
 
-/// Whether a restore or a bulk operation needs an approval by its own field.
+/// Whether a restore, a bulk operation or a workspace run needs an approval by its own field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApprovalTerms {
@@ -149,15 +165,16 @@ fn yes() -> bool {
     true
 }
 
-/// A rule of a workspace: which restores and bulk operations of its tenants need an approval.
+/// A rule of a workspace: which restores and bulk operations of its tenants need an approval, alone
+/// or by a workspace run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApprovalRule {
     /// Operation types that the rule applies to.
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub types: Vec<ApprovedType>,
-    /// The rule applies only to plans that change at least so many items. Defaults to 1, which is
-    /// every plan that changes anything.
+    /// The rule applies only to plans that change at least so many items; of a workspace run, in all
+    /// tenants together. Defaults to 1, which is every plan that changes anything.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub min_items: i64,

@@ -244,6 +244,7 @@ mod tests {
             uid: "u".repeat(64),
             plan_digest: "0".repeat(64),
             approved_by: Approver { username: "\u{1}".repeat(340), uid: Some("\u{1}".repeat(128)) },
+            workspace_run: Some("w".repeat(253)),
         });
         longest.summary = Some(PlanSummary { create: i64::MAX, ..PlanSummary::default() });
         longest.counts = Some(SummaryCounts::default());

@@ -1,5 +1,5 @@
-//! Whether a restore or a bulk operation needs an approval, and whether it has one. Pure, but for
-//! what is read from caches in [`known`].
+//! Whether a restore, a bulk operation or a workspace run needs an approval, and whether it has one.
+//! Pure, but for what is read from caches in [`known`] and [`known_of_all`].
 //!
 //! An approval is not reconciled: it only lets what it approves start. It counts when that gets its
 //! run, and the run names it, so that the audit chain does.
@@ -11,13 +11,18 @@ mod tests;
 
 use crate::{
     api::{
-        Approval, ObjectReference, Reason, Workspace,
-        approval::{ApprovalRule, ApprovalTerms, ApprovedKind, ApprovedType, Approver, Consent, DEFAULT_VALID_SECONDS},
+        Approval, ObjectReference, Reason, Workspace, WorkspaceRun,
+        approval::{
+            ApprovalRule, ApprovalTerms, Approved, ApprovedKind, ApprovedType, Approver, Consent, DEFAULT_VALID_SECONDS,
+        },
         labels,
         subject::Initiator,
     },
     kernel::{refusal::Refusal, whole::too_large},
-    runs::context::Context,
+    runs::{
+        context::Context,
+        scheduled::{Scheduled, parent},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -31,9 +36,11 @@ pub struct Known {
     pub workspace: Option<Arc<Workspace>>,
     /// The approval that has the name for the object.
     pub approval: Option<Arc<Approval>>,
+    /// The approval of the workspace run that created the object. It is of the plans of all tenants.
+    pub of_all: Option<Consent>,
 }
 
-/// What may need an approval: a restore or a bulk operation that is no dry run.
+/// What may need an approval: a restore, a bulk operation or a workspace run that is no dry run.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
     /// Its kind.
@@ -42,8 +49,10 @@ pub struct Asked<'a> {
     pub operation: ApprovedType,
     /// Its name and uid.
     pub object: ObjectReference,
-    /// Its namespace.
+    /// Namespace of its approval.
     pub namespace: &'a str,
+    /// The workspace of a workspace run.
+    pub workspace: Option<&'a str>,
     /// Who requested it.
     pub requester: &'a Initiator,
     /// Its own field.
@@ -79,14 +88,33 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-/// What is known about the approval of an object.
+/// What is known about the approval of an object of a tenant.
 #[must_use]
-pub fn known(context: &Context, namespace: &str, kind: ApprovedKind, name: &str) -> Known {
-    let tenant = context.namespaces.get("", namespace);
+pub fn known<K: Scheduled>(context: &Context, kind: ApprovedKind, object: &K) -> Known {
+    let namespace = object.namespace().unwrap_or_default();
+    let tenant = context.namespaces.get("", &namespace);
     let workspace = tenant.as_ref().and_then(|tenant| tenant.labels().get(labels::WORKSPACE));
     Known {
         workspace: workspace.and_then(|workspace| context.workspaces.get("", workspace)),
-        approval: context.approvals.get(namespace, &kind.approval_of(name)),
+        approval: context.approvals.get(&namespace, &kind.approval_of(&object.name_any())),
+        of_all: parent(object).and_then(|by| {
+            let run = context.workspace_runs.get("", &by.name).filter(|run| run.uid().as_ref() == Some(&by.uid))?;
+            // Who approves for one workspace does not for another, into which the tenant was moved.
+            let is_of_workspace = workspace == Some(&run.spec.workspace.name);
+            run.status.as_ref()?.approval.clone().filter(|_| is_of_workspace)
+        }),
+    }
+}
+
+/// What is known about the approval of a workspace run. Such an approval is in the namespace of the
+/// operator.
+#[must_use]
+pub fn known_of_all(context: &Context, run: &WorkspaceRun) -> Known {
+    let name = ApprovedKind::WorkspaceRun.approval_of(&run.name_any());
+    Known {
+        workspace: context.workspaces.get("", &run.spec.workspace.name),
+        approval: context.approvals.get(&context.settings.namespace, &name),
+        of_all: None,
     }
 }
 
@@ -105,6 +133,9 @@ pub fn decide(asked: &Asked<'_>, known: &Known, now: Timestamp) -> Verdict {
     // What was left out of the workspace may be its rules.
     if let Some(refusal) = known.workspace.as_deref().and_then(too_large) {
         return Verdict::Refused(refusal);
+    }
+    if let (Some(of_all), Some(plan)) = (&known.of_all, &asked.plan) {
+        return Verdict::Given(Consent { plan_digest: plan.digest.clone(), ..of_all.clone() });
     }
     let Some(need) = Need::of(asked, known.workspace.as_deref()) else { return Verdict::Free };
     let Some(plan) = &asked.plan else { return Verdict::Refused(needs_preview(asked, &need)) };
@@ -174,6 +205,9 @@ fn given(asked: &Asked<'_>, plan: &Plan, need: &Need, approval: &Approval, now: 
     if spec.approves.uid != asked.object.uid {
         return Err(format!("is for an earlier {} of this name", asked.kind.as_str()));
     }
+    if spec.approves.workspace.as_deref() != asked.workspace {
+        return Err("is for another workspace".to_owned());
+    }
     if approval.metadata.deletion_timestamp.is_some() {
         return Err("is being deleted".to_owned());
     }
@@ -193,8 +227,13 @@ fn given(asked: &Asked<'_>, plan: &Plan, need: &Need, approval: &Approval, now: 
     if created.is_none_or(|created| now.duration_since(created) >= need.valid) {
         return Err(format!("is older than {} seconds", need.valid.as_secs()));
     }
-    let (name, uid) = (approval.name_any(), approval.uid().unwrap_or_default());
-    Ok(Consent { name, uid, plan_digest: plan.digest.clone(), approved_by: by.clone() })
+    Ok(Consent {
+        name: approval.name_any(),
+        uid: approval.uid().unwrap_or_default(),
+        plan_digest: plan.digest.clone(),
+        approved_by: by.clone(),
+        workspace_run: asked.workspace.map(|_| asked.object.name.clone()),
+    })
 }
 
 /// Whether two users are one: by name, or by uid where both have one.
@@ -218,14 +257,16 @@ fn awaited(asked: &Asked<'_>, plan: &Plan, need: &Need, why_not: Option<&str>) -
             "; approval {name} does not count: it {why}: delete it first with `kubectl delete approval {name} -n {namespace}`"
         );
     }
+    let (workspace, uid) = (asked.workspace.map(str::to_owned), object.uid.clone());
+    let approves = Approved { kind: *kind, name: object.name.clone(), uid, workspace };
     let manifest = json!({
         "apiVersion": "tenantatlas.io/v1alpha1", "kind": "Approval", "metadata": {"name": name},
-        "spec": {"for": {"kind": kind, "name": object.name, "uid": object.uid}, "planDigest": plan.digest},
+        "spec": {"for": approves, "planDigest": plan.digest},
     });
     let _ = write!(
         message,
-        "; to approve, with the verb approve on operationtypes.tenantatlas.io/{}: `echo '{manifest}' | kubectl create -n {namespace} -f -`",
-        kind.approved_on().as_str()
+        "; to approve, with the verb approve on {}: `echo '{manifest}' | kubectl create -n {namespace} -f -`",
+        kind.approved_on(asked.workspace.unwrap_or_default())
     );
     message
 }

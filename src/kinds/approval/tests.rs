@@ -22,7 +22,7 @@ fn ada() -> Initiator {
 fn workspace(rules: Value) -> Known {
     let workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
         "metadata": {"name": "shop"}, "spec": {"approvals": rules}}));
-    Known { workspace: Some(Arc::new(workspace)), approval: None }
+    Known { workspace: Some(Arc::new(workspace)), approval: None, of_all: None }
 }
 
 /// An approval that counts, but for this change.
@@ -32,7 +32,7 @@ fn approval(change: impl FnOnce(&mut Value)) -> Known {
         "spec": {"for": {"kind": "RestoreRun", "name": "put-back", "uid": "r-uid"}, "planDigest": DIGEST,
             "approvedBy": {"username": "bob"}}});
     change(&mut whole);
-    Known { workspace: None, approval: Some(Arc::new(read(whole))) }
+    Known { workspace: None, approval: Some(Arc::new(read(whole))), of_all: None }
 }
 
 fn both(rules: Value) -> Known {
@@ -52,6 +52,7 @@ fn verdict(terms: Option<Value>, plan: Option<Plan>, known: &Known) -> Verdict {
         operation: ApprovedType::Restore,
         object: ObjectReference { name: "put-back".into(), uid: "r-uid".into() },
         namespace: "acme",
+        workspace: None,
         requester: &ada,
         terms: terms.as_ref(),
         plan,
@@ -102,10 +103,26 @@ fn somebody_elses_approval_of_this_plan_lets_it_start_and_is_named() {
         uid: "a-uid".into(),
         plan_digest: DIGEST.into(),
         approved_by: Approver { username: "bob".into(), uid: None },
+        workspace_run: None,
     };
     assert_eq!(with(&approval(|_| {})), Verdict::Given(consent));
     let other = approval(|approval| approval["spec"]["approvedBy"]["uid"] = json!("2"));
     assert!(matches!(with(&other), Verdict::Given(_)), "another uid");
+}
+
+#[test]
+fn what_an_approved_workspace_run_created_needs_no_other_approval_and_names_that_one_with_its_own_plan() {
+    let of_all = Consent {
+        name: "workspacerun-all".into(),
+        uid: "a-uid".into(),
+        plan_digest: "f".repeat(64),
+        approved_by: Approver { username: "bob".into(), uid: None },
+        workspace_run: Some("all".into()),
+    };
+    let known = Known { of_all: Some(of_all.clone()), ..workspace(json!([{"types": ["restore.apply"]}])) };
+    let wanted = Consent { plan_digest: DIGEST.into(), ..of_all };
+    assert_eq!(verdict(None, plan(Some(7)), &known), Verdict::Given(wanted));
+    assert!(matches!(verdict(None, None, &known), Verdict::Refused(_)), "without a preview nothing was approved");
 }
 
 #[test]

@@ -174,6 +174,7 @@ fn approved(observed: &Observed, now: Timestamp) -> Verdict {
         operation: if spec.action == BulkAction::Delete { ApprovedType::BulkDelete } else { ApprovedType::Bulk },
         object: ObjectReference::of(&**bulk),
         namespace: &namespace,
+        workspace: None,
         requester,
         terms: spec.approval.as_ref(),
         plan: plan_of(observed),

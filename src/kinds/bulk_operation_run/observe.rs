@@ -51,7 +51,7 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
     }
     if let RunView::None(_) = &observed.run {
         observed.late = created_late(context, &*bulk).await?;
-        observed.approval = approval::known(context, &namespace, ApprovedKind::BulkOperationRun, &bulk.name_any());
+        observed.approval = approval::known(context, ApprovedKind::BulkOperationRun, &*bulk);
     }
     // What only reads writes nothing to the chain.
     if has_ended && !bulk.spec.dry_run && !bulk.spec.action.only_reads() {

@@ -289,7 +289,7 @@ fn a_bulk_operation_that_needs_an_approval_waits_for_it_and_a_rule_blocks_one_wi
         let rules = json!([{"types": ["bulk.apply"], "minItems": least}]);
         let workspace: Workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
             "metadata": {"name": "shop"}, "spec": {"approvals": rules}}));
-        Known { workspace: Some(Arc::new(workspace)), approval: None }
+        Known { workspace: Some(Arc::new(workspace)), approval: None, of_all: None }
     };
     let applies =
         || Observed { preview: look.clone(), ..observed(bulk(json!({"preview": {"name": "look"}}), json!({}))) };
@@ -361,7 +361,7 @@ fn a_capture_starts_a_run_that_names_the_objects_and_takes_no_approval() {
         "metadata": {"name": "shop"}, "spec": {"approvals": [{"types": ["bulk.apply"]}]}}));
     let fields = json!({"action": "capture", "items": ["web", "api"], "options": {"repository": "main"}});
     let wanted = Observed {
-        approval: Known { workspace: Some(Arc::new(rule)), approval: None },
+        approval: Known { workspace: Some(Arc::new(rule)), approval: None, of_all: None },
         ..observed(bulk(fields, json!({})))
     };
     let actions = decide(&wanted, now());
@@ -414,7 +414,7 @@ fn a_rule_about_deletions_is_about_no_other_action_and_one_about_bulk_operations
     let known = |rule: &str| -> Known {
         let workspace: Workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
             "metadata": {"name": "shop"}, "spec": {"approvals": [{"types": [rule]}]}}));
-        Known { workspace: Some(Arc::new(workspace)), approval: None }
+        Known { workspace: Some(Arc::new(workspace)), approval: None, of_all: None }
     };
     let apply = |rule: &str| {
         let spec = json!({"action": "delete", "preview": {"name": "look"}});

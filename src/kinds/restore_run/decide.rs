@@ -168,6 +168,7 @@ fn approved(observed: &Observed, now: Timestamp) -> Verdict {
         operation: ApprovedType::Restore,
         object: ObjectReference::of(&**restore),
         namespace: &namespace,
+        workspace: None,
         requester,
         terms: spec.approval.as_ref(),
         plan: plan_of(observed),

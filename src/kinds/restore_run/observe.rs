@@ -60,7 +60,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
             observed.late = created_late(context, &*restore).await?;
             let named = |name: &String| context.restores.get(&namespace, name);
             observed.preview = restore.spec.preview.as_ref().and_then(|preview| named(&preview.name));
-            observed.approval = approval::known(context, &namespace, ApprovedKind::RestoreRun, &restore.name_any());
+            observed.approval = approval::known(context, ApprovedKind::RestoreRun, &*restore);
             observed.rerun_of = restore.spec.rerun_of.as_ref().and_then(|earlier| named(&earlier.name));
             observed.finding = finding_of(context, &restore, &namespace).await?;
             let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);

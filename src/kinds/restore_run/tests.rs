@@ -587,7 +587,7 @@ fn rule(min_items: i64) -> Known {
     let rules = json!([{"types": ["restore.apply"], "minItems": min_items}]);
     let workspace = read(json!({"apiVersion": "tenantatlas.io/v1alpha1", "kind": "Workspace",
         "metadata": {"name": "shop"}, "spec": {"approvals": rules}}));
-    Known { workspace: Some(Arc::new(workspace)), approval: None }
+    Known { workspace: Some(Arc::new(workspace)), approval: None, of_all: None }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use super::{
     check::{expect_possible, nobody},
+    consent::consent,
     orders::{Order, of_tenant},
     plan::{Given, Plan, State, Target, Tenant, plan},
     source::{Source, digest_of},
@@ -16,11 +17,13 @@ use super::{
 use crate::{
     api::{
         ObjectReference, OperationType, Outcome, Phase, Reason, Workspace, WorkspaceRun, WorkspaceRunStatus,
+        approval::Consent,
         conditions,
         result::truncate,
         workspace_run::{MAX_REFUSED, TenantRun, WaveStatus, What},
     },
     kernel::refusal::Refusal,
+    kinds::approval::{Known, Verdict},
     runs::children::Child,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -56,6 +59,10 @@ pub struct Observed {
     pub source: Source,
     /// Another workspace run that does the same work and goes first, while this one has not started.
     pub duplicate: Option<String>,
+    /// What is known about its approval, while it has not started.
+    pub approval: Known,
+    /// Namespace of the operator, in which its approval is.
+    pub operator_namespace: String,
 }
 
 /// The workspace run in `spec.rerunOf`.
@@ -133,7 +140,22 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     if targets.is_empty() {
         return ended(observed, (Outcome::Blocked, Reason::NoTenants), &nobody(run), now);
     }
-    begin(observed, given, &targets, &status, now)
+    match consent(observed, now) {
+        Verdict::Free => begin(observed, given, &targets, &status, None, now),
+        Verdict::Given(by) => begin(observed, given, &targets, &status, Some(by), now),
+        Verdict::Awaited { digest, message } => awaits_approval(run, digest, &message, now),
+        Verdict::Refused(Refusal { reason, message }) => ended(observed, (Outcome::Blocked, reason), &message, now),
+    }
+}
+
+/// Records that a workspace run waits for an approval. It is looked at again when there is one, or when
+/// the rules of the workspace change.
+fn awaits_approval(run: &WorkspaceRun, digest: String, message: &str, now: Timestamp) -> Decision {
+    let before = run.status_or_default();
+    let mut next = before.clone();
+    next.plan_digest = Some(digest);
+    settle(&mut next, run, (Phase::Queued, Outcome::Pending), Reason::AwaitingApproval, message, now);
+    Decision { status: (next != before).then(|| Box::new(next)), ..Decision::default() }
 }
 
 /// Records the start, and what was checked at it. Nothing is created in the same pass: if the status is
@@ -143,11 +165,13 @@ fn begin(
     given: Given<'_>,
     targets: &[Target<'_>],
     before: &WorkspaceRunStatus,
+    approval: Option<Consent>,
     now: Timestamp,
 ) -> Decision {
     let run = &observed.run;
     let mut next = before.clone();
     next.started_at = Some(now);
+    next.approval = approval;
     next.operation_type = Some(run.operation_type().to_owned());
     let mut left_out = 0;
     if let Source::Found { reference, named, .. } = &observed.source {
@@ -470,11 +494,12 @@ fn settle(
 ) {
     let generation = run.metadata.generation;
     let wanted = conditions::of_run(phase, outcome);
-    let (reason, message) = (reason.as_str(), truncate(message, 1000));
-    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &message, generation, now);
+    let reason = reason.as_str();
+    next.conditions = conditions::merge(&next.conditions, &wanted, reason, &truncate(message, 1000), generation, now);
     next.phase = phase;
     next.outcome = outcome;
     next.observed_generation = generation.unwrap_or(0);
     next.reason = Some(reason.to_owned());
-    next.message = Some(message);
+    // What is to be approved, and how, is longer than a condition's message.
+    next.message = Some(truncate(message, 4000));
 }

@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod check;
+pub mod consent;
 pub mod decide;
 pub mod observe;
 pub mod orders;

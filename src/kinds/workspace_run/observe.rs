@@ -10,6 +10,7 @@ use crate::{
     api::{OperationType, Outcome, WorkspaceRun, labels, workspace_run::MAX_REPEATS},
     cluster::trim::left_out,
     kernel::{Error, status::read, whole::whole},
+    kinds::approval::{self, Known},
     runs::context::Context,
 };
 use k8s_openapi::api::core::v1::Namespace;
@@ -34,6 +35,8 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
         earlier: Earlier::NotAsked,
         source: Source::NotAsked,
         duplicate: None,
+        approval: Known::default(),
+        operator_namespace: context.settings.namespace.clone(),
     };
     // One that is too large is refused, whatever else there is.
     if run.is_completed() || left_out(&*run).is_some() {
@@ -44,6 +47,7 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
     if !started {
         observed.operation_type = operation_type(context, run.operation_type()).await?;
         observed.duplicate = context.children.duplicate_of(&run);
+        observed.approval = approval::known_of_all(context, &run);
     }
     observed.workspace = context.workspaces.get("", workspace);
     observed.tenants = if started { known(context, &run).await? } else { listed(context, workspace).await? };

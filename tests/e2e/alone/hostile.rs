@@ -154,6 +154,9 @@ fn sound(kind: &str, path: &[Step]) -> Value {
                 }
                 [Step::Field(field), ..] if field == "undoOf" => spec["dryRun"] = json!(true),
                 [Step::Field(field), ..] if field == "preview" => spec["undoOf"] = json!({ "name": "none" }),
+                [Step::Field(field), ..] if field == "approval" => {
+                    (spec["undoOf"], spec["preview"]) = (json!({ "name": "none" }), json!({ "name": "none" }));
+                }
                 [Step::Field(field), ..] if field == "waves" => {
                     (spec["operation"], spec["waves"]) = (json!({ "type": "none" }), json!([{}]));
                 }

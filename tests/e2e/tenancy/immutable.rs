@@ -65,7 +65,7 @@ fn sound(kind: &str) -> Vec<Value> {
                         { "op": "replace", "path": "/data", "value": ["x", "y"] },
                         { "op": "replace", "path": "/kind", "value": "text" }] },
                     { "select": {}, "patch": [{ "op": "remove", "path": "/spec" }] }] }),
-            json!({ "backupSet": { "name": "none" }, "preview": { "name": "look" },
+            json!({ "backupSet": { "name": "none" }, "preview": { "name": "look", "planDigest": "a".repeat(64) },
                 "approval": { "required": true, "validSeconds": 3600 } }),
             json!({ "finding": { "name": "drift-0", "path": "data.a" } }),
             json!({ "backupSet": { "name": "none" }, "scheduledBy": of_workspace_run() }),
@@ -78,7 +78,7 @@ fn sound(kind: &str) -> Vec<Value> {
                 "options": { "repository": "main", "allowDataLoss": true } }),
             json!({ "resource": { "kind": "Pod" }, "action": "scale", "labelSelector": "a=b",
                 "options": { "replicas": 3 } }),
-            json!({ "resource": { "kind": "Pod" }, "action": "label", "preview": { "name": "look" },
+            json!({ "resource": { "kind": "Pod" }, "action": "label", "preview": { "name": "look", "planDigest": "a".repeat(64) },
                 "approval": { "required": true, "validSeconds": 3600 } }),
             json!({ "resource": { "kind": "Pod" }, "action": "restart", "items": ["a"], "dryRun": true }),
             json!({ "resource": { "kind": "Pod" }, "action": "restart", "items": ["a"], "scheduledBy": of_workspace_run() }),
@@ -109,7 +109,8 @@ fn sound(kind: &str) -> Vec<Value> {
                     "allowDataLoss": true, "transforms": [{ "select": selectors[0], "patch": [
                         { "op": "add", "path": "/metadata/labels", "from": "/metadata/annotations", "value": anything() },
                         { "op": "test", "path": "/data", "value": null }] }] } })),
-                of(json!({ "undoOf": { "name": "earlier" }, "preview": preview })),
+                of(json!({ "undoOf": { "name": "earlier" }, "preview": preview,
+                    "approval": { "required": true, "validSeconds": 3600 } })),
             ]
         }
         "BackupSet" => vec![json!({ "repository": { "name": "main" }, "snapshot": "a".repeat(64),

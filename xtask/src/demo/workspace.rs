@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Demo, PATIENCE, Tenant};
+use crate::operator::NAMESPACE;
 use crate::shell;
 use crate::target::Target;
 
@@ -100,13 +101,19 @@ impl Demo {
             "options": { "repository": "main" } });
         let look = self.done_over_all(tenant, "look-all-", &json!({ "bulk": bulk, "dryRun": true }))?;
         self.type_out(&["get", &look, "--output", SHOWED])?;
-        self.screen.heading("Then it does exactly that");
+        self.screen.heading("Somebody else approves that, once for all tenants, and then it does exactly that");
         let digest = self.field("default", &look, "{.status.planDigest}")?;
         bulk.as_object_mut()
             .into_iter()
             .for_each(|bulk| bulk.retain(|field, _| ["resource", "action"].contains(&field.as_str())));
         let preview = json!({ "name": name_of(&look), "planDigest": digest });
-        let clear = self.done_over_all(tenant, "clear-all-", &json!({ "bulk": bulk, "preview": preview }))?;
+        let asked = json!({ "bulk": bulk, "preview": preview, "approval": { "required": true } });
+        let clear = self.start_over_all(tenant, "clear-all-", &asked)?;
+        self.wait_for("default", "jsonpath={.status.reason}=AwaitingApproval", &clear)?;
+        let message = self.field("default", &clear, "{.status.message}")?;
+        self.screen.quote(&message);
+        self.approve(&message, "bob")?;
+        self.end_over_all(&clear)?;
         self.screen.quote(&self.field("default", &clear, "{.status.message}")?);
         self.screen.heading("One undo for all tenants, which is looked at first, too");
         let undone = json!({ "name": name_of(&clear) });
@@ -117,23 +124,43 @@ impl Demo {
         self.type_out(&["get", "configmap", "old-banner", "--namespace", &tenant.namespace])
     }
 
+    /// Approves with the manifest in the message of what waits, as another administrator.
+    fn approve(&self, message: &str, user: &str) -> Result<()> {
+        let manifest = message.split_once("echo '").and_then(|(_, rest)| rest.split_once("' | kubectl create"));
+        let (manifest, _) = manifest.context("the message has no manifest of an approval")?;
+        let mut approval: Value = serde_json::from_str(manifest)?;
+        // A cluster before Kubernetes 1.36 does not fill it in.
+        approval["spec"]["approvedBy"] = json!({ "username": user });
+        let approve =
+            ["create", "--filename", "-", "--namespace", NAMESPACE, "--as", user, "--as-group", "system:masters"];
+        shell::feed(self.kubectl()?.args(approve), approval.to_string().as_bytes())?;
+        self.type_out(&["get", "approvals", "--namespace", NAMESPACE])
+    }
+
     /// Creates a workspace run of a tenant's workspace, and waits for its end. Returns its kind and name.
     fn done_over_all(&self, tenant: &Tenant, prefix: &str, spec: &Value) -> Result<String> {
+        let made = self.start_over_all(tenant, prefix, spec)?;
+        self.end_over_all(&made)?;
+        Ok(made)
+    }
+
+    /// Creates a workspace run of a tenant's workspace. Returns its kind and name.
+    fn start_over_all(&self, tenant: &Tenant, prefix: &str, spec: &Value) -> Result<String> {
         let mut run = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "WorkspaceRun",
             "metadata": { "generateName": prefix }, "spec": spec });
         run["spec"]["workspace"] = json!({ "name": tenant.workspace });
         let mut create = self.kubectl()?;
         let made =
             shell::feed(create.args(["create", "--filename", "-", "--output", "name"]), run.to_string().as_bytes())?;
-        let made = made.trim().to_owned();
-        self.wait_for("default", "jsonpath={.status.phase}=completed", &made)?;
-        let outcome = self.field("default", &made, "{.status.outcome}")?;
-        ensure!(
-            outcome == "succeeded",
-            "{made} ended {outcome}: {}",
-            self.field("default", &made, "{.status.message}")?
-        );
-        Ok(made)
+        Ok(made.trim().to_owned())
+    }
+
+    /// Waits until a workspace run has succeeded.
+    fn end_over_all(&self, run: &str) -> Result<()> {
+        self.wait_for("default", "jsonpath={.status.phase}=completed", run)?;
+        let outcome = self.field("default", run, "{.status.outcome}")?;
+        ensure!(outcome == "succeeded", "{run} ended {outcome}: {}", self.field("default", run, "{.status.message}")?);
+        Ok(())
     }
 
     /// Applies a workspace, and waits until the operator has seen it and its tenants.

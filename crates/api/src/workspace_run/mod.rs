@@ -10,7 +10,9 @@ mod template;
 pub use status::{RefusedTenant, TenantRun, TenantRunCounts, WaveStatus, WorkspaceRunStatus};
 pub use template::{BulkTemplate, RestoreTemplate};
 
-use crate::{Inputs, LocalReference, PreviewReference, operations, outcome::Phase, subject::Initiator};
+use crate::{
+    Inputs, LocalReference, PreviewReference, approval::ApprovalTerms, operations, outcome::Phase, subject::Initiator,
+};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,7 @@ pub const MAX_REFUSED: usize = 100;
     validation = Rule::new("has(self.restore) == has(oldSelf.restore) && (!has(self.restore) || self.restore == oldSelf.restore)").message("restore is immutable: create a new workspace run"),
     validation = Rule::new("has(self.undoOf) == has(oldSelf.undoOf) && (!has(self.undoOf) || self.undoOf == oldSelf.undoOf)").message("undoOf is immutable: create a new workspace run"),
     validation = Rule::new("has(self.preview) == has(oldSelf.preview) && (!has(self.preview) || self.preview == oldSelf.preview)").message("preview is immutable: create a new workspace run"),
+    validation = Rule::new("has(self.approval) == has(oldSelf.approval) && (!has(self.approval) || self.approval == oldSelf.approval)").message("approval is immutable: create a new workspace run"),
     validation = Rule::new("has(self.tenantSelector) == has(oldSelf.tenantSelector) && (!has(self.tenantSelector) || self.tenantSelector == oldSelf.tenantSelector)").message("tenantSelector is immutable: create a new workspace run"),
     validation = Rule::new("has(self.waves) == has(oldSelf.waves) && (!has(self.waves) || self.waves == oldSelf.waves)").message("waves is immutable: create a new workspace run"),
     validation = Rule::new("has(self.stopAfterFailures) == has(oldSelf.stopAfterFailures) && (!has(self.stopAfterFailures) || self.stopAfterFailures == oldSelf.stopAfterFailures)").message("stopAfterFailures is immutable: create a new workspace run"),
@@ -75,6 +78,7 @@ pub const MAX_REFUSED: usize = 100;
     validation = Rule::new("!has(self.operation) || (!self.dryRun && !has(self.preview))").message("only bulk operations and restores are previewed: leave out dryRun and preview"),
     validation = Rule::new("has(self.operation) || !has(self.timeoutSeconds)").message("timeoutSeconds is for operation: the types of bulk operations and restores say how long these may take"),
     validation = Rule::new("!self.dryRun || !has(self.preview)").message("a preview is applied for good: leave out dryRun or preview"),
+    validation = Rule::new("!has(self.approval) || has(self.preview)").message("what is approved are the plans of a preview: make one with dryRun: true, then name it in preview; or leave out approval"),
     validation = Rule::new("!has(self.preview) || !has(self.tenantSelector)").message("a preview is applied in all tenants that it showed: leave out tenantSelector"),
     validation = Rule::new("!has(self.undoOf) || self.dryRun || has(self.preview)").message("an undo is looked at first: create one with dryRun: true, then name it in preview"),
     validation = Rule::new("!has(self.restore) || !self.restore.prune || self.dryRun").message("prune deletes, so it is looked at first: set it in a workspace run with dryRun: true, then create one whose preview names that"),
@@ -117,6 +121,11 @@ pub struct WorkspaceRunSpec {
     /// what it showed is done, or nothing if a part of an object on which that depends has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<PreviewReference>,
+    /// Whether somebody else must approve the plans of `preview`, once for all tenants, before anything
+    /// is written. Accepted only with `preview`. Until then the workspace run is `queued`
+    /// (AwaitingApproval). A rule of the workspace may require it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalTerms>,
     /// Selects the tenants by the labels of their namespaces, in the syntax of `kubectl -l`. If unset,
     /// all tenants are taken. Tenants whose namespace was created later are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]

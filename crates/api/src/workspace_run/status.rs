@@ -2,6 +2,7 @@
 
 use crate::{
     ObjectReference,
+    approval::Consent,
     outcome::{Outcome, Phase, SummaryCounts},
     provenance::PlanSummary,
 };
@@ -48,7 +49,7 @@ pub struct WorkspaceRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<PlanSummary>,
     /// SHA-256 over the plans of all tenants, 64 hex digits: of a dry run that is completed, and of
-    /// what applies it. A `spec.preview.planDigest` makes sure that it is the one that was looked at.
+    /// what applies it, or waits for an approval of it. A `spec.preview.planDigest` makes sure that it is the one that was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_digest: Option<String>,
@@ -57,6 +58,10 @@ pub struct WorkspaceRunStatus {
     #[serde(skip_serializing_if = "crate::is_default")]
     #[schemars(range(min = 0))]
     pub undo_tenants: i64,
+    /// The approval of the plans of all tenants, if one was needed. What is created in a tenant needs no
+    /// other one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Consent>,
     /// The WorkspaceRun in `spec.preview`, or else in `spec.undoOf`, as it was at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<ObjectReference>,
@@ -134,6 +139,7 @@ impl Default for WorkspaceRunStatus {
             preview: None,
             plan_digest: None,
             undo_tenants: 0,
+            approval: None,
             source: None,
             counted_at: None,
             wave: None,

@@ -1,5 +1,6 @@
 //! What is decided about a workspace run, case by case, and a simulation of ten thousand tenants.
 
+mod approvals;
 mod previews;
 
 use super::decide::{Decision, Earlier, Observed, decide};
@@ -11,6 +12,7 @@ use crate::{
         ObjectReference, OperationRun, Outcome, Phase, Workspace, WorkspaceRun, WorkspaceRunStatus,
         workspace_run::TenantRunCounts,
     },
+    kinds::approval::Known,
     runs::children::Child,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -73,6 +75,8 @@ fn observed(spec: Value, tenants: Vec<Tenant>) -> Observed {
         earlier: Earlier::NotAsked,
         source: Source::NotAsked,
         duplicate: None,
+        approval: Known::default(),
+        operator_namespace: "tenantatlas-system".to_owned(),
     }
 }
 

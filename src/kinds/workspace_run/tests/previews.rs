@@ -18,7 +18,7 @@ fn restore(order: &Order) -> &RestoreRun {
     }
 }
 
-fn deletion() -> Value {
+pub(super) fn deletion() -> Value {
     json!({"resource": {"group": "apps", "kind": "Deployment"}, "action": "delete", "labelSelector": "app=old"})
 }
 
@@ -42,7 +42,7 @@ fn previewed(spec: Value) -> Observed {
 }
 
 /// What names another one as preview or as what it undoes.
-fn after(spec: Value, earlier: &Observed) -> Observed {
+pub(super) fn after(spec: Value, earlier: &Observed) -> Observed {
     let mut next = observed(spec, earlier.tenants.clone());
     let mut run = (*next.run).clone();
     (run.metadata.uid, run.metadata.name) = (Some("abcdefghijk".to_owned()), Some("then".to_owned()));
@@ -55,12 +55,12 @@ fn after(spec: Value, earlier: &Observed) -> Observed {
     next
 }
 
-fn preview_of_deletion() -> Observed {
+pub(super) fn preview_of_deletion() -> Observed {
     previewed(json!({"bulk": deletion(), "dryRun": true, "queueTimeoutSeconds": 30}))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "called with literals")]
-fn apply(also: Value) -> Value {
+pub(super) fn apply(also: Value) -> Value {
     let mut spec = json!({"bulk": {"resource": {"group": "apps", "kind": "Deployment"}, "action": "delete"},
         "preview": {"name": "all"}});
     spec.as_object_mut().expect("an object").extend(also.as_object().expect("an object").clone());
