@@ -266,7 +266,7 @@ pub fn environment(name: &str) -> Result<String> {
 }
 
 /// Digits that no other name on the cluster ends with.
-fn unique() -> String {
+pub fn unique() -> String {
     let nanoseconds = jiff::Timestamp::now().as_nanosecond();
     format!("{:010x}", nanoseconds & 0xff_ffff_ffff)
 }

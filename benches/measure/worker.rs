@@ -119,16 +119,17 @@ impl Worker {
         let number = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("bench-{number}");
         let run = run(&name, work.operation_type, &json!({}));
-        // Runs of restores are the operator's to make. It may read no objects, so that others are a user's.
-        let is_for_restore = !inputs["restoreRun"].is_null();
-        let author = if is_for_restore { &self.bed.as_operator } else { &self.bed.client };
+        // Runs of restores and bulk operations are the operator's to make. It may read no objects, so that others are a user's.
+        let kinds = [("restoreRun", "restoreruns"), ("bulkOperationRun", "bulkoperationruns")];
+        let made_for = kinds.into_iter().find_map(|(input, plural)| Some((plural, inputs[input]["name"].as_str()?)));
+        let author = if made_for.is_some() { &self.bed.as_operator } else { &self.bed.client };
         let run = api::create(author, &api::runs(&self.bed.namespace), &run).await?;
-        if let Some(restore) = inputs["restoreRun"]["name"].as_str() {
-            // As the operator does: a restore is carried out by the run that it names, and by no other.
-            let restore =
-                format!("/apis/tenantatlas.io/v1alpha1/namespaces/{}/restoreruns/{restore}/status", self.bed.namespace);
+        if let Some((plural, object)) = made_for {
+            // As the operator does: it is carried out by the run that it names, and by no other.
+            let object =
+                format!("/apis/tenantatlas.io/v1alpha1/namespaces/{}/{plural}/{object}/status", self.bed.namespace);
             let recorded = json!({ "status": { "operationRun": { "name": name, "uid": run["metadata"]["uid"] } } });
-            api::merge(&self.bed.as_operator, &restore, &recorded).await?;
+            api::merge(&self.bed.as_operator, &object, &recorded).await?;
         }
         let begun = Instant::now();
         let mut child = Command::new(&self.bed.binary)

@@ -72,6 +72,8 @@ enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// A bulk operation beside a client that makes the same patches
+    Bulk,
     /// What drifted from a baseline, beside a client that lists and parses
     Drift,
     /// The history of one item over many backup sets, beside the stock client
@@ -92,6 +94,8 @@ enum Row {
     Waiting,
     /// A quiet tenant's run beside thousands of a loud one
     Fairness,
+    /// One workspace run over many tenants, beside as many bare Jobs
+    Workspace,
     /// The controller's memory
     Memory,
     /// The controller at rest

@@ -112,7 +112,7 @@ fn stages(bed: &Bed, namespace: &str, report: &mut Report) -> Result<()> {
 const REPOSITORY: &str = "main";
 
 /// A repository on a folder of the node, ready. The folder lives as long as what is returned.
-async fn repository(bed: &Bed, namespace: &str) -> Result<tempfile::TempDir> {
+pub(super) async fn repository(bed: &Bed, namespace: &str) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     let nodes = api::get(&bed.client, "/api/v1/nodes").await?;
     let node = &nodes["items"][0]["metadata"]["name"];
@@ -146,7 +146,7 @@ async fn repository(bed: &Bed, namespace: &str) -> Result<tempfile::TempDir> {
 
 /// A Job that is not ours.
 #[derive(Clone, Copy, Debug)]
-enum Bare {
+pub(super) enum Bare {
     /// Our image prints its version.
     Version,
     /// The other image does nothing.
@@ -155,7 +155,7 @@ enum Bare {
     Fenced,
 }
 
-fn bare(bed: &Bed, name: &str, kind: Bare) -> Value {
+pub(super) fn bare(bed: &Bed, name: &str, kind: Bare) -> Value {
     let mut job = bed.shell_job("true");
     let ours = |name: &str| {
         json!({
@@ -175,7 +175,7 @@ fn bare(bed: &Bed, name: &str, kind: Bare) -> Value {
     job
 }
 
-fn complete(job: &Value) -> bool {
+pub(super) fn complete(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Complete" && condition["status"] == "True")
 }

@@ -1,6 +1,7 @@
 //! The rows of the table, one file each.
 
 mod admission;
+mod bulk;
 mod capture;
 mod compare;
 mod drift;
@@ -20,6 +21,7 @@ mod sets;
 mod shape;
 mod velero;
 mod waiting;
+mod workspace;
 mod writes;
 
 use crate::Result;
@@ -43,6 +45,8 @@ pub enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
+    /// A bulk operation beside a client that makes the same patches
+    Bulk,
     /// What drifted from a baseline, beside a client that lists and parses
     Drift,
     /// The history of one item over many backup sets, beside the stock client
@@ -63,6 +67,8 @@ pub enum Row {
     Waiting,
     /// A quiet tenant's run beside thousands of a loud one
     Fairness,
+    /// One workspace run over many tenants, beside as many bare Jobs
+    Workspace,
     /// The controller's memory
     Memory,
     /// The controller at rest
@@ -96,6 +102,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::Job => job::measure(bed, plan).await,
         Row::Capture => capture::measure(bed, plan).await,
         Row::Restore => restore::measure(bed, plan).await,
+        Row::Bulk => bulk::measure(bed, plan).await,
         Row::Drift => drift::measure(bed, plan).await,
         Row::History => history::measure(bed, plan).await,
         Row::Compare => compare::measure(bed, plan).await,
@@ -106,6 +113,7 @@ pub async fn measure(row: Row, bed: &Bed, plan: Plan) -> Result<Report> {
         Row::SchedulesRest => schedules::rest(bed, plan).await,
         Row::Waiting => waiting::measure(bed, plan).await,
         Row::Fairness => fairness::measure(bed, plan).await,
+        Row::Workspace => workspace::measure(bed, plan).await,
         Row::Memory => memory::measure(bed, plan).await,
         Row::Idle => idle::measure(bed, plan).await,
         Row::Velero => velero::measure(bed, plan).await,
