@@ -10,10 +10,11 @@ mod wakes;
 mod watches;
 
 use crate::{
+    api::workspace::DriftDefaults,
     clock::SystemClock,
     cluster::client::{CallCounts, CallObserver, ClientOptions, ConnectError, connect},
     kernel::{events, lease},
-    runs::{context::Settings, job::JobSettings},
+    runs::{context::Settings, defaults, job::JobSettings},
     telemetry::metrics::Metrics,
 };
 use jiff::SignedDuration;
@@ -64,6 +65,10 @@ pub struct Options {
     /// How long after it was resolved a finding is deleted, such as `168h`.
     #[arg(long, env = "ATLAS_FINDINGS_RESOLVED_TTL", default_value = "168h")]
     findings_resolved_ttl: SignedDuration,
+    /// What every `drift.generate` applies in addition to its inputs, as JSON: `ignore` and `severities`
+    /// as in a Workspace's `spec.drift`.
+    #[arg(long, env = "ATLAS_DRIFT", default_value = "{}")]
+    drift: String,
     /// Which records of other systems are listed.
     #[command(flatten)]
     imports: imports::Imports,
@@ -86,6 +91,11 @@ pub enum StartError {
         "--worker-resources is not JSON ({0}): write it as in a container, such as {{\"limits\":{{\"memory\":\"512Mi\"}}}}"
     )]
     Resources(#[from] serde_json::Error),
+    /// The rules for drift are not JSON, or cannot be read.
+    #[error(
+        "--drift is wrong ({0}): write it as spec.drift of a Workspace, such as {{\"ignore\":[{{\"paths\":[\"/spec/replicas\"]}}]}}"
+    )]
+    Drift(String),
     /// The cluster's id cannot be read.
     #[error("namespace kube-system cannot be read ({0}): the operator needs `get` on namespaces")]
     ClusterUid(kube::Error),
@@ -122,6 +132,9 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
         readiness.clone(),
     ));
     let worker_resources = serde_json::from_str(&options.worker_resources)?;
+    let drift: DriftDefaults =
+        serde_json::from_str(&options.drift).map_err(|error| StartError::Drift(error.to_string()))?;
+    defaults::expect_readable("--drift", &drift).map_err(|refusal| StartError::Drift(refusal.message))?;
     let mut stop = std::pin::pin!(shutdown_signal());
     let cluster_uid = tokio::select! {
         uid = cluster_uid(&client) => uid?,
@@ -145,6 +158,7 @@ async fn start(options: Options, observer: Arc<dyn CallObserver>) -> Result<Exit
 
     let settings = Settings {
         namespace: options.namespace.clone(),
+        drift,
         job: JobSettings {
             image: options.image,
             image_pull_policy: options.image_pull_policy,

@@ -3,7 +3,7 @@
 use crate::{
     api::{
         Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, ImportedRun, OperationRun,
-        OperationType, RestoreRun, Workspace, WorkspaceRun,
+        OperationType, RestoreRun, Workspace, WorkspaceRun, workspace::DriftDefaults,
     },
     clock::SharedClock,
     kernel::{Error, cache::Cache, events, name::Name, slim::Slim},
@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_active_runs: Option<usize>,
     /// Maximum number of active runs in one tenant.
     pub max_active_runs_per_tenant: Option<usize>,
+    /// What every run that looks for drift applies in addition to its inputs.
+    pub drift: DriftDefaults,
     /// Namespace of the operator.
     pub namespace: String,
     /// A finding that no run has confirmed for this long is stale.

@@ -8,6 +8,7 @@ pub mod act;
 pub mod children;
 pub mod context;
 pub mod decide;
+pub mod defaults;
 mod duration;
 pub mod executable;
 mod expiry;

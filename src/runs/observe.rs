@@ -2,6 +2,7 @@
 //! object and "not found" would be final, or if the last pod of a finished Job is not known yet.
 
 use super::{
+    defaults,
     fairness::Limits,
     finish::{is_told, job_end},
     observed::{JobView, JoinedView, Observed, Parent, RepositoryView, RerunView, Sibling, Slot, Tenant},
@@ -18,11 +19,16 @@ use crate::{
         backup_schedule::{Origin, origin},
         execution, labels,
         operation_type::DEFAULT_HISTORY_LIMIT,
+        operations::DRIFT,
         reference::is_object_name,
     },
     cluster::trim::left_out,
     items::eligible::{self, Ineligible},
-    kernel::{Error, refusal::Refusal, whole::whole},
+    kernel::{
+        Error,
+        refusal::Refusal,
+        whole::{too_large, whole},
+    },
     operations::{self, MadeFor},
     runs::{context::Context, is_whole},
 };
@@ -70,6 +76,8 @@ pub async fn observe(context: &Context, run: Arc<OperationRun>) -> Result<Observ
     };
     let prepared = if open && !started { of_objects(context, prepared, &namespace).await? } else { prepared };
     let prepared = if open && !started { allowed(context, &run, tenant.as_ref(), prepared) } else { prepared };
+    // The Job of a run may be recorded before it is created, so what it is given is the same after that.
+    let prepared = if open { with_defaults(context, tenant.as_ref(), prepared) } else { prepared };
 
     let identity = status
         .identity_hash
@@ -241,6 +249,31 @@ fn allowed(
         let uid = run.uid().unwrap_or_default();
         workspace::check(run, &workspace, &prepared, |most| context.registry.ahead_in_tenant(&uid, most))?;
     }
+    Ok(prepared)
+}
+
+/// Adds what the platform and the workspace give to every run of its operation.
+fn with_defaults(
+    context: &Context,
+    tenant: Option<&Tenant>,
+    prepared: Result<Prepared, Refusal>,
+) -> Result<Prepared, Refusal> {
+    let mut prepared = prepared?;
+    let operation = operations::of_executor(&prepared.operation_type.spec.executor);
+    if operation.is_none_or(|operation| operation.name() != DRIFT) {
+        return Ok(prepared);
+    }
+    let workspace = tenant.and_then(|tenant| context.workspaces.get("", &tenant.workspace));
+    let mut from = Vec::new();
+    if let Some(workspace) = &workspace {
+        // What was left out of the workspace may be its rules.
+        if let Some(refusal) = too_large(&**workspace) {
+            return Err(refusal);
+        }
+        from.push((format!("spec of workspace {}", workspace.name_any()), &workspace.spec.drift));
+    }
+    from.push(("setting of the operator".to_owned(), &context.settings.drift));
+    prepared.inputs = defaults::with_drift(&prepared.inputs, &from)?;
     Ok(prepared)
 }
 

@@ -224,3 +224,36 @@ async fn a_tenant_finds_each_change_since_a_backup_with_its_author_and_no_secret
     let findings: Api<Finding> = Api::namespaced(eve, &tenant.name);
     assert_refused(findings.list(&ListParams::default()).await, 403, &["cannot list resource"]);
 }
+
+#[tokio::test]
+async fn what_the_workspace_of_a_tenant_ignores_is_no_drift_and_its_rules_change_without_a_restart() {
+    let tenant = Tenant::with_a_captured_shop("drift-rules").await;
+    let ada = tenant.person("ada", &["tenantatlas-tenant-operator"]).await;
+    let rules = json!({ "ignore": [{ "kinds": ["ConfigMap"], "paths": ["/data/currency"] }],
+        "severities": [{ "severity": "high", "kinds": ["ConfigMap"] }] });
+    tenant.join_workspace(json!({ "drift": rules })).await;
+    tenant.captured_whole("today").await;
+    let settings = json!({ "data": { "currency": "CHF" } });
+    tenant.merge::<k8s_openapi::api::core::v1::ConfigMap>("shop-settings", settings).await;
+    let found = tenant.drifted(&ada, "ignored", json!({})).await.context.drift.expect("status.context.drift");
+    assert_eq!((found.drifted(), found.ignored), (0, 1), "{found:#?}");
+    let change = async |drift: Value, generation: i64| {
+        tenant.change_workspace(json!({ "drift": drift })).await;
+        tenant.workspace_when("has been seen", |status| status.observed_generation == generation).await;
+    };
+    change(json!({ "ignore": null }), 2).await;
+    let found = tenant.drifted(&ada, "counted", json!({})).await.context.drift.expect("status.context.drift");
+    assert_eq!((found.drifted(), found.ignored), (1, 0), "{found:#?}");
+    let findings = tenant.findings(&ada).await;
+    assert_eq!(findings["core/ConfigMap/shop-settings"].spec.severity, Severity::High);
+    // The rules of a run come before.
+    let own = json!({ "severities": [{ "severity": "low", "kinds": ["ConfigMap"] }] });
+    tenant.drifted(&ada, "own", own).await;
+    assert_eq!(tenant.findings(&ada).await["core/ConfigMap/shop-settings"].spec.severity, Severity::Low);
+    change(json!({ "ignore": [{ "paths": ["data"] }] }), 3).await;
+    let refused = tenant.drifted(&ada, "unreadable", json!({})).await;
+    assert_eq!((refused.outcome, refused.reason.as_deref()), (Outcome::Blocked, Some("InvalidInputs")), "{refused:#?}");
+    let message = refused.message.unwrap_or_default();
+    let place = format!("workspace {}: drift.ignore[0].paths[0]", tenant.name);
+    assert!(message.contains(&place), "{message}");
+}

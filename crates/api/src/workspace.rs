@@ -8,6 +8,7 @@ use crate::{
     backup_repository::{Maintenance, Recovery, Storage},
     backup_schedule::{Retention, ScheduledOperation},
     cron_rules::{cron_rule, day_rule},
+    operations::{IgnoreInput, SeverityInput},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -80,11 +81,29 @@ pub struct WorkspaceSpec {
     /// rules are applied to the sets of each schedule, by the clock of its `timeZone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_floor: Option<Retention>,
+    /// What every `drift.generate` in the tenants applies in addition to its own inputs.
+    #[serde(default, skip_serializing_if = "crate::is_default")]
+    pub drift: DriftDefaults,
     /// Which restores and bulk operations of the tenants wait until somebody else approves their plan.
     /// One that a rule applies to and that applies no preview is `blocked` (ApprovalNeedsPreview).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub approvals: Vec<ApprovalRule>,
+}
+
+/// Rules for drift that come after those in the inputs of a run. Together with these inputs they have at
+/// most 64 KiB as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftDefaults {
+    /// Differences that do not count. Each is still counted as ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub ignore: Vec<IgnoreInput>,
+    /// How much differences matter. The first that fits counts, and those of a run's inputs come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub severities: Vec<SeverityInput>,
 }
 
 /// The repository that each tenant of a workspace gets.

@@ -107,8 +107,8 @@ impl Order {
             return Err(invalid("inputs.baseline and inputs.current name the same backup set".to_owned()));
         }
         let scope = Scope::new(inputs.selection.clone(), environment.target.as_ref())?;
-        let ignore = Ignore::new(&inputs.ignore).map_err(invalid)?;
-        let severities = Severities::new(&inputs.severities).map_err(invalid)?;
+        let ignore = Ignore::new(&inputs.ignore, "inputs.ignore").map_err(invalid)?;
+        let severities = Severities::new(&inputs.severities, "inputs.severities").map_err(invalid)?;
         Ok(Self { inputs, scope, ignore, severities })
     }
 }

@@ -71,12 +71,12 @@ struct Rule {
 }
 
 impl Ignore {
-    /// Reads the rules of a run's inputs, and adds those by default. The error says what is wrong,
-    /// and where.
-    pub fn new(inputs: &[IgnoreInput]) -> Result<Self, String> {
+    /// Reads rules, and adds those by default. The error says what is wrong, and where: `place` is the
+    /// field that has the rules.
+    pub fn new(inputs: &[IgnoreInput], place: &str) -> Result<Self, String> {
         let mut rules = Vec::with_capacity(inputs.len() + 1);
         for (number, input) in inputs.iter().enumerate() {
-            rules.push(Rule::read(input).map_err(|problem| format!("inputs.ignore[{number}]{problem}"))?);
+            rules.push(Rule::read(input).map_err(|problem| format!("{place}[{number}]{problem}"))?);
         }
         let paths = PATHS.iter().filter_map(|path| Pointer::parse(path).ok()).collect();
         rules.push(Rule { kinds: Vec::new(), name: None, labels: None, paths });

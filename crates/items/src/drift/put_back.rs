@@ -227,7 +227,7 @@ mod tests {
             let item = ItemId::new(GroupKind::new("apps", "Deployment"), "web");
             let (baseline, mut live) = (deployment(&json!({"x": one})), deployment(&json!({"x": other})));
             let rules = Rules {
-                ignore: Ignore::default(), severities: Severities::new(&[]).expect("none"), key: DigestKey::new([0; 16]),
+                ignore: Ignore::default(), severities: Severities::new(&[], "").expect("none"), key: DigestKey::new([0; 16]),
             };
             let paths = |live: &Value| -> Vec<String> {
                 let differing = Differing { item: &item, sides: Sides::Both(&baseline, live), digests: (None, None),

@@ -27,10 +27,10 @@ struct Rule {
 }
 
 impl Severities {
-    /// Reads them. The error says what is wrong, and where.
-    pub fn new(inputs: &[SeverityInput]) -> Result<Self, String> {
+    /// Reads them. The error says what is wrong, and where: `place` is the field that has them.
+    pub fn new(inputs: &[SeverityInput], place: &str) -> Result<Self, String> {
         let read = |(number, input): (usize, &SeverityInput)| {
-            let at = |problem: String| format!("inputs.severities[{number}]{problem}");
+            let at = |problem: String| format!("{place}[{number}]{problem}");
             let kinds = KindPattern::read_all(&input.kinds).map_err(at)?;
             let paths = Pointer::read_all(&input.paths).map_err(at)?;
             Ok(Rule { severity: input.severity, kinds, paths })

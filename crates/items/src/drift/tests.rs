@@ -12,8 +12,8 @@ fn rules(ignore: &Value, severities: &Value) -> Rules {
     let ignore: Vec<IgnoreInput> = serde_json::from_value(ignore.clone()).expect("rules");
     let severities: Vec<SeverityInput> = serde_json::from_value(severities.clone()).expect("rules");
     Rules {
-        ignore: Ignore::new(&ignore).expect("rules"),
-        severities: Severities::new(&severities).expect("rules"),
+        ignore: Ignore::new(&ignore, "inputs.ignore").expect("rules"),
+        severities: Severities::new(&severities, "inputs.severities").expect("rules"),
         key: DigestKey::new(*b"0123456789abcdef"),
     }
 }
@@ -150,12 +150,16 @@ fn a_rule_that_cannot_be_read_says_where_it_is_wrong() {
         (json!({"labelSelector": "a in"}), "inputs.ignore[0].labelSelector: "),
     ] {
         let inputs: Vec<IgnoreInput> = serde_json::from_value(json!([rule])).expect("a rule");
-        let problem = Ignore::new(&inputs).expect_err("wrong");
+        let problem = Ignore::new(&inputs, "inputs.ignore").expect_err("wrong");
         assert!(problem.starts_with(place), "{problem}");
     }
     let inputs: Vec<SeverityInput> =
         serde_json::from_value(json!([{"severity": "low", "paths": ["x"]}])).expect("a rule");
-    assert!(Severities::new(&inputs).expect_err("wrong").starts_with("inputs.severities[0].paths[0]: "));
+    assert!(
+        Severities::new(&inputs, "inputs.severities")
+            .expect_err("wrong")
+            .starts_with("inputs.severities[0].paths[0]: ")
+    );
 }
 
 #[test]
