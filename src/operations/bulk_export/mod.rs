@@ -166,11 +166,12 @@ async fn expect_may_export(provider: &dyn Provider, requested_by: &Initiator) ->
 }
 
 fn expect_small(objects: &str) -> Result<(), Failure> {
-    if objects.len() <= MAX_EXPORT {
-        return Ok(());
-    }
+    if objects.len() <= MAX_EXPORT { Ok(()) } else { Err(too_large()) }
+}
+
+fn too_large() -> Failure {
     let message = "export fewer objects, or use action: capture, which takes any number: these are more than 500 KiB as YAML, and nothing was exported";
-    Err(Failure::blocked(reason::EXPORT_TOO_LARGE, message))
+    Failure::blocked(reason::EXPORT_TOO_LARGE, message)
 }
 
 /// How objects are read.
@@ -189,7 +190,10 @@ impl Reading<'_> {
             Ok(Some(live)) => {
                 // No export holds a Secret.
                 let rules = ExclusionRules::default();
-                bulk::exported(&rules, &item, live, self.status).map(|object| yaml::document(&object))
+                match bulk::exported(&rules, &item, live, self.status) {
+                    Ok(object) => Ok(yaml::document(&object, MAX_EXPORT).map_err(|yaml::TooLong| too_large())?),
+                    Err(left) => Err(left),
+                }
             }
             Ok(None) => Err(not_there(self.named)),
             Err(fault) => Err(unreadable(&self.kind.kind, name, &fault)?),
