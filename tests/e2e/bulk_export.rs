@@ -101,11 +101,18 @@ async fn nobody_exports_a_secret_or_more_than_a_config_map_takes_or_what_they_ma
     let starts = json!([maps,
         { "apiGroups": ["tenantatlas.io"], "resources": ["bulkoperationruns"], "verbs": ["create"] },
         { "apiGroups": ["tenantatlas.io"], "resources": ["operationtypes"], "resourceNames": ["bulk.export"], "verbs": ["run"] }]);
-    let eve = tenant.person_with("eve", starts).await;
+    let eve = tenant.person_with("eve", starts.clone()).await;
     let unread = tenant.bulk_done(("eve", &eve), "unread", export(json!({ "items": ["item-000", "item-001"] }))).await;
     assert_eq!((unread.outcome, counts(&unread)), (Outcome::Failed, (0, 2, 0)), "{unread:#?}");
     assert!(codes(&unread).values().all(|code| code == "Forbidden"), "{unread:#?}");
-    for name in ["ours-bulk", "large-bulk", "no-map-bulk", "unread-bulk"] {
+    // Who may not list them learns no names by labels.
+    let reads =
+        json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"] }, starts[0], starts[1], starts[2]]);
+    let fay = tenant.person_with("fay", reads).await;
+    let by_label = tenant.bulk_done(("fay", &fay), "by-label", export(json!({ "labelSelector": "app=many" }))).await;
+    assert_eq!((by_label.outcome, by_label.reason.as_deref()), (Outcome::Blocked, Some("Forbidden")), "{by_label:#?}");
+    assert!(by_label.message.expect("a message").contains("fay may not list configmaps"));
+    for name in ["ours-bulk", "large-bulk", "no-map-bulk", "unread-bulk", "by-label-bulk"] {
         assert!(tenant.api::<ConfigMap>().get_opt(name).await.expect("a read").is_none(), "{name}");
     }
     // Not by a run of one's own.

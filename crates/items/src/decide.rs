@@ -54,6 +54,8 @@ pub struct Live {
 pub enum Verb {
     /// GET.
     Get,
+    /// GET of all objects of the kind.
+    List,
     /// POST.
     Create,
     /// PUT.

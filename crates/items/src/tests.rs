@@ -1117,8 +1117,8 @@ fn the_owners_of_a_deletion_are_those_of_what_is_there() {
 #[test]
 fn of_a_kind_that_who_asked_may_not_read_nothing_is_decided_from_its_content() {
     assert_eq!(
-        [Verb::Get, Verb::Create, Verb::Update, Verb::Delete].map(Verb::as_str),
-        ["get", "create", "update", "delete"]
+        [Verb::Get, Verb::List, Verb::Create, Verb::Update, Verb::Delete].map(Verb::as_str),
+        ["get", "list", "create", "update", "delete"]
     );
     let mut planner = planner(terms(|_| {}));
     planner.refused.insert((GroupKind::new("", "ConfigMap"), Verb::Get), "ada may not get".to_owned());

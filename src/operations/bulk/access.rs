@@ -16,8 +16,8 @@ pub const REMEDY: &str = "have a role given that allows it";
 /// What is denied, each with a message that names the denied user. The requester comes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Denied {
-    /// Why objects of the kind may not be read.
-    pub get: Option<String>,
+    /// Why objects of the kind may not be read, or not be found.
+    pub read: Option<String>,
     /// Why they may not be written.
     pub update: Option<String>,
 }
@@ -26,15 +26,35 @@ impl Denied {
     /// Why nothing may be done, if so.
     #[must_use]
     pub fn any(&self) -> Option<&str> {
-        self.get.as_deref().or(self.update.as_deref())
+        self.read.as_deref().or(self.update.as_deref())
     }
 }
 
-/// Asks what is denied.
-pub async fn denied(provider: &dyn Provider, requested_by: &Initiator, kind: &ServedKind) -> Result<Denied, Failure> {
+/// Asks what is denied. `finds` is whether the objects are found by their labels.
+pub async fn denied(
+    provider: &dyn Provider,
+    requested_by: &Initiator,
+    kind: &ServedKind,
+    finds: bool,
+) -> Result<Denied, Failure> {
     let users = [requested_by, &provider.account(RESTORE_ACCOUNT)];
-    let get = may_not(provider, users, Verb::Get, kind).await?;
-    Ok(Denied { get, update: may_not(provider, users, Verb::Update, kind).await? })
+    let read = hidden(provider, users, kind, finds).await?;
+    Ok(Denied { read, update: may_not(provider, users, Verb::Update, kind).await? })
+}
+
+/// Why one of these users may not read the objects of a kind, if so. Who has their names needs `get`.
+/// Who finds them by their labels needs `list`, too: names, and which labels they have, are told to
+/// nobody else.
+pub async fn hidden(
+    provider: &dyn Provider,
+    users: [&Initiator; 2],
+    kind: &ServedKind,
+    finds: bool,
+) -> Result<Option<String>, Failure> {
+    match may_not(provider, users, Verb::Get, kind).await? {
+        None if finds => may_not(provider, users, Verb::List, kind).await,
+        why => Ok(why),
+    }
 }
 
 /// Why one of these users may not do something with the objects of a kind, if so.

@@ -70,7 +70,7 @@ pub async fn select(
         let SelectedObjects { names, .. } = selected.filter(is_it).ok_or_else(lost)?;
         return Ok(Selected { names, digest: intent.plan_digest, expected: None, begun });
     }
-    let names = find(provider, spec, kind, denied.get.as_deref()).await?;
+    let names = find(provider, spec, kind, denied.read.as_deref()).await?;
     let digest = digest(spec, &names, None);
     report::write(client, own, Contents::Selected(&names, None, &digest)).await?;
     Ok(Selected { names, digest, expected: None, begun })

@@ -48,8 +48,10 @@ impl<'a> Survey<'a> {
         let catalog = provider.catalog().await;
         let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
         let kind = served(&catalog, &order.asked)?;
-        let denied = access::denied(provider, requested_by, &kind).await?;
         let named = order.asked.label_selector.is_none();
+        // What a preview found is in its reports.
+        let finds = !named && order.previewed.is_none();
+        let denied = access::denied(provider, requested_by, &kind, finds).await?;
         Ok(Self { provider, denied, kind, catalog, change, requested_by, named })
     }
 

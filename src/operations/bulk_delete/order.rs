@@ -6,11 +6,8 @@ use crate::{
         bulk, eligible::Ineligible, plan::Terms, selection::ItemSelection, served::ServedKind, transform::Transforms,
     },
     operations::{
-        bulk::{MAX_CHANGE, access::REMEDY, blocked, order::Order as Asked, selected::find, survey::served},
-        restore::{
-            access,
-            order::{Cause, Order},
-        },
+        bulk::{MAX_CHANGE, access::hidden, blocked, order::Order as Asked, selected::find, survey::served},
+        restore::order::{Cause, Order},
     },
     providers::Provider,
     worker::{
@@ -36,9 +33,9 @@ pub fn terms(environment: &Environment, asked: &Asked) -> Result<Terms, Failure>
 pub async fn objects(provider: &dyn Provider, asked: &Asked) -> Result<Vec<ItemId>, Failure> {
     let requested_by = bulk::requester(&asked.bulk.spec).map_err(blocked)?;
     let kind = expect_served(provider, asked).await?;
-    let hidden = access::hidden(provider, REMEDY, requested_by, std::slice::from_ref(&kind)).await?;
-    let why = hidden.values().next().map(String::as_str);
-    let names = find(provider, &asked.asked, &kind, why).await?;
+    let users = [requested_by, &provider.account(RESTORE_ACCOUNT)];
+    let hidden = hidden(provider, users, &kind, asked.asked.label_selector.is_some()).await?;
+    let names = find(provider, &asked.asked, &kind, hidden.as_deref()).await?;
     Ok(names.into_iter().map(|name| ItemId::new(kind.group_kind(), name)).collect())
 }
 

@@ -41,7 +41,7 @@ use crate::{
         served::ServedKind,
     },
     operations::bulk::{
-        access::may_not,
+        access::{hidden, may_not},
         blocked,
         carry::Fate,
         claim,
@@ -106,7 +106,9 @@ pub async fn export_from(
     let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
     let kind = served(&catalog, asked)?;
     expect_may_export(provider, requested_by).await?;
-    let hidden = may_not(provider, [requested_by, &provider.account(PREVIEW_ACCOUNT)], Verb::Get, &kind).await?;
+    let named = asked.label_selector.is_none();
+    let users = [requested_by, &provider.account(PREVIEW_ACCOUNT)];
+    let hidden = hidden(provider, users, &kind, !named).await?;
     let names = find(provider, asked, &kind, hidden.as_deref()).await?;
     tracing::info!(items = names.len(), "selected");
     let mut found = Found::new(kind.group_kind(), &names);
@@ -119,7 +121,7 @@ pub async fn export_from(
         let reading = Reading {
             session: provider.session(readers),
             kind: &kind,
-            named: asked.label_selector.is_none(),
+            named,
             status: if catalog.without_status.contains(&kind.group_kind()) { Status::Data } else { Status::Observed },
         };
         let read = stream::iter(&names).map(|name| reading.read(name)).buffered(pace(&order.bulk).parallelism);

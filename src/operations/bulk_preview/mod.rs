@@ -81,7 +81,7 @@ pub async fn preview_of(
     let own = &environment.identity;
     let order = order::read(client, own, inputs).await?;
     let survey = Survey::take(provider, &order).await?;
-    let names = find(provider, &order.asked, &survey.kind, survey.denied.get.as_deref()).await?;
+    let names = find(provider, &order.asked, &survey.kind, survey.denied.read.as_deref()).await?;
     tracing::info!(items = names.len(), action = order.asked.action.as_str(), "selected");
     let progress = Progress::of(client.clone(), own);
     let mut made = Made::of(names.len());

@@ -255,19 +255,28 @@ async fn who_may_not_change_objects_of_the_kind_changes_none_through_a_bulk_oper
 }
 
 #[tokio::test]
-async fn who_may_not_read_a_kind_does_not_learn_which_objects_have_a_label() {
+async fn who_may_not_read_or_list_a_kind_does_not_learn_which_objects_have_a_label() {
+    for verb in ["get", "list"] {
+        let api = Api::new();
+        api.serve_config_maps(labelled(3));
+        api.deny("ada", verb, "configmaps");
+        order(&api, json!({"labelSelector": "app=web"}));
+        let failure = attempt(&api).await.unwrap_err();
+        assert_eq!(
+            (failure.reason.as_str(), failure.to_result().outcome),
+            ("Forbidden", Some(Outcome::Blocked)),
+            "{failure}"
+        );
+        assert!(failure.message.contains(&format!("ada may not {verb} configmaps")), "{failure}");
+        assert!(api.reports().is_empty() && api.audit().is_empty());
+        assert!(!api.requests().iter().any(|request| request.contains("/configmaps")), "nothing is listed");
+    }
+    // Names are no secret of who has them.
     let api = Api::new();
     api.serve_config_maps(labelled(3));
-    api.deny("ada", "get", "configmaps");
-    order(&api, json!({"labelSelector": "app=web"}));
-    let failure = attempt(&api).await.unwrap_err();
-    assert_eq!(
-        (failure.reason.as_str(), failure.to_result().outcome),
-        ("Forbidden", Some(Outcome::Blocked)),
-        "{failure}"
-    );
-    assert!(api.reports().is_empty() && api.audit().is_empty());
-    assert!(!api.requests().iter().any(|request| request.contains("/configmaps")), "nothing is listed");
+    api.deny("ada", "list", "configmaps");
+    order(&api, json!({"items": ["item-00000"]}));
+    assert_eq!(attempt(&api).await.unwrap().outcome, Some(Outcome::Succeeded));
 }
 
 #[tokio::test]
@@ -277,7 +286,7 @@ async fn one_review_is_sent_for_each_verb_and_user_however_many_objects_there_ar
     order(&api, json!({"labelSelector": "app=web"}));
     attempt(&api).await.unwrap();
     let reviews = api.requests().iter().filter(|request| request.ends_with("localsubjectaccessreviews")).count();
-    assert_eq!(reviews, 4);
+    assert_eq!(reviews, 6, "get, list and update, of who asked and of the account");
 }
 
 #[tokio::test]

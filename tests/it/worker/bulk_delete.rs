@@ -234,10 +234,12 @@ async fn nothing_is_deleted_that_the_requester_or_the_account_may_not_delete_or_
         assert_eq!((counts(&result), tenant.names("ConfigMap").len()), ((0, 3, 0), 4));
     }
     let tenant = Tenant::new(3);
-    tenant.api.deny("ada", "get", "configmaps");
-    let failure = tenant.preview(json!({})).await.unwrap_err();
-    assert_eq!(failure.reason, "Forbidden", "not even the names are told");
-    tenant.api.allow_all();
+    for verb in ["get", "list"] {
+        tenant.api.deny("ada", verb, "configmaps");
+        let failure = tenant.preview(json!({})).await.unwrap_err();
+        assert_eq!(failure.reason, "Forbidden", "not even the names are told");
+        tenant.api.allow_all();
+    }
     tenant.api.deny("ada", "delete", "configmaps");
     let made = tenant.preview(json!({})).await.unwrap();
     assert_eq!((made.outcome, counts(&made)), (Some(Outcome::PartiallySucceeded), (0, 3, 0)));

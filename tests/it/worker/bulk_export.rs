@@ -135,6 +135,20 @@ async fn who_may_not_read_the_objects_or_may_not_write_a_config_map_exports_noth
 }
 
 #[tokio::test]
+async fn who_may_not_list_a_kind_exports_no_objects_by_label_but_those_that_they_name() {
+    for user in ["ada", "system:serviceaccount:acme:tenantatlas-preview"] {
+        let api = server(2);
+        order(&api, json!({}));
+        api.deny(user, "list", "configmaps");
+        let (code, message) = blocked(&api).await;
+        assert!(code == "Forbidden" && message.contains(&format!("{user} may not list configmaps")), "{message}");
+        assert!(!api.requests().iter().any(|request| request.contains("/configmaps?")), "nothing is listed");
+        order(&api, json!({"labelSelector": null, "items": ["item-00000", "item-00001"]}));
+        assert_eq!(attempt(&api).await.unwrap().outcome, Some(Outcome::Succeeded), "{user}");
+    }
+}
+
+#[tokio::test]
 async fn secrets_and_more_than_an_export_takes_are_refused_and_nothing_is_written() {
     let api = server(1);
     api.serve("", "v1", "Secret", "secrets", vec![object("vault")]);

@@ -333,11 +333,16 @@ async fn the_rights_that_count_are_those_of_who_applies_it_and_are_shown_in_a_pr
     order_preview(&api, json!({}));
     preview(&api).await.unwrap();
     api.deny("bob", "update", "configmaps");
+    // What ada's preview found is in its reports, so that bob finds nothing himself.
+    api.deny("bob", "list", "configmaps");
     let result = apply(&api).await.unwrap();
     assert_eq!((result.outcome, counts(&result)), (Some(Outcome::Failed), (0, 2, 0)));
     assert!(result.failures[0].message.contains("bob may not update configmaps"), "{result:?}");
     api.forget_reports();
     order_preview(&api, json!({"requestedBy": {"username": "bob"}}));
+    assert_eq!(preview(&api).await.unwrap_err().reason, "Forbidden");
+    api.allow_all();
+    api.deny("bob", "update", "configmaps");
     let made = preview(&api).await.unwrap();
     assert_eq!((made.outcome, counts(&made)), (Some(Outcome::PartiallySucceeded), (0, 2, 0)));
     assert_eq!(rows(&api)["item-00000"].0, "forbidden");
