@@ -100,8 +100,8 @@ pub const COMPARE_COMMAND: &str = "compare";
 pub const BUILT_IN: [Operation; 17] = [
     Operation { name: BULK, command: BULK_COMMAND, inputs: schema_of::<BulkInputs> },
     Operation { name: BULK_CAPTURE, command: BULK_CAPTURE_COMMAND, inputs: schema_of::<BulkCaptureInputs> },
-    Operation { name: BULK_EXPORT, command: BULK_EXPORT_COMMAND, inputs: schema_of::<BulkInputs> },
-    Operation { name: BULK_PREVIEW, command: BULK_PREVIEW_COMMAND, inputs: schema_of::<BulkInputs> },
+    Operation { name: BULK_EXPORT, command: BULK_EXPORT_COMMAND, inputs: schema_of::<BulkReadInputs> },
+    Operation { name: BULK_PREVIEW, command: BULK_PREVIEW_COMMAND, inputs: schema_of::<BulkReadInputs> },
     Operation { name: BULK_DELETE, command: BULK_DELETE_COMMAND, inputs: schema_of::<BulkDeleteInputs> },
     Operation {
         name: BULK_DELETE_PREVIEW,
@@ -209,6 +209,15 @@ pub struct BulkInputs {
     /// The approval of the plan that the BulkOperationRun applies, if it needed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Consent>,
+}
+
+/// Inputs of `bulk.preview` and `bulk.export`, which apply no plan and need no approval.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BulkReadInputs {
+    /// The BulkOperationRun that the run was created for.
+    #[schemars(schema_with = "made_for")]
+    pub bulk_operation_run: ObjectReference,
 }
 
 /// Inputs of `bulk.capture`.
@@ -552,6 +561,15 @@ mod tests {
                 assert!(property["description"].is_string() || name.ends_with("Run"), "{}: {name}", operation.name);
                 assert!(property["type"].is_string(), "{}: {name}: {property}", operation.name);
             }
+        }
+    }
+
+    #[test]
+    fn what_applies_a_plan_names_it_and_its_approval_and_nothing_else_does() {
+        for operation in BUILT_IN {
+            let schema = operation.inputs_schema();
+            let of_plan = ["approval", "planDigest"].map(|field| !schema["properties"][field].is_null());
+            assert_eq!(of_plan, [[BULK, BULK_DELETE, APPLY].contains(&operation.name); 2], "{}", operation.name);
         }
     }
 

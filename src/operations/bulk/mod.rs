@@ -39,7 +39,7 @@ use crate::{
     api::reason::bulk as reason,
     api::{
         BulkOperationRun, ObjectReference,
-        operations::BulkInputs,
+        operations::{BulkInputs, BulkReadInputs},
         provenance::{MadePlan, PlanSummary},
         result::{TerminationResult, truncate},
     },
@@ -69,6 +69,26 @@ use survey::{Reach, Survey};
 
 /// Longest text of what is done in an audit entry, in bytes.
 pub(super) const MAX_CHANGE: usize = 1000;
+
+/// What the pod of a bulk operation needs that only reads.
+pub(super) const READS: Needs = Needs { repository: RepositoryNeed::None, lease: LeaseNeed::None, last_words: false };
+
+/// Begins a bulk operation that only reads. `work` is given the provider, the client that reaches the
+/// run and its records, what the pod was given, and the inputs.
+pub(super) fn begin_to_read(
+    environment: &Environment,
+    work: impl AsyncFnOnce(&dyn Provider, &Client, &Environment, &BulkInputs) -> Result<TerminationResult, Failure>
+    + 'static,
+) -> Result<Begun, Failure> {
+    let BulkReadInputs { bulk_operation_run } = environment.inputs()?;
+    let inputs = BulkInputs { bulk_operation_run, ..BulkInputs::default() };
+    Ok(begun(move |site: Site<'_>| {
+        Box::pin(async move {
+            let provider = Kubernetes::new(site.client, site.environment.identity.namespace.clone());
+            work(&provider, site.client, site.environment, &inputs).await
+        })
+    }))
+}
 
 /// Does one thing with many objects.
 pub struct Bulk;

@@ -41,8 +41,9 @@ use crate::{
         served::ServedKind,
     },
     operations::bulk::{
+        READS,
         access::{hidden, may_not},
-        blocked,
+        begin_to_read, blocked,
         carry::Fate,
         claim,
         found::Found,
@@ -50,13 +51,13 @@ use crate::{
         selected::find,
         survey::{not_there, served, unreadable},
     },
-    providers::{Provider, Session, bounded::Bounded, call::Target, kubernetes::Kubernetes},
+    providers::{Provider, Session, bounded::Bounded, call::Target},
     worker::{
         environment::Environment,
         failure::{Failure, call_failure},
         fence,
         progress::Progress,
-        work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
+        work::{Begun, Needs, Work},
     },
 };
 use futures::{StreamExt, stream};
@@ -71,17 +72,11 @@ pub struct BulkExport;
 
 impl Work for BulkExport {
     fn needs(&self) -> Needs {
-        Needs { repository: RepositoryNeed::None, lease: LeaseNeed::None, last_words: false }
+        READS
     }
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
-        let inputs: BulkInputs = environment.inputs()?;
-        Ok(begun(move |site: Site<'_>| {
-            Box::pin(async move {
-                let provider = Kubernetes::new(site.client, site.environment.identity.namespace.clone());
-                export_from(&provider, site.client, site.environment, &inputs).await
-            })
-        }))
+        begin_to_read(environment, export_from)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         semantic::DigestKey,
     },
     operations::bulk::{
+        READS, begin_to_read,
         carry::LOOKS,
         expected::UNREAD,
         order, pace,
@@ -34,14 +35,13 @@ use crate::{
         Provider,
         bounded::Bounded,
         call::{Target, Tried, without_fields},
-        kubernetes::Kubernetes,
     },
     worker::{
         environment::{Environment, RunIdentity},
         failure::Failure,
         progress::Progress,
         report::{self, Contents},
-        work::{Begun, LeaseNeed, Needs, RepositoryNeed, Site, Work, begun},
+        work::{Begun, Needs, Work},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -56,17 +56,11 @@ pub struct BulkPreview;
 
 impl Work for BulkPreview {
     fn needs(&self) -> Needs {
-        Needs { repository: RepositoryNeed::None, lease: LeaseNeed::None, last_words: false }
+        READS
     }
 
     fn begin(&self, environment: &Environment) -> Result<Begun, Failure> {
-        let inputs: BulkInputs = environment.inputs()?;
-        Ok(begun(move |site: Site<'_>| {
-            Box::pin(async move {
-                let provider = Kubernetes::new(site.client, site.environment.identity.namespace.clone());
-                preview_of(&provider, site.client, site.environment, &inputs).await
-            })
-        }))
+        begin_to_read(environment, preview_of)
     }
 }
 
