@@ -2,7 +2,9 @@
 //!
 //! It has the name of the run, and is created once: its account may not change it, and it is immutable
 //! for everybody else. So an attempt after a crash reports what the one before it has written. It is
-//! owned by the BulkOperationRun, which names it, and goes with it.
+//! owned by the BulkOperationRun, which names it, and goes with it. The API server lets nobody but the
+//! pods of exports name such an owner (admission/exports.yaml), so that nobody can write a result here
+//! before the worker does.
 
 use crate::{
     api::{
@@ -32,7 +34,9 @@ pub const OBJECTS: &str = "objects.yaml";
 /// Key of what became of them.
 const RESULT: &str = "result.json";
 
-/// Longest message of an item in a result, in bytes: the schema's limit.
+/// Longest id, code and message of an item in a result, in bytes: the limits of the schema.
+const MAX_ID: usize = 600;
+const MAX_CODE: usize = 128;
 const MAX_MESSAGE: usize = 1000;
 
 /// What became of the objects of an export.
@@ -66,19 +70,31 @@ pub async fn earlier(client: &Client, own: &RunIdentity, bulk: &ObjectReference)
 
 /// What a ConfigMap says that is the export of this bulk operation.
 fn read(map: &ConfigMap, bulk: &ObjectReference) -> Option<Ended> {
-    let owners = map.metadata.owner_references.iter().flatten();
-    let is_its = owners
-        .into_iter()
-        .any(|owner| owner.kind == BulkOperationRun::kind(&()) && owner.name == bulk.name && owner.uid == bulk.uid);
+    // Another group than ours is not what the API server reserves for exports.
+    let is_its = map.metadata.owner_references.iter().flatten().any(|owner| *owner == owner_of(bulk));
     let data = map.data.as_ref().filter(|data| is_its && map.immutable == Some(true) && data.contains_key(OBJECTS))?;
     let mut ended: Ended = serde_json::from_str(data.get(RESULT)?).ok()?;
-    // Whoever may create ConfigMaps may have written it.
+    // With admission off, whoever may create ConfigMaps may have written it.
+    if ended.failures.iter().any(|failure| failure.item_id.len() > MAX_ID || failure.reason_code.len() > MAX_CODE) {
+        return None;
+    }
     ended.failures_truncated |= ended.failures.len() > MAX_FAILURES;
     ended.failures.truncate(MAX_FAILURES);
     for failure in &mut ended.failures {
         failure.message = truncate(&failure.message, MAX_MESSAGE);
     }
     ended.summary_counts.add_up().then_some(ended)
+}
+
+/// How the ConfigMap names the BulkOperationRun.
+fn owner_of(bulk: &ObjectReference) -> OwnerReference {
+    OwnerReference {
+        api_version: BulkOperationRun::api_version(&()).into_owned(),
+        kind: BulkOperationRun::kind(&()).into_owned(),
+        name: bulk.name.clone(),
+        uid: bulk.uid.clone(),
+        ..OwnerReference::default()
+    }
 }
 
 /// Creates the ConfigMap. If another pod of this run was faster, its ConfigMap counts.
@@ -96,13 +112,7 @@ pub async fn create(
             name: Some(own.run.clone()),
             namespace: Some(own.namespace.clone()),
             labels: Some(BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())])),
-            owner_references: Some(vec![OwnerReference {
-                api_version: BulkOperationRun::api_version(&()).into_owned(),
-                kind: BulkOperationRun::kind(&()).into_owned(),
-                name: bulk.name.clone(),
-                uid: bulk.uid.clone(),
-                ..OwnerReference::default()
-            }]),
+            owner_references: Some(vec![owner_of(bulk)]),
             ..ObjectMeta::default()
         },
         immutable: Some(true),

@@ -77,6 +77,7 @@ fn left_out(policy: &str) -> Vec<(&'static str, &'static str)> {
         }
         "tenantatlas-onboarding" => vec![("namespaces DELETE", "deleting a namespace is another right")],
         "tenantatlas-token-secrets" => vec![("secrets DELETE", GONE)],
+        "tenantatlas-exports" => vec![("configmaps DELETE", GONE)],
         "tenantatlas-tokens" => vec![
             ("serviceaccounts CREATE", "gives no token"),
             ("serviceaccounts UPDATE", "gives no token"),

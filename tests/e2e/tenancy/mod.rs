@@ -6,6 +6,7 @@ mod accounts;
 mod approvals;
 mod audit;
 mod coverage;
+mod exports;
 mod fields;
 mod findings;
 mod groups;

@@ -186,9 +186,16 @@ async fn a_config_map_of_somebody_else_that_has_the_name_is_left_as_it_is() {
     let its = json!([{"apiVersion": "tenantatlas.io/v1alpha1", "kind": "BulkOperationRun", "name": "many", "uid": "bulk-uid"}]);
     let result = r#"{"summaryCounts": {"total": 1, "processed": 1, "succeeded": 1, "failed": 0, "skipped": 0}, "failures": [], "failuresTruncated": false}"#;
     let sound = json!({"immutable": true, "metadata": {"ownerReferences": its}, "data": {"objects.yaml": "---\n", "result.json": result}});
-    let changes: [(&str, Value); 5] = [
+    let failed = |id: &str, code: &str| {
+        let failure = json!({"itemId": id, "reasonCode": code, "message": "", "type": "failure"});
+        json!(result.replace(r#""failures": []"#, &format!(r#""failures": [{failure}]"#)))
+    };
+    let changes: [(&str, Value); 8] = [
         ("/metadata/ownerReferences", json!([])),
         ("/metadata/ownerReferences/0/uid", json!("other")),
+        ("/metadata/ownerReferences/0/apiVersion", json!("example.com/v1alpha1")),
+        ("/data/result.json", failed(&"i".repeat(601), "Forbidden")),
+        ("/data/result.json", failed("core/ConfigMap/a", &"c".repeat(129))),
         ("/immutable", json!(false)),
         ("/data/result.json", json!("{}")),
         ("/data", json!({"result.json": result})),
