@@ -21,7 +21,7 @@ use crate::{
     api::{
         ObjectReference, Outcome, Phase, Reason, labels,
         operation_run::{OnDuplicate, OperationRunStatus, Waiting},
-        reference::is_object_name,
+        reference::{is_object_name, is_sha256},
     },
     kernel::refusal::Refusal,
     operations::{
@@ -359,7 +359,10 @@ fn ended(observed: &Observed, status: &OperationRunStatus, finish: Finish, ran: 
     next.context.audit = made.audit.or(next.context.audit);
     next.context.drift = made.drift.or(next.context.drift);
     next.context.coverage = made.coverage.or(next.context.coverage);
-    next.context.config_map = made.config_map.filter(|name| is_object_name(name)).or(next.context.config_map);
+    if let Some(name) = made.config_map.filter(|name| is_object_name(name)) {
+        next.context.config_map = Some(name);
+        next.context.config_map_digest = made.config_map_digest.filter(|digest| is_sha256(digest));
+    }
     next.summary_counts = counts.or(next.summary_counts);
     if let Some(counts) = counts {
         next.progress = Some(format!("{}/{}", counts.processed, counts.total));

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use tenantatlas::api::{AuditEntry, BulkOperationRun, OperationRun, Outcome};
 
@@ -38,6 +39,7 @@ async fn selected_objects_are_exported_as_yaml_that_can_be_applied_and_the_confi
     let map = tenant.api::<ConfigMap>().get("yaml-bulk").await.expect("the ConfigMap");
     assert_eq!(map.immutable, Some(true));
     let yaml = map.data.as_ref().expect("data")["objects.yaml"].clone();
+    assert_eq!(done.config_map_digest, Some(hex::encode(Sha256::digest(&yaml))), "it can be compared");
     for field in ["uid:", "resourceVersion:", "managedFields:", "creationTimestamp:", "namespace:"] {
         assert!(!yaml.contains(field), "{field} is of the server: {yaml}");
     }

@@ -323,6 +323,10 @@ pub struct BulkOperationRunStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub config_map: Option<String>,
+    /// SHA-256 of `objects.yaml` in that ConfigMap, 64 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub config_map_digest: Option<String>,
     /// OperationRun that does the work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_run: Option<ObjectReference>,
@@ -355,6 +359,7 @@ impl Default for BulkOperationRunStatus {
             undo_backup_set: None,
             backup_set: None,
             config_map: None,
+            config_map_digest: None,
             operation_run: None,
             audit: None,
             completed_at: None,

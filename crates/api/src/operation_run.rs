@@ -396,6 +396,10 @@ pub struct RunContext {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub config_map: Option<String>,
+    /// SHA-256 of `objects.yaml` in that ConfigMap, 64 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub config_map_digest: Option<String>,
     /// Plan that a restore or its preview made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,

@@ -76,9 +76,23 @@ pub fn is_object_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
 }
 
+/// Whether this is a SHA-256 as it stands in a status.
+#[must_use]
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sha_256_has_64_small_hex_digits() {
+        assert!(is_sha256(&"0a".repeat(32)) && is_sha256(&"9f".repeat(32)));
+        for text in ["", &"a".repeat(63), &"a".repeat(65), &"A".repeat(64), &"g".repeat(64), &"é".repeat(32)] {
+            assert!(!is_sha256(text), "{text}");
+        }
+    }
 
     #[test]
     fn a_name_of_an_object_has_small_letters_digits_dashes_and_dots_and_at_most_253_of_them() {

@@ -79,6 +79,9 @@ pub struct ResultContext {
     /// Name of the ConfigMap with the objects of an export.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map: Option<String>,
+    /// SHA-256 of the objects in that ConfigMap, in hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map_digest: Option<String>,
     /// Planned restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<MadePlan>,

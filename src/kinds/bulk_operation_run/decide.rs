@@ -221,8 +221,10 @@ fn follow(observed: &Observed, run: &OperationRun, now: Timestamp) -> Vec<Action
     next.undo_backup_set = observed.undo.as_ref().map(ResourceExt::name_any).or(next.undo_backup_set);
     let captured = theirs.context.backup_set.clone().filter(|_| bulk.spec.action == BulkAction::Capture);
     next.backup_set = captured.or(next.backup_set);
-    let exported = theirs.context.config_map.clone().filter(|_| bulk.spec.action == BulkAction::Export);
-    next.config_map = exported.or(next.config_map);
+    if bulk.spec.action == BulkAction::Export && theirs.context.config_map.is_some() {
+        next.config_map.clone_from(&theirs.context.config_map);
+        next.config_map_digest.clone_from(&theirs.context.config_map_digest);
+    }
     next.audit = theirs.context.audit.clone().or(next.audit);
     record_audit(&mut next, observed);
     if let Some(plan) = &theirs.context.plan {

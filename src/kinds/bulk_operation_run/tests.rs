@@ -399,10 +399,12 @@ fn an_export_starts_a_run_whose_pod_may_write_one_config_map_which_is_named_in_t
     let job = Identity::new("tenant", "bulk.export", None, "account", &inputs, None).job_name();
     assert!(job.ends_with("-export"), "{job}");
     let ended = json!({"phase": "completed", "outcome": "succeeded", "reason": "Succeeded",
-        "context": {"configMap": "again-bulk"}});
+        "context": {"configMap": "again-bulk", "configMapDigest": "d".repeat(64)}});
     let status = written(&decide(&following(spec, ended.clone()), now()));
     assert_eq!((status.config_map.as_deref(), status.backup_set), (Some("again-bulk"), None));
-    assert_eq!(written(&decide(&following(json!({}), ended), now())).config_map, None, "of an export alone");
+    assert_eq!(status.config_map_digest, Some("d".repeat(64)));
+    let status = written(&decide(&following(json!({}), ended), now()));
+    assert_eq!((status.config_map, status.config_map_digest), (None, None), "of an export alone");
     let secrets = observed(bulk(json!({"action": "export", "resource": {"kind": "Secret"}}), json!({})));
     let (outcome, code, message) = end(&secrets);
     assert_eq!((outcome, code.as_str()), (Outcome::Blocked, "InvalidBulkOperation"));

@@ -4,7 +4,7 @@
 //! for everybody else. So an attempt after a crash reports what the one before it has written. It is
 //! owned by the BulkOperationRun, which names it, and goes with it. The API server lets nobody but the
 //! pods of exports name such an owner (admission/exports.yaml), so that nobody can write a result here
-//! before the worker does.
+//! before the worker does. Who reads the ConfigMap can compare it with the digest in the status.
 
 use crate::{
     api::{
@@ -26,6 +26,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 /// Key of the objects.
@@ -51,28 +52,44 @@ pub struct Ended {
     pub failures_truncated: bool,
 }
 
+/// What is in the ConfigMap of an export.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// What became of the objects.
+    pub ended: Ended,
+    /// SHA-256 of the objects as they were written, in hexadecimal digits.
+    pub digest: String,
+}
+
+impl Written {
+    fn new(ended: Ended, objects: &str) -> Self {
+        Self { ended, digest: hex::encode(Sha256::digest(objects)) }
+    }
+}
+
 /// What an earlier attempt of the run has exported, if one has. Fails if the name of the ConfigMap is
 /// taken.
-pub async fn earlier(client: &Client, own: &RunIdentity, bulk: &ObjectReference) -> Result<Option<Ended>, Failure> {
+pub async fn earlier(client: &Client, own: &RunIdentity, bulk: &ObjectReference) -> Result<Option<Written>, Failure> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &own.namespace);
     let found = retry(|| maps.get_opt(&own.run)).await;
     let found = found.map_err(|error| api_failure(&format!("read the ConfigMap {}", own.run), &error))?;
     let Some(map) = found else { return Ok(None) };
-    let ended = read(&map, bulk).ok_or_else(|| {
+    let written = read(&map, bulk).ok_or_else(|| {
         let message = format!(
             "delete the ConfigMap {}, or choose another name for a new bulk operation: an export is written to a ConfigMap of this name, and this one is not its own",
             own.run
         );
         Failure::blocked(reason::EXPORT_NAME_TAKEN, message)
     })?;
-    Ok(Some(ended))
+    Ok(Some(written))
 }
 
 /// What a ConfigMap says that is the export of this bulk operation.
-fn read(map: &ConfigMap, bulk: &ObjectReference) -> Option<Ended> {
+fn read(map: &ConfigMap, bulk: &ObjectReference) -> Option<Written> {
     // Another group than ours is not what the API server reserves for exports.
     let is_its = map.metadata.owner_references.iter().flatten().any(|owner| *owner == owner_of(bulk));
-    let data = map.data.as_ref().filter(|data| is_its && map.immutable == Some(true) && data.contains_key(OBJECTS))?;
+    let data = map.data.as_ref().filter(|_| is_its && map.immutable == Some(true))?;
+    let objects = data.get(OBJECTS)?;
     let mut ended: Ended = serde_json::from_str(data.get(RESULT)?).ok()?;
     // With admission off, whoever may create ConfigMaps may have written it.
     if ended.failures.iter().any(|failure| failure.item_id.len() > MAX_ID || failure.reason_code.len() > MAX_CODE) {
@@ -83,7 +100,7 @@ fn read(map: &ConfigMap, bulk: &ObjectReference) -> Option<Ended> {
     for failure in &mut ended.failures {
         failure.message = truncate(&failure.message, MAX_MESSAGE);
     }
-    ended.summary_counts.add_up().then_some(ended)
+    ended.summary_counts.add_up().then(|| Written::new(ended, objects))
 }
 
 /// How the ConfigMap names the BulkOperationRun.
@@ -104,9 +121,10 @@ pub async fn create(
     bulk: &ObjectReference,
     objects: String,
     ended: Ended,
-) -> Result<Ended, Failure> {
+) -> Result<Written, Failure> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &own.namespace);
     let result = serde_json::to_string(&ended).unwrap_or_default();
+    let written = Written::new(ended, &objects);
     let map = ConfigMap {
         metadata: ObjectMeta {
             name: Some(own.run.clone()),
@@ -121,7 +139,7 @@ pub async fn create(
     };
     let parameters = PostParams::default();
     match retry(|| maps.create(&parameters, &map)).await {
-        Ok(_) => Ok(ended),
+        Ok(_) => Ok(written),
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             earlier(client, own, bulk).await?.ok_or_else(|| {
                 let message = format!("the ConfigMap {} was deleted while it was created: it is tried again", own.run);

@@ -94,8 +94,8 @@ pub async fn export_from(
     bulk::expect_exportable(asked).map_err(blocked)?;
     let requested_by = bulk::requester(asked).map_err(blocked)?;
     let owner = ObjectReference::of(&order.bulk);
-    if let Some(ended) = map::earlier(client, own, &owner).await? {
-        return Ok(to_result(&own.run, ended));
+    if let Some(written) = map::earlier(client, own, &owner).await? {
+        return Ok(to_result(&own.run, written.ended, Some(written.digest)));
     }
     let catalog = provider.catalog().await;
     let catalog = catalog.map_err(|fault| call_failure("discover what the cluster serves", &fault))?;
@@ -140,11 +140,12 @@ pub async fn export_from(
     failures.truncate(MAX_FAILURES);
     let ended = Ended { summary_counts: found.counts(), failures, failures_truncated };
     if objects.is_empty() {
-        return Ok(to_result(&own.run, ended));
+        return Ok(to_result(&own.run, ended, None));
     }
     fence::pass(client, own).await?;
     claim::take(client, own, inputs).await?;
-    map::create(client, own, &owner, objects, ended).await.map(|ended| to_result(&own.run, ended))
+    let written = map::create(client, own, &owner, objects, ended).await?;
+    Ok(to_result(&own.run, written.ended, Some(written.digest)))
 }
 
 /// Fails unless the requester could write the ConfigMap, too: who may not shows nobody else what is not
@@ -198,8 +199,9 @@ impl Reading<'_> {
     }
 }
 
-/// The result of a run with what became of the objects.
-fn to_result(run: &str, ended: Ended) -> TerminationResult {
+/// The result of a run with what became of the objects. If some were exported, with the digest of what
+/// was written of them.
+fn to_result(run: &str, ended: Ended, digest: Option<String>) -> TerminationResult {
     let Ended { summary_counts: counts, failures, failures_truncated } = ended;
     let (outcome, reason) = match (counts.failed, counts.succeeded) {
         (_, 0) => (Outcome::Failed, reason::NOTHING_EXPORTED),
@@ -216,6 +218,6 @@ fn to_result(run: &str, ended: Ended) -> TerminationResult {
         summary_counts: Some(counts),
         failures,
         failures_truncated,
-        context: ResultContext { config_map, ..ResultContext::default() },
+        context: ResultContext { config_map, config_map_digest: digest, ..ResultContext::default() },
     }
 }

@@ -6,6 +6,7 @@ use super::{
     support::environment,
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use tenantatlas::{
     api::{Outcome, operations::BulkInputs, result::TerminationResult},
@@ -72,6 +73,8 @@ async fn an_export_is_one_immutable_config_map_of_the_objects_as_their_authors_w
     let result = attempt(&api).await.unwrap();
     assert_eq!((result.outcome, counts(&result)), (Some(Outcome::Succeeded), (3, 0, 0)));
     assert_eq!(result.context.config_map.as_deref(), Some(RUN));
+    let digest = hex::encode(Sha256::digest(written(&api).unwrap()["data"]["objects.yaml"].as_str().unwrap()));
+    assert_eq!(result.context.config_map_digest, Some(digest));
     let words = format!("3 objects exported to ConfigMap {RUN}, 0 skipped, 0 failed");
     assert_eq!(result.message, Some(words));
     let expected = |number: usize| {
@@ -107,7 +110,8 @@ async fn what_is_not_there_or_of_the_cluster_is_left_out_by_name_and_the_rest_is
     order(&api, json!({"labelSelector": null, "items": ["gone"]}));
     let result = attempt(&api).await.unwrap();
     assert_eq!((result.outcome, result.reason.as_deref()), (Some(Outcome::Failed), Some("NothingExported")));
-    assert_eq!((result.context.config_map, written(&api)), (None, None));
+    assert_eq!((result.context.config_map, result.context.config_map_digest), (None, None));
+    assert_eq!(written(&api), None);
 }
 
 #[tokio::test]
