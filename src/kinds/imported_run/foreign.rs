@@ -130,6 +130,8 @@ pub struct Read {
     of_a_cron_job: bool,
     included: Vec<String>,
     excluded: Vec<String>,
+    /// Whether there is a `spec.namespaceMapping`: the record is also about its targets.
+    is_mapped: bool,
     /// `spec.paused`.
     pub paused: bool,
     /// `status.phase`.
@@ -195,6 +197,7 @@ impl Read {
             of_a_cron_job: owners.iter().any(is_cron_job),
             included: namespaces("includedNamespaces"),
             excluded: namespaces("excludedNamespaces"),
+            is_mapped: spec.get("namespaceMapping").is_some_and(|text| !["null", "{}"].contains(&text.get())),
             paused: field(&spec, "paused").unwrap_or_default(),
             phase: field::<String>(&status, "phase")
                 .map(|phase| clean(&phase, MAX_WORD))
@@ -287,12 +290,12 @@ impl Foreign {
             Kind::Job => words::job(read),
         };
         // What is said about one tenant is none of another's business.
-        let says = match (says, about.len()) {
-            (Some(_), 2..) => {
-                Some(format!("it is about {} namespaces: who runs {} has the details", about.len(), kind.names().0))
-            }
-            (says, _) => says,
-        };
+        let is_of_one = kind.system() != System::Velero || read.is_about_one();
+        let says = says.map(|says| {
+            let group = kind.names().0;
+            let withheld = || format!("it may be about other namespaces too: who runs {group} has the details");
+            if is_of_one { says } else { withheld() }
+        });
         let message = note.into_iter().chain(says).collect::<Vec<_>>().join(": ");
         let message = clean(&message, MAX_MESSAGE);
         let (group, version, kind_name, _) = kind.names();
@@ -319,8 +322,13 @@ impl Foreign {
 }
 
 impl Read {
+    /// Whether a record of Velero can be about nothing but one namespace. A pattern may match others.
+    fn is_about_one(&self) -> bool {
+        matches!(self.included.as_slice(), [name] if is_object_name(name)) && !self.is_mapped
+    }
+
     /// The namespaces that a record of Velero names one by one. `None` if it names none, too many, or
-    /// a pattern alone: then it is about the cluster, and not about a tenant.
+    /// patterns alone: then it is about the cluster, and not about a tenant.
     fn named(&self) -> Option<Vec<String>> {
         let mut named: Vec<String> = self.included.iter().filter(|name| is_object_name(name)).cloned().collect();
         named.retain(|name| name.len() <= 63 && !self.excluded.contains(name));

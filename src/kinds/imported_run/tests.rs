@@ -198,13 +198,30 @@ fn a_record_of_velero_is_about_the_namespaces_that_it_names_one_by_one() {
 }
 
 #[test]
-fn what_is_said_of_a_record_about_several_tenants_is_told_to_none_of_them() {
+fn what_is_said_of_a_record_is_told_only_to_the_one_namespace_that_it_can_be_about() {
     let mut object =
         velero("one", "2026-01-01T00:00:00Z", &json!({"phase": "Failed", "failureReason": "beta's secret"}));
-    object["spec"]["includedNamespaces"] = json!(["acme", "beta"]);
-    let status = read(Kind::VeleroBackup, &object).expect("it is listed").0.status;
-    assert_eq!(state(&status), "completed failed");
-    assert_eq!(status.message.as_deref(), Some("it is about 2 namespaces: who runs velero.io has the details"));
+    for (included, excluded, mapping, is_told) in [
+        (json!(["acme"]), json!(null), json!(null), true),
+        (json!(["acme"]), json!(["beta"]), json!({}), true),
+        (json!(["acme", "beta"]), json!(null), json!(null), false),
+        (json!(["acme", "beta"]), json!(["beta"]), json!(null), false),
+        (json!(["acme", "be*"]), json!(null), json!(null), false),
+        (json!(["acme", "*"]), json!(null), json!(null), false),
+        (json!(["acme", ""]), json!(null), json!(null), false),
+        (json!(["acme"]), json!(null), json!({"acme": "beta"}), false),
+        (json!(["acme"]), json!(null), json!("of another form"), false),
+    ] {
+        object["spec"] =
+            json!({"includedNamespaces": included, "excludedNamespaces": excluded, "namespaceMapping": mapping});
+        for kind in [Kind::VeleroBackup, Kind::VeleroRestore] {
+            let status = read(kind, &object).expect("it is listed").0.status;
+            assert_eq!(state(&status), "completed failed");
+            let withheld = "it may be about other namespaces too: who runs velero.io has the details";
+            let says = if is_told { "beta's secret" } else { withheld };
+            assert_eq!(status.message.as_deref(), Some(says), "{}", object["spec"]);
+        }
+    }
 }
 
 #[test]
