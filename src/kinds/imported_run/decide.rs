@@ -17,6 +17,8 @@ pub struct Observed {
     pub name: String,
     /// Whether the namespace is a tenant.
     pub is_tenant: bool,
+    /// When the namespace was created.
+    pub since: Option<Timestamp>,
     /// Whether the namespace is being deleted, and everything in it.
     pub terminating: bool,
     /// The imported run, if there is one.
@@ -45,7 +47,8 @@ pub enum Decision {
     Nothing,
     /// It is created.
     Create(Box<ImportedRun>),
-    /// Its record is gone, or is none of the newest, or the namespace is no tenant.
+    /// Its record is gone, is none of the newest or older than the namespace, or the namespace is no
+    /// tenant.
     Delete(Arc<ImportedRun>),
     /// Its status is another one now.
     Say(Arc<ImportedRun>, Box<ImportedRunStatus>),
@@ -59,7 +62,7 @@ pub fn decide(observed: &Observed) -> Decision {
         return Decision::Nothing;
     }
     let record = match &observed.wanted {
-        Wanted::Record(record) if observed.is_tenant => record,
+        Wanted::Record(record) if observed.is_tenant && is_of_this_tenant(record, observed.since) => record,
         // What the other system has is not known yet: nothing is deleted for that.
         Wanted::Unknown if observed.is_tenant => return Decision::Nothing,
         _ => return existing.map_or(Decision::Nothing, |existing| Decision::Delete(existing.clone())),
@@ -73,6 +76,12 @@ pub fn decide(observed: &Observed) -> Decision {
         return Decision::Nothing;
     }
     Decision::Say(existing.clone(), Box::new(status))
+}
+
+/// Whether a record is not older than the namespace. Another owner may have had the namespace before,
+/// under the same name, and Velero keeps the records of that one.
+fn is_of_this_tenant(record: &Record, since: Option<Timestamp>) -> bool {
+    since.zip(record.status.created_at).is_some_and(|(since, created)| created >= since)
 }
 
 fn spec(record: &Record) -> ImportedRunSpec {

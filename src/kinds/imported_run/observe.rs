@@ -17,6 +17,7 @@ pub(super) fn observe(context: &Context, records: &Records, name: &Name<Imported
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         is_tenant: tenant.is_some(),
+        since: tenant.as_ref().and_then(|tenant| tenant.metadata.creation_timestamp.as_ref()).map(|time| time.0),
         terminating: tenant.is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some()),
         existing,
         wanted,

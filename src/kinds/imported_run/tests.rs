@@ -459,6 +459,7 @@ fn observed(existing: Option<ImportedRun>, wanted: Wanted) -> Observed {
         namespace: "acme".into(),
         name: record().name(),
         is_tenant: true,
+        since: "2026-01-01T01:00:00Z".parse().ok(),
         terminating: false,
         existing: existing.map(Arc::new),
         wanted,
@@ -509,6 +510,26 @@ fn what_has_no_record_or_no_tenant_goes_and_what_is_not_known_stays() {
         let going = Observed { terminating: true, ..observed(existing, Wanted::None) };
         assert_eq!(decide(&going), Decision::Nothing, "its namespace takes it along");
     }
+}
+
+#[test]
+fn a_record_that_is_older_than_the_namespace_is_of_a_tenant_before() {
+    // The record was created at 02:00.
+    for (since, is_listed) in [
+        (Some("2026-01-01T01:59:59Z"), true),
+        (Some("2026-01-01T02:00:00Z"), true),
+        (Some("2026-01-01T02:00:01Z"), false),
+        (None, false),
+    ] {
+        let since = since.map(|text| text.parse().expect("a time"));
+        let new = Observed { since, ..observed(None, Wanted::Record(record())) };
+        assert_eq!(matches!(decide(&new), Decision::Create(_)), is_listed, "{since:?}");
+        let there = Observed { since, ..observed(Some(imported(&record())), Wanted::Record(record())) };
+        assert_eq!(matches!(decide(&there), Decision::Delete(_)), !is_listed, "{since:?}");
+    }
+    let mut undated = Record::clone(&record());
+    undated.status.created_at = None;
+    assert_eq!(decide(&observed(None, Wanted::Record(Arc::new(undated)))), Decision::Nothing);
 }
 
 #[test]
