@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use strum::IntoStaticStr;
 
-/// Maximum number of records of a system that are listed in a tenant: the newest.
+/// Maximum number of records of a system that are listed in a tenant: the newest. Schedules are counted
+/// apart.
 pub const MAX_LISTED: usize = 50;
 
 /// Maximum number of namespaces that a record may name to be listed in them.

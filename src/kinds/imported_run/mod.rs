@@ -1,15 +1,16 @@
 //! `ImportedRun`: a record of another system, listed beside ours.
 //!
 //! [`foreign`] reads a record, [`words`] puts its state into our words, and [`records`] holds what
-//! there is. A pass is about one name in one tenant, whether or not there is an object of that name.
-//! Nothing here writes to another system. Which of their kinds are watched is in
-//! [`crate::controller`].
+//! there is, for each namespace on a few shelves ([`shelf`]). A pass is about one name in one tenant,
+//! whether or not there is an object of that name. Nothing here writes to another system. Which of
+//! their kinds are watched is in [`crate::controller`].
 
 mod act;
 pub mod decide;
 pub mod foreign;
 mod observe;
 pub mod records;
+pub mod shelf;
 pub mod words;
 
 #[cfg(test)]

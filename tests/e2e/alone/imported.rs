@@ -153,19 +153,82 @@ async fn imported_records_of_other_systems_are_listed_and_never_written() {
     the_operator_has_no_right_to_write(&tenant, [&path, &k8up_path]).await;
     forged_by_nobody(&tenant, &imported).await;
 
-    // They go with their records, and with their kinds.
+    // They go with their records, also with those that are deleted while no operator lives, and with their kinds.
     call(root, "DELETE", &path, &Value::Null).await.expect("deleted");
     tenant.not_imported(&named("backup")).await;
-    // A namespace that is no tenant has none.
+    tenant.cluster.kill_leader().await;
+    call(root, "DELETE", &k8up_path, &Value::Null).await.expect("deleted");
+    tenant.not_imported("k8up").await;
+    the_newest_are_listed_when_the_reserve_is_used_up(&tenant).await;
+    // A namespace that is no tenant has none, and the next one of its name has nothing of the one before.
     tenant.imported(&named("schedule"), |_| true).await;
     tenant.cluster.kubectl_prints(&["label", "namespace", &other.name, "tenantatlas.io/workspace-"]);
     other.not_imported(&named("restore")).await;
+    let new = velero_record("Backup", "new", about(&[&other]));
+    the_next_owner_sees_nothing_of_the_one_before(&other, &of_velero("backups"), &new).await;
     for definition in DEFINITIONS {
         tenant.cluster.kubectl_prints(&["delete", "crd", definition]);
     }
-    tenant.not_imported("k8up").await;
+    tenant.not_imported("many-049").await;
     tenant.not_imported(&named("restore")).await;
     tenant.imported("once", ended("queued", "pending")).await;
+}
+
+/// More Backups of K8up than are held: when so many of the newest are deleted that there are not enough left, the others
+/// are listed.
+async fn the_newest_are_listed_when_the_reserve_is_used_up(tenant: &Tenant) {
+    let (root, all) = (&tenant.cluster.client, tenant.path("k8up.io/v1", "backups"));
+    let name = |number: usize| format!("many-{number:03}");
+    let listed = async |numbers: std::ops::Range<usize>| {
+        let expected: Vec<String> = numbers.map(name).collect();
+        wait_for(&format!("{} to {:?} are listed", expected[0], expected.last()), FOUND, async || {
+            let listed = tenant.api::<ImportedRun>().list(&ListParams::default()).await.expect("a list").items;
+            let mut listed: Vec<_> = listed.into_iter().map(|one| one.spec.source.name).collect();
+            listed.retain(|source| source.starts_with("many-"));
+            listed.sort();
+            if listed == expected { Ok(()) } else { Err(format!("{listed:?}")) }
+        })
+        .await;
+    };
+    for number in 0..130 {
+        let object = json!({ "apiVersion": "k8up.io/v1", "kind": "Backup", "metadata": { "name": name(number) } });
+        let made = call(root, "POST", &all, &object).await.expect("created");
+        // Records of one second are in no order that is known here.
+        if number == 79 {
+            next_second(tenant, &all, &made).await;
+        }
+    }
+    listed(80..130).await;
+    for number in (50..130).rev() {
+        call(root, "DELETE", &format!("{all}/{}", name(number)), &Value::Null).await.expect("deleted");
+    }
+    listed(0..50).await;
+}
+
+/// The namespace is deleted and created again, and then a record is made that is about it.
+async fn the_next_owner_sees_nothing_of_the_one_before(other: &Tenant, path: &str, new: &Value) {
+    other.cluster.kubectl_prints(&["delete", "namespace", &other.name]);
+    let next = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": other.name,
+        "labels": { "tenantatlas.io/workspace": other.workspace } } });
+    call(&other.cluster.client, "POST", "/api/v1/namespaces", &next).await.expect("a namespace");
+    other.record(path, new, &json!({ "phase": "Completed" })).await;
+    let name = new["metadata"]["name"].as_str().expect("a name");
+    other.imported(name, ended("completed", "succeeded")).await;
+    let listed = other.api::<ImportedRun>().list(&ListParams::default()).await.expect("a list").items;
+    let sources: Vec<_> = listed.into_iter().map(|one| one.spec.source.name).collect();
+    assert_eq!(sources, [name], "the Restore is older than the namespace");
+}
+
+/// Waits until what is created has another time than this object.
+async fn next_second(tenant: &Tenant, all: &str, object: &Value) {
+    let root = &tenant.cluster.client;
+    wait_for("another second", SOON, async || {
+        let probe = json!({ "apiVersion": "k8up.io/v1", "kind": "Backup", "metadata": { "name": "probe" } });
+        let made = call(root, "POST", &format!("{all}?dryRun=All"), &probe).await.expect("an answer");
+        let time = |object: &Value| object["metadata"]["creationTimestamp"].clone();
+        if time(&made) == time(object) { Err("not yet") } else { Ok(()) }
+    })
+    .await;
 }
 
 /// Records of theirs, and Jobs of CronJobs, with their status.

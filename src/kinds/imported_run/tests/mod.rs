@@ -1,15 +1,17 @@
+mod records;
+
 use super::{
     decide::{Decision, Observed, RunView, decide},
     foreign::{Foreign, Kind},
-    records::{HELD, Record, Records, Wanted, Watch},
+    records::{Record, Wanted},
 };
 use crate::api::{
     ImportedRun, ImportedRunStatus, ObjectReference, Outcome, Phase,
-    imported_run::{MAX_LISTED, MAX_MESSAGE, MAX_NAMESPACES, MAX_WORD, System},
+    imported_run::{MAX_MESSAGE, MAX_NAMESPACES, MAX_WORD, System},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 /// A record of Velero about the namespace acme.
 fn velero(name: &str, created: &str, status: &Value) -> Value {
@@ -311,127 +313,6 @@ proptest! {
             let _ = read(kind, &next());
         }
     }
-}
-
-// Records.
-
-fn backups() -> Watch {
-    Watch { kind: Kind::VeleroBackup, namespace: Some("velero".to_owned()) }
-}
-
-fn at(second: usize) -> String {
-    format!("2026-01-01T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
-}
-
-fn numbered(number: usize) -> Foreign {
-    foreign(&velero(&format!("backup-{number:04}"), &at(number), &json!({"phase": "Completed"})))
-}
-
-fn listed(records: &Records) -> BTreeSet<String> {
-    records
-        .of_namespace("acme")
-        .iter()
-        .map(|name| match records.wanted("acme", name.name(), None) {
-            Wanted::Record(record) => record.source.name.clone(),
-            other => panic!("{name}: {other:?}"),
-        })
-        .collect()
-}
-
-fn expected(numbers: impl Iterator<Item = usize>) -> BTreeSet<String> {
-    numbers.map(|number| format!("backup-{number:04}")).collect()
-}
-
-#[test]
-fn the_newest_of_each_system_are_listed_and_what_is_held_has_a_bound() {
-    let records = Records::new([backups()]);
-    records.begin(&backups());
-    let most = 3 * HELD;
-    // In an order of no meaning.
-    for number in (0..most).map(|number| number * 7 % most) {
-        assert!(records.apply(&backups(), &numbered(number)).len() <= 3, "a change wakes a few");
-    }
-    records.end(&backups());
-    assert_eq!(listed(&records), expected(most - MAX_LISTED..most));
-    assert_eq!(records.len(), HELD);
-    // Again and again, as it is.
-    assert!(records.apply(&backups(), &numbered(most - 1)).is_empty(), "what is as it was wakes nothing");
-    // One of the newest goes: the next one moves up, and is woken.
-    let woken = records.remove(&backups(), "velero", &format!("backup-{:04}", most - 1));
-    assert_eq!(listed(&records), expected(most - 1 - MAX_LISTED..most - 1));
-    assert_eq!(woken.len(), 3, "{woken:?}");
-    let next = records.of_namespace("acme").pop().expect("one");
-    assert!(woken.contains(&next), "{woken:?}");
-}
-
-#[test]
-fn records_that_were_dropped_are_listed_again_once_they_are_among_the_newest() {
-    let records = Records::new([backups()]);
-    let again = records.again(System::Velero).expect("a system");
-    for number in 0..=HELD {
-        records.apply(&backups(), &numbered(number));
-    }
-    let gone = |number: usize| records.remove(&backups(), "velero", &format!("backup-{number:04}"));
-    for number in (MAX_LISTED + 1..=HELD).rev() {
-        gone(number);
-    }
-    assert!(!again.has_changed().expect("it is there"), "the reserve is enough");
-    gone(MAX_LISTED);
-    assert!(again.has_changed().expect("it is there"));
-}
-
-#[test]
-fn what_a_list_does_not_name_is_gone_and_nothing_is_known_before_the_first_list() {
-    let records = Records::new([backups()]);
-    records.begin(&backups());
-    records.apply(&backups(), &numbered(1));
-    records.apply(&backups(), &numbered(2));
-    let [one, two]: [ImportedRun; 2] = [1, 2].map(|number| {
-        let (record, _) = numbered(number).record(Kind::VeleroBackup).expect("a record");
-        imported(&record)
-    });
-    let name = |of: &ImportedRun| of.metadata.name.clone().unwrap_or_default();
-    assert_eq!(records.wanted("acme", "another", Some(&one)), Wanted::Unknown);
-    records.end(&backups());
-    assert_eq!(records.wanted("acme", "another", Some(&one)), Wanted::None);
-    records.begin(&backups());
-    records.apply(&backups(), &numbered(2));
-    let woken = records.end(&backups());
-    assert!(woken.iter().any(|woken| woken.name() == name(&one)), "{woken:?}");
-    assert_eq!(records.wanted("acme", &name(&one), Some(&one)), Wanted::None);
-    assert!(matches!(records.wanted("acme", &name(&two), Some(&two)), Wanted::Record(_)));
-    assert_eq!(records.wanted("beta", &name(&two), None), Wanted::None, "another tenant's");
-    records.absent(&backups());
-    assert!(records.is_empty() && records.of_namespace("acme").is_empty());
-    assert_eq!(Records::new([]).wanted("acme", &name(&two), Some(&two)), Wanted::None, "it was switched off");
-}
-
-#[test]
-fn a_record_that_names_other_namespaces_leaves_the_ones_before() {
-    let records = Records::new([backups()]);
-    records.apply(&backups(), &numbered(1));
-    let mut moved = velero("backup-0001", &at(1), &json!({"phase": "Completed"}));
-    moved["spec"]["includedNamespaces"] = json!(["beta"]);
-    let woken = records.apply(&backups(), &foreign(&moved));
-    let namespaces: BTreeSet<&str> = woken.iter().map(crate::kernel::name::Name::namespace).collect();
-    assert_eq!(namespaces, BTreeSet::from(["acme", "beta"]));
-    assert_eq!((records.of_namespace("acme").len(), records.of_namespace("beta").len()), (0, 1));
-    moved["spec"]["includedNamespaces"] = json!(["*"]);
-    records.apply(&backups(), &foreign(&moved));
-    assert!(records.is_empty());
-}
-
-#[test]
-fn a_run_wakes_the_records_of_its_tenant_that_name_it() {
-    let records = Records::new([backups()]);
-    let mut object = velero("backup-0001", &at(1), &json!({"phase": "InProgress"}));
-    object["metadata"]["annotations"] = json!({"tenantatlas.io/operation-run": "nightly"});
-    records.apply(&backups(), &foreign(&object));
-    assert_eq!(records.claiming("acme", "nightly").len(), 1);
-    assert!(records.claiming("acme", "other").is_empty() && records.claiming("beta", "nightly").is_empty());
-    object["metadata"]["annotations"] = json!({"tenantatlas.io/operation-run": "../nightly"});
-    records.apply(&backups(), &foreign(&object));
-    assert!(records.claiming("acme", "../nightly").is_empty(), "no name of an object");
 }
 
 // Decisions.
