@@ -153,12 +153,10 @@ async fn imported_records_of_other_systems_are_listed_and_never_written() {
     the_operator_has_no_right_to_write(&tenant, [&path, &k8up_path]).await;
     forged_by_nobody(&tenant, &imported).await;
 
-    // They go with their records, also with those that are deleted while no operator lives, and with their kinds.
+    // They go with their records, and with their kinds.
     call(root, "DELETE", &path, &Value::Null).await.expect("deleted");
     tenant.not_imported(&named("backup")).await;
-    tenant.cluster.kill_leader().await;
     call(root, "DELETE", &k8up_path, &Value::Null).await.expect("deleted");
-    tenant.not_imported("k8up").await;
     the_newest_are_listed_when_the_reserve_is_used_up(&tenant).await;
     // A namespace that is no tenant has none, and the next one of its name has nothing of the one before.
     tenant.imported(&named("schedule"), |_| true).await;
@@ -199,7 +197,11 @@ async fn the_newest_are_listed_when_the_reserve_is_used_up(tenant: &Tenant) {
         }
     }
     listed(80..130).await;
-    for number in (50..130).rev() {
+    // One goes while no operator lives. The next one fills its caches before it has read the last page of these.
+    tenant.cluster.kill_leader().await;
+    call(root, "DELETE", &format!("{all}/{}", name(129)), &Value::Null).await.expect("deleted");
+    tenant.not_imported(&name(129)).await;
+    for number in (50..129).rev() {
         call(root, "DELETE", &format!("{all}/{}", name(number)), &Value::Null).await.expect("deleted");
     }
     listed(0..50).await;
