@@ -254,9 +254,10 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
         for target in waiting.take(free) {
             decision.start.extend(of_tenant(observed, target.namespace));
             target.state = State::Active(&new);
-            if let Some(wave) = waves.last_mut() {
-                wave.started_through = Some(target.namespace.to_owned());
-            }
+        }
+        if let Some(wave) = waves.last_mut() {
+            let through = had_their_turn(&targets, current).map(str::to_owned);
+            wave.started_through = wave.started_through.take().max(through);
         }
     }
     let is_active = targets.iter().any(|target| matches!(target.state, State::Active(_)));
@@ -287,6 +288,13 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
     decision
 }
 
+/// The tenant of a wave up to which all have had their turn, by name. What an earlier pass created counts,
+/// too: if that pass ended before its status was written, nothing else says that these had their turn.
+fn had_their_turn<'o>(targets: &[Target<'o>], wave: usize) -> Option<&'o str> {
+    let of_wave = targets.iter().filter(|target| target.wave == wave);
+    of_wave.take_while(|target| target.state != State::Waiting).last().map(|target| target.namespace)
+}
+
 /// Records the end of the last wave, and opens the next ones. Returns whether tenants of the last wave
 /// may start, and when the next one is opened, if that is waited for.
 fn open_waves(
@@ -308,12 +316,18 @@ fn open_waves(
                 return (true, None);
             }
             let completed = *last.completed_at.get_or_insert(now);
-            if stops(run, &targets, refused).is_some() || !targets.iter().any(|target| target.state == State::Waiting) {
+            let waits = targets.iter().any(|target| target.state == State::Waiting);
+            // A wave that has begun is recorded, also if none of its tenants waits: the pass that created their runs
+            // may have ended before its status was written.
+            let has_begun = |target: &Target<'_>| {
+                target.wave > current && given.tenants.iter().any(|tenant| tenant.namespace == target.namespace)
+            };
+            if stops(run, &targets, refused).is_some() || !(waits || targets.iter().any(has_begun)) {
                 return (false, None);
             }
             let wait = run.spec.waves.get(current).map_or(0, |wave| wave.wait_seconds);
             let opens = completed.checked_add(SignedDuration::from_secs(wait)).unwrap_or(completed);
-            if now < opens && !is_empty {
+            if waits && now < opens && !is_empty {
                 return (false, Some(opens));
             }
         } else if stops(run, &targets, refused).is_some() {

@@ -1,6 +1,7 @@
 //! What is decided about a workspace run, case by case, and a simulation of ten thousand tenants.
 
 mod approvals;
+mod crashes;
 mod previews;
 
 use super::decide::{Decision, Earlier, Observed, decide};

@@ -1,0 +1,45 @@
+//! What becomes of a pass that created runs and ended before its status was written.
+
+use super::*;
+
+/// A pass whose status is not written.
+fn die(observed: &mut Observed, now: Timestamp) -> Vec<String> {
+    let decision = Decision { status: None, ..decide(observed, now) };
+    carry_out(observed, &decision);
+    started(&decision).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_wave_is_recorded_although_the_pass_that_started_all_its_tenants_was_not() {
+    let mut observed = observed(json!({"waves": [{"tenants": 1}]}), tenants(3));
+    assert_eq!(started(&pass(&mut observed, now())), ["t-00000"]);
+    end(&mut observed, "t-00000", Outcome::Succeeded);
+    assert_eq!(die(&mut observed, later(10)), ["t-00001", "t-00002"]);
+    assert_eq!(started(&pass(&mut observed, later(20))), [] as [&str; 0]);
+    let said = status(&observed);
+    assert_eq!((said.waves.len(), said.wave), (2, Some(2)));
+    for namespace in ["t-00001", "t-00002"] {
+        end(&mut observed, namespace, Outcome::Succeeded);
+    }
+    pass(&mut observed, later(30));
+    let said = status(&observed);
+    assert_eq!((said.outcome, said.waves.len()), (Outcome::Succeeded, 2));
+    assert!(said.waves.iter().all(|wave| wave.completed_at.is_some()), "{:?}", said.waves);
+}
+
+#[test]
+fn a_run_that_is_deleted_is_not_created_again_although_the_pass_that_created_it_was_not_recorded() {
+    for spec in
+        [json!({"parallelism": 2}), json!({"parallelism": 2, "waves": [{"tenants": 3}], "stopAfterFailures": 3})]
+    {
+        let mut observed = observed(spec, tenants(3));
+        let begins = decide(&observed, now());
+        carry_out(&mut observed, &begins);
+        assert_eq!(die(&mut observed, now()), ["t-00000", "t-00001"]);
+        assert_eq!(started(&pass(&mut observed, later(10))), [] as [&str; 0]);
+        observed.children.remove("t-00000");
+        assert_eq!(started(&pass(&mut observed, later(20))), ["t-00002"]);
+        let row = status(&observed).tenants[0].clone();
+        assert_eq!((row.namespace.as_str(), row.reason.as_deref()), ("t-00000", Some("RunDeleted")));
+    }
+}
