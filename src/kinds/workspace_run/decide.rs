@@ -93,6 +93,8 @@ pub struct Decision {
     pub cancel: Vec<(String, ObjectReference)>,
     /// The status after that, if it is to be written now.
     pub status: Option<Box<WorkspaceRunStatus>>,
+    /// Number of tenants that were there at the start and are not seen now.
+    pub missing: i64,
     /// Whether to delete the workspace run.
     pub delete: bool,
     /// When to decide again without an event.
@@ -228,6 +230,7 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
     let mut decision = Decision { requeue: Some(AGAIN), ..Decision::default() };
     let recorded = waves.clone();
     let Plan { mut targets, .. } = plan(given, &recorded);
+    decision.missing = before.tenants_at_start.saturating_sub(i64::try_from(targets.len()).unwrap_or(i64::MAX));
     let stopped = stops(run, &targets, before.refused.len());
     if run.spec.cancel {
         let active = targets.iter().filter_map(|target| match target.state {

@@ -40,17 +40,34 @@ pub async fn reconcile(
     if let Some(rest) = passes.rest(&run, Instant::now()) {
         return Ok(Some(rest));
     }
-    let observed = observe::observe(&context, run).await?;
-    let decision = decide::decide(&observed, context.clock.now());
+    let mut observed = observe::observe(&context, run).await?;
+    let mut decision = decide::decide(&observed, context.clock.now());
+    if passes.has_to_ask(&observed.run, decision.missing) {
+        // The watch may not have reported yet that a namespace is a tenant. What is decided without one is
+        // final: that its turn has passed, and that it is left out.
+        observed.tenants = observe::listed(&context, &observed.run.spec.workspace.name).await?;
+        decision = decide::decide(&observed, context.clock.now());
+        passes.confirm(&observed.run, decision.missing);
+    }
     let requeue = decision.requeue;
     act::act(&context, &observed, decision).await?;
     Ok(requeue.and_then(|after| Duration::try_from(after).ok()).map(|after| after.max(Duration::from_millis(100))))
 }
 
+/// How long a workspace run that had no pass is remembered: longer than any rest between two passes.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
 /// When each workspace run had its last pass. A pass looks at all tenants, and each run that ends asks
 /// for one: without a rest, ten thousand tenants would be ten thousand passes over ten thousand.
 #[derive(Default)]
-pub struct Passes(Mutex<HashMap<String, Instant>>);
+pub struct Passes(Mutex<HashMap<String, Pass>>);
+
+/// The last pass of a workspace run.
+struct Pass {
+    at: Instant,
+    /// How many of the tenants at its start the API server has said to be missing.
+    missing: i64,
+}
 
 impl Passes {
     /// How long to wait before the next pass; `None` if it may be now, which is then recorded.
@@ -58,13 +75,30 @@ impl Passes {
         let tenants = u32::try_from(run.status.as_ref().map_or(0, |status| status.counts.total)).unwrap_or(u32::MAX);
         let between = (Duration::from_secs(1) * (tenants / 100) / (TENANTS_PER_SECOND / 100)).min(LONGEST_REST);
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.retain(|_, at| now.duration_since(*at) < LONGEST_REST);
+        last.retain(|_, pass| now.duration_since(pass.at) < REMEMBERED);
         let uid = run.uid().unwrap_or_default();
-        let rest = last.get(&uid).map(|at| between.saturating_sub(now.duration_since(*at)));
+        let pass = last.get(&uid);
+        let rest = pass.map(|pass| between.saturating_sub(now.duration_since(pass.at)));
         if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
             return Some(rest);
         }
-        last.insert(uid, now);
+        let missing = pass.map_or(0, |pass| pass.missing);
+        last.insert(uid, Pass { at: now, missing });
         None
+    }
+
+    /// Whether the API server must be asked for the tenants: more are missing than it has said.
+    fn has_to_ask(&self, run: &WorkspaceRun, missing: i64) -> bool {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = last.get(&run.uid().unwrap_or_default()).map_or(0, |pass| pass.missing);
+        missing > said
+    }
+
+    /// Records how many tenants the API server has said to be missing.
+    fn confirm(&self, run: &WorkspaceRun, missing: i64) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pass) = last.get_mut(&run.uid().unwrap_or_default()) {
+            pass.missing = missing;
+        }
     }
 }

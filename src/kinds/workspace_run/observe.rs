@@ -72,7 +72,7 @@ async fn known(context: &Context, run: &WorkspaceRun) -> Result<Vec<Tenant>, Err
 
 /// The tenants as the API server lists them. That there is none is final, and a namespace may have been
 /// labelled a moment before the workspace run was created.
-async fn listed(context: &Context, workspace: &str) -> Result<Vec<Tenant>, Error> {
+pub async fn listed(context: &Context, workspace: &str) -> Result<Vec<Tenant>, Error> {
     let api: Api<Namespace> = Api::all(context.client.clone());
     let mut page = ListParams::default().labels(&format!("{}={workspace}", labels::WORKSPACE)).limit(PAGE);
     let mut tenants = Vec::new();

@@ -1,6 +1,9 @@
-//! What becomes of a pass that created runs and ended before its status was written.
+//! What becomes of a pass that created runs and ended before its status was written, and of one that does
+//! not see all tenants.
 
 use super::*;
+use crate::kinds::workspace_run::Passes;
+use std::time::Instant;
 
 /// A pass whose status is not written.
 fn die(observed: &mut Observed, now: Timestamp) -> Vec<String> {
@@ -42,4 +45,30 @@ fn a_run_that_is_deleted_is_not_created_again_although_the_pass_that_created_it_
         let row = status(&observed).tenants[0].clone();
         assert_eq!((row.namespace.as_str(), row.reason.as_deref()), ("t-00000", Some("RunDeleted")));
     }
+}
+
+#[test]
+fn a_tenant_that_the_watch_has_not_reported_is_asked_for_before_its_turn_passes_and_only_once() {
+    let mut observed = observed(json!({"waves": [{"tenants": 2}]}), tenants(3));
+    let begins = decide(&observed, now());
+    assert_eq!(begins.missing, 0);
+    carry_out(&mut observed, &begins);
+    let first = observed.tenants.remove(0);
+    let (passes, at) = (Passes::default(), Instant::now());
+    assert_eq!(passes.rest(&observed.run, at), None);
+    let missing = decide(&observed, now()).missing;
+    assert_eq!(missing, 1);
+    assert!(passes.has_to_ask(&observed.run, missing));
+    observed.tenants.insert(0, first);
+    let decision = decide(&observed, now());
+    passes.confirm(&observed.run, decision.missing);
+    assert_eq!((decision.missing, started(&decision)), (0, vec!["t-00000", "t-00001"]));
+    carry_out(&mut observed, &decision);
+    // Now one is gone indeed.
+    observed.tenants.pop();
+    let missing = decide(&observed, later(10)).missing;
+    assert!(passes.has_to_ask(&observed.run, missing));
+    passes.confirm(&observed.run, missing);
+    assert_eq!(passes.rest(&observed.run, at + std::time::Duration::from_secs(30)), None);
+    assert!(!passes.has_to_ask(&observed.run, missing) && passes.has_to_ask(&observed.run, missing + 1));
 }
