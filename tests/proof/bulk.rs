@@ -67,7 +67,7 @@ impl Bulks {
         let counts = status.counts.expect("status.counts");
         assert_eq!((counts.succeeded, counts.failed, counts.skipped), (4, 0, 0), "{key}: {status:#?}");
         let uid = tenant.run(&run).await.uid().expect("a uid");
-        self.entries(key, &uid).await;
+        entries(tenant, key, &uid).await;
         if self.deletes {
             assert!(maps(tenant).await.is_empty(), "{key}");
             let undo = status.undo_backup_set.expect("status.undoBackupSet");
@@ -126,15 +126,6 @@ impl Bulks {
         .await
     }
 
-    /// One intent and one outcome are in the audit chain.
-    async fn entries(&self, key: Key, run_uid: &str) {
-        let entries = self.tenant.api::<AuditEntry>().list(&ListParams::default()).await.expect("a list").items;
-        let records = entries.iter().filter_map(|entry| entry.spec.record());
-        let events: Vec<AuditEvent> =
-            records.filter(|record| record.run.uid == run_uid).map(|record| record.event).collect();
-        assert_eq!(events, [AuditEvent::Intent, AuditEvent::Outcome], "{key}");
-    }
-
     /// Deletes a bulk operation, and with it its run and the pod that waits.
     async fn forget(&self, name: &str) {
         let bulks = self.tenant.api::<BulkOperationRun>();
@@ -149,6 +140,15 @@ impl Bulks {
         })
         .await;
     }
+}
+
+/// One intent and one outcome are in the audit chain.
+pub(crate) async fn entries(tenant: &Tenant, key: Key, run_uid: &str) {
+    let entries = tenant.api::<AuditEntry>().list(&ListParams::default()).await.expect("a list").items;
+    let records = entries.iter().filter_map(|entry| entry.spec.record());
+    let events: Vec<AuditEvent> =
+        records.filter(|record| record.run.uid == run_uid).map(|record| record.event).collect();
+    assert_eq!(events, [AuditEvent::Intent, AuditEvent::Outcome], "{key}");
 }
 
 /// Makes the ConfigMaps that are not there.

@@ -41,9 +41,9 @@ impl Captures {
 
     /// Plays a trial; returns the call that was made to fail. Panics where something is lost, wrong or stuck.
     pub(crate) async fn play(&self, bench: &Bench, key: Key) -> Option<String> {
-        let namespace = self.tenant.name.clone();
+        let namespaces = vec![self.tenant.name.clone()];
         let mark = bench.operator.mark();
-        let order = Order { namespace, counted: Counted::Work, variant: key.variant, index: key.index };
+        let order = Order { namespaces, counted: Counted::Work, variant: key.variant, index: key.index };
         bench.operator.arm(Some(&order)).await;
         let name = format!("n{}", key.index);
         let run = if self.restic.is_some() { self.capture(&name).await } else { self.check(&name).await };

@@ -1,13 +1,13 @@
 //! Trials in which not one call fails but the world does: a leader that stands still and wakes, an API server that is
 //! away or overloaded, views of the past.
 
-use crate::fault::{Counted, Order, Variant};
+use crate::fault::Variant;
 use crate::operator::{Operator, kubeconfig};
 use crate::proxy::{Mode, Proxy};
 use crate::scenario::{IN_TIME, Scenario};
 use crate::selection::everything;
-use crate::support::{SOON, Tenant, wait_for};
-use crate::trial::{Bench, Key, Played};
+use crate::support::{SOON, wait_for};
+use crate::trial::{Bench, Key, Played, order, tenants};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams};
 use kube::config::KubeConfigOptions;
@@ -45,11 +45,11 @@ impl Bench {
         self.operator.hold();
         self.delete_lease().await;
         let first = Operator::start(&self.cluster, "proof-first", None).await;
-        let tenant = Tenant::new(&key.scenario.to_string()).await;
-        let order = order(key, &tenant);
+        let tenants = tenants(key.scenario).await;
+        let order = order(key, &tenants);
         let mark = first.mark();
         first.arm(Some(&order)).await;
-        let stage = self.stage(&tenant, IN_TIME);
+        let stage = self.stage(&tenants, IN_TIME);
         let disturber = async {
             wait_for("the first leader stands still", IN_TIME, async || first.fired(mark).ok_or("it does not")).await;
             let runs_out = key.scenario == Scenario::Submit && key.variant == Variant::UnsentStops;
@@ -78,8 +78,8 @@ impl Bench {
         self.delete_lease().await;
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
-        self.agrees(key, &tenant, &expected).await;
-        Played { key, tenant, expected, mark: self.operator.mark(), fired }
+        self.agrees(key, &tenants, &expected).await;
+        Played { key, tenants, expected, mark: self.operator.mark(), fired }
     }
 
     /// In the middle of all stories at once the API server is away, or answers nothing but an error.
@@ -91,14 +91,14 @@ impl Bench {
         };
         let proxy = self.proxy().await;
         let operator = self.behind(&proxy).await;
-        let mut tenants = Vec::new();
+        let mut stories = Vec::new();
         for scenario in Scenario::OF_RUNS {
-            tenants.push((scenario, Tenant::new(&scenario.to_string()).await));
+            stories.push((scenario, tenants(scenario).await));
         }
         let before = proxy.writes();
-        let stories = tenants.iter().map(|(scenario, tenant)| async move {
-            let expected = self.stage(tenant, IN_TIME + away).play(*scenario).await;
-            self.agrees(key, tenant, &expected).await;
+        let plays = stories.iter().map(|(scenario, tenants)| async move {
+            let expected = self.stage(tenants, IN_TIME + away).play(*scenario).await;
+            self.agrees(key, tenants, &expected).await;
             expected
         });
         let disturber = async {
@@ -111,21 +111,21 @@ impl Bench {
             tokio::time::sleep(away).await;
             proxy.set(Mode::Through);
         };
-        let (expected, ()) = tokio::join!(futures::future::join_all(stories), disturber);
+        let (expected, ()) = tokio::join!(futures::future::join_all(plays), disturber);
         drop(operator);
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
         let mark = self.operator.mark();
         let fired = Some(format!("write {} and on", writes_before_outage(key)));
-        let played = |((_, tenant), expected)| Played { key, tenant, expected, mark, fired: fired.clone() };
-        tenants.into_iter().zip(expected).map(played).collect()
+        let played = |((_, tenants), expected)| Played { key, tenants, expected, mark, fired: fired.clone() };
+        stories.into_iter().zip(expected).map(played).collect()
     }
 
     /// What the controller sees is behind; whenever it has nothing more to do, it sees what there is.
     pub(crate) async fn play_in_the_past(&self, key: Key) -> Played {
         let proxy = self.proxy().await;
         let operator = self.behind(&proxy).await;
-        let tenant = Tenant::new(&key.scenario.to_string()).await;
+        let tenants = tenants(key.scenario).await;
         let mark = operator.mark();
         let (mode, dies) = match key.variant {
             Variant::Behind(events) => (Mode::Behind(events), true),
@@ -133,10 +133,10 @@ impl Bench {
             _ => (Mode::Merges, false),
         };
         if dies {
-            operator.arm(Some(&order(key, &tenant))).await;
+            operator.arm(Some(&order(key, &tenants))).await;
         }
         proxy.set(mode);
-        let stage = self.stage(&tenant, IN_TIME);
+        let stage = self.stage(&tenants, IN_TIME);
         let releaser = async {
             loop {
                 if operator.is_quiet() {
@@ -160,8 +160,8 @@ impl Bench {
         drop(operator);
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
-        self.agrees(key, &tenant, &expected).await;
-        Played { key, tenant, expected, mark: self.operator.mark(), fired }
+        self.agrees(key, &tenants, &expected).await;
+        Played { key, tenants, expected, mark: self.operator.mark(), fired }
     }
 
     async fn proxy(&self) -> Proxy {
@@ -184,8 +184,4 @@ impl Bench {
         // It may not be there.
         let _ = leases.delete("tenantatlas-controller", &DeleteParams::default()).await;
     }
-}
-
-fn order(key: Key, tenant: &Tenant) -> Order {
-    Order { namespace: tenant.name.clone(), counted: Counted::Work, variant: key.variant, index: key.index }
 }

@@ -104,7 +104,8 @@ impl FromStr for Variant {
 /// Which calls are counted. Together they are all calls there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Counted {
-    /// In the trial's tenant: runs, Jobs, pods, repositories, backup sets.
+    /// In the trial's tenants: runs, Jobs, pods, repositories, backup sets. If it has more than one:
+    /// also workspace runs over them, and lists of tenants.
     Work,
     /// In the trial's tenant: the accounts of its Jobs.
     Accounts,
@@ -121,7 +122,8 @@ pub(crate) enum Counted {
 /// One fault to come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) namespace: String,
+    /// The tenants. The names of workspace runs over them begin with that of the first.
+    pub(crate) namespaces: Vec<String>,
     pub(crate) counted: Counted,
     pub(crate) variant: Variant,
     /// The number of the call, from 1.
@@ -130,17 +132,28 @@ pub(crate) struct Order {
 
 impl Order {
     pub(crate) fn counts(&self, call: &Call) -> bool {
-        let inside = call.namespace.as_deref() == Some(&self.namespace);
+        let inside = call.namespace.as_ref().is_some_and(|namespace| self.namespaces.contains(namespace));
         let resource = call.resource.split(['.', '/']).next().unwrap_or_default();
         let event = resource == "events";
         let account = matches!(resource, "serviceaccounts" | "rolebindings");
         match self.counted {
-            Counted::Work => inside && !event && !account,
+            Counted::Work => (inside && !event && !account) || self.is_over_all(call, resource),
             Counted::Accounts => inside && account,
             Counted::Events => inside && event,
             Counted::Process => call.namespace.is_none() || resource == "leases",
             Counted::Worker => resource != STORE,
             Counted::Store => resource == STORE,
+        }
+    }
+
+    /// Whether a call is about a workspace run over the tenants, or asks which tenants there are.
+    fn is_over_all(&self, call: &Call, resource: &str) -> bool {
+        let [first, _, ..] = &self.namespaces[..] else { return false };
+        match resource {
+            // By its name, or a list of one.
+            "workspaceruns" => call.verb != "watch" && call.name.as_ref().is_none_or(|name| name.starts_with(first)),
+            "namespaces" => call.verb == "list",
+            _ => false,
         }
     }
 }

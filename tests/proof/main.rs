@@ -19,6 +19,8 @@ mod disturbance;
 mod drift;
 mod fault;
 mod operator;
+mod orders;
+mod over_all;
 mod process;
 mod proxy;
 mod scenario;

@@ -144,10 +144,13 @@ impl Operator {
         self.since(mark).into_iter().filter(writes).collect()
     }
 
-    /// Those of them about objects in a namespace.
+    /// Those of them about objects in a namespace, or about a workspace run whose name begins with its.
     pub(crate) fn writes_in(&self, mark: usize, namespace: &str) -> Vec<String> {
         let (object, objects) = (format!(" {namespace}/"), format!(" in {namespace}"));
-        let inside = |line: &String| line.contains(&object) || line.ends_with(&objects);
+        let (named, begins) = (format!(" {namespace}"), format!(" {namespace}-"));
+        let of_it = |line: &String| line.ends_with(&named) || line.contains(&begins);
+        let over_all = |line: &String| line.contains(" workspaceruns.") && of_it(line);
+        let inside = |line: &String| line.contains(&object) || line.ends_with(&objects) || over_all(line);
         self.writes(mark).into_iter().filter(inside).collect()
     }
 
@@ -157,8 +160,7 @@ impl Operator {
         wait_for("the controller has nothing to do", Duration::from_mins(1), async || {
             let said = self.since(mark);
             let watches = said.iter().filter(|line| line.starts_with(&watch)).count();
-            let quiet = self.shared.state().last.is_some_and(|last| last.elapsed() >= QUIET);
-            if watches >= WATCHES && quiet { Ok(()) } else { Err(said.join("\n")) }
+            if watches >= WATCHES && self.is_quiet() { Ok(()) } else { Err(said.join("\n")) }
         })
         .await;
     }

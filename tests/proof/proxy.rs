@@ -14,7 +14,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use kube::Client;
 use serde_json::{Value, json};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,10 +58,12 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// By path: the resource versions that came by, oldest first.
+    /// By what is listed or watched: the resource versions that came by, oldest first.
     history: HashMap<String, Vec<String>>,
-    /// By path: what a list shows while views stand still.
+    /// By the same: what a list shows while views stand still.
     floor: HashMap<String, String>,
+    /// What was ever watched. Only the lists that begin a watch may be behind.
+    watches: HashSet<String>,
     /// Requests that write, so far.
     writes: usize,
 }
@@ -145,7 +147,7 @@ impl Shared {
         if matches!(call.verb, "create" | "update" | "patch" | "delete") && !call.resource.starts_with("leases") {
             self.state().writes += 1;
         }
-        let path = request.uri().path().to_owned();
+        let path = watched(request.uri());
         let uri = if call.verb == "list" { self.in_the_past(request.uri(), mode) } else { request.uri().clone() };
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return status(400, "the request broke off") };
@@ -162,6 +164,7 @@ impl Shared {
         };
         let code = answer.status();
         if call.verb == "watch" && code.is_success() {
+            self.state().watches.insert(path.clone());
             let (sender, receiver) = mpsc::unbounded();
             tokio::spawn(Arc::clone(&self).show(path, answer.into_body(), sender));
             let body = Body::from_stream(receiver.map(Ok::<Bytes, Infallible>));
@@ -183,10 +186,12 @@ impl Shared {
             // A further page is of the past that the first one is of.
             return uri.clone();
         }
-        let state = self.state();
+        let (state, of) = (self.state(), watched(uri));
         let version = match behind {
-            None => state.floor.get(uri.path()),
-            Some(events) => state.history.get(uri.path()).and_then(|history| history.iter().rev().nth(events)),
+            // The API server answers any other list from what it has stored last.
+            _ if !state.watches.contains(&of) => None,
+            None => state.floor.get(&of),
+            Some(events) => state.history.get(&of).and_then(|history| history.iter().rev().nth(events)),
         };
         let Some(version) = version else { return uri.clone() };
         let kept = |pair: &&str| !pair.starts_with("resourceVersion");
@@ -271,6 +276,14 @@ impl Shared {
             }
         }
     }
+}
+
+/// What a list or a watch is of: its path, and what it selects.
+fn watched(uri: &Uri) -> String {
+    let selects = |pair: &&str| pair.starts_with("labelSelector=") || pair.starts_with("fieldSelector=");
+    let mut selectors: Vec<&str> = uri.query().unwrap_or_default().split('&').filter(selects).collect();
+    selectors.sort_unstable();
+    format!("{}?{}", uri.path(), selectors.join("&"))
 }
 
 trait Closed {

@@ -43,6 +43,10 @@ pub(crate) enum Scenario {
     Tick,
     /// The same; then somebody deletes that run.
     TickDeleted,
+    /// One run in each of three tenants, in two waves ([`crate::over_all`]).
+    OverAll,
+    /// The same without waves, which is cancelled while two runs are under way.
+    OverAllCancel,
     /// A namespace becomes a tenant.
     Onboard,
     /// One run; its events are what fails.
@@ -53,6 +57,8 @@ pub(crate) enum Scenario {
     Capture,
     /// A new repository is checked, by the real kubelet and worker.
     Check,
+    /// A bulk operation in two tenants, by the real kubelet and worker ([`crate::orders`]).
+    OverAllBulk,
     /// A capture whose worker fails at its calls to the API server ([`crate::worker`]).
     WorkerCalls,
     /// The same, to its store.
@@ -68,7 +74,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -79,11 +85,14 @@ impl Scenario {
         Self::Timeout,
         Self::Tick,
         Self::TickDeleted,
+        Self::OverAll,
+        Self::OverAllCancel,
         Self::Onboard,
         Self::Events,
         Self::Start,
         Self::Capture,
         Self::Check,
+        Self::OverAllBulk,
         Self::WorkerCalls,
         Self::WorkerStore,
         Self::DriftCalls,
@@ -93,7 +102,7 @@ impl Scenario {
     ];
 
     /// The stories about runs whose work the stub does.
-    pub(crate) const OF_RUNS: [Self; 10] = [
+    pub(crate) const OF_RUNS: [Self; 12] = [
         Self::Submit,
         Self::Dedupe,
         Self::Cancel,
@@ -104,7 +113,18 @@ impl Scenario {
         Self::Timeout,
         Self::Tick,
         Self::TickDeleted,
+        Self::OverAll,
+        Self::OverAllCancel,
     ];
+
+    /// How many tenants it needs.
+    pub(crate) fn tenants(self) -> usize {
+        match self {
+            Self::OverAll | Self::OverAllCancel => 3,
+            Self::OverAllBulk => 2,
+            _ => 1,
+        }
+    }
 
     /// Which calls fail in it.
     pub(crate) fn counted(self) -> Counted {
@@ -132,11 +152,14 @@ impl fmt::Display for Scenario {
             Self::Delete => "delete",
             Self::Tick => "tick",
             Self::TickDeleted => "tick-deleted",
+            Self::OverAll => "over-all",
+            Self::OverAllCancel => "over-all-cancel",
             Self::Onboard => "onboard",
             Self::Events => "events",
             Self::Start => "start",
             Self::Capture => "capture",
             Self::Check => "check",
+            Self::OverAllBulk => "over-all-bulk",
             Self::WorkerCalls => "worker-calls",
             Self::WorkerStore => "worker-store",
             Self::DriftCalls => "drift-calls",
@@ -157,9 +180,11 @@ impl FromStr for Scenario {
     }
 }
 
-/// What must be so in the end, beside what holds always.
+/// What must be so in a tenant in the end, beside what holds always.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
+    /// How many runs there ever were, if that is always the same.
+    pub(crate) runs: Option<usize>,
     /// How many Jobs there ever were.
     pub(crate) jobs: RangeInclusive<usize>,
     /// How often each run's work was done; of runs not named here, never.
@@ -169,6 +194,8 @@ pub(crate) struct Expected {
 /// Where a story is played.
 pub(crate) struct Stage<'a> {
     pub(crate) tenant: &'a Tenant,
+    /// All tenants, by name; `tenant` is the first.
+    pub(crate) tenants: &'a [Tenant],
     pub(crate) witness: &'a Witness,
     pub(crate) operation: &'a str,
     /// How long anything may take: [`IN_TIME`], and as long as there is no API server.
@@ -176,8 +203,16 @@ pub(crate) struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Plays a story to its end.
-    pub(crate) async fn play(&self, scenario: Scenario) -> Expected {
+    /// Plays a story to its end. Returns what is expected in each tenant.
+    pub(crate) async fn play(&self, scenario: Scenario) -> Vec<Expected> {
+        match scenario {
+            Scenario::OverAll => self.over_all().await,
+            Scenario::OverAllCancel => self.over_all_cancel().await,
+            _ => vec![self.play_alone(scenario).await],
+        }
+    }
+
+    async fn play_alone(&self, scenario: Scenario) -> Expected {
         match scenario {
             Scenario::Submit | Scenario::Events | Scenario::Start => self.submit().await,
             Scenario::Onboard => self.onboard().await,
@@ -197,6 +232,9 @@ impl Stage<'_> {
             | Scenario::DriftCalls
             | Scenario::BulkCalls
             | Scenario::BulkDeleteCalls
+            | Scenario::OverAll
+            | Scenario::OverAllCancel
+            | Scenario::OverAllBulk
             | Scenario::Together => panic!("{scenario} is not played on this stage"),
         }
     }
@@ -372,7 +410,11 @@ impl Stage<'_> {
     }
 
     async fn no_jobs(&self) {
-        let jobs: Api<Job> = self.tenant.api();
+        self.no_jobs_in(self.tenant).await;
+    }
+
+    pub(crate) async fn no_jobs_in(&self, tenant: &Tenant) {
+        let jobs: Api<Job> = tenant.api();
         wait_for("no Job is left", self.patience, async || {
             let left = jobs.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
             if left.is_empty() { Ok(()) } else { Err(format!("{} Jobs", left.len())) }
@@ -381,6 +423,6 @@ impl Stage<'_> {
     }
 }
 
-fn expect(jobs: RangeInclusive<usize>, work: &[(&'static str, RangeInclusive<usize>)]) -> Expected {
-    Expected { jobs, work: work.iter().cloned().collect() }
+pub(crate) fn expect(jobs: RangeInclusive<usize>, work: &[(&'static str, RangeInclusive<usize>)]) -> Expected {
+    Expected { runs: None, jobs, work: work.iter().cloned().collect() }
 }

@@ -8,6 +8,7 @@ use crate::capture::Captures;
 use crate::disturbance::last;
 use crate::drift::Drifts;
 use crate::fault::Variant;
+use crate::orders::Orders;
 use crate::scenario::Scenario;
 use crate::trial::{Bench, Key, Played, Selector};
 use crate::worker::Workers;
@@ -37,8 +38,9 @@ fn all() -> Vec<Series> {
     let series = |scenario: Scenario| {
         let faults: &[Variant] = match scenario {
             Scenario::Together => &[],
-            // An answer fails its object alone, which no other attempt tries again.
-            Scenario::BulkCalls | Scenario::BulkDeleteCalls => &Variant::OF_A_CALL[..2],
+            // An answer fails its object alone, which no other attempt tries again. Over all tenants,
+            // each trial waits for four pods.
+            Scenario::BulkCalls | Scenario::BulkDeleteCalls | Scenario::OverAllBulk => &Variant::OF_A_CALL[..2],
             _ => &Variant::OF_A_CALL,
         };
         let (of_runs, together) = (Scenario::OF_RUNS.contains(&scenario), scenario == Scenario::Together);
@@ -51,12 +53,12 @@ fn all() -> Vec<Series> {
     Scenario::ALL.into_iter().flat_map(series).collect()
 }
 
-/// Those of every test run, five minutes: the ways of failing that differ most, where most can go wrong. Where a series
+/// Those of every test run, six minutes: the ways of failing that differ most, where most can go wrong. Where a series
 /// takes long it leaves calls out.
 fn quick() -> Vec<Series> {
     use Scenario::{
-        BulkCalls, BulkDeleteCalls, Cancel, Capture, Dedupe, Delete, DriftCalls, Retry, Submit, Tick, TickDeleted,
-        Together, WorkerCalls, WorkerStore,
+        BulkCalls, BulkDeleteCalls, Cancel, Capture, Dedupe, Delete, DriftCalls, OverAll, OverAllBulk, OverAllCancel,
+        Retry, Submit, Tick, TickDeleted, Together, WorkerCalls, WorkerStore,
     };
     use Variant::{Answer, Behind, Gone, LostDies, UnsentDies, UnsentStops};
     let every = |scenario, variant| Series { scenario, variant, first: 1, step: 1 };
@@ -73,6 +75,10 @@ fn quick() -> Vec<Series> {
         every(Tick, LostDies),
         some(Tick, UnsentStops, 1, 3),
         some(TickDeleted, UnsentStops, 1, 3),
+        some(OverAll, LostDies, 2, 4),
+        some(OverAllCancel, LostDies, 3, 5),
+        // From the workspace run on that applies the preview.
+        some(OverAllBulk, LostDies, 24, 12),
         some(Capture, LostDies, 2, 3),
         some(Submit, UnsentStops, 1, 2),
         some(Submit, Behind(Some(1)), 2, 2),
@@ -133,6 +139,7 @@ enum Ground {
     Workers(Workers),
     Drifts(Drifts),
     Bulks(Bulks),
+    Orders(Orders),
 }
 
 impl Ground {
@@ -141,6 +148,7 @@ impl Ground {
             Scenario::Capture | Scenario::Check => Self::Captures(Captures::prepare(scenario).await),
             Scenario::WorkerCalls | Scenario::WorkerStore => Self::Workers(Workers::prepare(scenario).await),
             Scenario::BulkCalls | Scenario::BulkDeleteCalls => Self::Bulks(Box::pin(Bulks::prepare(scenario)).await),
+            Scenario::OverAllBulk => Self::Orders(Box::pin(Orders::prepare(scenario)).await),
             Scenario::DriftCalls => Self::Drifts(Box::pin(Drifts::prepare()).await),
             _ => Self::Each,
         }
@@ -165,6 +173,7 @@ impl Bench {
                     Ground::Workers(workers) => workers.play(key).await,
                     Ground::Drifts(drifts) => Box::pin(drifts.play(self, key)).await,
                     Ground::Bulks(bulks) => Box::pin(bulks.play(self, key)).await,
+                    Ground::Orders(orders) => Box::pin(orders.play(self, key)).await,
                     Ground::Each => {
                         let trials = self.play(key).await;
                         let fired = trials.first().and_then(|trial| trial.fired.clone());
@@ -203,6 +212,7 @@ impl Bench {
                 Ground::Workers(workers) => workers.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Drifts(drifts) => drifts.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Bulks(bulks) => bulks.settle(self).await.map_err(|fault| (last, fault)),
+                Ground::Orders(orders) => orders.settle(self).await.map_err(|fault| (last, fault)),
                 Ground::Each => self.settle(played).await,
             }
         });

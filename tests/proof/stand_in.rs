@@ -233,8 +233,8 @@ impl StandIn {
         waiting: &Waiting,
         folder: &Path,
     ) -> (Option<String>, OperationRunStatus) {
-        let (namespace, counted) = (tenant.name.clone(), key.scenario.counted());
-        let order = Order { namespace, counted, variant: key.variant, index: key.index };
+        let (namespaces, counted) = (vec![tenant.name.clone()], key.scenario.counted());
+        let order = Order { namespaces, counted, variant: key.variant, index: key.index };
         let fired = self.attempt(waiting, folder, Some(&order)).await.fired();
         let status = tenant.status(run).await;
         let second = self.attempt(waiting, folder, None).await;

@@ -67,8 +67,9 @@ pub(crate) struct Bench {
 /// A trial whose story is over, until its last look.
 pub(crate) struct Played {
     pub(crate) key: Key,
-    pub(crate) tenant: Tenant,
-    pub(crate) expected: Expected,
+    pub(crate) tenants: Vec<Tenant>,
+    /// Of each tenant.
+    pub(crate) expected: Vec<Expected>,
     /// What the controller had said by then.
     pub(crate) mark: usize,
     /// The call that was made to fail; none: the story has fewer calls.
@@ -118,53 +119,50 @@ impl Bench {
     }
 
     async fn play_with_a_fault(&self, key: Key) -> Played {
-        let story = key.scenario.to_string();
-        let order = |tenant: &Tenant| Order {
-            namespace: tenant.name.clone(),
-            counted: key.scenario.counted(),
-            variant: key.variant,
-            index: key.index,
-        };
+        let order = |tenants: &[Tenant]| Order { counted: key.scenario.counted(), ..order(key, tenants) };
         let mark;
-        let tenant = match key.scenario.counted() {
+        let tenants = match key.scenario.counted() {
             Counted::Work | Counted::Events => {
-                let tenant = Tenant::new(&story).await;
+                let tenants = tenants(key.scenario).await;
                 mark = self.operator.mark();
-                self.operator.arm(Some(&order(&tenant))).await;
-                tenant
+                self.operator.arm(Some(&order(&tenants))).await;
+                tenants
             }
             Counted::Accounts => {
                 // Held, so that the order is there before the controller sees the namespace.
                 self.operator.hold();
-                let tenant = Tenant::fresh(&story).await;
+                let tenants = vec![Tenant::fresh(&key.scenario.to_string()).await];
                 mark = self.operator.mark();
-                self.operator.resume(Some(&order(&tenant)));
-                tenant
+                self.operator.resume(Some(&order(&tenants)));
+                tenants
             }
             Counted::Worker | Counted::Store => panic!("{key} is not about the controller"),
             Counted::Process => {
-                let tenant = Tenant::new(&story).await;
-                mark = self.operator.restart(Some(&order(&tenant)));
-                tenant
+                let tenants = tenants(key.scenario).await;
+                mark = self.operator.restart(Some(&order(&tenants)));
+                tenants
             }
         };
-        let expected = self.stage(&tenant, IN_TIME).play(key.scenario).await;
+        let expected = self.stage(&tenants, IN_TIME).play(key.scenario).await;
         self.operator.arm(None).await;
         let fired = self.operator.fired(mark);
-        self.agrees(key, &tenant, &expected).await;
-        Played { key, tenant, expected, mark: self.operator.mark(), fired }
+        self.agrees(key, &tenants, &expected).await;
+        Played { key, tenants, expected, mark: self.operator.mark(), fired }
     }
 
-    pub(crate) fn stage<'a>(&'a self, tenant: &'a Tenant, patience: Duration) -> Stage<'a> {
-        Stage { tenant, witness: &self.witness, operation: &self.operation, patience }
+    pub(crate) fn stage<'a>(&'a self, tenants: &'a [Tenant], patience: Duration) -> Stage<'a> {
+        Stage { tenant: &tenants[0], tenants, witness: &self.witness, operation: &self.operation, patience }
     }
 
     /// What was seen is what was expected; what comes late is found by the last look.
-    pub(crate) async fn agrees(&self, key: Key, tenant: &Tenant, expected: &Expected) {
-        wait_for(&format!("{key}: Jobs and work as expected"), Duration::from_secs(5), async || {
-            self.compare(tenant, expected)
-        })
-        .await;
+    pub(crate) async fn agrees(&self, key: Key, tenants: &[Tenant], expected: &[Expected]) {
+        assert_eq!(tenants.len(), expected.len(), "{key}: what is expected of each tenant");
+        for (tenant, expected) in tenants.iter().zip(expected) {
+            wait_for(&format!("{key}: Jobs and work as expected"), Duration::from_secs(5), async || {
+                self.compare(tenant, expected)
+            })
+            .await;
+        }
     }
 
     fn compare(&self, tenant: &Tenant, expected: &Expected) -> Result<(), String> {
@@ -172,6 +170,9 @@ impl Bench {
         let mut faults = place.faults.clone();
         if !expected.jobs.contains(&place.jobs.len()) {
             faults.push(format!("{} Jobs, expected {:?}: {:#?}", place.jobs.len(), expected.jobs, place.jobs));
+        }
+        if expected.runs.is_some_and(|runs| runs != place.runs.len()) {
+            faults.push(format!("expected {:?} runs, there were {:#?}", expected.runs, place.runs));
         }
         let done = |run: &str| place.ledger.iter().filter(|entry| entry.run == run).count();
         for (run, times) in &expected.work {
@@ -191,12 +192,30 @@ impl Bench {
         let mark = self.operator.restart(None);
         self.operator.settled(mark).await;
         for trial in played {
-            let late = self.operator.writes_in(trial.mark, &trial.tenant.name);
-            if !late.is_empty() {
-                return Err((trial.key, format!("written after all was settled:\n{}", late.join("\n"))));
+            for (tenant, expected) in trial.tenants.iter().zip(&trial.expected) {
+                let late = self.operator.writes_in(trial.mark, &tenant.name);
+                if !late.is_empty() {
+                    return Err((trial.key, format!("written after all was settled:\n{}", late.join("\n"))));
+                }
+                self.compare(tenant, expected).map_err(|faults| (trial.key, faults))?;
             }
-            self.compare(&trial.tenant, &trial.expected).map_err(|faults| (trial.key, faults))?;
         }
         Ok(())
     }
+}
+
+/// The tenants of a trial, by name.
+pub(crate) async fn tenants(scenario: Scenario) -> Vec<Tenant> {
+    let story = scenario.to_string();
+    let first = Tenant::new(&story).await;
+    let others = futures::future::join_all((1..scenario.tenants()).map(|_| first.beside(&story))).await;
+    let mut tenants: Vec<Tenant> = std::iter::once(first).chain(others).collect();
+    tenants.sort_by(|one, other| one.name.cmp(&other.name));
+    tenants
+}
+
+/// The fault of a trial, at the calls about its work.
+pub(crate) fn order(key: Key, tenants: &[Tenant]) -> Order {
+    let namespaces = tenants.iter().map(|tenant| tenant.name.clone()).collect();
+    Order { namespaces, counted: Counted::Work, variant: key.variant, index: key.index }
 }

@@ -38,12 +38,23 @@ pub(crate) struct Place {
     pub(crate) jobs: BTreeMap<String, (String, String)>,
     /// The work done, oldest first.
     pub(crate) ledger: Vec<Entry>,
+    /// Every run there ever was, by uid.
+    pub(crate) runs: BTreeMap<String, Life>,
     /// What must never be.
     pub(crate) faults: Vec<String>,
     /// Identities at work, and the Job that does it.
     live: HashMap<String, String>,
     /// The ends of runs, by uid.
     ends: HashMap<String, (Outcome, Option<String>, Option<Timestamp>)>,
+}
+
+/// A run as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// The resource version at which it was seen first. The versions of all runs are one sequence.
+    pub(crate) begun: u64,
+    /// The one at which it was seen completed.
+    pub(crate) ended: Option<u64>,
 }
 
 /// One piece of work.
@@ -89,6 +100,12 @@ impl Witness {
             let status = run.status_or_default();
             let mut state = self.state();
             let place = state.entry(run.namespace().unwrap_or_default()).or_default();
+            let version = run.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default();
+            let life = place.runs.entry(run.uid().unwrap_or_default());
+            let life = life.or_insert(Life { begun: version, ended: None });
+            if status.phase == Phase::Completed {
+                life.ended.get_or_insert(version);
+            }
             let now = (status.outcome, status.reason, status.completed_at);
             if status.phase == Phase::Completed {
                 let before = place.ends.entry(run.uid().unwrap_or_default()).or_insert_with(|| now.clone());

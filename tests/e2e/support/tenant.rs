@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tenantatlas::api::{OperationType, execution::ACCOUNTS, labels};
+use tenantatlas::api::{OperationType, WorkspaceRun, execution::ACCOUNTS, labels};
 
 /// On everything of a story that lies outside its namespace: the namespace's name.
 pub(crate) const STORY: &str = "test.tenantatlas.io/story";
@@ -213,6 +213,7 @@ impl Drop for Tenant {
                 let parameters = DeleteParams::default();
                 let _ = Api::<Namespace>::all(client.clone()).delete(&name, &parameters).await;
                 let _ = Api::<OperationType>::all(client.clone()).delete_collection(&parameters, &story).await;
+                let _ = Api::<WorkspaceRun>::all(client.clone()).delete_collection(&parameters, &story).await;
                 let _ = Api::<PersistentVolume>::all(client).delete_collection(&parameters, &story).await;
             });
         });
