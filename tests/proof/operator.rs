@@ -185,7 +185,12 @@ impl Operator {
 
     /// Whether there was no call for a while.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.shared.state().last.is_some_and(|last| last.elapsed() >= QUIET)
+        self.is_silent_for(QUIET)
+    }
+
+    /// Whether there was no call for so long.
+    pub(crate) fn is_silent_for(&self, time: Duration) -> bool {
+        self.shared.state().last.is_some_and(|last| last.elapsed() >= time)
     }
 
     /// How many processes there were so far.

@@ -126,6 +126,11 @@ impl Scenario {
         }
     }
 
+    /// Whether the Job of a run that is over is deleted, so that its name is free again.
+    pub(crate) fn leaves_no_job(self) -> bool {
+        matches!(self, Self::Cancel | Self::CancelEarly | Self::TickDeleted | Self::OverAllCancel)
+    }
+
     /// Which calls fail in it.
     pub(crate) fn counted(self) -> Counted {
         match self {
