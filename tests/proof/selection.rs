@@ -74,7 +74,7 @@ fn quick() -> Vec<Series> {
         some(Retry, LostDies, 1, 2),
         every(Tick, LostDies),
         some(Tick, UnsentStops, 1, 3),
-        some(TickDeleted, UnsentStops, 1, 3),
+        some(TickDeleted, UnsentStops, 1, 4),
         some(OverAll, LostDies, 2, 4),
         some(OverAllCancel, LostDies, 3, 5),
         // From the workspace run on that applies the preview.
