@@ -28,7 +28,7 @@ use std::fmt::Debug;
 
 /// Carries out a decision. A crash in between leaves runs that the next pass finds.
 pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> Result<(), Error> {
-    let Decision { start, cancel, status, delete, missing: _, requeue: _ } = decision;
+    let Decision { start, cancel, status, delete, missing: _, gone: _, requeue: _ } = decision;
     let api = Api::all(context.client.clone());
     if delete {
         return delete_as_seen(&api, &*observed.run, |there| context.workspace_runs.wrote(there)).await;

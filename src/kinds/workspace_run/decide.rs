@@ -95,6 +95,8 @@ pub struct Decision {
     pub status: Option<Box<WorkspaceRunStatus>>,
     /// Number of tenants that were there at the start and are not seen now.
     pub missing: i64,
+    /// Tenants whose turn has passed and whose run is not seen.
+    pub gone: Vec<String>,
     /// Whether to delete the workspace run.
     pub delete: bool,
     /// When to decide again without an event.
@@ -231,6 +233,8 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
     let recorded = waves.clone();
     let Plan { mut targets, .. } = plan(given, &recorded);
     decision.missing = before.tenants_at_start.saturating_sub(i64::try_from(targets.len()).unwrap_or(i64::MAX));
+    let gone = targets.iter().filter(|target| target.state == State::Gone);
+    decision.gone = gone.map(|target| target.namespace.to_owned()).collect();
     let stopped = stops(run, &targets, before.refused.len());
     if run.spec.cancel {
         let active = targets.iter().filter_map(|target| match target.state {

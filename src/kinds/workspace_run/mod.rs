@@ -20,7 +20,7 @@ mod tests;
 use crate::{api::WorkspaceRun, kernel::Error, runs::context::Context};
 use kube::ResourceExt;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -49,6 +49,20 @@ pub async fn reconcile(
         decision = decide::decide(&observed, context.clock.now());
         passes.confirm(&observed.run, decision.missing);
     }
+    let unseen = passes.unconfirmed(&observed.run, &decision.gone);
+    if !unseen.is_empty() {
+        // The watch may be behind the status that says that they had their turn, and a run that is taken
+        // for deleted counts as failed for good.
+        let mut gone = Vec::new();
+        for namespace in unseen {
+            match observe::child(&context, &observed.run, &namespace).await? {
+                Some(child) => drop(observed.children.insert(namespace, child)),
+                None => gone.push(namespace),
+            }
+        }
+        passes.confirm_gone(&observed.run, gone);
+        decision = decide::decide(&observed, context.clock.now());
+    }
     let requeue = decision.requeue;
     act::act(&context, &observed, decision).await?;
     Ok(requeue.and_then(|after| Duration::try_from(after).ok()).map(|after| after.max(Duration::from_millis(100))))
@@ -67,6 +81,8 @@ struct Pass {
     at: Instant,
     /// How many of the tenants at its start the API server has said to be missing.
     missing: i64,
+    /// Tenants of which the API server has said that there is no run.
+    gone: BTreeSet<String>,
 }
 
 impl Passes {
@@ -82,8 +98,10 @@ impl Passes {
         if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
             return Some(rest);
         }
-        let missing = pass.map_or(0, |pass| pass.missing);
-        last.insert(uid, Pass { at: now, missing });
+        match last.get_mut(&uid) {
+            Some(pass) => pass.at = now,
+            None => drop(last.insert(uid, Pass { at: now, missing: 0, gone: BTreeSet::new() })),
+        }
         None
     }
 
@@ -92,6 +110,21 @@ impl Passes {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let said = last.get(&run.uid().unwrap_or_default()).map_or(0, |pass| pass.missing);
         missing > said
+    }
+
+    /// Those of the tenants without a run about which the API server must be asked.
+    fn unconfirmed(&self, run: &WorkspaceRun, gone: &[String]) -> Vec<String> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = last.get(&run.uid().unwrap_or_default()).map(|pass| &pass.gone);
+        gone.iter().filter(|namespace| said.is_none_or(|said| !said.contains(*namespace))).cloned().collect()
+    }
+
+    /// Records tenants of which the API server has said that there is no run.
+    fn confirm_gone(&self, run: &WorkspaceRun, gone: Vec<String>) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pass) = last.get_mut(&run.uid().unwrap_or_default()) {
+            pass.gone.extend(gone);
+        }
     }
 
     /// Records how many tenants the API server has said to be missing.

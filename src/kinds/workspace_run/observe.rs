@@ -7,15 +7,19 @@ use super::{
     source::{Source, reference_to},
 };
 use crate::{
-    api::{OperationType, Outcome, WorkspaceRun, labels, workspace_run::MAX_REPEATS},
+    api::{
+        BulkOperationRun, OperationRun, OperationType, Outcome, RestoreRun, WorkspaceRun, labels,
+        workspace_run::{MAX_REPEATS, What},
+    },
     cluster::trim::left_out,
     kernel::{Error, status::read, whole::whole},
     kinds::approval::{self, Known},
-    runs::context::Context,
+    runs::{children::Child, context::Context, scheduled::Scheduled},
 };
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, ResourceExt, api::ListParams};
-use std::{collections::BTreeMap, sync::Arc};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 /// Namespaces in a page of a list.
 const PAGE: u32 = 500;
@@ -84,6 +88,24 @@ pub async fn listed(context: &Context, workspace: &str) -> Result<Vec<Tenant>, E
             None => return Ok(tenants),
         }
     }
+}
+
+/// What a workspace run has created in a tenant, as the API server has it.
+pub async fn child(context: &Context, run: &WorkspaceRun, namespace: &str) -> Result<Option<Child>, Error> {
+    match run.what() {
+        Some(What::Operation(_)) | None => child_of::<OperationRun>(context, run, namespace).await,
+        Some(What::Bulk(_)) => child_of::<BulkOperationRun>(context, run, namespace).await,
+        Some(What::Restore(_) | What::Undo(_)) => child_of::<RestoreRun>(context, run, namespace).await,
+    }
+}
+
+async fn child_of<K>(context: &Context, run: &WorkspaceRun, namespace: &str) -> Result<Option<Child>, Error>
+where
+    K: Scheduled + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let of = ListParams::default().fields(&format!("spec.scheduledBy.uid={}", run.uid().unwrap_or_default())).limit(1);
+    let listed = Api::<K>::namespaced(context.client.clone(), namespace).list(&of).await?;
+    Ok(listed.items.first().map(Scheduled::child))
 }
 
 fn tenant(namespace: &Namespace) -> Option<Tenant> {

@@ -1,5 +1,5 @@
 //! What becomes of a pass that created runs and ended before its status was written, and of one that does
-//! not see all tenants.
+//! not see all tenants, or not all runs.
 
 use super::*;
 use crate::kinds::workspace_run::Passes;
@@ -71,4 +71,24 @@ fn a_tenant_that_the_watch_has_not_reported_is_asked_for_before_its_turn_passes_
     passes.confirm(&observed.run, missing);
     assert_eq!(passes.rest(&observed.run, at + std::time::Duration::from_secs(30)), None);
     assert!(!passes.has_to_ask(&observed.run, missing) && passes.has_to_ask(&observed.run, missing + 1));
+}
+
+#[test]
+fn a_run_that_is_not_seen_is_asked_for_before_it_counts_as_deleted_and_only_once() {
+    let mut observed = observed(json!({"waves": [{"tenants": 2}]}), tenants(3));
+    let passes = Passes::default();
+    assert_eq!(passes.rest(&observed.run, Instant::now()), None);
+    pass(&mut observed, now());
+    let child = observed.children.remove("t-00001").expect("a run");
+    let decision = decide(&observed, later(10));
+    assert_eq!(decision.gone, ["t-00001"]);
+    assert_eq!(passes.unconfirmed(&observed.run, &decision.gone), ["t-00001"]);
+    observed.children.insert("t-00001".to_owned(), child);
+    let decision = decide(&observed, later(10));
+    assert_eq!((decision.gone.len(), decision.start.len()), (0, 0));
+    assert_eq!(status(&observed).reason.as_deref(), Some("Running"), "nothing has failed");
+    observed.children.remove("t-00001");
+    let gone = decide(&observed, later(20)).gone;
+    passes.confirm_gone(&observed.run, gone.clone());
+    assert_eq!(passes.unconfirmed(&observed.run, &gone), [] as [String; 0]);
 }
