@@ -16,6 +16,7 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::Duration;
 use tenantatlas::api::audit_entry::AuditEvent;
 use tenantatlas::api::{
     AuditEntry, BackupSet, BulkOperationRun, BulkOperationRunStatus, OperationRun, Outcome, Phase, Reason,
@@ -57,6 +58,10 @@ impl Bulks {
             self.look(&look).await;
             self.order(&name, &json!({ "action": "delete", "preview": { "name": look } })).await;
         } else {
+            // What restarts is the time at which the bulk operation was created, in whole seconds: two in one
+            // second are one restart.
+            let since = jiff::Timestamp::now().subsec_millisecond().unsigned_abs();
+            tokio::time::sleep(Duration::from_millis(u64::from(1000 - since))).await;
             self.order(&name, &json!({ "action": "restart", "items": NAMES })).await;
         }
         let run = format!("{name}-bulk");
