@@ -1,28 +1,20 @@
-//! Whether a restore, a bulk operation or a workspace run needs an approval, and whether it has one.
-//! Pure, but for what is read from caches in [`known`] and [`known_of_all`].
-//!
-//! An approval is not reconciled: it only lets what it approves start. It counts when that gets its
-//! run, and the run names it, so that the audit chain does.
+//! Whether an object needs an approval, and whether it has one. Pure.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 #[cfg(test)]
+#[path = "tests.rs"]
 mod tests;
 
 use crate::{
     api::{
-        Approval, ObjectReference, Reason, Workspace, WorkspaceRun,
+        Approval, ObjectReference, Reason, Workspace,
         approval::{
             ApprovalRule, ApprovalTerms, Approved, ApprovedKind, ApprovedType, Approver, Consent, DEFAULT_VALID_SECONDS,
         },
-        labels,
         subject::Initiator,
     },
     kernel::{refusal::Refusal, whole::too_large},
-    runs::{
-        context::Context,
-        scheduled::{Scheduled, parent},
-    },
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -86,36 +78,6 @@ pub enum Verdict {
     },
     /// It can never be approved.
     Refused(Refusal),
-}
-
-/// What is known about the approval of an object of a tenant.
-#[must_use]
-pub fn known<K: Scheduled>(context: &Context, kind: ApprovedKind, object: &K) -> Known {
-    let namespace = object.namespace().unwrap_or_default();
-    let tenant = context.namespaces.get("", &namespace);
-    let workspace = tenant.as_ref().and_then(|tenant| tenant.labels().get(labels::WORKSPACE));
-    Known {
-        workspace: workspace.and_then(|workspace| context.workspaces.get("", workspace)),
-        approval: context.approvals.get(&namespace, &kind.approval_of(&object.name_any())),
-        of_all: parent(object).and_then(|by| {
-            let run = context.workspace_runs.get("", &by.name).filter(|run| run.uid().as_ref() == Some(&by.uid))?;
-            // Who approves for one workspace does not for another, into which the tenant was moved.
-            let is_of_workspace = workspace == Some(&run.spec.workspace.name);
-            run.status.as_ref()?.approval.clone().filter(|_| is_of_workspace)
-        }),
-    }
-}
-
-/// What is known about the approval of a workspace run. Such an approval is in the namespace of the
-/// operator.
-#[must_use]
-pub fn known_of_all(context: &Context, run: &WorkspaceRun) -> Known {
-    let name = ApprovedKind::WorkspaceRun.approval_of(&run.name_any());
-    Known {
-        workspace: context.workspaces.get("", &run.spec.workspace.name),
-        approval: context.approvals.get(&context.settings.namespace, &name),
-        of_all: None,
-    }
 }
 
 /// Without a requester it is not known whether somebody else approves.

@@ -20,7 +20,12 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
     // The queued object may be older than our own last write of it.
     let newer = context.bulks.get(&namespace, &bulk.name_any());
     let bulk = newer.filter(|newer| newer.uid() == bulk.uid()).unwrap_or(bulk);
-    let tenant = context.namespaces.get("", &namespace);
+    // "Not a tenant" is final, and the watch may not have reported a namespace that was just labelled.
+    let tenant = if bulk.is_completed() {
+        context.namespaces.get("", &namespace)
+    } else {
+        context.namespace(&namespace).await?
+    };
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let is_tenant = tenant.is_some_and(|tenant| tenant.labels().contains_key(labels::WORKSPACE));
     let mut observed = Observed {
@@ -51,7 +56,7 @@ pub async fn observe(context: &Context, bulk: Arc<BulkOperationRun>) -> Result<O
     }
     if let RunView::None(_) = &observed.run {
         observed.late = created_late(context, &*bulk).await?;
-        observed.approval = approval::known(context, ApprovedKind::BulkOperationRun, &*bulk);
+        observed.approval = approval::observe::known(context, ApprovedKind::BulkOperationRun, &*bulk).await?;
     }
     // What only reads writes nothing to the chain.
     if has_ended && !bulk.spec.dry_run && !bulk.spec.action.only_reads() {

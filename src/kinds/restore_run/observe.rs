@@ -30,7 +30,12 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
     // The queued object may be older than our own last write of it.
     let newer = context.restores.get(&namespace, &restore.name_any());
     let restore = newer.filter(|newer| newer.uid() == restore.uid()).unwrap_or(restore);
-    let tenant = context.namespaces.get("", &namespace);
+    // "Not a tenant" is final, and the watch may not have reported a namespace that was just labelled.
+    let tenant = if restore.is_completed() {
+        context.namespaces.get("", &namespace)
+    } else {
+        context.namespace(&namespace).await?
+    };
     let terminating = tenant.as_ref().is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_some());
     let tenant = tenant.filter(|tenant| tenant.labels().contains_key(labels::WORKSPACE));
     let mut observed = Observed {
@@ -60,7 +65,7 @@ pub async fn observe(context: &Context, restore: Arc<RestoreRun>) -> Result<Obse
             observed.late = created_late(context, &*restore).await?;
             let named = |name: &String| context.restores.get(&namespace, name);
             observed.preview = restore.spec.preview.as_ref().and_then(|preview| named(&preview.name));
-            observed.approval = approval::known(context, ApprovedKind::RestoreRun, &*restore);
+            observed.approval = approval::observe::known(context, ApprovedKind::RestoreRun, &*restore).await?;
             observed.rerun_of = restore.spec.rerun_of.as_ref().and_then(|earlier| named(&earlier.name));
             observed.finding = finding_of(context, &restore, &namespace).await?;
             let sets: Api<BackupSet> = Api::namespaced(context.client.clone(), &namespace);

@@ -51,7 +51,7 @@ pub async fn observe(context: &Context, run: Arc<WorkspaceRun>) -> Result<Observ
     if !started {
         observed.operation_type = operation_type(context, run.operation_type()).await?;
         observed.duplicate = context.children.duplicate_of(&run);
-        observed.approval = approval::known_of_all(context, &run);
+        observed.approval = approval::observe::known_of_all(context, &run);
     }
     observed.workspace = context.workspaces.get("", workspace);
     observed.tenants = if started { known(context, &run).await? } else { listed(context, workspace).await? };
