@@ -5,7 +5,7 @@
 //! An entry is of the workspace run whose uid the object names in `spec.scheduledBy`, a field that only
 //! the operator writes. No label counts.
 
-use super::scheduled::{Scheduled, parent};
+use super::scheduled::{Scheduled, counted_as, parent};
 use crate::api::{
     ObjectReference, Outcome, Phase, WorkspaceRun, WorkspaceRunStatus, outcome::SummaryCounts, provenance::PlanSummary,
     workspace_run::BulkTemplate,
@@ -63,8 +63,8 @@ pub struct Child {
     pub phase: Phase,
     /// Its outcome.
     pub outcome: Outcome,
-    /// Whether it is being cancelled or deleted.
-    pub leaving: bool,
+    /// Whether it is being cancelled.
+    pub cancelled: bool,
     /// The reason of its status.
     pub reason: Option<String>,
     /// Its counts, if it is completed.
@@ -107,7 +107,7 @@ impl Children {
     /// Updates the index with an object. Returns the name of its workspace run, if it is completed.
     pub fn apply<K: Scheduled>(&self, object: &K) -> Option<String> {
         let (by, namespace) = (parent(object)?, object.namespace()?);
-        let child = object.child();
+        let child = counted_as(object);
         let completed = child.phase == Phase::Completed;
         let mut state = self.state();
         let of_parent = state.entry(by.uid.clone()).or_default();

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{
-        BulkOperationRun, ObjectReference, OperationRun, Phase, Reason, RestoreRun, WorkspaceRun,
+        BulkOperationRun, ObjectReference, OperationRun, Outcome, Phase, Reason, RestoreRun, WorkspaceRun,
         operation_run::{ScheduledBy, SchedulerKind},
     },
     kernel::{Error, status::read},
@@ -49,8 +49,15 @@ pub fn is_counted<K: Scheduled>(context: &Context, object: &K) -> bool {
     parent(object).is_some_and(|by| context.children.are_counted(&by.uid))
 }
 
-fn is_leaving<K: Resource>(object: &K, cancel: bool) -> bool {
-    cancel || object.meta().deletion_timestamp.is_some()
+/// What a workspace run counts an object as. One that is being deleted and is not completed never will
+/// be: it has ended, whatever finalizers a tenant lets it wait for.
+pub fn counted_as<K: Scheduled>(object: &K) -> Child {
+    let child = object.child();
+    if object.meta().deletion_timestamp.is_none() || child.phase == Phase::Completed {
+        return child;
+    }
+    let reason = Some(Reason::RunDeleted.as_str().to_owned());
+    Child { phase: Phase::Completed, outcome: Outcome::Failed, reason, ..child }
 }
 
 impl Scheduled for OperationRun {
@@ -65,7 +72,7 @@ impl Scheduled for OperationRun {
             run: ObjectReference::of(self),
             phase: status.phase,
             outcome: status.outcome,
-            leaving: is_leaving(self, self.spec.cancel),
+            cancelled: self.spec.cancel,
             reason: status.reason.filter(|_| completed),
             counts: status.summary_counts.filter(|_| completed),
             detail: None,
@@ -92,7 +99,7 @@ impl Scheduled for BulkOperationRun {
             run: ObjectReference::of(self),
             phase: status.phase,
             outcome: status.outcome,
-            leaving: is_leaving(self, self.spec.cancel),
+            cancelled: self.spec.cancel,
             reason: status.reason.filter(|_| completed || waits),
             counts: status.counts.filter(|_| completed),
             detail: completed.then(|| Box::new(detail)),
@@ -122,7 +129,7 @@ impl Scheduled for RestoreRun {
             run: ObjectReference::of(self),
             phase: status.phase,
             outcome: status.outcome,
-            leaving: is_leaving(self, self.spec.cancel),
+            cancelled: self.spec.cancel,
             reason: status.failure_reason.filter(|_| completed).or(waits.then(|| awaits.to_owned())),
             counts: status.results.filter(|_| completed),
             detail: completed.then(|| Box::new(detail)),
@@ -142,6 +149,22 @@ mod tests {
         let object = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": K::kind(&()),
             "metadata": { "name": "a" }, "spec": spec, "status": status });
         serde_json::from_value::<K>(object).expect("an object").child().reason
+    }
+
+    #[test]
+    fn what_is_deleted_before_its_end_counts_as_ended_whatever_finalizer_keeps_it() {
+        let of = |phase: &str, outcome: &str| -> Child {
+            let object = json!({ "apiVersion": "tenantatlas.io/v1alpha1", "kind": "OperationRun",
+                "metadata": { "name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/stays"] },
+                "spec": { "type": "t" }, "status": { "phase": phase, "outcome": outcome } });
+            counted_as(&serde_json::from_value::<OperationRun>(object).expect("an object"))
+        };
+        for phase in ["queued", "running"] {
+            let gone = of(phase, "pending");
+            assert_eq!((gone.phase, gone.outcome), (Phase::Completed, Outcome::Failed));
+            assert_eq!(gone.reason.as_deref(), Some("RunDeleted"));
+        }
+        assert_eq!(of("completed", "succeeded").outcome, Outcome::Succeeded, "what it did stays");
     }
 
     #[test]

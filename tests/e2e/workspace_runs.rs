@@ -236,12 +236,12 @@ async fn a_tenant_whose_run_cannot_be_cancelled_keeps_no_other_from_being_cancel
 /// made.
 #[tokio::test]
 async fn a_tenant_can_neither_forge_a_result_nor_have_its_turn_twice() {
-    let mut tenants = tenants("forge", 4).await;
+    let mut tenants = tenants("forge", 5).await;
     let name = tenants[0].name.clone();
     let operation = tenants[0].script_type("gate", FOREVER, |_| {}).await;
     // Tenants take their turns in the order of their names.
     tenants.sort_by(|one, other| one.name.cmp(&other.name));
-    let [gone, named, full, last] = tenants.as_slice() else { panic!("four") };
+    let [gone, held, named, full, last] = tenants.as_slice() else { panic!("five") };
     full.apply(
         &json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" },
             "spec": { "hard": { "count/operationruns.tenantatlas.io": "0" } } })
@@ -262,15 +262,25 @@ async fn a_tenant_can_neither_forge_a_result_nor_have_its_turn_twice() {
     }
     let child = gone.run_of(&run).await.expect("its run").metadata.name.expect("a name");
     gone.api::<OperationRun>().delete(&child, &DeleteParams::default()).await.expect("it is deleted");
+    // A finalizer of the tenant keeps the run that it deletes.
+    let child = wait_for("the run of the next tenant", SOON * 2, async || {
+        held.run_of(&run).await.and_then(|child| child.metadata.name).ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    let stays = |finalizers: Value| json!({ "metadata": { "finalizers": finalizers } });
+    held.merge::<OperationRun>(&child, stays(json!(["example.com/stays"]))).await;
+    held.api::<OperationRun>().delete(&child, &DeleteParams::default()).await.expect("it is being deleted");
+    let kept = child;
     let child = wait_for("the run of the last tenant", SOON * 2, async || {
         last.run_of(&run).await.and_then(|child| child.metadata.name).ok_or_else(|| "none".to_owned())
     })
     .await;
     last.cancel(&child).await;
     let status = gone.over_all(&name).await;
-    assert_eq!((status.outcome, status.counts.total, status.counts.failed), (Outcome::Failed, 4, 4), "{status:#?}");
+    assert_eq!((status.outcome, status.counts.total, status.counts.failed), (Outcome::Failed, 5, 5), "{status:#?}");
     for (tenant, expected) in [
         (gone, Reason::RunDeleted),
+        (held, Reason::RunDeleted),
         (named, Reason::RunNameTaken),
         (full, Reason::QuotaExceeded),
         (last, Reason::Cancelled),
@@ -279,6 +289,7 @@ async fn a_tenant_can_neither_forge_a_result_nor_have_its_turn_twice() {
         assert_eq!(row.reason.as_deref(), Some(expected.as_str()), "{row:#?}");
     }
     assert!(gone.run_of(&run).await.is_none(), "it is not done a second time");
+    held.merge::<OperationRun>(&kept, stays(Value::Null)).await;
     gone.forget_over_all(&name).await;
 }
 

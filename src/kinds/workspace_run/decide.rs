@@ -238,7 +238,7 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
     let stopped = stops(run, &targets, before.refused.len());
     if run.spec.cancel {
         let active = targets.iter().filter_map(|target| match target.state {
-            State::Active(child) if !child.leaving => Some((target.namespace.to_owned(), child.run.clone())),
+            State::Active(child) if !child.cancelled => Some((target.namespace.to_owned(), child.run.clone())),
             _ => None,
         });
         decision.cancel = active.collect();
@@ -248,7 +248,7 @@ fn go_on(observed: &Observed, given: Given<'_>, before: &WorkspaceRunStatus, now
         run: ObjectReference::default(),
         phase: Phase::Queued,
         outcome: Outcome::Pending,
-        leaving: false,
+        cancelled: false,
         reason: None,
         counts: None,
         detail: None,

@@ -14,7 +14,11 @@ use crate::{
     cluster::trim::left_out,
     kernel::{Error, status::read, whole::whole},
     kinds::approval::{self, Known},
-    runs::{children::Child, context::Context, scheduled::Scheduled},
+    runs::{
+        children::Child,
+        context::Context,
+        scheduled::{Scheduled, counted_as},
+    },
 };
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
 use kube::{Api, Resource, ResourceExt, api::ListParams};
@@ -105,7 +109,7 @@ where
 {
     let of = ListParams::default().fields(&format!("spec.scheduledBy.uid={}", run.uid().unwrap_or_default())).limit(1);
     let listed = Api::<K>::namespaced(context.client.clone(), namespace).list(&of).await?;
-    Ok(listed.items.first().map(Scheduled::child))
+    Ok(listed.items.first().map(counted_as))
 }
 
 fn tenant(namespace: &Namespace) -> Option<Tenant> {

@@ -92,7 +92,7 @@ fn carry_out(observed: &mut Observed, decision: &Decision) {
             run: reference,
             phase: Phase::Queued,
             outcome: Outcome::Pending,
-            leaving: false,
+            cancelled: false,
             reason: None,
             counts: None,
             detail: None,
@@ -100,7 +100,7 @@ fn carry_out(observed: &mut Observed, decision: &Decision) {
         assert_eq!(observed.children.insert(namespace, child), None, "started twice");
     }
     for (namespace, _) in &decision.cancel {
-        observed.children.get_mut(namespace).expect("a run").leaving = true;
+        observed.children.get_mut(namespace).expect("a run").cancelled = true;
     }
     if let Some(status) = &decision.status {
         let mut run = (*observed.run).clone();
