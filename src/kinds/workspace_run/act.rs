@@ -34,10 +34,12 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
         return delete_as_seen(&api, &*observed.run, |there| context.workspace_runs.wrote(there)).await;
     }
     let before = observed.run.status_or_default();
-    let Started { refused, through, fault } = start_all(context, observed, &start).await;
+    let Started { refused, fault } = start_all(context, observed, &start).await;
     let not_cancelled = cancel_all(context, &observed.run, &cancel).await;
-    let is_behind = fault.is_some();
-    let fault = fault.or(not_cancelled);
+    let (failed_at, fault) = match fault {
+        Some((namespace, fault)) => (Some(namespace), Some(fault)),
+        None => (None, not_cancelled),
+    };
     let mut next = match status {
         Some(next) => *next,
         None if !refused.is_empty() => before.clone(),
@@ -46,13 +48,17 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
     next.refused.extend(refused);
     next.refused.sort_by(|one, other| one.namespace.cmp(&other.namespace));
     let current = next.waves.len().saturating_sub(1);
-    if let Some(wave) = next.waves.last_mut().filter(|_| is_behind) {
-        // A tenant before this mark that has no run gets none.
+    if let (Some(wave), Some(failed_at)) = (next.waves.last_mut(), failed_at) {
+        // A tenant before this mark that has no run gets none. Tenants start by name, so all before the one
+        // that failed have had their turn: those that have a run, and those that got one in this pass.
         let earlier = before.waves.get(current).and_then(|wave| wave.started_through.clone());
-        wave.started_through = through.or(earlier);
+        let has_run = observed.children.keys().cloned();
+        let before_it = has_run.chain(start.iter().map(Order::namespace)).filter(|namespace| *namespace < failed_at);
+        wave.started_through = earlier.max(before_it.max());
     }
     let wrote = status::write(&api, &*observed.run, &before, &next, |written| context.workspace_runs.wrote(written));
-    if wrote.await? && before.phase != next.phase {
+    let waits = |status: &WorkspaceRunStatus| status.reason.as_deref() == Some(Reason::AwaitingApproval.as_str());
+    if wrote.await? && (before.phase != next.phase || waits(&before) != waits(&next)) {
         announce(context, observed, &next);
     }
     fault.map_or(Ok(()), Err)
@@ -62,36 +68,31 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
 struct Started {
     /// Tenants in which no run can be created.
     refused: Vec<RefusedTenant>,
-    /// The last tenant before the first fault.
-    through: Option<String>,
-    /// The first fault. It may pass by itself.
-    fault: Option<Error>,
+    /// The first fault, and the tenant in which it was met. It may pass by itself.
+    fault: Option<(String, Error)>,
 }
 
 /// Creates runs. If one meets a fault, the others are still created, and the next pass tries it again.
 async fn start_all(context: &Context, observed: &Observed, orders: &[Order]) -> Started {
-    let mut started = Started { refused: Vec::new(), through: None, fault: None };
+    let mut started = Started { refused: Vec::new(), fault: None };
     let known = observed.run.status.as_ref().map_or(0, |status| status.refused.len());
     for order in orders {
+        let namespace = order.namespace();
         if known + started.refused.len() >= MAX_REFUSED {
-            started.fault.get_or_insert(Error::Again("too many runs were refused"));
+            started.fault.get_or_insert((namespace, Error::Again("too many runs were refused")));
             break;
         }
-        let namespace = order.namespace();
         match create(context, observed, order).await {
             Ok(refusal) => {
                 started.refused.extend(refusal.map(|Refusal { reason, message }| RefusedTenant {
-                    namespace: namespace.clone(),
+                    namespace,
                     reason: reason.as_str().to_owned(),
                     message: truncate(&message, 400),
                 }));
-                if started.fault.is_none() {
-                    started.through = Some(namespace);
-                }
             }
             Err(error) => {
                 tracing::warn!(tenant = namespace, %error, "its run was not created; it is tried again");
-                started.fault.get_or_insert(error);
+                started.fault.get_or_insert((namespace, error));
             }
         }
     }
@@ -199,7 +200,11 @@ const KIND: &str = "workspace run";
 fn announce(context: &Context, observed: &Observed, next: &WorkspaceRunStatus) {
     let bad = next.phase == Phase::Completed && next.outcome != Outcome::Succeeded;
     let severity = if bad { Severity::Warning } else { Severity::Normal };
-    let action = if next.phase == Phase::Completed { "Complete" } else { "Run" };
+    let action = match next.phase {
+        Phase::Queued => "Wait",
+        Phase::Running => "Run",
+        Phase::Completed => "Complete",
+    };
     let (reason, message) = (next.reason.as_deref(), next.message.as_deref());
     context.events.publish(&*observed.run, severity, reason.unwrap_or_default(), action, message.unwrap_or_default());
 }

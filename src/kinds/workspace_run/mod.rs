@@ -52,21 +52,25 @@ pub async fn reconcile(
     let unseen = passes.unconfirmed(&observed.run, &decision.gone);
     if !unseen.is_empty() {
         // The watch may be behind the status that says that they had their turn, and a run that is taken
-        // for deleted counts as failed for good.
-        let mut gone = Vec::new();
-        for namespace in unseen {
-            match observe::child(&context, &observed.run, &namespace).await? {
-                Some(child) => drop(observed.children.insert(namespace, child)),
-                None => gone.push(namespace),
+        // for deleted counts as failed for good. Answers are kept, also if a later question has none.
+        for namespace in unseen.iter().take(QUESTIONS) {
+            match observe::child(&context, &observed.run, namespace).await? {
+                Some(child) => drop(observed.children.insert(namespace.clone(), child)),
+                None => passes.confirm_gone(&observed.run, namespace),
             }
         }
-        passes.confirm_gone(&observed.run, gone);
+        if unseen.len() > QUESTIONS {
+            return Ok(Some(Duration::from_millis(100)));
+        }
         decision = decide::decide(&observed, context.clock.now());
     }
     let requeue = decision.requeue;
     act::act(&context, &observed, decision).await?;
     Ok(requeue.and_then(|after| Duration::try_from(after).ok()).map(|after| after.max(Duration::from_millis(100))))
 }
+
+/// Tenants about whose runs one pass asks the API server at most. Nothing is decided before all are asked.
+const QUESTIONS: usize = 50;
 
 /// How long a workspace run that had no pass is remembered: longer than any rest between two passes.
 const REMEMBERED: Duration = Duration::from_mins(10);
@@ -119,11 +123,11 @@ impl Passes {
         gone.iter().filter(|namespace| said.is_none_or(|said| !said.contains(*namespace))).cloned().collect()
     }
 
-    /// Records tenants of which the API server has said that there is no run.
-    fn confirm_gone(&self, run: &WorkspaceRun, gone: Vec<String>) {
+    /// Records a tenant of which the API server has said that there is no run.
+    fn confirm_gone(&self, run: &WorkspaceRun, namespace: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pass) = last.get_mut(&run.uid().unwrap_or_default()) {
-            pass.gone.extend(gone);
+            pass.gone.insert(namespace.to_owned());
         }
     }
 
