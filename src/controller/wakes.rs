@@ -6,7 +6,7 @@
 use crate::{
     api::{
         Approval, BackupRepository, BackupSchedule, BulkOperationRun, Finding, ImportedRun, OperationRun,
-        OperationType, Reason, RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels,
+        OperationType, Phase, Reason, RestoreRun, Workspace, WorkspaceRun, approval::ApprovedKind, labels,
         operation_run::SchedulerKind,
     },
     kernel::{
@@ -245,7 +245,8 @@ fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues:
         };
         let name = Name::of(&*object(change));
         let tenants_of_it = if known { Vec::new() } else { context.namespaces.group("", name.name()) };
-        if !known {
+        // The first list of workspace runs wakes every one by itself.
+        if !known && context.workspace_runs.is_ready() {
             orders.wake_over(context, name.name());
         }
         for namespace in tenants_of_it {
@@ -260,13 +261,21 @@ fn watch_workspaces(context: &Arc<Context>, workspaces: Feed<Workspace>, queues:
     });
 }
 
-/// Workspace runs wake themselves.
+/// Workspace runs wake themselves. One that is deleted wakes what it has created and has not started: that is
+/// blocked now, and may wait for an approval that nobody will give.
 fn watch_workspace_runs(context: &Arc<Context>, workspace_runs: Feed<WorkspaceRun>, queues: &Queues) {
     let (context_of_watch, queue) = (context.clone(), queues.workspace_runs.clone());
+    let orders = Orders::of(queues);
     feed(workspace_runs, &context.client, watcher::Config::default(), move |change| {
         match &change {
             Change::Applied(run) => context_of_watch.children.open(run),
-            Change::Deleted(run) => context_of_watch.children.close(run),
+            Change::Deleted(run) => {
+                context_of_watch.children.close(run);
+                let children = context_of_watch.children.of(&run.uid().unwrap_or_default());
+                for (namespace, child) in children.iter().filter(|(_, child)| child.phase == Phase::Queued) {
+                    orders.wake_one(&context_of_watch, namespace, &child.run.name);
+                }
+            }
         }
         let _ = queue.send(Name::of(&*object(change)));
     });
@@ -389,6 +398,13 @@ impl Orders {
                 let _ = self.workspace_runs.send(Name::new("", &name));
             }
         }
+    }
+
+    /// Wakes the run, restore or bulk operation of a name; those that do not exist are ignored.
+    fn wake_one(&self, context: &Context, namespace: &str, name: &str) {
+        context.wake(std::iter::once(Name::new(namespace, name)));
+        let _ = self.restores.send(Name::new(namespace, name));
+        let _ = self.bulks.send(Name::new(namespace, name));
     }
 
     /// Wakes those of a tenant that are not completed.

@@ -21,6 +21,7 @@ use crate::{
         operation_type::DEFAULT_HISTORY_LIMIT,
         operations::DRIFT,
         reference::is_object_name,
+        workspace::DriftDefaults,
     },
     cluster::trim::left_out,
     items::eligible::{self, Ineligible},
@@ -273,6 +274,7 @@ fn with_defaults(
         from.push((format!("spec of workspace {}", workspace.name_any()), &workspace.spec.drift));
     }
     from.push(("setting of the operator".to_owned(), &context.settings.drift));
+    from.retain(|(_, rules)| **rules != DriftDefaults::default());
     prepared.inputs = defaults::with_drift(&prepared.inputs, &from)?;
     Ok(prepared)
 }
