@@ -17,6 +17,10 @@ use tenantatlas::cluster::client::{ClientOptions, connect_with};
 /// Name of the operator's Deployment and of its account, as the chart gives it.
 const CONTROLLER: &str = "tenantatlas-controller";
 
+/// Policies by which the API server lets only the pods of operations write reports and the audit chain. A worker that is
+/// measured is a process of this machine.
+pub const OF_PODS_ALONE: [&str; 2] = ["tenantatlas-audit-writers", "tenantatlas-reports"];
+
 /// See the module's text.
 pub struct Bed {
     /// As the administrator.

@@ -72,7 +72,7 @@ enum Row {
     Capture,
     /// Restores beside a client that writes the same objects
     Restore,
-    /// A bulk operation beside a client that makes the same patches
+    /// A bulk operation, compared with a client that makes the same patches
     Bulk,
     /// What drifted from a baseline, beside a client that lists and parses
     Drift,
@@ -94,7 +94,7 @@ enum Row {
     Waiting,
     /// A quiet tenant's run beside thousands of a loud one
     Fairness,
-    /// One workspace run over many tenants, beside as many bare Jobs
+    /// One workspace run over many tenants, compared with the same number of bare Jobs
     Workspace,
     /// The controller's memory
     Memory,

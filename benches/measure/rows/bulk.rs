@@ -1,8 +1,8 @@
-//! A bulk operation beside a client that makes the same patches, as many at once.
+//! A bulk operation, compared with a client that makes the same patches with the same concurrency.
 
 use super::objects::{object, text};
 use super::{Plan, at_once};
-use crate::bed::Bed;
+use crate::bed::{Bed, OF_PODS_ALONE};
 use crate::report::{Report, Target, count, median, ratios};
 use crate::worker::{Work, Worker};
 use crate::{Result, api};
@@ -13,9 +13,6 @@ use std::time::Instant;
 const AT_ONCE: usize = 16;
 
 const BULK: Work = Work { command: "bulk", operation_type: "bulk.apply", begins: "selected" };
-
-/// What the API server lets only the pods of operations make, and this row's process is none.
-const OF_PODS_ALONE: [&str; 2] = ["tenantatlas-audit-writers", "tenantatlas-reports"];
 
 pub async fn measure(bed: &Bed, plan: Plan) -> Result<Report> {
     let sizes = if plan.quick { vec![20, 100] } else { vec![500, 5_000] };

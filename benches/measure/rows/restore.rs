@@ -3,7 +3,7 @@
 use super::capture::{CAPTURE, CHECK};
 use super::objects::{fill, object, text};
 use super::{Plan, at_once};
-use crate::bed::Bed;
+use crate::bed::{Bed, OF_PODS_ALONE};
 use crate::report::{Report, Target, count, median, ratios};
 use crate::worker::{Work, Worker};
 use crate::{Result, api};
@@ -15,9 +15,6 @@ const AT_ONCE: usize = 16;
 
 const PREVIEW: Work = Work { command: "preview", operation_type: "restore.preview", begins: "previewing" };
 const RESTORE: Work = Work { command: "restore", operation_type: "restore.apply", begins: "restoring" };
-
-/// What the API server lets only the pods of operations make, and this row's process is none.
-const OF_PODS_ALONE: [&str; 2] = ["tenantatlas-audit-writers", "tenantatlas-reports"];
 
 /// One size's samples: objects a second.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! One workspace run over many tenants, beside a client that runs as many bare Jobs.
+//! One workspace run over many tenants, compared with a client that runs the same number of bare Jobs.
 
 use super::job::{Bare, bare, complete, repository};
 use super::{Plan, at_once};
