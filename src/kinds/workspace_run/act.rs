@@ -52,9 +52,8 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
         // A tenant before this mark that has no run gets none. Tenants start by name, so all before the one
         // that failed have had their turn: those that have a run, and those that got one in this pass.
         let earlier = before.waves.get(current).and_then(|wave| wave.started_through.clone());
-        let has_run = observed.children.keys().cloned();
-        let before_it = has_run.chain(start.iter().map(Order::namespace)).filter(|namespace| *namespace < failed_at);
-        wave.started_through = earlier.max(before_it.max());
+        let tried = observed.children.keys().cloned().chain(start.iter().map(Order::namespace));
+        wave.started_through = mark(earlier, tried, &failed_at);
     }
     let wrote = status::write(&api, &*observed.run, &before, &next, |written| context.workspace_runs.wrote(written));
     let waits = |status: &WorkspaceRunStatus| status.reason.as_deref() == Some(Reason::AwaitingApproval.as_str());
@@ -62,6 +61,11 @@ pub async fn act(context: &Context, observed: &Observed, decision: Decision) -> 
         announce(context, observed, &next);
     }
     fault.map_or(Ok(()), Err)
+}
+
+/// The last tenant that had its turn: the recorded one, or a later one before the tenant that failed.
+fn mark(recorded: Option<String>, tried: impl Iterator<Item = String>, failed_at: &str) -> Option<String> {
+    recorded.max(tried.filter(|namespace| namespace.as_str() < failed_at).max())
 }
 
 /// What became of the runs that were to be created.
@@ -207,4 +211,23 @@ fn announce(context: &Context, observed: &Observed, next: &WorkspaceRunStatus) {
     };
     let (reason, message) = (next.reason.as_deref(), next.message.as_deref());
     context.events.publish(&*observed.run, severity, reason.unwrap_or_default(), action, message.unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mark;
+
+    #[test]
+    fn a_tenant_that_fails_hides_no_earlier_turn_and_those_after_it_are_tried_again() {
+        let text = |name: &str| Some(name.to_owned());
+        let mark = |recorded, tried: &[&str], failed| mark(recorded, tried.iter().map(|one| (*one).to_owned()), failed);
+        assert_eq!(
+            mark(text("a"), &["a", "b", "c", "d"], "c"),
+            text("b"),
+            "b got its run in a pass that was not recorded"
+        );
+        assert_eq!(mark(None, &["c", "d"], "c"), None);
+        assert_eq!(mark(text("a"), &["c"], "c"), text("a"));
+        assert_eq!(mark(text("b"), &["a", "c"], "c"), text("b"), "it never goes back");
+    }
 }
